@@ -1,0 +1,37 @@
+"""One exception tree: everything a user can be told about is a SimCTError.
+
+Each class also subclasses the built-in that a caller would expect, so that `except ValueError` works for bad values and
+`except OSError` for things that could not be reached. Messages are one line: what was wrong, with which value, what to do.
+"""
+
+
+class SimCTError(Exception):
+    """The root of the tree. The command and the studio show its text as it is and never a traceback."""
+
+
+class ConfigError(SimCTError, ValueError):
+    """A setting is unknown, missing, of the wrong type or out of range."""
+
+
+class TokenizerError(SimCTError, ValueError):
+    """A tokenizer cannot be turned into exact bytes (its family is named, with the reason)."""
+
+
+class AlignmentError(SimCTError, ValueError):
+    """Two token sequences do not spell the same bytes, or an id has no bytes."""
+
+
+class DataError(SimCTError, ValueError):
+    """A prompt file or dataset is empty, unreadable, or lacks the needed column."""
+
+
+class ModelError(SimCTError, OSError):
+    """A model or tokenizer is unknown, gated, unreachable, or cannot be loaded."""
+
+
+class HubError(SimCTError, OSError):
+    """The Hub refused or could not be reached."""
+
+
+class RunError(SimCTError, RuntimeError):
+    """A run does not exist, is in the wrong state for what was asked, or stopped itself (NaN, full disk, collapse)."""
