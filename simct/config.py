@@ -1,0 +1,264 @@
+"""RunConfig: the one description of a run, as a dataclass and as YAML.
+
+`run.yaml` written by the studio is the file the command runs; nothing about a run lives elsewhere. Values are checked once,
+here, so that a mistake is told before a model is downloaded. Lengths are in tokens of the student, rates are dimensionless.
+"""
+
+import dataclasses
+import os
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from simct.errors import ConfigError
+
+DIVERGENCES = ("reverse_kl", "forward_kl", "js")
+METHODS = ("simct", "strict", "marginal", "bpm", "uld", "gold", "alm")
+DTYPES = ("float32", "bfloat16", "float16")
+SCHEDULES = ("cosine", "linear", "constant")
+
+
+@dataclass
+class ModelConfig:
+    """A causal language model: Hub id or local folder."""
+
+    model: str = ""
+    revision: str | None = None
+    dtype: str = "float32"
+    enable_thinking: bool | None = None
+
+
+@dataclass
+class DataConfig:
+    """Where prompts come from: a JSONL/CSV/Parquet file, a folder, or a Hub dataset id."""
+
+    prompts: str = ""
+    split: str = "train"
+    config_name: str | None = None
+    revision: str | None = None
+    column: str | None = None
+    answer_column: str | None = None
+    system: str | None = None
+    limit: int | None = None
+
+
+@dataclass
+class RolloutConfig:
+    """How the student writes (paper Table 4: temperature 0.6, top-p 0.95)."""
+
+    max_new_tokens: int = 128
+    temperature: float = 0.6
+    top_p: float = 0.95
+    samples_per_prompt: int = 1
+
+
+@dataclass
+class TrainingConfig:
+    """The optimisation. `batch_size` is the number of rollouts in one optimiser step, over all processes."""
+
+    steps: int = 100
+    batch_size: int = 16
+    micro_batch_size: int = 16
+    learning_rate: float = 1e-5
+    warmup_ratio: float = 0.05
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = 50
+    keep_checkpoints: int = 2
+    samples_every: int = 10
+    max_length: int = 4096
+    seed: int = 0
+
+
+@dataclass
+class EvaluationConfig:
+    """Scores before and after training; an empty list of tasks skips them."""
+
+    tasks: list[str] = field(default_factory=list)
+    samples: int | None = None
+    max_new_tokens: int = 64
+    batch_size: int = 50
+
+
+@dataclass
+class RunConfig:
+    """Everything that decides a run. `output` is the run folder; None lets the caller choose one under `runs/`."""
+
+    teacher: ModelConfig = field(default_factory=ModelConfig)
+    student: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    method: str = "simct"
+    method_options: dict[str, typing.Any] = field(default_factory=dict)
+    divergence: str = "reverse_kl"
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    output: str | None = None
+
+
+def _is_optional(kind) -> bool:
+    return isinstance(kind, types.UnionType) and type(None) in typing.get_args(kind)
+
+
+def _coerce(value, kind, name: str):
+    """Turn a YAML or command-line value into `kind`, or say what was expected of `name`."""
+    if _is_optional(kind):
+        if value is None or (isinstance(value, str) and value.lower() in ("", "none", "null")):
+            return None
+        kind = next(arg for arg in typing.get_args(kind) if arg is not type(None))
+    origin = typing.get_origin(kind) or kind
+    if dataclasses.is_dataclass(origin):
+        if isinstance(value, str) and origin is ModelConfig:
+            return ModelConfig(model=value)
+        return _from_mapping(origin, value, name)
+    if origin is dict:
+        if isinstance(value, dict):
+            return dict(value)
+    elif origin is list:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, list):
+            return [str(part) for part in value]
+    elif origin is bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+    elif origin in (int, float):
+        if not isinstance(value, bool):
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                number = None
+            if number is not None and (origin is float or number == int(number)):
+                return origin(number)
+    elif origin is str and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    expected = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "a mapping"}
+    raise ConfigError(f"{name}: expected {expected.get(origin, 'a list')}, got {value!r}.")
+
+
+def _from_mapping(cls, mapping, name: str):
+    if not isinstance(mapping, dict):
+        raise ConfigError(f"{name or 'The run configuration'}: expected a mapping of settings, got {mapping!r}.")
+    kinds = typing.get_type_hints(cls)
+    values = {}
+    for key, value in mapping.items():
+        path = f"{name}.{key}" if name else str(key)
+        if key not in kinds:
+            raise ConfigError(f"Unknown setting {path!r}. Known here: {', '.join(kinds)}.")
+        values[key] = _coerce(value, kinds[key], path)
+    return cls(**values)
+
+
+def config_from_dict(mapping: dict) -> RunConfig:
+    """A checked RunConfig from plain data. Raises ConfigError naming the setting."""
+    return validate(_from_mapping(RunConfig, mapping, ""))
+
+
+def load_config(path: str | Path) -> RunConfig:
+    """Read and check `run.yaml`. Raises ConfigError for an unreadable file, an unknown setting or a bad value."""
+    try:
+        mapping = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the configuration {str(path)!r}: {error.strerror}. Check the path.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{str(path)!r} is not valid YAML: {reason}") from error
+    return config_from_dict(mapping or {})
+
+
+def config_to_dict(config: RunConfig) -> dict:
+    return dataclasses.asdict(config)
+
+
+def dump_config(config: RunConfig) -> str:
+    """The YAML text of a run, in the order of the dataclasses."""
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def save_config(config: RunConfig, path: str | Path) -> None:
+    Path(path).write_text(dump_config(config), encoding="utf-8")
+
+
+def set_option(config: RunConfig, dotted: str, value) -> None:
+    """Set `a.b` in place, as `--set a.b=value` does. Text is read as YAML for method options, else by the field's type."""
+    *parents, last = dotted.split(".")
+    owner: typing.Any = config
+    for depth, part in enumerate(parents):
+        if part == "method_options" and owner is config:
+            config.method_options[last] = yaml.safe_load(value) if isinstance(value, str) else value
+            return
+        if not dataclasses.is_dataclass(getattr(owner, part, None)):
+            raise ConfigError(f"Unknown setting {'.'.join(parents[: depth + 1])!r} in --set {dotted}={value}.")
+        owner = getattr(owner, part)
+    kinds = typing.get_type_hints(type(owner))
+    if last not in kinds:
+        raise ConfigError(f"Unknown setting {dotted!r}. Known there: {', '.join(kinds)}.")
+    if typing.get_origin(kinds[last]) is dict and isinstance(value, str):
+        value = yaml.safe_load(value)
+    setattr(owner, last, _coerce(value, kinds[last], dotted))
+
+
+def validate(config: RunConfig) -> RunConfig:
+    """Check ranges; returns the same object. Raises ConfigError with the setting, its value and what is allowed."""
+    rollout, training, evaluation = config.rollout, config.training, config.evaluation
+
+    def require(ok: bool, name: str, value, allowed: str) -> None:
+        if not ok:
+            raise ConfigError(f"{name} is {value!r}; it must be {allowed}.")
+
+    require(bool(config.teacher.model), "teacher.model", config.teacher.model, "a Hub id or a local folder")
+    require(bool(config.student.model), "student.model", config.student.model, "a Hub id or a local folder")
+    require(bool(config.data.prompts), "data.prompts", config.data.prompts, "a prompts file or a Hub dataset id")
+    for name, model in (("teacher", config.teacher), ("student", config.student)):
+        require(model.dtype in DTYPES, f"{name}.dtype", model.dtype, f"one of {', '.join(DTYPES)}")
+    require(config.method in METHODS, "method", config.method, f"one of {', '.join(METHODS)}")
+    require(config.divergence in DIVERGENCES, "divergence", config.divergence, f"one of {', '.join(DIVERGENCES)}")
+    require(training.schedule in SCHEDULES, "training.schedule", training.schedule, f"one of {', '.join(SCHEDULES)}")
+    positive = {
+        "training.steps": training.steps,
+        "training.batch_size": training.batch_size,
+        "training.micro_batch_size": training.micro_batch_size,
+        "training.checkpoint_every": training.checkpoint_every,
+        "training.keep_checkpoints": training.keep_checkpoints,
+        "training.samples_every": training.samples_every,
+        "rollout.max_new_tokens": rollout.max_new_tokens,
+        "rollout.samples_per_prompt": rollout.samples_per_prompt,
+        "evaluation.max_new_tokens": evaluation.max_new_tokens,
+        "evaluation.batch_size": evaluation.batch_size,
+    }
+    for name, value in positive.items():
+        require(value >= 1, name, value, "1 or more")
+    require(
+        training.max_length > rollout.max_new_tokens,
+        "training.max_length",
+        training.max_length,
+        f"greater than rollout.max_new_tokens ({rollout.max_new_tokens})",
+    )
+    require(0 < training.learning_rate < 1, "training.learning_rate", training.learning_rate, "between 0 and 1")
+    require(0 <= training.warmup_ratio <= 1, "training.warmup_ratio", training.warmup_ratio, "between 0 and 1")
+    require(training.weight_decay >= 0, "training.weight_decay", training.weight_decay, "0 or more")
+    require(training.max_grad_norm > 0, "training.max_grad_norm", training.max_grad_norm, "above 0")
+    require(rollout.temperature > 0, "rollout.temperature", rollout.temperature, "above 0")
+    require(0 < rollout.top_p <= 1, "rollout.top_p", rollout.top_p, "above 0 and at most 1")
+    for name, value in (("data.limit", config.data.limit), ("evaluation.samples", evaluation.samples)):
+        require(value is None or value >= 1, name, value, "empty or 1 or more")
+    require(
+        training.batch_size % rollout.samples_per_prompt == 0,
+        "training.batch_size",
+        training.batch_size,
+        f"a multiple of rollout.samples_per_prompt ({rollout.samples_per_prompt})",
+    )
+    return config
+
+
+def local_path(name: str) -> Path | None:
+    """The folder or file `name` means on this machine, or None when it reads as a Hub id."""
+    path = Path(os.path.expanduser(name))
+    return path if path.exists() else None
