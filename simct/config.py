@@ -1,7 +1,7 @@
 """RunConfig: the one description of a run, as a dataclass and as YAML.
 
-`run.yaml` written by the studio is the file the command runs; nothing about a run lives elsewhere. Values are checked once,
-here, so that a mistake is told before a model is downloaded. Lengths are in tokens of the student, rates are dimensionless.
+`run.yaml` written by the studio is the file the command runs; nothing about a run lives elsewhere. Values are checked
+once, here, so that a mistake is told before a model is downloaded. Lengths are in tokens of the student.
 """
 
 import dataclasses
@@ -187,7 +187,7 @@ def save_config(config: RunConfig, path: str | Path) -> None:
 
 
 def set_option(config: RunConfig, dotted: str, value) -> None:
-    """Set `a.b` in place, as `--set a.b=value` does. Text is read as YAML for method options, else by the field's type."""
+    """Set `a.b` in place, as `--set a.b=value` does. Text is read by the field's type, as YAML for method options."""
     *parents, last = dotted.split(".")
     owner: typing.Any = config
     for depth, part in enumerate(parents):

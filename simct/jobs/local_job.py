@@ -1,9 +1,13 @@
 """A run as a process of this machine: `accelerate launch -m simct.train run.yaml`, in a process group of its own.
 
-The process outlives the browser and the studio. What happens to it is read from its run folder; `refresh` notices a process
-that died without saying so. Tokens reach it through the environment only.
+The process outlives the browser and the studio. What happens to it is read from its run folder; `refresh` notices a
+process that died without saying so. Tokens reach it through the environment only.
+
+In status.json `group` is the process group, which signals go to, and `pid` the process to watch: the launcher's until the
+trainer has written its own.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -50,6 +54,7 @@ def launch(run: RunFolder, resume: bool = False, token: str | None = None) -> in
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     if token:
         environment["HF_TOKEN"] = token
+    run.set_status(state="queued", message="Loading the models", error=None, pid=None)
     try:
         with open(run.log_path, "ab") as log:
             process = subprocess.Popen(
@@ -64,13 +69,12 @@ def launch(run: RunFolder, resume: bool = False, token: str | None = None) -> in
         run.set_status(state="failed", error=f"Could not start the training process: {error.strerror}.")
         raise RunError(f"Could not start the training process: {error.strerror}.") from error
     _children[process.pid] = process
+    # the trainer needs seconds to import, so this cannot overwrite the process id it writes
     run.set_status(
-        state="queued",
+        group=process.pid,
         pid=process.pid,
         pid_started=process_start_time(process.pid),
         host=socket.gethostname(),
-        message="Loading the models",
-        error=None,
     )
     return process.pid
 
@@ -111,8 +115,10 @@ def refresh(run: RunFolder) -> dict:
     if status.get("state") not in ACTIVE_STATES or not status.get("pid") or is_alive(status):
         return status
     status = run.status()
-    if status.get("state") not in ACTIVE_STATES:
+    if status.get("state") not in ACTIVE_STATES or is_alive(status):
         return status
+    if status["state"] == "stopping":
+        return run.set_status(state="stopped", pid=None, message="Stopped")
     return run.set_status(state="failed", pid=None, error=_cause(run))
 
 
@@ -126,11 +132,8 @@ def _cause(run: RunFolder) -> str:
 
 
 def _signal_group(status: dict, number: int) -> None:
-    # the process was started as the leader of its own session, so its group carries its id
-    try:
-        os.killpg(status["pid"], number)
-    except (ProcessLookupError, PermissionError):
-        pass
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(status.get("group") or os.getpgid(status["pid"]), number)
 
 
 def stop(run: RunFolder) -> dict:

@@ -12,6 +12,7 @@ checkpoints/      step-N folders, complete or absent
 model/            the student, in the usual Hugging Face layout
 """
 
+import fcntl
 import json
 import os
 import re
@@ -82,8 +83,8 @@ class RunFolder:
     def create(cls, runs_dir: str | Path, config: RunConfig, owner: str | None = None) -> "RunFolder":
         """Make a new folder for `config`, with an id of our own making, in state `queued`.
 
-        `config.output`, when given, is the folder itself and must be absent or empty. Raises RunError if it is not, or if
-        the disk refuses.
+        `config.output`, when given, is the folder itself and must be absent or empty. Raises RunError if it is not, or
+        if the disk refuses.
         """
         if config.output:
             path = Path(config.output).expanduser().resolve()
@@ -99,12 +100,11 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             config.output = str(path)
             save_config(config, path / "run.yaml")
-            now = time.time()
             run.set_status(
                 state="queued",
                 step=0,
                 total_steps=config.training.steps,
-                created_at=now,
+                created_at=time.time(),
                 owner=owner,
                 message="Waiting to start",
             )
@@ -135,13 +135,15 @@ class RunFolder:
         return _read_json(self.path / "status.json")
 
     def set_status(self, **fields) -> dict:
-        """Merge `fields` into status.json and stamp the heartbeat."""
-        status = {**self.status(), **fields, "heartbeat": time.time()}
-        if status.get("state") not in STATES:
-            raise RunError(f"A run cannot be {status.get('state')!r}; states are {', '.join(STATES)}.")
-        if status["state"] not in ACTIVE_STATES and "state" in fields:
-            status["finished_at"] = status["heartbeat"]
-        write_atomically(self.path / "status.json", json.dumps(status, indent=1))
+        """Merge `fields` into status.json and stamp the heartbeat; the trainer and the studio may both be writing."""
+        with open(self.path / ".status.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            status = {**self.status(), **fields, "heartbeat": time.time()}
+            if status.get("state") not in STATES:
+                raise RunError(f"A run cannot be {status.get('state')!r}; states are {', '.join(STATES)}.")
+            if status["state"] not in ACTIVE_STATES and "state" in fields:
+                status["finished_at"] = status["heartbeat"]
+            write_atomically(self.path / "status.json", json.dumps(status, indent=1))
         return status
 
     def append(self, name: str, record: dict) -> None:
