@@ -1,0 +1,98 @@
+"""Minimal aligned units: the finest segments of a text on whose two ends both tokenizers have a boundary.
+
+Boundaries are cumulative byte lengths; their intersection cuts both sequences. O(n) in bytes-free integer arrays: the
+cost does not depend on the text, only on the number of tokens. arXiv 2605.07711, section 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from simct.errors import AlignmentError
+
+
+class Unit(NamedTuple):
+    """Half-open token ranges on both sides that spell the same bytes [byte_start, byte_end)."""
+
+    teacher_start: int
+    teacher_end: int
+    student_start: int
+    student_end: int
+    byte_start: int
+    byte_end: int
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedUnits(Sequence):
+    """Units in columns (int64 [U] each), in text order; together they tile the text."""
+
+    teacher_start: np.ndarray
+    teacher_end: np.ndarray
+    student_start: np.ndarray
+    student_end: np.ndarray
+    byte_start: np.ndarray
+    byte_end: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.teacher_start)
+
+    def __getitem__(self, index: int) -> Unit:
+        return Unit(*(int(getattr(self, name)[index]) for name in Unit._fields))
+
+    def __iter__(self) -> Iterator[Unit]:
+        columns = [getattr(self, name).tolist() for name in Unit._fields]
+        return map(Unit._make, zip(*columns, strict=True))
+
+    @property
+    def teacher_tokens(self) -> np.ndarray:
+        """k_T [U]: teacher tokens in each unit."""
+        return self.teacher_end - self.teacher_start
+
+    @property
+    def student_tokens(self) -> np.ndarray:
+        """k_S [U]: student tokens in each unit."""
+        return self.student_end - self.student_start
+
+
+def align_boundaries(teacher_lengths: np.ndarray, student_lengths: np.ndarray) -> AlignedUnits:
+    """Cut two spellings of one text into minimal aligned units.
+
+    Args: byte lengths of the tokens, int64 [T] and [S], all positive except a zero for end-of-turn in last place, which
+    both sides have or neither. Raises AlignmentError where the totals differ or a zero stands elsewhere.
+    """
+    teacher, teacher_ended = _text_lengths(teacher_lengths, "teacher")
+    student, student_ended = _text_lengths(student_lengths, "student")
+    if teacher_ended != student_ended:
+        raise AlignmentError(
+            "One side ends its turn and the other does not: give both an end-of-turn token or neither."
+        )
+    teacher_ends, student_ends = np.cumsum(teacher), np.cumsum(student)
+    total = int(teacher_ends[-1]) if len(teacher_ends) else 0
+    if total != (int(student_ends[-1]) if len(student_ends) else 0):
+        raise AlignmentError(
+            f"The two sequences spell different texts: {total} bytes (teacher), {int(student.sum())} (student)."
+        )
+    common, teacher_at, student_at = np.intersect1d(teacher_ends, student_ends, assume_unique=True, return_indices=True)
+    columns = [teacher_at + 1, student_at + 1, common]
+    if teacher_ended:
+        columns = [
+            np.append(c, c_end) for c, c_end in zip(columns, (len(teacher) + 1, len(student) + 1, total), strict=True)
+        ]
+    ends = [c.astype(np.int64) for c in columns]
+    starts = [np.concatenate((np.zeros(1, np.int64), c))[: len(c)] for c in ends]
+    return AlignedUnits(starts[0], ends[0], starts[1], ends[1], starts[2], ends[2])
+
+
+def _text_lengths(lengths: np.ndarray, side: str) -> tuple[np.ndarray, bool]:
+    lengths = np.asarray(lengths, dtype=np.int64)
+    ended = len(lengths) > 0 and lengths[-1] == 0
+    text = lengths[:-1] if ended else lengths
+    if (text <= 0).any():
+        raise AlignmentError(
+            f"Token {int(np.argmax(text <= 0))} of the {side} spells no text (a special or unused id inside the text)."
+        )
+    return text, bool(ended)
