@@ -1,8 +1,8 @@
 """Dataset columns -> chat messages -> each model's own template -> prompt ids.
 
-Teacher and student each read the conversation in their own rendering; only the completion is common to both. A tokenizer
-without a chat template gets the plain fallback: the user's text as it is, with the tokenizer's own BOS where it adds one.
-Conversations that the fallback cannot express (several turns, a system message) are refused.
+Teacher and student each read the conversation in their own rendering; only the completion is common to both. A
+tokenizer without a chat template gets the plain fallback: the user's text as it is, with the tokenizer's own BOS where
+it adds one. Conversations that the fallback cannot express (several turns, a system message) are refused.
 """
 
 from dataclasses import dataclass
@@ -67,9 +67,8 @@ def _load_rows(data: DataConfig, token: str | None):
         if path is None:
             if Path(data.prompts).suffix in READERS or data.prompts.startswith(("/", "./", "../", "~")):
                 raise DataError(f"There is no file {data.prompts!r}. Check the path.")
-            name = data.config_name
             return datasets.load_dataset(
-                data.prompts, name, split=data.split, revision=data.revision, token=token, trust_remote_code=None
+                data.prompts, data.config_name, split=data.split, revision=data.revision, token=token
             )
         if path.is_dir():
             return datasets.load_dataset(str(path), split=data.split)
@@ -133,8 +132,9 @@ def render(tokenizer, messages, enable_thinking: bool | None = None) -> str:
     if not tokenizer.chat_template:
         if len(messages) != 1:
             raise DataError(
-                f"{tokenizer.name_or_path!r} has no chat template, so only single user messages can be rendered, and this "
-                f"conversation has {len(messages)} messages. Use a prompt column without a system text, or a chat model."
+                f"{tokenizer.name_or_path!r} has no chat template, so only single user messages can be rendered, and "
+                f"this conversation has {len(messages)} messages. Use a prompt column without a system text, or a chat "
+                "model."
             )
         return messages[0]["content"]
     options = {} if enable_thinking is None else {"enable_thinking": enable_thinking}

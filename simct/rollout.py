@@ -1,8 +1,8 @@
 """The student writes: batched sampling with the ids kept exactly as sampled.
 
-A draw depends only on (seed, step, sample index, position), never on the batch it is in or on the generator's past: each
-sample has a row of uniforms of its own, and a token is picked by inverting the cumulative distribution after temperature
-and top-p. The same rollouts therefore come out of one process or several, fresh or resumed.
+A draw depends only on (seed, step, sample index, position), never on the batch it is in or on the generator's past:
+each sample has a row of uniforms of its own, and a token is picked by inverting the cumulative distribution after
+temperature and top-p. The same rollouts therefore come out of one process or several, fresh or resumed.
 
 Shapes: B samples in a batch, V rows of the lm_head, L prompt length, M new tokens.
 """

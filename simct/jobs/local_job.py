@@ -3,8 +3,8 @@
 The process outlives the browser and the studio. What happens to it is read from its run folder; `refresh` notices a
 process that died without saying so. Tokens reach it through the environment only.
 
-In status.json `group` is the process group, which signals go to, and `pid` the process to watch: the launcher's until the
-trainer has written its own.
+In status.json `group` is the process group, which signals go to, and `pid` the process to watch: the launcher's until
+the trainer has written its own.
 """
 
 import contextlib

@@ -1,0 +1,92 @@
+"""Loading causal language models safely, and reading their last hidden states.
+
+Only safetensors weights are read and code from a repository is never run. Shapes: B sequences, L padded length,
+N rows (positions that predict a completion token), H hidden size.
+"""
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from simct.config import ModelConfig, local_path
+from simct.errors import ModelError, SimCTError
+
+NOT_ON_HUB = "Check the spelling (owner/name), give a local folder, or log in if it is private."
+
+
+def explain_load_error(name: str, error: BaseException) -> SimCTError:
+    """One line for why `name` could not be loaded, with what to do."""
+    chain, seen = [], error
+    while seen is not None and len(chain) < 8:
+        chain.append(seen)
+        seen = seen.__cause__ or seen.__context__
+    kinds = {type(link).__name__ for link in chain}
+    text = " ".join(" ".join(map(str, chain)).split())
+    if "GatedRepoError" in kinds or "gated repo" in text:
+        return ModelError(f"{name!r} is gated and your token has no access. Request it on its Hub page, then log in.")
+    if "RevisionNotFoundError" in kinds or "not a valid git identifier" in text:
+        return ModelError(f"{name!r} has no such revision. Give a branch, tag or commit that exists.")
+    if "RepositoryNotFoundError" in kinds or "not a valid model identifier" in text or "HFValidationError" in kinds:
+        return ModelError(f"There is no model {name!r}. {NOT_ON_HUB}")
+    if kinds & {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "ConnectTimeout", "ConnectionError"}:
+        return ModelError(f"The Hub cannot be reached to load {name!r}. Check the connection, or give a local folder.")
+    if "trust_remote_code" in text:
+        return ModelError(f"{name!r} needs code from its repository, which is never run here. Choose another model.")
+    reason = " ".join(str(error).split())[:300]
+    return ModelError(f"Cannot load {name!r}: {reason}")
+
+
+def load_model(model: ModelConfig, device=None, token: str | None = None) -> torch.nn.Module:
+    """The causal LM in evaluation mode, in `model.dtype`, on `device`. Raises ModelError (one line)."""
+    path = local_path(model.model)
+    if path is not None and not (path / "config.json").is_file():
+        raise ModelError(f"{model.model!r} is not a model folder: it has no config.json.")
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            str(path) if path else model.model,
+            revision=model.revision,
+            dtype=getattr(torch, model.dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            token=token,
+        )
+    except Exception as error:
+        raise explain_load_error(model.model, error) from error
+    return loaded.to(device) if device is not None else loaded
+
+
+def hidden_rows(
+    model, prompts: list[list[int]], completions: list[list[int]], pad_id: int
+) -> tuple[torch.Tensor, list[int]]:
+    """Last hidden states at the positions that predict each completion id.
+
+    Returns [N, H] with the sequences' rows one after another (row j of a sequence predicts its completion id j), and
+    the number of rows of each sequence. Sequences are padded on the right, so no position sees padding.
+    """
+    lengths = [len(completion) for completion in completions]
+    sequences = [prompt + completion[:-1] for prompt, completion in zip(prompts, completions, strict=True)]
+    width = max(map(len, sequences))
+    ids_BL = torch.full((len(sequences), width), pad_id, dtype=torch.long)
+    mask_BL = torch.zeros_like(ids_BL)
+    rows = []
+    for row, sequence in enumerate(sequences):
+        ids_BL[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        mask_BL[row, : len(sequence)] = 1
+        first = row * width + len(prompts[row]) - 1
+        rows.append(torch.arange(first, first + lengths[row]))
+    decoder = model.get_base_model().base_model if hasattr(model, "get_base_model") else model.base_model
+    device = next(decoder.parameters()).device
+    hidden_BLH = decoder(
+        input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), use_cache=False
+    ).last_hidden_state
+    return hidden_BLH.flatten(0, 1)[torch.cat(rows).to(device)], lengths
+
+
+def pad_id_of(tokenizer, end_ids: tuple[int, ...]) -> int:
+    """An id to pad with; attention masks hide it, so any valid id will do."""
+    if tokenizer.pad_token_id is not None:
+        return tokenizer.pad_token_id
+    return end_ids[0] if end_ids else 0
+
+
+def device_for_training() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

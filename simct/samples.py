@@ -1,0 +1,149 @@
+"""From prompts to samples that can be supervised: data order, rollouts, the teacher's ids, and what they look like."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from simct.config import RunConfig
+from simct.errors import DataError
+from simct.models import pad_id_of
+from simct.prompts import Prompt, prompt_ids
+from simct.rollout import Rollout, generate, uniforms
+from simct.tokenizer_pair import TokenizerPair
+
+
+@dataclass(frozen=True)
+class PreparedPrompt:
+    """A prompt as both models read it."""
+
+    prompt: Prompt
+    student_ids: list[int]
+    teacher_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A rollout that can be supervised: completion ids of both models spell the same bytes."""
+
+    prompt: PreparedPrompt
+    student_ids: list[int]
+    teacher_ids: list[int]
+
+
+def prompt_order(n_prompts: int, first: int, count: int, seed: int) -> list[int]:
+    """Prompt indices at positions first … first + count - 1 of an endless sequence of shuffled epochs."""
+    order, indices = {}, []
+    for position in range(first, first + count):
+        epoch, offset = divmod(position, n_prompts)
+        if epoch not in order:
+            order[epoch] = np.random.Generator(
+                np.random.Philox(np.random.SeedSequence([seed, 7919, epoch]))
+            ).permutation(n_prompts)
+        indices.append(int(order[epoch][offset]))
+    return indices
+
+
+def prepare_prompts(
+    prompts: list[Prompt], pair: TokenizerPair, config: RunConfig, context_lengths: Iterable[int | None]
+) -> tuple[list[PreparedPrompt], int]:
+    """Both models' prompt ids, and how many prompts were left out as too long. Raises DataError if none is left."""
+    limit = min([config.training.max_length, *(length for length in context_lengths if length)])
+    room = limit - config.rollout.max_new_tokens
+    prepared, too_long = [], 0
+    for prompt in prompts:
+        student_ids = prompt_ids(pair.student.tokenizer, prompt.messages, config.student.enable_thinking)
+        teacher_ids = prompt_ids(pair.teacher.tokenizer, prompt.messages, config.teacher.enable_thinking)
+        if 0 < len(student_ids) <= room and 0 < len(teacher_ids) <= room:
+            prepared.append(PreparedPrompt(prompt, student_ids, teacher_ids))
+        else:
+            too_long += 1
+    if not prepared:
+        raise DataError(
+            f"No prompt leaves room for {config.rollout.max_new_tokens} new tokens within {limit}. "
+            "Lower rollout.max_new_tokens or raise training.max_length."
+        )
+    return prepared, too_long
+
+
+def write_rollouts(student, pair: TokenizerPair, config: RunConfig, prompts, step: int, indices) -> list[Rollout]:
+    """Sample one completion for each of `prompts`; `indices` are their sample indices within the step."""
+    seed, length = config.training.seed, config.rollout.max_new_tokens
+    return generate(
+        student,
+        [prompt.student_ids for prompt in prompts],
+        pair.student.end_ids,
+        pad_id_of(pair.student.tokenizer, pair.student.end_ids),
+        n_candidates=len(pair.student.bytes_of),
+        max_new_tokens=length,
+        temperature=config.rollout.temperature,
+        top_p=config.rollout.top_p,
+        uniforms_BM=uniforms(seed, step, indices, length),
+    )
+
+
+def to_samples(pair: TokenizerPair, prompts, rollouts, excluded: Counter) -> list[Sample]:
+    """The teacher's ids for each completion's bytes; what cannot be exact is counted by reason in `excluded`."""
+    samples = []
+    for prompt, rollout in zip(prompts, rollouts, strict=True):
+        teacher = pair.teacher_ids_for(rollout.completion_ids)
+        if teacher.excluded:
+            excluded[teacher.excluded] += 1
+            continue
+        if teacher.cut_bytes:
+            excluded["trailing bytes that are not UTF-8"] += 1
+        if teacher.n_student and teacher.ids:
+            samples.append(Sample(prompt, rollout.completion_ids[: teacher.n_student], list(teacher.ids)))
+        else:
+            excluded["nothing to supervise"] += 1
+    return samples
+
+
+def rollout_statistics(pair: TokenizerPair, rollouts: list[Rollout]) -> dict:
+    """Sums over rollouts: lengths in student tokens, how many ended, how many are the canonical tokenization."""
+    canonical = 0
+    for rollout in rollouts:
+        body = rollout.completion_ids[:-1] if rollout.ended else rollout.completion_ids
+        try:
+            canonical += pair.student.encode(pair.student.decode(body)) == body
+        except ValueError:
+            continue
+    return {
+        "rollouts": len(rollouts),
+        "tokens": sum(len(rollout.completion_ids) for rollout in rollouts),
+        "ended": sum(rollout.ended for rollout in rollouts),
+        "canonical": canonical,
+    }
+
+
+def token_coverage(pair: TokenizerPair, samples: list[Sample]) -> dict:
+    """Sums of student tokens: all, in 1:1 units, and in the multi-token units that SimCT recovers."""
+    total = strict = 0
+    for sample in samples:
+        units = pair.align(sample.teacher_ids, sample.student_ids)
+        student_n = units.student_end - units.student_start
+        total += int(student_n.sum())
+        strict += int(((student_n == 1) & (units.teacher_end - units.teacher_start == 1)).sum())
+    return {"student_tokens": total, "strict_tokens": strict}
+
+
+def placeholder(prompt: PreparedPrompt, pair: TokenizerPair) -> Sample:
+    return Sample(prompt, [int(pair.shared_student_ids[0])], [int(pair.shared_teacher_ids[0])])
+
+
+def shown_rollouts(
+    pair: TokenizerPair, prompts: list[PreparedPrompt], rollouts: list[Rollout], step: int
+) -> list[dict]:
+    """The first few rollouts of a step, as text for people."""
+    decode = pair.student.tokenizer.decode
+    return [
+        {
+            "step": step,
+            "prompt": prompt.prompt.text,
+            "answer": prompt.prompt.answer,
+            "completion": decode(rollout.completion_ids, skip_special_tokens=True),
+            "ended": rollout.ended,
+        }
+        for prompt, rollout in list(zip(prompts, rollouts, strict=True))[:4]
+    ]

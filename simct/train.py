@@ -1,0 +1,183 @@
+"""The only entry that trains: `accelerate launch -m simct.train run.yaml [--resume]`, local and remote alike.
+
+Loads what run.yaml names, scores the student, trains it, saves model/, scores it again; writes the run folder as it goes.
+SIGTERM or SIGINT write a checkpoint and stop. Exit status: 0 finished or stopped, 2 for what a person can mend, 1 for a
+defect (its traceback is in log.txt).
+"""
+
+import argparse
+import errno
+import os
+import shutil
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from simct.config import RunConfig
+from simct.coverage import inspect_pair
+from simct.errors import RunError, SimCTError
+from simct.evaluate import evaluate_loaded, task_prompts
+from simct.jobs.local_job import process_start_time
+from simct.jobs.run_folder import RunFolder
+from simct.models import load_model
+from simct.prompts import load_prompts
+from simct.samples import prepare_prompts
+from simct.tokenizer_pair import TokenizerPair
+from simct.trainer import train
+
+INSPECTED_PROMPTS = 200
+
+
+class StopFlag:
+    """Set by SIGTERM or SIGINT; the trainer looks at it between steps."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._set)
+
+    def _set(self, number, frame) -> None:
+        self.requested = True
+
+
+def run_training(run: RunFolder, resume: bool = False) -> str:
+    """Carry out `run` in this process; returns its final state. Raises SimCTError for what a person can mend."""
+    stop = StopFlag()
+    config = run.config()
+    accelerator = Accelerator()
+    main = accelerator.is_main_process
+    if main:
+        run.set_status(
+            state="running",
+            pid=os.getpid(),
+            pid_started=process_start_time(os.getpid()),
+            message="Loading the models",
+            error=None,
+            device=str(accelerator.device),
+            processes=accelerator.num_processes,
+        )
+    set_seed(config.training.seed)
+    token = os.environ.get("HF_TOKEN")
+    prompts = load_prompts(config.data, token)
+    for task in config.evaluation.tasks:
+        task_prompts(task)
+    pair = TokenizerPair.from_pretrained(
+        config.teacher.model,
+        config.student.model,
+        teacher_revision=config.teacher.revision,
+        student_revision=config.student.revision,
+        token=token,
+    )
+    teacher = load_model(config.teacher, accelerator.device, token).eval()
+    student = load_model(config.student, accelerator.device, token)
+    contexts = [getattr(model.config, "max_position_embeddings", None) for model in (teacher, student)]
+    prepared, too_long = prepare_prompts(prompts, pair, config, contexts)
+    _log(main, f"{len(prepared)} prompts ({too_long} too long), {pair.shared_tokens} shared tokens")
+    if main and not run.inspection():
+        texts = [f"{prompt.text} {prompt.answer or ''}".strip() for prompt in prompts[:INSPECTED_PROMPTS]]
+        run.save_inspection(inspect_pair(pair, texts))
+    checkpoint = run.latest_checkpoint() if resume else None
+    if main and config.evaluation.tasks and "before" not in run.evaluation():
+        run.set_status(message="Scoring the student and the teacher before training")
+        before = evaluate_loaded(student, pair.student, config.evaluation, config.student.enable_thinking)
+        best = evaluate_loaded(teacher, pair.teacher, config.evaluation, config.teacher.enable_thinking)
+        run.save_evaluation({"before": before, "teacher": best})
+    accelerator.wait_for_everyone()
+
+    def on_step(record: dict, samples: list[dict]) -> None:
+        run.append("metrics.jsonl", record)
+        for sample in samples:
+            run.append("rollouts.jsonl", sample)
+        run.set_status(step=record["step"], message=f"Training, step {record['step']} of {config.training.steps}")
+        _log(
+            True,
+            f"step {record['step']}/{config.training.steps}  loss {record['loss']:.4f}  rows {record['rows']}  "
+            f"length {record['response_length']:.1f}  ended {record['eos_rate']:.0%}  {record['seconds']:.2f} s",
+        )
+
+    step, done = train(
+        config,
+        accelerator,
+        teacher,
+        student,
+        pair,
+        prepared,
+        run.checkpoints_dir,
+        on_step=on_step,
+        stop_requested=lambda: stop.requested,
+        resume_from=checkpoint,
+    )
+    if main:
+        save_student(run, config, student, pair.student.tokenizer)
+        if done and config.evaluation.tasks:
+            run.set_status(message="Scoring the student after training")
+            after = evaluate_loaded(student, pair.student, config.evaluation, config.student.enable_thinking)
+            run.save_evaluation({**run.evaluation(), "after": after})
+            for task, result in after.items():
+                _log(True, f"{task}: {run.evaluation()['before'][task]['score']:.3f} -> {result['score']:.3f}")
+        state = "finished" if done else "stopped"
+        message = "Finished" if done else f"Stopped after step {step}; resume to go on"
+        run.set_status(state=state, step=step, pid=None, message=message)
+    accelerator.end_training()
+    return "finished" if done else "stopped"
+
+
+def save_student(run: RunFolder, config: RunConfig, student, tokenizer) -> None:
+    """Write model/ whole or not at all, in the usual Hugging Face layout."""
+    temporary = run.path / ".model"
+    shutil.rmtree(temporary, ignore_errors=True)
+    student.save_pretrained(temporary, safe_serialization=True)
+    tokenizer.save_pretrained(temporary)
+    shutil.rmtree(run.model_dir, ignore_errors=True)
+    os.replace(temporary, run.model_dir)
+
+
+def explain_failure(error: BaseException) -> str | None:
+    """The one line for an error a person can mend, or None for a defect."""
+    if isinstance(error, SimCTError):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return "The GPU ran out of memory. Lower training.micro_batch_size or rollout.max_new_tokens, and resume."
+    if isinstance(error, MemoryError):
+        return "The machine ran out of memory. Lower training.micro_batch_size or rollout.max_new_tokens, and resume."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full. Free some space and resume; the last whole checkpoint is kept."
+    if "No space left on device" in str(error):
+        return "The disk is full. Free some space and resume; the last whole checkpoint is kept."
+    return None
+
+
+def _log(main: bool, line: str) -> None:
+    if main:
+        print(line, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="simct.train", description="Train the run that a run.yaml describes.")
+    parser.add_argument("run_yaml", type=Path, help="run.yaml inside its run folder")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    options = parser.parse_args(arguments)
+    run = RunFolder(options.run_yaml.resolve().parent)
+    try:
+        if not run.status():
+            raise RunError(f"{str(run.path)!r} is not a run folder. Start runs with `simct distill --config FILE`.")
+        run_training(run, options.resume)
+        return 0
+    except BaseException as error:
+        line = explain_failure(error)
+        if line is None:
+            traceback.print_exc()
+        text = line or f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (details in log.txt)"
+        print(text, file=sys.stderr, flush=True)
+        if run.status():
+            run.set_status(state="failed", pid=None, error=text, message="Failed")
+        return 2 if line else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

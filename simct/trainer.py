@@ -1,0 +1,272 @@
+"""The Accelerate loop: the student writes, the teacher grades every unit, the student learns.
+
+One optimiser step takes `batch_size` rollouts over all processes. The gradient is that of the mean over *all* rows of
+the step: micro-batches add up sums, and the sum is divided once by the number of rows on all processes, so that
+splitting the step differently does not change it. Rollouts, data order and learning rate are functions of (seed, step),
+so a resumed run continues as if it had not stopped.
+"""
+
+import json
+import math
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from simct import losses
+from simct.config import RunConfig, TrainingConfig
+from simct.errors import RunError
+from simct.losses.chunked import Head
+from simct.models import hidden_rows, pad_id_of
+from simct.samples import (
+    PreparedPrompt,
+    Sample,
+    placeholder,
+    prompt_order,
+    rollout_statistics,
+    shown_rollouts,
+    to_samples,
+    token_coverage,
+    write_rollouts,
+)
+from simct.tokenizer_pair import TokenizerPair
+
+
+@dataclass
+class StepTotals:
+    """Sums over the micro-batches of one step on one process."""
+
+    loss_sum: float = 0.0
+    rows: int = 0
+    stats: Counter = field(default_factory=Counter)
+    weights: Counter = field(default_factory=Counter)
+
+    def add(self, result) -> None:
+        self.loss_sum += float(result.loss_sum)
+        self.rows += result.rows
+        for name, value in result.stats.items():
+            if name.startswith("units_"):
+                self.stats[name] += value
+                continue
+            # a mean is weighted by what it is a mean of, so that micro-batches of any size add up
+            weight = result.stats.get(f"units_{name.removeprefix('kl_')}", result.rows)
+            if weight and math.isfinite(value):
+                self.stats[name] += value * weight
+                self.weights[name] += weight
+
+
+class DistillationStep(torch.nn.Module):
+    """The student with the loss inside its forward pass, so that DDP and FSDP see all that uses its parameters."""
+
+    def __init__(self, student, pair: TokenizerPair, config: RunConfig, pad_id: int):
+        super().__init__()
+        self.student = student
+        self.pair, self.config, self.pad_id = pair, config, pad_id
+
+    def forward(self, samples: list[Sample], teacher_hidden_TH: torch.Tensor, teacher_head: Head):
+        student_hidden_SH, _ = hidden_rows(
+            self.student,
+            [sample.prompt.student_ids for sample in samples],
+            [sample.student_ids for sample in samples],
+            self.pad_id,
+        )
+        return losses.compute_from_hidden(
+            self.config.method,
+            self.pair,
+            student_hidden_SH,
+            Head.of(self.student),
+            teacher_hidden_TH,
+            teacher_head,
+            [sample.student_ids for sample in samples],
+            [sample.teacher_ids for sample in samples],
+            divergence=self.config.divergence,
+            **self.config.method_options,
+        )
+
+
+def learning_rate_at(step: int, training: TrainingConfig) -> float:
+    """The rate for optimiser step `step` (1-based): linear warm-up, then the schedule down to zero after the last."""
+    warmup = math.ceil(training.warmup_ratio * training.steps)
+    if step <= warmup:
+        return training.learning_rate * step / warmup
+    progress = (step - 1 - warmup) / max(1, training.steps - warmup)
+    if training.schedule == "cosine":
+        return training.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    if training.schedule == "linear":
+        return training.learning_rate * (1 - progress)
+    return training.learning_rate
+
+
+def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
+    """Write checkpoints/step-N whole or not at all, then drop the oldest beyond `keep`."""
+    target, temporary = folder / f"step-{step}", folder / f".step-{step}"
+    if accelerator.is_main_process:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(temporary))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        (temporary / "trainer.json").write_text(json.dumps({"step": step}))
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(temporary, target)
+        steps = sorted(int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit())
+        for old in steps[:-keep]:
+            shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def train(
+    config: RunConfig,
+    accelerator: Accelerator,
+    teacher,
+    student,
+    pair: TokenizerPair,
+    prompts: list[PreparedPrompt],
+    checkpoints: Path,
+    on_step: Callable[[dict, list[dict]], None] = lambda record, samples: None,
+    stop_requested: Callable[[], bool] = lambda: False,
+    resume_from: Path | None = None,
+) -> tuple[int, bool]:
+    """Train `student` in place until config.training.steps, or until `stop_requested`.
+
+    `on_step(record, samples)` is called on the main process after every step with the line for metrics.jsonl and, every
+    `samples_every` steps, some rollouts. Returns (last step, whether all steps were done). Raises RunError when the loss
+    or the gradient is not finite; the last checkpoint then holds the state before the damage.
+    """
+    training, world = config.training, accelerator.num_processes
+    if training.batch_size % world:
+        raise RunError(f"training.batch_size is {training.batch_size}; it must be a multiple of the {world} processes.")
+    local_size = training.batch_size // world
+    prompts_per_step = training.batch_size // config.rollout.samples_per_prompt
+    student_pad = pad_id_of(pair.student.tokenizer, pair.student.end_ids)
+    teacher_pad = pad_id_of(pair.teacher.tokenizer, pair.teacher.end_ids)
+    teacher.requires_grad_(False).eval()
+    teacher_head = Head.of(teacher)
+    if training.gradient_checkpointing:
+        student.gradient_checkpointing_enable()
+    student.train()
+    torch.manual_seed(training.seed)
+    module = DistillationStep(student, pair, config, student_pad)
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
+    module, optimizer = accelerator.prepare(module, optimizer)
+    step = 0
+    if resume_from is not None:
+        accelerator.load_state(str(resume_from))
+        step = json.loads((resume_from / "trainer.json").read_text())["step"]
+    while step < training.steps:
+        if _any_process(accelerator, stop_requested()):
+            save_checkpoint(accelerator, checkpoints, step, training.keep_checkpoints)
+            return step, False
+        step += 1
+        started = time.perf_counter()
+        order = prompt_order(len(prompts), (step - 1) * prompts_per_step, prompts_per_step, training.seed)
+        indices = list(range(accelerator.process_index * local_size, (accelerator.process_index + 1) * local_size))
+        batch = [prompts[order[index // config.rollout.samples_per_prompt]] for index in indices]
+        rollouts = write_rollouts(student, pair, config, batch, step, indices)
+        generated = time.perf_counter()
+        excluded: Counter = Counter()
+        samples = to_samples(pair, batch, rollouts, excluded)
+        totals = StepTotals()
+        micro_batches = math.ceil(local_size / training.micro_batch_size)
+        for number in range(micro_batches):
+            part = samples[number * training.micro_batch_size : (number + 1) * training.micro_batch_size]
+            last = number == micro_batches - 1
+            if not part and world == 1:
+                continue
+            # every process runs the same number of passes, over a sample that counts nothing if need be
+            seen = part or [placeholder(batch[0], pair)]
+            with nullcontext() if last else accelerator.no_sync(module):
+                with torch.no_grad():
+                    teacher_hidden_TH, _ = hidden_rows(
+                        teacher,
+                        [sample.prompt.teacher_ids for sample in seen],
+                        [sample.teacher_ids for sample in seen],
+                        teacher_pad,
+                    )
+                result = module(seen, teacher_hidden_TH, teacher_head)
+                if part:
+                    totals.add(result)
+                accelerator.backward(result.loss_sum * bool(part))
+        record = _gather(accelerator, pair, totals, rollouts, samples, excluded)
+        rows = record["rows"]
+        rate = learning_rate_at(step, training)
+        grad_norm = 0.0
+        if rows:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(world / rows)
+            grad_norm = float(accelerator.clip_grad_norm_(parameters, training.max_grad_norm))
+            if not (math.isfinite(record["loss"]) and math.isfinite(grad_norm)):
+                raise RunError(
+                    f"Step {step}: loss {record['loss']}, gradient norm {grad_norm}. The run stopped before applying "
+                    "it; lower training.learning_rate or use float32, and resume from the last checkpoint."
+                )
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        record |= {
+            "step": step,
+            "learning_rate": rate,
+            "grad_norm": grad_norm,
+            "seconds": round(time.perf_counter() - started, 4),
+            "seconds_generating": round(generated - started, 4),
+        }
+        if accelerator.is_main_process:
+            show = step == 1 or step == training.steps or step % training.samples_every == 0
+            on_step(record, shown_rollouts(pair, batch, rollouts, step) if show else [])
+        if step % training.checkpoint_every == 0 and step < training.steps:
+            save_checkpoint(accelerator, checkpoints, step, training.keep_checkpoints)
+    save_checkpoint(accelerator, checkpoints, step, training.keep_checkpoints)
+    return step, True
+
+
+def _any_process(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether `flag` is set on any process, so that all stop at the same step."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)).item())
+
+
+def _gather(accelerator, pair, totals: StepTotals, rollouts, samples, excluded: Counter) -> dict:
+    """The step's record over all processes: sums added up, then turned into means and shares."""
+    local = {
+        "loss_sum": totals.loss_sum,
+        "rows": totals.rows,
+        "stats": totals.stats,
+        "weights": totals.weights,
+        "excluded": excluded,
+        **rollout_statistics(pair, rollouts),
+        **token_coverage(pair, samples),
+    }
+    parts = gather_object([local])
+    total = {name: sum(part[name] for part in parts) for name in local if not isinstance(local[name], Counter)}
+    stats, weights, left_out = {}, {}, {}
+    for name, into in (("stats", stats), ("weights", weights), ("excluded", left_out)):
+        for part in parts:
+            for key, value in part[name].items():
+                into[key] = into.get(key, 0) + value
+    tokens, written = max(1, total["student_tokens"]), max(1, total["rollouts"])
+    means = {name: value / weights[name] if name in weights else value for name, value in stats.items()}
+    return {
+        "loss": total["loss_sum"] / total["rows"] if total["rows"] else 0.0,
+        "rows": total["rows"],
+        **means,
+        "coverage_strict": total["strict_tokens"] / tokens,
+        "coverage_recovered": 1 - total["strict_tokens"] / tokens if total["student_tokens"] else 0.0,
+        "response_length": total["tokens"] / written,
+        "eos_rate": total["ended"] / written,
+        "canonical_rate": total["canonical"] / written,
+        "excluded": left_out,
+        "tokens": total["tokens"],
+    }
