@@ -1,0 +1,230 @@
+"""The memory-bounded core: logits of a few rows at a time, and their gradients in the same pass.
+
+Shapes: N rows of a block, V vocabulary, C shared columns, H hidden size, S student rows, T teacher rows.
+A method asks a side for a block of rows, computes the gradient of its loss with respect to those logits, and hands it
+back; only one block per side is alive at a time. Whether the side holds full logits (research, tests) or hidden states
+and an lm_head (training) makes no difference to the method, so both give the same numbers.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from simct.errors import ConfigError
+
+DEFAULT_CHUNK_ROWS = {"cpu": 256, "cuda": 1024}
+
+
+@dataclass(eq=False)
+class Head:
+    """An lm_head: logits = cap·tanh(scale·(hidden @ weightᵀ + bias) / cap), without the tanh if `softcap` is None."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @classmethod
+    def of(cls, model) -> "Head":
+        """The head of a Hugging Face causal language model, to be applied to its last hidden state (after the norm)."""
+        layer = model.get_output_embeddings()
+        config = model.config.get_text_config()
+        scale = 1.0
+        if getattr(config, "logits_scaling", None):
+            scale /= float(config.logits_scaling)
+        if getattr(config, "logit_scale", None):
+            scale *= float(config.logit_scale)
+        return cls(layer.weight, getattr(layer, "bias", None), scale, getattr(config, "final_logit_softcapping", None))
+
+
+@dataclass(eq=False)
+class Block:
+    """Logits of some rows in float32 (float64 if given so), free to be overwritten, and the way back for gradients.
+
+    `backward(gradient_NC)` adds the gradient to what the side accumulates; it may overwrite its argument.
+    """
+
+    logits_NC: torch.Tensor
+    backward: Callable[[torch.Tensor], None]
+
+
+def _working(values: torch.Tensor) -> torch.Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
+class LogitsSide:
+    """Rows of given logits [R, V]. `gradients` are those of the logits, allocated once and only if wanted."""
+
+    def __init__(self, logits_RV: torch.Tensor, shared_ids_C: torch.Tensor, temperature: float = 1.0):
+        self.logits_RV, self.shared_ids_C, self.temperature = logits_RV, shared_ids_C, temperature
+        self.tensors = (logits_RV,)
+        self.gradients: list[torch.Tensor | None] = [None]
+
+    @property
+    def vocabulary(self) -> int:
+        return self.logits_RV.shape[1]
+
+    def want_gradients(self, needs: tuple[bool, ...]) -> None:
+        self.gradients = [torch.zeros_like(self.logits_RV, requires_grad=False) if needs[0] else None]
+
+    def block(self, rows_N: torch.Tensor, shared: bool = False) -> Block:
+        logits_NV = self.logits_RV.detach().index_select(0, rows_N)
+        if shared:
+            logits_NV = logits_NV.index_select(1, self.shared_ids_C)
+        logits_NV = _working(logits_NV)
+        if self.temperature != 1.0:
+            logits_NV /= self.temperature
+
+        def backward(gradient_NC: torch.Tensor) -> None:
+            if self.gradients[0] is None:
+                return
+            gradient_NC = gradient_NC.div_(self.temperature).to(self.logits_RV.dtype)
+            if shared:
+                index = (rows_N[:, None], self.shared_ids_C[None, :])
+                self.gradients[0].index_put_(index, gradient_NC, accumulate=True)
+            else:
+                self.gradients[0].index_add_(0, rows_N, gradient_NC)
+
+        return Block(logits_NV, backward)
+
+
+class HeadSide:
+    """Rows of hidden states [R, H] under an lm_head. `gradients` are those of hidden states, weight and bias."""
+
+    def __init__(self, hidden_RH: torch.Tensor, head: Head, shared_ids_C: torch.Tensor, temperature: float = 1.0):
+        self.head, self.shared_ids_C, self.temperature = head, shared_ids_C, temperature
+        self.tensors = (hidden_RH, head.weight, head.bias) if head.bias is not None else (hidden_RH, head.weight)
+        self.hidden_RH, self.weight_VH = hidden_RH.detach(), head.weight.detach()
+        self.bias_V = None if head.bias is None else head.bias.detach()
+        self.gradients: list[torch.Tensor | None] = [None, None, None]
+        self._shared: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        self._shared_gradient_CH: torch.Tensor | None = None
+
+    @property
+    def vocabulary(self) -> int:
+        return self.weight_VH.shape[0]
+
+    def want_gradients(self, needs: tuple[bool, ...]) -> None:
+        self.gradients = [torch.zeros_like(t) if need else None for t, need in zip(self._values(), needs, strict=True)]
+        self.gradients += [None] * (3 - len(self.gradients))
+
+    def _values(self) -> tuple[torch.Tensor, ...]:
+        values = (self.hidden_RH, self.weight_VH, self.bias_V)
+        return values if self.bias_V is not None else values[:2]
+
+    def _columns(self, shared: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if not shared:
+            return self.weight_VH, self.bias_V
+        if self._shared is None:  # one gather a step: far cheaper than multiplying by the columns that are not shared
+            bias_C = None if self.bias_V is None else self.bias_V.index_select(0, self.shared_ids_C)
+            self._shared = (self.weight_VH.index_select(0, self.shared_ids_C), bias_C)
+        return self._shared
+
+    def block(self, rows_N: torch.Tensor, shared: bool = False) -> Block:
+        weight_CH, bias_C = self._columns(shared)
+        hidden_NH = self.hidden_RH.index_select(0, rows_N).to(weight_CH.dtype)
+        logits_NC = _working(torch.nn.functional.linear(hidden_NH, weight_CH, bias_C))
+        if self.head.scale != 1.0:
+            logits_NC *= self.head.scale
+        slope_NC = None
+        if self.head.softcap is not None:
+            squashed_NC = logits_NC.div_(self.head.softcap).tanh_()
+            if any(gradient is not None for gradient in self.gradients):
+                slope_NC = 1.0 - squashed_NC.square()
+            logits_NC = squashed_NC.mul_(self.head.softcap)
+        if self.temperature != 1.0:
+            logits_NC /= self.temperature
+
+        def backward(gradient_NC: torch.Tensor) -> None:
+            if slope_NC is not None:
+                gradient_NC *= slope_NC
+            factor = self.head.scale / self.temperature
+            if factor != 1.0:
+                gradient_NC *= factor
+            self._accumulate(gradient_NC.to(weight_CH.dtype), rows_N, hidden_NH, weight_CH, shared)
+
+        return Block(logits_NC, backward)
+
+    def _accumulate(self, gradient_NC, rows_N, hidden_NH, weight_CH, shared: bool) -> None:
+        hidden_gradient_RH, weight_gradient_VH, bias_gradient_V = self.gradients
+        if hidden_gradient_RH is not None:
+            hidden_gradient_RH.index_add_(0, rows_N, (gradient_NC @ weight_CH).to(hidden_gradient_RH.dtype))
+        if weight_gradient_VH is not None:
+            if shared and self._shared_gradient_CH is None:
+                self._shared_gradient_CH = torch.zeros_like(weight_CH)
+            target_CH = self._shared_gradient_CH if shared else weight_gradient_VH
+            target_CH.addmm_(gradient_NC.T, hidden_NH)
+        if bias_gradient_V is not None:
+            sum_C = gradient_NC.sum(0)
+            bias_gradient_V.index_add_(0, self.shared_ids_C, sum_C) if shared else bias_gradient_V.add_(sum_C)
+
+    def finish(self) -> None:
+        """Scatter what was accumulated for the shared columns into the gradient of the whole weight."""
+        if self._shared_gradient_CH is not None:
+            self.gradients[1].index_add_(0, self.shared_ids_C, self._shared_gradient_CH)
+        self._shared = self._shared_gradient_CH = None
+
+
+@dataclass(eq=False)
+class Totals:
+    """What a method returns: the sum of its row losses (0-d), how many rows, and what it measured on the way."""
+
+    loss_sum: torch.Tensor
+    rows: int
+    stats: dict[str, float | torch.Tensor] = field(default_factory=dict)
+
+
+def row_chunks(rows_N: torch.Tensor, chunk_rows: int) -> Iterator[torch.Tensor]:
+    """Consecutive pieces of at most `chunk_rows` indices; none at all for an empty tensor."""
+    return iter(rows_N.split(chunk_rows)) if len(rows_N) else iter(())
+
+
+def default_chunk_rows(device: torch.device) -> int:
+    return DEFAULT_CHUNK_ROWS.get(device.type, 256)
+
+
+class _OnePass(torch.autograd.Function):
+    """Runs forward and backward at once and hands out the finished gradients when autograd asks for them."""
+
+    @staticmethod
+    def forward(ctx, work, *tensors):
+        loss_sum, ctx.finished = work(ctx.needs_input_grad[1:])
+        return loss_sum
+
+    @staticmethod
+    def backward(ctx, gradient):
+        if ctx.finished is None:
+            raise RuntimeError("The gradients of this loss were already used: call backward once.")
+        finished, ctx.finished = ctx.finished, None
+        # In place: a copy of the lm_head's gradient would double the peak. A 0-d factor keeps the buffer's dtype.
+        return None, *(None if value is None else value.mul_(gradient) for value in finished)
+
+
+def one_pass(method: Callable[..., Totals], student, teacher) -> tuple[torch.Tensor, Totals]:
+    """Run `method(student, teacher)` once; returns the differentiable sum of row losses and its Totals."""
+    captured: list[Totals] = []
+
+    def work(needs: tuple[bool, ...]):
+        student.want_gradients(needs)
+        with torch.no_grad():
+            totals = method(student, teacher)
+            for side in (student, teacher):
+                if isinstance(side, HeadSide):
+                    side.finish()
+        captured.append(totals)
+        return totals.loss_sum, student.gradients[: len(needs)]
+
+    if torch.is_grad_enabled():
+        loss_sum = _OnePass.apply(work, *student.tensors)
+    else:
+        loss_sum, _ = work((False,) * len(student.tensors))
+    return loss_sum, captured[0]
+
+
+def check_chunk_rows(chunk_rows: int | None, device: torch.device) -> int:
+    if chunk_rows is None:
+        return default_chunk_rows(device)
+    if chunk_rows < 1:
+        raise ConfigError(f"chunk_rows must be at least 1, got {chunk_rows}.")
+    return int(chunk_rows)

@@ -1,0 +1,40 @@
+"""strict: supervise only units of one token on both sides, over the shared tokens renormalised.
+
+The baseline that exact token matching gives (arXiv 2605.07711, section 2). `top_k` keeps, of the shared tokens, the
+student's own k most likely ones, on which both distributions are renormalised (arXiv 2610.08448; k = 16 there).
+Shapes: U units, N units of a chunk, C shared columns.
+"""
+
+import torch
+
+from simct.divergence import LOG_ZERO, divergence_with_gradient
+from simct.errors import ConfigError
+from simct.losses.chunked import Totals, row_chunks
+from simct.units import UnitBatch
+
+
+def accumulate(pair, units: UnitBatch, student, teacher, settings, top_k: int | None = None) -> Totals:
+    """Sum of divergences over the 1:1 units. Rows are those units."""
+    if top_k is not None and top_k < 2:
+        raise ConfigError(f"top_k must be at least 2 (one candidate is always certain), got {top_k}.")
+    single_N = units.single_U.nonzero().squeeze(1)
+    loss_sum = add_single_units(units, single_N, student, teacher, settings, top_k)
+    return Totals(loss_sum, len(single_N), {"kl_shared": loss_sum / max(len(single_N), 1)})
+
+
+def add_single_units(units: UnitBatch, single_N, student, teacher, settings, top_k=None) -> torch.Tensor:
+    """Loss sum over the given 1:1 units on the shared tokens; their gradients go to the student's side."""
+    loss_sum = settings.zero()
+    for chunk_N in row_chunks(single_N, settings.chunk_rows):
+        block = student.block(units.student_start_U[chunk_N], shared=True)
+        teacher_NC = teacher.block(units.teacher_start_U[chunk_N], shared=True).logits_NC
+        student_NC = block.logits_NC
+        if top_k is not None and top_k < student_NC.shape[1]:
+            left_out_NC = torch.ones_like(student_NC, dtype=torch.bool)
+            left_out_NC.scatter_(1, student_NC.topk(top_k, dim=1).indices, False)
+            student_NC.masked_fill_(left_out_NC, LOG_ZERO)
+            teacher_NC.masked_fill_(left_out_NC, LOG_ZERO)
+        value_N, gradient_NC = divergence_with_gradient(student_NC, teacher_NC, settings.divergence, settings.beta)
+        loss_sum += value_N.sum()
+        block.backward(gradient_NC)
+    return loss_sum

@@ -1,0 +1,121 @@
+"""Aligned units of a batch as index tensors, the only view of the text that the losses have.
+
+Rows are token positions flattened over the sequences of the batch, in order: row j of a side is the distribution that
+predicts that side's id j. Shapes: S student rows, T teacher rows, U units, B sequences.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from simct.errors import AlignmentError
+
+
+@dataclass(eq=False)
+class UnitBatch:
+    """Units of many sequences. All tensors are int64 on one device; ends are exclusive.
+
+    A unit's rows on one side are `start..end-1`. `byte_start_U` and `byte_end_U` count from the start of their own
+    sequence; an end-of-turn unit has no bytes. `sequence_U` says which sequence a unit belongs to.
+    """
+
+    student_ids_S: torch.Tensor
+    teacher_ids_T: torch.Tensor
+    student_start_U: torch.Tensor
+    student_end_U: torch.Tensor
+    teacher_start_U: torch.Tensor
+    teacher_end_U: torch.Tensor
+    byte_start_U: torch.Tensor
+    byte_end_U: torch.Tensor
+    sequence_U: torch.Tensor
+    student_sequence_S: torch.Tensor
+    teacher_sequence_T: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.student_start_U)
+
+    @property
+    def student_size_U(self) -> torch.Tensor:
+        return self.student_end_U - self.student_start_U
+
+    @property
+    def teacher_size_U(self) -> torch.Tensor:
+        return self.teacher_end_U - self.teacher_start_U
+
+    @property
+    def single_U(self) -> torch.Tensor:
+        """Units of one token on both sides; every other unit is one that exact matching loses."""
+        return (self.student_size_U == 1) & (self.teacher_size_U == 1)
+
+    def to(self, device) -> "UnitBatch":
+        return UnitBatch(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+def row_ranges(start_U: torch.Tensor, end_U: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """All rows of the given units in order, and for each the index (0..U-1) of the unit that owns it. Both [R]."""
+    size_U = end_U - start_U
+    owner_R = torch.repeat_interleave(torch.arange(len(size_U), device=size_U.device), size_U)
+    first_U = torch.cumsum(size_U, 0) - size_U
+    offset_R = torch.arange(len(owner_R), device=size_U.device) - first_U[owner_R]
+    return start_U[owner_R] + offset_R, owner_R
+
+
+def as_sequences(ids) -> list[list[int]]:
+    """One sequence of ids or a list of them, as tensors or lists, made a list of lists of int."""
+    if isinstance(ids, torch.Tensor):
+        return [ids.tolist()] if ids.dim() == 1 else [row.tolist() for row in ids]
+    if isinstance(ids, np.ndarray):
+        return as_sequences(torch.from_numpy(ids))
+    if len(ids) == 0:
+        return [[]]
+    if isinstance(ids[0], Sequence | torch.Tensor | np.ndarray):
+        return [list(map(int, sequence)) for sequence in ids]
+    return [list(map(int, ids))]
+
+
+def build_units(pair, sequences) -> UnitBatch:
+    """Align every (teacher_ids, student_ids) of `sequences` and concatenate the units.
+
+    Raises AlignmentError where the two sides of a sequence do not spell the same bytes (see TokenizerPair.align).
+    """
+    columns: dict[str, list] = {
+        name: [] for name in ("student_start", "student_end", "teacher_start", "teacher_end", "byte_start", "byte_end")
+    }
+    student_ids, teacher_ids, sequence_of, student_counts, teacher_counts = [], [], [], [], []
+    student_offset = teacher_offset = 0
+    for number, (teacher_sequence, student_sequence) in enumerate(sequences):
+        if len(teacher_sequence) and len(student_sequence):
+            aligned = pair.align(teacher_sequence, student_sequence)
+            for name, parts in columns.items():
+                offset = student_offset if name.startswith("student") else teacher_offset
+                offset = 0 if name.startswith("byte") else offset
+                parts.append(np.asarray(getattr(aligned, name), dtype=np.int64) + offset)
+            sequence_of.append(np.full(len(aligned), number, dtype=np.int64))
+        elif len(teacher_sequence) or len(student_sequence):
+            raise AlignmentError(
+                f"Sequence {number} has {len(teacher_sequence)} teacher ids but {len(student_sequence)} student ids: "
+                "both must spell the same text."
+            )
+        student_ids += student_sequence
+        teacher_ids += teacher_sequence
+        student_counts.append(len(student_sequence))
+        teacher_counts.append(len(teacher_sequence))
+        student_offset += len(student_sequence)
+        teacher_offset += len(teacher_sequence)
+
+    def joined(parts: list) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate(parts)) if parts else torch.zeros(0, dtype=torch.int64)
+
+    def owners(counts: list) -> torch.Tensor:
+        return torch.from_numpy(np.repeat(np.arange(len(counts), dtype=np.int64), counts))
+
+    return UnitBatch(
+        student_ids_S=torch.tensor(student_ids, dtype=torch.int64),
+        teacher_ids_T=torch.tensor(teacher_ids, dtype=torch.int64),
+        sequence_U=joined(sequence_of),
+        student_sequence_S=owners(student_counts),
+        teacher_sequence_T=owners(teacher_counts),
+        **{f"{name}_U": joined(parts) for name, parts in columns.items()},
+    )
