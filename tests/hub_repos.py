@@ -201,6 +201,10 @@ class Repo:
 
     def _tags(self, card: dict) -> list[str]:
         tags = list(self.tags) + list(card.get("tags") or [])
+        if "config.json" in self.head.files:
+            tags.append("transformers")
+        if any(path.endswith(".safetensors") for path in self.head.files):
+            tags.append("safetensors")
         for key, prefix in (("license", "license:"), ("datasets", "dataset:"), ("language", "")):
             values = card.get(key) or []
             tags += [prefix + str(value) for value in ([values] if isinstance(values, str) else values)]

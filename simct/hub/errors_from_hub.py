@@ -1,0 +1,181 @@
+"""What the Hub's clients raise, as one line that says what to do. Imports nothing of simct but its errors."""
+
+import errno
+import re
+from urllib.parse import unquote
+
+import httpx2
+from huggingface_hub import constants
+from huggingface_hub import errors as hub
+
+from simct.errors import DataError, HubError, ModelError, SimCTError
+
+SIGN_IN = "sign in with `hf auth login` (in a Space: the sign-in button)"
+TOKENS_PAGE = "https://huggingface.co/settings/tokens"
+_TOKEN = re.compile(r"\b(hf_oauth_|hf_jwt_)[\w.-]{8,}|\b(hf_|api_org_)[A-Za-z0-9]{16,}")
+_CLASSES: dict[str, type[SimCTError]] = {"model": ModelError, "dataset": DataError}
+_PREFIXES = {"dataset": "datasets/", "space": "spaces/"}
+_UNREACHABLE = (
+    httpx2.TransportError,
+    httpx2.InvalidURL,
+    hub.OfflineModeIsEnabled,
+    hub.LocalEntryNotFoundError,
+    hub.FileMetadataError,
+    hub.RevisionResolutionError,
+    ConnectionError,
+    TimeoutError,
+)
+
+
+def redact(text: str) -> str:
+    """`text` with everything that looks like a Hugging Face token blotted out."""
+    return _TOKEN.sub(r"\1\2…", text)
+
+
+def page_url(repo_id: str, kind: str = "model") -> str:
+    """The web page of a repository. `kind` is model, dataset or space."""
+    return f"{constants.ENDPOINT}/{_PREFIXES.get(kind, '')}{repo_id}"
+
+
+def hub_error(
+    error: BaseException, repo_id: str | None = None, *, kind: str = "model", writing: bool = False
+) -> SimCTError:
+    """The SimCTError that tells what `error`, or what caused it, means for `repo_id`.
+
+    `kind` is model, dataset, space or job. What concerns reading one repository becomes a ModelError or DataError, all
+    else (and everything while `writing`) a HubError; a SimCTError is returned as it is.
+    Use: `except Exception as error: raise hub_error(error, repo_id) from error`.
+    """
+    chain = _causes(error)
+    for cause in chain:
+        if isinstance(cause, SimCTError):
+            return cause
+    told = next(filter(None, (_translate(cause, repo_id, kind, writing) for cause in chain)), None)
+    if told is None:
+        name = f" for {repo_id}" if repo_id else ""
+        told = HubError(f"The Hub request{name} failed: {_first_line(error) or type(error).__name__}")
+    return type(told)(redact(str(told)))
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """`error` and what it was raised from, outermost first."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain and len(chain) < 10:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    # The answer of the Hub says more than an exception about a cache that was tried after it.
+    return sorted(chain, key=lambda each: not isinstance(each, hub.HfHubHTTPError))
+
+
+def _translate(error: BaseException, repo_id: str | None, kind: str, writing: bool) -> SimCTError | None:
+    about = HubError if writing else _CLASSES.get(kind, HubError)
+    name = repo_id or getattr(error, "repo_id", None) or f"the {kind}"
+    page = page_url(name, kind) if repo_id or getattr(error, "repo_id", None) else constants.ENDPOINT
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HubError("The disk is full. Free some space (the Hub cache is `hf cache list`) and try again.")
+    if isinstance(error, hub.LocalTokenNotFoundError):
+        return HubError(f"Nobody is signed in to the Hub: {SIGN_IN}, then try again.")
+    if isinstance(error, hub.HFValidationError):
+        return about(f"{name!r} is not a repository id. Give owner/name, of letters, digits, '-', '_' and '.'.")
+    if isinstance(error, ValueError) and "Invalid metadata in README.md" in str(error):
+        return HubError(f"The Hub refused the card's metadata: {_first_line(error, skip=1)}")
+    if isinstance(error, hub.HfHubHTTPError):
+        return _translate_answer(error, name, page, kind, about, writing)
+    if isinstance(error, _UNREACHABLE):
+        return _unreachable(error, name if repo_id else None)
+    return None
+
+
+def _translate_answer(
+    error: hub.HfHubHTTPError, name: str, page: str, kind: str, about: type[SimCTError], writing: bool
+) -> SimCTError:
+    status = error.response.status_code
+    reason = _server_reason(error)
+    if isinstance(error, hub.GatedRepoError):
+        if status == 401:
+            return about(f"{name} is gated. Request access at {page}, {SIGN_IN}, then try again.")
+        return about(f"{name} is gated and this account has no access yet. Request it at {page}, then try again.")
+    if isinstance(error, hub.DisabledRepoError):
+        return about(f"{name} has been disabled on the Hub. Choose another {kind}.")
+    if isinstance(error, hub.RevisionNotFoundError):
+        return about(
+            f"{name} has no revision {_part(error, 'revision|resolve|tree')}. Its branches are at {page}/tree/main."
+        )
+    if isinstance(error, hub.RemoteEntryNotFoundError):
+        return about(f"{name} has no file {_part(error, 'resolve/[^/]+')}. Its files are at {page}/tree/main.")
+    if isinstance(error, hub.JobNotFoundError):
+        return HubError(f"There is no job {error.job_id!r} in this namespace.")
+    if isinstance(error, hub.RepositoryNotFoundError):
+        if status == 401:
+            return about(
+                f"There is no public {kind} {name} on the Hub. Check the spelling, or, if it is private, {SIGN_IN}."
+            )
+        return about(
+            f"There is no {kind} {name} that this account can see. Check the spelling and whose token is used."
+        )
+    if status == 401:
+        return HubError(
+            f"The Hub refused the access token: it is wrong, expired or revoked. Make one at {TOKENS_PAGE}."
+        )
+    if status == 402:
+        return HubError(f"The Hub asks for payment{reason}. See https://huggingface.co/settings/billing.")
+    if status == 403 and re.search(r"limit|quota|storage", reason, re.IGNORECASE):
+        return HubError(f"There is no room for {name}{reason}. Delete old repositories, or choose another namespace.")
+    if status == 403:
+        what = "write to" if writing else "read"
+        return HubError(f"This token may not {what} {name}{reason}. Use a token with that permission: {TOKENS_PAGE}.")
+    if status == 409:
+        return HubError(f"{name} is already taken or being changed{reason}. Choose another name, or try again.")
+    if status == 412:
+        return HubError(f"{name} was changed by someone else meanwhile. Try again.")
+    if status == 413:
+        return HubError(f"The Hub finds a file of {name} too large{reason}.")
+    if status == 429:
+        wait = error.response.headers.get("Retry-After") or _reset_seconds(error)
+        return HubError(
+            f"The Hub is limiting requests. Wait {f'{wait} s' if wait else 'a few minutes'}, then try again."
+        )
+    if status >= 500:
+        return HubError(
+            f"The Hub has trouble of its own (status {status}). Nothing is lost; try again in a few minutes."
+        )
+    return HubError(f"The Hub refused the request for {name} (status {status}){reason}.")
+
+
+def _unreachable(error: BaseException, name: str | None) -> HubError:
+    wanted = f", and {name} is not in the cache" if isinstance(error, hub.LocalEntryNotFoundError) and name else ""
+    if constants.HF_HUB_OFFLINE or isinstance(error, hub.OfflineModeIsEnabled):
+        return HubError(f"Offline mode is on (HF_HUB_OFFLINE){wanted}. Unset it, or give a local folder.")
+    why = (
+        "it did not answer in time"
+        if isinstance(error, httpx2.TimeoutException | TimeoutError)
+        else "connection failed"
+    )
+    return HubError(f"Cannot reach the Hub at {constants.ENDPOINT} ({why}){wanted}. Check the network and try again.")
+
+
+def _server_reason(error: hub.HfHubHTTPError) -> str:
+    """What the Hub itself says, as ': reason', or nothing."""
+    text = error.response.headers.get("X-Error-Message") or error.server_message or ""
+    text = " ".join(text.split()).rstrip(".")
+    return f": {text[:200]}" if text else ""
+
+
+def _part(error: hub.HfHubHTTPError, before: str) -> str:
+    """The revision or file in the request's address, quoted for people."""
+    found = re.search(rf"/(?:{before})/([^?]+)", str(error.response.url))
+    if found is None:
+        return "of that name"
+    text = found[1] if "[^/]" in before else found[1].split("/")[0]
+    return repr(unquote(text))
+
+
+def _reset_seconds(error: hub.HfHubHTTPError) -> str | None:
+    found = re.search(r";\s*t=(\d+)", error.response.headers.get("RateLimit", ""))
+    return found[1] if found else None
+
+
+def _first_line(error: BaseException, skip: int = 0) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[min(skip, len(lines) - 1)][:300] if lines else ""
