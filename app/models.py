@@ -1,0 +1,160 @@
+"""What the studio tells about a model before it is used: can it be read, what is it, how much of it there is."""
+
+import json
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from app.settings import STUDENT_NAME, TEACHER_NAME, Settings
+from simct import demo
+from simct.errors import ModelError
+
+EMBEDDED = {str(demo.TEACHER): TEACHER_NAME, str(demo.STUDENT): STUDENT_NAME}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One model as the Pair step shows it. `size` is in bytes of safetensors, None where unknown."""
+
+    name: str
+    where: str
+    family: str
+    tokenizer: str
+    vocabulary: int
+    license: str
+    gated: bool
+    size: int | None
+    revision: str | None
+
+    def line(self) -> str:
+        told = [self.where, f"{self.vocabulary:,} tokens", self.family, self.license]
+        if self.size:
+            told.append(human_size(self.size))
+        if self.gated:
+            told.append("gated, you have access")
+        return " · ".join(part for part in told if part)
+
+
+def human_size(size: float) -> str:
+    """Bytes in the unit that reads best."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def display_name(model: str) -> str:
+    """A model as people name it: the embedded ones by role, folders by their last part."""
+    if model in EMBEDDED:
+        return EMBEDDED[model]
+    return Path(model).name if model.startswith(("/", "~", ".")) else model
+
+
+def is_folder(model: str) -> bool:
+    return model.startswith(("/", "./", "../", "~")) or Path(model).expanduser().is_dir()
+
+
+def allowed(settings: Settings, model: str) -> str:
+    """`model` trimmed, if this studio may read it. Raises ModelError for an empty name, or for a folder in public."""
+    model = (model or "").strip()
+    if not model:
+        raise ModelError("Choose a model: type to search the Hub, or give the path of a local folder.")
+    if settings.public and model not in EMBEDDED and is_folder(model):
+        raise ModelError("A public studio reads models from the Hub only. Give a Hub id like owner/name.")
+    return model
+
+
+def facts(settings: Settings, model: str, token: str | bool | None) -> Facts:
+    """Everything the Pair step shows. Raises a one-line ModelError, TokenizerError or HubError."""
+    model = allowed(settings, model)
+    return _folder_facts(model) if model in EMBEDDED or is_folder(model) else _hub_facts(model, token)
+
+
+def _folder_facts(model: str) -> Facts:
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        raise ModelError(f"There is no folder {model!r}. Check the path, or give a Hub id like owner/name.")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{model!r} has no readable config.json: it is not a Transformers model folder.") from error
+    weights = list(folder.glob("*.safetensors"))
+    if not weights:
+        raise ModelError(f"{model!r} holds no *.safetensors weights. Save the model with save_pretrained().")
+    tokens = tokenizer_bytes(model, None, None)
+    return Facts(
+        name=display_name(model),
+        where="embedded" if model in EMBEDDED else "local folder",
+        family=str(config.get("model_type", "unknown")),
+        tokenizer=type(tokens.tokenizer).__name__,
+        vocabulary=len(tokens.bytes_of),
+        license=_card_license(folder / "README.md") or ("apache-2.0" if model in EMBEDDED else ""),
+        gated=False,
+        size=sum(path.stat().st_size for path in weights),
+        revision=None,
+    )
+
+
+def _card_license(card: Path) -> str:
+    try:
+        _, front, _ = card.read_text(encoding="utf-8").split("---\n", 2)
+        return str(yaml.safe_load(front).get("license", ""))
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return ""
+
+
+def _hub_facts(model: str, token: str | bool | None) -> Facts:
+    from simct.hub import search
+
+    found = search.model_facts(model, token)
+    tokens = tokenizer_bytes(model, found.revision, token)
+    return Facts(
+        name=model,
+        where="Hub",
+        family=found.model_type or "unknown",
+        tokenizer=type(tokens.tokenizer).__name__,
+        vocabulary=len(tokens.bytes_of),
+        license=found.license or "",
+        gated=bool(found.gated),
+        size=found.size,
+        revision=found.revision,
+    )
+
+
+_loading = threading.Lock()
+
+
+def tokenizer_bytes(model: str, revision: str | None, token: str | bool | None):
+    """TokenBytes of `model`, kept for the next time. The token is in the key: access is not lent on."""
+    with _loading:
+        return _tokenizer_bytes(model, revision, token)
+
+
+@lru_cache(maxsize=16)
+def _tokenizer_bytes(model: str, revision: str | None, token: str | bool | None):
+    # transformers takes seconds to import, and the page must not wait for it
+    from simct.token_bytes import load_tokenizer, token_bytes
+
+    return token_bytes(load_tokenizer(_location(model), revision, token))
+
+
+def pair_of(settings: Settings, teacher: str, student: str, token: str | bool | None):
+    """The TokenizerPair of two chosen models. Raises a one-line SimCTError."""
+    teacher, student = allowed(settings, teacher), allowed(settings, student)
+    with _loading:
+        return _pair(teacher, student, token)
+
+
+@lru_cache(maxsize=8)
+def _pair(teacher: str, student: str, token: str | bool | None):
+    from simct.tokenizer_pair import TokenizerPair
+
+    return TokenizerPair.from_pretrained(_location(teacher), _location(student), token=token)
+
+
+def _location(model: str) -> str:
+    return str(Path(model).expanduser()) if is_folder(model) else model

@@ -1,0 +1,147 @@
+"""One run as HTML, from its run folder alone."""
+
+from datetime import datetime
+
+from app import charts, markup
+from app.models import display_name
+from simct.errors import SimCTError
+from simct.jobs.run_folder import ACTIVE_STATES, RunFolder
+
+SAMPLES = 6
+LOG_LINES = 200
+SIGNS = {"queued": "◌", "running": "●", "stopping": "◐", "stopped": "■", "failed": "✕", "finished": "✓"}
+
+
+def label(run: RunFolder) -> str:
+    """One line of the list: state, method, step, when, which pair."""
+    status = run.status()
+    state = status.get("state", "unknown")
+    when = datetime.fromtimestamp(status.get("created_at", 0)).strftime("%d %b %H:%M")
+    steps = f"{status.get('step', 0)}/{status.get('total_steps', '?')}"
+    try:
+        config = run.config()
+        told = f"{config.method} · {display_name(config.student.model)}"
+    except SimCTError:
+        told = "unreadable run.yaml"
+    return f"{SIGNS.get(state, '?')} {state} · {steps} · {told} · {when}"
+
+
+def panels(run: RunFolder) -> list[str]:
+    """[head, results, charts, samples, log, run.yaml] as HTML."""
+    metrics = run.metrics()
+    return [head(run, metrics), results(run), curves(metrics), samples(run), log(run), config(run)]
+
+
+def head(run: RunFolder, metrics: list[dict]) -> str:
+    """State, pair, progress, times, and the message or error."""
+    status = run.status()
+    state, step, total = status.get("state", "unknown"), status.get("step", 0), status.get("total_steps", 0)
+    try:
+        settings = run.config()
+        pair = f"{display_name(settings.teacher.model)} → {display_name(settings.student.model)}"
+        method = settings.method
+    except SimCTError as error:
+        pair, method = str(error), "?"
+    told = [method, f"step {step:,} of {total:,}"]
+    seconds = [record["seconds"] for record in metrics[-20:] if record.get("seconds")]
+    if seconds:
+        mean = sum(seconds) / len(seconds)
+        told.append(f"{mean:.2f} s a step")
+        if state == "running" and total > step:
+            told.append(f"about {duration(mean * (total - step))} left")
+    if state not in ACTIVE_STATES and status.get("finished_at"):
+        told.append(f"took {duration(status['finished_at'] - status.get('created_at', status['finished_at']))}")
+    line = status.get("error") or status.get("message") or ""
+    kind = "error" if state == "failed" else "busy" if state in ACTIVE_STATES else "quiet"
+    return (
+        f'<div class="run-title">{markup.pill(state)}<b>{markup.escape(pair)}</b>'
+        f"<code>{markup.escape(run.id)}</code></div>"
+        f'<p class="run-facts">{markup.escape(" · ".join(told))}</p>'
+        f"{markup.progress(step, total)}{markup.note(kind, line)}"
+    )
+
+
+def duration(seconds: float) -> str:
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def results(run: RunFolder) -> str:
+    """Scores before and after, where the run measured them."""
+    evaluation = run.evaluation()
+    tasks = sorted({task for scores in evaluation.values() if isinstance(scores, dict) for task in scores})
+    columns = [name for name in ("before", "after", "teacher") if name in evaluation]
+    if not tasks or not columns:
+        return ""
+
+    def score(column: str, task: str) -> str:
+        found = evaluation[column].get(task)
+        return f"{found['score']:.1%} of {found['n']}" if found else "–"
+
+    names = {"before": "Student before", "after": "Student after", "teacher": "Teacher"}
+    rows = [(task, *(score(column, task) for column in columns)) for task in tasks]
+    return "<h3>Scores</h3>" + markup.table(("Task", *(names[column] for column in columns)), rows)
+
+
+def curves(metrics: list[dict]) -> str:
+    """Loss, divergence by kind of unit, coverage, and how the student writes."""
+    if not metrics:
+        return markup.empty("Curves appear with the first step.")
+
+    def series(*names: tuple[str, str]) -> dict[str, list[tuple[float, float]]]:
+        return {
+            told: [(record["step"], record[name]) for record in metrics if isinstance(record.get(name), int | float)]
+            for told, name in names
+        }
+
+    whole = (0.0, 1.0)
+    drawn = [
+        charts.line_chart("Loss", series(("loss", "loss"))),
+        charts.line_chart("KL by kind of unit", series(("shared", "kl_shared"), ("recovered", "kl_recovered"))),
+        charts.line_chart(
+            "Coverage of student tokens",
+            series(("exact", "coverage_strict"), ("recovered", "coverage_recovered")),
+            charts.percent,
+            whole,
+        ),
+        charts.line_chart(
+            "Answers", series(("ended", "eos_rate"), ("canonical", "canonical_rate")), charts.percent, whole
+        ),
+        charts.line_chart("Answer length, tokens", series(("length", "response_length"))),
+        charts.line_chart("Gradient norm", series(("norm", "grad_norm"))),
+    ]
+    return f'<div class="charts">{"".join(drawn)}</div>'
+
+
+def samples(run: RunFolder) -> str:
+    """The newest rollouts, newest first."""
+    found = run.rollouts(SAMPLES)[::-1]
+    if not found:
+        return ""
+    rows = [
+        (
+            f"{sample.get('step', '')}",
+            str(sample.get("prompt", "")),
+            str(sample.get("completion", "")) + ("" if sample.get("ended") else " …"),
+        )
+        for sample in found
+    ]
+    return "<h3>What the student writes</h3>" + markup.table(("Step", "Prompt", "Completion"), rows, numeric=(0,))
+
+
+def log(run: RunFolder) -> str:
+    text = run.log_tail(LOG_LINES)
+    return f'<pre class="log">{markup.escape(text)}</pre>' if text else markup.empty("Nothing has been written yet.")
+
+
+def config(run: RunFolder) -> str:
+    try:
+        text = (run.path / "run.yaml").read_text(encoding="utf-8")
+    except OSError:
+        return markup.empty("run.yaml cannot be read.")
+    return f'<pre class="log">{markup.escape(text)}</pre>'

@@ -1,0 +1,54 @@
+"""What one studio may do, where its runs lie, and whose token it acts with."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gradio as gr
+
+from simct import demo
+from simct.errors import SimCTError
+
+TEACHER_NAME = "Embedded teacher"
+STUDENT_NAME = "Embedded student"
+
+
+def _on_a_space() -> bool:
+    return bool(os.environ.get("SPACE_ID"))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`public` is a Space: visitors name no folders of the machine, and act with their own token only."""
+
+    runs_dir: Path
+    public: bool = field(default_factory=_on_a_space)
+
+    @property
+    def default_pair(self) -> dict[str, str]:
+        return {"teacher": str(demo.TEACHER), "student": str(demo.STUDENT)}
+
+    @property
+    def private(self) -> dict:
+        """Event arguments of what is not part of the public API."""
+        return {"api_visibility": "private"}
+
+    @property
+    def quiet(self) -> dict:
+        """Event arguments of updates that come and go without a spinner."""
+        return {"api_visibility": "private", "show_progress": "hidden"}
+
+    def token(self, visitor: gr.OAuthToken | None) -> str | bool | None:
+        """The visitor's own token; off-Space None, which is the locally stored one; in public never the machine's."""
+        if visitor is not None:
+            return visitor.token
+        return False if self.public else None
+
+    def owner(self, visitor: gr.OAuthProfile | None) -> str | None:
+        return visitor.username if visitor is not None else None
+
+
+def one_line(error: Exception) -> str:
+    """What a person is told: our own messages as they are, anything else by its kind."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, SimCTError) else f"{type(error).__name__}: {text}"[:300]
