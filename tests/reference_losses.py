@@ -70,7 +70,9 @@ def shared_pairs(pair):
     return list(zip(pair.shared_teacher_ids.tolist(), pair.shared_student_ids.tolist(), strict=True))
 
 
-def simct(pair, sequences, student_logits, teacher_logits, divergence, beta=0.5, scoring="log_probs", prefix_free=False):
+def simct(
+    pair, sequences, student_logits, teacher_logits, divergence, beta=0.5, scoring="log_probs", prefix_free=False
+):
     units, teacher_ids, student_ids = batch_units(pair, sequences)
     score_s = student_logits if scoring == "raw_logits" else torch.log_softmax(student_logits, -1)
     score_t = teacher_logits if scoring == "raw_logits" else torch.log_softmax(teacher_logits, -1)
@@ -107,3 +109,152 @@ def strict(pair, sequences, student_logits, teacher_logits, divergence, beta=0.5
             )
         )
     return losses
+
+
+def _boundaries(side, ids):
+    """[(byte offset, position)] of every token of a sequence, and the whole text."""
+    offset, places, text = 0, [], b""
+    for position, token in enumerate(ids):
+        places.append((offset, position))
+        data = b"" if token in side.end_ids else side.bytes_of[token]
+        offset, text = offset + len(data), text + data
+    return places, text
+
+
+END = "end of turn"
+
+
+def _strings(side, p, start=b""):
+    """{string: probability} of the tokens of a side that start with `start`; end of turn and the rest by name."""
+    masses = {}
+    for token in range(len(p)):
+        data = side.bytes_of[token] if token < len(side.bytes_of) else None
+        if token in side.end_ids:
+            key = END
+        else:
+            key = None if data is None else data
+        if start and (not isinstance(key, bytes) or not key.startswith(start)):
+            continue
+        if isinstance(key, bytes):
+            key = key[len(start) :]
+        masses[key] = masses.get(key, 0.0) + p[token]
+    return masses
+
+
+def _normalised(masses):
+    total = sum(masses.values())
+    return {key: value / total for key, value in masses.items()}
+
+
+def teacher_strings(pair, ids, p, offset, bridge):
+    """({string: mass} of the teacher at a byte offset of one sequence, mass of what it was read from)."""
+    places, _ = _boundaries(pair.teacher, ids)
+    at = max(position for start, position in places if start <= offset)
+    start = places[at][0]
+    if start < offset:
+        prefix = pair.teacher.bytes_of[ids[at]][: offset - start]
+        masses = _strings(pair.teacher, p[at], prefix)
+        return _normalised(masses), sum(masses.values())
+    masses = _strings(pair.teacher, p[at])
+    if bridge and at > 0:
+        spelled = pair.teacher.bytes_of[ids[at - 1]]
+        beyond = _strings(pair.teacher, p[at - 1], spelled)
+        ended = beyond.pop(b"")
+        masses = {key: value * ended for key, value in masses.items()}
+        for key, value in beyond.items():
+            masses[key] = masses.get(key, 0.0) + value
+        masses = _normalised(masses)
+    return masses, 1.0
+
+
+def classes(student, teacher, significant, join):
+    """(student mass, teacher mass) of every class, "other" last, from two {string: mass}."""
+    real = sorted(key for key in student if isinstance(key, bytes) and key)
+    heavy = [key for key in real if student[key] > significant]
+    phi = {}
+    for r in teacher:
+        phi[r] = None
+        if r == END:
+            phi[r] = END if END in student else None
+        elif r:
+            prefixes = [key for key in real if r.startswith(key)]
+            longer = [key for key in heavy if key.startswith(r) and key != r]
+            if prefixes:
+                phi[r] = max(prefixes, key=len)
+            elif longer and join:
+                phi[r] = longer[0]
+    groups = [{value} for value in set(phi.values()) if value is not None]
+
+    def group_of(key):
+        return next((group for group in groups if key in group), None)
+
+    for r, mass in teacher.items():
+        if not join or not isinstance(r, bytes) or not r or mass <= significant or phi[r] is None:
+            continue
+        for key in heavy:
+            if key.startswith(r) and key != r:
+                left, right = group_of(phi[r]), group_of(key)
+                if right is None:
+                    left.add(key)
+                elif left is not right:
+                    left |= right
+                    groups.remove(right)
+    result = []
+    for group in groups:
+        result.append(
+            (
+                sum(student[key] for key in student if key in group),
+                sum((mass for r, mass in teacher.items() if phi[r] in group), 0.0),
+            )
+        )
+    inside = set().union(*groups) if groups else set()
+    rest_s = sum((mass for key, mass in student.items() if key not in inside), 0.0)
+    rest_t = sum((mass for r, mass in teacher.items() if phi[r] is None), 0.0)
+    return [*result, (rest_s, rest_t)]
+
+
+def class_divergence(pairs, divergence, beta):
+    total = 0.0
+    for s, t in pairs:
+        s = torch.as_tensor(s, dtype=torch.float64)
+        t = torch.as_tensor(t, dtype=torch.float64)
+        m = beta * t + (1 - beta) * s
+        if divergence == "forward_kl" and t > 0:
+            total = total + t * (t / s.clamp_min(1e-30)).log()
+        if divergence == "reverse_kl" and s > 0:
+            total = total + s * (s / t.clamp_min(1e-8)).log()
+        if divergence == "js":
+            total = total + (beta * t * (t.clamp_min(1e-8) / m).log() if m > 0 else 0.0)
+            total = total + ((1 - beta) * s * (s.clamp_min(1e-30) / m).log() if s > 0 else 0.0)
+    return total
+
+
+def marginal(
+    pair, sequences, student_logits, teacher_logits, divergence, beta=0.5, bridge=True, significant=1e-3, min_mass=1e-4,
+    join=True, inside=True,
+):  # fmt: skip
+    losses, s_row, t_row = [], 0, 0
+    for teacher_ids, student_ids in sequences:
+        p_s = torch.softmax(student_logits[s_row : s_row + len(student_ids)], -1)
+        p_t = torch.softmax(teacher_logits[t_row : t_row + len(teacher_ids)], -1)
+        s_row, t_row = s_row + len(student_ids), t_row + len(teacher_ids)
+        places, _ = _boundaries(pair.student, student_ids)
+        offsets = {offset for offset, _ in places}
+        if inside:
+            offsets |= {offset for offset, _ in _boundaries(pair.teacher, teacher_ids)[0]}
+        for offset in sorted(offsets):
+            target, mass = teacher_strings(pair, teacher_ids, p_t, offset, bridge)
+            at = max(position for start, position in places if start <= offset)
+            begun = b""
+            if places[at][0] < offset:
+                begun = pair.student.bytes_of[student_ids[at]][: offset - places[at][0]]
+            student = _normalised(_strings(pair.student, p_s[at], begun))
+            if mass > min_mass:
+                losses.append(class_divergence(classes(student, target, significant, join), divergence, beta))
+    return losses
+
+
+def bpm(pair, sequences, student_logits, teacher_logits, divergence, beta=0.5, bridge=False, min_mass=1e-4):
+    return marginal(
+        pair, sequences, student_logits, teacher_logits, divergence, beta, bridge, 1.0, min_mass, False, False
+    )

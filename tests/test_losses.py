@@ -50,6 +50,11 @@ def test_cases_have_every_shape_of_unit():
         ("simct", {"prefix_free": True}),
         ("strict", {}),
         ("strict", {"top_k": 4}),
+        ("marginal", {}),
+        ("marginal", {"bridge": False}),
+        ("marginal", {"significant": 0.05, "min_mass": 0.05}),
+        ("bpm", {}),
+        ("bpm", {"bridge": True}),
     ],
 )
 def test_equals_reference(method, options, name, divergence, beta):

@@ -11,13 +11,13 @@ import torch
 
 from simct.divergence import check_divergence
 from simct.errors import AlignmentError, ConfigError
-from simct.losses import simct, strict
+from simct.losses import bpm, marginal, simct, strict
 from simct.losses.chunked import Head, HeadSide, LogitsSide, check_chunk_rows, one_pass
 from simct.units import UnitBatch, as_sequences, build_units
 
 __all__ = ["METHODS", "Head", "LossResult", "compute", "compute_from_hidden"]
 
-METHODS = {"simct": simct, "strict": strict}
+METHODS = {"simct": simct, "strict": strict, "marginal": marginal, "bpm": bpm}
 
 
 @dataclass(eq=False)

@@ -1,0 +1,345 @@
+"""marginal: compare the two models on text instead of on tokens (ours; see docs/method.md).
+
+Rows are all student boundaries and the teacher boundaries inside student tokens. At a row both models' distributions
+over what comes next are read as masses of byte strings; the teacher's strings are gathered into classes of student
+strings, so that a token which may be the first piece of a longer one is not held against the student; the loss is the
+divergence between the class masses. Shapes: N rows of a chunk, K_S and K_T distinct strings of each side, V vocabulary,
+E listed teacher strings, Q pairs. Columns of student masses: K_S strings, then end of turn, then everything else.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from simct.errors import ConfigError
+from simct.losses.chunked import Totals
+from simct.losses.strings import PairStrings, StringMap, TextRows, pair_strings, text_rows
+from simct.units import UnitBatch
+
+# The teacher's text knows where its own tokens ended, which the student at that point cannot: forward KL by default.
+DIVERGENCE = "forward_kl"
+
+TINY = 1e-30
+TEACHER_FLOOR = 1e-8  # keeps reverse KL finite where the teacher has no string at all
+
+
+def accumulate(
+    pair, units: UnitBatch, student, teacher, settings, bridge: bool = True, significant: float = 1e-3,
+    min_mass: float = 1e-4,
+) -> Totals:  # fmt: skip
+    """Sum of divergences over text rows.
+
+    bridge: undo the teacher's knowledge of where its last token ended. significant: mass above which a string joins
+    classes. min_mass: rows inside a teacher token are left out if the teacher gives its bytes so far less than this.
+    """
+    for name, value in (("significant", significant), ("min_mass", min_mass)):
+        if not 0.0 <= value < 1.0:
+            raise ConfigError(f"{name} must lie in [0, 1), got {value}.")
+    return accumulate_text(pair, units, student, teacher, settings, Rules(bridge, True, True, significant, min_mass))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How strings become classes: `bpm` is the same machinery without joins and without rows inside student tokens."""
+
+    bridge: bool
+    join: bool
+    teacher_boundaries: bool
+    significant: float
+    min_mass: float
+
+
+def accumulate_text(pair, units: UnitBatch, student, teacher, settings, rules: Rules) -> Totals:
+    strings = pair_strings(pair)
+    if strings.same_vocabulary:  # every string is a class of its own and both models know the same boundaries
+        rules = Rules(False, False, rules.teacher_boundaries, rules.significant, rules.min_mass)
+    rows = text_rows(pair, units, rules.teacher_boundaries)
+    single_row_S = torch.zeros(len(units.student_ids_S), dtype=torch.bool)
+    single_row_S[units.student_start_U[units.single_U].cpu()] = True
+    loss_sum, shared_sum, kept, shared = settings.zero(), settings.zero(), 0, 0
+    for start in range(0, len(rows), settings.chunk_rows):
+        chunk = np.arange(start, min(start + settings.chunk_rows, len(rows)))
+        target = teacher_target(strings, rows, chunk, teacher, rules)
+        value_N, single_N = _add_rows(strings, rows, chunk, student, target, settings, rules, single_row_S)
+        loss_sum += value_N.sum()
+        shared_sum += value_N[single_N].sum()
+        kept += int(target.kept_N.sum())
+        shared += int((single_N & target.kept_N).sum())
+    recovered = kept - shared
+    stats = {
+        "kl_shared": shared_sum / max(shared, 1),
+        "kl_recovered": (loss_sum - shared_sum) / max(recovered, 1),
+        "units_recovered": (~units.single_U).sum(),
+        "rows_left_out": len(rows) - kept,
+    }
+    return Totals(loss_sum, kept, stats)
+
+
+@dataclass(eq=False)
+class Strings:
+    """Teacher strings listed by row: their masses, and where they stand among the student's. All [E]."""
+
+    owner: torch.Tensor
+    mass: torch.Tensor
+    phi: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+
+    @classmethod
+    def join(cls, parts: list["Strings"]) -> "Strings":
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+
+    def where(self, keep: torch.Tensor) -> "Strings":
+        return Strings(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
+
+
+@dataclass(eq=False)
+class Target:
+    """The teacher's strings of a chunk: `whole_NK` for rows at boundaries of both sides, the others listed.
+
+    whole_NK [N, K_T + 2]: masses of teacher tokens as strings, end of turn, everything else; rows that are listed only
+    are zero. kept_N: rows whose teacher mass suffices.
+    """
+
+    whole_NK: torch.Tensor
+    listed: Strings
+    is_whole_N: torch.Tensor
+    kept_N: torch.Tensor
+
+
+def _gathered(maps: list[StringMap], owners: np.ndarray, device) -> tuple[torch.Tensor, ...]:
+    """Concatenate maps: owner row and the five columns, as tensors [E]."""
+    sizes = [len(m.teacher) for m in maps]
+    columns = [np.repeat(owners, sizes)]
+    for name in ("teacher", "whole", "phi", "extend_low", "extend_high"):
+        columns.append(np.concatenate([getattr(m, name) for m in maps]) if maps else np.zeros(0, np.int64))
+    return tuple(torch.from_numpy(column).to(device) for column in columns)
+
+
+def teacher_target(strings: PairStrings, rows: TextRows, chunk: np.ndarray, teacher, rules: Rules) -> Target:
+    """What the teacher expects next, as strings, at rows `chunk` (indices into `rows`), normalised per row."""
+    vocabulary = strings.teacher
+    read, previous = rows.teacher_row[chunk], rows.previous_row[chunk] if rules.bridge else np.full(len(chunk), -1)
+    wanted = np.unique(np.concatenate([read, previous[previous >= 0]]))
+    mass_RK = _string_masses(teacher, torch.from_numpy(wanted), vocabulary)
+    device = mass_RK.device
+    at_N = torch.from_numpy(np.searchsorted(wanted, read)).to(device)
+    inside = np.array([len(rows.teacher_prefix[r]) > 0 for r in chunk], dtype=bool)
+    whole = ~inside & np.array([len(rows.student_prefix[r]) == 0 for r in chunk], dtype=bool)
+    part = ~inside & ~whole
+    kept_N = torch.ones(len(chunk), dtype=torch.bool, device=device)
+
+    # Rows at a teacher boundary read the whole next-token row; a bridge shares it with what would have gone on.
+    now_NK = mass_RK[at_N]
+    now_NK[torch.from_numpy(inside).to(device)] = 0.0
+    lists = []
+    bridged = np.flatnonzero((previous >= 0) & ~inside)
+    if len(bridged):
+        before_B = torch.from_numpy(np.searchsorted(wanted, previous[bridged])).to(device)
+        spelled_B = torch.tensor([vocabulary.rank_of[rows.previous[chunk[b]]] for b in bridged], device=device)
+        ended_B = mass_RK[before_B, spelled_B]
+        maps = [strings.map(rows.previous[chunk[b]], rows.student_prefix[chunk[b]]) for b in bridged]
+        place, rank, whole_rank, phi, low, high = _gathered(maps, np.arange(len(bridged)), device)
+        beyond_E = mass_RK[before_B[place], rank] * (rank != spelled_B[place])
+        total_B = ended_B.index_add(0, place, beyond_E)
+        usable_B = total_B > TINY
+        beyond_E = torch.where(usable_B[place], beyond_E / total_B.clamp_min(TINY)[place], 0.0)
+        rows_B = torch.from_numpy(bridged).to(device)
+        now_NK[rows_B] *= torch.where(usable_B, ended_B / total_B.clamp_min(TINY), 1.0)[:, None]
+        owner = rows_B[place]
+        token_E = whole_rank >= 0  # the same string can also be written as a token: one string, one mass
+        now_NK.index_put_((owner[token_E], whole_rank[token_E]), beyond_E[token_E], accumulate=True)
+        lists.append(Strings(owner, beyond_E, phi, low, high).where(~token_E & (rank != spelled_B[place])))
+    if inside.any():
+        index = np.flatnonzero(inside)
+        maps = [strings.map(rows.teacher_prefix[r], rows.student_prefix[r]) for r in chunk[index]]
+        owner, rank, _, phi, low, high = _gathered(maps, index, device)
+        mass_E = mass_RK[at_N[owner], rank]
+        total_N = torch.zeros_like(mass_RK[:1, 0]).repeat(len(chunk)).index_add_(0, owner, mass_E)
+        inside_N = torch.from_numpy(inside).to(device)
+        kept_N &= ~inside_N | (total_N > max(rules.min_mass, TINY))
+        lists.append(Strings(owner, mass_E / total_N.clamp_min(TINY)[owner], phi, low, high))
+    if part.any():
+        index = np.flatnonzero(part)
+        maps = [strings.map(b"", rows.student_prefix[r]) for r in chunk[index]]
+        owner, rank, _, phi, low, high = _gathered(maps, index, device)
+        lists.append(Strings(owner, now_NK[owner, rank], phi, low, high))
+    whole_N = torch.from_numpy(whole).to(device)
+    now_NK[~whole_N] = 0.0
+    orphan_O = np.flatnonzero(
+        (strings.whole_map.phi < 0) & (strings.whole_map.extend_low < strings.whole_map.extend_high)
+    )
+    if len(orphan_O) and whole.any():  # tokens no student token is a prefix of: only without all single bytes
+        listing = [_subset(strings.whole_map, orphan_O)] * int(whole.sum())
+        owner, rank, _, phi, low, high = _gathered(listing, np.flatnonzero(whole), device)
+        lists.append(Strings(owner, now_NK[owner, rank], phi, low, high))
+        now_NK[:, torch.from_numpy(strings.whole_map.teacher[orphan_O]).to(device)] = 0.0
+    listed = Strings.join(lists) if lists else Strings(*(at_N.new_zeros(0) for _ in range(5)))
+    listed.mass = listed.mass.to(now_NK.dtype)
+    return Target(now_NK, listed, whole_N, kept_N)
+
+
+def _subset(table: StringMap, index: np.ndarray) -> StringMap:
+    names = StringMap.__dataclass_fields__
+    return StringMap(**{name: getattr(table, name)[index] for name in names})
+
+
+def _string_masses(side, rows_N: torch.Tensor, vocabulary) -> torch.Tensor:
+    """Probabilities of the distinct strings [N, K], end of turn, and everything else, at the given rows."""
+    logits_NV = side.block(rows_N.to(side.tensors[0].device)).logits_NC
+    return _by_string(torch.softmax(logits_NV, -1), vocabulary)
+
+
+def _by_string(p_NV: torch.Tensor, vocabulary) -> torch.Tensor:
+    device = p_NV.device
+    mass_NK = p_NV.new_zeros(len(p_NV), vocabulary.size + 2)
+    mass_NK[:, : vocabulary.size] = p_NV.index_select(1, vocabulary.id_of_rank.to(device))
+    if len(vocabulary.doubled_ids):
+        doubled = vocabulary.doubled_ids.to(device)
+        mass_NK.index_add_(1, vocabulary.rank_of_id.to(device)[doubled], p_NV.index_select(1, doubled))
+    mass_NK[:, vocabulary.size] = p_NV.index_select(1, vocabulary.end_ids.to(device)).sum(1)
+    mass_NK[:, vocabulary.size + 1] = (1.0 - mass_NK[:, : vocabulary.size + 1].sum(1)).clamp_min(0.0)
+    return mass_NK
+
+
+def _add_rows(strings, rows: TextRows, chunk, student, target: Target, settings, rules: Rules, single_row_S):
+    """Row losses [N] of a chunk (zero where left out), and which rows start a 1:1 unit; gradients go to the student."""
+    vocabulary = strings.student
+    device = target.kept_N.device
+    student_rows_N = torch.from_numpy(rows.student_row[chunk]).to(device)
+    block = student.block(student_rows_N)
+    logits_NV = block.logits_NC
+    string_V = vocabulary.rank_of_id.new_full((logits_NV.shape[1],), vocabulary.size + 1)
+    string_V[: len(vocabulary.rank_of_id)] = vocabulary.rank_of_id[: len(string_V)]
+    string_V = string_V.to(device)
+    held = [(n, vocabulary.starting(rows.student_prefix[r])) for n, r in enumerate(chunk) if rows.student_prefix[r]]
+    for n, (low, high) in held:  # inside a token: only tokens that start with what is written are still meant
+        logits_NV[n].masked_fill_((string_V < low) | (string_V >= high), float("-inf"))
+    p_NV = torch.softmax(logits_NV, -1)
+    mass_NK = _by_string(p_NV, vocabulary)
+    if held:
+        mass_NK[[n for n, _ in held], vocabulary.size + 1] = 0.0
+    classes = student_classes(strings, target, mass_NK, rules)
+    value_N, gradient_NK = _class_divergence(classes, mass_NK, settings)
+    value_N = torch.where(target.kept_N, value_N, 0.0)
+    gradient_NK[~target.kept_N] = 0.0
+    gradient_NV = gradient_NK.index_select(1, string_V)
+    mean_N = (p_NV * gradient_NV).sum(1, keepdim=True)
+    block.backward(gradient_NV.sub_(mean_N).mul_(p_NV))
+    boundary = torch.tensor([not rows.student_prefix[r] and not rows.teacher_prefix[r] for r in chunk], device=device)
+    return value_N, single_row_S.to(device)[student_rows_N] & boundary
+
+
+@dataclass(eq=False)
+class Classes:
+    """Teacher mass per column [N, K_S + 2], the columns that are in a class, and which columns join another [M]."""
+
+    teacher_NK: torch.Tensor
+    member_NK: torch.Tensor
+    row_M: torch.Tensor
+    column_M: torch.Tensor
+    root_M: torch.Tensor
+
+
+def student_classes(strings: PairStrings, target: Target, mass_NK: torch.Tensor, rules: Rules) -> Classes:
+    """Send every teacher string to a student string, and join classes that one significant string straddles."""
+    size, device = strings.student.size, mass_NK.device
+    end, other = size, size + 1
+    phi_K = torch.full((strings.teacher.size + 2,), other, dtype=torch.int64)
+    phi_K[: strings.teacher.size] = torch.from_numpy(np.where(strings.whole_map.phi < 0, other, strings.whole_map.phi))
+    phi_K[strings.teacher.size] = end
+    phi_K = phi_K.to(device)
+    teacher_NK = torch.zeros_like(mass_NK)
+    teacher_NK.scatter_add_(1, phi_K.expand(len(mass_NK), -1), target.whole_NK)
+    member_NK = torch.zeros_like(mass_NK, dtype=torch.bool)
+    member_NK[:, phi_K] = target.is_whole_N[:, None]
+
+    width = size + 2
+    significant_N, significant_K = (mass_NK[:, :size] > rules.significant).nonzero(as_tuple=True)
+    key_G = significant_N * width + significant_K  # sorted: rows in order, ranks in order within a row
+    listed = target.listed
+    phi_E = listed.phi
+    first_E = torch.searchsorted(key_G, listed.owner * width + listed.low)
+    found_E = key_G[first_E.clamp_max(max(len(key_G) - 1, 0))] if len(key_G) else torch.full_like(phi_E, -1)
+    extends_E = (first_E < len(key_G)) & (found_E < listed.owner * width + listed.high)
+    if rules.join:
+        phi_E = torch.where((phi_E < 0) & extends_E, found_E - listed.owner * width, phi_E)
+    target_E = torch.where(phi_E < 0, other, phi_E)
+    teacher_NK.index_put_((listed.owner, target_E), listed.mass, accumulate=True)
+    member_NK[listed.owner, target_E] = True
+    # Whatever is not listed meets no student string.
+    teacher_NK[:, other] += (~target.is_whole_N) * (1.0 - teacher_NK.sum(1)).clamp_min(0.0)
+    member_NK[:, other] = True
+    if not rules.join:
+        empty = significant_N.new_zeros(0)
+        return Classes(teacher_NK, member_NK, empty, empty, empty)
+
+    row_W, rank_W = (target.whole_NK[:, : strings.teacher.size] > rules.significant).nonzero(as_tuple=True)
+    heavy_E = (listed.mass > rules.significant) & (phi_E >= 0)
+    table = torch.from_numpy(np.stack([strings.whole_map.extend_low, strings.whole_map.extend_high])).to(device)
+    row_T = torch.cat([row_W, listed.owner[heavy_E]])
+    phi_T = torch.cat([phi_K[rank_W], phi_E[heavy_E]])
+    low_T = torch.searchsorted(key_G, row_T * width + torch.cat([table[0, rank_W], listed.low[heavy_E]]))
+    high_T = torch.searchsorted(key_G, row_T * width + torch.cat([table[1, rank_W], listed.high[heavy_E]]))
+    joins = [
+        (row, phi, int(key_G[place]) - row * width)
+        for row, phi, low, high in torch.stack([row_T, phi_T, low_T, high_T], 1)[low_T < high_T].tolist()
+        for place in range(low, high)
+    ]
+    return Classes(teacher_NK, member_NK, *_roots(joins, device, member_NK))
+
+
+def _roots(joins: list[tuple[int, int, int]], device, member_NK) -> tuple[torch.Tensor, ...]:
+    """Union-find over (row, string, string): rows, columns and roots [M] of the columns that are not their own root."""
+    parent: dict[tuple[int, int], int] = {}
+
+    def find(row: int, column: int) -> int:
+        while parent.setdefault((row, column), column) != column:
+            column = parent[row, column]
+        return column
+
+    for row, left, right in joins:
+        parent[row, find(row, left)] = find(row, right)
+    moved = [(row, column, find(row, column)) for row, column in parent]
+    if moved:
+        everyone = torch.tensor(moved, device=device)
+        member_NK[everyone[:, 0], everyone[:, 1]] = True
+    moved = [entry for entry in moved if entry[1] != entry[2]]
+    return tuple(torch.tensor(moved, dtype=torch.int64, device=device).reshape(-1, 3).unbind(1))
+
+
+def _class_divergence(classes: Classes, mass_NK: torch.Tensor, settings) -> tuple[torch.Tensor, torch.Tensor]:
+    """Divergence [N] between class masses, and its gradient [N, K_S + 2] in the student's string masses."""
+    teacher_NK, member_NK = classes.teacher_NK, classes.member_NK
+    other = mass_NK.shape[1] - 1
+    student_NK = mass_NK.clone()
+    moved = (classes.row_M, classes.column_M)
+    for values_NK in (student_NK, teacher_NK):
+        values_NK.index_put_((classes.row_M, classes.root_M), values_NK[moved], accumulate=True)
+        values_NK[moved] = 0.0
+    outside_NK = student_NK.masked_fill(member_NK, 0.0)
+    student_NK[:, other] += outside_NK.sum(1)
+    student_NK.masked_fill_(~member_NK, 0.0)
+
+    live_NK = (student_NK > 0.0) | (teacher_NK > 0.0)
+    floor = TINY if settings.divergence == "forward_kl" else TEACHER_FLOOR
+    log_student_NK = student_NK.clamp_min(TINY).log_()
+    log_teacher_NK = teacher_NK.clamp_min(floor).log_()
+    if settings.divergence == "forward_kl":
+        value_N = (teacher_NK * (log_teacher_NK - log_student_NK)).sum(1)
+        gradient_NK = -teacher_NK / student_NK.clamp_min(TINY)
+    elif settings.divergence == "reverse_kl":
+        ratio_NK = log_student_NK - log_teacher_NK
+        value_N = (student_NK * ratio_NK).sum(1)
+        gradient_NK = torch.where(live_NK, ratio_NK + 1.0, 0.0)
+    else:
+        beta = settings.beta
+        log_mix_NK = (beta * teacher_NK + (1.0 - beta) * student_NK).clamp_min(TINY).log_()
+        value_N = beta * (teacher_NK * (log_teacher_NK - log_mix_NK)).sum(1)
+        value_N += (1.0 - beta) * (student_NK * (log_student_NK - log_mix_NK)).sum(1)
+        gradient_NK = torch.where(live_NK, (1.0 - beta) * (log_student_NK - log_mix_NK), 0.0)
+    # Strings take the gradient of the class that they are in.
+    gradient_NK = torch.where(member_NK, gradient_NK, gradient_NK[:, other:])
+    gradient_NK[moved] = gradient_NK[classes.row_M, classes.root_M]
+    return value_N, gradient_NK
