@@ -19,6 +19,7 @@ RUNS = "runs"
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = build_parser().parse_args(arguments)
+    plain_progress()
     try:
         return options.run(options) or 0
     except SimCTError as error:
@@ -32,6 +33,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("simct: interrupted", file=sys.stderr)
         return 130
+
+
+def plain_progress() -> None:
+    """Progress bars are for terminals; in a log each refresh would be a line."""
+    if not sys.stderr.isatty():
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+        os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -226,9 +237,8 @@ def run_jobs(options) -> int:
         for run in list_runs(options.runs):
             status = local_job.refresh(run)
             progress = f"{status.get('step', 0)}/{status.get('total_steps', 0)}"
-            print(
-                f"{run.id:44} {status.get('state', '?'):9} {progress:>11}  {status.get('error') or status.get('message')}"
-            )
+            told = status.get("error") or status.get("message")
+            print(f"{run.id:44} {status.get('state', '?'):9} {progress:>11}  {told}")
         return 0
     if not options.folder:
         raise ConfigError(f"`simct jobs {options.action}` needs a run id. See `simct jobs` for the list.")

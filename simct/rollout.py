@@ -50,17 +50,25 @@ def pick_tokens(logits_BV: torch.Tensor, uniform_B: torch.Tensor, temperature: f
 class _SeededSampler(LogitsProcessor):
     """Leaves one finite logit a row, at the token drawn, so that greedy decoding returns the draw."""
 
-    def __init__(self, uniforms_BM, temperature: float, top_p: float, n_candidates: int, prompt_length: int):
-        self.uniforms_BM = uniforms_BM
+    def __init__(self, uniforms_BM, temperature: float, top_p: float, prompt_length: int):
+        self.uniforms_BM, self.prompt_length = uniforms_BM, prompt_length
         self.temperature, self.top_p = temperature, top_p
-        self.n_candidates, self.prompt_length = n_candidates, prompt_length
 
     def __call__(self, input_ids, scores):
         position = input_ids.shape[1] - self.prompt_length
-        # rows of the lm_head beyond the tokenizer spell nothing and are never drawn
-        logits_BV = scores[:, : self.n_candidates]
-        drawn_B = pick_tokens(logits_BV, self.uniforms_BM[:, position], self.temperature, self.top_p)
+        drawn_B = pick_tokens(scores, self.uniforms_BM[:, position], self.temperature, self.top_p)
         return torch.full_like(scores, float("-inf")).scatter_(1, drawn_B[:, None], 0.0)
+
+
+class _KnownIds(LogitsProcessor):
+    """Rules out the rows of the lm_head beyond the tokenizer, which spell nothing."""
+
+    def __init__(self, n_candidates: int):
+        self.n_candidates = n_candidates
+
+    def __call__(self, input_ids, scores):
+        scores[:, self.n_candidates :] = float("-inf")
+        return scores
 
 
 def left_pad(sequences: list[list[int]], pad_id: int, device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,10 +101,10 @@ def generate(
     was_training = model.training
     model.eval()
     ids_BL, mask_BL = left_pad(prompts, pad_id, model.device)
-    processors = LogitsProcessorList()
+    processors = LogitsProcessorList([_KnownIds(n_candidates)])
     if uniforms_BM is not None:
         uniforms_BM = uniforms_BM.to(model.device)
-        processors.append(_SeededSampler(uniforms_BM, temperature, top_p, n_candidates, ids_BL.shape[1]))
+        processors.append(_SeededSampler(uniforms_BM, temperature, top_p, ids_BL.shape[1]))
     # a generation config of our own: the model's may carry penalties or a top-k that would change the distribution
     own_config = model.generation_config
     model.generation_config = GenerationConfig(

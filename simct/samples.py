@@ -117,17 +117,6 @@ def rollout_statistics(pair: TokenizerPair, rollouts: list[Rollout]) -> dict:
     }
 
 
-def token_coverage(pair: TokenizerPair, samples: list[Sample]) -> dict:
-    """Sums of student tokens: all, in 1:1 units, and in the multi-token units that SimCT recovers."""
-    total = strict = 0
-    for sample in samples:
-        units = pair.align(sample.teacher_ids, sample.student_ids)
-        student_n = units.student_end - units.student_start
-        total += int(student_n.sum())
-        strict += int(((student_n == 1) & (units.teacher_end - units.teacher_start == 1)).sum())
-    return {"student_tokens": total, "strict_tokens": strict}
-
-
 def placeholder(prompt: PreparedPrompt, pair: TokenizerPair) -> Sample:
     return Sample(prompt, [int(pair.shared_student_ids[0])], [int(pair.shared_teacher_ids[0])])
 

@@ -1,8 +1,8 @@
 """The only entry that trains: `accelerate launch -m simct.train run.yaml [--resume]`, local and remote alike.
 
-Loads what run.yaml names, scores the student, trains it, saves model/, scores it again; writes the run folder as it goes.
-SIGTERM or SIGINT write a checkpoint and stop. Exit status: 0 finished or stopped, 2 for what a person can mend, 1 for a
-defect (its traceback is in log.txt).
+Loads what run.yaml names, scores the student, trains it, saves model/ and scores it again; the run folder is written
+as it goes. SIGTERM or SIGINT write a checkpoint and stop. Exit status: 0 finished or stopped, 2 for what a person can
+mend, 1 for a defect (its traceback is in log.txt).
 """
 
 import argparse
@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from simct.cli import plain_progress
 from simct.config import RunConfig
 from simct.coverage import inspect_pair
 from simct.errors import RunError, SimCTError
@@ -162,6 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run_yaml", type=Path, help="run.yaml inside its run folder")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     options = parser.parse_args(arguments)
+    plain_progress()
     run = RunFolder(options.run_yaml.resolve().parent)
     try:
         if not run.status():

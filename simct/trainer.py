@@ -34,7 +34,6 @@ from simct.samples import (
     rollout_statistics,
     shown_rollouts,
     to_samples,
-    token_coverage,
     write_rollouts,
 )
 from simct.tokenizer_pair import TokenizerPair
@@ -49,8 +48,8 @@ class StepTotals:
     stats: Counter = field(default_factory=Counter)
     weights: Counter = field(default_factory=Counter)
 
-    def add(self, result) -> None:
-        self.loss_sum += float(result.loss_sum)
+    def add(self, result, student_tokens: int) -> None:
+        self.loss_sum += float(result.loss_sum.detach())
         self.rows += result.rows
         for name, value in result.stats.items():
             if name.startswith("units_"):
@@ -58,6 +57,8 @@ class StepTotals:
                 continue
             # a mean is weighted by what it is a mean of, so that micro-batches of any size add up
             weight = result.stats.get(f"units_{name.removeprefix('kl_')}", result.rows)
+            if name.startswith("coverage_"):
+                weight = student_tokens
             if weight and math.isfinite(value):
                 self.stats[name] += value * weight
                 self.weights[name] += weight
@@ -138,9 +139,9 @@ def train(
 ) -> tuple[int, bool]:
     """Train `student` in place until config.training.steps, or until `stop_requested`.
 
-    `on_step(record, samples)` is called on the main process after every step with the line for metrics.jsonl and, every
-    `samples_every` steps, some rollouts. Returns (last step, whether all steps were done). Raises RunError when the loss
-    or the gradient is not finite; the last checkpoint then holds the state before the damage.
+    `on_step(record, samples)` is called on the main process after every step with the line for metrics.jsonl and,
+    every `samples_every` steps, some rollouts. Returns (last step, whether all steps were done). Raises RunError when
+    the loss or the gradient is not finite; the last checkpoint then holds the state before the damage.
     """
     training, world = config.training, accelerator.num_processes
     if training.batch_size % world:
@@ -195,9 +196,9 @@ def train(
                     )
                 result = module(seen, teacher_hidden_TH, teacher_head)
                 if part:
-                    totals.add(result)
+                    totals.add(result, sum(len(sample.student_ids) for sample in part))
                 accelerator.backward(result.loss_sum * bool(part))
-        record = _gather(accelerator, pair, totals, rollouts, samples, excluded)
+        record = _gather(accelerator, pair, totals, rollouts, excluded)
         rows = record["rows"]
         rate = learning_rate_at(step, training)
         grad_norm = 0.0
@@ -238,7 +239,7 @@ def _any_process(accelerator: Accelerator, flag: bool) -> bool:
     return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)).item())
 
 
-def _gather(accelerator, pair, totals: StepTotals, rollouts, samples, excluded: Counter) -> dict:
+def _gather(accelerator, pair, totals: StepTotals, rollouts, excluded: Counter) -> dict:
     """The step's record over all processes: sums added up, then turned into means and shares."""
     local = {
         "loss_sum": totals.loss_sum,
@@ -247,7 +248,6 @@ def _gather(accelerator, pair, totals: StepTotals, rollouts, samples, excluded: 
         "weights": totals.weights,
         "excluded": excluded,
         **rollout_statistics(pair, rollouts),
-        **token_coverage(pair, samples),
     }
     parts = gather_object([local])
     total = {name: sum(part[name] for part in parts) for name in local if not isinstance(local[name], Counter)}
@@ -256,14 +256,12 @@ def _gather(accelerator, pair, totals: StepTotals, rollouts, samples, excluded: 
         for part in parts:
             for key, value in part[name].items():
                 into[key] = into.get(key, 0) + value
-    tokens, written = max(1, total["student_tokens"]), max(1, total["rollouts"])
+    written = max(1, total["rollouts"])
     means = {name: value / weights[name] if name in weights else value for name, value in stats.items()}
     return {
         "loss": total["loss_sum"] / total["rows"] if total["rows"] else 0.0,
         "rows": total["rows"],
         **means,
-        "coverage_strict": total["strict_tokens"] / tokens,
-        "coverage_recovered": 1 - total["strict_tokens"] / tokens if total["student_tokens"] else 0.0,
         "response_length": total["tokens"] / written,
         "eos_rate": total["ended"] / written,
         "canonical_rate": total["canonical"] / written,

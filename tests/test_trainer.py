@@ -1,0 +1,264 @@
+"""The loop: equal gradients however a step is split, exact resume, and honest stops."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from simct.config import config_from_dict
+from simct.errors import DataError, RunError
+from simct.jobs import local_job
+from simct.jobs.run_folder import RunFolder
+from simct.models import hidden_rows, load_model
+from simct.prompts import Prompt
+from simct.rollout import Rollout
+from simct.samples import Sample, prepare_prompts, prompt_order, to_samples
+from simct.tokenizer_pair import TokenizerPair
+from simct.trainer import learning_rate_at, train
+from tests.tiny_models import save_pair
+
+TEXTS = ["the cat", "a 12", "and 23 the", "1223", "hand and band", "the theatre 12", "naïve", "🙂 and"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return save_pair(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture(scope="module")
+def prompts_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "prompts.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": text}) for text in TEXTS))
+    return path
+
+
+def new_config(folders, prompts_file, **training):
+    training = {"steps": 4, "batch_size": 8, "learning_rate": 1e-3, "micro_batch_size": 8, **training}
+    return config_from_dict(
+        {
+            "teacher": folders[0],
+            "student": folders[1],
+            "data": {"prompts": str(prompts_file)},
+            "rollout": {"max_new_tokens": 10, "temperature": 1.0},
+            "training": training,
+        }
+    )
+
+
+def train_here(config, folder, **options):
+    pair = TokenizerPair.from_pretrained(config.teacher.model, config.student.model)
+    student = load_model(config.student)
+    prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": text},)) for text in TEXTS], pair, config, [])
+    records = []
+    result = train(
+        config, Accelerator(cpu=True), load_model(config.teacher), student, pair, prompts, folder,
+        on_step=lambda record, samples: records.append((record, samples)), **options,
+    )  # fmt: skip
+    return student, records, result
+
+
+def same_weights(left, right, tolerance=0.0):
+    return all(
+        torch.allclose(a, b, rtol=0, atol=tolerance)
+        for a, b in zip(left.state_dict().values(), right.state_dict().values(), strict=True)
+    )
+
+
+def test_hidden_rows_give_the_logits_that_predict_each_completion_id(folders):
+    model = load_model(config_from_dict({"teacher": "t", "student": folders[1], "data": {"prompts": "p"}}).student)
+    prompts, completions = [[5, 6, 7], [8]], [[9, 10], [11, 12, 13]]
+    hidden_NH, lengths = hidden_rows(model, prompts, completions, pad_id=0)
+    logits_NV = model.lm_head(hidden_NH)
+    assert lengths == [2, 3]
+    row = 0
+    for prompt, completion in zip(prompts, completions, strict=True):
+        for position in range(len(completion)):
+            alone = model(torch.tensor([prompt + completion[:position]])).logits[0, -1]
+            assert torch.allclose(logits_NV[row], alone, atol=1e-5)
+            row += 1
+
+
+@pytest.mark.parametrize("method", ["simct", "strict"])
+def test_the_student_moves_and_the_record_tells_what_happened(folders, prompts_file, tmp_path, method):
+    config = new_config(folders, prompts_file)
+    config.method = method
+    student, records, (step, done) = train_here(config, tmp_path)
+    assert (step, done) == (4, True)
+    assert not same_weights(student, load_model(config.student))
+    for number, (record, _) in enumerate(records, start=1):
+        assert record["step"] == number
+        assert record["rows"] > 0 and math.isfinite(record["loss"]) and record["grad_norm"] > 0
+        assert 0 < record["coverage_strict"] < 1 and 0 < record["coverage_recovered"] < 1
+        assert record["coverage_strict"] + record["coverage_recovered"] == pytest.approx(1)
+        assert 0 <= record["eos_rate"] <= 1 and 0 <= record["canonical_rate"] <= 1
+        assert 0 < record["response_length"] <= 10
+    assert [bool(samples) for _, samples in records] == [True, False, False, True]
+
+
+def test_the_teacher_is_not_touched(folders, prompts_file, tmp_path):
+    config = new_config(folders, prompts_file, steps=1)
+    before = {path.name: path.read_bytes() for path in Path(folders[0]).glob("*.safetensors")}
+    train_here(config, tmp_path)
+    assert {path.name: path.read_bytes() for path in Path(folders[0]).glob("*.safetensors")} == before
+
+
+def test_micro_batches_do_not_change_the_step(folders, prompts_file, tmp_path):
+    whole, records, _ = train_here(new_config(folders, prompts_file), tmp_path / "a")
+    split, split_records, _ = train_here(new_config(folders, prompts_file, micro_batch_size=3), tmp_path / "b")
+    assert same_weights(whole, split, tolerance=1e-6)
+    for (one, _), (other, _) in zip(records, split_records, strict=True):
+        assert one["rows"] == other["rows"]
+        for name in ("loss", "kl_shared", "kl_recovered", "coverage_strict"):
+            assert one[name] == pytest.approx(other[name], rel=1e-4), name
+
+
+def test_a_run_stopped_between_steps_resumes_to_the_same_weights(folders, prompts_file, tmp_path):
+    config = new_config(folders, prompts_file, steps=6, checkpoint_every=2)
+    straight, records, _ = train_here(config, tmp_path / "straight")
+    answers = iter([False] * 3 + [True] * 9)
+    _, first, result = train_here(config, tmp_path / "cut", stop_requested=lambda: next(answers))
+    assert result == (3, False)
+    resumed, second, result = train_here(config, tmp_path / "cut", resume_from=tmp_path / "cut" / "step-3")
+    assert result == (6, True)
+    assert same_weights(straight, resumed)
+    losses = [record["loss"] for record, _ in first + second]
+    assert losses == [record["loss"] for record, _ in records]
+
+
+def test_only_the_newest_checkpoints_are_kept(folders, prompts_file, tmp_path):
+    train_here(new_config(folders, prompts_file, steps=5, checkpoint_every=1, keep_checkpoints=2), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-4", "step-5"]
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_is_applied(folders, prompts_file, tmp_path):
+    config = new_config(folders, prompts_file, checkpoint_every=1)
+    config.training.learning_rate = 0.5
+    pair = TokenizerPair.from_pretrained(*folders)
+    student, teacher = load_model(config.student), load_model(config.teacher)
+    with torch.no_grad():
+        teacher.lm_head.weight[pair.shared_teacher_ids[3]] = float("nan")
+    prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": "the"},))], pair, config, [])
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    with pytest.raises(RunError, match=r"Step 1: loss nan"):
+        train(config, Accelerator(cpu=True), teacher, student, pair, prompts, tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+
+
+def test_prompts_that_leave_no_room_are_left_out_and_counted(folders, prompts_file):
+    config = new_config(folders, prompts_file)
+    pair = TokenizerPair.from_pretrained(*folders)
+    long_and_short = [Prompt(({"role": "user", "content": text},)) for text in ("the " * 200, "the")]
+    prepared, too_long = prepare_prompts(long_and_short, pair, config, [128, None])
+    assert (len(prepared), too_long) == (1, 1)
+    with pytest.raises(DataError, match=r"rollout\.max_new_tokens"):
+        prepare_prompts(long_and_short[:1], pair, config, [128])
+
+
+def test_a_rollout_with_a_special_token_inside_is_excluded_and_counted(folders, prompts_file):
+    pair = TokenizerPair.from_pretrained(*folders)
+    config = new_config(folders, prompts_file)
+    prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": "the"},))], pair, config, [])
+    ids = pair.student.encode(b"the theatre")
+    special = pair.student.tokenizer.convert_tokens_to_ids("<|user|>")
+    good = Rollout(prompts[0].student_ids, ids, False)
+    bad = Rollout(prompts[0].student_ids, [ids[0], special, *ids[1:]], False)
+    excluded = Counter()
+    samples = to_samples(pair, prompts * 2, [good, bad], excluded)
+    assert len(samples) == 1 and isinstance(samples[0], Sample)
+    assert list(excluded.values()) == [1] and "special" in next(iter(excluded))
+
+
+def test_every_epoch_sees_every_prompt_once_in_an_order_of_its_own():
+    order = prompt_order(7, 0, 21, seed=3)
+    epochs = [order[start : start + 7] for start in (0, 7, 14)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert order[5:12] == prompt_order(7, 5, 7, seed=3)
+
+
+def test_the_learning_rate_warms_up_and_decays(folders, prompts_file):
+    training = new_config(folders, prompts_file, steps=100, learning_rate=1.0e-2, warmup_ratio=0.1).training
+    rates = [learning_rate_at(step, training) for step in range(1, 101)]
+    assert rates[0] == pytest.approx(1e-3) and rates[9] == pytest.approx(1e-2) == max(rates)
+    assert rates[55] == pytest.approx(5e-3, rel=0.05)
+    assert 0 < rates[-1] < 1e-4
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+
+
+def launch_and_wait(config, runs_dir):
+    run = RunFolder.create(runs_dir, config)
+    local_job.launch(run)
+    status = local_job.wait(run, timeout=180)
+    assert status["state"] == "finished", run.log_tail()
+    return run
+
+
+def weights(run):
+    return load_file(run.model_dir / "model.safetensors")
+
+
+def test_a_killed_run_resumes_to_the_weights_of_one_that_was_not(folders, prompts_file, tmp_path):
+    settings = {"steps": 60, "checkpoint_every": 4}
+    straight = launch_and_wait(new_config(folders, prompts_file, **settings), tmp_path)
+    killed = RunFolder.create(tmp_path, new_config(folders, prompts_file, **settings))
+    local_job.launch(killed)
+    wait_for_step(killed, 9)
+    local_job._signal_group(killed.status(), signal.SIGKILL)  # as the kernel would, without telling the run
+    status = local_job.wait(killed, timeout=30)
+    assert status["state"] == "failed" and "resumed" in status["error"]
+    assert killed.latest_checkpoint() is not None
+    local_job.launch(killed, resume=True)
+    assert local_job.wait(killed, timeout=180)["state"] == "finished", killed.log_tail()
+    expected, found = weights(straight), weights(killed)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert [r["loss"] for r in killed.metrics()] == [r["loss"] for r in straight.metrics()]
+
+
+def wait_for_step(run, step, seconds=120):
+    start = time.monotonic()
+    while run.status().get("step", 0) < step:
+        assert time.monotonic() - start < seconds, run.log_tail()
+        assert run.status()["state"] in ("queued", "running"), run.log_tail()
+        time.sleep(0.02)
+
+
+def test_stop_checkpoints_first_and_leaves_a_loadable_student(folders, prompts_file, tmp_path):
+    run = RunFolder.create(tmp_path, new_config(folders, prompts_file, steps=5000, checkpoint_every=4000))
+    local_job.launch(run)
+    wait_for_step(run, 3)
+    with pytest.raises(RunError, match="already"):
+        local_job.launch(run)
+    local_job.stop(run)
+    status = local_job.wait(run, timeout=60)
+    assert status["state"] == "stopped"
+    assert run.latest_checkpoint().name == f"step-{status['step']}"
+    load_model(type(run.config().student)(model=str(run.model_dir)))
+    with pytest.raises(RunError, match="nothing to stop"):
+        local_job.stop(run)
+
+
+def test_two_processes_reach_the_weights_of_one(folders, prompts_file, tmp_path):
+    one = launch_and_wait(new_config(folders, prompts_file, steps=5), tmp_path)
+    two = RunFolder.create(tmp_path, new_config(folders, prompts_file, steps=5, micro_batch_size=2))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.run(
+        [*command, "-m", "simct.train", str(two.path / "run.yaml")],
+        env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert two.status()["processes"] == 2
+    expected, found = weights(one), weights(two)
+    assert all(torch.allclose(expected[name], found[name], rtol=0, atol=1e-5) for name in expected)
+    assert [r["rows"] for r in one.metrics()] == [r["rows"] for r in two.metrics()]
