@@ -23,7 +23,7 @@ def number(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    return f"{100 * value:.3g} %"
+    return f"{100 * value:.3g}%"
 
 
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:

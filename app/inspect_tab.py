@@ -9,9 +9,10 @@ from app import lanes, markup, models
 from app.settings import Settings, one_line
 from simct.errors import DataError, SimCTError
 
-MAX_CHARACTERS = 20_000
+MAX_CHARACTERS = 6_000
 TOP = 12
 DEFAULT_TEXT = (
+    "Say it plainly: the adolescent should purchase documentation expeditiously.\n"
     "The 12 monkeys paid £1,250.75 on 2026-05-07.\n"
     "def area(radius):\n    return 3.14159 * radius ** 2\n"
     "Größe, naïve café, 東京 — 🙂🚀 done."

@@ -16,7 +16,7 @@ SCRIPT = """
 const tell = (unit) => {
   const line = element.querySelector('.unit-line');
   if (!unit || !line) return;
-  line.textContent = unit.dataset.told;
+  line.textContent = unit.title = unit.dataset.told;
   element.querySelectorAll('.unit.now').forEach(other => other.classList.remove('now'));
   unit.classList.add('now');
 };
@@ -77,17 +77,14 @@ def _unit(item: dict, first: bool) -> str:
         f'<span class="lane">{"".join(f"<i>{escape(piece)}</i>" for _, piece in item[side])}</span>'
         for side in ("student", "teacher")
     )
-    return (
-        f'<span class="unit {item["kind"]}" tabindex="{0 if first else -1}" title="{escape(told)}" '
-        f'data-told="{escape(told)}" aria-label="{escape(told)}" role="img">{rows}</span>'
-    )
+    return f'<span class="unit {item["kind"]}" tabindex="{0 if first else -1}" data-told="{escape(told)}">{rows}</span>'
 
 
 def _told(item: dict) -> str:
     student, teacher = (
-        " ".join(f"{piece}#{token_id}" for token_id, piece in item[side]) for side in ("student", "teacher")
+        " | ".join(f"{piece} {token_id}" for token_id, piece in item[side]) for side in ("student", "teacher")
     )
     spaced = " ".join(item["bytes"][i : i + 2] for i in range(0, len(item["bytes"]), 2))
     shape = f"{len(item['student'])}×{len(item['teacher'])}"
     reason = f" ({item['reason']})" if item["reason"] else ""
-    return f"{item['kind']}{reason} · {shape} · student {student} · teacher {teacher} · bytes {spaced}"
+    return f"{item['kind']}{reason}, {shape} · student: {student} · teacher: {teacher} · bytes {spaced}"

@@ -39,8 +39,10 @@ def visible_bytes(data: bytes) -> str:
 
 
 def note(kind: str, text: str) -> str:
-    """One line of status: kind is ok, warn, error, busy or quiet. Empty text gives an empty line of the same height."""
-    mark = NOTE_MARKS[kind] if text else ""
+    """One line of status: kind is ok, warn, error, busy or quiet. Empty text gives nothing."""
+    if not text:
+        return ""
+    mark = NOTE_MARKS[kind]
     return f'<p class="note note-{kind}" role="status"><span aria-hidden="true">{mark}</span>{escape(text)}</p>'
 
 

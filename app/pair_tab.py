@@ -10,6 +10,19 @@ from app.settings import Settings, one_line
 from simct.errors import SimCTError
 
 MIN_QUERY = 2
+SILENT_KEYS = {
+    "Enter",
+    "Tab",
+    "Escape",
+    "Control",
+    "Shift",
+    "Alt",
+    "Meta",
+    "ArrowDown",
+    "ArrowUp",
+    "ArrowLeft",
+    "ArrowRight",
+}
 HELP = "Type to search the Hub. A local folder works too."
 PUBLIC_HELP = "Type to search the Hub."
 
@@ -96,8 +109,9 @@ def _search(settings: Settings):
         query = (key.input_value or "").strip()
         if (
             len(query) < MIN_QUERY
-            or key.key in ("Enter", "ArrowDown", "ArrowUp", "Tab", "Escape")
+            or key.key in SILENT_KEYS
             or models.is_folder(query)
+            or query in models.EMBEDDED.values()
         ):
             return gr.skip(), gr.skip()
         from simct.hub.search import search_models
@@ -106,8 +120,8 @@ def _search(settings: Settings):
             found = [hit.id for hit in search_models(query, settings.token(visitor))]
         except SimCTError as error:
             return gr.skip(), markup.note("warn", one_line(error))
-        told = gr.skip() if found else markup.note("quiet", f"No model on the Hub is called {query!r}.")
-        return gr.Dropdown(choices=_choices(found)), told
+        told = f"{len(found)} on the Hub. Choose one." if found else f"No model on the Hub is called {query!r}."
+        return gr.Dropdown(choices=_choices(found)), markup.note("quiet", told)
 
     return search
 

@@ -12,6 +12,7 @@ from app.runs_tab import owned_run, runs_of
 from app.settings import Settings, one_line
 from simct.errors import HubError, SimCTError
 
+IMAGE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -42,7 +43,7 @@ def build(settings: Settings) -> PublishTab:
 
     def options(owner: str | None) -> list[tuple[str, str]]:
         return [
-            (run_view.label(found), found.id)
+            (run_view.label(found).replace("\n", " · "), found.id)
             for found in runs_of(settings, owner)
             if found.status().get("state") == "finished"
         ]
@@ -108,6 +109,8 @@ def preview(run, repo_id: str | None) -> str:
     if not text.startswith("---\n"):
         return text
     _, front, body = text.split("---\n", 2)
+    # its pictures are files of the run, which this page does not serve
+    body = IMAGE.sub(r"*Picture: \1*", body)
     return f"{body.strip()}\n\n### Metadata\n\n```yaml\n{front.strip()}\n```"
 
 

@@ -85,9 +85,7 @@ def settings_form() -> RunForm:
         fields["training.steps"] = _number(training.steps, "Steps", "steps", 0)
         fields["training.batch_size"] = _number(training.batch_size, "Rollouts per step", "batch-size", 0)
         fields["training.learning_rate"] = _number(training.learning_rate, "Learning rate", "learning-rate")
-        fields["rollout.max_new_tokens"] = _number(
-            rollout.max_new_tokens, "Longest answer, tokens", "max-new-tokens", 0
-        )
+        fields["rollout.max_new_tokens"] = _number(rollout.max_new_tokens, "Max new tokens", "max-new-tokens", 0)
     fields["evaluation.tasks"] = gr.CheckboxGroup(
         [("Score the embedded task before and after", "demo")],
         value=default.evaluation.tasks,

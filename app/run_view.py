@@ -23,7 +23,7 @@ def label(run: RunFolder) -> str:
         told = f"{config.method} · {display_name(config.student.model)}"
     except SimCTError:
         told = "unreadable run.yaml"
-    return f"{SIGNS.get(state, '?')} {state} · {steps} · {told} · {when}"
+    return f"{SIGNS.get(state, '?')} {state} · {steps}\n{told} · {when}"
 
 
 def panels(run: RunFolder) -> list[str]:
@@ -52,7 +52,7 @@ def head(run: RunFolder, metrics: list[dict]) -> str:
     if state not in ACTIVE_STATES and status.get("finished_at"):
         told.append(f"took {duration(status['finished_at'] - status.get('created_at', status['finished_at']))}")
     line = status.get("error") or status.get("message") or ""
-    kind = "error" if state == "failed" else "busy" if state in ACTIVE_STATES else "quiet"
+    kind = {"failed": "error", "finished": "ok"}.get(state, "busy" if state in ACTIVE_STATES else "quiet")
     return (
         f'<div class="run-title">{markup.pill(state)}<b>{markup.escape(pair)}</b>'
         f"<code>{markup.escape(run.id)}</code></div>"
@@ -81,7 +81,7 @@ def results(run: RunFolder) -> str:
 
     def score(column: str, task: str) -> str:
         found = evaluation[column].get(task)
-        return f"{found['score']:.1%} of {found['n']}" if found else "–"
+        return f"{found['score']:.1%} (n = {found['n']})" if found else "–"
 
     names = {"before": "Student before", "after": "Student after", "teacher": "Teacher"}
     rows = [(task, *(score(column, task) for column in columns)) for task in tasks]
@@ -104,7 +104,7 @@ def curves(metrics: list[dict]) -> str:
         charts.line_chart("Loss", series(("loss", "loss"))),
         charts.line_chart("KL by kind of unit", series(("shared", "kl_shared"), ("recovered", "kl_recovered"))),
         charts.line_chart(
-            "Coverage of student tokens",
+            "Tokens covered",
             series(("exact", "coverage_strict"), ("recovered", "coverage_recovered")),
             charts.percent,
             whole,

@@ -47,6 +47,8 @@ def build(settings: Settings, pair) -> TrainTab:
                 language="shell",
                 label="The same run without the studio",
                 interactive=False,
+                lines=1,
+                max_lines=1,
                 elem_id="run-command",
             )
             note = markup.panel(markup.note("quiet", ""), elem_id="train-note")
@@ -127,7 +129,7 @@ def guard_prompts(settings: Settings, prompts: str) -> None:
         raise DataError("There are no prompts. Use the embedded ones, upload a file, or name a Hub dataset.")
     ours = prompts == str(demo.PROMPTS) or Path(prompts).is_relative_to(get_upload_folder())
     if settings.public and not ours and local_path(prompts) is not None:
-        raise DataError("A public studio reads prompts from the Hub or an upload only. Give a dataset id like owner/name.")
+        raise DataError("A public studio reads prompts from the Hub or an upload only. Give an id like owner/name.")
 
 
 def start_run(settings: Settings, config: RunConfig, token: str | bool | None, owner: str | None) -> str:
