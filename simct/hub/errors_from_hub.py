@@ -64,8 +64,14 @@ def _causes(error: BaseException) -> list[BaseException]:
     while cause is not None and cause not in chain and len(chain) < 10:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
+    if _refused_card(error):
+        return chain
     # The answer of the Hub says more than an exception about a cache that was tried after it.
     return sorted(chain, key=lambda each: not isinstance(each, hub.HfHubHTTPError))
+
+
+def _refused_card(error: BaseException) -> bool:
+    return isinstance(error, ValueError) and "Invalid metadata in README.md" in str(error)
 
 
 def _translate(error: BaseException, repo_id: str | None, kind: str, writing: bool) -> SimCTError | None:
@@ -78,7 +84,7 @@ def _translate(error: BaseException, repo_id: str | None, kind: str, writing: bo
         return HubError(f"Nobody is signed in to the Hub: {SIGN_IN}, then try again.")
     if isinstance(error, hub.HFValidationError):
         return about(f"{name!r} is not a repository id. Give owner/name, of letters, digits, '-', '_' and '.'.")
-    if isinstance(error, ValueError) and "Invalid metadata in README.md" in str(error):
+    if _refused_card(error):
         return HubError(f"The Hub refused the card's metadata: {_first_line(error, skip=1)}")
     if isinstance(error, hub.HfHubHTTPError):
         return _translate_answer(error, name, page, kind, about, writing)
@@ -114,6 +120,8 @@ def _translate_answer(
         return about(
             f"There is no {kind} {name} that this account can see. Check the spelling and whose token is used."
         )
+    if status == 401 and "authorization" not in error.response.request.headers:
+        return HubError(f"Nobody is signed in to the Hub: {SIGN_IN}, then try again.")
     if status == 401:
         return HubError(
             f"The Hub refused the access token: it is wrong, expired or revoked. Make one at {TOKENS_PAGE}."
