@@ -1,7 +1,7 @@
 """Minimal aligned units: the finest segments of a text on whose two ends both tokenizers have a boundary.
 
-Boundaries are cumulative byte lengths; their intersection cuts both sequences. O(n) in bytes-free integer arrays: the
-cost does not depend on the text, only on the number of tokens. arXiv 2605.07711, section 3.1.
+Boundaries are cumulative byte lengths; their intersection cuts both sequences (arXiv 2605.07711, section 3.1). Linear
+in bytes and tokens, without a Python loop.
 """
 
 from __future__ import annotations
@@ -71,20 +71,26 @@ def align_boundaries(teacher_lengths: np.ndarray, student_lengths: np.ndarray) -
             "One side ends its turn and the other does not: give both an end-of-turn token or neither."
         )
     teacher_ends, student_ends = np.cumsum(teacher), np.cumsum(student)
-    total = int(teacher_ends[-1]) if len(teacher_ends) else 0
-    if total != (int(student_ends[-1]) if len(student_ends) else 0):
+    total, student_total = int(teacher.sum()), int(student.sum())
+    if total != student_total:
         raise AlignmentError(
-            f"The two sequences spell different texts: {total} bytes (teacher), {int(student.sum())} (student)."
+            f"The two sequences spell different texts: {total} bytes (teacher), {student_total} (student)."
         )
-    common, teacher_at, student_at = np.intersect1d(teacher_ends, student_ends, assume_unique=True, return_indices=True)
-    columns = [teacher_at + 1, student_at + 1, common]
+    teacher_common = np.flatnonzero(_is_boundary(student_ends, total)[teacher_ends])
+    student_common = np.flatnonzero(_is_boundary(teacher_ends, total)[student_ends])
+    ends = [teacher_common + 1, student_common + 1, teacher_ends[teacher_common]]
     if teacher_ended:
-        columns = [
-            np.append(c, c_end) for c, c_end in zip(columns, (len(teacher) + 1, len(student) + 1, total), strict=True)
-        ]
-    ends = [c.astype(np.int64) for c in columns]
-    starts = [np.concatenate((np.zeros(1, np.int64), c))[: len(c)] for c in ends]
+        last = (len(teacher) + 1, len(student) + 1, total)
+        ends = [np.append(column, value) for column, value in zip(ends, last, strict=True)]
+    starts = [np.concatenate((np.zeros(1, np.int64), column))[: len(column)] for column in ends]
     return AlignedUnits(starts[0], ends[0], starts[1], ends[1], starts[2], ends[2])
+
+
+def _is_boundary(ends: np.ndarray, total: int) -> np.ndarray:
+    """bool [total + 1]: which byte offsets are ends of tokens (a table, so that nothing needs sorting)."""
+    table = np.zeros(total + 1, dtype=bool)
+    table[ends] = True
+    return table
 
 
 def _text_lengths(lengths: np.ndarray, side: str) -> tuple[np.ndarray, bool]:

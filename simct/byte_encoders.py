@@ -1,132 +1,160 @@
-"""Tokenizer families as exact byte encoders: the bytes of each id and an encoder stripped of whatever changes bytes.
+"""Tokenizer families as exact byte encoders: the bytes of each id, and an encoder freed of whatever changes bytes.
 
-A clone of the tokenizers backend is edited (no post-processor, no dummy prefix, no special-token parsing, Unicode
-normalisation bypassed), so the user's tokenizer object is never changed.
+A fast tokenizer's backend is rebuilt around the same model without post-processor, dummy prefix, special-token parsing
+and Unicode normalisation, so the tokenizer that was given is never changed. Slow-only tokenizers (SentencePiece,
+Mistral's own) are read through their own library. What the rebuilt backend still spells differently (an unknown
+character, a literal U+2581, text that looks like a control piece) is re-spelled by characters, then by bytes.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from tokenizers import Tokenizer
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+from tokenizers import AddedToken, Encoding, Tokenizer, models
 from transformers import PreTrainedTokenizerBase
 
-from simct.errors import TokenizerError
+from simct.errors import AlignmentError, TokenizerError
 
 SPACE = "▁"  # U+2581, SentencePiece's visible space
+ADVICE = "choose a model whose tokenizer is byte-level BPE or SentencePiece without normalisation"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_CHANGES_TEXT = {"NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer", "Nmt", "Precompiled"}
+_DROPS_SPACES = {"Whitespace", "WhitespaceSplit", "BertPreTokenizer", "CharDelimiterSplit"}
 
 
 @dataclass(frozen=True)
 class ByteEncoder:
-    """bytes_of by id (None = special or unused); byte_ids [256]; encode(text) -> ids, to be checked by the caller."""
+    """bytes_of by id (None = special or unused), byte_ids [256], encode(text) -> ids that spell exactly the text."""
 
     bytes_of: list[bytes | None]
     byte_ids: tuple[int | None, ...]
     encode: Callable[[str], list[int]]
 
 
-def byte_encoder(tokenizer: PreTrainedTokenizerBase) -> ByteEncoder:
-    """Return the exact encoder of `tokenizer`'s family; TokenizerError names the family that cannot be exact."""
+def byte_encoder(tokenizer: PreTrainedTokenizerBase, control_ids: Iterable[int] = ()) -> ByteEncoder:
+    """Return the exact encoder of `tokenizer`; TokenizerError names what cannot be exact, why, and what to do.
+
+    `control_ids` (end of turn) never count as text, even where the tokenizer does not flag them as special.
+    """
+    control = {*control_ids, *tokenizer.all_special_ids}
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if not isinstance(backend, Tokenizer):
-        raise TokenizerError(
-            f"{_name(tokenizer)} ({type(tokenizer).__name__}) has no fast tokenizer, so its bytes cannot be known: "
-            "choose a model that ships a tokenizer.json."
-        )
-    return _from_backend(tokenizer, json.loads(backend.to_str()))
+    if isinstance(backend, Tokenizer):
+        model_file = _sentencepiece_source(tokenizer, backend)
+        if model_file is not None:
+            return _from_sentencepiece(tokenizer, model_file, tokenizer.added_tokens_decoder, control)
+        return _from_backend(tokenizer, backend, control)
+    if hasattr(tokenizer, "sp_model"):
+        proto = tokenizer.sp_model.serialized_model_proto()
+        return _from_sentencepiece(tokenizer, proto, tokenizer.added_tokens_decoder, control)
+    mistral = getattr(getattr(getattr(tokenizer, "tokenizer", None), "instruct_tokenizer", None), "tokenizer", None)
+    if hasattr(mistral, "id_to_byte_piece") and hasattr(mistral, "num_special_tokens"):
+        return _from_tekken(mistral)
+    if hasattr(getattr(mistral, "_model", None), "serialized_model_proto"):
+        return _from_sentencepiece(tokenizer, mistral._model.serialized_model_proto(), {}, control)
+    raise _refusal(tokenizer, f"a {type(tokenizer).__name__} without a fast tokenizer", "its bytes cannot be known")
 
 
-def _from_backend(tokenizer: PreTrainedTokenizerBase, spec: dict) -> ByteEncoder:
-    model = spec["model"]
-    family = model.get("type") or "BPE"
-    if family == "WordPiece":
-        raise TokenizerError(
-            f"{_name(tokenizer)} is a WordPiece tokenizer, which drops spaces and maps unknown words to [UNK]: "
-            "choose a model with a byte-level BPE or SentencePiece tokenizer."
-        )
-    vocabulary = (
-        {piece: i for i, (piece, _) in enumerate(model["vocab"])} if family == "Unigram" else dict(model["vocab"])
-    )
-    added = {token["id"]: token for token in spec["added_tokens"]}
-    byte_level = _mentions(spec["pre_tokenizer"], "ByteLevel") or _mentions(spec["decoder"], "ByteLevel")
-    sentencepiece = not byte_level and SPACE in json.dumps(
-        [spec["normalizer"], spec["pre_tokenizer"], spec["decoder"]], ensure_ascii=False
-    )
-    size = max([*vocabulary.values(), *added], default=-1) + 1
-    bytes_of: list[bytes | None] = [None] * size
+# Fast tokenizers
+
+
+def _from_backend(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer, control: set[int]) -> ByteEncoder:
+    model = backend.model
+    spec = _shell(tokenizer, backend)
+    _refuse(tokenizer, model, spec)
+    added = backend.get_added_tokens_decoder()
+    vocabulary = backend.get_vocab(with_added_tokens=False)
+    byte_level = any(_has(spec[part], "ByteLevel") for part in ("normalizer", "pre_tokenizer", "decoder"))
+    spaced = not byte_level and SPACE in json.dumps(list(spec.values()), ensure_ascii=False)
+    fallback = not byte_level and (_has(spec["decoder"], "ByteFallback") or getattr(model, "byte_fallback", False))
+
+    bytes_of: list[bytes | None] = [None] * (max([*vocabulary.values(), *added], default=-1) + 1)
     for piece, token_id in vocabulary.items():
-        bytes_of[token_id] = _piece_bytes(piece, byte_level, sentencepiece)
+        bytes_of[token_id] = _byte_level_bytes(piece) if byte_level else _piece_bytes(piece, spaced, fallback)
     for token_id, token in added.items():
-        text = token["content"].replace(SPACE, " ") if sentencepiece else token["content"]
-        bytes_of[token_id] = None if token["special"] else text.encode() or None
-    for token_id in tokenizer.all_special_ids:
-        bytes_of[token_id] = None
+        text = token.content.replace(SPACE, " ") if spaced else token.content
+        bytes_of[token_id] = None if token.special else text.encode() or None
+    for token_id in control:
+        if 0 <= token_id < len(bytes_of):
+            bytes_of[token_id] = None
 
-    _refuse_or_bypass_normalizer(tokenizer, spec)
-    spec["pre_tokenizer"] = _without_dummy_prefix(spec["pre_tokenizer"])
-    spec["post_processor"] = spec["truncation"] = spec["padding"] = None
-    spec["added_tokens"] = [
-        {**token, "lstrip": False, "rstrip": False} for token in spec["added_tokens"] if bytes_of[token["id"]]
+    clone = Tokenizer.from_str(json.dumps(_without_changes(spec), ensure_ascii=False))
+    clone.model = model
+    byte_ids = _byte_ids(bytes_of, vocabulary if fallback else {})
+    words = {i: token for i, token in added.items() if bytes_of[i] is not None}
+    spell = _Spelling(
+        bytes_of, byte_ids, lambda text: clone.encode(text, add_special_tokens=False), SPACE if spaced else ""
+    )
+    return ByteEncoder(bytes_of, byte_ids, _around_added(words, spell))
+
+
+def _shell(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer) -> dict:
+    """The backend's steps as plain data, without its (large) vocabulary."""
+    shell = Tokenizer(models.BPE())
+    try:
+        shell.normalizer, shell.pre_tokenizer, shell.decoder = (
+            backend.normalizer,
+            backend.pre_tokenizer,
+            backend.decoder,
+        )
+        spec = json.loads(shell.to_str())
+    except Exception as error:
+        raise _refusal(tokenizer, "a tokenizer with custom Python steps", "its bytes cannot be known") from error
+    return {name: spec[name] for name in ("normalizer", "pre_tokenizer", "decoder")}
+
+
+def _refuse(tokenizer: PreTrainedTokenizerBase, model: models.Model, spec: dict) -> None:
+    if isinstance(model, models.WordPiece):
+        raise _refusal(tokenizer, "a WordPiece tokenizer", "it drops spaces and turns unknown words into [UNK]")
+    if getattr(model, "dropout", None):
+        raise _refusal(tokenizer, "a BPE with dropout", "it spells the same text differently each time")
+    for name in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if getattr(model, name, None):
+            raise _refusal(
+                tokenizer, f"a BPE with {name} {getattr(model, name)!r}", "its pieces do not spell their spaces"
+            )
+    for step in _steps(spec["normalizer"]):
+        if step["type"] in _CHANGES_TEXT and step.get("precompiled_charsmap", "x"):
+            kind = "SentencePiece charsmap, such as nmt_nfkc" if step["type"] == "Precompiled" else step["type"]
+            raise _refusal(
+                tokenizer, f"a tokenizer with a normaliser ({kind})", "its tokens do not spell the text it was given"
+            )
+    for step in _steps(spec["pre_tokenizer"]):
+        if step["type"] in _DROPS_SPACES or step.get("behavior") == "Removed":
+            raise _refusal(
+                tokenizer, f"a tokenizer that splits with {step['type']}", "it drops the spaces it splits on"
+            )
+
+
+def _refusal(tokenizer: PreTrainedTokenizerBase, what: str, why: str) -> TokenizerError:
+    name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+    return TokenizerError(f"{name} has {what}, which cannot be exact: {why}. Please {ADVICE}.")
+
+
+def _without_changes(spec: dict) -> dict:
+    """The backend's steps without dummy prefix and normalisation, around an empty model."""
+    kept = [
+        step
+        for step in _steps(spec["normalizer"])
+        if step["type"] == "ByteLevel"
+        or (step["type"] == "Replace" and step["content"] == SPACE and step["pattern"] == {"String": " "})
     ]
-    clone = Tokenizer.from_str(json.dumps(spec, ensure_ascii=False))
-    byte_ids = _single_byte_ids(vocabulary, bytes_of, sentencepiece)
-
-    def encode(text: str) -> list[int]:
-        if sentencepiece and SPACE in text:  # a literal U+2581 must not turn into a space
-            ids: list[int] = []
-            for i, part in enumerate(text.split(SPACE)):
-                if i:
-                    ids.extend(j for j in (byte_ids[b] for b in SPACE.encode()) if j is not None)
-                if part:
-                    ids.extend(clone.encode(part, add_special_tokens=False).ids)
-            return ids
-        return clone.encode(text, add_special_tokens=False).ids
-
-    return ByteEncoder(bytes_of, byte_ids, encode)
-
-
-def _byte_table() -> dict[str, int]:
-    """GPT-2's reversible byte table: printable Latin-1 bytes are themselves, the others follow from U+0100."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    table = {chr(value): value for value in plain}
-    others = (value for value in range(256) if value not in set(plain))
-    return table | {chr(256 + i): value for i, value in enumerate(others)}
-
-
-BYTE_OF_CHAR = _byte_table()
-
-
-def _piece_bytes(piece: str, byte_level: bool, sentencepiece: bool) -> bytes | None:
-    if byte_level:
-        try:
-            return bytes(BYTE_OF_CHAR[c] for c in piece) or None
-        except KeyError:
-            return None  # a control token kept inside the vocabulary
-    if sentencepiece:
-        byte = _BYTE_PIECE.fullmatch(piece)
-        return bytes([int(byte[1], 16)]) if byte else piece.replace(SPACE, " ").encode() or None
-    return piece.encode() or None
-
-
-def _single_byte_ids(vocabulary: dict[str, int], bytes_of: list, sentencepiece: bool) -> tuple[int | None, ...]:
-    ids: list[int | None] = [None] * 256
-    for token_id, data in enumerate(bytes_of):
-        if data is not None and len(data) == 1 and ids[data[0]] is None:
-            ids[data[0]] = token_id
-    if sentencepiece:
-        for value in range(256):
-            token_id = vocabulary.get(f"<0x{value:02X}>")
-            if token_id is not None and (ids[value] is None or value >= 0x80):
-                ids[value] = token_id
-    return tuple(ids)
-
-
-def _mentions(part: dict | None, kind: str) -> bool:
-    return any(step.get("type") == kind for step in _steps(part))
+    splits = _steps(spec["pre_tokenizer"])
+    for step in splits:
+        if step["type"] == "ByteLevel":
+            step["add_prefix_space"] = False
+        if step["type"] == "Metaspace":
+            step["prepend_scheme"] = "never"
+            step.pop("add_prefix_space", None)
+    shell = json.loads(Tokenizer(models.BPE()).to_str())
+    shell["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
+    shell["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": splits} if splits else None
+    return shell
 
 
 def _steps(part: dict | None) -> list[dict]:
@@ -138,29 +166,212 @@ def _steps(part: dict | None) -> list[dict]:
     return [part]
 
 
-def _refuse_or_bypass_normalizer(tokenizer: PreTrainedTokenizerBase, spec: dict) -> None:
-    kept = []
-    for step in _steps(spec["normalizer"]):
-        kind = step["type"]
-        if kind in {"NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer", "Nmt", "Precompiled"}:
-            raise TokenizerError(
-                f"{_name(tokenizer)} changes its input ({kind} normaliser), so its tokens do not spell the text: "
-                "choose a model whose tokenizer keeps the bytes."
-            )
-        if kind == "Replace" and step["content"] == SPACE:
-            kept.append(step)
-    spec["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
+def _has(part: dict | None, kind: str) -> bool:
+    return any(step["type"] == kind for step in _steps(part))
 
 
-def _without_dummy_prefix(part: dict | None) -> dict | None:
-    for step in _steps(part):
-        if step["type"] == "ByteLevel":
-            step["add_prefix_space"] = False
-        if step["type"] == "Metaspace":
-            step["prepend_scheme"] = "never"
-            step.pop("add_prefix_space", None)
-    return part
+# Bytes of pieces
 
 
-def _name(tokenizer: PreTrainedTokenizerBase) -> str:
-    return getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+def _byte_table() -> dict[str, int]:
+    """GPT-2's reversible byte table: printable Latin-1 bytes are themselves, the others follow from U+0100."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [value for value in range(256) if value not in set(plain)]
+    return {chr(value): value for value in plain} | {chr(256 + i): value for i, value in enumerate(others)}
+
+
+BYTE_OF_CHAR = _byte_table()
+_TO_LATIN1 = {value: "\uffff" for value in range(256)} | {ord(char): chr(value) for char, value in BYTE_OF_CHAR.items()}
+
+
+def _byte_level_bytes(piece: str) -> bytes | None:
+    try:
+        return piece.translate(_TO_LATIN1).encode("latin-1") or None
+    except UnicodeEncodeError:
+        return None  # a control string kept inside the model's vocabulary
+
+
+def _piece_bytes(piece: str, spaced: bool, fallback: bool) -> bytes | None:
+    byte = _BYTE_PIECE.fullmatch(piece) if fallback else None
+    if byte:
+        return bytes([int(byte[1], 16)])
+    return (piece.replace(SPACE, " ") if spaced else piece).encode("utf-8", "surrogatepass") or None
+
+
+def _byte_ids(bytes_of: Sequence[bytes | None], pieces: Mapping[str, int]) -> tuple[int | None, ...]:
+    """The id of each single byte: a byte piece where there is one, else the first token that is that byte."""
+    ids: list[int | None] = [None] * 256
+    for token_id, data in enumerate(bytes_of):
+        if data is not None and len(data) == 1 and ids[data[0]] is None:
+            ids[data[0]] = token_id
+    for value in range(256):
+        token_id = pieces.get(f"<0x{value:02X}>")
+        if token_id is not None and bytes_of[token_id] == bytes([value]):
+            ids[value] = token_id
+    return tuple(ids)
+
+
+# Encoders
+
+
+@dataclass(frozen=True)
+class _Spelling:
+    """Encodes text by the rebuilt backend and re-spells the places where its tokens are not the text's bytes."""
+
+    bytes_of: list[bytes | None]
+    byte_ids: tuple[int | None, ...]
+    run: Callable[[str], Encoding]
+    visible_space: str  # a literal one in the text must not turn into a space
+
+    def __call__(self, text: str) -> list[int]:
+        if not self.visible_space or self.visible_space not in text:
+            return self._plain(text)
+        ids: list[int] = []
+        for i, part in enumerate(text.split(self.visible_space)):
+            ids.extend(self._bytewise(self.visible_space) if i else [])
+            ids.extend(self._plain(part) if part else [])
+        return ids
+
+    def _plain(self, text: str) -> list[int]:
+        encoding = self.run(text)
+        if _spelled(self.bytes_of, encoding.ids) == text.encode():
+            return encoding.ids
+        ids: list[int] = []
+        for start, end, group in _by_span(encoding.ids, encoding.offsets, len(text)):
+            exact = _spelled(self.bytes_of, group) == text[start:end].encode()
+            ids.extend(group if exact else self._characters(text[start:end]))
+        return ids
+
+    def _characters(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for char in text:
+            group = self.run(char).ids
+            ids.extend(group if _spelled(self.bytes_of, group) == char.encode() else self._bytewise(char))
+        return ids
+
+    def _bytewise(self, char: str) -> list[int]:
+        ids = [self.byte_ids[value] for value in char.encode()]
+        if None in ids:
+            raise AlignmentError(f"The vocabulary has no way to spell {char!r} (U+{ord(char):04X}).")
+        return ids
+
+
+def _spelled(bytes_of: Sequence[bytes | None], ids: Iterable[int]) -> bytes | None:
+    try:
+        return b"".join([bytes_of[i] for i in ids])
+    except TypeError:  # a None among them
+        return None
+
+
+def _by_span(ids: list[int], offsets: list[tuple[int, int]], length: int) -> list[tuple[int, int, list[int]]]:
+    """Group ids whose character spans overlap; characters that no id covers form groups without ids."""
+    groups: list[tuple[int, int, list[int]]] = []
+    covered = 0
+    for token_id, (start, end) in zip(ids, offsets, strict=True):
+        if groups and start < covered:
+            first, last, group = groups[-1]
+            group.append(token_id)
+            groups[-1] = (first, max(last, end), group)
+        else:
+            if start > covered:
+                groups.append((covered, start, []))
+            groups.append((start, end, [token_id]))
+        covered = max(covered, end)
+    return [*groups, (covered, length, [])] if covered < length else groups
+
+
+def _around_added(added: Mapping[int, AddedToken], encode: Callable[[str], list[int]]) -> Callable[[str], list[int]]:
+    """Let `encode` see only the text between the added tokens that are text (leftmost first, then longest)."""
+    patterns: dict[str, int] = {}
+    for token_id, token in added.items():
+        text = token.content.replace(SPACE, " ") if token.normalized else token.content
+        patterns.setdefault(text, token_id)
+    if not patterns:
+        return encode
+    whole = {token.content.replace(SPACE, " ") for token in added.values() if token.single_word}
+    ordered = sorted(patterns, key=len, reverse=True)
+    matcher = re.compile("|".join(rf"(?<!\w){re.escape(t)}(?!\w)" if t in whole else re.escape(t) for t in ordered))
+
+    def encode_around(text: str) -> list[int]:
+        ids: list[int] = []
+        at = 0
+        for match in matcher.finditer(text):
+            if match.start() > at:
+                ids.extend(encode(text[at : match.start()]))
+            ids.append(patterns[match[0]])
+            at = match.end()
+        return ids + encode(text[at:]) if at < len(text) else ids
+
+    return encode_around
+
+
+# Tokenizers that exist only as slow ones
+
+
+def _sentencepiece_source(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer) -> bytes | None:
+    """The SentencePiece model of a repository that has no tokenizer.json.
+
+    transformers (5.23) converts such a model with its merges in id order, where SentencePiece goes by score (Mistral's
+    and Llama's runs of spaces come first in one and last in the other), so the model file itself is the truth.
+    """
+    path = Path(getattr(tokenizer, "vocab_file", None) or "")
+    if path.suffix != ".model" or not path.is_file() or path.with_name("tokenizer.json").is_file():
+        return None
+    data = path.read_bytes()
+    try:
+        proto = sentencepiece_model_pb2.ModelProto.FromString(data)
+    except Exception:  # a tiktoken file of the same name
+        return None
+    same_ids = all(backend.token_to_id(p.piece) == i for i, p in enumerate(proto.pieces) if p.type == 1)
+    return data if proto.pieces and same_ids else None
+
+
+def _from_sentencepiece(
+    tokenizer: PreTrainedTokenizerBase, model: bytes, added: Mapping[int, AddedToken], control: set[int]
+) -> ByteEncoder:
+    """A serialized SentencePiece model, read by its own library without dummy prefix and space folding."""
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    rules = proto.normalizer_spec
+    if rules.precompiled_charsmap:
+        kind = rules.name or "a SentencePiece charsmap"
+        raise _refusal(
+            tokenizer, f"a tokenizer with a normaliser ({kind})", "its tokens do not spell the text it was given"
+        )
+    rules.add_dummy_prefix = rules.remove_extra_whitespaces = False
+    rules.escape_whitespaces = True
+    exact = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+    bytes_of: list[bytes | None] = [None] * (max([len(proto.pieces) - 1, *added]) + 1)
+    for token_id, piece in enumerate(proto.pieces):
+        if piece.type in (1, 4, 5, 6):  # normal, user-defined, unused, byte; not unknown (2) or control (3)
+            bytes_of[token_id] = _piece_bytes(piece.piece, True, piece.type == 6)
+    for token_id, token in added.items():
+        bytes_of[token_id] = None if token.special else token.content.encode() or None
+    for token_id in control:
+        if 0 <= token_id < len(bytes_of):
+            bytes_of[token_id] = None
+    byte_ids = _byte_ids(bytes_of, {piece.piece: i for i, piece in enumerate(proto.pieces) if piece.type == 6})
+    spell = _Spelling(bytes_of, byte_ids, lambda text: _SentencePieceRun(exact, text), SPACE)
+    words = {i: token for i, token in added.items() if bytes_of[i] is not None and i >= len(proto.pieces)}
+    return ByteEncoder(bytes_of, byte_ids, _around_added(words, spell))
+
+
+class _SentencePieceRun:
+    """SentencePiece's ids, with character offsets only when they are asked for."""
+
+    def __init__(self, processor, text: str) -> None:
+        self._processor, self._text = processor, text
+        self.ids: list[int] = processor.encode(text)
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        pieces = self._processor.encode(self._text, out_type="immutable_proto").pieces
+        return [(piece.begin, piece.end) for piece in pieces]
+
+
+def _from_tekken(tekken) -> ByteEncoder:
+    """Mistral's tekken: control tokens first, then tiktoken ranks."""
+    offset = tekken.num_special_tokens
+    pieces = (tekken.id_to_byte_piece(i) for i in range(offset, tekken.n_words))
+    bytes_of = [*([None] * offset), *pieces]
+    byte_ids = _byte_ids(bytes_of, {})
+    return ByteEncoder(bytes_of, byte_ids, lambda text: tekken.encode(text, bos=False, eos=False))

@@ -1,131 +1,238 @@
-"""Where two tokenizers disagree on real text, what exact matching loses there, and what SimCT recovers."""
+"""Where two tokenizers disagree on real text, what exact matching loses there, and what SimCT recovers.
+
+A unit is *shared* when it is one token on each side with equal bytes: exact matching supervises it. It is *recovered*
+when it has several tokens on either side: exact matching loses it and SimCT scores it as one candidate. It is *outside*
+when neither applies; the reason is always given.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from simct.alignment import AlignedUnits
 from simct.errors import AlignmentError
 from simct.token_bytes import TokenBytes
-from simct.tokenizer_pair import TokenizerPair
+from simct.tokenizer_pair import TEACHER_CANNOT_SPELL, TokenizerPair
+
+STUDENT_CANNOT_SPELL = "text the student's vocabulary cannot spell"
+NOT_EMITTED = "the same bytes, but an id that the tokenizer itself does not emit"
+
+_CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
+_EMOJI = r"\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0f\u200d"
+_KINDS = re.compile(
+    rf"(?P<latex>\$[^$\n]*[\\^_][^$\n]*\$|\\[A-Za-z]{{2,}}|\\[\[\]()])|(?P<cjk>[{_CJK}]+)|(?P<emoji>[{_EMOJI}]+)"
+    r"|(?P<digits>\d+)|(?P<whitespace>\s+)|(?P<words>[^\W\d_]+)|(?P<punctuation>.)",
+    re.DOTALL,
+)
+KINDS = ("words", "digits", "whitespace", "punctuation", "latex", "cjk", "emoji")
+
+
+@dataclass
+class Spelled:
+    """One text on both sides: its bytes, ids, aligned units, and which units are shared (bool [U])."""
+
+    data: bytes
+    teacher_ids: list[int]
+    student_ids: list[int]
+    units: AlignedUnits
+    shared: np.ndarray
+
+    @property
+    def recovered(self) -> np.ndarray:
+        """bool [U]: units of several tokens on either side."""
+        return (self.units.student_tokens > 1) | (self.units.teacher_tokens > 1)
+
+
+def spell(pair: TokenizerPair, text: str) -> Spelled:
+    """Tokenize `text` by both sides and align; AlignmentError names the side that cannot spell it."""
+    data = text.encode("utf-8", "surrogatepass")
+    try:
+        student_ids = pair.student.encode(data)
+    except AlignmentError as error:
+        raise AlignmentError(STUDENT_CANNOT_SPELL) from error
+    try:
+        teacher_ids = pair.teacher.encode(data)
+    except AlignmentError as error:
+        raise AlignmentError(TEACHER_CANNOT_SPELL) from error
+    units = pair.align(teacher_ids, student_ids)
+    student_column = pair.student_to_shared.numpy()[np.asarray(student_ids, np.int64)[units.student_start]]
+    teacher_column = pair.teacher_to_shared.numpy()[np.asarray(teacher_ids, np.int64)[units.teacher_start]]
+    single = (units.student_tokens == 1) & (units.teacher_tokens == 1)
+    shared = single & (student_column >= 0) & (student_column == teacher_column)
+    return Spelled(data, teacher_ids, student_ids, units, shared)
+
+
+@dataclass
+class _Counts:
+    texts: int = 0
+    bytes: int = 0
+    teacher_tokens: int = 0
+    student_tokens: int = 0
+    strict: int = 0  # shared units: one token on each side
+    recovered: int = 0  # student tokens in recovered units
+    shapes: Counter = field(default_factory=Counter)
+    disagreements: Counter = field(default_factory=Counter)  # (student ids, teacher ids) -> n
+    excluded: Counter = field(default_factory=Counter)
+    by_kind: np.ndarray = field(default_factory=lambda: np.zeros((3, len(KINDS)), np.int64))  # all, strict, recovered
+
+    def add(self, text: str, spelled: Spelled) -> None:
+        units, recovered = spelled.units, spelled.recovered
+        self.bytes += len(spelled.data)
+        self.teacher_tokens += len(spelled.teacher_ids)
+        self.student_tokens += len(spelled.student_ids)
+        self.strict += int(spelled.shared.sum())
+        self.recovered += int(units.student_tokens[recovered].sum())
+        shapes, n = np.unique(np.stack([units.student_tokens, units.teacher_tokens]), axis=1, return_counts=True)
+        self.shapes.update(dict(zip(map(tuple, shapes.T.tolist()), n.tolist(), strict=True)))
+        at = np.flatnonzero(recovered)
+        columns = (units.student_start, units.student_end, units.teacher_start, units.teacher_end)
+        self.disagreements.update(
+            (tuple(spelled.student_ids[s0:s1]), tuple(spelled.teacher_ids[t0:t1]))
+            for s0, s1, t0, t1 in zip(*(column[at].tolist() for column in columns), strict=True)
+        )
+        kinds = _kinds(text, units)
+        for row, chosen in enumerate((slice(None), spelled.shared, recovered)):
+            self.by_kind[row] += np.bincount(
+                kinds[chosen], weights=units.student_tokens[chosen], minlength=len(KINDS)
+            ).astype(np.int64)
 
 
 def inspect_pair(pair: TokenizerPair, texts: Iterable[str], top: int = 20) -> dict:
-    """Measure the pair on `texts`, both sides in their own canonical tokenization. Returns a JSON-able report."""
-    shapes: Counter[tuple[int, int]] = Counter()
-    disagreements: Counter[bytes] = Counter()
-    excluded: Counter[str] = Counter()
-    n_texts = n_bytes = 0
-    teacher_total = student_total = strict = recovered = 0
+    """Measure the pair on `texts`, each side in its own canonical tokenization. Returns a JSON-able report.
+
+    Shares are of tokens (0 to 1). unit_shapes counts units as "k_S x k_T". by_kind gives, for each kind of text, the
+    student tokens that fell in it and the shares of them that are strict and recovered. A text that one side cannot
+    spell is left out and counted by reason in `excluded`.
+    """
+    counts = _Counts()
     for text in texts:
-        n_texts += 1
-        data = text.encode("utf-8", "surrogatepass")
+        counts.texts += 1
         try:
-            teacher_ids, student_ids = pair.teacher.encode(data), pair.student.encode(data)
+            spelled = spell(pair, text)
         except AlignmentError as error:
-            excluded[str(error)] += 1
+            counts.excluded[str(error)] += 1
             continue
-        n_bytes += len(data)
-        units = pair.align(teacher_ids, student_ids)
-        shared = _shared_units(pair, units, student_ids, teacher_ids)
-        multi = (units.student_tokens > 1) | (units.teacher_tokens > 1)
-        teacher_total += len(teacher_ids)
-        student_total += len(student_ids)
-        strict += int(shared.sum())
-        recovered += int(units.student_tokens[multi].sum())
-        shapes.update(zip(units.student_tokens.tolist(), units.teacher_tokens.tolist(), strict=True))
-        for start, end in zip(units.byte_start[multi].tolist(), units.byte_end[multi].tolist(), strict=True):
-            disagreements[data[start:end]] += 1
+        counts.add(text, spelled)
     return {
         "shared_tokens": pair.shared_tokens,
         "jaccard": pair.jaccard,
-        "teacher_vocabulary": len(pair.teacher.bytes_of),
-        "student_vocabulary": len(pair.student.bytes_of),
-        "student_strict_coverage": strict / student_total if student_total else 0.0,
-        "teacher_strict_coverage": strict / teacher_total if teacher_total else 0.0,
-        "student_recovered_coverage": recovered / student_total if student_total else 0.0,
-        "unit_shapes": {f"{s}x{t}": n for (s, t), n in shapes.most_common()},
-        "top_disagreements": [_disagreement(pair, data, n) for data, n in disagreements.most_common(top)],
-        "excluded": dict(excluded),
-        "texts": n_texts,
-        "bytes": n_bytes,
+        "teacher_vocabulary": pair.teacher.vocabulary,
+        "student_vocabulary": pair.student.vocabulary,
+        "student_strict_coverage": _share(counts.strict, counts.student_tokens),
+        "teacher_strict_coverage": _share(counts.strict, counts.teacher_tokens),
+        "student_recovered_coverage": _share(counts.recovered, counts.student_tokens),
+        "unit_shapes": {f"{s}x{t}": n for (s, t), n in counts.shapes.most_common()},
+        "by_kind": {
+            kind: {"student_tokens": n, "strict": _share(strict, n), "recovered": _share(recovered, n)}
+            for kind, n, strict, recovered in zip(KINDS, *counts.by_kind.tolist(), strict=True)
+            if n
+        },
+        "top_disagreements": [_disagreement(pair, *key, n) for key, n in counts.disagreements.most_common(top)],
+        "excluded": dict(counts.excluded),
+        "texts": counts.texts,
+        "bytes": counts.bytes,
+        "student_tokens": counts.student_tokens,
+        "teacher_tokens": counts.teacher_tokens,
     }
 
 
-def _shared_units(
-    pair: TokenizerPair, units: AlignedUnits, student_ids: list[int], teacher_ids: list[int]
-) -> np.ndarray:
-    """bool [U]: units of one token on each side that are the same column of the shared vocabulary."""
-    single = (units.student_tokens == 1) & (units.teacher_tokens == 1)
-    student_column = pair.student_to_shared.numpy()[np.asarray(student_ids, np.int64)[units.student_start]]
-    teacher_column = pair.teacher_to_shared.numpy()[np.asarray(teacher_ids, np.int64)[units.teacher_start]]
-    return single & (student_column >= 0) & (student_column == teacher_column)
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
 
 
-def _disagreement(pair: TokenizerPair, data: bytes, count: int) -> dict:
+def _kinds(text: str, units: AlignedUnits) -> np.ndarray:
+    """int64 [U]: index into KINDS of each unit, by its last character where it starts with a space, else its first."""
+    kind_of_byte = np.empty(len(text.encode("utf-8", "surrogatepass")), np.int64)
+    at = 0
+    for match in _KINDS.finditer(text):
+        end = at + len(match[0].encode("utf-8", "surrogatepass"))
+        kind_of_byte[at:end] = KINDS.index(match.lastgroup)
+        at = end
+    first, last = kind_of_byte[units.byte_start], kind_of_byte[units.byte_end - 1]
+    return np.where(first == KINDS.index("whitespace"), last, first)
+
+
+def _disagreement(pair: TokenizerPair, student_ids: tuple, teacher_ids: tuple, count: int) -> dict:
+    data = pair.student.decode(student_ids)
     return {
-        "text": data.decode("utf-8", "backslashreplace"),
+        "text": _printable(data),
         "bytes": data.hex(),
-        "student_tokens": _pieces(pair.student, pair.student.encode(data)),
-        "teacher_tokens": _pieces(pair.teacher, pair.teacher.encode(data)),
+        "student_tokens": pieces(pair.student, student_ids),
+        "teacher_tokens": pieces(pair.teacher, teacher_ids),
         "count": count,
     }
 
 
-def _pieces(tokens: TokenBytes, ids: Iterable[int]) -> list[str]:
-    return [(tokens.bytes_of[i] or b"").decode("utf-8", "backslashreplace") for i in ids]
+def pieces(tokens: TokenBytes, ids: Iterable[int]) -> list[str]:
+    """What each id spells; bytes that are no character of their own stand as \\xNN."""
+    return [_printable(tokens.bytes_of[i] or b"") for i in ids]
+
+
+def _printable(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
 
 
 def format_report(report: dict) -> str:
     """The report as text for a terminal."""
     lines = [
-        f"Shared tokens      {report['shared_tokens']:,} of {report['student_vocabulary']:,} student / "
-        f"{report['teacher_vocabulary']:,} teacher (Jaccard {report['jaccard']:.2%})",
-        f"Student tokens     {report['student_strict_coverage']:.2%} matched exactly, "
+        f"Shared tokens   {report['shared_tokens']:,} byte-equal, of {report['student_vocabulary']:,} (student) and "
+        f"{report['teacher_vocabulary']:,} (teacher); Jaccard {report['jaccard']:.2%}",
+        f"Student tokens  {report['student_strict_coverage']:.2%} matched exactly, "
         f"{report['student_recovered_coverage']:.2%} more recovered by SimCT",
-        f"Teacher tokens     {report['teacher_strict_coverage']:.2%} matched exactly",
-        f"Text               {report['texts']:,} texts, {report['bytes']:,} bytes",
+        f"Teacher tokens  {report['teacher_strict_coverage']:.2%} matched exactly",
+        f"Text            {report['texts']:,} texts, {report['bytes']:,} bytes, {report['student_tokens']:,} student "
+        f"and {report['teacher_tokens']:,} teacher tokens",
     ]
     if report["unit_shapes"]:
         shapes = ", ".join(f"{shape}: {n:,}" for shape, n in list(report["unit_shapes"].items())[:8])
-        lines.append(f"Unit shapes        {shapes} (student x teacher tokens)")
-    for reason, n in report["excluded"].items():
-        lines.append(f"Excluded           {n:,}: {reason}")
+        lines.append(f"Unit shapes     {shapes} (student x teacher tokens)")
+    if report["excluded"]:
+        lines += [f"Left out        {n:,} texts: {reason}" for reason, n in report["excluded"].items()]
+    else:
+        lines.append("Left out        nothing")
+    if report["by_kind"]:
+        lines += ["", f"{'By kind of text':<18}{'student tokens':>15}{'exact':>10}{'recovered':>11}"]
+        for kind, row in report["by_kind"].items():
+            lines.append(f"  {kind:<16}{row['student_tokens']:>15,}{row['strict']:>10.2%}{row['recovered']:>11.2%}")
     if report["top_disagreements"]:
-        lines.append("Most frequent disagreements (student | teacher)")
+        lines += ["", "Most frequent disagreements (student | teacher)"]
         for row in report["top_disagreements"]:
             student, teacher = (" ".join(map(repr, row[f"{side}_tokens"])) for side in ("student", "teacher"))
-            lines.append(f"  {row['count']:>6,}  {student} | {teacher}")
+            lines.append(f"  {row['count']:>7,}  {student} | {teacher}")
     return "\n".join(lines)
 
 
 def segments(pair: TokenizerPair, text: str) -> list[dict]:
-    """The units of `text` for display: text, bytes, kind (shared, recovered, outside), reason, ids and pieces."""
-    data = text.encode("utf-8", "surrogatepass")
-    teacher_ids, student_ids = pair.teacher.encode(data), pair.student.encode(data)
-    units = pair.align(teacher_ids, student_ids)
-    shared = _shared_units(pair, units, student_ids, teacher_ids)
+    """The units of `text` in order, for display.
+
+    Each has text, bytes (hex), byte_start, byte_end, kind ("shared", "recovered" or "outside"), reason (empty unless
+    outside), and both sides' ids and pieces. Raises AlignmentError where one side cannot spell the text.
+    """
+    spelled = spell(pair, text)
+    recovered = spelled.recovered.tolist()
     rows = []
-    for unit, is_shared in zip(units, shared.tolist(), strict=True):
-        student, teacher = (
-            student_ids[unit.student_start : unit.student_end],
-            teacher_ids[unit.teacher_start : unit.teacher_end],
-        )
-        kind = "shared" if is_shared else "recovered" if len(student) > 1 or len(teacher) > 1 else "outside"
-        piece = data[unit.byte_start : unit.byte_end]
+    for unit, is_shared, is_recovered in zip(spelled.units, spelled.shared.tolist(), recovered, strict=True):
+        student = spelled.student_ids[unit.student_start : unit.student_end]
+        teacher = spelled.teacher_ids[unit.teacher_start : unit.teacher_end]
+        data = spelled.data[unit.byte_start : unit.byte_end]
+        kind = "shared" if is_shared else "recovered" if is_recovered else "outside"
         rows.append(
             {
-                "text": piece.decode("utf-8", "backslashreplace"),
-                "bytes": piece.hex(),
+                "text": _printable(data),
+                "bytes": data.hex(),
+                "byte_start": unit.byte_start,
+                "byte_end": unit.byte_end,
                 "kind": kind,
-                "reason": "" if kind != "outside" else "one token on each side, but not the id its tokenizer emits",
+                "reason": NOT_EMITTED if kind == "outside" else "",
                 "student_ids": student,
                 "teacher_ids": teacher,
-                "student_pieces": _pieces(pair.student, student),
-                "teacher_pieces": _pieces(pair.teacher, teacher),
+                "student_pieces": pieces(pair.student, student),
+                "teacher_pieces": pieces(pair.teacher, teacher),
             }
         )
     return rows

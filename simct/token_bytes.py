@@ -1,154 +1,231 @@
 """One tokenizer as exact bytes: what each token id spells, and how the tokenizer itself would spell given bytes.
 
 Everything downstream compares models on bytes, so this module either is exact or refuses (TokenizerError) and says why.
-The encoders are built in byte_encoders.py; here they are wrapped so that every result is checked against its input.
+The families are read in byte_encoders.py; here every spelling is checked against its input before it is returned.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import numpy as np
+from huggingface_hub import errors as hub_errors
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from simct.byte_encoders import byte_encoder
-from simct.errors import AlignmentError, ModelError, TokenizerError
+from simct.byte_encoders import ByteEncoder, byte_encoder
+from simct.errors import AlignmentError, ModelError
 
 
 @dataclass(frozen=True, eq=False)
 class TokenBytes:
-    """A tokenizer as exact bytes. Ids at and beyond len(bytes_of) are rows of the lm_head that no token owns."""
+    """A tokenizer as exact bytes. Rows of the lm_head at and beyond len(bytes_of) belong to no token."""
 
-    tokenizer: PreTrainedTokenizerBase
-    bytes_of: list[bytes | None]  # by token id; None = special, control or unused
-    lengths: np.ndarray  # int64 [n_ids], 0 where bytes_of is None
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    bytes_of: list[bytes | None] = field(repr=False)  # by token id; None = special, control or unused
+    lengths: np.ndarray = field(repr=False)  # int64 [n_ids], 0 where bytes_of is None
     end_ids: tuple[int, ...]  # ids that end a turn, the one the chat template emits first
-    byte_ids: tuple[int | None, ...] = ()  # [256] id that spells a single byte, None where there is none
-    encode_text: Callable[[str], list[int]] = field(default=None, repr=False)
+    id_of: dict[bytes, int] = field(repr=False)  # of several ids with equal bytes, the one the tokenizer emits
+    byte_ids: tuple[int | None, ...] = field(repr=False)  # [256] id that spells a single byte, None where there is none
+    vocabulary: int  # tokens in the tokenizer, special ones included
+    fingerprint: str  # of bytes_of, id_of and end_ids: equal for tokenizers that pair alike
+    encode_text: Callable[[str], list[int]] = field(repr=False)
 
     def encode(self, data: bytes) -> list[int]:
         """Return the ids by which this tokenizer spells `data`: no dummy prefix, no special tokens, byte for byte.
 
         Runs that are not valid UTF-8 are spelled byte by byte. Raises AlignmentError where the vocabulary lacks a byte.
         """
-        ids: list[int] = []
-        for chunk, valid in _utf8_runs(data):
-            if valid is not None:
-                ids.extend(self.encode_text(valid))
-            else:
-                ids.extend(self._bytewise(chunk))
-        self._check(ids, data)
-        return ids
+        return encode_exactly(data, self.encode_text, self.byte_ids, self.bytes_of)
 
     def decode(self, ids: Iterable[int]) -> bytes:
         """Return the concatenated bytes of `ids`; AlignmentError names the first id that has none."""
-        parts = []
-        for position, token_id in enumerate(ids):
-            piece = self.bytes_of[token_id] if 0 <= token_id < len(self.bytes_of) else None
-            if piece is None:
-                raise AlignmentError(
-                    f"Token {token_id} at position {position} is a special or unused id and spells no text."
-                )
-            parts.append(piece)
-        return b"".join(parts)
+        ids = ids if isinstance(ids, Sequence) else list(ids)
+        try:
+            if not ids or min(ids) >= 0:
+                return b"".join([self.bytes_of[i] for i in ids])
+        except (TypeError, IndexError):
+            pass
+        position = next(p for p, i in enumerate(ids) if not self.is_text(i))
+        raise AlignmentError(
+            f"Token {ids[position]} at position {position} is a special or unused id and spells no text."
+        )
 
-    def _bytewise(self, data: bytes) -> list[int]:
-        ids = [self.byte_ids[value] for value in data]
-        if None in ids:
-            value = data[ids.index(None)]
-            raise AlignmentError(
-                f"{_name(self.tokenizer)} has no token for the byte 0x{value:02X}, so it cannot spell this text."
-            )
-        return ids
-
-    def _check(self, ids: Sequence[int], data: bytes) -> None:
-        spelled = b"".join(self.bytes_of[i] or b"" for i in ids)
-        if spelled != data or any(self.bytes_of[i] is None for i in ids):
-            at = next(
-                (i for i, (a, b) in enumerate(zip(spelled, data, strict=False)) if a != b), min(len(spelled), len(data))
-            )
-            near = data[max(0, at - 8) : at + 12]
-            raise AlignmentError(f"{_name(self.tokenizer)} does not reproduce the text near {near!r} (byte {at}).")
+    def is_text(self, token_id: int) -> bool:
+        """Whether the id spells bytes."""
+        return 0 <= token_id < len(self.bytes_of) and self.bytes_of[token_id] is not None
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase, end_ids: Iterable[int] = ()) -> TokenBytes:
     """Return `tokenizer` as exact bytes, or raise TokenizerError with its family, the reason and what to do.
 
-    `end_ids` are further ids that end a turn (generation_config.eos_token_id); the template's and EOS are found here.
+    `end_ids` are further ids that end a turn (generation_config.eos_token_id). Those of the chat template, of the
+    tokenizer and of a generation_config.json beside a local tokenizer are found here.
     """
-    encoder = byte_encoder(tokenizer)
-    lengths = np.fromiter((len(b) if b else 0 for b in encoder.bytes_of), dtype=np.int64, count=len(encoder.bytes_of))
+    ends = _end_ids(tokenizer, end_ids)
+    encoder = _encoder(tokenizer, ends)
+    bytes_of = encoder.bytes_of
+    lengths = np.array([len(data) if data else 0 for data in bytes_of], dtype=np.int64)
+    id_of = _id_of(encoder)
     return TokenBytes(
         tokenizer=tokenizer,
-        bytes_of=encoder.bytes_of,
+        bytes_of=bytes_of,
         lengths=lengths,
-        end_ids=_end_ids(tokenizer, end_ids),
+        end_ids=ends,
+        id_of=id_of,
         byte_ids=encoder.byte_ids,
+        vocabulary=len(tokenizer),
+        fingerprint=_fingerprint(bytes_of, lengths, id_of, ends),
         encode_text=encoder.encode,
     )
 
 
+def encode_exactly(
+    data: bytes,
+    encode_text: Callable[[str], list[int]],
+    byte_ids: Sequence[int | None],
+    bytes_of: Sequence[bytes | None],
+) -> list[int]:
+    """Spell `data` by text runs and single bytes; AlignmentError unless the ids spell exactly `data`."""
+    ids: list[int] = []
+    for chunk, text in _utf8_runs(data):
+        if text is not None:
+            ids.extend(encode_text(text))
+            continue
+        run = [byte_ids[value] for value in chunk]
+        if None in run:
+            raise AlignmentError(f"The vocabulary has no token for the byte 0x{chunk[run.index(None)]:02X}.")
+        ids.extend(run)
+    spelled = [bytes_of[i] for i in ids]
+    if None in spelled or b"".join(spelled) != data:
+        raise AlignmentError("The tokenizer does not reproduce this text.")
+    return ids
+
+
 def load_tokenizer(name_or_path: str, revision: str | None = None, token: str | None = None) -> PreTrainedTokenizerBase:
-    """Load a tokenizer by Hub id or folder; no code from the repository is run. Raises one-line ModelErrors."""
+    """Load a tokenizer by Hub id or folder; code in the repository is never run. Raises one-line ModelErrors."""
     try:
         return AutoTokenizer.from_pretrained(name_or_path, revision=revision, token=token, trust_remote_code=False)
     except Exception as error:
         raise ModelError(_load_reason(str(name_or_path), error)) from error
 
 
-def _load_reason(name: str, error: Exception) -> str:
-    from huggingface_hub import errors as hub
-
-    causes, cause = [], error
-    while cause is not None and len(causes) < 8:
-        causes.append(cause)
+def _load_reason(name: str, error: BaseException) -> str:
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and len(chain) < 8:
+        chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    text = " ".join(str(c) for c in causes)
-    if any(isinstance(c, hub.GatedRepoError) for c in causes) or "gated repo" in text:
+    text = " ".join(map(str, chain))
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(link, kinds) for link in chain)
+
+    if os.path.isdir(name):
+        return f"{name} holds no tokenizer that can be loaded: save one there with tokenizer.save_pretrained."
+    if name.startswith(("/", "./", "../", "~")):
+        return f"There is no folder {name}: check the path, or give a model's Hub id."
+    if caused_by(hub_errors.GatedRepoError) or "gated repo" in text:
         return f"{name} is gated: accept its licence on its Hub page and log in with `hf auth login`."
-    if any(isinstance(c, hub.RevisionNotFoundError) for c in causes):
+    if caused_by(hub_errors.RevisionNotFoundError):
         return f"{name} has no such revision: check the branch, tag or commit."
-    if any(isinstance(c, hub.RepositoryNotFoundError) for c in causes):
+    if caused_by(hub_errors.RepositoryNotFoundError):
         return f"{name} is not on the Hub, or is private: check the name, or log in with `hf auth login`."
+    if caused_by(hub_errors.HFValidationError):
+        return f"{name!r} is neither a folder nor a Hub id such as Qwen/Qwen2.5-0.5B-Instruct."
     if "trust_remote_code" in text:
         return (
             f"{name} needs its own Python code to tokenize, which is never run: choose a model with a tokenizer.json."
         )
-    if os.path.isdir(name):
-        return f"{name} holds no tokenizer that can be loaded: save one there with tokenizer.save_pretrained."
-    if any(isinstance(c, hub.LocalEntryNotFoundError | ConnectionError | hub.OfflineModeIsEnabled) for c in causes):
+    if caused_by(hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled, ConnectionError):
         return f"The Hub cannot be reached and {name} is not cached: check the connection, or give a local folder."
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return f"No tokenizer could be loaded from {name}: {first}"
 
 
+# What ends a turn
+
+
 def _end_ids(tokenizer: PreTrainedTokenizerBase, more: Iterable[int]) -> tuple[int, ...]:
-    ids: list[int] = []
-    template_end = _template_end_id(tokenizer)
-    if template_end is not None:
-        ids.append(template_end)
-    if tokenizer.eos_token_id is not None:
-        ids.append(tokenizer.eos_token_id)
-    ids.extend(int(i) for i in more)
-    return tuple(dict.fromkeys(ids))
+    found = [_template_end_id(tokenizer), tokenizer.eos_token_id, *more, *_local_generation_ends(tokenizer)]
+    return tuple(dict.fromkeys(int(i) for i in found if i is not None))
 
 
 def _template_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The special id that the chat template writes right after an answer, if it has a template that says so."""
+    """The added token that the chat template writes right after an answer, if it has a template that writes one."""
     if not getattr(tokenizer, "chat_template", None):
         return None
     answer = "end-of-turn-probe"
     messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": answer}]
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False)
-    except Exception:
+        added = tokenizer.added_tokens_decoder
+    except Exception:  # templates may raise on anything, and some tokenizers have no such table
+        return None
+    if not isinstance(text, str) or answer not in text:
         return None
     after = text.rpartition(answer)[2].lstrip()
-    added = tokenizer.added_tokens_decoder
-    starts = [i for i, t in added.items() if t.special and t.content and after.startswith(t.content)]
-    return max(starts, key=lambda i: len(added[i].content), default=None)
+    following = [i for i, token in added.items() if token.content.strip() and after.startswith(token.content)]
+    return max(following, key=lambda i: len(added[i].content), default=None)
+
+
+def _local_generation_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    folder = getattr(tokenizer, "name_or_path", "") or ""
+    if not os.path.isfile(os.path.join(folder, "generation_config.json")):
+        return []
+    return generation_ends(folder)
+
+
+def generation_ends(name_or_path: str, revision: str | None = None, token: str | None = None) -> list[int]:
+    """eos_token_id of the model's generation config as a list; empty where it has none."""
+    from transformers import GenerationConfig
+
+    try:
+        eos = GenerationConfig.from_pretrained(name_or_path, revision=revision, token=token).eos_token_id
+    except Exception:  # many repositories have no such file, and the tokenizer's own EOS is enough
+        return []
+    return list(eos) if isinstance(eos, list | tuple) else [] if eos is None else [eos]
+
+
+# Building blocks
+
+_ENCODERS: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[tuple, ByteEncoder]] = WeakKeyDictionary()
+
+
+def _encoder(tokenizer: PreTrainedTokenizerBase, ends: tuple[int, ...]) -> ByteEncoder:
+    """The tokenizer's encoder, built once for an object until tokens are added to it."""
+    state = (len(tokenizer), tuple(tokenizer.all_special_ids), ends)
+    known = _ENCODERS.get(tokenizer)
+    if known is None or known[0] != state:
+        known = _ENCODERS[tokenizer] = (state, byte_encoder(tokenizer, ends))
+    return known[1]
+
+
+def _id_of(encoder: ByteEncoder) -> dict[bytes, int]:
+    id_of = {data: i for i, data in enumerate(encoder.bytes_of) if data is not None}
+    several: dict[bytes, list[int]] = {}
+    for token_id, data in enumerate(encoder.bytes_of):
+        if data is not None and id_of[data] != token_id:
+            several.setdefault(data, [id_of[data]]).append(token_id)
+    for data, ids in several.items():
+        try:
+            emitted = encode_exactly(data, encoder.encode, encoder.byte_ids, encoder.bytes_of)
+        except AlignmentError:
+            emitted = []
+        id_of[data] = emitted[0] if len(emitted) == 1 and emitted[0] in ids else min(ids)
+    return id_of
+
+
+def _fingerprint(bytes_of: list[bytes | None], lengths: np.ndarray, id_of: dict[bytes, int], ends: tuple) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    digest.update(lengths.tobytes())
+    digest.update(b"".join([data for data in bytes_of if data is not None]))
+    digest.update(np.fromiter(id_of.values(), np.int64, len(id_of)).tobytes())
+    digest.update(repr(ends).encode())
+    return digest.hexdigest()
 
 
 def _utf8_runs(data: bytes) -> list[tuple[bytes, str | None]]:
@@ -166,10 +243,3 @@ def _utf8_runs(data: bytes) -> list[tuple[bytes, str | None]]:
             runs.append((data[start + error.start : start + error.end], None))
             start += error.end
     return runs
-
-
-def _name(tokenizer: PreTrainedTokenizerBase) -> str:
-    return getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
-
-
-__all__ = ["TokenBytes", "TokenizerError", "load_tokenizer", "token_bytes"]

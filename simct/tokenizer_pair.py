@@ -7,20 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from simct.alignment import AlignedUnits, align_boundaries
+from simct.bridge_cache import Bridge, bridge
 from simct.errors import AlignmentError, TokenizerError
-from simct.token_bytes import TokenBytes, load_tokenizer, token_bytes
+from simct.token_bytes import TokenBytes, generation_ends, load_tokenizer, token_bytes
+
+SPECIAL_INSIDE = "special token inside the completion"
+BEYOND_VOCABULARY = "token id beyond the student's tokenizer"
+TEACHER_CANNOT_SPELL = "text the teacher's vocabulary cannot spell"
 
 
 @dataclass(frozen=True)
 class TeacherIds:
     """The teacher's spelling of a student's completion.
 
-    ids: teacher ids, with the teacher's end-of-turn id in last place iff the student ended. n_student: how many leading
-    student ids they answer to. cut_bytes: trailing bytes that are not valid UTF-8 and stay unsupervised. excluded: why
-    this completion cannot be used at all (ids is then empty), else None.
+    ids: teacher ids, the teacher's end-of-turn id last iff the student ended. n_student: how many leading student ids
+    they answer to. cut_bytes: trailing bytes of a truncated completion that are not valid UTF-8 and stay unsupervised.
+    excluded: why this completion cannot be used at all (ids is then empty), else None.
     """
 
     ids: list[int]
@@ -32,9 +37,12 @@ class TeacherIds:
 class TokenizerPair:
     """Teacher and student tokenizers with their byte-equal shared vocabulary and bridged end of turn.
 
+    shared_tokens: byte strings that are a token on both sides (special tokens and the bridge are not among them).
+    jaccard: shared_tokens over the union of both vocabularies, special tokens included, as arXiv 2610.08448 counts it.
     shared_teacher_ids, shared_student_ids: LongTensor [C], column c is the same bytes on both sides; the last column is
-    the end-of-turn bridge. teacher_to_shared, student_to_shared: LongTensor [n_ids], id -> column or -1; every end id of
-    a side maps to the bridge, and of several ids with equal bytes only the one its tokenizer emits is a column.
+    the end-of-turn bridge (each side's first end id). teacher_to_shared, student_to_shared: LongTensor [n_ids], id ->
+    column or -1; every end id of a side maps to the bridge, and of several ids with equal bytes only the one its
+    tokenizer emits has a column.
     """
 
     def __init__(self, teacher: TokenBytes, student: TokenBytes) -> None:
@@ -42,13 +50,11 @@ class TokenizerPair:
             if not tokens.end_ids:
                 raise TokenizerError(f"The {side}'s tokenizer has no end-of-turn token: set tokenizer.eos_token.")
         self.teacher, self.student = teacher, student
-        of_teacher, of_student = _id_of_bytes(teacher), _id_of_bytes(student)
-        shared = [(i, of_teacher[data]) for data, i in of_student.items() if data in of_teacher]
-        shared.sort()
-        self.shared_tokens = len(shared)
-        self.jaccard = self.shared_tokens / (len(teacher.bytes_of) + len(student.bytes_of) - self.shared_tokens)
-        self.shared_student_ids = torch.tensor([s for s, _ in shared] + [student.end_ids[0]], dtype=torch.long)
-        self.shared_teacher_ids = torch.tensor([t for _, t in shared] + [teacher.end_ids[0]], dtype=torch.long)
+        teacher_ids, student_ids = _bridge(teacher, student)
+        self.shared_tokens = len(student_ids)
+        self.jaccard = self.shared_tokens / (teacher.vocabulary + student.vocabulary - self.shared_tokens)
+        self.shared_teacher_ids = torch.from_numpy(np.append(teacher_ids, teacher.end_ids[0]))
+        self.shared_student_ids = torch.from_numpy(np.append(student_ids, student.end_ids[0]))
         self.teacher_to_shared = _to_column(self.shared_teacher_ids, teacher)
         self.student_to_shared = _to_column(self.shared_student_ids, student)
 
@@ -66,61 +72,63 @@ class TokenizerPair:
         return cls(_side(teacher, teacher_revision, token), _side(student, student_revision, token))
 
     def align(self, teacher_ids: Sequence[int], student_ids: Sequence[int]) -> AlignedUnits:
-        """Return the minimal aligned units of two spellings of the same bytes; AlignmentError where they differ."""
-        if _spelled(self.teacher, teacher_ids) != _spelled(self.student, student_ids):
+        """Return the minimal aligned units of two spellings of the same bytes, end of turn included.
+
+        Raises AlignmentError where the bytes differ, an id inside the text spells nothing, or only one side ends.
+        """
+        teacher_text, teacher_ended = _split_end(self.teacher, teacher_ids)
+        student_text, student_ended = _split_end(self.student, student_ids)
+        if self.teacher.decode(teacher_text) != self.student.decode(student_text):
             raise AlignmentError("The teacher's and the student's ids spell different bytes.")
-        return align_boundaries(_lengths(self.teacher, teacher_ids), _lengths(self.student, student_ids))
+        return align_boundaries(
+            _lengths(self.teacher, teacher_text, teacher_ended), _lengths(self.student, student_text, student_ended)
+        )
 
     def teacher_ids_for(self, student_ids: Sequence[int]) -> TeacherIds:
-        """Spell a sampled completion (any ids, ended or truncated) in the teacher's ids, byte for byte."""
-        ids = [int(i) for i in student_ids]
-        ended = bool(ids) and ids[-1] in self.student.end_ids
-        text_ids = ids[:-1] if ended else ids
-        if any(not 0 <= i < len(self.student.bytes_of) or self.student.bytes_of[i] is None for i in text_ids):
-            return TeacherIds([], "special token inside the completion", 0, 0)
-        data = self.student.decode(text_ids)
-        kept, cut = len(text_ids), 0
-        if not ended:
-            ends = [0, *np.cumsum(self.student.lengths[np.asarray(text_ids, dtype=np.int64)]).tolist()]
-            while kept and not _ends_in_valid_utf8(data[: ends[kept]]):
-                kept -= 1
-            cut = len(data) - ends[kept]
-            data = data[: ends[kept]]
+        """Spell a sampled completion (any ids; ended or truncated) in the teacher's ids, byte for byte."""
+        ids, ended = _split_end(self.student, student_ids)
+        if any(not 0 <= i < len(self.student.bytes_of) for i in ids):
+            return TeacherIds([], BEYOND_VOCABULARY, 0, 0)
+        if any(self.student.bytes_of[i] is None for i in ids):
+            return TeacherIds([], SPECIAL_INSIDE, 0, 0)
+        data = self.student.decode(ids)
+        kept, end = len(ids), len(data)
+        while not ended and kept and not _ends_in_valid_utf8(data[max(0, end - 4) : end]):
+            kept -= 1
+            end -= len(self.student.bytes_of[ids[kept]])
         try:
-            teacher_ids = self.teacher.encode(data)
-        except AlignmentError as error:
-            return TeacherIds([], str(error), 0, 0)
+            teacher_ids = self.teacher.encode(data[:end])
+        except AlignmentError:
+            return TeacherIds([], TEACHER_CANNOT_SPELL, 0, 0)
         if ended:
             teacher_ids = [*teacher_ids, self.teacher.end_ids[0]]
-        return TeacherIds(teacher_ids, None, kept + ended, cut)
+        return TeacherIds(teacher_ids, None, kept + ended, len(data) - end)
 
 
 def _side(source: str | PreTrainedTokenizerBase, revision: str | None, token: str | None) -> TokenBytes:
     if isinstance(source, PreTrainedTokenizerBase):
         return token_bytes(source)
-    tokenizer = load_tokenizer(source, revision, token)
-    try:
-        eos = GenerationConfig.from_pretrained(source, revision=revision, token=token).eos_token_id
-    except Exception:  # many repositories have none, and the tokenizer's own EOS is enough
-        eos = None
-    return token_bytes(tokenizer, eos if isinstance(eos, list) else [] if eos is None else [eos])
+    source = str(source)
+    return token_bytes(load_tokenizer(source, revision, token), generation_ends(source, revision, token))
 
 
-def _id_of_bytes(tokens: TokenBytes) -> dict[bytes, int]:
-    first: dict[bytes, int] = {}
-    for token_id, data in enumerate(tokens.bytes_of):
-        if data is None:
-            continue
-        if data in first:
-            try:
-                emitted = tokens.encode(data)
-            except AlignmentError:
-                continue
-            if emitted == [token_id]:
-                first[data] = token_id
-        else:
-            first[data] = token_id
-    return first
+def _bridge(teacher: TokenBytes, student: TokenBytes) -> Bridge:
+    def match() -> Bridge:
+        both = teacher.id_of.keys() & student.id_of.keys()
+        student_ids = np.fromiter((student.id_of[data] for data in both), np.int64, len(both))
+        teacher_ids = np.fromiter((teacher.id_of[data] for data in both), np.int64, len(both))
+        order = np.argsort(student_ids)
+        return teacher_ids[order], student_ids[order]
+
+    def valid(found: Bridge) -> bool:
+        pairs = zip(found[0].tolist(), found[1].tolist(), strict=True)
+        n_teacher, n_student = len(teacher.bytes_of), len(student.bytes_of)
+        return all(
+            0 <= t < n_teacher and 0 <= s < n_student and teacher.bytes_of[t] == student.bytes_of[s] is not None
+            for t, s in pairs
+        )
+
+    return bridge(teacher.fingerprint, student.fingerprint, match, valid)
 
 
 def _to_column(shared_ids: torch.Tensor, tokens: TokenBytes) -> torch.Tensor:
@@ -131,29 +139,25 @@ def _to_column(shared_ids: torch.Tensor, tokens: TokenBytes) -> torch.Tensor:
     return columns
 
 
-def _text_ids(tokens: TokenBytes, ids: Sequence[int]) -> Sequence[int]:
-    return ids[:-1] if len(ids) and int(ids[-1]) in tokens.end_ids else ids
+def _split_end(tokens: TokenBytes, ids: Sequence[int]) -> tuple[list[int], bool]:
+    """The ids of the text, and whether an end id came after them."""
+    ids = ids.tolist() if isinstance(ids, np.ndarray | torch.Tensor) else [int(i) for i in ids]
+    ended = bool(ids) and ids[-1] in tokens.end_ids
+    return (ids[:-1] if ended else ids), ended
 
 
-def _spelled(tokens: TokenBytes, ids: Sequence[int]) -> bytes:
-    return tokens.decode(int(i) for i in _text_ids(tokens, ids))
+def _lengths(tokens: TokenBytes, text_ids: list[int], ended: bool) -> np.ndarray:
+    lengths = tokens.lengths[np.asarray(text_ids, dtype=np.int64)]
+    return np.append(lengths, 0) if ended else lengths
 
 
-def _lengths(tokens: TokenBytes, ids: Sequence[int]) -> np.ndarray:
-    text = np.asarray([int(i) for i in _text_ids(tokens, ids)], dtype=np.int64)
-    lengths = tokens.lengths[text]
-    return np.append(lengths, 0) if len(text) < len(ids) else lengths
-
-
-def _ends_in_valid_utf8(data: bytes) -> bool:
-    """Whether the last character of `data` is complete (data before it may be anything)."""
-    if not data:
-        return True
-    for back in range(1, min(4, len(data)) + 1):
-        if data[-back] & 0xC0 != 0x80:
+def _ends_in_valid_utf8(tail: bytes) -> bool:
+    """Whether the last character of a text is complete, given the text's last four bytes."""
+    for back in range(1, len(tail) + 1):
+        if tail[-back] & 0xC0 != 0x80:  # not a continuation byte: the character starts here
             try:
-                data[-back:].decode("utf-8")
+                tail[-back:].decode("utf-8")
             except UnicodeDecodeError:
                 return False
             return True
-    return False
+    return not tail

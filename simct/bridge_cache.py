@@ -1,0 +1,70 @@
+"""Vocabulary bridges kept by content: in memory, and as .npz files under the user's cache folder.
+
+A bridge is the byte-equal ids of two vocabularies. Its key is the fingerprints of both, so a changed tokenizer makes
+another bridge, never a stale one. A file that cannot be read or written only costs the time of matching again.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+Bridge = tuple[np.ndarray, np.ndarray]  # teacher ids [n], student ids [n]; int64, ascending in the student's
+KEPT_IN_MEMORY = 16
+KEPT_ON_DISK = 128
+_memory: OrderedDict[str, Bridge] = OrderedDict()
+
+
+def bridge(teacher: str, student: str, match: Callable[[], Bridge], valid: Callable[[Bridge], bool]) -> Bridge:
+    """Return the bridge of two fingerprints: from memory, from a file that `valid` accepts, or from `match`."""
+    key = f"{teacher}-{student}"
+    found = _memory.pop(key, None)
+    if found is None:
+        path = cache_folder() / f"{key}.npz"
+        found = _read(path)
+        if found is None or not valid(found):
+            found = match()
+            _write(path, found)
+    _memory[key] = found
+    while len(_memory) > KEPT_IN_MEMORY:
+        _memory.popitem(last=False)
+    return found
+
+
+def cache_folder() -> Path:
+    """$SIMCT_CACHE, else simct under $XDG_CACHE_HOME or ~/.cache."""
+    own = os.environ.get("SIMCT_CACHE")
+    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simct"
+    return base / "bridges"
+
+
+def _read(path: Path) -> Bridge | None:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            teacher, student = stored["teacher"].astype(np.int64), stored["student"].astype(np.int64)
+    except Exception:  # absent, cut short, or not ours
+        return None
+    return (teacher, student) if teacher.ndim == 1 and teacher.shape == student.shape else None
+
+
+def _write(path: Path, found: Bridge) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, teacher=found[0].astype(np.int32), student=found[1].astype(np.int32))
+            os.replace(draft, path)
+        except BaseException:
+            os.unlink(draft)
+            raise
+        stored = sorted(path.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime)
+        for old in stored[:-KEPT_ON_DISK]:
+            old.unlink(missing_ok=True)
+    except OSError:  # a full disk or a read-only home: the bridge is simply matched again next time
+        return
