@@ -62,6 +62,16 @@ def row_ranges(start_U: torch.Tensor, end_U: torch.Tensor) -> tuple[torch.Tensor
     return start_U[owner_R] + offset_R, owner_R
 
 
+def chunks_by_rows(unit_N: torch.Tensor, units: UnitBatch, chunk_rows: int) -> list[torch.Tensor]:
+    """Split units so that a piece has at most about `chunk_rows` rows on its larger side (at least one unit)."""
+    if not len(unit_N):
+        return []
+    size_N = torch.maximum(units.student_size_U[unit_N], units.teacher_size_U[unit_N])
+    piece_N = torch.div(torch.cumsum(size_N, 0) - 1, chunk_rows, rounding_mode="floor")
+    counts = torch.unique_consecutive(piece_N, return_counts=True)[1]
+    return list(unit_N.split(counts.tolist()))
+
+
 def as_sequences(ids) -> list[list[int]]:
     """One sequence of ids or a list of them, as tensors or lists, made a list of lists of int."""
     if isinstance(ids, torch.Tensor):

@@ -258,3 +258,76 @@ def bpm(pair, sequences, student_logits, teacher_logits, divergence, beta=0.5, b
     return marginal(
         pair, sequences, student_logits, teacher_logits, divergence, beta, bridge, 1.0, min_mass, False, False
     )
+
+
+def sorted_l1(student, teacher):
+    student, teacher = (
+        sorted(student, key=lambda x: x.item(), reverse=True),
+        sorted(teacher, key=lambda x: x.item(), reverse=True),
+    )
+    length = max(len(student), len(teacher))
+    zero = torch.zeros((), dtype=torch.float64)
+    student, teacher = student + [zero] * (length - len(student)), teacher + [zero] * (length - len(teacher))
+    return sum((s - t).abs() for s, t in zip(student, teacher, strict=True))
+
+
+def merged(p, positions, ids):
+    row = p[positions[-1]]
+    for position in positions[:-1]:
+        row = row * p[position, ids[position]]
+    return list(row)
+
+
+def uld(pair, sequences, student_logits, teacher_logits, divergence, beta=0.5, aligned=False):
+    p_s, p_t = torch.softmax(student_logits, -1), torch.softmax(teacher_logits, -1)
+    if aligned:
+        units, teacher_ids, student_ids = batch_units(pair, sequences)
+        return [sorted_l1(merged(p_s, ss, student_ids), merged(p_t, ts, teacher_ids)) for ts, ss in units]
+    losses, s, t = [], 0, 0
+    for teacher_ids, student_ids in sequences:
+        for j in range(min(len(teacher_ids), len(student_ids))):
+            losses.append(sorted_l1(list(p_s[s + j]), list(p_t[t + j])))
+        s, t = s + len(student_ids), t + len(teacher_ids)
+    return losses
+
+
+def gold(
+    pair, sequences, student_logits, teacher_logits, divergence, beta=0.5, matched_weight=None, unmatched_weight=None
+):
+    p_s, p_t = torch.softmax(student_logits, -1), torch.softmax(teacher_logits, -1)
+    units, teacher_ids, student_ids = batch_units(pair, sequences)
+    shared = shared_pairs(pair)
+    if matched_weight is None:
+        matched_weight = len(shared) / p_t.shape[1]
+        unmatched_weight = 1 - matched_weight
+    losses = []
+    for ts, ss in units:
+        s_row, t_row = merged(p_s, ss, student_ids), merged(p_t, ts, teacher_ids)
+        total = 0.0
+        for t_id, s_id in shared:
+            s, t = s_row[s_id].clamp_min(1e-8), t_row[t_id].clamp_min(1e-8)
+            m = beta * t + (1 - beta) * s
+            total = (
+                total
+                + {
+                    "reverse_kl": s * (s / t).log(),
+                    "forward_kl": t * (t / s).log(),
+                    "js": beta * t * (t / m).log() + (1 - beta) * s * (s / m).log(),
+                }[divergence]
+            )
+        rest_s = [value for token, value in enumerate(s_row) if token not in {s_id for _, s_id in shared}]
+        rest_t = [value for token, value in enumerate(t_row) if token not in {t_id for t_id, _ in shared}]
+        losses.append(matched_weight * total + unmatched_weight * sorted_l1(rest_s, rest_t))
+    return losses
+
+
+def alm(pair, sequences, student_logits, teacher_logits, divergence, beta=0.5, chunk_temperature=100.0):
+    log_s, log_t = torch.log_softmax(student_logits, -1), torch.log_softmax(teacher_logits, -1)
+    units, teacher_ids, student_ids = batch_units(pair, sequences)
+    losses = []
+    for ts, ss in units:
+        s = (sum(log_s[j, student_ids[j]] for j in ss) / chunk_temperature).exp()
+        t = (sum(log_t[j, teacher_ids[j]] for j in ts) / chunk_temperature).exp()
+        # two outcomes as scores: their log-probabilities already sum to one
+        losses.append(diverge([s.log(), (1 - s).log()], [t.log(), (1 - t).log()], divergence, beta))
+    return losses

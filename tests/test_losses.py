@@ -55,6 +55,12 @@ def test_cases_have_every_shape_of_unit():
         ("marginal", {"significant": 0.05, "min_mass": 0.05}),
         ("bpm", {}),
         ("bpm", {"bridge": True}),
+        ("uld", {}),
+        ("uld", {"aligned": True}),
+        ("gold", {}),
+        ("gold", {"matched_weight": 2.0, "unmatched_weight": 0.5}),
+        ("alm", {}),
+        ("alm", {"chunk_temperature": 1.0}),
     ],
 )
 def test_equals_reference(method, options, name, divergence, beta):

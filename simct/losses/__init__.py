@@ -11,13 +11,21 @@ import torch
 
 from simct.divergence import check_divergence
 from simct.errors import AlignmentError, ConfigError
-from simct.losses import bpm, marginal, simct, strict
+from simct.losses import alm, bpm, gold, marginal, simct, strict, uld
 from simct.losses.chunked import Head, HeadSide, LogitsSide, check_chunk_rows, one_pass
 from simct.units import UnitBatch, as_sequences, build_units
 
 __all__ = ["METHODS", "Head", "LossResult", "compute", "compute_from_hidden"]
 
-METHODS = {"simct": simct, "strict": strict, "marginal": marginal, "bpm": bpm}
+METHODS = {
+    "simct": simct,
+    "strict": strict,
+    "marginal": marginal,
+    "bpm": bpm,
+    "uld": uld,
+    "gold": gold,
+    "alm": alm,
+}
 
 
 @dataclass(eq=False)
@@ -55,7 +63,7 @@ def compute(
     teacher_logits: torch.Tensor,
     student_ids,
     teacher_ids,
-    divergence: str = "reverse_kl",
+    divergence: str | None = None,
     *,
     beta: float = 0.5,
     temperature: float = 1.0,
@@ -65,6 +73,7 @@ def compute(
 ) -> LossResult:
     """The loss of `method` from full logits: student [S, V_s], teacher [T, V_t]; ids are a sequence or a list of them.
 
+    `divergence` None is the method's own: reverse_kl, but forward_kl for marginal, bpm and alm; uld has none.
     `temperature` divides both models' logits. Options are those of the method's file. Raises ConfigError for an unknown
     method or option, AlignmentError where ids and logits do not fit or the two sides spell different bytes.
     """
@@ -84,7 +93,7 @@ def compute_from_hidden(
     teacher_head: Head,
     student_ids,
     teacher_ids,
-    divergence: str = "reverse_kl",
+    divergence: str | None = None,
     *,
     chunk_rows: int | None = None,
     beta: float = 0.5,
@@ -106,10 +115,11 @@ def compute_from_hidden(
 
 def _run(method, pair, student, teacher, student_ids, teacher_ids, common, options) -> LossResult:
     divergence, beta, temperature, diagnostics, chunk_rows = common
+    module = _method(method, options)
+    divergence = divergence or getattr(module, "DIVERGENCE", "reverse_kl")
     check_divergence(divergence, beta)
     if not temperature > 0.0:
         raise ConfigError(f"temperature must be positive, got {temperature}.")
-    module = _method(method, options)
     units = _units(pair, student, teacher, student_ids, teacher_ids)
     rows = student.tensors[0]
     settings = Settings(

@@ -228,3 +228,13 @@ def check_chunk_rows(chunk_rows: int | None, device: torch.device) -> int:
     if chunk_rows < 1:
         raise ConfigError(f"chunk_rows must be at least 1, got {chunk_rows}.")
     return int(chunk_rows)
+
+
+def backpropagate(block: Block, loss_of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Row losses [N] that `loss_of` makes from the block's logits; their sum's gradient goes to the block's side."""
+    leaf_NC = block.logits_NC.detach().requires_grad_()
+    with torch.enable_grad():
+        value_N = loss_of(leaf_NC)
+        (gradient_NC,) = torch.autograd.grad(value_N.sum(), leaf_NC)
+    block.backward(gradient_NC)
+    return value_N.detach()

@@ -13,7 +13,7 @@ from simct.divergence import LOG_ZERO, divergence_with_gradient
 from simct.errors import ConfigError
 from simct.losses.chunked import Totals
 from simct.losses.strict import add_single_units
-from simct.units import UnitBatch, row_ranges
+from simct.units import UnitBatch, chunks_by_rows, row_ranges
 
 SCORINGS = ("log_probs", "raw_logits")
 
@@ -43,16 +43,6 @@ def accumulate(
             "units_recovered": len(multi_N),
         },
     )
-
-
-def chunks_by_rows(unit_N: torch.Tensor, units: UnitBatch, chunk_rows: int) -> list[torch.Tensor]:
-    """Split units so that a piece has at most about `chunk_rows` rows on its larger side (at least one unit)."""
-    if not len(unit_N):
-        return []
-    size_N = torch.maximum(units.student_size_U[unit_N], units.teacher_size_U[unit_N])
-    piece_N = torch.div(torch.cumsum(size_N, 0) - 1, chunk_rows, rounding_mode="floor")
-    counts = torch.unique_consecutive(piece_N, return_counts=True)[1]
-    return list(unit_N.split(counts.tolist()))
 
 
 class _UnitScores:
