@@ -40,7 +40,7 @@ def test_the_card_states_the_run(run):
         "apply_chat_template",
         "reverse KL",
         "finished all 3 steps",
-        "invalid UTF&#45;8: 3",
+        "invalid UTF-8: 3",
         "![Loss by step](training_curve.png)",
     ):
         assert fact in card, fact
@@ -95,7 +95,7 @@ def test_nothing_a_model_wrote_becomes_markup(run):
     report["top_disagreements"] = [{"text": evil, "count": 1}]
     run.save_inspection(report)
     card = model_card(run, "me/tiny")
-    assert "<script" not in card and "javascript:" not in card and "e.vil" not in card and "\n# H" not in card
+    assert "<script" not in card and "javascript:" not in card and "://e.vil" not in card and "\n# H" not in card
     rows = [line for line in card.splitlines() if "alert" in line and line.startswith("|")]
     assert rows and all(line.count("|") == 5 for line in rows)
     assert card.count("\n---\n") == 1  # the metadata's end and no other

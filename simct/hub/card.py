@@ -23,7 +23,8 @@ CURVE_FILE = "training_curve.png"
 RUN_FILE = "simct_run.yaml"
 TAGS = ["simct", "distillation", "on-policy-distillation", "cross-tokenizer"]
 ROWS_SHOWN = 6
-_SPECIAL = re.compile(r"""[\\`*_{}\[\]()<>#+!|~$&:"'@.=-]""")
+# What begins markup or a link inside a line; the texts below never begin a line.
+_SPECIAL = re.compile(r"[\\`*_\[\]<>#|~$&:@]|(?<=www)\.", re.IGNORECASE)
 
 
 def hub_id(name: str) -> str | None:
