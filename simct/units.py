@@ -129,3 +129,31 @@ def build_units(pair, sequences) -> UnitBatch:
         teacher_sequence_T=owners(teacher_counts),
         **{f"{name}_U": joined(parts) for name, parts in columns.items()},
     )
+
+
+def without_units(units: UnitBatch, dropped_U: torch.Tensor) -> UnitBatch:
+    """The same rows with some units taken away. `dropped_U` is a mask."""
+    kept = {name: value[~dropped_U] if name.endswith("_U") else value for name, value in vars(units).items()}
+    return UnitBatch(**kept)
+
+
+def merge_with_next(units: UnitBatch, marked_U: torch.Tensor) -> UnitBatch:
+    """Coarser units: every marked unit is joined with the one after it in its sequence, chains included.
+
+    A unit with no successor in its sequence, or before an end-of-turn unit, stays as it is.
+    """
+    if len(units) < 2:
+        return units
+    open_U = torch.zeros_like(marked_U)
+    same_N = units.sequence_U[1:] == units.sequence_U[:-1]
+    open_U[:-1] = marked_U[:-1] & same_N & (units.byte_end_U[1:] > units.byte_start_U[1:])
+    last_U = ~open_U
+    first_U = torch.ones_like(last_U)
+    first_U[1:] = last_U[:-1]
+    merged = {}
+    for name, value in vars(units).items():
+        if not name.endswith("_U"):
+            merged[name] = value
+        else:
+            merged[name] = value[last_U] if "_end_" in name else value[first_U]
+    return UnitBatch(**merged)

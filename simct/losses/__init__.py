@@ -13,6 +13,7 @@ from simct.divergence import check_divergence
 from simct.errors import AlignmentError, ConfigError
 from simct.losses import alm, bpm, gold, marginal, simct, strict, uld
 from simct.losses.chunked import Head, HeadSide, LogitsSide, check_chunk_rows, one_pass
+from simct.losses.diagnostics import measure
 from simct.units import UnitBatch, as_sequences, build_units
 
 __all__ = ["METHODS", "Head", "LossResult", "compute", "compute_from_hidden"]
@@ -32,7 +33,8 @@ METHODS = {
 class LossResult:
     """`loss` is the mean over `rows`, `loss_sum` their sum (both differentiable, zero where there are no rows).
 
-    `stats` are plain floats: counts of units by kind, coverage (shares of student tokens), divergences by kind.
+    `stats` are plain floats: counts of units by kind, coverage (shares of student tokens), divergences by kind, and
+    what simct.losses.diagnostics measures.
     """
 
     loss: torch.Tensor
@@ -48,7 +50,6 @@ class Settings:
     divergence: str
     beta: float
     chunk_rows: int
-    diagnostics: bool
     device: torch.device
     dtype: torch.dtype
 
@@ -123,13 +124,18 @@ def _run(method, pair, student, teacher, student_ids, teacher_ids, common, optio
     units = _units(pair, student, teacher, student_ids, teacher_ids)
     rows = student.tensors[0]
     settings = Settings(
-        divergence, beta, check_chunk_rows(chunk_rows, rows.device), diagnostics, rows.device,
+        divergence, beta, check_chunk_rows(chunk_rows, rows.device), rows.device,
         torch.float64 if rows.dtype == torch.float64 else torch.float32,
     )  # fmt: skip
-    loss_sum, totals = one_pass(
-        lambda student, teacher: module.accumulate(pair, units, student, teacher, settings, **options), student, teacher
-    )
-    stats = {**_coverage(units), **totals.stats}
+    measured = {}
+
+    def work(student, teacher):
+        if diagnostics:
+            measured.update(measure(pair, units, student, teacher, settings))
+        return module.accumulate(pair, units, student, teacher, settings, **options)
+
+    loss_sum, totals = one_pass(work, student, teacher)
+    stats = {**_coverage(units), **totals.stats, **measured}
     stats["units_outside"] = len(units) - stats["units_shared"] - stats["units_recovered"]
     return LossResult(loss_sum / max(totals.rows, 1), totals.rows, loss_sum, _floats(stats))
 

@@ -12,30 +12,11 @@ from dataclasses import dataclass, field
 import torch
 
 from simct.errors import ConfigError
+from simct.losses.head import Head
+
+__all__ = ["Block", "Head", "HeadSide", "LogitsSide", "Totals", "backpropagate", "one_pass", "row_chunks"]
 
 DEFAULT_CHUNK_ROWS = {"cpu": 256, "cuda": 1024}
-
-
-@dataclass(eq=False)
-class Head:
-    """An lm_head: logits = cap·tanh(scale·(hidden @ weightᵀ + bias) / cap), without the tanh if `softcap` is None."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None = None
-    scale: float = 1.0
-    softcap: float | None = None
-
-    @classmethod
-    def of(cls, model) -> "Head":
-        """The head of a Hugging Face causal language model, to be applied to its last hidden state (after the norm)."""
-        layer = model.get_output_embeddings()
-        config = model.config.get_text_config()
-        scale = 1.0
-        if getattr(config, "logits_scaling", None):
-            scale /= float(config.logits_scaling)
-        if getattr(config, "logit_scale", None):
-            scale *= float(config.logit_scale)
-        return cls(layer.weight, getattr(layer, "bias", None), scale, getattr(config, "final_logit_softcapping", None))
 
 
 @dataclass(eq=False)

@@ -71,7 +71,7 @@ def accumulate_text(pair, units: UnitBatch, student, teacher, settings, rules: R
         "kl_shared": shared_sum / max(shared, 1),
         "kl_recovered": (loss_sum - shared_sum) / max(recovered, 1),
         "units_recovered": (~units.single_U).sum(),
-        "rows_left_out": len(rows) - kept,
+        "share_left_out": (len(rows) - kept) / max(len(rows), 1),
     }
     return Totals(loss_sum, kept, stats)
 

@@ -11,38 +11,78 @@ import torch
 
 from simct.divergence import LOG_ZERO, divergence_with_gradient
 from simct.errors import ConfigError
-from simct.losses.chunked import Totals
+from simct.losses.chunked import Totals, row_chunks
 from simct.losses.strict import add_single_units
-from simct.units import UnitBatch, chunks_by_rows, row_ranges
+from simct.units import UnitBatch, chunks_by_rows, merge_with_next, row_ranges, without_units
 
 SCORINGS = ("log_probs", "raw_logits")
 
 
 def accumulate(
-    pair, units: UnitBatch, student, teacher, settings, scoring: str = "log_probs", prefix_free: bool = False
-) -> Totals:
+    pair, units: UnitBatch, student, teacher, settings, scoring: str = "log_probs", mass_mask: float | bool = False,
+    prefix_free: bool = False, unit_mask_ratio: float = 0.0, random_span_ratio: float = 0.0, option_seed: int = 0,
+) -> Totals:  # fmt: skip
     """Sum of divergences over all units. Rows are units.
 
     scoring: `log_probs` as published, or `raw_logits`, the mean of raw logits, as the authors' released code has it.
+    mass_mask: leave out units where the teacher's candidates have less mass than this (true means 0.5).
     prefix_free: leave out, in a unit's row, the shared token that is the unit's own first piece on either side.
+    unit_mask_ratio, random_span_ratio: the paper's ablations. A random share of multi-token units is left out; a random
+    share of 1:1 units is joined with the unit that follows. The choice depends on `option_seed` and the ids alone.
     """
     if scoring not in SCORINGS:
         raise ConfigError(f"Unknown scoring {scoring!r}. Choose one of: {', '.join(SCORINGS)}.")
+    for name, value in (("unit_mask_ratio", unit_mask_ratio), ("random_span_ratio", random_span_ratio)):
+        if not 0.0 <= value <= 1.0:
+            raise ConfigError(f"{name} must lie in [0, 1], got {value}.")
+    least_mass = 0.5 if mass_mask is True else float(mass_mask)
+    if not 0.0 <= least_mass < 1.0:
+        raise ConfigError(f"mass_mask must be true, false or a mass in [0, 1), got {mass_mask}.")
+    if random_span_ratio:
+        units = merge_with_next(units, random_share(units, units.single_U, random_span_ratio, option_seed))
+    if unit_mask_ratio:
+        units = without_units(units, random_share(units, ~units.single_U, unit_mask_ratio, option_seed))
+
     single_U = units.single_U
     single_N, multi_N = single_U.nonzero().squeeze(1), (~single_U).nonzero().squeeze(1)
+    if least_mass and scoring == "log_probs":
+        single_N = single_N[_shared_mass(units, single_N, teacher, settings) >= least_mass]
     shared_sum = add_single_units(units, single_N, student, teacher, settings)
-    recovered_sum = settings.zero()
+    recovered_sum, recovered = settings.zero(), 0
     for chunk_N in chunks_by_rows(multi_N, units, settings.chunk_rows):
-        recovered_sum += _add_units(pair, units, chunk_N, student, teacher, settings, scoring, prefix_free)
+        value_N = _add_units(pair, units, chunk_N, student, teacher, settings, scoring, prefix_free, least_mass)
+        recovered_sum += value_N.sum()
+        recovered += len(value_N)
     return Totals(
         shared_sum + recovered_sum,
-        len(units),
+        len(single_N) + recovered,
         {
             "kl_shared": shared_sum / max(len(single_N), 1),
-            "kl_recovered": recovered_sum / max(len(multi_N), 1),
-            "units_recovered": len(multi_N),
+            "kl_recovered": recovered_sum / max(recovered, 1),
+            "units_shared": len(single_N),
+            "units_recovered": recovered,
         },
     )
+
+
+def random_share(units: UnitBatch, eligible_U: torch.Tensor, ratio: float, seed: int) -> torch.Tensor:
+    """Mask of round(ratio · n) of the n eligible units, chosen by the seed and the batch's own ids."""
+    generator = torch.Generator().manual_seed(seed + int(units.student_ids_S.sum()))
+    index_N = eligible_U.nonzero().squeeze(1)
+    order_N = torch.randperm(len(index_N), generator=generator).to(index_N.device)
+    chosen_U = torch.zeros_like(eligible_U)
+    chosen_U[index_N[order_N[: round(ratio * len(index_N))]]] = True
+    return chosen_U
+
+
+def _shared_mass(units: UnitBatch, single_N: torch.Tensor, teacher, settings) -> torch.Tensor:
+    """The teacher's probability of the shared tokens [N] at the start of each unit; needs its whole rows."""
+    masses = [settings.zero().new_zeros(0)]
+    for chunk_N in row_chunks(single_N, settings.chunk_rows):
+        logits_NV = teacher.block(units.teacher_start_U[chunk_N]).logits_NC
+        shared_N = logits_NV.index_select(1, teacher.shared_ids_C).logsumexp(1)
+        masses.append((shared_N - logits_NV.logsumexp(1)).exp())
+    return torch.cat(masses)
 
 
 class _UnitScores:
@@ -80,7 +120,8 @@ class _UnitScores:
         self.block.backward(gradient_RV)
 
 
-def _add_units(pair, units, chunk_N, student, teacher, settings, scoring, prefix_free) -> torch.Tensor:
+def _add_units(pair, units, chunk_N, student, teacher, settings, scoring, prefix_free, least_mass) -> torch.Tensor:
+    """Row losses of the multi-token units that have enough candidate mass; their gradients go to the student."""
     student_start_N, teacher_start_N = units.student_start_U[chunk_N], units.teacher_start_U[chunk_N]
     ours = _UnitScores(
         student, student_start_N, units.student_end_U[chunk_N], units.student_ids_S, student.shared_ids_C, scoring
@@ -97,8 +138,12 @@ def _add_units(pair, units, chunk_N, student, teacher, settings, scoring, prefix
             unit_N = (column_N >= 0).nonzero().squeeze(1)
             ours.scores_NC[unit_N, column_N[unit_N]] = LOG_ZERO
             theirs.scores_NC[unit_N, column_N[unit_N]] = LOG_ZERO
+    kept_N = torch.ones(len(chunk_N), dtype=torch.bool, device=chunk_N.device)
+    if least_mass and scoring == "log_probs":
+        kept_N = theirs.scores_NC.logsumexp(1).exp() >= least_mass
     value_N, gradient_NC = divergence_with_gradient(
         ours.scores_NC, theirs.scores_NC, settings.divergence, settings.beta
     )
+    gradient_NC[~kept_N] = 0.0
     ours.backward(gradient_NC)
-    return value_N.sum()
+    return value_N[kept_N]

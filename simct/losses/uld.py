@@ -25,7 +25,7 @@ def accumulate(pair, units: UnitBatch, student, teacher, settings, aligned: bool
         loss_sum += backpropagate(
             block, lambda logits_NV, t_NV=teacher_NV: sorted_distance(torch.softmax(logits_NV, -1), t_NV)
         ).sum()
-    return Totals(loss_sum, len(student_row_P), {"rows_positional": len(student_row_P)})
+    return Totals(loss_sum, len(student_row_P))
 
 
 def _positions(units: UnitBatch) -> tuple[torch.Tensor, torch.Tensor]:

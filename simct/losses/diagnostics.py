@@ -1,0 +1,88 @@
+"""What a step says about the pair: are the candidates where both models' probability is, and is text the issue?
+
+Measured on an even sample of the batch's units, because whole rows of both models are needed for it.
+Shapes: D sampled units, R rows of those units, V vocabulary, K distinct strings of a vocabulary.
+"""
+
+import torch
+
+from simct.losses.strings import pair_strings
+from simct.units import UnitBatch, row_ranges
+
+SAMPLED_SHARE = 32  # one unit in so many
+MOST_SAMPLED = 128
+HEAVY_STRINGS = 16  # teacher strings looked at in a row for prefix conflicts
+
+
+def measure(pair, units: UnitBatch, student, teacher, settings) -> dict[str, torch.Tensor | float]:
+    """Means over the sample:
+
+    mass_student, mass_teacher: probability of the shared tokens. candidate_mass: what the teacher gives SimCT's
+    candidates (Z_T). prefix_conflict_mass: student probability of shared tokens that are proper prefixes of heavier
+    teacher strings. hindsight_mass: once the teacher's token is written, the share of what it could still have meant
+    that goes on past it. Nothing where there are no units.
+    """
+    if not len(units):
+        return {}
+    count = min(max(len(units) // SAMPLED_SHARE, 1), MOST_SAMPLED)
+    # the middle of each stretch, so that short batches are not judged by their first unit
+    unit_D = (torch.arange(count, device=units.student_start_U.device) * 2 + 1) * len(units) // (2 * count)
+    p_student_DV = torch.softmax(student.block(units.student_start_U[unit_D]).logits_NC, -1)
+    rows_R, owner_R = row_ranges(units.teacher_start_U[unit_D], units.teacher_end_U[unit_D])
+    p_teacher_RV = torch.softmax(teacher.block(rows_R).logits_NC, -1)
+    size_D = units.teacher_size_U[unit_D]
+    first_D = torch.cumsum(size_D, 0) - size_D
+    p_teacher_DV = p_teacher_RV[first_D]
+    mass_teacher_D = p_teacher_DV.index_select(1, teacher.shared_ids_C).sum(1)
+    own_R = p_teacher_RV.gather(1, units.teacher_ids_T[rows_R][:, None]).squeeze(1)
+    mean_log_D = torch.zeros_like(mass_teacher_D).index_add_(0, owner_R, own_R.clamp_min(1e-30).log() / size_D[owner_R])
+    unit_mass_D = mean_log_D.exp() * ~units.single_U[unit_D]
+    measured = {
+        "mass_student": p_student_DV.index_select(1, student.shared_ids_C).sum(1).mean(),
+        "mass_teacher": mass_teacher_D.mean(),
+        "candidate_mass": (mass_teacher_D + unit_mass_D).mean(),
+        "prefix_conflict_mass": _prefix_conflict(pair, p_student_DV, p_teacher_DV).mean(),
+    }
+    beyond_D = _beyond(pair, units.teacher_ids_T[units.teacher_start_U[unit_D]], p_teacher_DV)
+    if len(beyond_D):
+        measured["hindsight_mass"] = beyond_D.mean()
+    return measured
+
+
+def _prefix_conflict(pair, p_student_DV: torch.Tensor, p_teacher_DV: torch.Tensor) -> torch.Tensor:
+    """Student probability [D] of shared tokens that a heavier teacher token strictly extends."""
+    vocabulary, columns = pair_strings(pair).teacher, pair.teacher_to_shared.tolist()
+    students = pair.shared_student_ids.tolist()
+    top = p_teacher_DV[:, : len(pair.teacher.bytes_of)].topk(min(HEAVY_STRINGS, len(pair.teacher.bytes_of)), dim=1)
+    hits: dict[tuple[int, int, int], float] = {}
+    for row, (ids, masses) in enumerate(zip(top.indices.tolist(), top.values.tolist(), strict=True)):
+        for token, mass in zip(ids, masses, strict=True):
+            data = pair.teacher.bytes_of[token] or b""
+            for size in range(1, len(data)):
+                rank = vocabulary.rank_of.get(data[:size])
+                if rank is None:
+                    continue
+                shorter = int(vocabulary.id_of_rank[rank])
+                if columns[shorter] >= 0:
+                    key = (row, shorter, students[columns[shorter]])
+                    hits[key] = max(hits.get(key, 0.0), mass)
+    conflict_D = p_student_DV.new_zeros(len(p_student_DV))
+    if hits:
+        row, shorter, student_id = torch.tensor(list(hits), device=conflict_D.device).unbind(1)
+        heavier = torch.tensor(list(hits.values()), device=conflict_D.device) > p_teacher_DV[row, shorter]
+        conflict_D.index_add_(0, row, p_student_DV[row, student_id] * heavier)
+    return conflict_D
+
+
+def _beyond(pair, ids_D: torch.Tensor, p_DV: torch.Tensor) -> torch.Tensor:
+    """Per sampled teacher token (end of turn aside): mass that extends it over that plus its own."""
+    vocabulary = pair_strings(pair).teacher
+    shares = []
+    for row, token in enumerate(ids_D.tolist()):
+        data = None if token in pair.teacher.end_ids else pair.teacher.bytes_of[token]
+        if data is None:
+            continue
+        low, high = vocabulary.longer(data)
+        beyond = p_DV[row, vocabulary.id_of_rank[low:high].to(p_DV.device)].sum()
+        shares.append(beyond / (beyond + p_DV[row, token]).clamp_min(1e-30))
+    return torch.stack(shares) if shares else p_DV.new_zeros(0)

@@ -1,0 +1,116 @@
+"""The lm_head of any Hugging Face causal language model as plain tensors, to make logits a few rows at a time.
+
+Shapes: V vocabulary rows of the head (padding rows included), H hidden size.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from simct.errors import ModelError
+
+
+@dataclass(eq=False)
+class Head:
+    """An lm_head: logits = cap·tanh(scale·(hidden @ weightᵀ + bias) / cap), without the tanh if `softcap` is None.
+
+    Gradients reach `weight` [V, H] and `bias` [V] and whatever they were computed from (LoRA factors, shards).
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @classmethod
+    def of(cls, model) -> "Head":
+        """The head of `model`, to be applied to its last hidden state (after the final norm).
+
+        Knows tied weights, biases, logit scaling (Granite, Cohere, Falcon-H1, HyperCLOVA) and soft-capping (Gemma),
+        LoRA and fully saved heads of peft, and heads sharded by FSDP2. Raises ModelError for heads it cannot read.
+        """
+        layer = model.get_output_embeddings()
+        if layer is None:
+            raise ModelError(f"{type(model).__name__} has no lm_head: choose a causal language model.")
+        config = model.config.get_text_config()
+        weight, bias = _weight_and_bias(layer)
+        softcap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
+        return cls(whole(weight), None if bias is None else whole(bias), _scale(config), softcap)
+
+    def logits(self, hidden_NH: torch.Tensor) -> torch.Tensor:
+        """All logits [N, V] of some rows, as the model itself would give them."""
+        logits_NV = torch.nn.functional.linear(hidden_NH, self.weight, self.bias) * self.scale
+        return logits_NV if self.softcap is None else self.softcap * torch.tanh(logits_NV / self.softcap)
+
+
+def _scale(config) -> float:
+    scale = 1.0
+    if getattr(config, "logits_scaling", None):
+        multiplies = str(getattr(config, "model_type", "")).startswith("hyperclovax")
+        scale *= float(config.logits_scaling) if multiplies else 1.0 / float(config.logits_scaling)
+    for name in ("logit_scale", "lm_head_multiplier", "output_multiplier"):
+        if getattr(config, name, None):
+            scale *= float(getattr(config, name))
+    return scale
+
+
+def _weight_and_bias(layer) -> tuple[torch.Tensor, torch.Tensor | None]:
+    if hasattr(layer, "modules_to_save"):  # peft trains a copy of the whole head
+        layer = layer.modules_to_save[layer.active_adapters[0]] if layer.active_adapters else layer.original_module
+    adapters: list[str] = []
+    base = layer
+    if hasattr(layer, "base_layer"):
+        base = layer.get_base_layer()
+        if not (layer.disable_adapters or layer.merged):
+            adapters = [name for name in layer.active_adapters if name in getattr(layer, "lora_A", {})]
+    weight, bias = getattr(base, "weight", None), getattr(base, "bias", None)
+    if weight is None or weight.dim() != 2 or not weight.is_floating_point():
+        raise ModelError(
+            f"The lm_head ({type(base).__name__}) is quantised or flattened and cannot be read: keep it in bfloat16, "
+            "and use FSDP2 rather than FSDP1."
+        )
+    for name in adapters:
+        if getattr(layer, "lora_variant", {}).get(name) is not None:
+            raise ModelError(f"The adapter {name!r} on the lm_head is not plain LoRA: leave lm_head out of it.")
+        # Merged on the fly and differentiable; dropout on the head's input is not applied.
+        weight = weight + layer.get_delta_weight(name).to(weight.dtype)
+        if layer.lora_bias.get(name):
+            extra = layer.lora_B[name].bias * layer.scaling[name]
+            bias = extra if bias is None else bias + extra
+    return weight, bias
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A sharded (DTensor) tensor gathered; its gradient is averaged over the processes, as FSDP averages gradients."""
+    if not hasattr(tensor, "full_tensor"):
+        return tensor
+    from torch.distributed.tensor import Partial
+
+    # Each process sees other text, so their gradients differ: their sum, and the average over the shards' processes.
+    gathered = tensor.full_tensor(grad_placements=[Partial()] * tensor.device_mesh.ndim)
+    return _ScaleGradient.apply(gathered, 1.0 / tensor.device_mesh.size())
+
+
+class _ScaleGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor, factor: float):
+        ctx.factor = factor
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.factor, None
+
+
+@torch.no_grad()
+def check_head(model, ids: list[int], tolerance: float = 1e-2) -> None:
+    """Compare Head.of(model) with the model's own logits on a few ids; ModelError where a family scales otherwise."""
+    device = next(model.parameters()).device
+    output = model(input_ids=torch.tensor([ids], device=device), output_hidden_states=True)
+    ours = Head.of(model).logits(output.hidden_states[-1][0]).float()
+    theirs = output.logits[0].float()
+    if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance):
+        raise ModelError(
+            f"{type(model).__name__} turns hidden states into logits in a way that is not known here: this model "
+            "cannot be distilled until its lm_head is supported."
+        )
