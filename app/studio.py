@@ -17,6 +17,7 @@ HEADER = """<header class="top"><h1>SimCT Studio</h1>
 
 # the address bar keeps pair, step and run, so that a reload or a link comes back to the same place
 REMEMBER = """(...values) => {
+  if (!window.studioRestored) return;
   const url = new URL(window.location);
   const names = ["teacher", "student", "run"];
   names.forEach((name, i) => values[i] ? url.searchParams.set(name, values[i]) : url.searchParams.delete(name));
@@ -26,6 +27,7 @@ REMEMBER = """(...values) => {
 
 def _remember_step(step: str) -> str:
     return f"""() => {{
+  if (!window.studioRestored) return;
   const url = new URL(window.location);
   url.searchParams.set("step", "{step}");
   window.history.replaceState(null, "", url);
@@ -128,9 +130,9 @@ def build(settings: Settings) -> gr.Blocks:
         kept = [pair.teacher, pair.student, runs.chosen]
         for component in kept:
             component.change(None, kept, js=REMEMBER, api_visibility="private")
-        page.load(_restore(settings), outputs=[*kept, tabs, runs.timer], **settings.quiet).then(
-            pair.refresh, pair.inputs, pair.outputs, **settings.quiet
-        )
+        restored = page.load(_restore(settings), outputs=[*kept, tabs, runs.timer], **settings.quiet)
+        restored.then(None, js="() => { window.studioRestored = true; }", api_visibility="private")
+        restored.then(pair.refresh, pair.inputs, pair.outputs, **settings.quiet)
     return page
 
 
