@@ -118,8 +118,10 @@ def publishing_line(record: dict) -> str:
     """What publish.json says, as one line with the link."""
     state = record.get("state", "none")
     if state == "published":
-        url, name = escape(record.get("url") or "", quote=True), escape(record.get("repo_id") or "")
-        link = f'<a href="{url}" target="_blank" rel="noopener noreferrer">{name}</a>'
+        url, name = str(record.get("url") or ""), escape(str(record.get("repo_id") or ""))
+        if not url.startswith(("https://", "http://")):
+            return markup.note("ok", "Published: @").replace("@", name)
+        link = f'<a href="{escape(url)}" target="_blank" rel="noopener noreferrer">{name}</a>'
         return markup.note("ok", "Published: @").replace("@", link)
     if state == "publishing":
         return markup.note("busy", f"Publishing to {record.get('repo_id', '')}…")
