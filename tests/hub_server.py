@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests import hub_writes  # noqa: F401  (adds the routes that change things)
+from tests import hub_jobs, hub_writes  # noqa: F401  (they add their routes)
 from tests.hub_repos import PREFIXES, Blob, Refused, Repo, User, folder_blobs, is_lfs
 from tests.hub_routes import ROUTES, Answer, Request
 
@@ -55,7 +55,8 @@ class HubServer:
         self.unknown: list[str] = []
         self.faults: list[Fault] = []
         self.storage_limit: int | None = None
-        self.jobs: dict[str, dict] = {}
+        self.jobs: dict[str, hub_jobs.Job] = {}
+        self.run_jobs = True
         self.lock = threading.RLock()
         self.token = token
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
@@ -71,6 +72,7 @@ class HubServer:
     def __exit__(self, *_) -> None:
         self._http.shutdown()
         self._http.server_close()
+        hub_jobs.close(self)
         self._home.cleanup()
 
     # What the Hub holds
@@ -201,7 +203,7 @@ class HubServer:
                 }
                 for key, repo in self.repos.items()
             },
-            "jobs": list(self.jobs.values()),
+            "jobs": [job.told() for job in self.jobs.values()],
             "unknown": self.unknown,
         }
 
