@@ -1,11 +1,14 @@
 """Small real tokenizer pairs and texts that give every shape of unit, shared by the tests of the losses."""
 
 from functools import cache
+from types import SimpleNamespace
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from simct.alignment import align_boundaries
 from simct.tokenizer_pair import TokenizerPair
 
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -73,3 +76,29 @@ def case(pair: TokenizerPair, name: str, seed: int = 0, dtype=torch.float64, pad
     student = 2 * torch.randn(rows_s, len(pair.student.bytes_of) + padding, generator=generator, dtype=torch.float64)
     teacher = 2 * torch.randn(rows_t, len(pair.teacher.bytes_of) + padding, generator=generator, dtype=torch.float64)
     return sequences, student.to(dtype).requires_grad_(), teacher.to(dtype)
+
+
+class BytesPair:
+    """What the losses use of a TokenizerPair, for vocabularies given outright. Id 0 ends the turn on both sides."""
+
+    def __init__(self, teacher: list[bytes], student: list[bytes]):
+        self.teacher, self.student = self._side(teacher), self._side(student)
+        shared = [(teacher.index(data) + 1, number) for number, data in enumerate(student, 1) if data in teacher]
+        self.shared_teacher_ids = torch.tensor([t for t, _ in shared] + [0])
+        self.shared_student_ids = torch.tensor([s for _, s in shared] + [0])
+        self.teacher_to_shared = self._columns(self.shared_teacher_ids, len(teacher))
+        self.student_to_shared = self._columns(self.shared_student_ids, len(student))
+
+    @staticmethod
+    def _side(strings: list[bytes]) -> SimpleNamespace:
+        lengths = np.array([0, *map(len, strings)], dtype=np.int64)
+        return SimpleNamespace(bytes_of=[None, *strings], lengths=lengths, end_ids=(0,))
+
+    @staticmethod
+    def _columns(ids: torch.Tensor, size: int) -> torch.Tensor:
+        columns = torch.full((size + 1,), -1)
+        columns[ids] = torch.arange(len(ids))
+        return columns
+
+    def align(self, teacher_ids, student_ids):
+        return align_boundaries(self.teacher.lengths[list(teacher_ids)], self.student.lengths[list(student_ids)])
