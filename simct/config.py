@@ -19,6 +19,8 @@ DIVERGENCES = ("reverse_kl", "forward_kl", "js")
 METHODS = ("simct", "strict", "marginal", "bpm", "uld", "gold", "alm")
 DTYPES = ("float32", "bfloat16", "float16")
 SCHEDULES = ("cosine", "linear", "constant")
+KINDS = ("distill", "warmup")
+CHECKERS = ("none", "text", "number", "maths", "code")
 
 
 @dataclass
@@ -57,9 +59,13 @@ class RolloutConfig:
 
 @dataclass
 class TrainingConfig:
-    """The optimisation. `batch_size` is the number of rollouts in one optimiser step, over all processes."""
+    """The optimisation. `batch_size` is the number of rollouts in one optimiser step, over all processes.
+
+    `epochs`, when given, decides `steps`: as many as take every prompt that often.
+    """
 
     steps: int = 100
+    epochs: float | None = None
     batch_size: int = 16
     micro_batch_size: int = 16
     learning_rate: float = 1e-5
@@ -77,12 +83,34 @@ class TrainingConfig:
 
 @dataclass
 class EvaluationConfig:
-    """Scores before and after training; an empty list of tasks skips them."""
+    """Scores before and after training; an empty list of tasks skips them.
+
+    `allow_code_execution` lets tasks such as humaneval run what the model wrote, in a sandboxed process.
+    """
 
     tasks: list[str] = field(default_factory=list)
     samples: int | None = None
     max_new_tokens: int = 64
     batch_size: int = 50
+    seed: int = 0
+    allow_code_execution: bool = False
+
+
+@dataclass
+class WarmupConfig:
+    """A warm start: the student imitates checked answers of the teacher, before it learns from its own.
+
+    Sampling takes temperature and top-p from `rollout`. `batch_size` is the examples of an optimiser step.
+    """
+
+    samples_per_prompt: int = 1
+    checker: str = "none"
+    max_new_tokens: int = 512
+    generation_batch_size: int = 32
+    epochs: float = 2.0
+    learning_rate: float = 2e-6
+    batch_size: int = 64
+    allow_code_execution: bool = False
 
 
 @dataclass
@@ -98,6 +126,8 @@ class RunConfig:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    kind: str = "distill"
     output: str | None = None
 
 
@@ -203,6 +233,9 @@ def set_option(config: RunConfig, dotted: str, value) -> None:
     if typing.get_origin(kinds[last]) is dict and isinstance(value, str):
         value = yaml.safe_load(value)
     setattr(owner, last, _coerce(value, kinds[last], dotted))
+    if dotted == "training.steps":
+        # a number of steps asked for by hand replaces the epochs of a preset
+        config.training.epochs = None
 
 
 def validate(config: RunConfig) -> RunConfig:
@@ -255,7 +288,18 @@ def validate(config: RunConfig) -> RunConfig:
         training.batch_size,
         f"a multiple of rollout.samples_per_prompt ({rollout.samples_per_prompt})",
     )
+    require(training.epochs is None or training.epochs > 0, "training.epochs", training.epochs, "empty or above 0")
+    require(config.kind in KINDS, "kind", config.kind, f"one of {', '.join(KINDS)}")
+    _validate_warmup(config.warmup, require)
     return config
+
+
+def _validate_warmup(warmup: WarmupConfig, require) -> None:
+    require(warmup.checker in CHECKERS, "warmup.checker", warmup.checker, f"one of {', '.join(CHECKERS)}")
+    for name in ("samples_per_prompt", "max_new_tokens", "generation_batch_size", "batch_size"):
+        require(getattr(warmup, name) >= 1, f"warmup.{name}", getattr(warmup, name), "1 or more")
+    require(warmup.epochs > 0, "warmup.epochs", warmup.epochs, "above 0")
+    require(0 < warmup.learning_rate < 1, "warmup.learning_rate", warmup.learning_rate, "between 0 and 1")
 
 
 def local_path(name: str) -> Path | None:
