@@ -1,11 +1,13 @@
 """simct.losses against slow float64 references: values and gradients, on every shape of unit."""
 
+import random
+
 import pytest
 import torch
 
 from simct.losses import compute
 from tests import reference_losses as reference
-from tests.loss_cases import TEXTS, case, sequence, tiny_pair
+from tests.loss_cases import TEXTS, BytesPair, case, sequence, tiny_pair
 
 DIVERGENCES = [("reverse_kl", 0.5), ("forward_kl", 0.5), ("js", 0.3)]
 
@@ -65,3 +67,38 @@ def test_cases_have_every_shape_of_unit():
 )
 def test_equals_reference(method, options, name, divergence, beta):
     assert_agrees(*run(method, tiny_pair(), name, divergence, beta, **options))
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("method", ["simct", "strict", "marginal", "bpm", "gold", "alm"])
+def test_random_vocabularies(method, seed):
+    """Vocabularies with doubled strings and without some single bytes, texts in any of the student's spellings."""
+    generator = random.Random(seed)
+    longer = [a + b + c for a in "abc" for b in "abc" for c in ["", *"abc"]]
+    teacher = [*"abc", *generator.sample(longer, 12)]
+    student = [*"ab", *generator.sample(longer, 12), "ca", "cb", "cc"]
+    teacher, student = [*dict.fromkeys(teacher), "a", "ab"], [*dict.fromkeys(student), "b", "ca"]
+    pair = BytesPair([s.encode() for s in teacher], [s.encode() for s in student])
+    sequences = []
+    for ended in (True, False):
+        student_ids = generator.choices(range(1, len(student) + 1), k=6)
+        text, teacher_ids = "".join(student[i - 1] for i in student_ids), []
+        while text:
+            piece = generator.choice([t for t in teacher if text.startswith(t)])
+            teacher_ids.append(teacher.index(piece) + 1)
+            text = text[len(piece) :]
+        sequences.append(([*teacher_ids, 0], [*student_ids, 0]) if ended else (teacher_ids, student_ids))
+    rows = [sum(len(ids[side]) for ids in sequences) for side in (0, 1)]
+    torch.manual_seed(seed)
+    teacher_logits = 2 * torch.randn(rows[0], len(teacher) + 2, dtype=torch.float64)
+    student_logits = (2 * torch.randn(rows[1], len(student) + 2, dtype=torch.float64)).requires_grad_()
+    ids = [s for _, s in sequences], [t for t, _ in sequences]
+    for divergence in ("forward_kl", "reverse_kl"):
+        student_logits.grad = None
+        result = compute(method, pair, student_logits, teacher_logits, *ids, divergence, chunk_rows=3)
+        result.loss.backward()
+        gradient, student_logits.grad = student_logits.grad, None
+        rows = getattr(reference, method)(pair, sequences, student_logits, teacher_logits, divergence)
+        expected = sum(rows) / max(len(rows), 1) + student_logits.sum() * 0.0
+        expected.backward()
+        assert_agrees(result, gradient, expected.detach(), student_logits.grad, len(rows))
