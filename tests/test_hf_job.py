@@ -10,6 +10,7 @@ import yaml
 
 from simct.config import config_from_dict
 from simct.errors import ConfigError, HubError, RunError
+from simct.hub.publish import publish_run
 from simct.jobs import hf_job
 from simct.jobs.run_folder import RunFolder
 from tests.hub_server import TOKEN, HubServer
@@ -170,8 +171,8 @@ def test_a_job_trains_stops_and_resumes_to_a_published_student(hub, tmp_path, mo
         student={"model": str(tmp_path / "student")},
         data={"prompts": str(tmp_path / "prompts.jsonl")},
         method="strict",
-        rollout={"max_new_tokens": 4},
-        training={"steps": 400, "batch_size": 2, "micro_batch_size": 2, "checkpoint_every": 10, "learning_rate": 1e-3},
+        rollout={"max_new_tokens": 24},
+        training={"steps": 60, "batch_size": 2, "micro_batch_size": 2, "checkpoint_every": 5, "learning_rate": 1e-3},
     )
     first = hf_job.launch(run, "cpu-basic", hours=1)
     repo = hub.repos[f"tester/simct-run-{run.id}"]
@@ -188,7 +189,7 @@ def test_a_job_trains_stops_and_resumes_to_a_published_student(hub, tmp_path, mo
     assert run.status()["state"] == "stopping"
     until(lambda: ended(first))
     status = hf_job.refresh(run)
-    assert status["state"] == "stopped" and 10 <= status["step"] < 400
+    assert status["state"] == "stopped" and 5 <= status["step"] < 60
     assert hub.jobs[first].stage == "COMPLETED" and len(checkpoints()) == 1
     stopped_at = status["step"]
     assert [record["step"] for record in run.metrics()] == list(range(1, stopped_at + 1))
@@ -197,11 +198,17 @@ def test_a_job_trains_stops_and_resumes_to_a_published_student(hub, tmp_path, mo
     assert run.status()["state"] == "queued" and "stop" not in repo.head.files
     until(lambda: ended(second))
     status = hf_job.refresh(run)
-    assert (status["state"], status["step"]) == ("finished", 400), run.log_tail(30)
-    assert [record["step"] for record in run.metrics()] == list(range(1, 401))
+    assert (status["state"], status["step"]) == ("finished", 60), run.log_tail(30)
+    assert [record["step"] for record in run.metrics()] == list(range(1, 61))
     assert not checkpoints()
     model = AutoModelForCausalLM.from_pretrained(hf_job.bring_model_home(run))
     assert model.num_parameters() > 0
+    publish_run(run, "tester/from-a-job")  # a run that was trained elsewhere is published like any other
+    published = hub.repos["tester/from-a-job"].files
+    assert published["model.safetensors"] == (run.model_dir / "model.safetensors").read_bytes()
+    card = published["README.md"].decode()
+    assert "finished all 60 steps" in card and "| Tokens with exactly the same bytes" in card
+    assert "training_curve.png" in published and str(tmp_path) not in card
     for commit in repo.commits.values():
         for blob in commit.files.values():
             assert TOKEN.encode() not in blob.read()

@@ -50,7 +50,8 @@ PACKAGES = (
 # Run by the Job's own Python before anything is installed there: fixed text, told what to do by the environment.
 BOOTSTRAP = """\
 import os, subprocess, sys, tempfile, zipfile
-subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", *os.environ["SIMCT_PACKAGES"].split()])
+pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+subprocess.check_call([*pip, *os.environ["SIMCT_PACKAGES"].split()])
 from huggingface_hub import hf_hub_download
 folder = tempfile.mkdtemp()
 zipfile.ZipFile(hf_hub_download(os.environ["SIMCT_RUN_REPO"], "simct-src.zip")).extractall(folder)

@@ -32,13 +32,14 @@ def main() -> int:
     run, resume = fetch_run(api, repo_id, Path(tempfile.mkdtemp(prefix="simct-run-")))
     local_job.launch(run, resume, token)
     signal.signal(signal.SIGTERM, lambda *_: local_job.stop(run))
+    sent: dict[str, int] = {}
     pause, next_push = wait, time.monotonic() + wait
     while local_job.refresh(run).get("state") in ACTIVE_STATES:
         time.sleep(min(1.0, wait))
         if time.monotonic() < next_push:
             continue
         try:
-            push(api, run, repo_id, attempt)
+            push(api, run, repo_id, attempt, sent)
             if api.file_exists(repo_id, STOP_FILE) and run.status().get("state") == "running":
                 local_job.stop(run)
             pause = wait
@@ -46,7 +47,7 @@ def main() -> int:
             pause = min(2 * pause, LONGEST_WAIT)
             print(redact(f"Could not push ({error}); next try in {pause:.0f} s."), flush=True)
         next_push = time.monotonic() + pause
-    push_for_certain(api, run, repo_id, attempt)
+    push_for_certain(api, run, repo_id, attempt, sent)
     print(redact(run.log_tail(50)), flush=True)
     return 0 if run.status().get("state") in ("finished", "stopped") else 1
 
@@ -76,8 +77,11 @@ def fetch_run(api: HfApi, repo_id: str, folder: Path) -> tuple[RunFolder, bool]:
     return run, resume
 
 
-def push(api: HfApi, run: RunFolder, repo_id: str, attempt: str) -> None:
-    """One commit: the reports as they are, the newest checkpoint in place of older ones, or at the end the model."""
+def push(api: HfApi, run: RunFolder, repo_id: str, attempt: str, sent: dict[str, int]) -> None:
+    """One commit: the reports as they are, the newest checkpoint in place of older ones, or at the end the model.
+
+    `sent` keeps the hash of each report pushed before, so that what has not changed makes no commit; it is updated.
+    """
     status = run.status()
     finished = status.get("state") == "finished"
     told = {
@@ -98,21 +102,25 @@ def push(api: HfApi, run: RunFolder, repo_id: str, attempt: str) -> None:
         if not any(name.startswith(prefix) for name in held):  # else it is there, for a commit is whole
             content |= _files_of(run, newest)
         stale = [name for name in stale if not name.startswith(prefix)]
-    operations: list = [CommitOperationAdd(name, data) for name, data in content.items()]
+    hashes = {name: hash(data) for name, data in content.items() if isinstance(data, bytes)}
+    changed = [name for name in content if name not in hashes or sent.get(name) != hashes[name]]
+    operations: list = [CommitOperationAdd(name, content[name]) for name in changed]
     operations += [CommitOperationDelete(name) for name in stale]
-    api.create_commit(repo_id, operations, commit_message=f"Step {status.get('step', 0)}")
+    if operations:
+        api.create_commit(repo_id, operations, commit_message=f"Step {status.get('step', 0)}")
+        sent.update(hashes)
 
 
 def _files_of(run: RunFolder, folder: Path) -> dict[str, bytes | Path]:
     return {path.relative_to(run.path).as_posix(): path for path in folder.rglob("*") if path.is_file()}
 
 
-def push_for_certain(api: HfApi, run: RunFolder, repo_id: str, attempt: str) -> None:
+def push_for_certain(api: HfApi, run: RunFolder, repo_id: str, attempt: str, sent: dict[str, int]) -> None:
     """The last push: tried until it succeeds, for the disk is lost afterwards."""
     pause = 5.0
     while True:
         try:
-            return push(api, run, repo_id, attempt)
+            return push(api, run, repo_id, attempt, sent)
         except Exception as error:
             print(redact(f"Could not push ({error}); next try in {pause:.0f} s."), flush=True)
             time.sleep(pause)
