@@ -19,7 +19,6 @@ RUNS = "runs"
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = build_parser().parse_args(arguments)
-    plain_progress()
     try:
         return options.run(options) or 0
     except SimCTError as error:
@@ -33,16 +32,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("simct: interrupted", file=sys.stderr)
         return 130
-
-
-def plain_progress() -> None:
-    """Progress bars are for terminals; in a log each refresh would be a line."""
-    if not sys.stderr.isatty():
-        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-        os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -109,6 +98,13 @@ def add_pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--student-revision")
 
 
+def settle(*names: str | None) -> None:
+    """Quiet the Hub's clients, and look once whether the Hub answers if one of `names` is on it."""
+    from simct.clients import settle_clients
+
+    settle_clients([name for name in names if name])
+
+
 def run_inspect(options) -> int:
     from simct.config import DataConfig
     from simct.coverage import format_report, inspect_pair
@@ -116,6 +112,7 @@ def run_inspect(options) -> int:
     from simct.prompts import load_prompts
     from simct.tokenizer_pair import TokenizerPair
 
+    settle(options.teacher, options.student)
     if options.text:
         texts = [_read_text(options.text)]
     else:
@@ -136,6 +133,7 @@ def run_inspect(options) -> int:
 def run_distill(options) -> int:
     from simct.jobs import local_job
     from simct.jobs.run_folder import RunFolder
+    from simct.train import check_run
 
     if options.resume:
         run = _find_run(options.resume, options.runs)
@@ -143,7 +141,10 @@ def run_distill(options) -> int:
             raise RunError(f"Run {run.id} is finished; there is nothing to resume.")
         local_job.launch(run, resume=True)
     else:
-        run = RunFolder.create(options.runs, config_from_options(options))
+        config = config_from_options(options)
+        settle(config.teacher.model, config.student.model, config.data.prompts)
+        check_run(config)
+        run = RunFolder.create(options.runs, config)
         local_job.launch(run)
     print(f"run folder: {run.path}", flush=True)
     if options.detach:
@@ -211,6 +212,7 @@ def follow(run) -> int:
 def run_evaluate(options) -> int:
     from simct.evaluate import evaluate_model
 
+    settle(options.model)
     tasks = [task.strip() for task in options.tasks.split(",") if task.strip()]
     scores = evaluate_model(options.model, tasks, options.samples, options.max_new_tokens)
     for task, result in scores.items():
@@ -255,7 +257,7 @@ def run_jobs(options) -> int:
 
 
 def run_demo(options) -> int:
-    from simct.demo.tour import run_tour
+    from simct.tour import run_tour
 
     return run_tour(options.runs, options.steps)
 

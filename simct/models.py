@@ -8,31 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from simct.config import ModelConfig, local_path
-from simct.errors import ModelError, SimCTError
-
-NOT_ON_HUB = "Check the spelling (owner/name), give a local folder, or log in if it is private."
-
-
-def explain_load_error(name: str, error: BaseException) -> SimCTError:
-    """One line for why `name` could not be loaded, with what to do."""
-    chain, seen = [], error
-    while seen is not None and len(chain) < 8:
-        chain.append(seen)
-        seen = seen.__cause__ or seen.__context__
-    kinds = {type(link).__name__ for link in chain}
-    text = " ".join(" ".join(map(str, chain)).split())
-    if "GatedRepoError" in kinds or "gated repo" in text:
-        return ModelError(f"{name!r} is gated and your token has no access. Request it on its Hub page, then log in.")
-    if "RevisionNotFoundError" in kinds or "not a valid git identifier" in text:
-        return ModelError(f"{name!r} has no such revision. Give a branch, tag or commit that exists.")
-    if "RepositoryNotFoundError" in kinds or "not a valid model identifier" in text or "HFValidationError" in kinds:
-        return ModelError(f"There is no model {name!r}. {NOT_ON_HUB}")
-    if kinds & {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "ConnectTimeout", "ConnectionError"}:
-        return ModelError(f"The Hub cannot be reached to load {name!r}. Check the connection, or give a local folder.")
-    if "trust_remote_code" in text:
-        return ModelError(f"{name!r} needs code from its repository, which is never run here. Choose another model.")
-    reason = " ".join(str(error).split())[:300]
-    return ModelError(f"Cannot load {name!r}: {reason}")
+from simct.errors import ModelError
+from simct.hub.errors_from_hub import hub_error
 
 
 def load_model(model: ModelConfig, device=None, token: str | None = None) -> torch.nn.Module:
@@ -50,7 +27,10 @@ def load_model(model: ModelConfig, device=None, token: str | None = None) -> tor
             token=token,
         )
     except Exception as error:
-        raise explain_load_error(model.model, error) from error
+        if path is None:
+            raise hub_error(error, model.model) from error
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"Cannot load the model in {model.model!r}: {reason}") from error
     return loaded.to(device) if device is not None else loaded
 
 

@@ -12,6 +12,7 @@ import jinja2
 
 from simct.config import DataConfig, local_path
 from simct.errors import DataError
+from simct.hub.errors_from_hub import hub_error
 
 PROMPT_COLUMNS = ("messages", "prompt", "question", "problem", "instruction", "conversations")
 ANSWER_COLUMNS = ("answer", "final_answer", "solution")
@@ -83,6 +84,8 @@ def _load_rows(data: DataConfig, token: str | None):
         raise
     except Exception as error:
         # datasets raises a dozen unrelated types here (pyarrow, JSON, httpx, its own), each a reason to tell
+        if path is None:
+            raise hub_error(error, data.prompts, kind="dataset") from error
         reason = " ".join(str(error.__cause__ or error).split())[:300]
         raise DataError(f"Cannot load prompts from {data.prompts!r}: {reason}") from error
 

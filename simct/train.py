@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from simct.cli import plain_progress
+from simct.clients import settle_clients
 from simct.config import RunConfig
 from simct.coverage import inspect_pair
 from simct.errors import RunError, SimCTError
@@ -46,6 +46,29 @@ class StopFlag:
         self.requested = True
 
 
+def check_run(config: RunConfig, token: str | None = None) -> None:
+    """What can be known before a run starts: data, tasks, both tokenizers, both templates on the first prompts.
+
+    Downloads tokenizers and prompts, no weights. Raises the SimCTError that the run would have ended with.
+    """
+    prompts = load_prompts(config.data, token)
+    for task in config.evaluation.tasks:
+        task_prompts(task)
+    pair = load_pair(config, token)
+    prepare_prompts(prompts[:100], pair, config, [])
+
+
+def load_pair(config: RunConfig, token: str | None = None) -> TokenizerPair:
+    """Both tokenizers of a run, at their revisions."""
+    return TokenizerPair.from_pretrained(
+        config.teacher.model,
+        config.student.model,
+        teacher_revision=config.teacher.revision,
+        student_revision=config.student.revision,
+        token=token,
+    )
+
+
 def run_training(run: RunFolder, resume: bool = False) -> str:
     """Carry out `run` in this process; returns its final state. Raises SimCTError for what a person can mend."""
     stop = StopFlag()
@@ -67,13 +90,7 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
     prompts = load_prompts(config.data, token)
     for task in config.evaluation.tasks:
         task_prompts(task)
-    pair = TokenizerPair.from_pretrained(
-        config.teacher.model,
-        config.student.model,
-        teacher_revision=config.teacher.revision,
-        student_revision=config.student.revision,
-        token=token,
-    )
+    pair = load_pair(config, token)
     teacher = load_model(config.teacher, accelerator.device, token).eval()
     student = load_model(config.student, accelerator.device, token)
     contexts = [getattr(model.config, "max_position_embeddings", None) for model in (teacher, student)]
@@ -163,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run_yaml", type=Path, help="run.yaml inside its run folder")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     options = parser.parse_args(arguments)
-    plain_progress()
+    settle_clients()
     run = RunFolder(options.run_yaml.resolve().parent)
     try:
         if not run.status():

@@ -8,7 +8,7 @@ import pytest
 from simct.config import DataConfig
 from simct.errors import DataError
 from simct.prompts import load_prompts, prompt_ids, render
-from tests.tiny_models import TEMPLATE, student_tokenizer
+from tests.random_pair import TEMPLATE, student_tokenizer
 
 ROWS = [{"prompt": "What is 2+2?", "answer": 4}, {"prompt": "Naïve 日本 🙂?", "answer": 5}]
 NO_SYSTEM = (

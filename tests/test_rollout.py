@@ -5,13 +5,13 @@ import torch
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
 from simct.rollout import generate, pick_tokens, uniforms
-from tests.tiny_models import student_tokenizer, tiny_model
+from tests.random_pair import random_model, student_tokenizer
 
 
 @pytest.fixture(scope="module")
 def student():
     tokenizer = student_tokenizer()
-    return tiny_model(tokenizer, seed=3), tokenizer
+    return random_model(tokenizer, seed=3), tokenizer
 
 
 def sample(model, tokenizer, prompts, indices, length=12, temperature=1.0, step=1):

@@ -25,7 +25,7 @@ from simct.rollout import Rollout
 from simct.samples import Sample, prepare_prompts, prompt_order, to_samples
 from simct.tokenizer_pair import TokenizerPair
 from simct.trainer import learning_rate_at, train
-from tests.tiny_models import save_pair
+from tests.random_pair import save_pair
 
 TEXTS = ["the cat", "a 12", "and 23 the", "1223", "hand and band", "the theatre 12", "naïve", "🙂 and"]
 

@@ -28,7 +28,8 @@ def training_command(run_yaml: str | Path, resume: bool = False) -> list[str]:
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     if not _has_gpu():
-        command += ["--cpu", "--num_processes", "1", "--num_cpu_threads_per_process", str(os.cpu_count() or 1)]
+        threads = os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count() or 1)
+        command += ["--cpu", "--num_processes", "1", "--num_cpu_threads_per_process", threads]
     command += ["-m", "simct.train", str(run_yaml)]
     return [*command, "--resume"] if resume else command
 
