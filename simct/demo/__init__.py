@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class DemoPair:
-    """Folders of the two models (AutoModelForCausalLM, AutoTokenizer) and the JSON-lines files of {"prompt", "answer"}."""
+    """Folders of two models for AutoModelForCausalLM, and files of {"prompt", "answer"} records."""
 
     name: str
     teacher: Path

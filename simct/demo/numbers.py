@@ -1,18 +1,18 @@
 """The task of the stress pairs: write numbers in words, or in digits.
 
-Its answers consist of what one tokenizer has whole ("12", " twelve") and the other splits, and the first pieces ("1", " t") are
-in both vocabularies: the case in which comparing models on shared tokens is least reliable.
+Its answers consist of what one tokenizer has whole (" 12", " twelve") and the other splits, and the first pieces (" ",
+" tw") are in both vocabularies: the case in which comparing models on shared tokens is least reliable.
 """
 
 import random
 from dataclasses import dataclass
 
-UP_TO_TWENTY = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen twenty"
-).split()
-TENS = dict(zip(range(30, 100, 10), "thirty forty fifty sixty seventy eighty ninety".split(), strict=True))
-WORDS = dict(enumerate(UP_TO_TWENTY)) | TENS
+WORDS = {
+    0: "zero", 1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine",
+    10: "ten", 11: "eleven", 12: "twelve", 13: "thirteen", 14: "fourteen", 15: "fifteen", 16: "sixteen",
+    17: "seventeen", 18: "eighteen", 19: "nineteen", 20: "twenty", 30: "thirty", 40: "forty", 50: "fifty",
+    60: "sixty", 70: "seventy", 80: "eighty", 90: "ninety",
+}  # fmt: skip
 TO_WORDS = "Write in words:"
 TO_DIGITS = "Write in digits:"
 
@@ -25,6 +25,10 @@ class Exercise:
     numbers: tuple[int, ...]
 
     @property
+    def key(self) -> tuple[bool, tuple[int, ...]]:
+        return self.to_words, self.numbers
+
+    @property
     def prompt(self) -> str:
         return f"{TO_WORDS if self.to_words else TO_DIGITS} {_write(self.numbers, in_words=not self.to_words)}."
 
@@ -33,7 +37,7 @@ class Exercise:
         return f"It is {_write(self.numbers, in_words=self.to_words)}."
 
     def draft(self, mistaken: dict[tuple[int, bool], tuple[float, int]], rng: random.Random) -> str:
-        """The answer of one who confuses some numbers: `mistaken` maps (number, in words) to (how often, with which)."""
+        """The answer of one who confuses numbers: `mistaken` maps (number, in words) to (how often, with which)."""
         numbers = []
         for number in self.numbers:
             rate, other = mistaken[number, self.to_words]

@@ -1,8 +1,9 @@
 """The task of the default pair: say an official-sounding sentence in plain words.
 
-A sentence has a few hard words ("utilise", "documentation") among ordinary ones; the answer is the same sentence with every
-hard word replaced by its plain one ("use", "papers") and nothing else changed, so an answer is checked by comparing text.
-Hard words are rare words, and rare words are what tokenizers split, each in its own places; plain words are whole in both.
+A sentence has a few hard words ("utilise", "documentation") among ordinary ones; the answer is the same sentence with
+every hard word replaced by its plain one ("use", "papers") and nothing else changed, so an answer is checked by
+comparing text. Hard words are rare words, and rare words are what tokenizers split, each in its own places; plain words
+are whole in both.
 """
 
 import random
@@ -34,8 +35,8 @@ PEOPLE = {
     "individual": "person", "adolescent": "teenager", "constable": "officer", "labourer": "worker",
 }  # fmt: skip
 ADVERBS = {
-    "immediately": "now", "subsequently": "later", "frequently": "often", "presently": "soon", "occasionally": "sometimes",
-    "perpetually": "always", "expeditiously": "quickly", "collectively": "together",
+    "immediately": "now", "subsequently": "later", "frequently": "often", "presently": "soon",
+    "occasionally": "sometimes", "perpetually": "always", "expeditiously": "quickly", "collectively": "together",
 }  # fmt: skip
 GLOSSARY = VERBS | NOUNS | ADJECTIVES | PEOPLE | ADVERBS
 
@@ -48,6 +49,8 @@ NAMES = ["Anna", "Ben", "Clara", "David", "Emma", "Frank"]
 MODALS = ["must", "will", "can", "should", "may"]
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 PLACES = ["at school", "at work", "in town", "by the river", "near the station", "in the yard"]
+# Rare words that the plain answer keeps, and that both tokenizers split, each in its own places.
+RARE_PLACES = ["Leicestershire", "Nottinghamshire", "Huddersfield", "Middlesbrough", "Gloucestershire"]
 INSTRUCTIONS = ["Say it plainly:", "In plain words:", "Make this simple:"]
 
 SLOTS = (
@@ -65,6 +68,10 @@ class Exercise:
 
     instruction: str
     words: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return " ".join(self.words)
 
     @property
     def prompt(self) -> str:
@@ -92,29 +99,15 @@ def make_exercise(rng: random.Random) -> Exercise:
             ["on", rng.choice(DAYS)],
             ["for", str(rng.randint(2, 99)), "days"],
             ["at", str(rng.randint(1, 12)), rng.choice(("am", "pm"))],
-            rng.choice(PLACES).split(),
+            rng.choice(PLACES).split() if rng.random() < 0.7 else ["in", rng.choice(RARE_PLACES)],
         )
     )
     words = [*subject, rng.choice(MODALS), verb, "the", adjective, noun, *([adverb] if adverb else []), *when]
     return Exercise(rng.choice(INSTRUCTIONS), tuple(words))
 
 
-def make_exercises(count: int, seed: int, exclude: frozenset[str] = frozenset()) -> list[Exercise]:
-    """`count` different exercises whose sentences are not in `exclude`; the same for the same arguments."""
-    rng = random.Random(seed)
-    seen = set(exclude)
-    exercises: list[Exercise] = []
-    while len(exercises) < count:
-        exercise = make_exercise(rng)
-        sentence = " ".join(exercise.words)
-        if sentence not in seen:
-            seen.add(sentence)
-            exercises.append(exercise)
-    return exercises
-
-
-def missed_rates(seed: int, low: float = 0.15, high: float = 0.75) -> dict[str, float]:
-    """How often the hasty editor overlooks each hard word: half of the words rarely, half of them mostly."""
+def missed_rates(seed: int, low: float = 0.08, high: float = 0.65) -> dict[str, float]:
+    """How often the hasty editor overlooks each hard word: a third of the words mostly, the others rarely."""
     words = sorted(GLOSSARY)
     random.Random(seed).shuffle(words)
-    return {word: high if i % 2 else low for i, word in enumerate(words)}
+    return {word: high if i % 3 == 0 else low for i, word in enumerate(words)}
