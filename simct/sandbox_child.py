@@ -1,0 +1,243 @@
+"""The script that `sandbox.py` starts: it shuts itself in, then runs a program. Standard library only.
+
+Standard input is one JSON object: {"code", "cpu_seconds", "memory_bytes", "file_bytes", "processes", "readable",
+"packages", "scratch", "report", "secret"}; what happened goes to descriptor "report" as JSON lines. Three processes:
+this one keeps the orphans, the second is the first of a process namespace of its own (all others die with it), the
+third gives up everything and runs the program. Numbers below are those of the Linux kernel's headers.
+"""
+
+import builtins
+import contextlib
+import ctypes
+import json
+import os
+import platform
+import resource
+import signal
+import struct
+import sys
+import traceback
+
+NOBODY = 65534
+CONFINEMENT_FAILED = 70
+PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 8, 22, 36, 38
+CAPABILITY_VERSION, CAP_DAC_READ_SEARCH = 0x20080522, 2
+CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
+LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
+READ_FILE, READ_DIR, WRITE_FILE, TRUNCATE = 1 << 2, 1 << 3, 1 << 1, 1 << 14
+# File rights that each version of Landlock knows, all of them to be taken away.
+FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
+
+# What a program has no business with: sockets (the network, and daemons behind Unix sockets), other processes'
+# memory, namespaces and mounts, keys, kernel modules, and io_uring, which could do the same unseen.
+DENIED = {
+    "x86_64": {
+        "audit": 0xC000003E,
+        "numbers": (
+            41, 101, 155, 161, 165, 166, 175, 246, 248, 249, 250, 272, 298, 304, 308, 310, 311, 313, 321, 323, 425, 438,
+        ),
+    },
+    "aarch64": {
+        "audit": 0xC00000B7,
+        "numbers": (
+            198, 117, 41, 51, 40, 39, 105, 104, 217, 218, 219, 97, 241, 265, 268, 270, 271, 273, 280, 282, 425, 438,
+        ),
+    },
+}  # fmt: skip
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def prctl(option: int, *arguments) -> None:
+    values = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in arguments]
+    values += [ctypes.c_ulong(0)] * (4 - len(values))
+    check(libc.prctl(option, *values), f"prctl {option}")
+
+
+def landlock_version() -> int:
+    """The version of Landlock this kernel offers, 0 for none."""
+    return max(0, libc.syscall(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
+
+
+def deny_files(readable: list[str], scratch: str) -> None:
+    """Allow reading `readable` and doing as one likes in `scratch`; nothing else, and no signals to the outside."""
+    version = landlock_version()
+    rights = FILE_RIGHTS[min(version, max(FILE_RIGHTS))]
+    network = 3 if version >= 4 else 0
+    scope = 3 if version >= 6 else 0
+    size = 8 if version < 4 else 16 if version < 6 else 24
+    attributes = struct.pack("QQQ", rights, network, scope)
+    ruleset = check(
+        libc.syscall(LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)), "Landlock"
+    )
+    allowed = [(path, READ_FILE | READ_DIR) for path in readable]
+    allowed += [(scratch, rights & ~1), ("/dev/null", READ_FILE | WRITE_FILE), ("/dev/urandom", READ_FILE)]
+    for path, access in allowed:
+        if not os.path.exists(path):
+            continue
+        if not os.path.isdir(path):
+            access &= READ_FILE | WRITE_FILE | TRUNCATE
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        rule = struct.pack("=Qi", access & rights, descriptor)
+        check(
+            libc.syscall(LANDLOCK_ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint32(0)),
+            "Landlock",
+        )
+        os.close(descriptor)
+    check(libc.syscall(LANDLOCK_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)), "Landlock")
+    os.close(ruleset)
+
+
+def deny_system_calls() -> None:
+    """Make the calls in DENIED fail with EPERM, by a seccomp filter."""
+    known = DENIED[platform.machine()]
+    load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06
+    allow, refuse, kill = 0x7FFF0000, 0x00050000 | 1, 0x80000000
+    numbers = known["numbers"]
+    program = [(load, 0, 0, 4), (equal, 1, 0, known["audit"]), (give, 0, 0, kill), (load, 0, 0, 0)]
+    # x86's second numbering of the same calls
+    program += [(at_least, 0, 1, 0x40000000), (give, 0, 0, kill)]
+    program += [(equal, len(numbers) - place, 0, number) for place, number in enumerate(numbers)]
+    program += [(give, 0, 0, allow), (give, 0, 0, refuse)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+    header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(code)))
+    prctl(PR_SET_SECCOMP, 2, header)
+
+
+def leave_namespaces() -> bool:
+    """Move to namespaces of network and processes with nothing in them; whether this machine permitted it."""
+    own = 0 if os.geteuid() == 0 else CLONE_NEWUSER
+    return libc.unshare(own | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWPID) == 0
+
+
+def become_nobody(may_read_all: bool) -> None:
+    """Change from root to nobody. `may_read_all` keeps the one power to read what others may not (Python itself may be
+    in root's home), for where Landlock is about to narrow reading to a few folders."""
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    prctl(PR_SET_KEEPCAPS, int(may_read_all))
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    if may_read_all:
+        kept = 1 << CAP_DAC_READ_SEARCH
+        header = ctypes.create_string_buffer(struct.pack("Ii", CAPABILITY_VERSION, 0))
+        data = ctypes.create_string_buffer(struct.pack("6I", kept, kept, 0, 0, 0, 0))
+        if libc.capset(header, data) < 0:  # not ours to keep in this container: then there must be nothing
+            data = ctypes.create_string_buffer(struct.pack("6I", 0, 0, 0, 0, 0, 0))
+            check(libc.capset(header, data), "capset")
+
+
+def give_up_everything(job: dict) -> None:
+    """Limits, an unprivileged user, files and system calls: in this order, each needs what the next takes away."""
+    os.setsid()
+    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+    limits = {
+        resource.RLIMIT_CPU: job["cpu_seconds"],  # the signal at the soft limit tells this from other ends
+        resource.RLIMIT_AS: job["memory_bytes"],
+        resource.RLIMIT_FSIZE: job["file_bytes"],
+        resource.RLIMIT_NPROC: job["processes"],
+        resource.RLIMIT_NOFILE: 64,
+        resource.RLIMIT_CORE: 0,
+    }
+    if os.geteuid() == 0:
+        become_nobody(may_read_all=landlock_version() > 0)
+    if not os.access(os.path.dirname(os.__file__), os.R_OK | os.X_OK, effective_ids=True):
+        raise OSError("the user nobody cannot read Python's library")
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    os.chdir(job["scratch"])
+    if landlock_version():
+        deny_files(job["readable"], job["scratch"])
+    deny_system_calls()
+    for limit, value in limits.items():
+        resource.setrlimit(limit, (value, value + (limit == resource.RLIMIT_CPU)))
+
+
+def tell(job: dict, report: dict) -> None:
+    os.write(job["report"], json.dumps({**report, "secret": job["secret"]}).encode() + b"\n")
+
+
+def run_program(job: dict) -> None:
+    """Run the program to its end and report: passed only if it got there, not if it left on the way."""
+    report = {"outcome": "failed", "reason": "exited before its end"}
+    with contextlib.suppress(SystemExit):
+        try:
+            scope = {"__name__": "__main__", "__builtins__": builtins}
+            exec(compile(job["code"], "<program>", "exec"), scope)
+            report = {"outcome": "passed", "reason": ""}
+        except SystemExit:
+            raise
+        except BaseException as error:
+            text = " ".join(str(error).split())[:300]
+            report["reason"] = f"{type(error).__name__}: {text}".rstrip(": ")
+            with contextlib.suppress(BaseException):
+                traceback.print_exc()
+    with contextlib.suppress(BaseException):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    tell(job, report)
+
+
+def confined(job: dict) -> None:
+    """The third process: shut in, then run; never returns."""
+    try:
+        give_up_everything(job)
+    except BaseException as error:
+        tell(job, {"outcome": "unconfined", "reason": str(error)[:300]})
+        os._exit(CONFINEMENT_FAILED)
+    run_program(job)
+    os._exit(0)
+
+
+def wait_for(process: int) -> int:
+    """Reap everything until `process` ends; its status as the kernel tells it."""
+    while True:
+        ended, status = os.wait()
+        if ended == process:
+            return status
+
+
+def end_orphans() -> None:
+    """Kill what the program left behind; without a process namespace it comes to be ours when its parent ends."""
+    listing = f"/proc/self/task/{os.getpid()}/children"
+    while os.path.exists(listing):
+        with open(listing) as file:
+            children = [int(number) for number in file.read().split()]
+        if not children:
+            return
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def main() -> None:
+    job = json.loads(sys.stdin.buffer.read())
+    os.environ.clear()
+    os.environ.update(PATH="/usr/bin:/bin", HOME=job["scratch"], TMPDIR=job["scratch"], LANG="C.UTF-8")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.path.extend(job["packages"])
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    leave_namespaces()
+    first = os.fork()
+    if first:
+        wait_for(first)
+        end_orphans()
+        os._exit(0)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    program = os.fork()
+    if program == 0:
+        confined(job)
+    status = wait_for(program)
+    if os.WIFSIGNALED(status):
+        tell(job, {"outcome": "killed", "signal": os.WTERMSIG(status)})
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
