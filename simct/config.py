@@ -19,18 +19,27 @@ DIVERGENCES = ("reverse_kl", "forward_kl", "js")
 METHODS = ("simct", "strict", "marginal", "bpm", "uld", "gold", "alm")
 DTYPES = ("float32", "bfloat16", "float16")
 SCHEDULES = ("cosine", "linear", "constant")
+MIXED_PRECISIONS = ("no", "bf16", "fp16")
+QUANTIZATIONS = ("8bit", "4bit")
+TRACKERS = ("trackio", "tensorboard", "wandb")
 KINDS = ("distill", "warmup")
 CHECKERS = ("none", "text", "number", "maths", "code")
 
 
 @dataclass
 class ModelConfig:
-    """A causal language model: Hub id or local folder."""
+    """A causal language model: Hub id or local folder.
+
+    `quantization` (8bit or 4bit, by bitsandbytes) and `device` (such as cuda:1 or cpu) are for a teacher that would not
+    fit beside its student, and 4bit for a student trained by LoRA.
+    """
 
     model: str = ""
     revision: str | None = None
     dtype: str = "float32"
     enable_thinking: bool | None = None
+    quantization: str | None = None
+    device: str | None = None
 
 
 @dataclass
@@ -49,19 +58,34 @@ class DataConfig:
 
 @dataclass
 class RolloutConfig:
-    """How the student writes (paper Table 4: temperature 0.6, top-p 0.95)."""
+    """How the student writes (paper Table 4: temperature 0.6, top-p 0.95).
+
+    `on_policy_fraction` below 1 lets the teacher write the rest of the completions.
+    """
 
     max_new_tokens: int = 128
     temperature: float = 0.6
     top_p: float = 0.95
     samples_per_prompt: int = 1
+    on_policy_fraction: float = 1.0
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adapters instead of full fine-tuning, if `rank` is given; merged into the student when it is saved."""
+
+    rank: int | None = None
+    alpha: int | None = None
+    dropout: float = 0.0
+    targets: list[str] = field(default_factory=lambda: ["all-linear"])
 
 
 @dataclass
 class TrainingConfig:
     """The optimisation. `batch_size` is the number of rollouts in one optimiser step, over all processes.
 
-    `epochs`, when given, decides `steps`: as many as take every prompt that often.
+    `epochs`, when given, decides `steps`: as many as take every prompt that often. `freeze` lists parts of parameter
+    names that are not trained. With `ema_decay` the saved student is the running mean of the trained weights.
     """
 
     steps: int = 100
@@ -71,9 +95,15 @@ class TrainingConfig:
     learning_rate: float = 1e-5
     warmup_ratio: float = 0.05
     schedule: str = "cosine"
+    optimizer: str = "AdamW"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    ema_decay: float | None = None
+    freeze: list[str] = field(default_factory=list)
+    mixed_precision: str = "no"
     gradient_checkpointing: bool = False
+    stop_on_collapse: bool = True
+    tracker: str | None = None
     checkpoint_every: int = 50
     keep_checkpoints: int = 2
     samples_every: int = 10
@@ -124,6 +154,7 @@ class RunConfig:
     method_options: dict[str, typing.Any] = field(default_factory=dict)
     divergence: str = "reverse_kl"
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
@@ -251,6 +282,35 @@ def validate(config: RunConfig) -> RunConfig:
     require(bool(config.data.prompts), "data.prompts", config.data.prompts, "a prompts file or a Hub dataset id")
     for name, model in (("teacher", config.teacher), ("student", config.student)):
         require(model.dtype in DTYPES, f"{name}.dtype", model.dtype, f"one of {', '.join(DTYPES)}")
+        require(
+            model.quantization in (None, *QUANTIZATIONS),
+            f"{name}.quantization",
+            model.quantization,
+            f"empty or one of {', '.join(QUANTIZATIONS)}",
+        )
+    require(
+        config.student.quantization is None or bool(config.lora.rank),
+        "student.quantization",
+        config.student.quantization,
+        "empty unless lora.rank is given: quantized weights cannot be trained themselves",
+    )
+    require(
+        training.mixed_precision in MIXED_PRECISIONS,
+        "training.mixed_precision",
+        training.mixed_precision,
+        f"one of {', '.join(MIXED_PRECISIONS)}",
+    )
+    require(
+        training.tracker in (None, *TRACKERS),
+        "training.tracker",
+        training.tracker,
+        f"empty or one of {', '.join(TRACKERS)}",
+    )
+    ema, fraction, lora = training.ema_decay, rollout.on_policy_fraction, config.lora
+    require(ema is None or 0 < ema < 1, "training.ema_decay", ema, "empty or between 0 and 1")
+    require(0 <= fraction <= 1, "rollout.on_policy_fraction", fraction, "between 0 and 1")
+    require(lora.rank is None or lora.rank >= 1, "lora.rank", lora.rank, "empty or 1 or more")
+    require(0 <= lora.dropout < 1, "lora.dropout", lora.dropout, "0 or more and below 1")
     require(config.method in METHODS, "method", config.method, f"one of {', '.join(METHODS)}")
     require(config.divergence in DIVERGENCES, "divergence", config.divergence, f"one of {', '.join(DIVERGENCES)}")
     require(training.schedule in SCHEDULES, "training.schedule", training.schedule, f"one of {', '.join(SCHEDULES)}")

@@ -4,8 +4,10 @@ Only safetensors weights are read and code from a repository is never run. Shape
 N rows (positions that predict a completion token), H hidden size.
 """
 
+import importlib.util
+
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from simct.config import ModelConfig, local_path
 from simct.errors import ModelError
@@ -25,13 +27,31 @@ def load_model(model: ModelConfig, device=None, token: str | None = None) -> tor
             use_safetensors=True,
             trust_remote_code=False,
             token=token,
+            **_placement(model, device),
         )
+    except ModelError:
+        raise
     except Exception as error:
         if path is None:
             raise hub_error(error, model.model) from error
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"Cannot load the model in {model.model!r}: {reason}") from error
-    return loaded.to(device) if device is not None else loaded
+    if model.quantization:
+        return loaded
+    target = model.device or device
+    return loaded.to(target) if target is not None else loaded
+
+
+def _placement(model: ModelConfig, device) -> dict:
+    """Loading options for a quantized model: bitsandbytes places it while loading and it cannot be moved after."""
+    if not model.quantization:
+        return {}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(f"{model.model!r} is to be loaded in {model.quantization}: install bitsandbytes first.")
+    return {
+        "quantization_config": BitsAndBytesConfig(**{f"load_in_{model.quantization}": True}),
+        "device_map": {"": model.device or device or "cpu"},
+    }
 
 
 def hidden_rows(

@@ -11,6 +11,7 @@ from simct.errors import DataError
 from simct.models import pad_id_of
 from simct.prompts import Prompt, prompt_ids
 from simct.rollout import Rollout, generate, uniforms
+from simct.token_bytes import TokenBytes
 from simct.tokenizer_pair import TokenizerPair
 
 
@@ -67,20 +68,47 @@ def prepare_prompts(
     return prepared, too_long
 
 
-def write_rollouts(student, pair: TokenizerPair, config: RunConfig, prompts, step: int, indices) -> list[Rollout]:
-    """Sample one completion for each of `prompts`; `indices` are their sample indices within the step."""
+def write_rollouts(
+    model, tokens: TokenBytes, config: RunConfig, prompts: list[list[int]], step: int, indices: list[int]
+) -> list[Rollout]:
+    """Sample one completion for each of `prompts` (token ids); `indices` are their sample indices within the step."""
+    if not prompts:
+        return []
     seed, length = config.training.seed, config.rollout.max_new_tokens
     return generate(
-        student,
-        [prompt.student_ids for prompt in prompts],
-        pair.student.end_ids,
-        pad_id_of(pair.student.tokenizer, pair.student.end_ids),
-        n_candidates=len(pair.student.bytes_of),
+        model,
+        prompts,
+        tokens.end_ids,
+        pad_id_of(tokens.tokenizer, tokens.end_ids),
+        n_candidates=len(tokens.bytes_of),
         max_new_tokens=length,
         temperature=config.rollout.temperature,
         top_p=config.rollout.top_p,
         uniforms_BM=uniforms(seed, step, indices, length),
     )
+
+
+def student_writes(seed: int, step: int, index: int, fraction: float) -> bool:
+    """Whether sample `index` of `step` is on-policy; true for `fraction` of them, decided by the seed alone."""
+    return (
+        np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 104729, step, index]))).random() < fraction
+    )
+
+
+def samples_of_teacher(pair: TokenizerPair, prompts, rollouts, excluded: Counter) -> list[Sample]:
+    """Off-policy samples: what the teacher wrote, its ids as sampled, in the student's canonical tokenization."""
+    samples = []
+    for prompt, rollout in zip(prompts, rollouts, strict=True):
+        body = rollout.completion_ids[:-1] if rollout.ended else rollout.completion_ids
+        try:
+            student_ids = pair.student.encode(pair.teacher.decode(body))
+        except ValueError as error:
+            excluded[f"off-policy: {error}"] += 1
+            continue
+        if rollout.ended:
+            student_ids = [*student_ids, pair.student.end_ids[0]]
+        samples.append(Sample(prompt, student_ids, rollout.completion_ids))
+    return samples
 
 
 def to_samples(pair: TokenizerPair, prompts, rollouts, excluded: Counter) -> list[Sample]:

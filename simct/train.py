@@ -19,13 +19,14 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from simct.clients import settle_clients
-from simct.config import RunConfig
+from simct.config import RunConfig, config_to_dict
 from simct.coverage import inspect_pair
-from simct.errors import RunError, SimCTError
+from simct.errors import ConfigError, RunError, SimCTError
 from simct.evaluate import evaluate_loaded, task_prompts
 from simct.jobs.local_job import process_start_time
 from simct.jobs.run_folder import RunFolder
 from simct.models import load_model
+from simct.optimization import merged_student, trainable_student
 from simct.prompts import load_prompts
 from simct.samples import prepare_prompts
 from simct.tokenizer_pair import TokenizerPair
@@ -73,7 +74,9 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
     """Carry out `run` in this process; returns its final state. Raises SimCTError for what a person can mend."""
     stop = StopFlag()
     config = run.config()
-    accelerator = Accelerator()
+    accelerator = Accelerator(
+        mixed_precision=config.training.mixed_precision, log_with=config.training.tracker, project_dir=run.path
+    )
     main = accelerator.is_main_process
     if main:
         run.set_status(
@@ -106,9 +109,12 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
         best = evaluate_loaded(teacher, pair.teacher, config.evaluation, config.teacher.enable_thinking)
         run.save_evaluation({"before": before, "teacher": best})
     accelerator.wait_for_everyone()
+    student = trainable_student(student, config)
+    start_tracker(accelerator, run, config)
 
     def on_step(record: dict, samples: list[dict]) -> None:
         run.append("metrics.jsonl", record)
+        accelerator.log({name: value for name, value in record.items() if name != "excluded"}, step=record["step"])
         for sample in samples:
             run.append("rollouts.jsonl", sample)
         run.set_status(step=record["step"], message=f"Training, step {record['step']} of {config.training.steps}")
@@ -129,8 +135,10 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
         on_step=on_step,
         stop_requested=lambda: stop.requested,
         resume_from=checkpoint,
+        history=run.metrics() if checkpoint else (),
     )
     if main:
+        student = merged_student(student)
         save_student(run, config, student, pair.student.tokenizer)
         if done and config.evaluation.tasks:
             run.set_status(message="Scoring the student after training")
@@ -143,6 +151,16 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
         run.set_status(state=state, step=step, pid=None, message=message)
     accelerator.end_training()
     return "finished" if done else "stopped"
+
+
+def start_tracker(accelerator: Accelerator, run: RunFolder, config: RunConfig) -> None:
+    """Open the experiment tracker that the run names. Raises ConfigError if its package is missing."""
+    if config.training.tracker is None:
+        return
+    if not accelerator.log_with:
+        raise ConfigError(f"training.tracker is {config.training.tracker!r}: install that package, or leave it empty.")
+    settings = {f"{name}": str(value) for name, value in config_to_dict(config).items()}
+    accelerator.init_trackers("simct", config=settings | {"run": run.id})
 
 
 def save_student(run: RunFolder, config: RunConfig, student, tokenizer) -> None:

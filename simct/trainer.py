@@ -12,31 +12,39 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
+from safetensors.torch import load_file, save_file
 
 from simct import losses
-from simct.config import RunConfig, TrainingConfig
+from simct.collapse import CollapseWatch
+from simct.config import RunConfig
 from simct.errors import RunError
-from simct.losses.chunked import Head
+from simct.jobs.run_folder import read_json, write_atomically
+from simct.losses.head import Head
 from simct.models import hidden_rows, pad_id_of
+from simct.optimization import WeightAverage, build_optimizer, learning_rate_at
 from simct.samples import (
     PreparedPrompt,
     Sample,
     placeholder,
     prompt_order,
     rollout_statistics,
+    samples_of_teacher,
     shown_rollouts,
+    student_writes,
     to_samples,
     write_rollouts,
 )
 from simct.tokenizer_pair import TokenizerPair
+
+TRAINED_FILE = "trained.safetensors"
 
 
 @dataclass
@@ -93,21 +101,40 @@ class DistillationStep(torch.nn.Module):
         )
 
 
-def learning_rate_at(step: int, training: TrainingConfig) -> float:
-    """The rate for optimiser step `step` (1-based): linear warm-up, then the schedule down to zero after the last."""
-    warmup = math.ceil(training.warmup_ratio * training.steps)
-    if step <= warmup:
-        return training.learning_rate * step / warmup
-    progress = (step - 1 - warmup) / max(1, training.steps - warmup)
-    if training.schedule == "cosine":
-        return training.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-    if training.schedule == "linear":
-        return training.learning_rate * (1 - progress)
-    return training.learning_rate
+def checkpoint_trained_parameters(accelerator: Accelerator) -> None:
+    """Let checkpoints hold the trained parameters only: no frozen base under LoRA, no tied weight twice.
+
+    Sharded training (FSDP, DeepSpeed) keeps Accelerate's own layout.
+    """
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        return
+
+    def trained(model) -> dict[str, torch.nn.Parameter]:
+        named = accelerator.unwrap_model(model).named_parameters()
+        return {name: parameter for name, parameter in named if parameter.requires_grad}
+
+    def save(models, weights, folder) -> None:
+        if accelerator.is_main_process:
+            tensors = {name: parameter.detach().contiguous() for name, parameter in trained(models[0]).items()}
+            save_file(tensors, Path(folder) / TRAINED_FILE)
+        weights.clear()
+
+    def load(models, folder) -> None:
+        saved = load_file(Path(folder) / TRAINED_FILE)
+        with torch.no_grad():
+            for name, parameter in trained(models[0]).items():
+                parameter.copy_(saved[name])
+        models.clear()
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)
 
 
-def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
-    """Write checkpoints/step-N whole or not at all, then drop the oldest beyond `keep`."""
+def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int, loss: float) -> None:
+    """Write checkpoints/step-N whole or not at all, then drop the oldest beyond `keep`.
+
+    `loss` is the mean since the checkpoint before; best.json names the checkpoint with the lowest, which stays.
+    """
     target, temporary = folder / f"step-{step}", folder / f".step-{step}"
     if accelerator.is_main_process:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -119,9 +146,14 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int
         (temporary / "trainer.json").write_text(json.dumps({"step": step}))
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
+        best = read_json(folder / "best.json")
+        if math.isfinite(loss) and loss <= best.get("loss", math.inf):
+            best = {"step": step, "loss": loss}
+            write_atomically(folder / "best.json", json.dumps(best))
         steps = sorted(int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit())
         for old in steps[:-keep]:
-            shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
+            if old != best.get("step"):
+                shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
     accelerator.wait_for_everyone()
 
 
@@ -136,12 +168,14 @@ def train(
     on_step: Callable[[dict, list[dict]], None] = lambda record, samples: None,
     stop_requested: Callable[[], bool] = lambda: False,
     resume_from: Path | None = None,
+    history: Sequence[dict] = (),
 ) -> tuple[int, bool]:
     """Train `student` in place until config.training.steps, or until `stop_requested`.
 
     `on_step(record, samples)` is called on the main process after every step with the line for metrics.jsonl and,
-    every `samples_every` steps, some rollouts. Returns (last step, whether all steps were done). Raises RunError when
-    the loss or the gradient is not finite; the last checkpoint then holds the state before the damage.
+    every `samples_every` steps, some rollouts. `history` are the records of the steps before `resume_from`. Returns
+    (last step, whether all steps were done). Raises RunError when the loss or the gradient is not finite or the student
+    collapses; the last checkpoint then holds the state before the damage.
     """
     training, world = config.training, accelerator.num_processes
     if training.batch_size % world:
@@ -151,32 +185,54 @@ def train(
     student_pad = pad_id_of(pair.student.tokenizer, pair.student.end_ids)
     teacher_pad = pad_id_of(pair.teacher.tokenizer, pair.teacher.end_ids)
     teacher.requires_grad_(False).eval()
-    teacher_head = Head.of(teacher)
+    teacher_head = _head_on(accelerator.device, teacher)
     if training.gradient_checkpointing:
         student.gradient_checkpointing_enable()
     student.train()
     torch.manual_seed(training.seed)
     module = DistillationStep(student, pair, config, student_pad)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
-    module, optimizer = accelerator.prepare(module, optimizer)
+    module, optimizer = accelerator.prepare(module, build_optimizer(parameters, training))
+    checkpoint_trained_parameters(accelerator)
+    average = WeightAverage(parameters, training.ema_decay) if training.ema_decay else None
+    if average:
+        accelerator.register_for_checkpointing(average)
     step = 0
     if resume_from is not None:
         accelerator.load_state(str(resume_from))
         step = json.loads((resume_from / "trainer.json").read_text())["step"]
+    watch = CollapseWatch([record for record in history if record["step"] <= step])
+    recent: list[float] = []
+
+    def checkpoint() -> None:
+        loss = sum(recent) / len(recent) if recent else math.nan
+        save_checkpoint(accelerator, checkpoints, step, training.keep_checkpoints, loss)
+        recent.clear()
+
+    done = True
     while step < training.steps:
         if _any_process(accelerator, stop_requested()):
-            save_checkpoint(accelerator, checkpoints, step, training.keep_checkpoints)
-            return step, False
+            done = False
+            break
         step += 1
         started = time.perf_counter()
         order = prompt_order(len(prompts), (step - 1) * prompts_per_step, prompts_per_step, training.seed)
         indices = list(range(accelerator.process_index * local_size, (accelerator.process_index + 1) * local_size))
-        batch = [prompts[order[index // config.rollout.samples_per_prompt]] for index in indices]
-        rollouts = write_rollouts(student, pair, config, batch, step, indices)
+        batch = {index: prompts[order[index // config.rollout.samples_per_prompt]] for index in indices}
+        fraction = config.rollout.on_policy_fraction
+        own = [index for index in indices if student_writes(training.seed, step, index, fraction)]
+        others = [index for index in indices if index not in own]
+        own_prompts, other_prompts = [batch[index] for index in own], [batch[index] for index in others]
+        rollouts = write_rollouts(
+            student, pair.student, config, [prompt.student_ids for prompt in own_prompts], step, own
+        )
+        off_policy = write_rollouts(
+            teacher, pair.teacher, config, [prompt.teacher_ids for prompt in other_prompts], step, others
+        )
         generated = time.perf_counter()
         excluded: Counter = Counter()
-        samples = to_samples(pair, batch, rollouts, excluded)
+        samples = to_samples(pair, own_prompts, rollouts, excluded)
+        samples += samples_of_teacher(pair, other_prompts, off_policy, excluded)
         totals = StepTotals()
         micro_batches = math.ceil(local_size / training.micro_batch_size)
         for number in range(micro_batches):
@@ -185,7 +241,7 @@ def train(
             if not part and world == 1:
                 continue
             # every process runs the same number of passes, over a sample that counts nothing if need be
-            seen = part or [placeholder(batch[0], pair)]
+            seen = part or [placeholder(prompts[0], pair)]
             with nullcontext() if last else accelerator.no_sync(module):
                 with torch.no_grad():
                     teacher_hidden_TH, _ = hidden_rows(
@@ -207,7 +263,8 @@ def train(
                 if parameter.grad is not None:
                     parameter.grad.mul_(world / rows)
             grad_norm = float(accelerator.clip_grad_norm_(parameters, training.max_grad_norm))
-            if not (math.isfinite(record["loss"]) and math.isfinite(grad_norm)):
+            # under fp16 a gradient overflows now and then, and the scaler then skips the step by itself
+            if not (math.isfinite(record["loss"]) and (math.isfinite(grad_norm) or accelerator.scaler)):
                 raise RunError(
                     f"Step {step}: loss {record['loss']}, gradient norm {grad_norm}. The run stopped before applying "
                     "it; lower training.learning_rate or use float32, and resume from the last checkpoint."
@@ -215,6 +272,8 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
+            if average:
+                average.update()
         optimizer.zero_grad(set_to_none=True)
         record |= {
             "step": step,
@@ -223,13 +282,24 @@ def train(
             "seconds": round(time.perf_counter() - started, 4),
             "seconds_generating": round(generated - started, 4),
         }
+        recent.append(record["loss"])
         if accelerator.is_main_process:
             show = step == 1 or step == training.steps or step % training.samples_every == 0
-            on_step(record, shown_rollouts(pair, batch, rollouts, step) if show else [])
+            on_step(record, shown_rollouts(pair, own_prompts, rollouts, step) if show else [])
+        if training.stop_on_collapse:
+            watch.add(record)
         if step % training.checkpoint_every == 0 and step < training.steps:
-            save_checkpoint(accelerator, checkpoints, step, training.keep_checkpoints)
-    save_checkpoint(accelerator, checkpoints, step, training.keep_checkpoints)
-    return step, True
+            checkpoint()
+    checkpoint()
+    if average:
+        average.apply()
+    return step, done
+
+
+def _head_on(device: torch.device, model) -> Head:
+    """The model's lm_head on `device`: a teacher placed elsewhere is compared where the student is."""
+    head = Head.of(model)
+    return replace(head, weight=head.weight.to(device), bias=None if head.bias is None else head.bias.to(device))
 
 
 def _any_process(accelerator: Accelerator, flag: bool) -> bool:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,18 +14,21 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from simct.collapse import CollapseWatch
 from simct.config import config_from_dict
-from simct.errors import DataError, RunError
+from simct.errors import ConfigError, DataError, RunError
 from simct.jobs import local_job
 from simct.jobs.run_folder import RunFolder
 from simct.models import hidden_rows, load_model
+from simct.optimization import build_optimizer, learning_rate_at, merged_student, trainable_student
 from simct.prompts import Prompt
 from simct.rollout import Rollout
-from simct.samples import Sample, prepare_prompts, prompt_order, to_samples
+from simct.samples import Sample, prepare_prompts, prompt_order, student_writes, to_samples
 from simct.tokenizer_pair import TokenizerPair
-from simct.trainer import learning_rate_at, train
+from simct.trainer import train
 from tests.random_pair import save_pair
 
 TEXTS = ["the cat", "a 12", "and 23 the", "1223", "hand and band", "the theatre 12", "naïve", "🙂 and"]
@@ -57,7 +61,7 @@ def new_config(folders, prompts_file, **training):
 
 def train_here(config, folder, **options):
     pair = TokenizerPair.from_pretrained(config.teacher.model, config.student.model)
-    student = load_model(config.student)
+    student = trainable_student(load_model(config.student), config)
     prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": text},)) for text in TEXTS], pair, config, [])
     records = []
     result = train(
@@ -135,9 +139,10 @@ def test_a_run_stopped_between_steps_resumes_to_the_same_weights(folders, prompt
     assert losses == [record["loss"] for record, _ in records]
 
 
-def test_only_the_newest_checkpoints_are_kept(folders, prompts_file, tmp_path):
+def test_only_the_newest_and_the_best_checkpoints_are_kept(folders, prompts_file, tmp_path):
     train_here(new_config(folders, prompts_file, steps=5, checkpoint_every=1, keep_checkpoints=2), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-4", "step-5"]
+    best = json.loads((tmp_path / "best.json").read_text())["step"]
+    assert {path.name for path in tmp_path.glob("step-*")} == {"step-4", "step-5", f"step-{best}"}
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_is_applied(folders, prompts_file, tmp_path):
@@ -193,6 +198,124 @@ def test_the_learning_rate_warms_up_and_decays(folders, prompts_file):
     assert rates[55] == pytest.approx(5e-3, rel=0.05)
     assert 0 < rates[-1] < 1e-4
     assert rates[9:] == sorted(rates[9:], reverse=True)
+
+
+def test_lora_trains_adapters_only_resumes_and_merges_into_a_plain_model(folders, prompts_file, tmp_path):
+    config = new_config(folders, prompts_file, steps=4, checkpoint_every=2, learning_rate=1e-2)
+    config.lora.rank = 4
+    straight, _, _ = train_here(config, tmp_path / "a")
+    answers = iter([False] * 2 + [True])
+    train_here(config, tmp_path / "b", stop_requested=lambda: next(answers))
+    resumed, _, _ = train_here(config, tmp_path / "b", resume_from=tmp_path / "b" / "step-2")
+    saved = load_file(tmp_path / "b" / "step-2" / "trained.safetensors")
+    assert saved and all("lora_" in name for name in saved)
+    assert same_weights(straight, resumed)
+    plain, start = merged_student(straight), load_model(config.student)
+    assert type(plain) is type(start)
+    assert not torch.equal(plain.model.layers[0].self_attn.q_proj.weight, start.model.layers[0].self_attn.q_proj.weight)
+    assert torch.equal(plain.model.embed_tokens.weight, start.model.embed_tokens.weight)
+
+
+def test_frozen_parts_stay_and_unknown_ones_are_refused(folders, prompts_file, tmp_path):
+    config = new_config(folders, prompts_file, steps=2, freeze=["embed_tokens", "layers.0"])
+    student, _, _ = train_here(config, tmp_path)
+    start = load_model(config.student).state_dict()
+    for name, value in student.state_dict().items():
+        frozen = "embed_tokens" in name or "layers.0" in name
+        assert torch.equal(value, start[name]) == frozen, name
+    for freeze, words in ((["nothing"], "'nothing'"), (["weight"], "nothing to train")):
+        config.training.freeze = freeze
+        with pytest.raises(ConfigError, match=words):
+            trainable_student(load_model(config.student), config)
+
+
+def test_the_saved_student_is_the_running_mean_when_one_is_kept(folders, prompts_file, tmp_path):
+    decay = 0.7
+    config = new_config(folders, prompts_file, steps=3)
+    weights_after = [load_model(config.student)]
+    for steps in (1, 2, 3):
+        answers = iter([False] * steps + [True] * 3)
+        student, _, _ = train_here(config, tmp_path / str(steps), stop_requested=lambda answers=answers: next(answers))
+        weights_after.append(student)
+    config.training.ema_decay = decay
+    averaged, _, _ = train_here(config, tmp_path / "ema")
+    answers = iter([False, True])
+    train_here(config, tmp_path / "cut", stop_requested=lambda: next(answers))
+    resumed, _, _ = train_here(config, tmp_path / "cut", resume_from=tmp_path / "cut" / "step-1")
+    for name, value in averaged.state_dict().items():
+        mean = weights_after[0].state_dict()[name]
+        for later in weights_after[1:]:
+            mean = decay * mean + (1 - decay) * later.state_dict()[name]
+        assert torch.allclose(value, mean, atol=1e-6), name
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_the_teacher_writes_its_share(folders, prompts_file, tmp_path):
+    config = new_config(folders, prompts_file, steps=1)
+    config.rollout.on_policy_fraction = 0.0
+    student, records, _ = train_here(config, tmp_path)
+    assert records[0][0]["rows"] > 0 and records[0][0]["tokens"] == 0
+    assert not same_weights(student, load_model(config.student))
+    draws = [student_writes(0, step, index, 0.3) for step in range(40) for index in range(25)]
+    assert 0.25 < sum(draws) / len(draws) < 0.35
+
+
+@pytest.mark.parametrize("name", ["SGD", "torch.optim.AdamW", "Adafactor"])
+def test_optimisers_of_torch_by_name(folders, prompts_file, name):
+    training = new_config(folders, prompts_file, optimizer=name).training
+    parameter = torch.nn.Parameter(torch.ones(3, 3))
+    optimizer = build_optimizer([parameter], training)
+    assert type(optimizer).__name__ == name.rpartition(".")[2]
+    parameter.grad = torch.ones(3, 3)
+    optimizer.step()
+    assert (parameter < 1).all()
+
+
+@pytest.mark.parametrize("name", ["AdamZ", "os.system", "Optimizer", "LBFGS"])
+def test_other_optimisers_are_refused_by_name(folders, prompts_file, name):
+    training = new_config(folders, prompts_file, optimizer=name).training
+    with pytest.raises(ConfigError, match=re.escape(name)):
+        build_optimizer([torch.nn.Parameter(torch.ones(2))], training)
+
+
+def test_bfloat16_autocast_trains(folders, prompts_file, tmp_path):
+    config = new_config(folders, prompts_file, steps=2)
+    pair = TokenizerPair.from_pretrained(*folders)
+    student = load_model(config.student)
+    prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": text},)) for text in TEXTS], pair, config, [])
+    AcceleratorState._reset_state(True)
+    try:
+        accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+        records = []
+        train(
+            config, accelerator, load_model(config.teacher), student, pair, prompts, tmp_path,
+            on_step=lambda record, _: records.append(record),
+        )  # fmt: skip
+    finally:
+        AcceleratorState._reset_state(True)
+    assert all(math.isfinite(record["loss"]) for record in records)
+    assert student.dtype == torch.float32 and not same_weights(student, load_model(config.student))
+
+
+def healthy(step):
+    return {"step": step, "eos_rate": 0.9, "response_length": 20.0, "canonical_rate": 0.95}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"eos_rate": 0.05}, "of answers end, 90% did"),
+        ({"response_length": 150.0}, "grew from 20 to"),
+        ({"response_length": 1.0}, "shrank from 20 to"),
+        ({"canonical_rate": 0.2}, "canonically tokenized, 95% were"),
+    ],
+)
+def test_a_collapse_is_told_with_its_numbers_and_health_is_not(change, words):
+    watch = CollapseWatch([healthy(step) for step in range(1, 30)])
+    watch.add(healthy(30))
+    with pytest.raises(RunError, match=words):
+        for step in range(31, 60):
+            watch.add(healthy(step) | change)
 
 
 def launch_and_wait(config, runs_dir):

@@ -44,7 +44,8 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """What a JSON file holds; empty when it is absent or unreadable."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -132,7 +133,7 @@ class RunFolder:
         return load_config(self.path / "run.yaml")
 
     def status(self) -> dict:
-        return _read_json(self.path / "status.json")
+        return read_json(self.path / "status.json")
 
     def set_status(self, **fields) -> dict:
         """Merge `fields` into status.json and stamp the heartbeat; the trainer and the studio may both be writing."""
@@ -159,19 +160,19 @@ class RunFolder:
         return read_jsonl(self.path / "rollouts.jsonl")[-last:]
 
     def evaluation(self) -> dict:
-        return _read_json(self.path / "evaluation.json")
+        return read_json(self.path / "evaluation.json")
 
     def save_evaluation(self, evaluation: dict) -> None:
         write_atomically(self.path / "evaluation.json", json.dumps(evaluation, indent=1, ensure_ascii=False))
 
     def inspection(self) -> dict:
-        return _read_json(self.path / "inspect.json")
+        return read_json(self.path / "inspect.json")
 
     def save_inspection(self, report: dict) -> None:
         write_atomically(self.path / "inspect.json", json.dumps(report, indent=1, ensure_ascii=False))
 
     def publishing(self) -> dict:
-        return _read_json(self.path / "publish.json") or {"state": "none"}
+        return read_json(self.path / "publish.json") or {"state": "none"}
 
     def set_publishing(self, **fields) -> dict:
         record = {**self.publishing(), **fields, "updated_at": time.time()}
