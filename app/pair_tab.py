@@ -10,19 +10,14 @@ from app.settings import Settings, one_line
 from simct.errors import SimCTError
 
 MIN_QUERY = 2
-SILENT_KEYS = {
-    "Enter",
-    "Tab",
-    "Escape",
-    "Control",
-    "Shift",
-    "Alt",
-    "Meta",
-    "ArrowDown",
-    "ArrowUp",
-    "ArrowLeft",
-    "ArrowRight",
-}
+# What stands in the field now, once: the event's own data may be an earlier key's when several come quickly, and keys
+# that change nothing (arrows, Enter) must not replace the list they move in.
+TYPED = """() => {
+  const field = document.querySelector('#SIDE input');
+  const fresh = field === document.activeElement && field.value !== field.dataset.searched;
+  field.dataset.searched = field.value;
+  return [fresh ? field.value : ''];
+}"""
 HELP = "Type to search the Hub. A local folder works too."
 PUBLIC_HELP = "Type to search the Hub."
 
@@ -74,7 +69,8 @@ def build(settings: Settings) -> PairTab:
 
     inputs, outputs = [teacher, student], [teacher_note, student_note, summary, next_step]
     for field, line in ((teacher, teacher_note), (student, student_note)):
-        field.key_up(_search(settings), None, [field, line], trigger_mode="always_last", **settings.quiet)
+        typed = TYPED.replace("SIDE", field.elem_id)
+        field.key_up(_search(settings), field, [field, line], js=typed, trigger_mode="always_last", **settings.quiet)
         field.input(refresh, inputs, outputs, trigger_mode="always_last", **settings.quiet)
     return PairTab(teacher, student, next_step, refresh, inputs, outputs)
 
@@ -104,15 +100,10 @@ def shown(model: str) -> gr.Dropdown:
 
 
 def _search(settings: Settings):
-    def search(key: gr.KeyUpData, visitor: gr.OAuthToken | None = None) -> tuple[dict, dict | str]:
+    def search(typed: str, visitor: gr.OAuthToken | None = None) -> tuple[dict, dict | str]:
         """Models on the Hub whose id holds what has been typed so far."""
-        query = (key.input_value or "").strip()
-        if (
-            len(query) < MIN_QUERY
-            or key.key in SILENT_KEYS
-            or models.is_folder(query)
-            or query in models.EMBEDDED.values()
-        ):
+        query = (typed or "").strip()
+        if len(query) < MIN_QUERY or models.is_folder(query) or query in models.EMBEDDED.values():
             return gr.skip(), gr.skip()
         from simct.hub.search import search_models
 

@@ -18,8 +18,8 @@ REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class PublishTab:
-    run: gr.Dropdown
     refresh: Callable
+    inputs: Sequence[gr.components.Component]
     outputs: Sequence[gr.components.Component]
 
 
@@ -48,12 +48,14 @@ def build(settings: Settings) -> PublishTab:
             if found.status().get("state") == "finished"
         ]
 
-    def refresh(current: str | None, chosen: str | None, profile: gr.OAuthProfile | None = None) -> tuple:
+    def refresh(
+        chosen: str | None, current: str | None, repo_id: str | None, profile: gr.OAuthProfile | None = None
+    ) -> tuple:
         """Finished runs, the one chosen under Runs first; its card and the state of its publishing."""
         found = options(settings.owner(profile))
         ids = [run_id for _, run_id in found]
         picked = next((run_id for run_id in (chosen, current) if run_id in ids), next(iter(ids), None))
-        return gr.Dropdown(choices=found, value=picked), *told(picked, None, profile)
+        return gr.Dropdown(choices=found, value=picked), *told(picked, repo_id, profile)
 
     def told(run_id: str | None, repo_id: str | None, profile: gr.OAuthProfile | None = None) -> tuple[str, str]:
         """(line under the button, card) of a run."""
@@ -88,7 +90,7 @@ def build(settings: Settings) -> PublishTab:
     button.click(lambda: markup.note("busy", "Publishing…"), outputs=result, **settings.quiet).then(
         publish, [run, repo, private], result, trigger_mode="once", **settings.quiet
     )
-    return PublishTab(run, refresh, [run, result, card])
+    return PublishTab(refresh, [run, repo], [run, result, card])
 
 
 def checked_repo_id(repo_id: str | None) -> str:

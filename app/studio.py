@@ -123,7 +123,7 @@ def build(settings: Settings) -> gr.Blocks:
         inspect_step.select(inspect.refresh, inspect.inputs, inspect.outputs, **settings.private)
         train_step.select(train.refresh, train.inputs, train.outputs, **settings.quiet)
         runs_step.select(runs.tick, runs.inputs, runs.outputs, **settings.quiet)
-        publish_step.select(publish.refresh, [publish.run, runs.chosen], publish.outputs, **settings.quiet)
+        publish_step.select(publish.refresh, [runs.chosen, *publish.inputs], publish.outputs, **settings.quiet)
         train.launched.change(lambda: gr.Tabs(selected="runs"), outputs=tabs, **settings.quiet)
         train.launched.change(runs.choose, train.launched, runs.chosen, **settings.quiet)
 

@@ -1,0 +1,137 @@
+"""A studio in a process of its own and a browser that drives it, for the browser tests and the screenshots."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
+
+ARTIFACTS = Path(__file__).parents[1] / "artifacts"
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SECONDS = 1000
+PATIENCE = 40 * SECONDS
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def running_studio(runs_dir: Path, environment: dict[str, str] | None = None, port: int | None = None) -> Iterator[str]:
+    """`python -m app` over `runs_dir`; gives its address. What it printed is raised if it does not start."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "app", "--port", str(port), "--runs", str(runs_dir)]
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(
+            command, env=environment or dict(os.environ), stdout=printed, stderr=subprocess.STDOUT
+        )
+        try:
+            url = f"http://127.0.0.1:{port}/"
+            for _ in range(600):
+                try:
+                    urllib.request.urlopen(url, timeout=5).close()
+                    break
+                except (urllib.error.URLError, OSError):
+                    if process.poll() is not None:
+                        break
+                    time.sleep(0.1)
+            else:
+                raise AssertionError("The studio did not start in a minute.")
+            if process.poll() is not None:
+                printed.seek(0)
+                raise AssertionError(f"The studio ended with status {process.returncode}: {printed.read()}")
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+@contextmanager
+def browser(**options) -> Iterator[BrowserContext]:
+    """A headless Chromium with a fresh profile; `options` as viewport, color_scheme."""
+    with tempfile.TemporaryDirectory(prefix="chromium-") as profile, sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            profile,
+            executable_path=CHROMIUM,
+            headless=True,
+            args=FLAGS,
+            **{"viewport": {"width": 1280, "height": 900}, **options},
+        )
+        context.set_default_timeout(PATIENCE)
+        yield context
+        context.close()
+
+
+class Studio:
+    """The page as a person uses it, by what they see; keeps what must never happen."""
+
+    def __init__(self, page: Page, url: str):
+        self.page, self.url = page, url
+        self.strays: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", self._watch)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda told: self.complaints.append(told.text) if told.type == "error" else None)
+
+    def _watch(self, request) -> None:
+        if not request.url.startswith((self.url, "data:", "blob:")):
+            self.strays.append(request.url)
+
+    def open(self, query: str = "") -> "Studio":
+        self.page.goto(self.url + query)
+        expect(self.page.get_by_role("heading", name="SimCT Studio")).to_be_visible(timeout=PATIENCE)
+        self.page.wait_for_function("window.studioRestored === true")
+        return self
+
+    def step(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name).click()
+
+    def at(self, selector: str) -> Locator:
+        return self.page.locator(selector)
+
+    def search(self, side: str, typed: str, pick: str) -> None:
+        """Type into the field of a side and click one of what the Hub offers."""
+        field = self.at(f"#{side} input")
+        field.click()
+        field.fill("")
+        field.press_sequentially(typed, delay=25)
+        self.page.get_by_role("option", name=pick, exact=True).click()
+
+    def name_model(self, side: str, model: str) -> None:
+        field = self.at(f"#{side} input")
+        field.click()
+        field.fill(model)
+        field.press("Enter")
+
+    def set(self, label: str, value: str) -> None:
+        field = self.page.get_by_label(label, exact=True)
+        field.fill(value)
+        field.press("Tab")
+
+    def shot(self, name: str, full: bool = True) -> Path:
+        path = ARTIFACTS / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        self.page.screenshot(path=path, full_page=full)
+        return path

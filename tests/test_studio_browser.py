@@ -1,0 +1,301 @@
+"""The studio in a real browser, against a loopback Hub: the whole way, and what goes wrong on it."""
+
+import json
+import re
+
+import pytest
+
+from simct import demo
+from simct.coverage import inspect_pair
+from simct.jobs.run_folder import list_runs
+from simct.tokenizer_pair import TokenizerPair
+from tests.hub_server import HubServer
+
+playwright = pytest.importorskip("playwright.sync_api")
+from tests import studio_page  # noqa: E402  (needs playwright)
+
+pytestmark = pytest.mark.skipif(studio_page.CHROMIUM is None, reason="no Chromium on this machine")
+expect = playwright.expect
+TRAINING = 120 * studio_page.SECONDS
+HOSTILE = '<img src="x" onerror="window.hacked=1"><b>bold</b> & adolescent 🙂'
+
+
+def licence(name: str) -> dict[str, bytes]:
+    front = f"license: {name}\nlibrary_name: transformers\npipeline_tag: text-generation"
+    return {"README.md": f"---\n{front}\n---\n".encode()}
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with HubServer() as server:
+        server.add_model("acme/wordy-teacher", demo.TEACHER, files=licence("apache-2.0"), downloads=900)
+        server.add_model("acme/tiny-student", demo.STUDENT, files=licence("mit"), downloads=800)
+        server.add_model("acme/locked", demo.TEACHER, gated="manual")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def runs_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("studio") / "runs"
+
+
+@pytest.fixture(scope="module")
+def address(hub, runs_dir):
+    with studio_page.running_studio(runs_dir, hub.env()) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def context(address):
+    with studio_page.browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def studio(context, address):
+    """A fresh page; whatever the test does, nothing may leave this machine and no script may fail."""
+    page = context.new_page()
+    studio = studio_page.Studio(page, address)
+    yield studio
+    page.close()
+    assert studio.strays == []
+    assert studio.complaints == []
+
+
+def test_from_two_models_on_the_hub_to_a_published_student(studio, hub, runs_dir):
+    studio.open()
+    expect(studio.at("#teacher-note")).to_contain_text("embedded")
+    studio.search("teacher", "wordy", "acme/wordy-teacher")
+    expect(studio.at("#teacher-note .note-ok")).to_contain_text("apache-2.0")
+    studio.search("student", "acme", "acme/tiny-student")
+    expect(studio.at("#student-note .note-ok")).to_contain_text("mit")
+    pair = TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
+    expect(studio.at("#pair-summary .tile").first).to_contain_text(f"{pair.shared_tokens:,}")
+    studio.shot("1-pair")
+
+    studio.page.get_by_role("button", name="Inspect this pair").click()
+    text = "Say it plainly: the adolescent should purchase documentation."
+    studio.page.get_by_label("Text").fill(text)
+    report = inspect_pair(pair, [text])
+    tiles = studio.at("#inspect-numbers .tile b")
+    expect(tiles.nth(2)).to_have_text(f"{report['student_strict_coverage']:.1%}")
+    expect(tiles.nth(3)).to_have_text(f"{report['student_recovered_coverage']:.1%}")
+    units = sum(report["unit_shapes"].values())
+    recovered = units - report["unit_shapes"]["1x1"]
+    expect(studio.at("#inspect-lanes .unit")).to_have_count(units)
+    assert recovered > 0
+    expect(studio.at("#inspect-lanes .unit.recovered")).to_have_count(recovered)
+    studio.at(".unit.recovered").first.hover()
+    expect(studio.at(".unit-line")).to_contain_text("bytes 20 61 64 6f 6c")
+    studio.shot("2-inspect")
+
+    studio.page.get_by_role("button", name="Set up training").click()
+    studio.set("Steps", "4")
+    expect(studio.at("#run-yaml")).to_contain_text("acme/wordy-teacher")
+    expect(studio.at("#run-yaml")).to_contain_text("steps: 4")
+    studio.shot("3-train")
+    studio.page.get_by_role("button", name="Launch on this machine").click()
+
+    expect(studio.at("#run-head .pill")).to_have_text("finished", timeout=TRAINING)
+    expect(studio.at("#run-head")).to_contain_text("acme/wordy-teacher → acme/tiny-student")
+    [run] = list_runs(runs_dir)
+    config = run.config()
+    assert (config.teacher.model, config.student.model, config.training.steps) == (
+        "acme/wordy-teacher",
+        "acme/tiny-student",
+        4,
+    )
+    losses = [record["loss"] for record in run.metrics()]
+    assert len(losses) == 4
+    expect(studio.at(".chart").first.locator("circle title")).to_have_count(4)
+    expect(studio.at("#run-samples tbody tr").first).to_contain_text(run.rollouts(1)[0]["prompt"])
+    expect(studio.at("#run-results")).to_contain_text(f"{run.evaluation()['after']['demo']['score']:.1%}")
+    studio.page.get_by_role("button", name="Log").click()
+    expect(studio.at("#run-log")).to_contain_text("step 4/4")
+    studio.shot("4-runs")
+
+    studio.page.reload()
+    expect(studio.at("#run-head .pill")).to_have_text("finished")
+    studio.page.get_by_role("button", name="Publish →").click()
+    studio.page.get_by_label("Repository").fill("tester/plain-student")
+    expect(studio.at("#card")).to_contain_text("tester/plain-student")
+    studio.page.get_by_label("Private: only you can see it").check()
+    studio.page.get_by_role("button", name="Publish", exact=True).click()
+    link = studio.at("#publish-note a")
+    expect(link).to_have_text("tester/plain-student", timeout=60 * studio_page.SECONDS)
+    assert link.get_attribute("href") == f"{hub.url}/tester/plain-student"
+    studio.shot("5-publish")
+
+    published = hub.repos["tester/plain-student"]
+    assert published.private
+    files = published.files
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= set(files)
+    assert files["model.safetensors"] == (run.model_dir / "model.safetensors").read_bytes()
+    card = files["README.md"].decode()
+    assert "acme/wordy-teacher" in card and "acme/tiny-student" in card
+    assert json.loads((run.path / "publish.json").read_text())["state"] == "published"
+
+
+def test_a_run_is_stopped_resumed_and_deleted_and_outlives_the_studio(hub, tmp_path):
+    runs_dir = tmp_path / "runs"
+    with studio_page.browser() as context:
+        port = studio_page.free_port()
+        with studio_page.running_studio(runs_dir, hub.env(), port) as url:
+            studio = studio_page.Studio(context.new_page(), url).open("?step=train")
+            studio.set("Steps", "400")
+            studio.page.get_by_label("Score the embedded task before and after").uncheck()
+            expect(studio.at("#run-yaml")).to_contain_text("steps: 400")
+            studio.page.get_by_role("button", name="Launch on this machine").click()
+            expect(studio.at("#run-head .pill")).to_have_text("running", timeout=TRAINING)
+            place = studio.page.url
+        with studio_page.running_studio(runs_dir, hub.env(), port):
+            studio.page.goto(place)
+            expect(studio.at("#run-head .pill")).to_have_text("running")
+            studio.page.get_by_role("button", name="Stop", exact=True).click()
+            expect(studio.at("#run-head .pill")).to_have_text("stopped", timeout=TRAINING)
+            [run] = list_runs(runs_dir)
+            stopped_at = run.status()["step"]
+            assert 0 < stopped_at < 400 and run.latest_checkpoint() is not None
+            studio.page.get_by_role("button", name="Resume").click()
+            expect(studio.at("#run-head .pill")).to_have_text("running", timeout=TRAINING)
+            studio.page.wait_for_function(
+                "step => Number(document.querySelector('#run-head [role=progressbar]').ariaValueNow) > step",
+                arg=stopped_at,
+            )
+            studio.page.get_by_role("button", name="Force stop").click()
+            expect(studio.at("#run-head .pill")).to_have_text("stopped")
+            studio.page.get_by_role("button", name="Delete…").click()
+            studio.page.get_by_role("button", name="Delete for good").click()
+            expect(studio.at("#run-none")).to_be_visible()
+            assert list_runs(runs_dir) == []
+            assert studio.strays == []
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("acme/nothing-here", "no model acme/nothing-here"),
+        ("acme/locked", "gated"),
+        ("/no/such/folder", "no folder '/no/such/folder'"),
+        ("not a name!", "not a repository id"),
+    ],
+)
+def test_a_model_that_cannot_be_read_is_told_beside_its_field(studio, model, told):
+    studio.open()
+    expect(studio.at("#teacher-note .note-ok")).to_be_visible()
+    studio.name_model("teacher", model)
+    line = studio.at("#teacher-note .note-error")
+    expect(line).to_contain_text(told)
+    assert line.inner_text().count("Traceback") == 0
+    expect(studio.at("#student-note .note-ok")).to_be_visible()
+    expect(studio.page.get_by_role("button", name="Inspect this pair")).to_be_disabled()
+    studio.step("Inspect")
+    expect(studio.at("#inspect-note .note-error")).to_be_visible()
+
+
+def test_a_hub_that_does_not_answer_is_told_while_searching(studio, hub):
+    studio.open()
+    expect(studio.at("#student-note .note-ok")).to_be_visible()
+    hub.fail("/api/models", status=503, method="GET", times=20)
+    field = studio.at("#student input")
+    field.click()
+    field.fill("")
+    field.press_sequentially("tiny", delay=25)
+    expect(studio.at("#student-note .note-warn")).to_contain_text("trouble of its own")
+    hub.faults.clear()
+
+
+def test_text_is_shown_as_text_and_empty_text_is_told(studio):
+    studio.open("?step=inspect")
+    expect(studio.at("#inspect-lanes .unit").first).to_be_visible()
+    field = studio.page.get_by_label("Text")
+    field.fill(HOSTILE)
+    expect(studio.at("#inspect-lanes")).to_contain_text("onerror")
+    assert studio.at("#inspect-lanes img").count() == 0 and studio.at("#inspect-table img").count() == 0
+    assert studio.page.evaluate("window.hacked") is None
+    field.fill("  ")
+    expect(studio.at("#inspect-note .note-error")).to_contain_text("no text")
+    expect(studio.at("#inspect-lanes .unit")).to_have_count(0)
+
+
+def test_units_are_walked_by_keyboard(studio):
+    studio.open("?step=inspect")
+    first = studio.at(".unit").first
+    first.focus()
+    expect(studio.at(".unit-line")).to_have_text(first.get_attribute("data-told"))
+    studio.page.keyboard.press("ArrowRight")
+    second = studio.at(".unit").nth(1)
+    expect(second).to_be_focused()
+    expect(studio.at(".unit-line")).to_have_text(second.get_attribute("data-told"))
+    studio.page.keyboard.press("End")
+    expect(studio.at(".unit").last).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("empty.jsonl", "", "empty"),
+        ("wrong.jsonl", '{"colour": "red"}\n', "colour"),
+        ("broken.jsonl", "{nonsense\n", "load"),
+    ],
+)
+def test_prompts_that_cannot_be_used_are_told_and_nothing_is_launched(studio, runs_dir, tmp_path, name, content, told):
+    before = len(list_runs(runs_dir))
+    (tmp_path / name).write_text(content)
+    studio.open("?step=train")
+    studio.page.get_by_label("Upload a file").check()
+    studio.at("#prompt-file input[type=file]").set_input_files(tmp_path / name)
+    expect(studio.at("#prompt-note .note-error")).to_contain_text(told)
+    studio.page.get_by_role("button", name="Launch on this machine").click()
+    expect(studio.at("#train-note .note-error")).to_contain_text(told)
+    assert len(list_runs(runs_dir)) == before
+
+
+def test_a_good_upload_is_counted(studio, tmp_path):
+    (tmp_path / "mine.jsonl").write_text('{"question": "Say hello."}\n{"question": "Say bye."}\n')
+    studio.open("?step=train")
+    studio.page.get_by_label("Upload a file").check()
+    studio.at("#prompt-file input[type=file]").set_input_files(tmp_path / "mine.jsonl")
+    expect(studio.at("#prompt-note .note-ok")).to_contain_text("2 prompts. First: Say hello.")
+
+
+def test_a_setting_out_of_range_is_told_at_once(studio):
+    studio.open("?step=train")
+    studio.set("Steps", "0")
+    expect(studio.at("#train-note .note-error")).to_contain_text("training.steps is 0")
+    studio.set("Steps", "5")
+    expect(studio.at("#train-note .note-error")).to_have_count(0)
+
+
+def test_pair_step_and_run_come_back_after_a_reload(studio):
+    studio.open()
+    studio.search("student", "acme", "acme/tiny-student")
+    expect(studio.at("#student-note .note-ok")).to_contain_text("Hub")
+    studio.step("Train")
+    expect(studio.page).to_have_url(re.compile("step=train"))
+    studio.page.reload()
+    expect(studio.at("#run-yaml")).to_contain_text("acme/tiny-student")
+    studio.step("Pair")
+    expect(studio.at("#student input")).to_have_value("acme/tiny-student")
+
+
+@pytest.mark.parametrize("width", [390, 820])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_step_fits_its_screen(address, width, scheme):
+    with studio_page.browser(viewport={"width": width, "height": 844}, color_scheme=scheme) as context:
+        studio = studio_page.Studio(context.new_page(), address).open()
+        expect(studio.at("#pair-summary .tile").first).to_be_visible()
+        assert ("dark" in studio.page.evaluate("document.body.className")) == (scheme == "dark")
+        shown = {
+            "Pair": "#pair-summary",
+            "Inspect": ".unit",
+            "Train": "#run-yaml",
+            "Runs": "#run-list, #run-none",
+            "Publish": "#publish",
+        }
+        for name, selector in shown.items():
+            studio.step(name)
+            expect(studio.at(selector).locator("visible=true").first).to_be_visible()
+            assert studio.page.evaluate("document.documentElement.scrollWidth") <= width, name
+            studio.shot(f"{scheme}-{width}-{name.lower()}")
+        assert studio.strays == [] and studio.complaints == []
