@@ -102,12 +102,7 @@ class DistillationStep(torch.nn.Module):
 
 
 def checkpoint_trained_parameters(accelerator: Accelerator) -> None:
-    """Let checkpoints hold the trained parameters only: no frozen base under LoRA, no tied weight twice.
-
-    Sharded training (FSDP, DeepSpeed) keeps Accelerate's own layout.
-    """
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        return
+    """Let checkpoints hold the trained parameters only: no frozen base under LoRA, no tied weight twice."""
 
     def trained(model) -> dict[str, torch.nn.Parameter]:
         named = accelerator.unwrap_model(model).named_parameters()
@@ -178,6 +173,8 @@ def train(
     collapses; the last checkpoint then holds the state before the damage.
     """
     training, world = config.training, accelerator.num_processes
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise RunError(f"Sharded training ({accelerator.distributed_type.value}) is not supported; launch one per GPU.")
     if training.batch_size % world:
         raise RunError(f"training.batch_size is {training.batch_size}; it must be a multiple of the {world} processes.")
     local_size = training.batch_size // world
