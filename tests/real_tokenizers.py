@@ -7,6 +7,7 @@ Qwen, Llama and tekken ship tiktoken ranks: a token's merges are all the splits 
 
 from __future__ import annotations
 
+import atexit
 import base64
 import json
 import shutil
@@ -20,6 +21,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from simct.byte_encoders import BYTE_OF_CHAR
+from simct.token_bytes import load_tokenizer
 
 CHAR_OF_BYTE = {value: char for char, value in BYTE_OF_CHAR.items()}
 
@@ -189,6 +191,7 @@ def _folder_with(name: str, source: Path, **config: object) -> str:
     folder = Path(tempfile.mkdtemp(prefix="simct-tokenizer-"))
     shutil.copy(source, folder / name)
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return str(folder)
 
 
@@ -220,26 +223,55 @@ def native_tekken(text: str) -> list[int]:
     return _tekken_package().encode(text, bos=False, eos=False)
 
 
+@lru_cache(maxsize=1)
+def tekken_slow() -> PreTrainedTokenizerBase:
+    """The same as transformers loads it where mistral-common is installed: no tokenizers backend at all."""
+    package_folder("mistral_common")
+    from transformers.tokenization_mistral_common import MistralCommonBackend
+
+    return MistralCommonBackend.from_pretrained(_folder_with("tekken.json", model_file("tekken_240911.json")))
+
+
 # SentencePiece
+
+
+def model_file(name: str) -> Path:
+    """A tokenizer file of mistral-common."""
+    return package_folder("mistral_common") / "data" / name
+
+
+@lru_cache(maxsize=1)
+def mistral_v1_slow() -> PreTrainedTokenizerBase:
+    """Mistral-7B-v0.1 (the Llama-2 family): loaded by transformers from a folder that has only tokenizer.model."""
+    return load_tokenizer(
+        _folder_with("tokenizer.model", model_file("tokenizer.model.v1"), tokenizer_class="LlamaTokenizer")
+    )
 
 
 @lru_cache(maxsize=1)
 def mistral_v1() -> PreTrainedTokenizerBase:
-    """Mistral-7B-v0.1 (the Llama-2 family): loaded by transformers from a folder that has only tokenizer.model."""
-    source = package_folder("mistral_common") / "data/tokenizer.model.v1"
-    return AutoTokenizer.from_pretrained(_folder_with("tokenizer.model", source, tokenizer_class="LlamaTokenizer"))
+    """The same converted as its tokenizer.json is."""
+    return _llama2_layout(model_file("tokenizer.model.v1"))
 
 
 def native_mistral_v1(text: str) -> list[int]:
-    return _sentencepiece(package_folder("mistral_common") / "data/tokenizer.model.v1").encode(text)
+    return _sentencepiece(model_file("tokenizer.model.v1")).encode(text)
 
 
 @lru_cache(maxsize=1)
 def mistral_v3() -> PreTrainedTokenizerBase:
-    """Mistral-7B-v0.3: 32,768 pieces; converted as its tokenizer.json is (Prepend and Replace, merges by score)."""
+    """Mistral-7B-v0.3: 32,768 pieces, user-defined symbols among them."""
+    return _llama2_layout(model_file("mistral_instruct_tokenizer_240323.model.v3"))
+
+
+def native_mistral_v3(text: str) -> list[int]:
+    return _sentencepiece(model_file("mistral_instruct_tokenizer_240323.model.v3")).encode(text)
+
+
+def _llama2_layout(source: Path) -> PreTrainedTokenizerBase:
+    """A SentencePiece BPE as Hub repositories hold it: Prepend and Replace normalisers, merges by score."""
     from sentencepiece import sentencepiece_model_pb2
 
-    source = package_folder("mistral_common") / "data/mistral_instruct_tokenizer_240323.model.v3"
     proto = sentencepiece_model_pb2.ModelProto.FromString(source.read_bytes())
     ids = {piece.piece: i for i, piece in enumerate(proto.pieces)}
     merges = [
@@ -258,11 +290,6 @@ def mistral_v3() -> PreTrainedTokenizerBase:
     tokenizer.add_special_tokens(_control([piece.piece for piece in proto.pieces if piece.type in (2, 3)]))
     tokenizer.add_tokens([_text(piece.piece) for piece in proto.pieces if piece.type == 4])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
-
-
-def native_mistral_v3(text: str) -> list[int]:
-    source = package_folder("mistral_common") / "data/mistral_instruct_tokenizer_240323.model.v3"
-    return _sentencepiece(source).encode(text)
 
 
 @lru_cache(maxsize=4)
@@ -297,10 +324,29 @@ def j2(identity: bool = True) -> PreTrainedTokenizerBase:
         steps.insert(0, normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap))
     tokenizer.normalizer = normalizers.Sequence(steps)
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    tokenizer.add_special_tokens(_control([piece.piece for piece in proto.pieces if piece.type in (2, 3)]))
+    control = [piece.piece for piece in proto.pieces if piece.type in (2, 3) and "reserved" not in piece.piece]
+    tokenizer.add_special_tokens(_control(control))  # not its 26,000 reserved pieces, which would take a minute
     tokenizer.add_tokens([_text(piece.piece) for piece in proto.pieces if piece.type == 4])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", unk_token="<|unk|>")
 
 
 def native_j2(text: str) -> list[int]:
     return _sentencepiece(_j2_model(), identity=True).encode(text)
+
+
+@lru_cache(maxsize=2)
+def j2_slow(identity: bool) -> PreTrainedTokenizerBase:
+    """Jurassic-2 known only by its model file, as it ships or without its normaliser (set up by hand, as above)."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto = sentencepiece_model_pb2.ModelProto.FromString(_j2_model().read_bytes())
+    if identity:
+        proto.normalizer_spec.precompiled_charsmap = b""
+        proto.normalizer_spec.name = "identity"
+    folder = Path(_folder_with("tokenizer.model", _j2_model()))
+    (folder / "tokenizer.model").write_bytes(proto.SerializeToString())
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=j2(identity).backend_tokenizer, eos_token="<|endoftext|>", unk_token="<|unk|>"
+    )
+    tokenizer.vocab_file = str(folder / "tokenizer.model")
+    return tokenizer
