@@ -124,6 +124,27 @@ def test_a_card_for_every_method_and_for_a_bare_run(tmp_path, method):
     assert ModelCard(card).data.eval_results is None
 
 
+def test_what_is_out_of_the_ordinary_is_told(tmp_path):
+    card = model_card(finished_run(tmp_path / "plain"), "me/tiny")
+    assert "LoRA" not in card and "not trained" not in card and "written by the teacher" not in card
+    run = finished_run(
+        tmp_path / "run",
+        lora={"rank": 8, "alpha": 16},
+        rollout={"on_policy_fraction": 0.75},
+        training={"steps": 3, "freeze": ["embed_tokens"]},
+    )
+    card = model_card(run, "me/tiny")
+    assert "| LoRA | rank 8, alpha 16, merged" in card and "25% of the answers written by the teacher" in card
+    assert "| Parts not trained | embed&#95;tokens |" in card and "in part, the teacher's" in card
+
+
+def test_a_warm_start_is_not_called_distillation(tmp_path):
+    card = model_card(finished_run(tmp_path / "run", kind="warmup"), "me/tiny")
+    assert "warmed up on answers of [acme/teacher]" in card and "**Warm start**" in card
+    assert "distilled on-policy" not in card and "on-policy-distillation" not in card
+    assert "The answers learned from are the teacher's." in card
+
+
 def test_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "acme").mkdir()

@@ -16,7 +16,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 import simct
 from simct.config import ModelConfig, RunConfig, dump_config
 from simct.hub.errors_from_hub import redact
-from simct.hub.method_words import DIVERGENCES, METHOD_NAMES, METHODS
+from simct.hub.method_words import DISTILLED, DIVERGENCES, METHOD_NAMES, METHODS, WARM_UP, WARMED_UP
 from simct.jobs.run_folder import RunFolder
 
 CURVE_FILE = "training_curve.png"
@@ -81,14 +81,12 @@ def model_card(run: RunFolder, repo_id: str, license: str | None = None) -> str:
     body = template.substitute(
         title=escape(repo_id.split("/")[-1]),
         repo_id=repo_id,
-        teacher=_model_link(config.teacher),
-        student=_model_link(config.student),
-        method_name=METHOD_NAMES[config.method],
+        intro=_intro(config),
         progress=_progress(run),
         results=_results(evaluation),
         samples=_samples(evaluation),
         usage=_usage(run),
-        method=METHODS[config.method],
+        method=WARM_UP if config.kind == "warmup" else METHODS[config.method],
         settings="\n".join(f"| {name} | {value} |" for name, value in _settings(config)),
         curve=f"![Loss by step]({CURVE_FILE})" if len(metrics) > 1 else "No curve: fewer than two steps were recorded.",
         tokenizers=_tokenizers(run),
@@ -124,7 +122,7 @@ def card_metadata(run: RunFolder, repo_id: str, license: str | None = None) -> M
         library_name="transformers",
         pipeline_tag="text-generation",
         license=license,
-        tags=[*TAGS, f"method-{config.method}"],
+        tags=TAGS[:2] if config.kind == "warmup" else [*TAGS, f"method-{config.method}"],
         datasets=[dataset] if dataset else None,
         model_name=repo_id.split("/")[-1] if results else None,
         eval_results=results or None,
@@ -141,6 +139,15 @@ def rollouts_card(run: RunFolder, model_id: str) -> str:
         f" {escape(config.teacher.model)}: one JSON line a sample, with the `step`, the `prompt`, the `completion` and"
         " whether it `ended` by itself. Text made by a model, unchecked; prompts come from the training data"
         f" ({escape(config.data.prompts)}).\n"
+    )
+
+
+def _intro(config: RunConfig) -> str:
+    template = Template(WARMED_UP if config.kind == "warmup" else DISTILLED)
+    return template.substitute(
+        student=_model_link(config.student),
+        teacher=_model_link(config.teacher),
+        method_name=METHOD_NAMES[config.method],
     )
 
 
@@ -250,23 +257,53 @@ def _tokenizer_has_template(model_dir: Path) -> bool:
 
 
 def _settings(config: RunConfig) -> list[tuple[str, str]]:
-    rollout, training = config.rollout, config.training
-    options = ", ".join(f"{key} = {value}" for key, value in config.method_options.items())
-    rows = [
-        ("Method", config.method + (f" ({options})" if options else "")),
-        ("Divergence", DIVERGENCES[config.divergence]),
-        ("Steps × rollouts a step", f"{training.steps:,} × {training.batch_size:,}"),
-        ("Learning rate", f"{training.learning_rate:g}, {training.schedule}, warm-up {training.warmup_ratio:.0%}"),
-        ("Weight decay, gradient clipping", f"{training.weight_decay:g}, {training.max_grad_norm:g}"),
+    """What decides the result, in words; options that are off are left out."""
+    rows = _warmup_settings(config) if config.kind == "warmup" else _distillation_settings(config)
+    lora, training = config.lora, config.training
+    rows += [
         (
-            "Sampling",
-            f"temperature {rollout.temperature:g}, top-p {rollout.top_p:g}, at most {rollout.max_new_tokens:,} tokens",
+            "LoRA",
+            f"rank {lora.rank}, alpha {lora.alpha or 2 * (lora.rank or 0)}, merged into the weights"
+            if lora.rank
+            else "",
         ),
+        ("Parts not trained", ", ".join(training.freeze)),
+        ("Running mean of the weights", f"decay {training.ema_decay:g}" if training.ema_decay else ""),
         ("Precision", f"student {config.student.dtype}, teacher {config.teacher.dtype}"),
+        ("Teacher quantised", config.teacher.quantization or ""),
         ("Seed", str(training.seed)),
         ("Software", f"SimCT Studio {simct.__version__}"),
     ]
-    return [(name, escape(value)) for name, value in rows]
+    return [(name, escape(value)) for name, value in rows if value]
+
+
+def _distillation_settings(config: RunConfig) -> list[tuple[str, str]]:
+    rollout, training = config.rollout, config.training
+    options = ", ".join(f"{key} = {value}" for key, value in config.method_options.items())
+    sampling = (
+        f"temperature {rollout.temperature:g}, top-p {rollout.top_p:g}, at most {rollout.max_new_tokens:,} tokens"
+    )
+    if rollout.on_policy_fraction < 1:
+        sampling += f"; {1 - rollout.on_policy_fraction:.0%} of the answers written by the teacher"
+    return [
+        ("Method", config.method + (f" ({options})" if options else "")),
+        ("Divergence", DIVERGENCES[config.divergence]),
+        ("Steps × rollouts a step", f"{training.steps:,} × {training.batch_size:,}"),
+        ("Optimiser", f"{training.optimizer}, learning rate {training.learning_rate:g}, {training.schedule}"),
+        ("Warm-up of the rate", f"{training.warmup_ratio:.0%} of the steps"),
+        ("Weight decay, gradient clipping", f"{training.weight_decay:g}, {training.max_grad_norm:g}"),
+        ("Sampling", sampling),
+    ]
+
+
+def _warmup_settings(config: RunConfig) -> list[tuple[str, str]]:
+    warmup = config.warmup
+    checked = "unchecked" if warmup.checker == "none" else f"kept only if the {warmup.checker} check passes"
+    return [
+        ("Answers of the teacher", f"{warmup.samples_per_prompt} a prompt, {checked}"),
+        ("Epochs, examples a step", f"{warmup.epochs:g}, {warmup.batch_size:,}"),
+        ("Learning rate", f"{warmup.learning_rate:g}"),
+    ]
 
 
 def _tokenizers(run: RunFolder) -> str:
@@ -301,7 +338,7 @@ def _data(config: RunConfig, metrics: list[dict]) -> str:
         if dataset
         else escape(shown_name(config.data.prompts))
     )
-    told = f"Prompts: {source}, split {escape(config.data.split)}. The answers learned from are the student's own."
+    told = f"Prompts: {source}, split {escape(config.data.split)}. {_answers_from(config)}"
     excluded: dict[str, int] = {}
     for record in metrics:
         for reason, count in (record.get("excluded") or {}).items():
@@ -310,6 +347,14 @@ def _data(config: RunConfig, metrics: list[dict]) -> str:
         reasons = ", ".join(f"{escape(reason)}: {count:,}" for reason, count in sorted(excluded.items()))
         told += f" Samples left out, by reason: {reasons}."
     return told
+
+
+def _answers_from(config: RunConfig) -> str:
+    if config.kind == "warmup":
+        return "The answers learned from are the teacher's."
+    if config.rollout.on_policy_fraction < 1:
+        return "The answers learned from are the student's own and, in part, the teacher's."
+    return "The answers learned from are the student's own."
 
 
 def _licence(config: RunConfig, license: str | None) -> str:

@@ -14,6 +14,17 @@ METHOD_NAMES = {
     "gold": "GOLD",
     "alm": "approximate likelihood matching",
 }
+DISTILLED = """\
+$student, distilled on-policy from $teacher with $method_name, by SimCT Studio
+([arXiv 2605.07711](https://arxiv.org/abs/2605.07711)). The student writes answers of its own, the teacher scores the
+very same text, and the student learns from the teacher's probabilities, although the two models cut text into different
+tokens."""
+WARMED_UP = """\
+$student, warmed up on answers of $teacher by SimCT Studio: the teacher answered the prompts, and the student learned to
+repeat its answers. It is a start for on-policy distillation."""
+WARM_UP = """\
+**Warm start**: supervised fine-tuning on the teacher's own answers. The loss is the student's cross-entropy on the
+tokens of the answer."""
 METHODS = {
     "simct": """\
 **SimCT** (arXiv 2605.07711, Eq. 6–9). Both tokenizations of a text are cut at their common byte boundaries. Where both
