@@ -75,10 +75,11 @@ class HeadSide:
 
     def __init__(self, hidden_RH: torch.Tensor, head: Head, shared_ids_C: torch.Tensor, temperature: float = 1.0):
         self.head, self.shared_ids_C, self.temperature = head, shared_ids_C, temperature
-        self.tensors = (hidden_RH, head.weight, head.bias) if head.bias is not None else (hidden_RH, head.weight)
+        self.tensors = (hidden_RH, head.weight) if head.bias is None else (hidden_RH, head.weight, head.bias)
         self.hidden_RH, self.weight_VH = hidden_RH.detach(), head.weight.detach()
         self.bias_V = None if head.bias is None else head.bias.detach()
         self.gradients: list[torch.Tensor | None] = [None, None, None]
+        self._wants_weight = False
         self._shared: tuple[torch.Tensor, torch.Tensor | None] | None = None
         self._shared_gradient_CH: torch.Tensor | None = None
 
@@ -87,19 +88,15 @@ class HeadSide:
         return self.weight_VH.shape[0]
 
     def want_gradients(self, needs: tuple[bool, ...]) -> None:
-        self.gradients = [torch.zeros_like(t) if need else None for t, need in zip(self._values(), needs, strict=True)]
-        self.gradients += [None] * (3 - len(self.gradients))
-
-    def _values(self) -> tuple[torch.Tensor, ...]:
-        values = (self.hidden_RH, self.weight_VH, self.bias_V)
-        return values if self.bias_V is not None else values[:2]
+        self.gradients[0] = torch.zeros_like(self.hidden_RH) if needs[0] else None
+        self._wants_weight = needs[1]
+        self.gradients[2] = torch.zeros_like(self.bias_V) if len(needs) > 2 and needs[2] else None
 
     def _columns(self, shared: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         if not shared:
             return self.weight_VH, self.bias_V
         if self._shared is None:  # one gather a step: far cheaper than multiplying by the columns that are not shared
-            bias_C = None if self.bias_V is None else self.bias_V.index_select(0, self.shared_ids_C)
-            self._shared = (self.weight_VH.index_select(0, self.shared_ids_C), bias_C)
+            self._shared = self.head.columns(self.shared_ids_C)
         return self._shared
 
     def block(self, rows_N: torch.Tensor, shared: bool = False) -> Block:
@@ -111,7 +108,7 @@ class HeadSide:
         slope_NC = None
         if self.head.softcap is not None:
             squashed_NC = logits_NC.div_(self.head.softcap).tanh_()
-            if any(gradient is not None for gradient in self.gradients):
+            if self._wants_weight or self.gradients[0] is not None:
                 slope_NC = 1.0 - squashed_NC.square()
             logits_NC = squashed_NC.mul_(self.head.softcap)
         if self.temperature != 1.0:
@@ -128,23 +125,32 @@ class HeadSide:
         return Block(logits_NC, backward)
 
     def _accumulate(self, gradient_NC, rows_N, hidden_NH, weight_CH, shared: bool) -> None:
-        hidden_gradient_RH, weight_gradient_VH, bias_gradient_V = self.gradients
+        hidden_gradient_RH, _, bias_gradient_V = self.gradients
         if hidden_gradient_RH is not None:
             hidden_gradient_RH.index_add_(0, rows_N, (gradient_NC @ weight_CH).to(hidden_gradient_RH.dtype))
-        if weight_gradient_VH is not None:
-            if shared and self._shared_gradient_CH is None:
-                self._shared_gradient_CH = torch.zeros_like(weight_CH)
-            target_CH = self._shared_gradient_CH if shared else weight_gradient_VH
-            target_CH.addmm_(gradient_NC.T, hidden_NH)
+        if self._wants_weight:
+            # The first product makes the buffer: filling the largest tensor of the step with zeros takes time too.
+            if shared:
+                self._shared_gradient_CH = _add_product(self._shared_gradient_CH, gradient_NC, hidden_NH)
+            else:
+                self.gradients[1] = _add_product(self.gradients[1], gradient_NC, hidden_NH)
         if bias_gradient_V is not None:
             sum_C = gradient_NC.sum(0)
             bias_gradient_V.index_add_(0, self.shared_ids_C, sum_C) if shared else bias_gradient_V.add_(sum_C)
 
     def finish(self) -> None:
         """Scatter what was accumulated for the shared columns into the gradient of the whole weight."""
+        if self._wants_weight and self.gradients[1] is None:
+            self.gradients[1] = torch.zeros_like(self.weight_VH)
         if self._shared_gradient_CH is not None:
             self.gradients[1].index_add_(0, self.shared_ids_C, self._shared_gradient_CH)
         self._shared = self._shared_gradient_CH = None
+
+
+def _add_product(total_CH: torch.Tensor | None, gradient_NC: torch.Tensor, hidden_NH: torch.Tensor) -> torch.Tensor:
+    if total_CH is None:
+        return gradient_NC.T @ hidden_NH
+    return total_CH.addmm_(gradient_NC.T, hidden_NH)
 
 
 @dataclass(eq=False)

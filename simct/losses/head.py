@@ -3,7 +3,7 @@
 Shapes: V vocabulary rows of the head (padding rows included), H hidden size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -21,6 +21,19 @@ class Head:
     bias: torch.Tensor | None = None
     scale: float = 1.0
     softcap: float | None = None
+    _gathered: tuple | None = field(default=None, repr=False)
+
+    def columns(self, ids_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Detached rows [C, H] of the weight and [C] of the bias; kept from step to step while the head is frozen."""
+        frozen = not self.weight.requires_grad
+        key = (self.weight.data_ptr(), self.weight._version, len(ids_C), frozen)
+        if self._gathered is None or self._gathered[0] != key or not torch.equal(self._gathered[1], ids_C):
+            bias_C = None if self.bias is None else self.bias.detach().index_select(0, ids_C)
+            gathered = (self.weight.detach().index_select(0, ids_C), bias_C)
+            if not frozen:
+                return gathered
+            self._gathered = (key, ids_C, gathered)
+        return self._gathered[2]
 
     @classmethod
     def of(cls, model) -> "Head":

@@ -89,30 +89,36 @@ class _UnitScores:
     """One model's candidate scores [N, C+1] for multi-token units, and the way back from their gradient."""
 
     def __init__(self, side, start_N, end_N, ids_R, shared_ids_C, scoring: str):
-        self.rows_R, self.owner_R = row_ranges(start_N, end_N)
-        self.ids_R, self.shared_ids_C, self.raw = ids_R[self.rows_R], shared_ids_C, scoring == "raw_logits"
+        rows_R, self.owner_R = row_ranges(start_N, end_N)
+        self.ids_R, self.shared_ids_C, self.raw = ids_R[rows_R], shared_ids_C, scoring == "raw_logits"
         self.size_N = end_N - start_N
         self.first_N = torch.cumsum(self.size_N, 0) - self.size_N
-        self.block = side.block(self.rows_R)
-        self.score_RV = self.block.logits_NC
+        self.block = side.block(rows_R)
+        logits_RV = self.block.logits_NC
+        own_R = logits_RV.gather(1, self.ids_R[:, None]).squeeze(1)
+        shared_NC = logits_RV.index_select(0, self.first_N).index_select(1, shared_ids_C)
         if not self.raw:
-            self.score_RV = torch.log_softmax(self.score_RV, -1)
-        own_R = self.score_RV.gather(1, self.ids_R[:, None]).squeeze(1)
+            # From here on the block holds exp(logit - largest): the log-normalisers now, the gradient later.
+            largest_R = logits_RV.amax(1)
+            self.exp_RV = logits_RV.sub_(largest_R[:, None]).exp_()
+            self.sum_R = self.exp_RV.sum(1)
+            log_normaliser_R = largest_R + self.sum_R.log()
+            own_R = own_R - log_normaliser_R
+            shared_NC -= log_normaliser_R[self.first_N, None]
         unit_N = own_R.new_zeros(len(start_N)).index_add_(0, self.owner_R, own_R / self.size_N[self.owner_R])
-        shared_NC = self.score_RV[self.first_N].index_select(1, shared_ids_C)
         self.scores_NC = torch.cat([shared_NC, unit_N[:, None]], 1)
 
     def backward(self, gradient_NC: torch.Tensor) -> None:
         """Carry a gradient whose rows sum to zero from candidate scores to the logits of every row of the unit."""
         per_token_R = (gradient_NC[:, -1] / self.size_N)[self.owner_R]
         if self.raw:
-            gradient_RV = torch.zeros_like(self.score_RV)
+            gradient_RV = torch.zeros_like(self.block.logits_NC)
         else:
             # Every log-probability brings -p times its own gradient: the unit's share at each of its tokens, and at
             # the first row also all the shared candidates, which sum to minus the unit's.
             weight_R = -per_token_R
             weight_R[self.first_N] += gradient_NC[:, -1]
-            gradient_RV = self.score_RV.exp_().mul_(weight_R[:, None])
+            gradient_RV = self.exp_RV.mul_((weight_R / self.sum_R)[:, None])
         index = (self.first_N[:, None], self.shared_ids_C[None, :])
         gradient_RV[index] += gradient_NC[:, :-1]
         rows_R = torch.arange(len(per_token_R), device=per_token_R.device)
