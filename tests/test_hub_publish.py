@@ -163,9 +163,11 @@ def test_card_metadata_the_hub_refuses_is_told(hub, run, monkeypatch):
 
 
 def test_cut_and_dead_connections_lose_nothing(hub, run, monkeypatch):
-    monkeypatch.setattr(search, "CALL_SECONDS", 0.5)
-    hub.fail("/commit/", delay=1.5)
-    assert "did not answer in time" in refused(run, "tester/tiny")
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "CALL_SECONDS", 1.0)
+        hub.fail("/commit/", delay=3.0)
+        assert "did not answer in time" in refused(run, "tester/tiny")
+    hub.faults.clear()
     hub.fail("/commit/", cut_after=3)
     assert "Cannot reach the Hub" in refused(run, "tester/tiny")
     hub.fail("_lfs/[0-9a-f]+", 500)  # the client itself tries again
