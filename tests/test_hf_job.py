@@ -34,7 +34,7 @@ def new_run(tmp_path, **settings) -> RunFolder:
     return RunFolder.create(tmp_path / "runs", config_from_dict(config))
 
 
-def until(condition, seconds: float = 150.0):
+def until(condition, seconds: float = 300.0):
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not come about in time"

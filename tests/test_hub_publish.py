@@ -271,7 +271,7 @@ print(load_dataset("tester/real-rollouts", split="train")[0]["completion"])
 """
     commit = run.publishing()["commit"]
     done = subprocess.run(
-        [sys.executable, "-c", code, commit], env=hub.env(), capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, commit], env=hub.env(), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
     text, total = done.stdout.splitlines()[0].split()
