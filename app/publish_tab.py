@@ -60,7 +60,7 @@ def build(settings: Settings) -> PublishTab:
     def told(run_id: str | None, repo_id: str | None, profile: gr.OAuthProfile | None = None) -> tuple[str, str]:
         """(line under the button, card) of a run."""
         if not run_id:
-            return markup.note("quiet", "No finished run yet."), ""
+            return markup.note("quiet", "No finished run yet."), "*The card appears when a run has finished.*"
         try:
             found = owned_run(settings, run_id, settings.owner(profile))
             return publishing_line(found.publishing()), preview(found, repo_id)

@@ -35,7 +35,7 @@ def build(settings: Settings) -> RunsTab:
         with gr.Column(scale=2, min_width=280):
             chosen = gr.Radio([], label="History", show_label=False, elem_id="run-list", container=False)
             none = markup.panel(markup.empty("No runs yet. Launch one under Train."), elem_id="run-none")
-        with gr.Column(scale=5, min_width=320):
+        with gr.Column(scale=5, min_width=320, visible=False) as detail:
             head = markup.panel(elem_id="run-head", min_height=96)
             with gr.Row(elem_id="run-buttons"):
                 stop = gr.Button("Stop", size="sm", interactive=False, elem_id="stop")
@@ -58,7 +58,7 @@ def build(settings: Settings) -> RunsTab:
 
     buttons = [stop, kill, resume, delete, publish]
     panels = [head, results, charts, samples, log, yaml]
-    inputs, outputs = [chosen, seen], [chosen, none, seen, *panels, *buttons]
+    inputs, outputs = [chosen, seen], [chosen, none, detail, seen, *panels, *buttons]
 
     def tick(run_id: str | None, before: dict, profile: gr.OAuthProfile | None = None) -> list:
         """Everything that changed since this page was last told; what did not is skipped."""
@@ -68,14 +68,14 @@ def build(settings: Settings) -> RunsTab:
         now = {"options": options}
         picked = run_id if run_id in ids else (ids[0] if ids else None)
         told = [gr.Radio(choices=options, value=picked) if picked != run_id else gr.Radio(choices=options)]
-        told.append(gr.HTML(visible=not options))
+        told += [gr.HTML(visible=not options), gr.Column(visible=bool(options))]
         run = open_run(settings.runs_dir, picked) if picked else None
         views = run_view.panels(run) if run else [""] * len(panels)
         state = local_job.refresh(run).get("state") if run else None
         allowed = allowed_actions(run, state)
         now |= {"run": picked, "panels": views, "buttons": allowed}
         if before.get("options") == options and picked == run_id:
-            told = [gr.skip(), gr.skip()]
+            told = [gr.skip()] * 3
         previous = before.get("panels", [None] * len(panels))
         told += [now, *(gr.skip() if old == new else new for old, new in zip(previous, views, strict=True))]
         same = before.get("buttons") == allowed

@@ -13,16 +13,12 @@ TEACHER_NAME = "Embedded teacher"
 STUDENT_NAME = "Embedded student"
 
 
-def _on_a_space() -> bool:
-    return bool(os.environ.get("SPACE_ID"))
-
-
 @dataclass(frozen=True)
 class Settings:
     """`public` is a Space: visitors name no folders of the machine, and act with their own token only."""
 
     runs_dir: Path
-    public: bool = field(default_factory=_on_a_space)
+    public: bool = field(default_factory=lambda: bool(os.environ.get("SPACE_ID")))
 
     @property
     def default_pair(self) -> dict[str, str]:

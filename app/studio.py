@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import gradio as gr
+from gradio.utils import get_space
 
 from app import inspect_tab, markup, pair_tab, publish_tab, runs_tab, train_tab
 from app.settings import Settings
@@ -100,7 +101,10 @@ def theme() -> gr.themes.Base:
 def build(settings: Settings) -> gr.Blocks:
     """The whole page over one runs folder."""
     with gr.Blocks(title="SimCT Studio", analytics_enabled=False) as page:
-        markup.panel(HEADER)
+        with gr.Row(elem_id="top", equal_height=True):
+            markup.panel(HEADER)
+            if settings.public and get_space():
+                gr.LoginButton("Sign in", size="sm", scale=0, min_width=160)
         with gr.Tabs(elem_id="steps") as tabs:
             with gr.Tab("Pair", id="pair") as pair_step:
                 pair = pair_tab.build(settings)

@@ -141,8 +141,9 @@ def start_run(settings: Settings, config: RunConfig, token: str | bool | None, o
         raise RunError(
             f"Run {active[0].id} is still {active[0].status()['state']}. Wait for it, or stop it under Runs."
         )
-    for model in (config.teacher.model, config.student.model):
-        models.facts(settings, model, token)
+    for model in (config.teacher, config.student):
+        # a run stays with the commit it was launched on
+        model.revision = models.facts(settings, model.model, token).revision
     models.pair_of(settings, config.teacher.model, config.student.model, token)
     prompts_line(settings, config.data, token)
     config.data.prompts = _kept(settings, config.data.prompts)

@@ -96,6 +96,7 @@ def test_from_two_models_on_the_hub_to_a_published_student(studio, hub, runs_dir
     expect(studio.at("#run-head")).to_contain_text("acme/wordy-teacher → acme/tiny-student")
     [run] = list_runs(runs_dir)
     config = run.config()
+    assert config.student.revision == hub.repos["acme/tiny-student"].head.sha
     assert (config.teacher.model, config.student.model, config.training.steps) == (
         "acme/wordy-teacher",
         "acme/tiny-student",

@@ -1,0 +1,18 @@
+"""The studio as a Space: the same pages, for visitors who sign in with their own account."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# read when gradio and huggingface_hub are imported
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from app.settings import Settings
+from app.studio import serve
+
+# persistent storage, where the Space has it, is mounted at /data
+RUNS = Path(os.environ.get("RUNS_DIR") or ("/data/runs" if os.access("/data", os.W_OK) else tempfile.mkdtemp()))
+
+if __name__ == "__main__":
+    RUNS.mkdir(parents=True, exist_ok=True)
+    serve(Settings(runs_dir=RUNS, public=True), host="0.0.0.0", port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))

@@ -1,0 +1,94 @@
+"""The studio's Space: put together from its own folder, started as a Space would be, deployed to the loopback Hub."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.hub_server import HubServer
+from tests.studio_page import free_port
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "spaces" / "studio" / "deploy.py"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    target = tmp_path_factory.mktemp("space") / "studio"
+    subprocess.run([sys.executable, DEPLOY, "--folder", target], check=True, timeout=60)
+    return target
+
+
+def test_the_front_matter_names_files_that_are_there_and_asks_for_sign_in(folder):
+    front = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+    assert front["sdk"] == "gradio" and (folder / front["app_file"]).is_file() and front["hf_oauth"] is True
+    pinned = re.search(r"^gradio\S*==(\S+)$", (folder / "requirements.txt").read_text(), re.MULTILINE)
+    assert pinned and front["sdk_version"] == pinned[1]
+
+
+def test_it_starts_from_its_own_folder_and_refuses_what_a_public_page_must(folder, tmp_path):
+    port = free_port()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHONPATH"))}
+    environment |= {
+        "SYSTEM": "spaces",
+        "SPACE_ID": "acme/studio",
+        "SPACE_HOST": "acme-studio.hf.space",
+        "OAUTH_CLIENT_ID": "id",
+        "OAUTH_CLIENT_SECRET": "secret",
+        "OAUTH_SCOPES": "openid profile",
+        "OPENID_PROVIDER_URL": "http://127.0.0.1:9",
+        "GRADIO_SERVER_PORT": str(port),
+        "RUNS_DIR": str(tmp_path / "runs"),
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+    }
+    log = tmp_path / "log.txt"
+    with open(log, "w") as printed:
+        process = subprocess.Popen(
+            [sys.executable, "main.py"], cwd=folder, env=environment, stdout=printed, stderr=printed
+        )
+    try:
+        page = wait_for(f"http://127.0.0.1:{port}/", process, log)
+        assert "Sign in" in page
+        loaded = Path(f"/proc/{process.pid}/cwd").resolve() if Path("/proc").is_dir() else folder
+        assert loaded == folder.resolve()
+        from gradio_client import Client
+
+        client = Client(f"http://127.0.0.1:{port}/", verbose=False)
+        answer = client.predict("/etc", "/etc", "some text", api_name="/inspect")
+        assert "Hub only" in answer[0]
+        names = client.view_api(return_format="dict")["named_endpoints"]
+        assert set(names) - {"/_check_login_status"} == {"/inspect"}
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def wait_for(url: str, process: subprocess.Popen, log: Path) -> str:
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.read().decode()
+        except (urllib.error.URLError, OSError):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+def test_it_is_deployed_in_one_command():
+    with HubServer() as hub:
+        command = [sys.executable, DEPLOY, "tester/studio"]
+        subprocess.run(command, env=hub.env(), check=True, timeout=120, capture_output=True)
+        files = set(hub.repos["spaces/tester/studio"].files)
+        assert {"README.md", "main.py", "requirements.txt", "simct/coverage.py", "app/studio.css"} <= files
+        assert not any("__pycache__" in name for name in files)
+        refused = subprocess.run(
+            [sys.executable, DEPLOY, "somebody-else/studio"], env=hub.env(), timeout=120, capture_output=True, text=True
+        )
+        assert refused.returncode == 2 and refused.stderr.strip().count("\n") == 0
