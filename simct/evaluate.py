@@ -1,53 +1,67 @@
 """Scores of a model on tasks with checkable answers, by greedy decoding.
 
-A task is `demo` (the embedded pair's held-out prompts) or the path of a JSONL file with a prompt and an answer column.
-Scores are exact: the share of prompts whose completion holds the reference answer as `answer_matches` reads it.
+A task is `demo` (the embedded pair's held-out prompts), the path of a JSONL file with a prompt and an answer column, or
+a task of lm-eval: its name, or the path of its YAML file. The first two are scored here: the share of prompts whose
+completion holds the reference answer as `answer_matches` reads it. Standard errors are those of a mean over prompts.
 """
 
-import re
+import math
 from pathlib import Path
 
+from simct import lm_eval_tasks
+from simct.checkers import answer_matches
 from simct.config import DataConfig, EvaluationConfig, ModelConfig, local_path
 from simct.demo import EVAL
-from simct.errors import ConfigError, DataError
+from simct.errors import DataError
 from simct.models import device_for_training, load_model, pad_id_of
 from simct.prompts import Prompt, load_prompts, prompt_ids
 from simct.rollout import generate
 from simct.token_bytes import TokenBytes, load_tokenizer, token_bytes
 
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 SHOWN = 8
 
 
+def is_own_task(task: str) -> bool:
+    """Whether a task is scored here rather than by lm-eval."""
+    return task == "demo" or (local_path(task) is not None and Path(task).suffix in (".jsonl", ".json"))
+
+
+def check_tasks(settings: EvaluationConfig) -> None:
+    """Refuse tasks that could not be scored: unknown ones, ones without answers, ones that run code unasked.
+
+    Raises ConfigError or DataError, before a model is loaded.
+    """
+    for task in settings.tasks:
+        if is_own_task(task):
+            task_prompts(task)
+        else:
+            lm_eval_tasks.check_task(task, settings.allow_code_execution)
+
+
 def task_prompts(task: str) -> list[Prompt]:
-    """The prompts of a task, each with an answer. Raises ConfigError for an unknown task, DataError for one without."""
-    if task == "demo":
-        source = str(EVAL)
-    elif local_path(task) is not None and Path(task).suffix in (".jsonl", ".json"):
-        source = task
-    else:
-        raise ConfigError(f"There is no task {task!r}. Use demo, or the path of a JSONL file with prompts and answers.")
+    """The prompts of a task of ours, each with an answer. Raises DataError for a file without."""
+    source = str(EVAL) if task == "demo" else task
     prompts = load_prompts(DataConfig(prompts=source))
     if any(prompt.answer is None for prompt in prompts):
         raise DataError(f"Task {task!r} needs an answer for every prompt. Add an 'answer' column to {source!r}.")
     return prompts
 
 
-def answer_matches(completion: str, answer: str) -> bool:
-    """Whether a completion gives `answer`: the same text, the same last number, or the answer as its last words."""
-    said, wanted = " ".join(completion.split()).lower().rstrip(" ."), " ".join(answer.split()).lower().rstrip(" .")
-    if said == wanted:
-        return True
-    if NUMBER.fullmatch(wanted):
-        numbers = NUMBER.findall(said)
-        return bool(numbers) and float(numbers[-1].replace(",", "")) == float(wanted.replace(",", ""))
-    return bool(re.search(rf"(?<!\w){re.escape(wanted)}$", said)) if wanted else False
+def standard_error(score: float, n: int) -> float | None:
+    """Of a share of n prompts: the sample's standard deviation over √n; None for a single prompt."""
+    return math.sqrt(score * (1 - score) / (n - 1)) if n > 1 else None
 
 
 def evaluate_loaded(model, tokens: TokenBytes, settings: EvaluationConfig, enable_thinking: bool | None = None) -> dict:
-    """Scores of a model in memory: {task: {"score" in 0..1, "n", "ended", "samples": [...]}}."""
+    """Scores of a model in memory: {task: {"score" in 0..1, "stderr", "n", "seed", "samples": [...], ...}}.
+
+    Tasks scored here also tell "ended", the share of completions that ended by themselves.
+    """
     scores = {}
     for task in settings.tasks:
+        if not is_own_task(task):
+            scores[task] = lm_eval_tasks.evaluate_task(model, tokens, task, settings)
+            continue
         prompts = task_prompts(task)[: settings.samples]
         ids = [prompt_ids(tokens.tokenizer, prompt.messages, enable_thinking) for prompt in prompts]
         # prompts of like length share a batch, so little is spent on padding
@@ -75,9 +89,12 @@ def evaluate_loaded(model, tokens: TokenBytes, settings: EvaluationConfig, enabl
             }
             for index, prompt in enumerate(prompts)
         ]
+        score = sum(sample["correct"] for sample in samples) / len(samples)
         scores[task] = {
-            "score": sum(sample["correct"] for sample in samples) / len(samples),
+            "score": score,
+            "stderr": standard_error(score, len(samples)),
             "n": len(samples),
+            "seed": settings.seed,
             "ended": sum(ended for _, ended in completions.values()) / len(samples),
             "samples": samples[:SHOWN],
         }
@@ -91,11 +108,18 @@ def evaluate_model(
     max_new_tokens: int = 64,
     revision: str | None = None,
     dtype: str = "float32",
+    seed: int = 0,
+    allow_code_execution: bool = False,
 ) -> dict:
     """Load `model` (Hub id or folder) and score it; see `evaluate_loaded`. Raises one-line SimCTErrors."""
-    settings = EvaluationConfig(tasks=list(tasks), samples=samples, max_new_tokens=max_new_tokens)
-    for task in tasks:
-        task_prompts(task)
+    settings = EvaluationConfig(
+        tasks=list(tasks),
+        samples=samples,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        allow_code_execution=allow_code_execution,
+    )
+    check_tasks(settings)
     tokens = token_bytes(load_tokenizer(model, revision))
     loaded = load_model(ModelConfig(model=model, revision=revision, dtype=dtype), device_for_training()).eval()
     return evaluate_loaded(loaded, tokens, settings)

@@ -7,6 +7,7 @@ mend, 1 for a defect (its traceback is in log.txt).
 
 import argparse
 import errno
+import math
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from simct.clients import settle_clients
 from simct.config import RunConfig, config_to_dict
 from simct.coverage import inspect_pair
 from simct.errors import ConfigError, RunError, SimCTError
-from simct.evaluate import evaluate_loaded, task_prompts
+from simct.evaluate import check_tasks, evaluate_loaded
 from simct.jobs.local_job import process_start_time
 from simct.jobs.run_folder import RunFolder
 from simct.models import load_model
@@ -31,6 +32,7 @@ from simct.prompts import load_prompts
 from simct.samples import prepare_prompts
 from simct.tokenizer_pair import TokenizerPair
 from simct.trainer import train
+from simct.warmup import check_warmup, warm_up
 
 INSPECTED_PROMPTS = 200
 
@@ -53,8 +55,10 @@ def check_run(config: RunConfig, token: str | None = None) -> None:
     Downloads tokenizers and prompts, no weights. Raises the SimCTError that the run would have ended with.
     """
     prompts = load_prompts(config.data, token)
-    for task in config.evaluation.tasks:
-        task_prompts(task)
+    check_tasks(config.evaluation)
+    if config.kind == "warmup":
+        check_warmup(config, prompts)
+        return
     pair = load_pair(config, token)
     prepare_prompts(prompts[:100], pair, config, [])
 
@@ -70,15 +74,20 @@ def load_pair(config: RunConfig, token: str | None = None) -> TokenizerPair:
     )
 
 
-def run_training(run: RunFolder, resume: bool = False) -> str:
-    """Carry out `run` in this process; returns its final state. Raises SimCTError for what a person can mend."""
-    stop = StopFlag()
-    config = run.config()
+def total_steps(config: RunConfig, n_prompts: int) -> int:
+    """Optimiser steps of a run: as configured, or as many as its epochs take."""
+    if config.training.epochs is None:
+        return config.training.steps
+    rollouts = config.training.epochs * n_prompts * config.rollout.samples_per_prompt
+    return max(1, math.ceil(rollouts / config.training.batch_size))
+
+
+def start(run: RunFolder, config: RunConfig) -> Accelerator:
+    """This process's part in the run, which the run folder is told about."""
     accelerator = Accelerator(
         mixed_precision=config.training.mixed_precision, log_with=config.training.tracker, project_dir=run.path
     )
-    main = accelerator.is_main_process
-    if main:
+    if accelerator.is_main_process:
         run.set_status(
             state="running",
             pid=os.getpid(),
@@ -88,16 +97,27 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
             device=str(accelerator.device),
             processes=accelerator.num_processes,
         )
+    return accelerator
+
+
+def run_training(run: RunFolder, resume: bool = False) -> str:
+    """Carry out `run` in this process; returns its final state. Raises SimCTError for what a person can mend."""
+    stop = StopFlag()
+    config = run.config()
+    accelerator = start(run, config)
+    main = accelerator.is_main_process
     set_seed(config.training.seed)
     token = os.environ.get("HF_TOKEN")
     prompts = load_prompts(config.data, token)
-    for task in config.evaluation.tasks:
-        task_prompts(task)
+    check_tasks(config.evaluation)
     pair = load_pair(config, token)
     teacher = load_model(config.teacher, accelerator.device, token).eval()
     student = load_model(config.student, accelerator.device, token)
     contexts = [getattr(model.config, "max_position_embeddings", None) for model in (teacher, student)]
     prepared, too_long = prepare_prompts(prompts, pair, config, contexts)
+    config.training.steps = total_steps(config, len(prepared))
+    if main:
+        run.set_status(total_steps=config.training.steps)
     _log(main, f"{len(prepared)} prompts ({too_long} too long), {pair.shared_tokens} shared tokens")
     if main and not run.inspection():
         texts = [f"{prompt.text} {prompt.answer or ''}".strip() for prompt in prompts[:INSPECTED_PROMPTS]]
@@ -146,6 +166,28 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
             run.save_evaluation({**run.evaluation(), "after": after})
             for task, result in after.items():
                 _log(True, f"{task}: {run.evaluation()['before'][task]['score']:.3f} -> {result['score']:.3f}")
+        state = "finished" if done else "stopped"
+        message = "Finished" if done else f"Stopped after step {step}; resume to go on"
+        run.set_status(state=state, step=step, pid=None, message=message)
+    accelerator.end_training()
+    return "finished" if done else "stopped"
+
+
+def run_warmup(run: RunFolder) -> str:
+    """Carry out a warm-up in this process, going on where it was; returns its final state. Raises SimCTError."""
+    stop = StopFlag()
+    config = run.config()
+    accelerator = start(run, config)
+    set_seed(config.training.seed)
+    start_tracker(accelerator, run, config)
+    student, tokens, step, done = warm_up(run, accelerator, lambda: stop.requested, os.environ.get("HF_TOKEN"))
+    if accelerator.is_main_process:
+        if student is not None:
+            save_student(run, config, student, tokens.tokenizer)
+            if done and config.evaluation.tasks:
+                run.set_status(message="Scoring the student")
+                after = evaluate_loaded(student, tokens, config.evaluation, config.student.enable_thinking)
+                run.save_evaluation({**run.evaluation(), "after": after})
         state = "finished" if done else "stopped"
         message = "Finished" if done else f"Stopped after step {step}; resume to go on"
         run.set_status(state=state, step=step, pid=None, message=message)
@@ -203,7 +245,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not run.status():
             raise RunError(f"{str(run.path)!r} is not a run folder. Start runs with `simct distill --config FILE`.")
-        run_training(run, options.resume)
+        if run.config().kind == "warmup":
+            run_warmup(run)
+        else:
+            run_training(run, options.resume)
         return 0
     except BaseException as error:
         line = explain_failure(error)

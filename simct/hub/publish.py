@@ -76,6 +76,23 @@ def publish_run(
         return done["url"]
 
 
+def publish_dataset(folder: Path, repo_id: str, private: bool = False, token: str | None = None) -> str:
+    """Push the dataset that a warm-up made (its data/ folder) to `repo_id`; returns the URL. Raises HubError."""
+    files = {name: folder / name for name in ("train.jsonl", "README.md", "warmup.json")}
+    if not all(path.is_file() for path in files.values()):
+        raise RunError(f"{str(folder)!r} is not the data of a warm-up. Finish the warm-up first.")
+    try:
+        api = hub_api(token)
+        if "/" not in repo_id:
+            repo_id = f"{api.whoami()['name']}/{repo_id}"
+        validate_repo_id(repo_id)
+        _prepare_repo(api, repo_id, "dataset", private, marker="warmup.json")
+        _push(api, repo_id, "dataset", dict(files), [], "Publish a teacher's answers")
+    except Exception as error:
+        raise _told(error, repo_id) from error
+    return page_url(repo_id, "dataset")
+
+
 def publishing_state(run: RunFolder) -> dict:
     """publish.json, with a push whose process has died told as failed."""
     record = run.publishing()
