@@ -1,4 +1,4 @@
-"""The command: `simct inspect | distill | evaluate | publish | jobs | demo`.
+"""The command: `simct inspect | estimate | warmup | distill | evaluate | publish | jobs | presets | demo`.
 
 Whatever a person can mend ends in one line on standard error and exit status 2.
 """
@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from simct.config import METHODS, RunConfig, load_config, set_option, validate
+from simct.config import CHECKERS, METHODS, RunConfig, load_config, set_option, validate
 from simct.errors import ConfigError, DataError, RunError, SimCTError
 
 RUNS = "runs"
@@ -47,24 +47,40 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.set_defaults(run=run_inspect)
 
     distill = commands.add_parser("distill", help="train a student on its own rollouts, graded by a teacher")
-    distill.add_argument("--config", help="run.yaml; flags below override it")
-    distill.add_argument("--teacher", help="Hub id or local folder")
-    distill.add_argument("--student", help="Hub id or local folder")
-    distill.add_argument("--prompts", help="JSONL, CSV or Parquet file, or Hub dataset id")
-    distill.add_argument("--method", choices=METHODS)
-    distill.add_argument("--steps", type=int)
-    distill.add_argument("--seed", type=int)
-    distill.add_argument("--output", help="the run folder (new or empty); by default one under --runs")
-    distill.add_argument("--set", action="append", default=[], metavar="A.B=C", help="any other setting of run.yaml")
+    add_run_options(distill)
     distill.add_argument("--resume", metavar="RUN", help="go on with a run that stopped (its folder or id)")
     distill.add_argument("--detach", action="store_true", help="start it in the background and return")
-    distill.add_argument("--runs", default=RUNS, help="where runs are kept (default: %(default)s)")
     distill.set_defaults(run=run_distill)
+
+    warmup = commands.add_parser("warmup", help="a warm start: the student imitates checked answers of the teacher")
+    add_run_options(warmup)
+    warmup.add_argument("--samples-per-prompt", type=int, metavar="K", help="answers of the teacher to each prompt")
+    warmup.add_argument("--checker", choices=CHECKERS, help="which answers to keep")
+    warmup.add_argument(
+        "--allow-code-execution", action="store_true", help="let the checker 'code' run answers, shut in"
+    )
+    warmup.add_argument("--push-to", metavar="OWNER/NAME", help="push the answers as a dataset when done")
+    warmup.add_argument("--private", action="store_true", help="push it privately")
+    warmup.add_argument("--resume", metavar="RUN", help="go on with a warm-up that stopped (its folder or id)")
+    warmup.set_defaults(run=run_warmup)
+
+    estimate = commands.add_parser("estimate", help="memory, time and cost of a run before it starts (no weights)")
+    add_run_options(estimate)
+    estimate.add_argument("--hardware", help="one machine by name, or cpu; by default all that are known")
+    estimate.add_argument("--devices", type=int, default=1, help="how many GPUs (default: %(default)s)")
+    estimate.add_argument("--prompt-tokens", type=int, default=256, help="length of a prompt (default: %(default)s)")
+    estimate.add_argument("--n-prompts", type=int, help="prompts in the data, for runs given in epochs")
+    estimate.add_argument("--json", help="write the estimate here")
+    estimate.set_defaults(run=run_estimate)
 
     evaluate = commands.add_parser("evaluate", help="score a model on tasks with checkable answers")
     evaluate.add_argument("--model", required=True, help="Hub id or local folder")
     evaluate.add_argument(
-        "--tasks", default="demo", help="comma-separated: demo, or JSONL files (default: %(default)s)"
+        "--tasks", default="demo", help="comma-separated: demo, JSONL files, lm-eval tasks (default: %(default)s)"
+    )
+    evaluate.add_argument("--seed", type=int, default=0, help="of lm-eval's few-shot examples (default: %(default)s)")
+    evaluate.add_argument(
+        "--allow-code-execution", action="store_true", help="let tasks run what the model wrote, in a sandbox"
     )
     evaluate.add_argument("--samples", type=int, help="only the first N prompts of each task")
     evaluate.add_argument("--max-new-tokens", type=int, default=64)
@@ -78,6 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
     publish.add_argument("--runs", default=RUNS)
     publish.set_defaults(run=run_publish)
 
+    presets = commands.add_parser("presets", help="list the runs that are described beforehand")
+    presets.set_defaults(run=run_presets)
+
     jobs = commands.add_parser("jobs", help="list runs, or stop, kill or delete one")
     jobs.add_argument("action", nargs="?", choices=("list", "stop", "kill", "delete", "log"), default="list")
     jobs.add_argument("folder", metavar="RUN", nargs="?")
@@ -89,6 +108,21 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--steps", type=int, help="fewer steps for a quicker look")
     demo.set_defaults(run=run_demo)
     return parser
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """What describes a run, for every command that takes one."""
+    parser.add_argument("--config", help="run.yaml; flags below override it")
+    parser.add_argument("--preset", help="a run described beforehand; `simct presets` lists them")
+    parser.add_argument("--teacher", help="Hub id or local folder")
+    parser.add_argument("--student", help="Hub id or local folder")
+    parser.add_argument("--prompts", help="JSONL, CSV or Parquet file, or Hub dataset id")
+    parser.add_argument("--method", choices=METHODS)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--output", help="the run folder (new or empty); by default one under --runs")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="any other setting of run.yaml")
+    parser.add_argument("--runs", default=RUNS, help="where runs are kept (default: %(default)s)")
 
 
 def add_pair(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +188,14 @@ def run_distill(options) -> int:
 
 def config_from_options(options) -> RunConfig:
     """The run that the file and the flags describe, checked. Raises ConfigError."""
-    config = load_config(options.config) if options.config else RunConfig()
+    if options.config and options.preset:
+        raise ConfigError("Give --config or --preset, not both.")
+    if options.preset:
+        from simct.presets import load_preset
+
+        config = load_preset(options.preset)
+    else:
+        config = load_config(options.config) if options.config else RunConfig()
     if not options.config:
         config.output = None
     flags = {
@@ -175,6 +216,53 @@ def config_from_options(options) -> RunConfig:
             raise ConfigError(f"--set takes a.b=value, got {setting!r}.")
         set_option(config, name.strip(), value)
     return validate(config)
+
+
+def run_warmup(options) -> int:
+    from simct.jobs import local_job
+    from simct.jobs.run_folder import RunFolder
+    from simct.train import check_run
+
+    if options.resume:
+        run = _find_run(options.resume, options.runs)
+        local_job.launch(run, resume=True)
+    else:
+        flags = {"warmup.samples_per_prompt": options.samples_per_prompt, "warmup.checker": options.checker}
+        flags |= {"warmup.allow_code_execution": options.allow_code_execution or None, "kind": "warmup"}
+        options.set = [f"{name}={value}" for name, value in flags.items() if value is not None] + options.set
+        config = config_from_options(options)
+        settle(config.teacher.model, config.student.model, config.data.prompts)
+        check_run(config)
+        run = RunFolder.create(options.runs, config)
+        local_job.launch(run)
+    print(f"run folder: {run.path}", flush=True)
+    status = follow(run)
+    if run.status().get("state") == "finished":
+        print(f"student: {run.model_dir}")
+        if options.push_to:
+            from simct.hub.publish import publish_dataset
+
+            print(publish_dataset(run.path / "data", options.push_to, private=options.private))
+    return status
+
+
+def run_estimate(options) -> int:
+    from simct.memory_estimate import estimate_run, format_estimate
+
+    config = config_from_options(options)
+    settle(config.teacher.model, config.student.model)
+    report = estimate_run(config, options.hardware, options.devices, options.prompt_tokens, options.n_prompts)
+    print(format_estimate(report))
+    _write_json(options.json, report)
+    return 0
+
+
+def run_presets(options) -> int:
+    from simct.presets import list_presets
+
+    for name, description in list_presets().items():
+        print(f"{name:34} {description}")
+    return 0
 
 
 def follow(run) -> int:
@@ -214,11 +302,19 @@ def run_evaluate(options) -> int:
 
     settle(options.model)
     tasks = [task.strip() for task in options.tasks.split(",") if task.strip()]
-    scores = evaluate_model(options.model, tasks, options.samples, options.max_new_tokens)
+    scores = evaluate_model(
+        options.model,
+        tasks,
+        options.samples,
+        options.max_new_tokens,
+        seed=options.seed,
+        allow_code_execution=options.allow_code_execution,
+    )
     for task, result in scores.items():
-        print(
-            f"{task}: {result['score']:.3f} exact on {result['n']} prompts, {result['ended']:.0%} ended by themselves"
-        )
+        error = f" ± {result['stderr']:.3f}" if result.get("stderr") is not None else ""
+        how = result.get("metric", "exact")
+        ended = f", {result['ended']:.0%} ended by themselves" if "ended" in result else ""
+        print(f"{task}: {result['score']:.3f}{error} {how} on {result['n']} prompts{ended}")
     _write_json(options.json, {"model": options.model, "tasks": scores})
     return 0
 
