@@ -31,6 +31,7 @@ class TokenBytes:
     id_of: dict[bytes, int] = field(repr=False)  # of several ids with equal bytes, the one the tokenizer emits
     byte_ids: tuple[int | None, ...] = field(repr=False)  # [256] id that spells a single byte, None where there is none
     vocabulary: int  # tokens in the tokenizer, special ones included
+    table: tuple[np.ndarray, np.ndarray] = field(repr=False)  # all bytes joined (uint8), where each id's start (int64)
     fingerprint: str  # of bytes_of, id_of and end_ids: equal for tokenizers that pair alike
     encode_text: Callable[[str], list[int]] = field(repr=False)
 
@@ -46,13 +47,24 @@ class TokenBytes:
         ids = ids if isinstance(ids, Sequence) else list(ids)
         try:
             if not ids or min(ids) >= 0:
-                return b"".join([self.bytes_of[i] for i in ids])
+                return b"".join(map(self.bytes_of.__getitem__, ids))
         except (TypeError, IndexError):
             pass
         position = next(p for p, i in enumerate(ids) if not self.is_text(i))
         raise AlignmentError(
             f"Token {ids[position]} at position {position} is a special or unused id and spells no text."
         )
+
+    def spelled(self, ids_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the joined bytes of int64 ids (uint8) and the length of each (int64 [N]); raises as decode."""
+        if len(ids_N) and not 0 <= ids_N.min() <= ids_N.max() < len(self.bytes_of):
+            self.decode(ids_N.tolist())  # raises, and names the id
+        lengths_N = self.lengths[ids_N]
+        if not lengths_N.all():
+            self.decode(ids_N.tolist())
+        joined, starts = self.table
+        shift_N = starts[ids_N] - np.cumsum(lengths_N) + lengths_N
+        return joined[np.repeat(shift_N, lengths_N) + np.arange(lengths_N.sum())], lengths_N
 
     def is_text(self, token_id: int) -> bool:
         """Whether the id spells bytes."""
@@ -78,6 +90,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, end_ids: Iterable[int] = ())
         id_of=id_of,
         byte_ids=encoder.byte_ids,
         vocabulary=len(tokenizer),
+        table=(np.frombuffer(b"".join(filter(None, bytes_of)), np.uint8), np.cumsum(lengths) - lengths),
         fingerprint=_fingerprint(bytes_of, lengths, id_of, ends),
         encode_text=encoder.encode,
     )

@@ -78,20 +78,24 @@ class TokenizerPair:
         """
         teacher_text, teacher_ended = _split_end(self.teacher, teacher_ids)
         student_text, student_ended = _split_end(self.student, student_ids)
-        if self.teacher.decode(teacher_text) != self.student.decode(student_text):
+        teacher_bytes, teacher_lengths = self.teacher.spelled(np.asarray(teacher_text, np.int64))
+        student_bytes, student_lengths = self.student.spelled(np.asarray(student_text, np.int64))
+        if not np.array_equal(teacher_bytes, student_bytes):
             raise AlignmentError("The teacher's and the student's ids spell different bytes.")
         return align_boundaries(
-            _lengths(self.teacher, teacher_text, teacher_ended), _lengths(self.student, student_text, student_ended)
+            np.append(teacher_lengths, 0) if teacher_ended else teacher_lengths,
+            np.append(student_lengths, 0) if student_ended else student_lengths,
         )
 
     def teacher_ids_for(self, student_ids: Sequence[int]) -> TeacherIds:
         """Spell a sampled completion (any ids; ended or truncated) in the teacher's ids, byte for byte."""
         ids, ended = _split_end(self.student, student_ids)
-        if any(not 0 <= i < len(self.student.bytes_of) for i in ids):
+        if ids and not 0 <= min(ids) <= max(ids) < len(self.student.bytes_of):
             return TeacherIds([], BEYOND_VOCABULARY, 0, 0)
-        if any(self.student.bytes_of[i] is None for i in ids):
+        try:
+            data = self.student.decode(ids)
+        except AlignmentError:
             return TeacherIds([], SPECIAL_INSIDE, 0, 0)
-        data = self.student.decode(ids)
         kept, end = len(ids), len(data)
         while not ended and kept and not _ends_in_valid_utf8(data[max(0, end - 4) : end]):
             kept -= 1
@@ -141,14 +145,9 @@ def _to_column(shared_ids: torch.Tensor, tokens: TokenBytes) -> torch.Tensor:
 
 def _split_end(tokens: TokenBytes, ids: Sequence[int]) -> tuple[list[int], bool]:
     """The ids of the text, and whether an end id came after them."""
-    ids = ids.tolist() if isinstance(ids, np.ndarray | torch.Tensor) else [int(i) for i in ids]
+    ids = ids.tolist() if isinstance(ids, np.ndarray | torch.Tensor) else list(ids)
     ended = bool(ids) and ids[-1] in tokens.end_ids
     return (ids[:-1] if ended else ids), ended
-
-
-def _lengths(tokens: TokenBytes, text_ids: list[int], ended: bool) -> np.ndarray:
-    lengths = tokens.lengths[np.asarray(text_ids, dtype=np.int64)]
-    return np.append(lengths, 0) if ended else lengths
 
 
 def _ends_in_valid_utf8(tail: bytes) -> bool:

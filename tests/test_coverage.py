@@ -95,8 +95,8 @@ def test_a_one_to_one_unit_of_an_id_without_a_column_is_outside():
     student = trained.with_text_tokens([AddedToken(" self", special=False, single_word=True)])
     pair = TokenizerPair.from_pretrained(trained.byte_level(), student)
     own = student.convert_tokens_to_ids(" self")
-    row = segments(pair, "x self")[-1]
+    row = segments(pair, ". self")[-1]
     assert (row["kind"], row["student_ids"]) == ("shared", [own])  # the added token stands for these bytes
-    row = next(row for row in segments(pair, "x selfish") if row["text"] == " self")
+    row = next(row for row in segments(pair, ". selfish") if row["text"] == " self")
     assert row["student_ids"] != [own]
     assert (row["kind"], row["reason"]) == ("outside", NOT_EMITTED)
