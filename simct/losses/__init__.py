@@ -12,7 +12,7 @@ import torch
 from simct.divergence import check_divergence
 from simct.errors import AlignmentError, ConfigError
 from simct.losses import alm, bpm, gold, marginal, simct, strict, uld
-from simct.losses.chunked import Head, HeadSide, LogitsSide, check_chunk_rows, one_pass
+from simct.losses.chunked import Head, HeadSide, LogitsSide, chunk_rows_for, one_pass
 from simct.losses.diagnostics import measure
 from simct.units import UnitBatch, as_sequences, build_units
 
@@ -123,10 +123,9 @@ def _run(method, pair, student, teacher, student_ids, teacher_ids, common, optio
         raise ConfigError(f"temperature must be positive, got {temperature}.")
     units = _units(pair, student, teacher, student_ids, teacher_ids)
     rows = student.tensors[0]
-    settings = Settings(
-        divergence, beta, check_chunk_rows(chunk_rows, rows.device), rows.device,
-        torch.float64 if rows.dtype == torch.float64 else torch.float32,
-    )  # fmt: skip
+    block_rows = chunk_rows_for(rows.device, max(student.vocabulary, teacher.vocabulary), chunk_rows)
+    dtype = torch.float64 if rows.dtype == torch.float64 else torch.float32
+    settings = Settings(divergence, beta, block_rows, rows.device, dtype)
     measured = {}
 
     def work(student, teacher):

@@ -16,7 +16,8 @@ from simct.losses.head import Head
 
 __all__ = ["Block", "Head", "HeadSide", "LogitsSide", "Totals", "backpropagate", "one_pass", "row_chunks"]
 
-DEFAULT_CHUNK_ROWS = {"cpu": 256, "cuda": 1024}
+# Bytes of one block of float32 logits. Larger blocks spare passes over the lm_head's gradient, one for each block.
+BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
 
 
 @dataclass(eq=False)
@@ -167,8 +168,13 @@ def row_chunks(rows_N: torch.Tensor, chunk_rows: int) -> Iterator[torch.Tensor]:
     return iter(rows_N.split(chunk_rows)) if len(rows_N) else iter(())
 
 
-def default_chunk_rows(device: torch.device) -> int:
-    return DEFAULT_CHUNK_ROWS.get(device.type, 256)
+def chunk_rows_for(device: torch.device, vocabulary: int, chunk_rows: int | None = None) -> int:
+    """Rows of a block: as asked for, or as many as BLOCK_BYTES hold. Raises ConfigError below 1."""
+    if chunk_rows is None:
+        return min(max(BLOCK_BYTES.get(device.type, 2**30) // (4 * vocabulary), 32), 2048)
+    if chunk_rows < 1:
+        raise ConfigError(f"chunk_rows must be at least 1, got {chunk_rows}.")
+    return int(chunk_rows)
 
 
 class _OnePass(torch.autograd.Function):
@@ -207,14 +213,6 @@ def one_pass(method: Callable[..., Totals], student, teacher) -> tuple[torch.Ten
     else:
         loss_sum, _ = work((False,) * len(student.tensors))
     return loss_sum, captured[0]
-
-
-def check_chunk_rows(chunk_rows: int | None, device: torch.device) -> int:
-    if chunk_rows is None:
-        return default_chunk_rows(device)
-    if chunk_rows < 1:
-        raise ConfigError(f"chunk_rows must be at least 1, got {chunk_rows}.")
-    return int(chunk_rows)
 
 
 def backpropagate(block: Block, loss_of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
