@@ -91,6 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
     publish.add_argument("folder", metavar="RUN", help="run folder or id")
     publish.add_argument("--repo-id", required=True, help="owner/name on the Hub")
     publish.add_argument("--private", action="store_true")
+    publish.add_argument("--rollouts", action="store_true", help="also push the rollouts as a dataset")
+    publish.add_argument("--space", action="store_true", help="also create a chat demo Space")
     publish.add_argument("--runs", default=RUNS)
     publish.set_defaults(run=run_publish)
 
@@ -323,7 +325,8 @@ def run_publish(options) -> int:
     from simct.hub.publish import publish_run
 
     run = _find_run(options.folder, options.runs)
-    print(publish_run(run, options.repo_id, private=options.private))
+    url = publish_run(run, options.repo_id, private=options.private, rollouts=options.rollouts, space=options.space)
+    print(url)
     return 0
 
 
