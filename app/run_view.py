@@ -1,12 +1,15 @@
 """One run as HTML, from its run folder alone."""
 
 from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
 
 from app import charts, markup
 from app.models import display_name
 from simct.errors import SimCTError
 from simct.jobs.run_folder import ACTIVE_STATES, RunFolder
 
+FILES = ("status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "log.txt", "run.yaml")
 SAMPLES = 6
 LOG_LINES = 200
 SIGNS = {"queued": "◌", "running": "●", "stopping": "◐", "stopped": "■", "failed": "✕", "finished": "✓"}
@@ -18,12 +21,27 @@ def label(run: RunFolder) -> str:
     state = status.get("state", "unknown")
     when = datetime.fromtimestamp(status.get("created_at", 0)).strftime("%d %b %H:%M")
     steps = f"{status.get('step', 0)}/{status.get('total_steps', '?')}"
-    try:
-        config = run.config()
-        told = f"{config.method} · {display_name(config.student.model)}"
-    except SimCTError:
-        told = "unreadable run.yaml"
+    told = _kind(run.path, stamp(run, "run.yaml"))
     return f"{SIGNS.get(state, '?')} {state} · {steps}\n{told} · {when}"
+
+
+@lru_cache(maxsize=1024)
+def _kind(path: Path, changed: tuple[int, int] | None) -> str:
+    """Method and student; read again only when run.yaml has changed."""
+    try:
+        config = RunFolder(path).config()
+    except SimCTError:
+        return "unreadable run.yaml"
+    return f"{config.method} · {display_name(config.student.model)}"
+
+
+def stamp(run: RunFolder, name: str) -> tuple[int, int] | None:
+    """Time and size of a file of the run, None while it is absent."""
+    try:
+        found = (run.path / name).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def panels(run: RunFolder) -> list[str]:

@@ -11,7 +11,7 @@ from simct.errors import RunError, SimCTError
 from simct.jobs import local_job
 from simct.jobs.run_folder import ACTIVE_STATES, RunFolder, list_runs, open_run
 
-EVERY_SECONDS = 1.0
+EVERY_SECONDS = 1.5
 LISTED = 200
 
 
@@ -61,25 +61,28 @@ def build(settings: Settings) -> RunsTab:
     inputs, outputs = [chosen, seen], [chosen, none, detail, seen, *panels, *buttons]
 
     def tick(run_id: str | None, before: dict, profile: gr.OAuthProfile | None = None) -> list:
-        """Everything that changed since this page was last told; what did not is skipped."""
-        owner = settings.owner(profile)
-        options = [(run_view.label(run), run.id) for run in runs_of(settings, owner)]
-        ids = [name for _, name in options]
-        now = {"options": options}
-        picked = run_id if run_id in ids else (ids[0] if ids else None)
-        told = [gr.Radio(choices=options, value=picked) if picked != run_id else gr.Radio(choices=options)]
-        told += [gr.HTML(visible=not options), gr.Column(visible=bool(options))]
+        """What changed since this page was last told; files that did not change are not read again."""
+        runs = runs_of(settings, settings.owner(profile))
+        ids = [run.id for run in runs]
+        picked = run_id if run_id in ids else next(iter(ids), None)
         run = open_run(settings.runs_dir, picked) if picked else None
-        views = run_view.panels(run) if run else [""] * len(panels)
         state = local_job.refresh(run).get("state") if run else None
+        now = {
+            "list": [run_view.stamp(found, "status.json") for found in runs],
+            "run": [picked, *(run_view.stamp(run, name) for name in run_view.FILES)] if run else None,
+            "state": state,
+        }
+        changed = {name for name, value in now.items() if before.get(name, "") != value}
+        told = [gr.skip()] * 3
+        if "list" in changed or picked != run_id:
+            options = [(run_view.label(found), found.id) for found in runs]
+            told = [gr.Radio(choices=options, value=picked), gr.HTML(visible=not runs), gr.Column(visible=bool(runs))]
+        views = [gr.skip()] * len(panels)
+        if "run" in changed:
+            views = run_view.panels(run) if run else [""] * len(panels)
         allowed = allowed_actions(run, state)
-        now |= {"run": picked, "panels": views, "buttons": allowed}
-        if before.get("options") == options and picked == run_id:
-            told = [gr.skip()] * 3
-        previous = before.get("panels", [None] * len(panels))
-        told += [now, *(gr.skip() if old == new else new for old, new in zip(previous, views, strict=True))]
-        same = before.get("buttons") == allowed
-        return told + [gr.skip() if same else gr.Button(interactive=allowed[name]) for name in ACTIONS]
+        actions = [gr.Button(interactive=allowed[name]) if "state" in changed else gr.skip() for name in ACTIONS]
+        return [*told, now if changed else gr.skip(), *views, *actions]
 
     def act(action: str):
         def acted(
