@@ -318,27 +318,27 @@ def _class_divergence(classes: Classes, mass_NK: torch.Tensor, settings) -> tupl
     for values_NK in (student_NK, teacher_NK):
         values_NK.index_put_((classes.row_M, classes.root_M), values_NK[moved], accumulate=True)
         values_NK[moved] = 0.0
-    outside_NK = student_NK.masked_fill(member_NK, 0.0)
-    student_NK[:, other] += outside_NK.sum(1)
-    student_NK.masked_fill_(~member_NK, 0.0)
+    total_N = student_NK.sum(1)
+    student_NK *= member_NK
+    student_NK[:, other] += (total_N - student_NK.sum(1)).clamp_min_(0.0)
 
-    live_NK = (student_NK > 0.0) | (teacher_NK > 0.0)
-    floor = TINY if settings.divergence == "forward_kl" else TEACHER_FLOOR
-    log_student_NK = student_NK.clamp_min(TINY).log_()
-    log_teacher_NK = teacher_NK.clamp_min(floor).log_()
     if settings.divergence == "forward_kl":
-        value_N = (teacher_NK * (log_teacher_NK - log_student_NK)).sum(1)
-        gradient_NK = -teacher_NK / student_NK.clamp_min(TINY)
-    elif settings.divergence == "reverse_kl":
-        ratio_NK = log_student_NK - log_teacher_NK
-        value_N = (student_NK * ratio_NK).sum(1)
-        gradient_NK = torch.where(live_NK, ratio_NK + 1.0, 0.0)
+        ratio_NK = teacher_NK / student_NK.clamp_min_(TINY)
+        value_N = (ratio_NK.clamp_min(TINY).log_() * teacher_NK).sum(1)
+        gradient_NK = ratio_NK.neg_()
     else:
-        beta = settings.beta
-        log_mix_NK = (beta * teacher_NK + (1.0 - beta) * student_NK).clamp_min(TINY).log_()
-        value_N = beta * (teacher_NK * (log_teacher_NK - log_mix_NK)).sum(1)
-        value_N += (1.0 - beta) * (student_NK * (log_student_NK - log_mix_NK)).sum(1)
-        gradient_NK = torch.where(live_NK, (1.0 - beta) * (log_student_NK - log_mix_NK), 0.0)
+        live_NK = (student_NK > 0.0) | (teacher_NK > 0.0)
+        log_student_NK, log_teacher_NK = student_NK.clamp_min(TINY).log_(), teacher_NK.clamp_min(TEACHER_FLOOR).log_()
+        if settings.divergence == "reverse_kl":
+            gradient_NK = log_student_NK - log_teacher_NK
+            value_N = (student_NK * gradient_NK).sum(1)
+            gradient_NK = torch.where(live_NK, gradient_NK + 1.0, 0.0)
+        else:
+            beta = settings.beta
+            log_mix_NK = (beta * teacher_NK + (1.0 - beta) * student_NK).clamp_min(TINY).log_()
+            value_N = beta * (teacher_NK * (log_teacher_NK - log_mix_NK)).sum(1)
+            value_N += (1.0 - beta) * (student_NK * (log_student_NK - log_mix_NK)).sum(1)
+            gradient_NK = torch.where(live_NK, (1.0 - beta) * (log_student_NK - log_mix_NK), 0.0)
     # Strings take the gradient of the class that they are in.
     gradient_NK = torch.where(member_NK, gradient_NK, gradient_NK[:, other:])
     gradient_NK[moved] = gradient_NK[classes.row_M, classes.root_M]
