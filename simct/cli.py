@@ -249,7 +249,7 @@ def run_warmup(options) -> int:
 
 
 def run_estimate(options) -> int:
-    from simct.memory_estimate import estimate_run, format_estimate
+    from simct.cost_estimate import estimate_run, format_estimate
 
     config = config_from_options(options)
     settle(config.teacher.model, config.student.model)

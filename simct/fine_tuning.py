@@ -19,15 +19,13 @@ from torch.nn.functional import cross_entropy
 
 from simct.config import RunConfig, TrainingConfig
 from simct.errors import RunError
-from simct.losses.chunked import HeadSide, Totals, backpropagate, one_pass, row_chunks
+from simct.losses.chunked import HeadSide, Totals, backpropagate, chunk_rows_for, one_pass, row_chunks
 from simct.losses.head import Head
 from simct.models import hidden_rows, pad_id_of
 from simct.optimization import build_optimizer, learning_rate_at
 from simct.samples import prompt_order
 from simct.token_bytes import TokenBytes
 from simct.trainer import checkpoint_trained_parameters, save_checkpoint
-
-CHUNK_ROWS = {"cpu": 256, "cuda": 1024}
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def completion_loss(hidden_NH: torch.Tensor, head: Head, ids_N: torch.Tensor) ->
     def accumulate(student: HeadSide, teacher: None) -> Totals:
         total = torch.zeros((), device=hidden_NH.device)
         rows_N = torch.arange(len(ids_N), device=ids_N.device)
-        for rows in row_chunks(rows_N, CHUNK_ROWS.get(ids_N.device.type, 256)):
+        for rows in row_chunks(rows_N, chunk_rows_for(ids_N.device, side.vocabulary)):
             block = student.block(rows)
             wanted = ids_N[rows]
             total += backpropagate(

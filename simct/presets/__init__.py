@@ -1,0 +1,31 @@
+"""Runs described beforehand: one YAML file each, its first comment saying what it is for."""
+
+from pathlib import Path
+
+from simct.config import RunConfig, load_config
+from simct.errors import ConfigError
+
+FOLDER = Path(__file__).parent
+
+
+def list_presets() -> dict[str, str]:
+    """What each preset is for, by name, in the order of names."""
+    described = {}
+    for path in sorted(FOLDER.glob("*.yaml")):
+        with open(path, encoding="utf-8") as file:
+            described[path.stem] = file.readline().lstrip("# ").strip()
+    return described
+
+
+def load_preset(name: str) -> RunConfig:
+    """The run that a preset describes, to be changed freely. Raises ConfigError for a name that is not one."""
+    known = list_presets()
+    if name not in known:
+        raise ConfigError(f"There is no preset {name!r}. Choose one of: {', '.join(known)}.")
+    config = load_config(FOLDER / f"{name}.yaml")
+    if name == "demo-cpu":
+        from simct import demo
+
+        config.teacher.model, config.student.model = str(demo.TEACHER), str(demo.STUDENT)
+        config.data.prompts = str(demo.PROMPTS)
+    return config
