@@ -1,0 +1,85 @@
+"""What the documentation shows exists: commands parse, links lead somewhere, settings and methods are real."""
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from simct import losses
+from simct.cli import build_parser
+from simct.config import METHODS, RunConfig, config_to_dict
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def code_lines(text: str) -> list[str]:
+    """Lines of the bash blocks, with continued lines joined and comments dropped."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.S)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [re.sub(r"\s+#.*", "", line).strip() for line in lines if line.strip()]
+
+
+def documented_commands() -> list[str]:
+    return [
+        part.strip()
+        for page in PAGES
+        for line in code_lines(page.read_text(encoding="utf-8"))
+        for part in line.split("&&")
+        if part.strip().startswith("simct ") and "…" not in part
+    ]
+
+
+def test_there_are_commands_to_check():
+    assert len(documented_commands()) >= 6
+
+
+@pytest.mark.parametrize("command", documented_commands())
+def test_a_documented_command_parses(command):
+    build_parser().parse_args(shlex.split(command)[1:])
+
+
+def test_make_targets_in_the_readme_exist():
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M)
+    for page in PAGES:
+        for used in re.findall(r"^make ([a-z]+)", "\n".join(code_lines(page.read_text(encoding="utf-8"))), flags=re.M):
+            assert used in targets, f"{page.name}: make {used}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if not link.startswith("http")]
+    missing = [link for link in links if not (page.parent / link).exists()]
+    quoted = re.findall(r"`((?:simct|app|tests|docs|benchmarks|spaces)/[\w./-]+)`", text)
+    missing += [path for path in quoted if not (ROOT / path).exists()]
+    assert not missing
+
+
+def test_documented_settings_exist():
+    known = config_to_dict(RunConfig())
+    text = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
+    table = text[text.index("| setting |") : text.index("Rollouts, data order")]
+    named = re.findall(r"^\| `([a-z_]+\.[a-z_]+)`", table, flags=re.M)
+    assert len(named) > 10
+    for setting in named:
+        section, name = setting.split(".")
+        assert name in known[section], setting
+
+
+def test_every_method_is_documented_and_every_documented_method_exists():
+    assert set(METHODS) == set(losses.METHODS)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    method_page = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    for method in METHODS:
+        assert f"`{method}`" in readme and method in method_page
+
+
+def test_the_python_names_in_the_readme_are_public():
+    fields = {field.name for field in dataclasses.fields(losses.LossResult)}
+    assert {"loss", "rows"} <= fields
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in re.findall(r"unit\.(\w+)", readme):
+        assert name in ["teacher_start", "teacher_end", "student_start", "student_end", "byte_start", "byte_end"]
