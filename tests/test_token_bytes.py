@@ -141,16 +141,16 @@ def test_special_tokens_have_no_bytes_and_are_not_parsed_out_of_text():
 def test_added_tokens_that_are_text_are_found_longest_first():
     tokenizer = trained.with_text_tokens(
         [AddedToken(t, special=False, normalized=False, rstrip=True) for t in ("<tool>", "<tool>s", "ab")]
-        + [AddedToken("word", special=False, single_word=True), AddedToken("<ctl>", special=True)]
+        + [AddedToken("zebra", special=False, single_word=True), AddedToken("<ctl>", special=True)]
     )
     tokens = token_bytes(tokenizer)
     short, long, ab, word, ctl = (
-        tokenizer.convert_tokens_to_ids(t) for t in ("<tool>", "<tool>s", "ab", "word", "<ctl>")
+        tokenizer.convert_tokens_to_ids(t) for t in ("<tool>", "<tool>s", "ab", "zebra", "<ctl>")
     )
     assert (tokens.bytes_of[short], tokens.bytes_of[long], tokens.bytes_of[ctl]) == (b"<tool>", b"<tool>s", None)
-    ids = tokens.encode(b"<tool>  x<tool>s ab <ctl> word swordfish")
+    ids = tokens.encode(b"<tool>  x<tool>s ab <ctl> zebra xzebras")
     assert [i for i in ids if i in (short, long, ab, word, ctl)] == [short, long, ab, word]
-    assert tokens.decode(ids) == b"<tool>  x<tool>s ab <ctl> word swordfish"
+    assert tokens.decode(ids) == b"<tool>  x<tool>s ab <ctl> zebra xzebras"
 
 
 def test_of_equal_bytes_the_emitted_id_is_kept():
@@ -260,10 +260,8 @@ def test_model_file_is_only_trusted_without_a_tokenizer_json(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(real.model_file("tokenizer.model.v1").read_bytes())
     saved = load_tokenizer(str(tmp_path))
-    assert (
-        token_bytes(saved).encode(runs)
-        == saved.backend_tokenizer.encode(runs.decode(), add_special_tokens=False).ids[1:]
-    )
+    body = saved.backend_tokenizer.encode("  Raymond", add_special_tokens=False).ids
+    assert token_bytes(saved).encode(b"  Raymond") == body != token_bytes(tokenizer).encode(b"  Raymond")
     assert token_bytes(saved).decode(by_score) == runs
 
 
