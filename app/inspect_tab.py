@@ -59,7 +59,7 @@ def build(settings: Settings, pair) -> InspectTab:
         inputs,
         outputs,
         trigger_mode="always_last",
-        show_progress="hidden",
+        **{**settings.in_turn("inspect"), "api_visibility": "public"},
         api_name="inspect",
         api_description="Tokenize a text with a teacher and a student and return the comparison as HTML.",
     )

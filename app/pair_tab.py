@@ -71,7 +71,7 @@ def build(settings: Settings) -> PairTab:
     for field, line in ((teacher, teacher_note), (student, student_note)):
         typed = TYPED.replace("SIDE", field.elem_id)
         field.key_up(_search(settings), field, [field, line], js=typed, trigger_mode="always_last", **settings.quiet)
-        field.input(refresh, inputs, outputs, trigger_mode="always_last", **settings.quiet)
+        field.input(refresh, inputs, outputs, trigger_mode="always_last", **settings.in_turn("pair"))
     return PairTab(teacher, student, next_step, refresh, inputs, outputs)
 
 

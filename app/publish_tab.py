@@ -86,7 +86,14 @@ def build(settings: Settings) -> PublishTab:
         except SimCTError as error:
             return markup.note("error", one_line(error))
 
-    gr.on([run.input, repo.change], told, [run, repo], [result, card], trigger_mode="always_last", **settings.quiet)
+    gr.on(
+        [run.input, repo.change],
+        told,
+        [run, repo],
+        [result, card],
+        trigger_mode="always_last",
+        **settings.in_turn("card"),
+    )
     button.click(lambda: markup.note("busy", "Publishing…"), outputs=result, **settings.quiet).then(
         publish, [run, repo, private], result, trigger_mode="once", **settings.quiet
     )

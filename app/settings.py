@@ -34,6 +34,10 @@ class Settings:
         """Event arguments of updates that come and go without a spinner."""
         return {"api_visibility": "private", "show_progress": "hidden"}
 
+    def in_turn(self, name: str) -> dict:
+        """Event arguments of updates to the same place: they end in the order they began, so the last one stays."""
+        return {**self.quiet, "concurrency_id": name, "concurrency_limit": 1}
+
     def token(self, visitor: gr.OAuthToken | None) -> str | bool | None:
         """The visitor's own token; off-Space None, which is the locally stored one; in public never the machine's."""
         if visitor is not None:

@@ -124,10 +124,12 @@ def build(settings: Settings) -> gr.Blocks:
         for button, name in ((pair.next, "inspect"), (inspect.next, "train"), (runs.publish, "publish")):
             button.click(lambda name=name: gr.Tabs(selected=name), outputs=tabs, **settings.quiet)
 
-        inspect_step.select(inspect.refresh, inspect.inputs, inspect.outputs, **settings.private)
+        inspect_step.select(inspect.refresh, inspect.inputs, inspect.outputs, **settings.in_turn("inspect"))
         train_step.select(train.refresh, train.inputs, train.outputs, **settings.quiet)
         runs_step.select(runs.tick, runs.inputs, runs.outputs, **settings.quiet)
-        publish_step.select(publish.refresh, [runs.chosen, *publish.inputs], publish.outputs, **settings.quiet)
+        publish_step.select(
+            publish.refresh, [runs.chosen, *publish.inputs], publish.outputs, **settings.in_turn("card")
+        )
         train.launched.change(lambda: gr.Tabs(selected="runs"), outputs=tabs, **settings.quiet)
         train.launched.change(runs.choose, train.launched, runs.chosen, **settings.quiet)
 
@@ -136,7 +138,7 @@ def build(settings: Settings) -> gr.Blocks:
             component.change(None, kept, js=REMEMBER, api_visibility="private")
         restored = page.load(_restore(settings), outputs=[*kept, tabs, runs.timer], **settings.quiet)
         restored.then(None, js="() => { window.studioRestored = true; }", api_visibility="private")
-        restored.then(pair.refresh, pair.inputs, pair.outputs, **settings.quiet)
+        restored.then(pair.refresh, pair.inputs, pair.outputs, **settings.in_turn("pair"))
     return page
 
 
