@@ -16,7 +16,7 @@ from tests import studio_page
 IMAGES = Path(__file__).parent / "images"
 WIDTH, HEIGHT = 1280, 860
 MAX_BYTES = 300_000
-STEPS = 80
+STEPS = 40
 
 
 def save(studio: studio_page.Studio, name: str) -> None:
