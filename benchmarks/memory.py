@@ -39,13 +39,13 @@ LONG_PROMPT = "Write a long story about a lighthouse keeper, the sea, and a lett
 
 
 def cases(smollm2: Path | None) -> dict[str, dict]:
-    """Settings of each run by name."""
+    """Settings of each run by name. A high temperature keeps completions long, which the estimate supposes."""
     embedded = {
         "teacher": str(demo.TEACHER),
         "student": str(demo.STUDENT),
         "data": {"prompts": str(demo.PROMPTS)},
-        "training": {"steps": 3, "batch_size": 32, "micro_batch_size": 32, "seed": 1},
-        "rollout": {"max_new_tokens": 64},
+        "training": {"steps": 3, "batch_size": 64, "micro_batch_size": 64, "stop_on_collapse": False},
+        "rollout": {"max_new_tokens": 96, "temperature": 3.0, "top_p": 1.0},
     }
     found = {"embedded, SimCT": embedded, "embedded, marginal": embedded | {"method": "marginal"}}
     if smollm2 is None:
@@ -54,7 +54,7 @@ def cases(smollm2: Path | None) -> dict[str, dict]:
         "teacher": str(smollm2),
         "student": str(smollm2),
         "data": {"prompts": "prompts.jsonl"},
-        "training": {"steps": 3, "batch_size": 4, "micro_batch_size": 4, "seed": 1},
+        "training": {"steps": 3, "batch_size": 4, "micro_batch_size": 4},
         "rollout": {"max_new_tokens": 96},
     }
     training = large["training"]
@@ -97,7 +97,6 @@ def measure(settings: dict, folder: Path) -> dict:
     run = RunFolder.create(folder, config)
     save_config(config, run.path / "run.yaml")
     report = folder / "peak"
-    # glibc keeps freed blocks of up to 32 MB by default; with a fixed threshold large tensors go back at once
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, str(run.path / "run.yaml"), str(report)],

@@ -165,11 +165,13 @@ class _Guarded:
 
 def _uses_sandbox(task) -> bool:
     """Whether the functions that score a task come from a module that holds our metric."""
-    functions = [*getattr(task, "_metric_fn_list", {}).values(), getattr(task.config, "process_results", None)]
+    functions = [*task._metric_fn_list.values(), getattr(task.config, "process_results", None)]
+    # lm-eval keeps a function's __call__, which belongs to the function
+    functions = [getattr(function, "__self__", function) for function in functions]
     return any(
         isinstance(value, SandboxedCodeMetric)
         for function in functions
-        for value in getattr(inspect.unwrap(function) if function else None, "__globals__", {}).values()
+        for value in getattr(inspect.unwrap(function) if callable(function) else None, "__globals__", {}).values()
     )
 
 
@@ -191,18 +193,23 @@ def _read_task_file(path: str) -> dict:
 
 def _manager_for(task: str):
     """lm-eval's task manager that knows `task`, and the name it knows it by."""
-    path = local_path(task)
-    if path is not None and path.suffix in (".yaml", ".yml"):
-        return _manager(str(path.resolve().parent)), _read_task_file(str(path))["task"]
-    return _manager(None), task
-
-
-@functools.lru_cache(maxsize=4)
-def _manager(folder: str | None):
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    return TaskManager(include_path=folder, include_defaults=folder is None)
+    path = local_path(task)
+    if path is not None and path.suffix in (".yaml", ".yml"):
+        return TaskManager(include_path=str(path.resolve().parent), include_defaults=False), _read_task_file(task)[
+            "task"
+        ]
+    return _known_tasks(), task
+
+
+@functools.cache
+def _known_tasks():
+    """lm-eval's own tasks; listing them takes seconds."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
 
 
 def _summary(results: dict, name: str, seed: int) -> dict:
