@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from simct.config import CHECKERS, METHODS, RunConfig, load_config, set_option, validate
+from simct.config import CHECKERS, METHODS, DataConfig, ModelConfig, RunConfig, load_config, set_option, validate
 from simct.errors import ConfigError, DataError, RunError, SimCTError
 
 RUNS = "runs"
@@ -43,6 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="where two tokenizers disagree and what SimCT recovers (no weights)")
     add_pair(inspect)
     inspect.add_argument("--text", help="a text file; by default the embedded pair's prompts")
+    inspect.add_argument("--weights", type=int, metavar="N", help="load both models and judge the pair on N answers")
+    inspect.add_argument("--prompts", help="with --weights: prompts to answer; by default the embedded pair's")
     inspect.add_argument("--json", help="write the report here")
     inspect.set_defaults(run=run_inspect)
 
@@ -142,7 +144,6 @@ def settle(*names: str | None) -> None:
 
 
 def run_inspect(options) -> int:
-    from simct.config import DataConfig
     from simct.coverage import format_report, inspect_pair
     from simct.demo import PROMPTS
     from simct.prompts import load_prompts
@@ -162,6 +163,16 @@ def run_inspect(options) -> int:
     )
     report = {"teacher": options.teacher, "student": options.student, **inspect_pair(pair, texts)}
     print(format_report(report))
+    if options.weights:
+        from simct.reliability import format_reliability, measure_pair
+
+        config = RunConfig(
+            ModelConfig(options.teacher, options.teacher_revision),
+            ModelConfig(options.student, options.student_revision),
+            DataConfig(options.prompts or str(PROMPTS)),
+        )
+        report["reliability"] = measure_pair(validate(config), options.weights)
+        print(format_reliability(report["reliability"]))
     _write_json(options.json, report)
     return 0
 

@@ -30,6 +30,11 @@ def measure(pair, units: UnitBatch, student, teacher, settings) -> dict[str, tor
     count = min(max(len(units) // SAMPLED_SHARE, 1), MOST_SAMPLED)
     # the middle of each stretch, so that short batches are not judged by their first unit
     unit_D = (torch.arange(count, device=units.student_start_U.device) * 2 + 1) * len(units) // (2 * count)
+    return measure_units(pair, units, unit_D, student, teacher)
+
+
+def measure_units(pair, units: UnitBatch, unit_D: torch.Tensor, student, teacher) -> dict[str, torch.Tensor | float]:
+    """The same means over the units chosen by index."""
     p_student_DV = torch.softmax(student.block(units.student_start_U[unit_D]).logits_NC, -1)
     rows_R, owner_R = row_ranges(units.teacher_start_U[unit_D], units.teacher_end_U[unit_D])
     p_teacher_RV = torch.softmax(teacher.block(rows_R).logits_NC, -1)
