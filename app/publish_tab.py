@@ -11,6 +11,7 @@ from app import markup, run_view
 from app.runs_tab import owned_run, runs_of
 from app.settings import Settings, one_line
 from simct.errors import HubError, SimCTError
+from simct.hub.publish import publishing_state
 
 IMAGE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -63,7 +64,7 @@ def build(settings: Settings) -> PublishTab:
             return markup.note("quiet", "No finished run yet."), "*The card appears when a run has finished.*"
         try:
             found = owned_run(settings, run_id, settings.owner(profile))
-            return publishing_line(found.publishing()), preview(found, repo_id)
+            return publishing_line(publishing_state(found)), preview(found, repo_id)
         except SimCTError as error:
             return markup.note("error", one_line(error)), ""
 
@@ -82,7 +83,7 @@ def build(settings: Settings) -> PublishTab:
             from simct.hub.publish import publish_run
 
             publish_run(found, checked_repo_id(repo_id), private=hidden, token=settings.token(visitor))
-            return publishing_line(found.publishing())
+            return publishing_line(publishing_state(found))
         except SimCTError as error:
             return markup.note("error", one_line(error))
 

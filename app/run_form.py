@@ -10,6 +10,7 @@ from app import markup
 from simct import demo
 from simct.config import DIVERGENCES, SCHEDULES, RunConfig, set_option
 from simct.errors import ConfigError
+from simct.presets import load_preset
 
 EMBEDDED_PROMPTS, UPLOAD, HUB_DATASET = "Embedded", "Upload a file", "Hub dataset"
 SOURCES = (EMBEDDED_PROMPTS, UPLOAD, HUB_DATASET)
@@ -94,8 +95,8 @@ def settings_form() -> RunForm:
     )
     with gr.Accordion("Advanced", open=False):
         with gr.Row():
-            names = [(DIVERGENCE_NAMES[name], name) for name in DIVERGENCES]
-            fields["divergence"] = gr.Dropdown(names, value=default.divergence, label="Divergence")
+            names = [("The method's own", ""), *((DIVERGENCE_NAMES[name], name) for name in DIVERGENCES)]
+            fields["divergence"] = gr.Dropdown(names, value=default.divergence or "", label="Divergence")
             fields["training.schedule"] = gr.Dropdown(list(SCHEDULES), value=training.schedule, label="Schedule")
             fields["training.warmup_ratio"] = _number(training.warmup_ratio, "Warm-up, share of steps")
         with gr.Row():
@@ -135,12 +136,8 @@ def method_choices() -> list[tuple[str, str]]:
 
 
 def starting_config() -> RunConfig:
-    """What the form holds at first: settings that work for the embedded pair in a minute or two."""
-    config = RunConfig()
-    config.training.steps, config.training.batch_size, config.training.learning_rate = 60, 16, 1e-4
-    config.rollout.max_new_tokens = 32
-    config.evaluation.tasks = ["demo"]
-    return config
+    """What the form holds at first: the preset that works for the embedded pair in a minute or two."""
+    return load_preset("demo-cpu")
 
 
 def _number(value, label: str, elem_id: str | None = None, precision: int | None = None) -> gr.Number:

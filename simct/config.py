@@ -16,6 +16,7 @@ import yaml
 from simct.errors import ConfigError
 
 DIVERGENCES = ("reverse_kl", "forward_kl", "js")
+FORWARD_KL_METHODS = ("marginal", "bpm", "alm")
 METHODS = ("simct", "strict", "marginal", "bpm", "uld", "gold", "alm")
 DTYPES = ("float32", "bfloat16", "float16")
 SCHEDULES = ("cosine", "linear", "constant")
@@ -145,14 +146,17 @@ class WarmupConfig:
 
 @dataclass
 class RunConfig:
-    """Everything that decides a run. `output` is the run folder; None lets the caller choose one under `runs/`."""
+    """Everything that decides a run. `output` is the run folder; None lets the caller choose one under `runs/`.
+
+    `divergence` None is the method's own: reverse KL, but forward KL for marginal, bpm and alm.
+    """
 
     teacher: ModelConfig = field(default_factory=ModelConfig)
     student: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     method: str = "simct"
     method_options: dict[str, typing.Any] = field(default_factory=dict)
-    divergence: str = "reverse_kl"
+    divergence: str | None = None
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -160,6 +164,11 @@ class RunConfig:
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     kind: str = "distill"
     output: str | None = None
+
+
+def divergence_of(config: RunConfig) -> str:
+    """The divergence the run uses: the one it names, or its method's own."""
+    return config.divergence or ("forward_kl" if config.method in FORWARD_KL_METHODS else "reverse_kl")
 
 
 def _is_optional(kind) -> bool:
@@ -312,7 +321,12 @@ def validate(config: RunConfig) -> RunConfig:
     require(lora.rank is None or lora.rank >= 1, "lora.rank", lora.rank, "empty or 1 or more")
     require(0 <= lora.dropout < 1, "lora.dropout", lora.dropout, "0 or more and below 1")
     require(config.method in METHODS, "method", config.method, f"one of {', '.join(METHODS)}")
-    require(config.divergence in DIVERGENCES, "divergence", config.divergence, f"one of {', '.join(DIVERGENCES)}")
+    require(
+        config.divergence in (None, *DIVERGENCES),
+        "divergence",
+        config.divergence,
+        f"empty (the method's own) or one of {', '.join(DIVERGENCES)}",
+    )
     require(training.schedule in SCHEDULES, "training.schedule", training.schedule, f"one of {', '.join(SCHEDULES)}")
     positive = {
         "training.steps": training.steps,

@@ -139,8 +139,8 @@ def judge(report: dict) -> Verdict:
     reasons = []
     if conflict > CONFLICT:
         reasons.append(
-            f"{conflict:.1%} of the student's probability is on shared tokens that are only the first piece of what the "
-            "teacher writes whole; methods on shared tokens would forbid them."
+            f"{conflict:.1%} of the student's probability is on shared tokens that are only the first piece of what "
+            "the teacher writes whole; methods on shared tokens would forbid them."
         )
     if hindsight > HINDSIGHT:
         reasons.append(

@@ -6,12 +6,13 @@ and prints what came out, better or worse. Each run leaves an ordinary run folde
 
 import time
 
-from simct.config import DataConfig, RunConfig, config_from_dict
+from simct.config import DataConfig
 from simct.coverage import format_report, inspect_pair
 from simct.demo import EVAL, PROMPTS, STUDENT, TEACHER
 from simct.errors import RunError
 from simct.jobs import local_job
 from simct.jobs.run_folder import RunFolder
+from simct.presets import load_preset
 from simct.prompts import load_prompts
 from simct.tokenizer_pair import TokenizerPair
 
@@ -20,29 +21,7 @@ METHODS = {
     "strict": "strict: exactly shared tokens only",
     "marginal": "marginal: both models' masses on the same strings",
 }
-STEPS = 150
-
-
-def demo_config(method: str = "simct", steps: int = STEPS, seed: int = 0) -> RunConfig:
-    """The run that the demo makes on the embedded pair."""
-    return config_from_dict(
-        {
-            "teacher": str(TEACHER),
-            "student": str(STUDENT),
-            "data": {"prompts": str(PROMPTS)},
-            "method": method,
-            "rollout": {"max_new_tokens": 48, "temperature": 1.0, "top_p": 1.0},
-            "training": {
-                "steps": steps,
-                "batch_size": 16,
-                "learning_rate": 1e-4,
-                "warmup_ratio": 0.1,
-                "checkpoint_every": 50,
-                "seed": seed,
-            },
-            "evaluation": {"tasks": ["demo"]},
-        }
-    )
+PRESET = "demo-cpu"
 
 
 def run_tour(runs_dir: str, steps: int | None = None) -> int:
@@ -55,7 +34,7 @@ def run_tour(runs_dir: str, steps: int | None = None) -> int:
     example = load_prompts(DataConfig(prompts=str(EVAL), limit=1))[0]
     print(f"\n2. The task, for instance\n\n   {example.text}\n   -> {example.answer}")
     print("\n3. The student writes, the teacher grades; the same start, prompts and settings for each method\n")
-    runs = {method: _distil(runs_dir, method, steps or STEPS) for method in METHODS}
+    runs = {method: _distil(runs_dir, method, steps) for method in METHODS}
     print("\n4. Exact answers on held-out prompts, greedy\n")
     scores = {method: run.evaluation() for method, run in runs.items()}
     first = next(iter(scores.values()))
@@ -74,8 +53,12 @@ def run_tour(runs_dir: str, steps: int | None = None) -> int:
     return 0
 
 
-def _distil(runs_dir: str, method: str, steps: int) -> RunFolder:
-    run = RunFolder.create(runs_dir, demo_config(method, steps))
+def _distil(runs_dir: str, method: str, steps: int | None) -> RunFolder:
+    config = load_preset(PRESET)
+    config.method = method
+    if steps:
+        config.training.steps = steps
+    run = RunFolder.create(runs_dir, config)
     start = time.monotonic()
     local_job.launch(run)
     status = local_job.wait(run)
@@ -85,7 +68,8 @@ def _distil(runs_dir: str, method: str, steps: int) -> RunFolder:
     first, last = metrics[: len(metrics) // 5 or 1], metrics[-(len(metrics) // 5 or 1) :]
     mean = [sum(record["loss"] for record in part) / len(part) for part in (first, last)]
     print(
-        f"   {method:9} {steps} steps in {time.monotonic() - start:3.0f} s   loss {mean[0]:.3f} -> {mean[1]:.3f}   "
+        f"   {method:9} {config.training.steps} steps in {time.monotonic() - start:3.0f} s   "
+        f"loss {mean[0]:.3f} -> {mean[1]:.3f}   "
         f"student tokens supervised {_supervised(metrics[-1], method):.1%}",
         flush=True,
     )

@@ -2,7 +2,17 @@
 
 import pytest
 
-from simct.config import RunConfig, config_from_dict, config_to_dict, load_config, save_config, set_option, validate
+from simct import losses
+from simct.config import (
+    RunConfig,
+    config_from_dict,
+    config_to_dict,
+    divergence_of,
+    load_config,
+    save_config,
+    set_option,
+    validate,
+)
 from simct.errors import ConfigError
 
 MINIMAL = {"teacher": "a/teacher", "student": {"model": "b/student"}, "data": {"prompts": "p.jsonl"}}
@@ -93,3 +103,12 @@ def test_defaults_lack_only_the_models_and_the_prompts():
     config.teacher.model = config.student.model = config.data.prompts = "x"
     assert validate(config) is config
     assert config_from_dict(config_to_dict(config)) == config
+
+
+def test_a_method_keeps_its_own_divergence_unless_one_is_named():
+    config = config_from_dict(MINIMAL)
+    for method, module in losses.METHODS.items():
+        config.method, config.divergence = method, None
+        assert divergence_of(config) == getattr(module, "DIVERGENCE", "reverse_kl")
+        config.divergence = "js"
+        assert divergence_of(config) == "js"

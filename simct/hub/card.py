@@ -14,7 +14,7 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 import simct
-from simct.config import ModelConfig, RunConfig, dump_config
+from simct.config import ModelConfig, RunConfig, divergence_of, dump_config
 from simct.hub.errors_from_hub import redact
 from simct.hub.method_words import DISTILLED, DIVERGENCES, METHOD_NAMES, METHODS, WARM_UP, WARMED_UP
 from simct.jobs.run_folder import RunFolder
@@ -287,7 +287,7 @@ def _distillation_settings(config: RunConfig) -> list[tuple[str, str]]:
         sampling += f"; {1 - rollout.on_policy_fraction:.0%} of the answers written by the teacher"
     return [
         ("Method", config.method + (f" ({options})" if options else "")),
-        ("Divergence", DIVERGENCES[config.divergence]),
+        ("Divergence", DIVERGENCES[divergence_of(config)]),
         ("Steps × rollouts a step", f"{training.steps:,} × {training.batch_size:,}"),
         ("Optimiser", f"{training.optimizer}, learning rate {training.learning_rate:g}, {training.schedule}"),
         ("Warm-up of the rate", f"{training.warmup_ratio:.0%} of the steps"),
