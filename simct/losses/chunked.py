@@ -17,7 +17,7 @@ from simct.losses.head import Head
 __all__ = ["Block", "Head", "HeadSide", "LogitsSide", "Totals", "backpropagate", "one_pass", "row_chunks"]
 
 # Bytes of one block of float32 logits. Larger blocks spare passes over the lm_head's gradient, one for each block.
-BLOCK_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
+BLOCK_BYTES = {"cpu": 128 * 2**20, "cuda": 2**30}
 
 
 @dataclass(eq=False)
