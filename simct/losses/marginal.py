@@ -58,8 +58,9 @@ def accumulate_text(pair, units: UnitBatch, student, teacher, settings, rules: R
     single_row_S = torch.zeros(len(units.student_ids_S), dtype=torch.bool)
     single_row_S[units.student_start_U[units.single_U].cpu()] = True
     loss_sum, shared_sum, kept, shared = settings.zero(), settings.zero(), 0, 0
-    for start in range(0, len(rows), settings.chunk_rows):
-        chunk = np.arange(start, min(start + settings.chunk_rows, len(rows)))
+    chunk_rows = max(settings.chunk_rows // 4, 1)  # several tensors as large as the block are alive at once
+    for start in range(0, len(rows), chunk_rows):
+        chunk = np.arange(start, min(start + chunk_rows, len(rows)))
         target = teacher_target(strings, rows, chunk, teacher, rules)
         value_N, single_N = _add_rows(strings, rows, chunk, student, target, settings, rules, single_row_S)
         loss_sum += value_N.sum()
