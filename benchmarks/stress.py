@@ -1,0 +1,202 @@
+"""All methods on the embedded pair and on the stress pairs, both directions, over seeds and learning rates.
+
+    python benchmarks/stress.py                                  # what is missing of the default grid, then the table
+    python benchmarks/stress.py --pairs student_splits --methods simct,marginal --seeds 0,1,2 --rates 1e-4
+    python benchmarks/stress.py --table                          # only rewrite the table from the results kept so far
+
+Every run starts from the pair's own student, with the same prompts, steps and settings; only method, seed and learning
+rate differ. The score is the share of exact answers on held-out prompts, greedy. Results are kept run by run in a JSON
+file, so an interrupted grid goes on where it stopped. The table is made of every stress*.json beside that file and
+goes into the marked block of docs/method.md.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from accelerate import Accelerator
+
+from simct.config import DataConfig, EvaluationConfig, ModelConfig, config_from_dict
+from simct.demo import PAIRS
+from simct.evaluate import evaluate_loaded
+from simct.models import load_model
+from simct.prompts import load_prompts
+from simct.samples import prepare_prompts
+from simct.tokenizer_pair import TokenizerPair
+from simct.trainer import train
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# name in the table: (method, divergence, options)
+VARIANTS = {
+    "strict": ("strict", "reverse_kl", {}),
+    "strict, top 16": ("strict", "reverse_kl", {"top_k": 16}),
+    "simct": ("simct", "reverse_kl", {}),
+    "simct, prefix-free": ("simct", "reverse_kl", {"prefix_free": True}),
+    "simct, mass mask": ("simct", "reverse_kl", {"mass_mask": True}),
+    "marginal": ("marginal", "forward_kl", {}),
+    "marginal, no bridge": ("marginal", "forward_kl", {"bridge": False}),
+    "marginal, reverse KL": ("marginal", "reverse_kl", {}),
+    "bpm": ("bpm", "forward_kl", {}),
+    "bpm, bridge": ("bpm", "forward_kl", {"bridge": True}),
+    "uld": ("uld", "reverse_kl", {}),
+    "gold": ("gold", "reverse_kl", {}),
+    "alm": ("alm", "forward_kl", {}),
+}
+BEGIN, END = "<!-- stress table: written by benchmarks/stress.py -->", "<!-- end of stress table -->"
+
+
+def one_run(pair_name: str, variant: str, seed: int, rate: float, steps: int, batch_size: int) -> dict:
+    """Train the pair's student once and score it."""
+    demo = PAIRS[pair_name]
+    method, divergence, options = VARIANTS[variant]
+    config = config_from_dict(
+        {
+            "teacher": str(demo.teacher),
+            "student": str(demo.student),
+            "data": {"prompts": str(demo.prompts)},
+            "method": method,
+            "method_options": {**options, "diagnostics": False},
+            "divergence": divergence,
+            "rollout": {"max_new_tokens": 48, "temperature": 1.0, "top_p": 1.0},
+            "training": {
+                "steps": steps, "batch_size": batch_size, "learning_rate": rate, "warmup_ratio": 0.1, "seed": seed,
+                "checkpoint_every": steps, "stop_on_collapse": False,
+            },
+        }
+    )  # fmt: skip
+    pair = TokenizerPair.from_pretrained(str(demo.teacher), str(demo.student))
+    teacher, student = load_model(config.teacher), load_model(config.student)
+    prompts, _ = prepare_prompts(load_prompts(config.data), pair, config, (512, 512))
+    started, records = time.perf_counter(), []
+    with tempfile.TemporaryDirectory() as folder:
+        train(
+            config, Accelerator(cpu=True), teacher, student, pair, prompts, Path(folder),
+            on_step=lambda record, samples: records.append(record),
+        )  # fmt: skip
+    seconds = time.perf_counter() - started
+    return {
+        "pair": pair_name, "variant": variant, "seed": seed, "rate": rate, "steps": steps, "batch_size": batch_size,
+        "score": score_of(student, pair.student, demo.eval), "seconds": round(seconds, 1),
+        "last_loss": records[-1]["loss"], "eos_rate": records[-1]["eos_rate"],
+    }  # fmt: skip
+
+
+def score_of(model, tokens, path: Path) -> float:
+    scores = evaluate_loaded(model.eval(), tokens, EvaluationConfig(tasks=[str(path)], max_new_tokens=64))
+    return next(iter(scores.values()))["score"]
+
+
+def starting_scores(pair_name: str) -> dict[str, float]:
+    demo, scores = PAIRS[pair_name], {}
+    pair = TokenizerPair.from_pretrained(str(demo.teacher), str(demo.student))
+    for side, folder, tokens in (("teacher", demo.teacher, pair.teacher), ("student", demo.student, pair.student)):
+        scores[side] = score_of(load_model(ModelConfig(model=str(folder))), tokens, demo.eval)
+    return scores
+
+
+def table(kept: dict) -> str:
+    """Mean ± standard deviation over seeds, at each learning rate and number of steps."""
+    runs = kept["runs"]
+    prompts = len(load_prompts(DataConfig(prompts=str(PAIRS["default"].eval))))
+    sizes = " or ".join(str(size) for size in sorted({run["batch_size"] for run in runs}))
+    lines = [
+        f"Exact answers on {prompts} held-out prompts, {sizes} rollouts a step; mean ± standard deviation over seeds "
+        "(number of seeds).",
+        "",
+    ]
+    for name in (name for name in PAIRS if name in kept["start"]):
+        here = [run for run in runs if run["pair"] == name]
+        columns = sorted({(run["rate"], run["steps"]) for run in here})
+        start = kept["start"][name]
+        lines += [f"**{name}**: teacher {start['teacher']:.3f}, student before {start['student']:.3f}", ""]
+        titles = [f"rate {rate:g}, {steps} steps" for rate, steps in columns]
+        lines += ["| method | " + " | ".join(titles) + " |", "|---|" + "---|" * len(columns)]
+        for variant in VARIANTS:
+            cells = []
+            for column in columns:
+                scores = [r["score"] for r in here if r["variant"] == variant and (r["rate"], r["steps"]) == column]
+                spread = f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else ""
+                cells.append(f"{statistics.mean(scores):.3f}{spread} ({len(scores)})" if scores else "")
+            if any(cells):
+                lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def all_results(path: Path) -> dict:
+    """What is kept in this file and in its siblings `stress*.json`, each run once."""
+    kept: dict = {"start": {}, "runs": []}
+    for file in sorted({path, *path.parent.glob("stress*.json")}):
+        if file.is_file():
+            part = json.loads(file.read_text())
+            kept["start"] |= part["start"]
+            kept["runs"] += [run for run in part["runs"] if run not in kept["runs"]]
+    return kept
+
+
+def write_table(kept: dict, path: Path) -> None:
+    """Put the table between the two marks of the document."""
+    text = path.read_text(encoding="utf-8")
+    before, after = text.index(BEGIN) + len(BEGIN), text.index(END)
+    path.write_text(f"{text[:before]}\n\n{table(kept)}\n\n{text[after:]}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", default=",".join(PAIRS))
+    parser.add_argument("--methods", default=";".join(VARIANTS), help="names of the table, separated by semicolons")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--rates", default="1e-4,3e-4")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after this long")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "stress.json")
+    parser.add_argument("--document", type=Path, default=ROOT / "docs" / "method.md")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
+    kept = json.loads(arguments.results.read_text()) if arguments.results.is_file() else {"start": {}, "runs": []}
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + 60 * arguments.minutes
+
+    def done(key: dict) -> bool:
+        return any(all(run[name] == value for name, value in key.items()) for run in kept["runs"])
+
+    # seeds outermost: a grid that is cut short has fewer seeds rather than fewer methods
+    cells = [
+        {
+            "pair": name, "variant": variant.strip(), "seed": int(seed), "rate": float(rate), "steps": arguments.steps,
+            "batch_size": arguments.batch_size,
+        }
+        for seed in arguments.seeds.split(",")
+        for rate in arguments.rates.split(",")
+        for name in arguments.pairs.split(",")
+        for variant in arguments.methods.split(";")
+    ]  # fmt: skip
+    for cell in [] if arguments.table else cells:
+        if done(cell) or time.monotonic() > deadline:
+            continue
+        if cell["pair"] not in kept["start"]:
+            kept["start"][cell["pair"]] = starting_scores(cell["pair"])
+        kept["runs"].append(
+            one_run(cell["pair"], cell["variant"], cell["seed"], cell["rate"], cell["steps"], cell["batch_size"])
+        )
+        kept["torch"] = torch.__version__
+        arguments.results.write_text(json.dumps(kept, indent=1))
+        print(json.dumps(kept["runs"][-1]), file=sys.stderr, flush=True)
+    kept = all_results(arguments.results)
+    if kept["runs"]:
+        if arguments.document.is_file():
+            write_table(kept, arguments.document)
+        print(table(kept))
+
+
+if __name__ == "__main__":
+    main()
