@@ -9,6 +9,7 @@ Shapes: B sequences of a micro-batch, L their length, V vocabulary, H hidden siz
 """
 
 import copy
+import warnings
 import weakref
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -133,14 +134,14 @@ def shape_of(config, model: ModelConfig, run: RunConfig | None = None) -> Shape:
     """Counts of a model built without data; with `run`, what of it is trained."""
     with torch.device("meta"):
         built = _build(config, model.dtype)
+        parameters = {id(each): each.numel() for each in built.parameters()}
+        head = built.get_output_embeddings().weight
         # counts of adapters and frozen parts come from the very code that makes them
         trained = trainable_student(built, run) if run else None
-        parameters = {id(each): each.numel() for each in built.parameters()}
         wanted = {id(each): each.numel() for each in (trained or built).parameters() if each.requires_grad}
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    head = built.get_output_embeddings().weight
     return Shape(
         model.model,
         sum(parameters.values()),
@@ -150,7 +151,7 @@ def shape_of(config, model: ModelConfig, run: RunConfig | None = None) -> Shape:
         text.hidden_size,
         text.num_hidden_layers,
         2 * heads * width * text.num_hidden_layers * SIZES[model.dtype],
-        max(each.numel() for each in built.parameters()),
+        max(parameters.values()),
     )
 
 
@@ -158,30 +159,51 @@ def pass_bytes(config, model: ModelConfig, batch: int, length: int, run: RunConf
     """(held after the forward pass, peak) of one pass over ids [batch, length]; with `run`, of its training pass.
 
     The training pass ends with the gradients of all trained parameters, which its peak includes. Without `run` nothing
-    is kept for a backward pass.
+    is kept for a backward pass. Layer by layer a backward pass gives back activations and takes gradients, so that its
+    peak is in the last layer or at the very end: both grow in a straight line with the layers, and are measured apart.
     """
     period = _period(config)
     layers = config.get_text_config().num_hidden_layers
-    if layers <= 2 * period:
-        return _measured_pass(config, model, batch, length, run)
-    once = _measured_pass(_of_layers(config, period), model, batch, length, run)
-    twice = _measured_pass(_of_layers(config, 2 * period), model, batch, length, run)
-    periods = layers / period
-    held, peak = (first + (second - first) * (periods - 1) for first, second in zip(once, twice, strict=True))
-    return int(held), int(peak)
+    if layers <= 3 * period:
+        held, *peaks = _measured_pass(config, model, batch, length, run)
+        return held, max(peaks)
+    # from two periods on: in the very first layer the input is not yet apart from the embedding
+    fewer = _measured_pass(_of_layers(config, 2 * period), model, batch, length, run)
+    more = _measured_pass(_of_layers(config, 3 * period), model, batch, length, run)
+    held, *peaks = (
+        int(first + (second - first) * (layers / period - 2)) for first, second in zip(fewer, more, strict=True)
+    )
+    return held, max(peaks)
 
 
-def _measured_pass(config, model: ModelConfig, batch: int, length: int, run: RunConfig | None) -> tuple[int, int]:
-    with FakeTensorMode():
+def _measured_pass(config, model: ModelConfig, batch: int, length: int, run: RunConfig | None) -> tuple[int, int, int]:
+    """Bytes held after the forward pass, and at most until the last layer is done backward, and at most after it."""
+    with torch.device("meta"):
         built = _build(config, model.dtype)
-        mixed = run is not None and run.training.mixed_precision != "no"
         if run:
             built = trainable_student(built, run).train()
             if run.training.gradient_checkpointing:
-                built.gradient_checkpointing_enable()
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)
+                    built.gradient_checkpointing_enable()
+    mixed = run is not None and run.training.mixed_precision != "no"
+    with FakeTensorMode():
+        _make_fake(built)
         decoder = built.get_base_model().base_model if hasattr(built, "get_base_model") else built.base_model
         ids_BL = torch.zeros(batch, length, dtype=torch.long)
         live = _LiveBytes([*built.parameters(), *built.buffers(), ids_BL])
+        until_last_layer = 0
+
+        def mark(gradient) -> None:
+            nonlocal until_last_layer
+            until_last_layer, live.peak = live.peak, live.live
+
+        def watch_input(layer, arguments, options) -> None:
+            if arguments and arguments[0].requires_grad:
+                arguments[0].register_hook(mark)
+
+        if run:
+            _layers(decoder, config)[-1].register_forward_pre_hook(watch_input, with_kwargs=True)
         precision = torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext()
         with live, torch.set_grad_enabled(run is not None):
             with precision:
@@ -191,7 +213,32 @@ def _measured_pass(config, model: ModelConfig, batch: int, length: int, run: Run
             held = live.live
             if run:
                 hidden_BLH.backward(torch.empty_like(hidden_BLH))
-        return held, live.peak
+        return held, until_last_layer, live.peak
+
+
+def _make_fake(model) -> None:
+    """Put fake CPU tensors in the place of meta ones: operations then take the ways they take on a device."""
+    made: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in made:
+                    fake = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+                    if isinstance(tensor, torch.nn.Parameter):
+                        fake = torch.nn.Parameter(fake, requires_grad=tensor.requires_grad)
+                    made[id(tensor)] = fake
+                tensors[name] = made[id(tensor)]
+
+
+def _layers(decoder, config) -> torch.nn.ModuleList:
+    """The decoder's layers: its only list of that length at the top."""
+    count = config.get_text_config().num_hidden_layers
+    for child in decoder.children():
+        if isinstance(child, torch.nn.ModuleList) and len(child) == count:
+            return child
+    raise ModelError(f"The layers of {type(decoder).__name__} were not found, so its memory cannot be estimated.")
 
 
 def estimate_memory(
