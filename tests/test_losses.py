@@ -17,7 +17,7 @@ def run(method, pair, name, divergence="reverse_kl", beta=0.5, seed=0, **options
     sequences, student, teacher = case(pair, name, seed)
     result = compute(
         method, pair, student, teacher, [s for _, s in sequences], [t for t, _ in sequences], divergence, beta=beta,
-        chunk_rows=options.pop("chunk_rows", 8 if method in ("marginal", "bpm") else 2), **options,
+        chunk_rows=options.pop("chunk_rows", 2), **options,
     )  # fmt: skip
     result.loss.backward()
     gradient, student.grad = student.grad, None

@@ -297,3 +297,21 @@ def test_one_empty_side_is_an_error():
 
 def test_texts_are_all_used():
     assert {"one_to_many", "many_to_one", "empty", "only_end"} <= set(TEXTS)
+
+
+def test_marginal_does_not_depend_on_its_pieces(monkeypatch):
+    from simct.losses import marginal
+
+    pair = tiny_pair()
+    sequences, student, teacher = case(pair, "mixed")
+    ids = [s for _, s in sequences], [t for t, _ in sequences]
+    results = []
+    for piece_bytes in (2**24, 1):  # one piece, and pieces of the least size
+        monkeypatch.setattr(marginal, "PIECE_BYTES", {"cpu": piece_bytes})
+        student.grad = None
+        result = compute("marginal", pair, student, teacher, *ids)
+        result.loss.backward()
+        results.append((result.loss, result.rows, student.grad))
+    assert results[0][1] == results[1][1] > 16
+    torch.testing.assert_close(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][2], results[1][2])

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from simct.losses import marginal
-from simct.losses.chunked import LogitsSide
 from simct.losses.marginal import Rules, student_classes, teacher_target
 from simct.losses.strings import pair_strings, text_rows
 from simct.units import build_units
@@ -77,7 +76,7 @@ def targets(teacher: Teacher, strings: list[bytes], alphabet: list[bytes], text:
     logits = torch.stack([teacher.row(previous) for previous in [START, *teacher_ids[:-1]]])
     rules = Rules(bridge, True, True, 1e-3, 0.0)
     rows, tables = text_rows(pair, units), pair_strings(pair)
-    target = teacher_target(tables, rows, np.arange(len(rows)), LogitsSide(logits, pair.shared_teacher_ids), rules)
+    target = teacher_target(tables, rows, np.arange(len(rows)), lambda teacher_rows: logits[teacher_rows], rules)
     student = torch.full((len(rows), len(alphabet) + 2), 1.0 / (len(alphabet) + 2), dtype=torch.float64)
     classes = student_classes(tables, target, student, rules)
     assert [pair.student.bytes_of[i] for i in tables.student.id_of_rank.tolist()] == sorted(alphabet)

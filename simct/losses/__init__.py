@@ -50,6 +50,7 @@ class Settings:
     divergence: str
     beta: float
     chunk_rows: int
+    shared_chunk_rows: int
     device: torch.device
     dtype: torch.dtype
 
@@ -125,7 +126,8 @@ def _run(method, pair, student, teacher, student_ids, teacher_ids, common, optio
     rows = student.tensors[0]
     block_rows = chunk_rows_for(rows.device, max(student.vocabulary, teacher.vocabulary), chunk_rows)
     dtype = torch.float64 if rows.dtype == torch.float64 else torch.float32
-    settings = Settings(divergence, beta, block_rows, rows.device, dtype)
+    shared_rows = chunk_rows_for(rows.device, len(pair.shared_student_ids), chunk_rows)
+    settings = Settings(divergence, beta, block_rows, shared_rows, rows.device, dtype)
     measured = {}
 
     def work(student, teacher):

@@ -7,6 +7,7 @@ divergence between the class masses. Shapes: N rows of a chunk, K_S and K_T dist
 E listed teacher strings, Q pairs. Columns of student masses: K_S strings, then end of turn, then everything else.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from simct.units import UnitBatch
 # The teacher's text knows where its own tokens ended, which the student at that point cannot: forward KL by default.
 DIVERGENCE = "forward_kl"
 
+PIECE_BYTES = {"cpu": 2**24}  # of float32 logits
 TINY = 1e-30
 TEACHER_FLOOR = 1e-8  # keeps reverse KL finite where the teacher has no string at all
 
@@ -58,15 +60,29 @@ def accumulate_text(pair, units: UnitBatch, student, teacher, settings, rules: R
     single_row_S = torch.zeros(len(units.student_ids_S), dtype=torch.bool)
     single_row_S[units.student_start_U[units.single_U].cpu()] = True
     loss_sum, shared_sum, kept, shared = settings.zero(), settings.zero(), 0, 0
-    chunk_rows = max(settings.chunk_rows // 4, 1)  # several tensors as large as the block are alive at once
-    for start in range(0, len(rows), chunk_rows):
-        chunk = np.arange(start, min(start + chunk_rows, len(rows)))
-        target = teacher_target(strings, rows, chunk, teacher, rules)
-        value_N, single_N = _add_rows(strings, rows, chunk, student, target, settings, rules, single_row_S)
-        loss_sum += value_N.sum()
-        shared_sum += value_N[single_N].sum()
-        kept += int(target.kept_N.sum())
-        shared += int((single_N & target.kept_N).sum())
+    piece_rows = max(
+        PIECE_BYTES.get(settings.device.type, 2**28) // (4 * max(student.vocabulary, teacher.vocabulary)), 8
+    )
+    for start in range(0, len(rows), settings.chunk_rows):
+        chunk = np.arange(start, min(start + settings.chunk_rows, len(rows)))
+        wanted = _teacher_rows(rows, chunk, rules)
+        teacher_RV = teacher.block(torch.from_numpy(wanted).to(settings.device)).logits_NC
+        block = student.block(torch.from_numpy(rows.student_row[chunk]).to(settings.device))
+
+        def read(teacher_rows: np.ndarray, wanted=wanted, teacher_RV=teacher_RV) -> torch.Tensor:
+            place = torch.from_numpy(np.searchsorted(wanted, teacher_rows))
+            return teacher_RV.index_select(0, place.to(teacher_RV.device))
+
+        # Matrix products like long blocks; what is done between them likes pieces that stay near the processor.
+        for first in range(0, len(chunk), piece_rows):
+            piece, logits_NV = chunk[first : first + piece_rows], block.logits_NC[first : first + piece_rows]
+            target = teacher_target(strings, rows, piece, read, rules)
+            value_N, single_N = _to_gradient(strings, rows, piece, logits_NV, target, settings, rules, single_row_S)
+            loss_sum += value_N.sum()
+            shared_sum += value_N[single_N].sum()
+            kept += int(target.kept_N.sum())
+            shared += int((single_N & target.kept_N).sum())
+        block.backward(block.logits_NC)
     recovered = kept - shared
     stats = {
         "kl_shared": shared_sum / max(shared, 1),
@@ -118,14 +134,26 @@ def _gathered(maps: list[StringMap], owners: np.ndarray, device) -> tuple[torch.
     return tuple(torch.from_numpy(column).to(device) for column in columns)
 
 
-def teacher_target(strings: PairStrings, rows: TextRows, chunk: np.ndarray, teacher, rules: Rules) -> Target:
-    """What the teacher expects next, as strings, at rows `chunk` (indices into `rows`), normalised per row."""
+def _teacher_rows(rows: TextRows, chunk: np.ndarray, rules: Rules) -> np.ndarray:
+    """Teacher rows read for `chunk`, in ascending order: its own, and with a bridge those before them."""
+    previous = rows.previous_row[chunk] if rules.bridge else np.zeros(0, np.int64)
+    return np.unique(np.concatenate([rows.teacher_row[chunk], previous[previous >= 0]]))
+
+
+def teacher_target(
+    strings: PairStrings, rows: TextRows, chunk: np.ndarray, read: Callable[[np.ndarray], torch.Tensor], rules: Rules
+) -> Target:
+    """What the teacher expects next, as strings, at rows `chunk` (indices into `rows`), normalised per row.
+
+    `read(teacher_rows)` gives the teacher's logits [R, V] there.
+    """
     vocabulary = strings.teacher
-    read, previous = rows.teacher_row[chunk], rows.previous_row[chunk] if rules.bridge else np.full(len(chunk), -1)
-    wanted = np.unique(np.concatenate([read, previous[previous >= 0]]))
-    mass_RK = _string_masses(teacher, torch.from_numpy(wanted), vocabulary)
+    at_row = rows.teacher_row[chunk]
+    previous = rows.previous_row[chunk] if rules.bridge else np.full(len(chunk), -1)
+    wanted = _teacher_rows(rows, chunk, rules)
+    mass_RK = _by_string(torch.softmax(read(wanted), -1), vocabulary)
     device = mass_RK.device
-    at_N = torch.from_numpy(np.searchsorted(wanted, read)).to(device)
+    at_N = torch.from_numpy(np.searchsorted(wanted, at_row)).to(device)
     inside = np.array([len(rows.teacher_prefix[r]) > 0 for r in chunk], dtype=bool)
     whole = ~inside & np.array([len(rows.student_prefix[r]) == 0 for r in chunk], dtype=bool)
     part = ~inside & ~whole
@@ -186,12 +214,6 @@ def _subset(table: StringMap, index: np.ndarray) -> StringMap:
     return StringMap(**{name: getattr(table, name)[index] for name in names})
 
 
-def _string_masses(side, rows_N: torch.Tensor, vocabulary) -> torch.Tensor:
-    """Probabilities of the distinct strings [N, K], end of turn, and everything else, at the given rows."""
-    logits_NV = side.block(rows_N.to(side.tensors[0].device)).logits_NC
-    return _by_string(torch.softmax(logits_NV, -1), vocabulary)
-
-
 def _by_string(p_NV: torch.Tensor, vocabulary) -> torch.Tensor:
     device = p_NV.device
     mass_NK = p_NV.new_zeros(len(p_NV), vocabulary.size + 2)
@@ -204,13 +226,10 @@ def _by_string(p_NV: torch.Tensor, vocabulary) -> torch.Tensor:
     return mass_NK
 
 
-def _add_rows(strings, rows: TextRows, chunk, student, target: Target, settings, rules: Rules, single_row_S):
-    """Row losses [N] of a chunk (zero where left out), and which rows start a 1:1 unit; gradients go to the student."""
+def _to_gradient(strings, rows: TextRows, chunk, logits_NV, target: Target, settings, rules: Rules, single_row_S):
+    """Row losses [N] (zero where left out), and which rows start a 1:1 unit; the gradient takes the logits' place."""
     vocabulary = strings.student
     device = target.kept_N.device
-    student_rows_N = torch.from_numpy(rows.student_row[chunk]).to(device)
-    block = student.block(student_rows_N)
-    logits_NV = block.logits_NC
     string_V = vocabulary.rank_of_id.new_full((logits_NV.shape[1],), vocabulary.size + 1)
     string_V[: len(vocabulary.rank_of_id)] = vocabulary.rank_of_id[: len(string_V)]
     string_V = string_V.to(device)
@@ -227,9 +246,9 @@ def _add_rows(strings, rows: TextRows, chunk, student, target: Target, settings,
     gradient_NK[~target.kept_N] = 0.0
     gradient_NV = gradient_NK.index_select(1, string_V)
     mean_N = (p_NV * gradient_NV).sum(1, keepdim=True)
-    block.backward(gradient_NV.sub_(mean_N).mul_(p_NV))
+    torch.mul(gradient_NV.sub_(mean_N), p_NV, out=logits_NV)
     boundary = torch.tensor([not rows.student_prefix[r] and not rows.teacher_prefix[r] for r in chunk], device=device)
-    return value_N, single_row_S.to(device)[student_rows_N] & boundary
+    return value_N, single_row_S.to(device)[torch.from_numpy(rows.student_row[chunk]).to(device)] & boundary
 
 
 @dataclass(eq=False)

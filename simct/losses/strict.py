@@ -25,7 +25,7 @@ def accumulate(pair, units: UnitBatch, student, teacher, settings, top_k: int | 
 def add_single_units(units: UnitBatch, single_N, student, teacher, settings, top_k=None) -> torch.Tensor:
     """Loss sum over the given 1:1 units on the shared tokens; their gradients go to the student's side."""
     loss_sum = settings.zero()
-    for chunk_N in row_chunks(single_N, settings.chunk_rows):
+    for chunk_N in row_chunks(single_N, settings.shared_chunk_rows):
         block = student.block(units.student_start_U[chunk_N], shared=True)
         teacher_NC = teacher.block(units.teacher_start_U[chunk_N], shared=True).logits_NC
         student_NC = block.logits_NC
