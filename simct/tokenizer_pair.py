@@ -78,8 +78,8 @@ class TokenizerPair:
         """
         teacher_text, teacher_ended = _split_end(self.teacher, teacher_ids)
         student_text, student_ended = _split_end(self.student, student_ids)
-        teacher_bytes, teacher_lengths = self.teacher.spelled(np.asarray(teacher_text, np.int64))
-        student_bytes, student_lengths = self.student.spelled(np.asarray(student_text, np.int64))
+        teacher_bytes, teacher_lengths = self.teacher.spelled(teacher_text)
+        student_bytes, student_lengths = self.student.spelled(student_text)
         if not np.array_equal(teacher_bytes, student_bytes):
             raise AlignmentError("The teacher's and the student's ids spell different bytes.")
         return align_boundaries(
@@ -89,7 +89,8 @@ class TokenizerPair:
 
     def teacher_ids_for(self, student_ids: Sequence[int]) -> TeacherIds:
         """Spell a sampled completion (any ids; ended or truncated) in the teacher's ids, byte for byte."""
-        ids, ended = _split_end(self.student, student_ids)
+        text, ended = _split_end(self.student, student_ids)
+        ids = text.tolist()
         if ids and not 0 <= min(ids) <= max(ids) < len(self.student.bytes_of):
             return TeacherIds([], BEYOND_VOCABULARY, 0, 0)
         try:
@@ -143,11 +144,11 @@ def _to_column(shared_ids: torch.Tensor, tokens: TokenBytes) -> torch.Tensor:
     return columns
 
 
-def _split_end(tokens: TokenBytes, ids: Sequence[int]) -> tuple[list[int], bool]:
+def _split_end(tokens: TokenBytes, ids: Sequence[int]) -> tuple[np.ndarray, bool]:
     """The ids of the text, and whether an end id came after them."""
-    ids = ids.tolist() if isinstance(ids, np.ndarray | torch.Tensor) else list(ids)
-    ended = bool(ids) and ids[-1] in tokens.end_ids
-    return (ids[:-1] if ended else ids), ended
+    array = np.asarray(ids, dtype=np.int64)
+    ended = len(array) > 0 and int(array[-1]) in tokens.end_ids
+    return (array[:-1] if ended else array), ended
 
 
 def _ends_in_valid_utf8(tail: bytes) -> bool:
