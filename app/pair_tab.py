@@ -11,10 +11,11 @@ from simct.errors import SimCTError
 
 MIN_QUERY = 2
 # What stands in the field now, once: the event's own data may be an earlier key's when several come quickly, and keys
-# that change nothing (arrows, Enter) must not replace the list they move in.
-TYPED = """() => {
+# that change nothing (arrows, Enter) must not replace the list they move in. What is already chosen is not searched,
+# or a late answer would take the place of what was found out about it.
+TYPED = """(chosen) => {
   const field = document.querySelector('#SIDE input');
-  const fresh = field === document.activeElement && field.value !== field.dataset.searched;
+  const fresh = field === document.activeElement && field.value !== field.dataset.searched && field.value !== chosen;
   field.dataset.searched = field.value;
   return [fresh ? field.value : ''];
 }"""
@@ -70,7 +71,14 @@ def build(settings: Settings) -> PairTab:
     inputs, outputs = [teacher, student], [teacher_note, student_note, summary, next_step]
     for field, line in ((teacher, teacher_note), (student, student_note)):
         typed = TYPED.replace("SIDE", field.elem_id)
-        field.key_up(_search(settings), field, [field, line], js=typed, trigger_mode="always_last", **settings.quiet)
+        field.key_up(
+            _search(settings),
+            field,
+            [field, line],
+            js=typed,
+            trigger_mode="always_last",
+            **settings.in_turn("pair"),
+        )
         field.input(refresh, inputs, outputs, trigger_mode="always_last", **settings.in_turn("pair"))
     return PairTab(teacher, student, next_step, refresh, inputs, outputs)
 
