@@ -19,7 +19,11 @@ REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class PublishTab:
+    """`refresh` fills the list of runs; `tell` then reads the fields as they stand and shows the card."""
+
     refresh: Callable
+    tell: Callable
+    run: gr.Dropdown
     inputs: Sequence[gr.components.Component]
     outputs: Sequence[gr.components.Component]
 
@@ -49,14 +53,12 @@ def build(settings: Settings) -> PublishTab:
             if found.status().get("state") == "finished"
         ]
 
-    def refresh(
-        chosen: str | None, current: str | None, repo_id: str | None, profile: gr.OAuthProfile | None = None
-    ) -> tuple:
-        """Finished runs, the one chosen under Runs first; its card and the state of its publishing."""
+    def refresh(chosen: str | None, current: str | None, profile: gr.OAuthProfile | None = None) -> dict:
+        """Finished runs, with the one chosen under Runs picked."""
         found = options(settings.owner(profile))
         ids = [run_id for _, run_id in found]
         picked = next((run_id for run_id in (chosen, current) if run_id in ids), next(iter(ids), None))
-        return gr.Dropdown(choices=found, value=picked), *told(picked, repo_id, profile)
+        return gr.Dropdown(choices=found, value=picked)
 
     def told(run_id: str | None, repo_id: str | None, profile: gr.OAuthProfile | None = None) -> tuple[str, str]:
         """(line under the button, card) of a run."""
@@ -98,7 +100,7 @@ def build(settings: Settings) -> PublishTab:
     button.click(lambda: markup.note("busy", "Publishing…"), outputs=result, **settings.quiet).then(
         publish, [run, repo, private], result, trigger_mode="once", **settings.quiet
     )
-    return PublishTab(refresh, [run, repo], [run, result, card])
+    return PublishTab(refresh, told, run, [run, repo], [result, card])
 
 
 def checked_repo_id(repo_id: str | None) -> str:

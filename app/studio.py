@@ -127,8 +127,8 @@ def build(settings: Settings) -> gr.Blocks:
         inspect_step.select(inspect.refresh, inspect.inputs, inspect.outputs, **settings.in_turn("inspect"))
         train_step.select(train.refresh, train.inputs, train.outputs, **settings.quiet)
         runs_step.select(runs.tick, runs.inputs, runs.outputs, **settings.quiet)
-        publish_step.select(
-            publish.refresh, [runs.chosen, *publish.inputs], publish.outputs, **settings.in_turn("card")
+        publish_step.select(publish.refresh, [runs.chosen, publish.run], publish.run, **settings.in_turn("card")).then(
+            publish.tell, publish.inputs, publish.outputs, **settings.in_turn("card")
         )
         train.launched.change(lambda: gr.Tabs(selected="runs"), outputs=tabs, **settings.quiet)
         train.launched.change(runs.choose, train.launched, runs.chosen, **settings.quiet)
