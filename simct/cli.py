@@ -24,6 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
     except SimCTError as error:
         print(f"simct: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # the reader of our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
