@@ -1,5 +1,6 @@
 """One run as HTML, from its run folder alone."""
 
+from collections import Counter
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -133,7 +134,18 @@ def curves(metrics: list[dict]) -> str:
         charts.line_chart("Answer length, tokens", series(("length", "response_length"))),
         charts.line_chart("Gradient norm", series(("norm", "grad_norm"))),
     ]
-    return f'<div class="charts">{"".join(drawn)}</div>'
+    return f'<div class="charts">{"".join(drawn)}</div>{left_out(metrics)}'
+
+
+def left_out(metrics: list[dict]) -> str:
+    """How many answers could not be supervised, by reason, over the whole run."""
+    counts: Counter = Counter()
+    for record in metrics:
+        counts.update(record.get("excluded") or {})
+    if not counts:
+        return markup.note("quiet", "Every answer could be supervised.")
+    told = "; ".join(f"{count:,} × {reason}" for reason, count in counts.most_common())
+    return markup.note("warn", f"Answers left out or cut: {told}.")
 
 
 def samples(run: RunFolder) -> str:

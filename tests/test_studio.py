@@ -290,3 +290,12 @@ def test_numbers_shown_are_those_of_the_library(pair):
     html = headline(report)
     assert f"{report['student_strict_coverage']:.1%}" in html and f"{report['student_recovered_coverage']:.1%}" in html
     assert report["student_recovered_coverage"] > 0
+
+
+def test_what_was_left_out_is_counted_by_reason_and_never_hidden():
+    records = [{"step": 1, "excluded": {"special token inside the completion": 2}}, {"step": 2, "excluded": {}}]
+    records.append({"step": 3, "excluded": {"special token inside the completion": 1, "<b>odd</b>": 1}})
+    told = run_view.left_out(records)
+    assert "3 × special token inside the completion" in told
+    assert "&lt;b&gt;odd" in told and "<b>odd" not in told
+    assert "Every answer could be supervised" in run_view.left_out([{"step": 1, "excluded": {}}])
