@@ -1,8 +1,14 @@
-"""What every test is owed: the Hub's clients as they were found."""
+"""What every test is owed: one thread a process, and the Hub's clients as they were found."""
 
-import datasets
-import huggingface_hub
-import pytest
+import os
+
+# sums come out bit for bit the same only with the same number of threads, here and in the processes that tests start;
+# torch reads this once, when it is imported
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import datasets  # noqa: E402
+import huggingface_hub  # noqa: E402
+import pytest  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
