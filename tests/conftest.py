@@ -6,9 +6,9 @@ import os
 # torch reads this once, when it is imported
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import datasets  # noqa: E402
-import huggingface_hub  # noqa: E402
-import pytest  # noqa: E402
+import datasets
+import huggingface_hub
+import pytest
 
 
 @pytest.fixture(autouse=True)
