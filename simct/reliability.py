@@ -5,6 +5,7 @@ look, how often a shared token is only the first piece of what the teacher means
 student where exact matches do. From these follows a verdict in words, with its numbers. Small samples on a CPU will do.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -62,7 +63,7 @@ def measure_pair(config: RunConfig, samples: int = 16, token: str | None = None,
     rollouts = write_rollouts(
         student, pair.student, config, [prompt.student_ids for prompt in prompts], 1, list(range(len(prompts)))
     )
-    excluded: dict = _Counts()
+    excluded: Counter = Counter()
     written = to_samples(pair, prompts, rollouts, excluded)
     if not written:
         raise DataError(f"None of the student's {len(rollouts)} answers can be compared: {dict(excluded)}.")
@@ -70,11 +71,6 @@ def measure_pair(config: RunConfig, samples: int = 16, token: str | None = None,
     report |= {"answers": len(written), "excluded": dict(excluded)}
     verdict = judge(report)
     return report | {"verdict": verdict.text, "method": verdict.method, "method_options": verdict.options}
-
-
-class _Counts(dict):
-    def __missing__(self, key) -> int:
-        return 0
 
 
 def measure_samples(pair: TokenizerPair, student, teacher, samples: list[Sample]) -> dict:
