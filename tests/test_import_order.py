@@ -12,7 +12,7 @@ losses.bpm losses.uld losses.gold losses.alm losses.diagnostics losses
 coverage prompts rollout models optimization memory_estimate cost_estimate samples reliability collapse
 trainer sandbox_child sandbox checkers lm_eval_tasks fine_tuning warmup demo evaluate presets
 jobs.local_job jobs.queue train hub.search hub.method_words hub.curve hub.card hub.publish jobs.hf_job
-jobs.hf_job_runner tour cli
+jobs.hf_job_runner tour cli_common cli_inspect cli_jobs cli
 """.split()  # noqa: SIM905
 # scripts that rebuild committed files; nothing imports them
 SCRIPTS = {
