@@ -29,7 +29,7 @@ class TrainTab:
     outputs: Sequence[gr.components.Component]
 
 
-def build(settings: Settings, pair) -> TrainTab:
+def build(settings: Settings, pair, data) -> TrainTab:
     """The form on the left, what it amounts to on the right."""
     markup.panel(
         '<h2>Train</h2><p class="lead">The student writes, the teacher grades every unit, the student learns.</p>'

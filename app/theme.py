@@ -1,0 +1,65 @@
+"""The look: quiet greys, ink for what is pressed, the visitor's own fonts, light and dark."""
+
+import gradio as gr
+
+
+def theme() -> gr.themes.Base:
+    """Quiet greys, ink for what is pressed, the visitor's own fonts."""
+    sans = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "sans-serif")
+    mono = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "Consolas", "monospace")
+    base = gr.themes.Base(
+        primary_hue="slate", secondary_hue="slate", neutral_hue="slate", radius_size="sm", font=sans, font_mono=mono
+    )
+    return base.set(
+        body_background_fill="#fbfbfa",
+        body_background_fill_dark="#111418",
+        background_fill_primary="#ffffff",
+        background_fill_primary_dark="#181c22",
+        block_background_fill="*background_fill_primary",
+        block_background_fill_dark="*background_fill_primary",
+        block_border_width="1px",
+        block_shadow="none",
+        block_label_background_fill="transparent",
+        block_title_text_weight="500",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_300",
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_400",
+        border_color_primary="#d9dde2",
+        border_color_primary_dark="#343b45",
+        block_border_color="#d9dde2",
+        block_border_color_dark="#343b45",
+        input_background_fill="#ffffff",
+        input_background_fill_dark="#12161b",
+        input_border_width="1px",
+        input_border_color="#c3c9d1",
+        input_border_color_dark="#414a56",
+        input_border_color_focus="*neutral_600",
+        input_border_color_focus_dark="*neutral_300",
+        checkbox_label_background_fill="transparent",
+        checkbox_label_background_fill_dark="transparent",
+        checkbox_label_background_fill_hover="*neutral_100",
+        checkbox_label_background_fill_hover_dark="*neutral_800",
+        checkbox_label_background_fill_selected="transparent",
+        checkbox_label_background_fill_selected_dark="transparent",
+        button_secondary_background_fill="*neutral_100",
+        button_secondary_background_fill_hover="*neutral_200",
+        button_secondary_background_fill_dark="#2a313a",
+        button_secondary_background_fill_hover_dark="#39424e",
+        background_fill_secondary_dark="#20262e",
+        checkbox_label_border_width="1px",
+        checkbox_label_border_color="#d9dde2",
+        checkbox_label_border_color_dark="#343b45",
+        checkbox_label_border_color_selected="*neutral_700",
+        checkbox_label_border_color_selected_dark="*neutral_300",
+        button_primary_background_fill="*neutral_800",
+        button_primary_background_fill_hover="*neutral_950",
+        button_primary_background_fill_dark="*neutral_200",
+        button_primary_background_fill_hover_dark="*neutral_50",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="*neutral_900",
+        checkbox_background_color_selected="*neutral_800",
+        checkbox_background_color_selected_dark="*neutral_500",
+        slider_color="*neutral_700",
+        slider_color_dark="*neutral_300",
+    )
