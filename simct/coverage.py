@@ -7,7 +7,6 @@ when neither applies; the reason is always given.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,20 +15,13 @@ import numpy as np
 
 from simct.alignment import AlignedUnits
 from simct.errors import AlignmentError
+from simct.text_kinds import KINDS, TITLES, kinds_of_bytes, kinds_of_spans
 from simct.token_bytes import TokenBytes
 from simct.tokenizer_pair import TEACHER_CANNOT_SPELL, TokenizerPair
 
+BY_KIND = ("strict", "recovered", "outside")
 STUDENT_CANNOT_SPELL = "text the student's vocabulary cannot spell"
 NOT_EMITTED = "the same bytes, but an id that the tokenizer itself does not emit"
-
-_CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f"
-_EMOJI = r"\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0f\u200d"
-_KINDS = re.compile(
-    rf"(?P<latex>\$[^$\n]*[\\^_][^$\n]*\$|\\[A-Za-z]{{2,}}|\\[\[\]()])|(?P<cjk>[{_CJK}]+)|(?P<emoji>[{_EMOJI}]+)"
-    r"|(?P<digits>\d+)|(?P<whitespace>\s+)|(?P<words>[^\W\d_]+)|(?P<punctuation>.)",
-    re.DOTALL,
-)
-KINDS = ("words", "digits", "whitespace", "punctuation", "latex", "cjk", "emoji")
 
 
 @dataclass
@@ -68,99 +60,127 @@ def spell(pair: TokenizerPair, text: str) -> Spelled:
 
 
 @dataclass
-class _Counts:
+class Counts:
+    """What was counted over texts, to be added to, joined with other counts, and made a report.
+
+    by_kind: int64 [3, kinds], student tokens in strict, recovered and outside units. lost: how often a disagreement may
+    have been seen more often than `disagreements` says, since rare ones are dropped where there are too many.
+    """
+
     texts: int = 0
     bytes: int = 0
     teacher_tokens: int = 0
     student_tokens: int = 0
     strict: int = 0  # shared units: one token on each side
     recovered: int = 0  # student tokens in recovered units
-    shapes: Counter = field(default_factory=Counter)
-    disagreements: Counter = field(default_factory=Counter)  # (student ids, teacher ids) -> n
+    lost: int = 0
+    shapes: Counter = field(default_factory=Counter)  # (student tokens, teacher tokens) -> units
+    disagreements: Counter = field(default_factory=Counter)  # (student ids, teacher ids) -> units
     excluded: Counter = field(default_factory=Counter)
-    by_kind: np.ndarray = field(default_factory=lambda: np.zeros((3, len(KINDS)), np.int64))  # all, strict, recovered
+    by_kind: np.ndarray = field(default_factory=lambda: np.zeros((3, len(KINDS)), np.int64))
 
-    def add(self, text: str, spelled: Spelled) -> None:
-        units, recovered = spelled.units, spelled.recovered
+    def add(self, pair: TokenizerPair, text: str) -> None:
+        """Count one text; if a side cannot spell it, by its reason alone."""
+        self.texts += 1
+        try:
+            spelled = spell(pair, text)
+        except AlignmentError as error:
+            self.excluded[str(error)] += 1
+            return
+        units, recovered_U = spelled.units, spelled.recovered
         self.bytes += len(spelled.data)
         self.teacher_tokens += len(spelled.teacher_ids)
         self.student_tokens += len(spelled.student_ids)
         self.strict += int(spelled.shared.sum())
-        self.recovered += int(units.student_tokens[recovered].sum())
-        shapes, n = np.unique(np.stack([units.student_tokens, units.teacher_tokens]), axis=1, return_counts=True)
-        self.shapes.update(dict(zip(map(tuple, shapes.T.tolist()), n.tolist(), strict=True)))
-        at = np.flatnonzero(recovered)
+        self.recovered += int(units.student_tokens[recovered_U].sum())
+        self._add_shapes(units)
+        at = np.flatnonzero(recovered_U)
         columns = (units.student_start, units.student_end, units.teacher_start, units.teacher_end)
         self.disagreements.update(
             (tuple(spelled.student_ids[s0:s1]), tuple(spelled.teacher_ids[t0:t1]))
             for s0, s1, t0, t1 in zip(*(column[at].tolist() for column in columns), strict=True)
         )
-        kinds = _kinds(text, units)
-        for row, chosen in enumerate((slice(None), spelled.shared, recovered)):
+        kind_U = kinds_of_spans(kinds_of_bytes(text), units.byte_start, units.byte_end)
+        for row, chosen_U in enumerate((spelled.shared, recovered_U, ~spelled.shared & ~recovered_U)):
             self.by_kind[row] += np.bincount(
-                kinds[chosen], weights=units.student_tokens[chosen], minlength=len(KINDS)
+                kind_U[chosen_U], weights=units.student_tokens[chosen_U], minlength=len(KINDS)
             ).astype(np.int64)
+
+    def _add_shapes(self, units: AlignedUnits) -> None:
+        if not len(units):
+            return
+        student_U, teacher_U = units.student_tokens, units.teacher_tokens
+        width = int(teacher_U.max()) + 1
+        shapes, n = np.unique(student_U * width + teacher_U, return_counts=True)
+        pairs = zip((shapes // width).tolist(), (shapes % width).tolist(), strict=True)
+        self.shapes.update(dict(zip(pairs, n.tolist(), strict=True)))
+
+    def join(self, other: Counts) -> None:
+        """Add what was counted over other texts."""
+        for name, value in vars(other).items():
+            mine = getattr(self, name)
+            if isinstance(mine, Counter):
+                mine.update(value)
+            else:
+                setattr(self, name, mine + value)
+
+    def drop_rare(self, most: int) -> None:
+        """Keep the `most` most frequent disagreements; `lost` grows by the highest count that went."""
+        if len(self.disagreements) > most:
+            ranked = self.disagreements.most_common()
+            self.disagreements = Counter(dict(ranked[:most]))
+            self.lost += ranked[most][1]
+
+    def report(self, pair: TokenizerPair, top: int = 20) -> dict:
+        """JSON-able, as `inspect_pair` describes it."""
+        return {
+            "shared_tokens": pair.shared_tokens,
+            "jaccard": pair.jaccard,
+            "teacher_vocabulary": pair.teacher.vocabulary,
+            "student_vocabulary": pair.student.vocabulary,
+            "student_strict_coverage": _share(self.strict, self.student_tokens),
+            "teacher_strict_coverage": _share(self.strict, self.teacher_tokens),
+            "student_recovered_coverage": _share(self.recovered, self.student_tokens),
+            "unit_shapes": {f"{s}x{t}": n for (s, t), n in self.shapes.most_common()},
+            "by_kind": {
+                kind: {"student_tokens": sum(parts), **dict(zip(BY_KIND, parts, strict=True))}
+                for kind, *parts in zip(KINDS, *self.by_kind.tolist(), strict=True)
+                if sum(parts)
+            },
+            "top_disagreements": [_disagreement(pair, *key, n) for key, n in self.disagreements.most_common(top)],
+            "disagreements_lost": self.lost,
+            "excluded": dict(self.excluded),
+            "texts": self.texts,
+            "bytes": self.bytes,
+            "student_tokens": self.student_tokens,
+            "teacher_tokens": self.teacher_tokens,
+            "strict_tokens": self.strict,
+            "recovered_tokens": self.recovered,
+        }
 
 
 def inspect_pair(pair: TokenizerPair, texts: Iterable[str], top: int = 20) -> dict:
     """Measure the pair on `texts`, each side in its own canonical tokenization. Returns a JSON-able report.
 
-    Shares are of tokens (0 to 1). unit_shapes counts units as "k_S x k_T". by_kind gives, for each kind of text, the
-    student tokens that fell in it and the shares of them that are strict and recovered. A text that one side cannot
-    spell is left out and counted by reason in `excluded`.
+    Shares are of tokens (0 to 1). unit_shapes counts units as "k_S x k_T". by_kind counts, for each kind of text that
+    occurs (simct.text_kinds.KINDS), its student tokens: all of them, and those in strict, recovered and outside units;
+    over the kinds these add up to the totals. A text that one side cannot spell is left out and counted by reason in
+    `excluded`. Large corpora: simct.corpus.
     """
-    counts = _Counts()
+    counts = Counts()
     for text in texts:
-        counts.texts += 1
-        try:
-            spelled = spell(pair, text)
-        except AlignmentError as error:
-            counts.excluded[str(error)] += 1
-            continue
-        counts.add(text, spelled)
-    return {
-        "shared_tokens": pair.shared_tokens,
-        "jaccard": pair.jaccard,
-        "teacher_vocabulary": pair.teacher.vocabulary,
-        "student_vocabulary": pair.student.vocabulary,
-        "student_strict_coverage": _share(counts.strict, counts.student_tokens),
-        "teacher_strict_coverage": _share(counts.strict, counts.teacher_tokens),
-        "student_recovered_coverage": _share(counts.recovered, counts.student_tokens),
-        "unit_shapes": {f"{s}x{t}": n for (s, t), n in counts.shapes.most_common()},
-        "by_kind": {
-            kind: {"student_tokens": n, "strict": _share(strict, n), "recovered": _share(recovered, n)}
-            for kind, n, strict, recovered in zip(KINDS, *counts.by_kind.tolist(), strict=True)
-            if n
-        },
-        "top_disagreements": [_disagreement(pair, *key, n) for key, n in counts.disagreements.most_common(top)],
-        "excluded": dict(counts.excluded),
-        "texts": counts.texts,
-        "bytes": counts.bytes,
-        "student_tokens": counts.student_tokens,
-        "teacher_tokens": counts.teacher_tokens,
-    }
+        counts.add(pair, text)
+    return counts.report(pair, top)
 
 
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _kinds(text: str, units: AlignedUnits) -> np.ndarray:
-    """int64 [U]: index into KINDS of each unit, by its last character where it starts with a space, else its first."""
-    kind_of_byte = np.empty(len(text.encode("utf-8", "surrogatepass")), np.int64)
-    at = 0
-    for match in _KINDS.finditer(text):
-        end = at + len(match[0].encode("utf-8", "surrogatepass"))
-        kind_of_byte[at:end] = KINDS.index(match.lastgroup)
-        at = end
-    first, last = kind_of_byte[units.byte_start], kind_of_byte[units.byte_end - 1]
-    return np.where(first == KINDS.index("whitespace"), last, first)
-
-
 def _disagreement(pair: TokenizerPair, student_ids: tuple, teacher_ids: tuple, count: int) -> dict:
     data = pair.student.decode(student_ids)
     return {
-        "text": _printable(data),
+        "text": printable(data),
         "bytes": data.hex(),
         "student_tokens": pieces(pair.student, student_ids),
         "teacher_tokens": pieces(pair.teacher, teacher_ids),
@@ -170,10 +190,11 @@ def _disagreement(pair: TokenizerPair, student_ids: tuple, teacher_ids: tuple, c
 
 def pieces(tokens: TokenBytes, ids: Iterable[int]) -> list[str]:
     """What each id spells; bytes that are no character of their own stand as \\xNN."""
-    return [_printable(tokens.bytes_of[i] or b"") for i in ids]
+    return [printable(tokens.bytes_of[i] or b"") for i in ids]
 
 
-def _printable(data: bytes) -> str:
+def printable(data: bytes) -> str:
+    """Bytes as text; those that are no character stand as \\xNN."""
     return data.decode("utf-8", "backslashreplace")
 
 
@@ -198,7 +219,8 @@ def format_report(report: dict) -> str:
     if report["by_kind"]:
         lines += ["", f"{'By kind of text':<18}{'student tokens':>15}{'exact':>10}{'recovered':>11}"]
         for kind, row in report["by_kind"].items():
-            lines.append(f"  {kind:<16}{row['student_tokens']:>15,}{row['strict']:>10.2%}{row['recovered']:>11.2%}")
+            n = row["student_tokens"]
+            lines.append(f"  {TITLES[kind]:<16}{n:>15,}{row['strict'] / n:>10.2%}{row['recovered'] / n:>11.2%}")
     if report["top_disagreements"]:
         lines += ["", "Most frequent disagreements (student | teacher)"]
         for row in report["top_disagreements"]:
@@ -208,31 +230,32 @@ def format_report(report: dict) -> str:
 
 
 def segments(pair: TokenizerPair, text: str) -> list[dict]:
-    """The units of `text` in order, for display.
+    """The units of `text` in order, for display, as `segment` describes each.
 
-    Each has text, bytes (hex), byte_start, byte_end, kind ("shared", "recovered" or "outside"), reason (empty unless
-    outside), and both sides' ids and pieces. Raises AlignmentError where one side cannot spell the text.
+    Raises AlignmentError where one side cannot spell the text.
     """
     spelled = spell(pair, text)
-    recovered = spelled.recovered.tolist()
-    rows = []
-    for unit, is_shared, is_recovered in zip(spelled.units, spelled.shared.tolist(), recovered, strict=True):
-        student = spelled.student_ids[unit.student_start : unit.student_end]
-        teacher = spelled.teacher_ids[unit.teacher_start : unit.teacher_end]
-        data = spelled.data[unit.byte_start : unit.byte_end]
-        kind = "shared" if is_shared else "recovered" if is_recovered else "outside"
-        rows.append(
-            {
-                "text": _printable(data),
-                "bytes": data.hex(),
-                "byte_start": unit.byte_start,
-                "byte_end": unit.byte_end,
-                "kind": kind,
-                "reason": NOT_EMITTED if kind == "outside" else "",
-                "student_ids": student,
-                "teacher_ids": teacher,
-                "student_pieces": pieces(pair.student, student),
-                "teacher_pieces": pieces(pair.teacher, teacher),
-            }
-        )
-    return rows
+    return [segment(pair, spelled, index) for index in range(len(spelled.units))]
+
+
+def segment(pair: TokenizerPair, spelled: Spelled, index: int) -> dict:
+    """Unit `index` of a spelled text: text, bytes (hex), byte_start, byte_end, kind ("shared", "recovered" or
+    "outside"), reason (empty unless outside), and both sides' ids and pieces. For paging through long texts.
+    """
+    unit = spelled.units[index]
+    student = spelled.student_ids[unit.student_start : unit.student_end]
+    teacher = spelled.teacher_ids[unit.teacher_start : unit.teacher_end]
+    data = spelled.data[unit.byte_start : unit.byte_end]
+    kind = "shared" if spelled.shared[index] else "recovered" if len(student) + len(teacher) > 2 else "outside"
+    return {
+        "text": printable(data),
+        "bytes": data.hex(),
+        "byte_start": unit.byte_start,
+        "byte_end": unit.byte_end,
+        "kind": kind,
+        "reason": NOT_EMITTED if kind == "outside" else "",
+        "student_ids": student,
+        "teacher_ids": teacher,
+        "student_pieces": pieces(pair.student, student),
+        "teacher_pieces": pieces(pair.teacher, teacher),
+    }

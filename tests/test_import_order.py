@@ -9,7 +9,9 @@ errors config jobs.run_folder hub.errors_from_hub clients
 byte_encoders token_bytes bridge_cache alignment tokenizer_pair units divergence
 losses.head losses.chunked losses.strings losses.units_merged losses.strict losses.simct losses.marginal
 losses.bpm losses.uld losses.gold losses.alm losses.diagnostics losses
-coverage prompts rollout models optimization memory_estimate cost_estimate samples reliability collapse
+text_kinds coverage report_html prompts corpus
+rollout vllm_rollouts models candidates optimization memory_estimate cost_estimate samples
+reliability compare_pairs collapse
 trainer sandbox_child sandbox checkers lm_eval_tasks fine_tuning warmup demo evaluate presets
 jobs.local_job jobs.queue train hub.search hub.method_words hub.curve hub.card hub.publish jobs.hf_job
 jobs.hf_job_runner tour cli_common cli_inspect cli_jobs cli
