@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from huggingface_hub import errors as hub_errors
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from simct.byte_encoders import ByteEncoder, byte_encoder
 from simct.errors import AlignmentError, ModelError
+from simct.hub.errors_from_hub import known_hub_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,36 +127,20 @@ def load_tokenizer(name_or_path: str, revision: str | None = None, token: str | 
 
 
 def _load_reason(name: str, error: BaseException) -> str:
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and len(chain) < 8:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    text = " ".join(map(str, chain))
-
-    def caused_by(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(link, kinds) for link in chain)
-
     if os.path.isdir(name):
         return f"{name} holds no tokenizer that can be loaded: save one there with tokenizer.save_pretrained."
     if name.startswith(("/", "./", "../", "~")):
         return f"There is no folder {name}: check the path, or give a model's Hub id."
-    if caused_by(hub_errors.GatedRepoError) or "gated repo" in text:
-        return f"{name} is gated: accept its licence on its Hub page and log in with `hf auth login`."
-    if caused_by(hub_errors.RevisionNotFoundError):
-        return f"{name} has no such revision: check the branch, tag or commit."
-    if caused_by(hub_errors.RepositoryNotFoundError):
-        return f"{name} is not on the Hub, or is private: check the name, or log in with `hf auth login`."
-    if caused_by(hub_errors.HFValidationError):
-        return f"{name!r} is neither a folder nor a Hub id such as Qwen/Qwen2.5-0.5B-Instruct."
+    # transformers tells of a gated or absent repository in an error of its own, raised from the Hub's
+    told = known_hub_error(error, name)
+    if told is not None:
+        return str(told)
+    text = str(error).strip()
     if "trust_remote_code" in text:
         return (
             f"{name} needs its own Python code to tokenize, which is never run: choose a model with a tokenizer.json."
         )
-    if caused_by(hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled, ConnectionError):
-        return f"The Hub cannot be reached and {name} is not cached: check the connection, or give a local folder."
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"No tokenizer could be loaded from {name}: {first}"
+    return f"No tokenizer could be loaded from {name}: {text.splitlines()[0] if text else type(error).__name__}"
 
 
 # What ends a turn

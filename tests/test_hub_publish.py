@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.utils import get_session
 
 from simct.errors import HubError, RunError
-from simct.hub import search
+from simct.hub import client, search
 from simct.hub.publish import publish_run, publishing_state
 from tests.hub_runs import finished_run, small_weights
 from tests.hub_server import TOKEN, HubServer
@@ -164,7 +164,7 @@ def test_card_metadata_the_hub_refuses_is_told(hub, run, monkeypatch):
 
 def test_cut_and_dead_connections_lose_nothing(hub, run, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(search, "CALL_SECONDS", 1.0)
+        patch.setattr(client, "CALL_SECONDS", 1.0)
         hub.fail("/commit/", delay=3.0)
         assert "did not answer in time" in refused(run, "tester/tiny")
     hub.faults.clear()

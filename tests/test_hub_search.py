@@ -7,11 +7,10 @@ import time
 import pytest
 
 from simct.errors import DataError, HubError, ModelError, SimCTError
-from simct.hub import search
+from simct.hub import client
 from simct.hub.errors_from_hub import hub_error, redact
 from simct.hub.search import (
     check_access,
-    licence_notes,
     model_facts,
     resolve_revision,
     search_datasets,
@@ -152,7 +151,7 @@ def test_troubles_of_the_hub_are_told_at_once(hub, status, headers, expected):
 
 def test_slow_and_cut_and_absent_connections(hub, monkeypatch):
     hub.add_model("acme/m", files=model_files())
-    monkeypatch.setattr(search, "SEARCH_SECONDS", 0.3)
+    monkeypatch.setattr(client, "SEARCH_SECONDS", 0.3)
     hub.fail("/api/models", delay=1.0)
     with pytest.raises(HubError) as error:
         search_models("x")
@@ -172,7 +171,7 @@ def test_slow_and_cut_and_absent_connections(hub, monkeypatch):
 
 def test_no_call_waits_for_ever(hub, monkeypatch):
     hub.add_model("acme/m", files=model_files())
-    monkeypatch.setattr(search, "CALL_SECONDS", 0.3)
+    monkeypatch.setattr(client, "CALL_SECONDS", 0.3)
     hub.fail("auth-check", delay=6.0)
     started = time.monotonic()
     with pytest.raises(HubError, match="did not answer in time"):
@@ -198,15 +197,3 @@ def test_errors_are_found_under_what_was_raised_from_them():
 def test_redact_blots_out_tokens():
     assert redact(f"a {TOKEN} b hf_oauth_abcdefghij.klm c") == "a hf_… b hf_oauth_… c"
     assert redact("hf_hub_download and hf_xet are names") == "hf_hub_download and hf_xet are names"
-
-
-def test_licence_notes_name_what_to_look_up(hub):
-    hub.add_model("acme/nc", files=model_files(card="license: cc-by-nc-4.0"))
-    hub.add_model("acme/free", files=model_files())
-    hub.add_model("acme/silent", files=model_files(card="tags: [x]"))
-    hub.add_model("acme/l", files=model_files(card="license: llama3.1"))
-    facts = {name: model_facts(f"acme/{name}") for name in ("nc", "free", "silent", "l")}
-    assert licence_notes(facts["free"], facts["free"]) == []
-    (note,) = licence_notes(facts["nc"], facts["free"])
-    assert "teacher acme/nc" in note and "no commercial use" in note
-    assert len(licence_notes(facts["l"], facts["silent"])) == 2

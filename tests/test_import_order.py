@@ -13,7 +13,8 @@ text_kinds coverage report_html prompts corpus
 rollout vllm_rollouts models candidates optimization memory_estimate cost_estimate samples
 reliability compare_pairs collapse
 trainer sandbox_child sandbox checkers lm_eval_tasks fine_tuning warmup demo evaluate presets
-jobs.local_job jobs.queue train hub.search hub.method_words hub.curve hub.card hub.publish jobs.hf_job
+jobs.local_job jobs.queue jobs.supervise train hub.client hub.licences hub.dataset_rows hub.search
+hub.method_words hub.curve hub.card hub.publish jobs.hf_job
 jobs.hf_job_runner tour cli_common cli_inspect cli_jobs cli
 """.split()  # noqa: SIM905
 # scripts that rebuild committed files; nothing imports them

@@ -294,7 +294,11 @@ def test_templates_that_fail_or_write_nothing_leave_the_tokenizers_eos():
 
 def test_loading_says_in_one_line_what_is_wrong(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    cases = {str(tmp_path): "holds no tokenizer", str(tmp_path / "absent"): "no folder", "a/b/c/d": "neither a folder"}
+    cases = {
+        str(tmp_path): "holds no tokenizer",
+        str(tmp_path / "absent"): "no folder",
+        "a/b/c/d": "not a repository id",
+    }
     for name, reason in cases.items():
         with pytest.raises(ModelError, match=reason) as error:
             load_tokenizer(name)

@@ -46,15 +46,23 @@ def hub_error(
     else (and everything while `writing`) a HubError; a SimCTError is returned as it is.
     Use: `except Exception as error: raise hub_error(error, repo_id) from error`.
     """
+    told = known_hub_error(error, repo_id, kind=kind, writing=writing)
+    if told is None:
+        name = f" for {repo_id}" if repo_id else ""
+        told = HubError(redact(f"The Hub request{name} failed: {_first_line(error) or type(error).__name__}"))
+    return told
+
+
+def known_hub_error(
+    error: BaseException, repo_id: str | None = None, *, kind: str = "model", writing: bool = False
+) -> SimCTError | None:
+    """As hub_error, but None where neither `error` nor what caused it comes from the Hub, the network or the disk."""
     chain = _causes(error)
     for cause in chain:
         if isinstance(cause, SimCTError):
             return cause
     told = next(filter(None, (_translate(cause, repo_id, kind, writing) for cause in chain)), None)
-    if told is None:
-        name = f" for {repo_id}" if repo_id else ""
-        told = HubError(f"The Hub request{name} failed: {_first_line(error) or type(error).__name__}")
-    return type(told)(redact(str(told)))
+    return told and type(told)(redact(str(told)))
 
 
 def _causes(error: BaseException) -> list[BaseException]:

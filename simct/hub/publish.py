@@ -16,10 +16,11 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
 from simct.errors import HubError, RunError, SimCTError
+from simct.hub import client
 from simct.hub.card import CURVE_FILE, RUN_FILE, hub_id, model_card, public_yaml, rollouts_card
+from simct.hub.client import hub_api
 from simct.hub.curve import loss_curve
 from simct.hub.errors_from_hub import hub_error, page_url, redact
-from simct.hub.search import SEARCH_SECONDS, hub_api
 from simct.jobs.run_folder import ACTIVE_STATES, RunFolder
 
 # What a published model consists of; all else in model/ (optimiser states, pickles, code) stays at home.
@@ -156,7 +157,7 @@ def _prepare_repo(api: HfApi, repo_id: str, kind: str, private: bool, marker: st
     Ours is one that is empty but for what the Hub puts there, or holds `marker`, which every push of ours writes.
     """
     try:
-        info = api.repo_info(repo_id, repo_type=kind, timeout=SEARCH_SECONDS)
+        info = api.repo_info(repo_id, repo_type=kind, timeout=client.SEARCH_SECONDS)
     except RepositoryNotFoundError:
         sdk = {"space_sdk": "gradio"} if kind == "space" else {}
         api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, **sdk)
@@ -232,7 +233,7 @@ def _student_licence(api: HfApi, student: str) -> str | None:
     if not hub_id(student):
         return "apache-2.0" if _is_demo(student) else None
     try:
-        card = api.model_info(student, timeout=SEARCH_SECONDS).card_data
+        card = api.model_info(student, timeout=client.SEARCH_SECONDS).card_data
     except Exception:  # the card then says that no licence is known
         return None
     licence = card.get("license") if card else None

@@ -1,24 +1,30 @@
 """Finding models and datasets on the Hub, what is known of them before a download, and whether they may be read.
 
-Every call is one request with a time limit and no silent retries, since a person waits for it.
+Every call is one request with a time limit and no silent retries, since a person waits for it. What the Hub says of a
+repository is whatever its author wrote, so a field of the wrong kind counts as absent.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import DatasetInfo, HfApi, ModelInfo, constants
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, validate_repo_id
+from huggingface_hub.utils import validate_repo_id
 
-import simct
 from simct.errors import HubError, ModelError
+from simct.hub import client
+from simct.hub.client import ask, hub_api
+from simct.hub.dataset_rows import dataset_info, preview_dataset  # noqa: F401  (finding data is one page to its users)
 from simct.hub.errors_from_hub import hub_error
+from simct.hub.licences import licence_compatibility, licence_concerns  # noqa: F401
 
-SEARCH_SECONDS = 10.0
-# An upload's answer can take long: the Hub checks a commit of large files before it replies.
-CALL_SECONDS = 180.0
-_DETAILS = ["author", "cardData", "config", "downloads", "gated", "library_name", "likes", "pipeline_tag", "private"]
-_MODEL_DETAILS = [*_DETAILS, "safetensors", "sha", "tags"]
-_DATASET_DETAILS = ["author", "cardData", "downloads", "gated", "likes", "private", "sha", "tags", "description"]
+# What people choose to sort by, and what the Hub calls it.
+SORTS = {"downloads": "downloads", "likes": "likes", "trending": "trendingScore"}
+_DETAILS = ["author", "cardData", "downloads", "gated", "likes", "private", "sha", "tags"]
+_MODEL_DETAILS = [*_DETAILS, "config", "library_name", "pipeline_tag", "safetensors"]
+_DATASET_DETAILS = [*_DETAILS, "description"]
+# Classes of tokenizers that say nothing about the tokenizer.
+_GENERIC = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend", "AutoTokenizer")
 _ITEM_BYTES = {
     "F64": 8,
     "F32": 4,
@@ -35,7 +41,11 @@ _ITEM_BYTES = {
 
 @dataclass(frozen=True)
 class ModelHit:
-    """A model as the Hub describes it; `parameters` and `size` (bytes of weights) are None where it does not know."""
+    """A model as the Hub describes it; None where it does not say.
+
+    `parameters` is a count and `size` bytes of weights. `tokenizer` is the class of the tokenizer, `base_model` what
+    the model was made from and `base_relation` how (finetune, quantized, adapter, merge).
+    """
 
     id: str
     downloads: int
@@ -48,6 +58,15 @@ class ModelHit:
     model_type: str | None
     base_model: str | None
     revision: str | None
+    tokenizer: str | None = None
+    base_relation: str | None = None
+    task: str | None = None
+    quantized: str | None = None
+
+    @property
+    def family(self) -> str | None:
+        """The tokenizer's family as far as it is told: the tokenizer's class, or the architecture it comes with."""
+        return self.tokenizer or self.model_type
 
 
 @dataclass(frozen=True)
@@ -60,17 +79,7 @@ class DatasetHit:
     license: str | None
     description: str
     revision: str | None
-
-
-def hub_api(token: str | bool | None = None) -> HfApi:
-    """A client of the Hub that gives up on a silent connection; without it the client would wait for ever.
-
-    `token`: a token, None for the one stored on this machine, False for none at all.
-    """
-    get_session().timeout = CALL_SECONDS
-    return HfApi(
-        endpoint=constants.ENDPOINT, token=token, library_name="simct-studio", library_version=simct.__version__
-    )
+    size: str | None = None  # number of rows as its author tells it, such as 10K<n<100K
 
 
 def search_models(
@@ -79,33 +88,57 @@ def search_models(
     limit: int = 20,
     *,
     task: str | None = "text-generation",
+    license: str | None = None,
+    gated: bool | None = None,
+    min_parameters: int | None = None,
     max_parameters: int | None = None,
+    sort: str = "downloads",
 ) -> list[ModelHit]:
-    """Models with safetensors weights whose id contains `query`, most downloaded first. Raises a one-line HubError.
+    """Models with safetensors weights whose id contains `query`. Raises a one-line HubError.
 
-    `task` filters by pipeline tag (None: any); `max_parameters` leaves out larger models and those of unknown size.
+    `task` is a pipeline tag, `license` an id as the Hub has it, `gated` only (True) or no (False) gated models, `sort`
+    one of SORTS; None means any. A bound on parameters leaves out models of unknown size.
     """
-    filters = {"pipeline_tag": task} if task else {}
-    if max_parameters is not None:
-        filters["num_parameters"] = f"max:{max_parameters}"
-    params = {"search": query.strip(), "filter": ["transformers", "safetensors"], "expand": _MODEL_DETAILS, **filters}
-    hits = [_model_hit(ModelInfo(**item)) for item in _search("models", params, token, limit)]
-    if max_parameters is not None:
-        hits = [hit for hit in hits if hit.parameters is not None and hit.parameters <= max_parameters]
-    return hits
+    params: dict[str, Any] = {"filter": ["transformers", "safetensors"], "expand": _MODEL_DETAILS}
+    if task:
+        params["pipeline_tag"] = task
+    bounds = _parameter_bounds(min_parameters, max_parameters)
+    if bounds:
+        params["num_parameters"] = bounds
+    found = [_model_hit(item) for item in _search("models", query, token, limit, license, gated, sort, params)]
+    low, high = min_parameters or 0, max_parameters if max_parameters is not None else math.inf
+    return [hit for hit in found if not bounds or (hit.parameters is not None and low <= hit.parameters <= high)]
 
 
-def search_datasets(query: str, token: str | bool | None = None, limit: int = 20) -> list[DatasetHit]:
-    """Datasets whose id contains `query`, most downloaded first. Raises a one-line HubError."""
-    items = _search("datasets", {"search": query.strip(), "expand": _DATASET_DETAILS}, token, limit)
-    return [_dataset_hit(DatasetInfo(**item)) for item in items]
+def search_datasets(
+    query: str,
+    token: str | bool | None = None,
+    limit: int = 20,
+    *,
+    license: str | None = None,
+    gated: bool | None = None,
+    task: str | None = None,
+    language: str | None = None,
+    size: str | None = None,
+    sort: str = "downloads",
+) -> list[DatasetHit]:
+    """Datasets whose id contains `query`. Raises a one-line HubError.
+
+    `task` is a task category (such as text-generation), `language` a code (such as en), `size` a size category (such as
+    10K<n<100K); the rest as in search_models.
+    """
+    named = {"task_categories": task, "language": language, "size_categories": size}
+    tags = [f"{name}:{value}" for name, value in named.items() if value]
+    params = {"filter": tags, "expand": _DATASET_DETAILS}
+    return [_dataset_hit(item) for item in _search("datasets", query, token, limit, license, gated, sort, params)]
 
 
 def model_facts(repo_id: str, token: str | bool | None = None, revision: str | None = None) -> ModelHit:
-    """One model, its access checked and its revision resolved. Raises a one-line ModelError or HubError."""
+    """One model, its access checked and its revision resolved to a commit. Raises a one-line ModelError or HubError."""
     check_access(repo_id, token)
+    at = f"/revision/{_quoted(revision)}" if revision else ""
     try:
-        return _model_hit(hub_api(token).model_info(repo_id, revision=revision, timeout=SEARCH_SECONDS))
+        return _model_hit(ask(f"/api/models/{repo_id}{at}", {"expand": _MODEL_DETAILS}, token))
     except Exception as error:
         raise hub_error(error, repo_id) from error
 
@@ -131,7 +164,7 @@ def resolve_revision(
 ) -> str:
     """The commit that `revision` (a branch, tag or commit; None: main) names now, to pin a run to."""
     try:
-        info = hub_api(token).repo_info(repo_id, repo_type=kind, revision=revision, timeout=SEARCH_SECONDS)
+        info = hub_api(token).repo_info(repo_id, repo_type=kind, revision=revision, timeout=client.SEARCH_SECONDS)
     except Exception as error:
         raise hub_error(error, repo_id, kind=kind) from error
     if not info.sha:
@@ -139,71 +172,144 @@ def resolve_revision(
     return info.sha
 
 
-def licence_notes(teacher: ModelHit, student: ModelHit) -> list[str]:
-    """What to look up about the two licences before publishing a student; facts and pointers, not legal advice."""
-    notes = []
-    for role, model in (("teacher", teacher), ("student", student)):
-        name = (model.license or "").lower()
-        if not name:
-            notes.append(f"The {role} {model.id} states no licence: ask its author before publishing.")
-        elif "-nc" in name or "noncommercial" in name or "non-commercial" in name:
-            notes.append(f"The {role} {model.id} is under {name}: no commercial use, which may bind the student too.")
-        elif name.startswith(("llama", "gemma")):
-            notes.append(f"The {role} {model.id} is under {name}: its terms also bind models trained on its outputs.")
-        elif name in ("other", "unknown"):
-            notes.append(
-                f"The {role} {model.id} has a licence of its own: read whether outputs may train other models."
-            )
-    return notes
-
-
-def _search(what: str, params: dict, token: str | bool | None, limit: int) -> list[dict]:
-    """One page of a search. The client's own listing would retry for half a minute before telling of a failure."""
+def list_revisions(
+    repo_id: str, token: str | bool | None = None, kind: str = "model", limit: int = 20
+) -> list[tuple[str, str]]:
+    """(what people read, revision): branches, tags, then the newest commits of main. Raises as check_access."""
+    base = f"/api/{kind}s/{repo_id}"
     try:
-        response = get_session().get(
-            f"{constants.ENDPOINT}/api/{what}",
-            params={**params, "sort": "downloads", "limit": limit},
-            headers=build_hf_headers(token=token, library_name="simct-studio", library_version=simct.__version__),
-            timeout=SEARCH_SECONDS,
-        )
-        hf_raise_for_status(response)
-        return response.json()[:limit]
+        validate_repo_id(repo_id)
+        refs = ask(f"{base}/refs", {}, token)
+        commits = ask(f"{base}/commits/main", {"limit": limit}, token)
+    except Exception as error:
+        raise hub_error(error, repo_id, kind=kind) from error
+    named = [
+        (f"{way} {ref['name']} · {ref['targetCommit'][:8]}", ref["name"])
+        for way, refs_of_kind in (("branch", refs.get("branches")), ("tag", refs.get("tags")))
+        for ref in refs_of_kind or []
+    ]
+    return named + [
+        (f"{commit['date'][:10]} · {commit['id'][:8]} · {commit['title'][:60]}", commit["id"])
+        for commit in commits[:limit]
+    ]
+
+
+def base_model_line(teacher: ModelHit, student: ModelHit) -> str | None:
+    """One line on what the two models were made from, where that matters for distilling one into the other."""
+    for role, model in (("teacher", teacher), ("student", student)):
+        if model.task and model.task not in ("text-generation", "image-text-to-text"):
+            return (
+                f"The {role} is listed for {model.task}, not for text generation: it may not load as a language model."
+            )
+    if student.quantized:
+        return f"The student's weights are quantised ({student.quantized}) and cannot be trained: take its base model."
+    shared = {teacher.id, teacher.base_model} & {student.id, student.base_model} - {None}
+    if shared:
+        return f"Both come from {shared.pop()}: if they share one tokenizer, every method is ordinary distillation."
+    if student.base_model and student.base_relation != "finetune":
+        how = student.base_relation or "made"
+        return f"The student was {how} from {student.base_model}, whose licence may bind it too."
+    return None
+
+
+def _search(
+    what: str,
+    query: str,
+    token: str | bool | None,
+    limit: int,
+    license: str | None,
+    gated: bool | None,
+    sort: str,
+    params: dict[str, Any],
+) -> list[dict]:
+    """One page of a search."""
+    if sort not in SORTS:
+        raise HubError(f"Results cannot be sorted by {sort!r}: choose {', '.join(SORTS)}.")
+    asked = {**params, "search": " ".join(query.split()), "sort": SORTS[sort], "limit": limit}
+    if license:
+        asked["filter"] = [*params["filter"], f"license:{license}"]
+    if gated is not None:
+        asked["gated"] = "true" if gated else "false"
+    try:
+        found = ask(f"/api/{what}", asked, token)
     except Exception as error:
         raise hub_error(error, kind="search") from error
+    return [item for item in found if isinstance(item, dict) and item.get("id")][:limit]
 
 
-def _license(tags: list[str] | None, card: object) -> str | None:
-    tagged = next((tag.removeprefix("license:") for tag in tags or [] if tag.startswith("license:")), None)
-    stated = getattr(card, "license", None)
-    return tagged or (str(stated) if stated else None)
+def _parameter_bounds(low: int | None, high: int | None) -> str | None:
+    """Bounds in whole billions, as the Hub takes them, no narrower than asked."""
+    bounds = [f"min:{low // 10**9}B"] if low else []
+    if high is not None:
+        bounds.append(f"max:{max(1, -(-high // 10**9))}B")
+    return ",".join(bounds) or None
 
 
-def _model_hit(info: ModelInfo) -> ModelHit:
-    counts = info.safetensors.parameters if info.safetensors else {}
-    bases = getattr(info.card_data, "base_model", None)
+def _quoted(revision: str) -> str:
+    return revision.replace("/", "%2F")
+
+
+def _of(kind: type, value: object) -> Any:
+    """`value` if it is of the kind that it should be, else an empty one."""
+    return value if isinstance(value, kind) else kind()
+
+
+def _common(item: dict) -> dict[str, Any]:
+    """What models and datasets have in common."""
+    card, tags = _of(dict, item.get("cardData")), _of(list, item.get("tags"))
+    tagged = next((tag.removeprefix("license:") for tag in tags if str(tag).startswith("license:")), None)
+    stated = card.get("license")
+    return {
+        "id": str(item["id"]),
+        "downloads": _of(int, item.get("downloads")),
+        "likes": _of(int, item.get("likes")),
+        "gated": bool(item.get("gated")),
+        "private": bool(item.get("private")),
+        "license": tagged or (stated if isinstance(stated, str) and stated else None),
+        "revision": item.get("sha") if isinstance(item.get("sha"), str) else None,
+    }
+
+
+def _model_hit(item: dict) -> ModelHit:
+    card, config = _of(dict, item.get("cardData")), _of(dict, item.get("config"))
+    weights = _of(dict, item.get("safetensors"))
+    counts = {kind: count for kind, count in _of(dict, weights.get("parameters")).items() if isinstance(count, int)}
+    base, relation = _base(card, _of(list, item.get("tags")))
+    named = _of(str, _of(dict, config.get("tokenizer_config")).get("tokenizer_class"))
+    method = _of(str, _of(dict, config.get("quantization_config")).get("quant_method"))
     return ModelHit(
-        id=info.id,
-        downloads=info.downloads or 0,
-        likes=info.likes or 0,
-        gated=bool(info.gated),
-        private=bool(info.private),
-        license=_license(info.tags, info.card_data),
-        parameters=info.safetensors.total if info.safetensors else None,
+        **_common(item),
+        parameters=weights.get("total") if isinstance(weights.get("total"), int) else sum(counts.values()) or None,
         size=sum(count * _ITEM_BYTES.get(dtype, 4) for dtype, count in counts.items()) or None,
-        model_type=(info.config or {}).get("model_type"),
-        base_model=bases[0] if isinstance(bases, list) and bases else bases or None,
-        revision=info.sha,
+        model_type=_of(str, config.get("model_type")) or None,
+        base_model=base,
+        base_relation=relation,
+        tokenizer=None if named in _GENERIC else named.removesuffix("Fast").removesuffix("Tokenizer") or None,
+        task=_of(str, item.get("pipeline_tag")) or None,
+        quantized=method or None,
     )
 
 
-def _dataset_hit(info: DatasetInfo) -> DatasetHit:
+def _base(card: dict, tags: list) -> tuple[str | None, str | None]:
+    """(base model, relation) by the card, or by the Hub's own tags `base_model:relation:owner/name`."""
+    stated = card.get("base_model")
+    first = stated[0] if isinstance(stated, list) and stated else stated
+    relation = _of(str, card.get("base_model_relation")) or None
+    for tag in tags:
+        parts = str(tag).split(":")
+        if parts[0] == "base_model" and len(parts) == 3:
+            return (first if isinstance(first, str) and first else parts[2]), relation or parts[1]
+    return (first if isinstance(first, str) and first else None), relation
+
+
+def _dataset_hit(item: dict) -> DatasetHit:
+    sizes = [
+        str(tag).removeprefix("size_categories:")
+        for tag in _of(list, item.get("tags"))
+        if "size_categories:" in str(tag)
+    ]
     return DatasetHit(
-        id=info.id,
-        downloads=info.downloads or 0,
-        likes=info.likes or 0,
-        gated=bool(info.gated),
-        private=bool(info.private),
-        license=_license(info.tags, info.card_data),
-        description=" ".join((getattr(info, "description", None) or "").split())[:300],
-        revision=info.sha,
+        **_common(item),
+        description=" ".join(_of(str, item.get("description")).split())[:300],
+        size=next(iter(sizes), None),
     )
