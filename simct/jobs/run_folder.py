@@ -8,6 +8,7 @@ evaluation.json   scores before and after
 inspect.json      what the two tokenizers share, on the prompts' text
 publish.json      the state of publishing, apart from the run's own
 log.txt           standard output and error of the training process
+job_log.txt       what a Hugging Face Job printed, installation and all
 checkpoints/      step-N folders, complete or absent
 model/            the student, in the usual Hugging Face layout
 """
@@ -18,6 +19,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,11 +83,11 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, runs_dir: str | Path, config: RunConfig, owner: str | None = None) -> "RunFolder":
+    def create(cls, runs_dir: str | Path, config: RunConfig, owner: str | None = None, **status) -> "RunFolder":
         """Make a new folder for `config`, with an id of our own making, in state `queued`.
 
-        `config.output`, when given, is the folder itself and must be absent or empty. Raises RunError if it is not, or
-        if the disk refuses.
+        `config.output`, when given, is the folder itself and must be absent or empty. `status` are further fields of
+        status.json, there from the first moment on. Raises RunError if the folder is taken or the disk refuses.
         """
         if config.output:
             path = Path(config.output).expanduser().resolve()
@@ -108,6 +110,8 @@ class RunFolder:
                 created_at=time.time(),
                 owner=owner,
                 message="Waiting to start",
+                **title(config),
+                **status,
             )
         except OSError as error:
             raise RunError(f"Cannot write the run folder {str(path)!r}: {error.strerror}.") from error
@@ -196,7 +200,15 @@ class RunFolder:
         state = self.status().get("state")
         if state in ACTIVE_STATES:
             raise RunError(f"Run {self.id} is {state}. Stop it before deleting it.")
+        # what has no status.json is no run: a removal cut short leaves nothing that looks like one
+        (self.path / "status.json").unlink(missing_ok=True)
         shutil.rmtree(self.path)
+
+
+def title(config: RunConfig) -> dict[str, str]:
+    """What a list of runs tells about one, kept in status.json so that listing reads no run.yaml."""
+    names = {"method": config.method, "kind": config.kind}
+    return names | {"teacher": config.teacher.model, "student": config.student.model}
 
 
 def open_run(runs_dir: str | Path, run_id: str) -> RunFolder:
@@ -212,8 +224,34 @@ def open_run(runs_dir: str | Path, run_id: str) -> RunFolder:
 
 def list_runs(runs_dir: str | Path) -> list[RunFolder]:
     """Every run under `runs_dir`, newest first by creation time."""
+    return [run for run, _ in list_statuses(runs_dir)]
+
+
+_statuses: dict[str, tuple[tuple, dict]] = {}
+_statuses_lock = threading.Lock()
+
+
+def list_statuses(runs_dir: str | Path) -> list[tuple[RunFolder, dict]]:
+    """Every run under `runs_dir` with its status, newest first. Each status.json is read once for each time it is
+    replaced, so that a long history costs one `stat` a run. The dicts are shared: copy before changing one."""
     root = Path(runs_dir).expanduser().resolve()
-    if not root.is_dir():
+    found = []
+    try:
+        entries = [entry.path for entry in os.scandir(root) if not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    runs = [RunFolder(path) for path in root.iterdir() if (path / "status.json").is_file()]
-    return sorted(runs, key=lambda run: run.status().get("created_at", 0), reverse=True)
+    with _statuses_lock:
+        for path in entries:
+            try:
+                told = os.stat(os.path.join(path, "status.json"))
+            except OSError:
+                continue
+            stamp = (told.st_ino, told.st_mtime_ns, told.st_size)
+            known = _statuses.get(path)
+            if known is None or known[0] != stamp:
+                status = read_json(Path(path) / "status.json")
+                known = _statuses[path] = (stamp, status)
+            found.append((RunFolder(Path(path)), known[1]))
+        if len(_statuses) > 2 * len(found) + 1000:
+            _statuses.clear()
+    return sorted(found, key=lambda each: each[1].get("created_at") or 0, reverse=True)
