@@ -162,42 +162,44 @@ def _windows(spelled: Spelled, room: int) -> Iterator[tuple[int, int, int]]:
         start = end
 
 
+def score_chunk(units: UnitBatch, chunk_N: torch.Tensor, student, teacher) -> dict[str, torch.Tensor]:
+    """The numbers of `score_units` [N] for the units of a batch chosen by index, on the CPU.
+
+    student, teacher: the sides of a loss (losses.chunked) over the batch's rows; one chunk's whole rows are made.
+    """
+    ours, theirs = (
+        _unit_scores(side, starts_U[chunk_N], ends_U[chunk_N], ids_R)
+        for side, starts_U, ends_U, ids_R in (
+            (student, units.student_start_U, units.student_end_U, units.student_ids_S),
+            (teacher, units.teacher_start_U, units.teacher_end_U, units.teacher_ids_T),
+        )
+    )
+    is_candidate_N = ~units.single_U[chunk_N]
+    scores = [
+        torch.cat([side.shared_NC, side.mean_N.where(is_candidate_N, LOG_ZERO)[:, None]], 1) for side in (ours, theirs)
+    ]
+    kl_N, _ = divergence_with_gradient(*scores, "reverse_kl")
+    return {
+        "student_logprob": ours.joint_N,
+        "teacher_logprob": theirs.joint_N,
+        "student_score": ours.mean_N,
+        "teacher_score": theirs.mean_N,
+        "kl": kl_N,
+        "z_s": scores[0].logsumexp(1).exp(),
+        "z_t": scores[1].logsumexp(1).exp(),
+    }
+
+
 @dataclass
 class _UnitScores:
-    """One model's scores of chunk N: log p of the shared tokens [N, C] at each unit's start, and of the unit [N]."""
+    """One model at N units: log p of the shared tokens [N, C] at their starts, and of the units, joint and mean [N]."""
 
     shared_NC: torch.Tensor
     joint_N: torch.Tensor
     mean_N: torch.Tensor
 
 
-def _score_window(pair, teacher_model, student_model, spelled, leads, context, start, end) -> list[dict]:
-    units = spelled.units
-    sides, ids = [], []
-    columns = ((units.teacher_start, units.teacher_end), (units.student_start, units.student_end))
-    for tokens, model, side_ids, (begins, ends), first_ids, shared_ids in zip(
-        (pair.teacher, pair.student), (teacher_model, student_model), (spelled.teacher_ids, spelled.student_ids),
-        columns, leads, (pair.shared_teacher_ids, pair.shared_student_ids), strict=True,
-    ):  # fmt: skip
-        before = first_ids + side_ids[int(begins[context]) : int(begins[start])]
-        ids.append(side_ids[int(begins[start]) : int(ends[end - 1])])
-        hidden_RH, _ = hidden_rows(model, [before], [ids[-1]], pad_id_of(tokens.tokenizer, tokens.end_ids))
-        sides.append(HeadSide(hidden_RH, Head.of(model), shared_ids.to(hidden_RH.device)))
-    batch = build_units(pair, [tuple(ids)])
-    chunk_rows = chunk_rows_for(sides[0].tensors[0].device, max(side.vocabulary for side in sides))
-    rows: list[dict] = []
-    for chunk_N in chunks_by_rows(torch.arange(len(batch)), batch, chunk_rows):
-        theirs, ours = (
-            _scores(side, getattr(batch, f"{name}_start_U")[chunk_N], getattr(batch, f"{name}_end_U")[chunk_N], ids_R)
-            for side, name, ids_R in zip(
-                sides, ("teacher", "student"), (batch.teacher_ids_T, batch.student_ids_S), strict=True
-            )
-        )
-        rows += _score_rows(batch, chunk_N, ours, theirs)
-    return rows
-
-
-def _scores(side: HeadSide, start_N: torch.Tensor, end_N: torch.Tensor, ids_R: torch.Tensor) -> _UnitScores:
+def _unit_scores(side, start_N: torch.Tensor, end_N: torch.Tensor, ids_R: torch.Tensor) -> _UnitScores:
     device = side.tensors[0].device
     rows_R, owner_R = row_ranges(start_N, end_N)
     size_N = end_N - start_N
@@ -209,20 +211,28 @@ def _scores(side: HeadSide, start_N: torch.Tensor, end_N: torch.Tensor, ids_R: t
     return _UnitScores(shared_NC, joint_N, joint_N / size_N)
 
 
-def _score_rows(units: UnitBatch, chunk_N: torch.Tensor, ours: _UnitScores, theirs: _UnitScores) -> list[dict]:
-    unit_N = ~units.single_U[chunk_N]
-    scores = [torch.cat([side.shared_NC, side.mean_N.where(unit_N, LOG_ZERO)[:, None]], 1) for side in (ours, theirs)]
-    kl_N, _ = divergence_with_gradient(*scores, "reverse_kl")
-    columns = {
-        "student_logprob": ours.joint_N,
-        "teacher_logprob": theirs.joint_N,
-        "student_score": ours.mean_N,
-        "teacher_score": theirs.mean_N,
-        "kl": kl_N,
-        "z_s": scores[0].logsumexp(1).exp(),
-        "z_t": scores[1].logsumexp(1).exp(),
-    }
-    return [dict(zip(columns, row, strict=True)) for row in zip(*(c.tolist() for c in columns.values()), strict=True)]
+def _score_window(pair, teacher_model, student_model, spelled, leads, context, start, end) -> list[dict]:
+    units = spelled.units
+    sides, ids = [], []
+    for tokens, model, side_ids, begins, ends, first_ids, shared_ids in (
+        (pair.teacher, teacher_model, spelled.teacher_ids, units.teacher_start, units.teacher_end, leads[0],
+         pair.shared_teacher_ids),
+        (pair.student, student_model, spelled.student_ids, units.student_start, units.student_end, leads[1],
+         pair.shared_student_ids),
+    ):  # fmt: skip
+        before = first_ids + side_ids[int(begins[context]) : int(begins[start])]
+        ids.append(side_ids[int(begins[start]) : int(ends[end - 1])])
+        hidden_RH, _ = hidden_rows(model, [before], [ids[-1]], pad_id_of(tokens.tokenizer, tokens.end_ids))
+        sides.append(HeadSide(hidden_RH, Head.of(model), shared_ids.to(hidden_RH.device)))
+    teacher, student = sides
+    batch = build_units(pair, [tuple(ids)])
+    chunk_rows = chunk_rows_for(student.tensors[0].device, max(student.vocabulary, teacher.vocabulary))
+    rows: list[dict] = []
+    for chunk_N in chunks_by_rows(torch.arange(len(batch)), batch, chunk_rows):
+        columns = score_chunk(batch, chunk_N, student, teacher)
+        values = (column.tolist() for column in columns.values())
+        rows += [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+    return rows
 
 
 # One place

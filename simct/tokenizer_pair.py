@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from simct.alignment import AlignedUnits, align_boundaries
 from simct.bridge_cache import Bridge, bridge
+from simct.config import RunConfig
 from simct.errors import AlignmentError, TokenizerError
 from simct.token_bytes import TokenBytes, generation_ends, load_tokenizer, token_bytes
 
@@ -70,6 +71,14 @@ class TokenizerPair:
     ) -> TokenizerPair:
         """Build the pair from Hub ids, folders or tokenizer objects. Raises one-line ModelError or TokenizerError."""
         return cls(_side(teacher, teacher_revision, token), _side(student, student_revision, token))
+
+    @classmethod
+    def of_run(cls, config: RunConfig, token: str | None = None) -> TokenizerPair:
+        """Both tokenizers of a run, at their revisions. Raises as from_pretrained."""
+        return cls(
+            _side(config.teacher.model, config.teacher.revision, token),
+            _side(config.student.model, config.student.revision, token),
+        )
 
     def align(self, teacher_ids: Sequence[int], student_ids: Sequence[int]) -> AlignedUnits:
         """Return the minimal aligned units of two spellings of the same bytes, end of turn included.

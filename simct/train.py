@@ -59,19 +59,8 @@ def check_run(config: RunConfig, token: str | None = None) -> None:
     if config.kind == "warmup":
         check_warmup(config, prompts)
         return
-    pair = load_pair(config, token)
+    pair = TokenizerPair.of_run(config, token)
     prepare_prompts(prompts[:100], pair, config, [])
-
-
-def load_pair(config: RunConfig, token: str | None = None) -> TokenizerPair:
-    """Both tokenizers of a run, at their revisions."""
-    return TokenizerPair.from_pretrained(
-        config.teacher.model,
-        config.student.model,
-        teacher_revision=config.teacher.revision,
-        student_revision=config.student.revision,
-        token=token,
-    )
 
 
 def total_steps(config: RunConfig, n_prompts: int) -> int:
@@ -110,8 +99,10 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
     token = os.environ.get("HF_TOKEN")
     prompts = load_prompts(config.data, token)
     check_tasks(config.evaluation)
-    pair = load_pair(config, token)
-    teacher = load_model(config.teacher, accelerator.device, token).eval()
+    pair = TokenizerPair.of_run(config, token)
+    # a teacher that will be split is too big for one device; it is moved there layer by layer
+    teacher_device = None if config.teacher.sharded else accelerator.device
+    teacher = load_model(config.teacher, teacher_device, token).eval()
     student = load_model(config.student, accelerator.device, token)
     contexts = [getattr(model.config, "max_position_embeddings", None) for model in (teacher, student)]
     prepared, too_long = prepare_prompts(prompts, pair, config, contexts)
@@ -144,7 +135,7 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
             f"length {record['response_length']:.1f}  ended {record['eos_rate']:.0%}  {record['seconds']:.2f} s",
         )
 
-    step, done = train(
+    step, done, student = train(
         config,
         accelerator,
         teacher,
