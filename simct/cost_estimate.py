@@ -113,7 +113,7 @@ def estimate_run(
     machines = [find_machine(hardware)] if hardware else list(MACHINES)
     configs = configs or (load_shape_config(run.teacher, token), load_shape_config(run.student, token))
     teacher, student = shape_of(configs[0], run.teacher), shape_of(configs[1], run.student, run)
-    steps = _steps(run, n_prompts)
+    steps = steps_of(run, n_prompts)
     estimates: dict[str, MemoryEstimate] = {}
     rows = []
     for machine in machines:
@@ -148,7 +148,7 @@ def estimate_run(
     }
 
 
-def _steps(run: RunConfig, n_prompts: int | None) -> int | None:
+def steps_of(run: RunConfig, n_prompts: int | None) -> int | None:
     """Steps of the run; None when they depend on data that is not known."""
     if run.training.epochs is None:
         return run.training.steps

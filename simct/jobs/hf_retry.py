@@ -1,0 +1,74 @@
+"""Patience with the Hub: what it refuses for the moment (429, 5xx, a cut connection) is asked again, later each time.
+
+Only for requests that may be made twice.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import httpx2
+from huggingface_hub.errors import HfHubHTTPError
+
+Result = TypeVar("Result")
+# Seconds of all waits of one request together, for a person who looks on.
+PATIENCE = 20.0
+FIRST_WAIT = 0.5
+
+
+def passing(error: BaseException) -> bool:
+    """Whether what failed may well succeed a little later."""
+    if isinstance(error, HfHubHTTPError) and error.response is not None:
+        return error.response.status_code in (408, 425, 429) or error.response.status_code >= 500
+    return isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError)
+
+
+def wanted_wait(error: BaseException) -> float | None:
+    """Seconds that the Hub itself asks to wait, if it does."""
+    response = getattr(error, "response", None)
+    told = response.headers.get("Retry-After", "") if response is not None else ""
+    return float(told) if told.isdigit() else None
+
+
+def patiently(call: Callable[[], Result], patience: float = PATIENCE, sleep: Callable = time.sleep) -> Result:
+    """The result of `call`; passing failures are retried for `patience` seconds, the last one is raised as it is.
+
+    A wait that the Hub asks for and that is longer than what is left is not begun: the caller is told at once.
+    """
+    left, wait = patience, FIRST_WAIT
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not passing(error):
+                raise
+            pause = max(wanted_wait(error) or 0.0, wait * random.uniform(0.8, 1.2))
+            if pause > left:
+                raise
+        sleep(pause)
+        left, wait = left - pause, wait * 2
+
+
+class BackOff:
+    """When to ask again, for something that is asked for again and again: longer after each failure, up to five
+    minutes; at the usual pace again after a success."""
+
+    LONGEST = 300.0
+
+    def __init__(self, every: float):
+        self.every = self.wait = every
+        self.next = 0.0
+
+    def due(self) -> bool:
+        return time.monotonic() >= self.next
+
+    def succeeded(self) -> None:
+        self.wait = self.every
+        self.next = time.monotonic() + self.wait
+
+    def failed(self, error: BaseException) -> None:
+        self.wait = min(2 * self.wait, self.LONGEST)
+        chain = [error, error.__cause__]
+        asked = max((wanted_wait(each) or 0.0 for each in chain if each is not None), default=0.0)
+        self.next = time.monotonic() + max(self.wait, min(asked, 3600.0))
