@@ -2,193 +2,273 @@
 
 The student writes, both models read, and every unit is looked at: how much of their probability is where the methods
 look, how often a shared token is only the first piece of what the teacher means, and whether recovered units pull the
-student where exact matches do. From these follows a verdict in words, with its numbers. Small samples on a CPU will do.
+student where exact matches do. From these follows a verdict in words, with its numbers and the settings it recommends.
+Small samples on a CPU will do. Shapes: U units, N units of a chunk, R rows, H hidden size.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 
 from simct import losses
+from simct.candidates import score_chunk
 from simct.config import RunConfig
-from simct.errors import DataError
-from simct.losses.chunked import HeadSide
+from simct.errors import DataError, RunError
+from simct.losses.chunked import HeadSide, chunk_rows_for
 from simct.losses.diagnostics import measure_units
 from simct.losses.head import Head
 from simct.models import hidden_rows, load_model, pad_id_of
 from simct.prompts import load_prompts
 from simct.samples import Sample, prepare_prompts, to_samples, write_rollouts
+from simct.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
 from simct.tokenizer_pair import TokenizerPair
-from simct.units import build_units
+from simct.units import UnitBatch, build_units, chunks_by_rows
+from simct.verdict import Verdict, format_reliability, judge
 
-# Where a verdict turns. Set between the embedded pairs on which SimCT works and those on which it does not
-# (docs/method.md), with room to spare on both sides.
-CONFLICT = 0.05
-HINDSIGHT = 0.1
-LITTLE_MASS = 0.9
-LITTLE_RECOVERED = 0.01
+__all__ = ["Verdict", "format_reliability", "judge", "measure_pair", "measure_samples"]
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """The recommended method with its options, and the reasons in plain words with their numbers."""
-
-    method: str
-    options: dict
-    reasons: list[str]
-
-    @property
-    def text(self) -> str:
-        options = "".join(f", {name}: {str(value).lower()}" for name, value in self.options.items())
-        return f"Use {self.method}{options}. " + " ".join(self.reasons)
+ANSWERS_AT_A_TIME = 4
+GRADIENT_PARAMETERS = 200_000_000  # of the student, from its output backwards, on which gradients are compared
+Z_T_EDGES = [index / 10 for index in range(11)]  # of the histogram; its last bin is all above 1
 
 
-def measure_pair(config: RunConfig, samples: int = 16, token: str | None = None, device=None) -> dict:
+def measure_pair(
+    config: RunConfig,
+    samples: int = 16,
+    token: str | None = None,
+    device=None,
+    on_progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    models: tuple[torch.nn.Module, torch.nn.Module] | None = None,
+) -> dict:
     """Measure the run's two models on `samples` answers of the student to the run's prompts.
 
-    Returns a JSON-able report: masses and shares in 0 … 1, divergences in nats per unit, the cosine between the
-    gradients of exact matches and of recovered units, and the verdict. Raises one-line SimCTErrors.
+    `models`: teacher and student, where they are loaded already.
+
+    Returns a JSON-able report: what `measure_samples` finds; answers, answers_ended (by themselves), excluded, stopped;
+    verdict (words), method, method_options and settings (names as in run.yaml) that it recommends.
+    on_progress(answers measured, answers in all); should_stop() is asked between a few answers, and a verdict is then
+    given on those so far. Raises one-line SimCTErrors; RunError if stopped before the first answer was measured.
     """
-    pair = TokenizerPair.from_pretrained(
-        config.teacher.model,
-        config.student.model,
-        teacher_revision=config.teacher.revision,
-        student_revision=config.student.revision,
-        token=token,
+    pair = TokenizerPair.of_run(config, token)
+    prompts, too_long = prepare_prompts(load_prompts(config.data, token)[:samples], pair, config, [])
+    tell = on_progress or (lambda done, total: None)
+    tell(0, len(prompts))
+    teacher, student = models or (
+        load_model(config.teacher, device, token).eval(),
+        load_model(config.student, device, token).eval(),
     )
-    prompts, _ = prepare_prompts(load_prompts(config.data, token)[:samples], pair, config, [])
-    teacher = load_model(config.teacher, device, token).eval()
-    student = load_model(config.student, device, token).eval()
-    rollouts = write_rollouts(
-        student, pair.student, config, [prompt.student_ids for prompt in prompts], 1, list(range(len(prompts)))
-    )
+    measured = _Measured(pair, student, teacher)
     excluded: Counter = Counter()
-    written = to_samples(pair, prompts, rollouts, excluded)
+    ended = written = 0
+    for first in range(0, len(prompts), ANSWERS_AT_A_TIME):
+        if should_stop and should_stop():
+            break
+        some = prompts[first : first + ANSWERS_AT_A_TIME]
+        ids = [prompt.student_ids for prompt in some]
+        rollouts = write_rollouts(student, pair.student, config, ids, 1, list(range(first, first + len(some))))
+        written += len(rollouts)
+        ended += sum(rollout.ended for rollout in rollouts)
+        usable = to_samples(pair, some, rollouts, excluded)
+        if usable:
+            measured.add(usable)
+        tell(written, len(prompts))
     if not written:
-        raise DataError(f"None of the student's {len(rollouts)} answers can be compared: {dict(excluded)}.")
-    report = measure_samples(pair, student, teacher, written)
-    report |= {"answers": len(written), "excluded": dict(excluded)}
+        raise RunError("Stopped before the first answer was measured.")
+    if not measured.answers:
+        raise DataError(f"None of the student's {written} answers can be compared: {dict(excluded)}.")
+    report = measured.report() | {
+        "answers": measured.answers,
+        "answers_written": written,
+        "answers_ended": ended,
+        "prompts_too_long": too_long,
+        "excluded": dict(excluded),
+        "max_new_tokens": config.rollout.max_new_tokens,
+        "stopped": written < len(prompts),
+    }
     verdict = judge(report)
-    return report | {"verdict": verdict.text, "method": verdict.method, "method_options": verdict.options}
+    return report | {
+        "verdict": verdict.text,
+        "method": verdict.method,
+        "method_options": verdict.options,
+        "settings": verdict.settings,
+    }
 
 
 def measure_samples(pair: TokenizerPair, student, teacher, samples: list[Sample]) -> dict:
-    """The numbers of `measure_pair` for given answers."""
-    student_ids = [sample.student_ids for sample in samples]
-    teacher_ids = [sample.teacher_ids for sample in samples]
-    units = build_units(pair, list(zip(teacher_ids, student_ids, strict=True)))
-    with torch.no_grad():
-        teacher_hidden_TH, _ = hidden_rows(
-            teacher, [s.prompt.teacher_ids for s in samples], teacher_ids, _pad(pair.teacher)
+    """The numbers of `measure_pair` for given answers.
+
+    mass_student, mass_teacher, candidate_mass, prefix_conflict_mass, hindsight_mass: means over units, as
+    losses.diagnostics defines them, but over all units. z_t: the candidates' teacher mass (Z_T) as a histogram of units
+    (edges; counts of shared and recovered units, one more than intervals: the last is all above), and below_half, the
+    share of units under 0.5. kl_shared, kl_recovered: mean reverse KL in nats; kl_quantiles: its 10 %, 50 % and 90 %.
+    recovered_share: share of the student's tokens. recovered_kinds: recovered units by kind of text and by which side
+    splits what the other has whole. gradient_cosine: between the gradients of exact matches and of recovered units.
+    """
+    measured = _Measured(pair, student, teacher)
+    for first in range(0, len(samples), ANSWERS_AT_A_TIME):
+        measured.add(samples[first : first + ANSWERS_AT_A_TIME])
+    return measured.report()
+
+
+class _Measured:
+    """Adds up what is measured over batches of answers."""
+
+    def __init__(self, pair: TokenizerPair, student, teacher) -> None:
+        self.pair, self.student, self.teacher = pair, student, teacher
+        self.answers = self.tokens = self.recovered_tokens = 0
+        self.sums: Counter = Counter()
+        self.weights: Counter = Counter()
+        self.columns: dict[str, list[torch.Tensor]] = {"kl": [], "z_t": [], "single": []}
+        self.kinds: Counter = Counter()
+        self.gradients: list[list[torch.Tensor]] = []
+
+    def add(self, samples: list[Sample]) -> None:
+        pair = self.pair
+        student_ids = [sample.student_ids for sample in samples]
+        teacher_ids = [sample.teacher_ids for sample in samples]
+        units = build_units(pair, list(zip(teacher_ids, student_ids, strict=True)))
+        with torch.no_grad():
+            teacher_hidden_RH, _ = hidden_rows(
+                self.teacher, [s.prompt.teacher_ids for s in samples], teacher_ids, _pad(pair.teacher)
+            )
+        student_prompts = [sample.prompt.student_ids for sample in samples]
+        student_hidden_RH, _ = hidden_rows(self.student, student_prompts, student_ids, _pad(pair.student))
+        teacher_head, student_head = Head.of(self.teacher), Head.of(self.student)
+        self._add_gradients(student_hidden_RH, student_head, teacher_hidden_RH, teacher_head, student_ids, teacher_ids)
+        device = student_hidden_RH.device
+        self._add_units(
+            units,
+            HeadSide(student_hidden_RH.detach(), student_head, pair.shared_student_ids.to(device)),
+            HeadSide(teacher_hidden_RH.to(device), teacher_head, pair.shared_teacher_ids.to(device)),
         )
-    student_prompts = [sample.prompt.student_ids for sample in samples]
-    student_hidden_SH, _ = hidden_rows(student, student_prompts, student_ids, _pad(pair.student))
-    teacher_head, student_head = Head.of(teacher), Head.of(student)
+        self._add_kinds(units, student_ids)
+        self.answers += len(samples)
+        self.tokens += sum(map(len, student_ids))
+        self.recovered_tokens += int((units.student_size_U * ~units.single_U).sum())
 
-    def gradient(method: str) -> tuple[torch.Tensor, dict]:
-        student.zero_grad(set_to_none=True)
-        result = losses.compute_from_hidden(
-            method, pair, student_hidden_SH, student_head, teacher_hidden_TH, teacher_head, student_ids, teacher_ids,
-            diagnostics=False,
-        )  # fmt: skip
-        (gradient_SH,) = torch.autograd.grad(result.loss_sum, student_hidden_SH, retain_graph=True)
-        parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
-        pulled = torch.autograd.grad(student_hidden_SH, parameters, gradient_SH, retain_graph=True, allow_unused=True)
-        return torch.cat([part.flatten() for part in pulled if part is not None]).double(), result.stats
+    def _add_units(self, units: UnitBatch, student: HeadSide, teacher: HeadSide) -> None:
+        chunk_rows = chunk_rows_for(student.hidden_RH.device, max(student.vocabulary, teacher.vocabulary))
+        ends_T = torch.isin(units.teacher_ids_T, torch.tensor(self.pair.teacher.end_ids))
+        on_device = units.to(student.hidden_RH.device)
+        for chunk_N in chunks_by_rows(torch.arange(len(units)), units, chunk_rows):
+            with torch.no_grad():
+                means = measure_units(self.pair, on_device, chunk_N.to(student.hidden_RH.device), student, teacher)
+                scored = score_chunk(units, chunk_N, student, teacher)
+            for name, value in means.items():
+                # the end of turn is no text that could go on, and is not in the mean of hindsight
+                ended = int(ends_T[units.teacher_start_U[chunk_N]].sum()) if name == "hindsight_mass" else 0
+                self.sums[name] += float(value) * (len(chunk_N) - ended)
+                self.weights[name] += len(chunk_N) - ended
+            for name in ("kl", "z_t"):
+                self.columns[name].append(scored[name].float())
+            self.columns["single"].append(units.single_U[chunk_N])
 
-    strict_G, _ = gradient("strict")
-    simct_G, stats = gradient("simct")
-    recovered_G = simct_G - strict_G
-    sides = [
-        HeadSide(student_hidden_SH.detach(), student_head, pair.shared_student_ids),
-        HeadSide(teacher_hidden_TH, teacher_head, pair.shared_teacher_ids),
-    ]
-    for side in sides:
-        side.want_gradients((False,) * len(side.tensors))
-    with torch.no_grad():
-        measured = measure_units(pair, units, torch.arange(len(units)), *sides)
-    tokens = sum(map(len, student_ids))
-    recovered_tokens = int((units.student_size_U * ~units.single_U).sum())
-    names = ("kl_shared", "kl_recovered", "units_shared", "units_recovered")
-    return {
-        **{name: float(value) for name, value in measured.items()},
-        **{name: stats[name] for name in names},
-        "recovered_share": recovered_tokens / max(tokens, 1),
-        "gradient_cosine": _cosine(strict_G, recovered_G),
-    }
+    def _add_kinds(self, units: UnitBatch, student_ids: list[list[int]]) -> None:
+        for sequence, ids in enumerate(student_ids):
+            data = self.pair.student.decode([i for i in ids if i not in self.pair.student.end_ids])
+            try:
+                kind_B = kinds_of_bytes(data.decode("utf-8"))
+            except UnicodeDecodeError:
+                continue
+            mine_U = (units.sequence_U == sequence) & ~units.single_U
+            starts, ends = (column[mine_U].numpy() for column in (units.byte_start_U, units.byte_end_U))
+            longer_U = (units.student_size_U - units.teacher_size_U)[mine_U].sign().tolist()
+            kinds = kinds_of_spans(kind_B, starts, ends).tolist()
+            self.kinds.update((KINDS[kind], sign) for kind, sign in zip(kinds, longer_U, strict=True))
+
+    def _add_gradients(self, student_hidden_RH, student_head, teacher_hidden_RH, teacher_head, *ids) -> None:
+        """Gradients of the two parts of SimCT's loss, as it is the sum of both: strict and the rest."""
+
+        def at_hidden(method: str) -> torch.Tensor:
+            result = losses.compute_from_hidden(
+                method, self.pair, student_hidden_RH, student_head, teacher_hidden_RH, teacher_head, *ids,
+                diagnostics=False,
+            )  # fmt: skip
+            return torch.autograd.grad(result.loss_sum, student_hidden_RH, retain_graph=True)[0]
+
+        strict_RH = at_hidden("strict")
+        parameters = _last_parameters(self.student)
+        for part, part_RH in enumerate((strict_RH, at_hidden("simct") - strict_RH)):
+            pulled = torch.autograd.grad(
+                student_hidden_RH, parameters, part_RH, retain_graph=part == 0, allow_unused=True
+            )
+            pulled = [torch.zeros_like(p) if g is None else g for g, p in zip(pulled, parameters, strict=True)]
+            if len(self.gradients) <= part:
+                self.gradients.append(pulled)
+            else:
+                torch._foreach_add_(self.gradients[part], pulled)
+
+    def report(self) -> dict:
+        kl_U, z_t_U = (torch.cat(self.columns[name]) for name in ("kl", "z_t"))
+        single_U = torch.cat(self.columns["single"])
+        return {
+            **{name: total / max(self.weights[name], 1) for name, total in self.sums.items()},
+            "units_shared": int(single_U.sum()),
+            "units_recovered": int((~single_U).sum()),
+            "kl_shared": _mean(kl_U[single_U]),
+            "kl_recovered": _mean(kl_U[~single_U]),
+            "kl_quantiles": {"shared": _quantiles(kl_U[single_U]), "recovered": _quantiles(kl_U[~single_U])},
+            "z_t": {
+                "edges": Z_T_EDGES,
+                "shared": _histogram(z_t_U[single_U]),
+                "recovered": _histogram(z_t_U[~single_U]),
+                "below_half": _mean((z_t_U < 0.5).float()),
+            },
+            "recovered_share": self.recovered_tokens / max(self.tokens, 1),
+            "recovered_kinds": _kind_table(self.kinds),
+            "gradient_cosine": _cosine(*self.gradients),
+        }
 
 
 def _pad(tokens) -> int:
     return pad_id_of(tokens.tokenizer, tokens.end_ids)
 
 
-def _cosine(left_G: torch.Tensor, right_G: torch.Tensor) -> float | None:
+def _last_parameters(student) -> list[torch.nn.Parameter]:
+    """Trainable parameters from the model's end backwards, GRADIENT_PARAMETERS of them at most, one tensor at least."""
+    chosen: list[torch.nn.Parameter] = []
+    count = 0
+    for parameter in reversed([parameter for parameter in student.parameters() if parameter.requires_grad]):
+        count += parameter.numel()
+        if chosen and count > GRADIENT_PARAMETERS:
+            break
+        chosen.append(parameter)
+    return chosen
+
+
+def _cosine(left: list[torch.Tensor], right: list[torch.Tensor]) -> float | None:
     """None where one of the two is zero, as when nothing is recovered."""
-    size = float(left_G.norm() * right_G.norm())
-    return float(left_G @ right_G) / size if size > 0 else None
+
+    def product(ones: list[torch.Tensor], others: list[torch.Tensor]) -> float:
+        return sum(float((a.double() * b.double()).sum()) for a, b in zip(ones, others, strict=True))
+
+    size = (product(left, left) * product(right, right)) ** 0.5
+    return product(left, right) / size if size > 0 else None
 
 
-def judge(report: dict) -> Verdict:
-    """Which method suits a pair, from the numbers of `measure_samples`; each reason carries the number it rests on."""
-    conflict, hindsight = report.get("prefix_conflict_mass", 0.0), report.get("hindsight_mass", 0.0)
-    reasons = []
-    if conflict > CONFLICT:
-        reasons.append(
-            f"{conflict:.1%} of the student's probability is on shared tokens that are only the first piece of what "
-            "the teacher writes whole; methods on shared tokens would forbid them."
-        )
-    if hindsight > HINDSIGHT:
-        reasons.append(
-            f"Of what the teacher could mean once its token is written, {hindsight:.1%} goes on past that token: it "
-            "splits what the student has whole."
-        )
-    for name in ("teacher", "student"):
-        if report[f"mass_{name}"] < LITTLE_MASS:
-            reasons.append(
-                f"Only {report[f'mass_{name}']:.1%} of the {name}'s probability is on shared tokens; methods that look "
-                "only there leave the rest unguided."
-            )
-    if reasons:
-        return Verdict("marginal", {}, reasons)
-    masses = (
-        f"{report['mass_teacher']:.1%} of the teacher's and {report['mass_student']:.1%} of the student's probability "
-        "is on shared tokens"
-    )
-    if report["recovered_share"] < LITTLE_RECOVERED:
-        reason = (
-            f"{report['recovered_share']:.1%} of the student's tokens are outside exact matches: SimCT adds next to "
-            "nothing here, and costs nothing."
-        )
-        return Verdict("simct", {}, [f"{masses}.", reason])
-    reasons = [
-        f"{masses}, and {conflict:.1%} in prefix conflicts.",
-        f"Exact matching would lose {report['recovered_share']:.1%} of the student's tokens, which SimCT recovers.",
-    ]
-    cosine = report.get("gradient_cosine")
-    if cosine is not None and cosine < -0.1:
-        reasons.append(f"Recovered units pull against exact matches (gradient cosine {cosine:.2f}): start slowly.")
-    options = {"mass_mask": True} if report["candidate_mass"] < LITTLE_MASS else {}
-    if options:
-        reasons.append(
-            f"The teacher gives the candidates {report['candidate_mass']:.1%}; rows below half are left out."
-        )
-    return Verdict("simct", options, reasons)
+def _mean(values_U: torch.Tensor) -> float:
+    return float(values_U.mean()) if len(values_U) else 0.0
 
 
-def format_reliability(report: dict) -> str:
-    """The numbers and the verdict, for a terminal."""
-    cosine = report["gradient_cosine"]
-    lines = [
-        (
-            "On shared tokens",
-            f"{report['mass_teacher']:.1%} of the teacher, {report['mass_student']:.1%} of the student",
-        ),
-        ("SimCT's candidates", f"{report['candidate_mass']:.3f} of the teacher's mass"),
-        ("Prefix conflicts", f"{report.get('prefix_conflict_mass', 0):.1%} of the student's mass"),
-        ("Hindsight", f"{report.get('hindsight_mass', 0):.1%} of the teacher's mass"),
-        ("KL of a unit", f"{report['kl_shared']:.3f} shared, {report['kl_recovered']:.3f} recovered (nats)"),
-        ("Gradient cosine", "none" if cosine is None else f"{cosine:+.2f} between exact matches and recovered units"),
-    ]
-    table = "\n".join(f"{name:18} {value}" for name, value in lines)
-    return f"{table}\nVerdict            {report['verdict']}"
+def _quantiles(values_U: torch.Tensor) -> list[float] | None:
+    if not len(values_U):
+        return None
+    ordered_U = values_U.sort().values  # torch.quantile takes no more than 16 million
+    return [float(ordered_U[round(share * (len(ordered_U) - 1))]) for share in (0.1, 0.5, 0.9)]
+
+
+def _histogram(values_U: torch.Tensor) -> list[int]:
+    """Counts between Z_T_EDGES, 1 itself included in the last of them, and above."""
+    # masses that are one but for rounding are not above it
+    bins_U = torch.bucketize(values_U - 1e-5, torch.tensor(Z_T_EDGES[1:]))
+    return torch.bincount(bins_U, minlength=len(Z_T_EDGES)).tolist()
+
+
+def _kind_table(kinds: Counter) -> dict[str, dict[str, int]]:
+    table: dict[str, dict[str, int]] = {}
+    for (kind, sign), count in kinds.most_common():
+        row = table.setdefault(kind, {"student_splits": 0, "teacher_splits": 0, "both_split": 0})
+        row[{1: "student_splits", -1: "teacher_splits", 0: "both_split"}[sign]] += count
+    return table

@@ -9,13 +9,13 @@ errors config jobs.run_folder hub.errors_from_hub clients
 byte_encoders token_bytes bridge_cache alignment tokenizer_pair units divergence
 losses.head losses.chunked losses.strings losses.units_merged losses.strict losses.simct losses.marginal
 losses.bpm losses.uld losses.gold losses.alm losses.diagnostics losses
-text_kinds coverage report_html prompts corpus
+text_kinds verdict coverage report_html prompts corpus
 rollout vllm_rollouts models candidates optimization memory_estimate cost_estimate samples
 reliability compare_pairs collapse
 trainer sandbox_child sandbox checkers lm_eval_tasks fine_tuning warmup demo evaluate presets
 jobs.local_job jobs.queue jobs.supervise train hub.client hub.licences hub.dataset_rows hub.search
-hub.method_words hub.curve hub.card hub.publish jobs.hf_job
-jobs.hf_job_runner tour cli_common cli_inspect cli_jobs cli
+hub.method_words hub.curve hub.card hub.card_edit hub.upload_progress hub.publish hub.publish_job
+jobs.hf_retry jobs.hf_hardware jobs.hf_inputs jobs.hf_job jobs.hf_history jobs.hf_job_runner jobs.actions tour cli_common cli_inspect cli_jobs cli
 """.split()  # noqa: SIM905
 # scripts that rebuild committed files; nothing imports them
 SCRIPTS = {

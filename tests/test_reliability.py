@@ -93,7 +93,13 @@ def test_the_gradient_cosine_is_that_of_the_two_parts_of_the_loss(tmp_path):
         ({"mass_teacher": 0.6}, "marginal", "Only 60.0% of the teacher's"),
         ({"recovered_share": 0.001}, "simct", "next to nothing"),
         ({"gradient_cosine": -0.5}, "simct", "cosine -0.50"),
-        ({"candidate_mass": 0.7}, "simct", "mass_mask: true"),
+        ({"z_t": {"below_half": 0.06}}, "simct", "mass_mask: true. "),
+        ({"answers_written": 10, "answers_ended": 5, "max_new_tokens": 40}, "simct", "rollout.max_new_tokens to 80"),
+        (
+            {"answers_written": 10, "answers_ended": 10, "excluded": {"a special token": 3}},
+            "simct",
+            "3 for a special token",
+        ),
     ],
 )
 def test_each_rule_of_the_verdict(change, method, words):
@@ -102,5 +108,6 @@ def test_each_rule_of_the_verdict(change, method, words):
         "hindsight_mass": 0.01, "recovered_share": 0.1, "gradient_cosine": 0.2,
     }  # fmt: skip
     verdict = judge(healthy | change)
+    assert verdict.settings["method"] == verdict.method
     assert verdict.method == method
     assert words in verdict.text
