@@ -1,38 +1,146 @@
 """Data: where the prompts come from and which column is which, as both models will read them."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import gradio as gr
 
-from app import markup
-from app.settings import Settings
-from simct import demo
+from app import data_source, data_view, hub_dataset, markup, models
+from app.data_choice import EMBEDDED, HUB, SOURCES, START, UPLOAD, licence_notes, settled, started
+from app.settings import Settings, one_line
+from simct.errors import SimCTError
+
+FILE_TYPES = [".jsonl", ".json", ".csv", ".parquet", ".txt"]
+FOUND_BY_NAME = "Found by its name"
 
 
 @dataclass(frozen=True)
 class DataTab:
-    """`chosen` holds the settings of `data` in run.yaml as plain data; the browser keeps it."""
+    """`chosen` holds `data` of run.yaml as plain data, and how it was named; `fields` show it again after a reload."""
 
     chosen: gr.BrowserState
     next: gr.Button
     refresh: Callable
     inputs: Sequence[gr.components.Component]
     outputs: Sequence[gr.components.Component]
+    fields: Sequence[gr.components.Component]
 
 
-def build(settings: Settings, pair) -> DataTab:
-    """The source above, what both models make of it below."""
+def build(settings: Settings, pair, run: gr.BrowserState) -> DataTab:
+    """The source on the left, its rows on the right, what both models make of it below."""
     markup.panel('<h2>Data</h2><p class="lead">The prompts that the student will answer.</p>')
-    chosen = gr.BrowserState({"prompts": str(demo.PROMPTS)}, storage_key="simct-data", secret="simct-studio")
-    note = markup.panel(elem_id="data-note")
+    chosen = gr.BrowserState(START, storage_key="simct-data", secret="simct-studio")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            source = gr.Radio(SOURCES, value=EMBEDDED, label="Prompts from", elem_id="prompt-source")
+            upload = gr.File(
+                label="JSONL, CSV, Parquet or text",
+                file_types=FILE_TYPES,
+                visible=False,
+                height=120,
+                elem_id="prompt-file",
+            )
+            with gr.Group(visible=False) as places:
+                hub = hub_dataset.build(settings)
+            note = markup.panel(markup.note("busy", "Reading the prompts…"), elem_id="prompt-note")
+            with gr.Row(visible=False) as mapping:
+                column = _column("Prompt or messages column", "prompt-column")
+                answer = _column("Answer column", "answer-column")
+            system = gr.Textbox(
+                label="System text", info="Put before conversations that have none.", lines=1, elem_id="system-text"
+            )
+            limit = gr.Number(None, label="Use at most", info="Empty: all.", precision=0, minimum=1, elem_id="limit")
+        with gr.Column(scale=3, min_width=320):
+            notices = markup.panel(elem_id="data-notices")
+            table = markup.panel(elem_id="data-rows", min_height=240)
+    which = gr.Slider(1, 2, value=1, step=1, label="Prompt shown", elem_id="prompt-shown", buttons=[])
+    readings = markup.panel(elem_id="data-readings", min_height=120)
+    lengths = markup.panel(elem_id="data-lengths", min_height=120)
     next_step = gr.Button("Set up training →", variant="primary", elem_classes="next")
-    return DataTab(chosen, next_step, lambda chosen: markup.note("ok", name_of(chosen)), [chosen], [note])
+
+    def refresh(teacher: str, student: str, data: dict, run: dict, shown: int, visitor: gr.OAuthToken | None = None):
+        """Everything that is shown of the choice; on error one line beside it, and the rest empty."""
+        try:
+            return look(settings, teacher, student, data or START, run, int(shown or 1), settings.token(visitor))
+        except SimCTError as error:
+            told = markup.note("error", data.get("error") or one_line(error))
+            return told, "", markup.empty("Rows appear when they can be read."), *[gr.skip()] * 3, "", ""
+
+    def show_one(teacher: str, student: str, data: dict, shown: int, visitor: gr.OAuthToken | None = None) -> str:
+        token = settings.token(visitor)
+        try:
+            prompts = data_source.read(settings, data_source.data_config(data), token).prompts
+            pair = models.pair_of(settings, teacher, student, token)
+            return data_view.both_readings(pair, prompts[min(int(shown), len(prompts)) - 1])
+        except SimCTError as error:
+            return markup.note("error", one_line(error))
+
+    inputs = [pair.teacher, pair.student, chosen, run, which]
+    outputs = [note, notices, table, column, answer, which, readings, lengths]
+    given = [source, upload, hub.dataset, hub.config, hub.split, column, answer, system, limit]
+    limits = (system.submit, system.blur, limit.submit, limit.blur)
+    gr.on(
+        [
+            source.input,
+            upload.upload,
+            upload.clear,
+            column.input,
+            answer.input,
+            hub.described.change,
+            hub.split.input,
+            *limits,
+        ],
+        functools.partial(settled, settings),
+        [chosen, hub.described, *given],
+        chosen,
+        **settings.in_turn("data"),
+    )
+    source.change(_places, source, [upload, places, mapping], **settings.quiet)
+    chosen.change(lambda: markup.note("busy", "Reading the prompts…"), outputs=note, **settings.in_turn("data")).then(
+        refresh, inputs, outputs, trigger_mode="always_last", **settings.in_turn("data")
+    )
+    which.input(
+        show_one,
+        [pair.teacher, pair.student, chosen, which],
+        readings,
+        trigger_mode="always_last",
+        **settings.in_turn("data"),
+    )
+    fields = [source, hub.dataset, hub.config, hub.split, system, limit]
+    return DataTab(chosen, next_step, refresh, inputs, outputs, fields)
 
 
-def name_of(data: dict | None) -> str:
-    """The prompts as people name them."""
-    prompts = str((data or {}).get("prompts") or "")
-    if not prompts:
-        return "no prompts"
-    return "embedded prompts" if prompts == str(demo.PROMPTS) else prompts.rsplit("/.uploads/", 1)[-1]
+def look(settings: Settings, teacher: str, student: str, data: dict, run: dict, shown: int, token) -> tuple:
+    """What every panel of the step shows. Raises a one-line SimCTError."""
+    wanted = data_source.data_config(data)
+    source = data_source.read(settings, wanted, token)
+    # the columns can be chosen even while the pair cannot be read
+    mapping = [
+        gr.Dropdown(choices=_column_choices(source.columns), value=data.get(key) or "")
+        for key in ("column", "answer_column")
+    ]
+    _, report = data_source.report(settings, teacher, student, wanted, started(run), token)
+    pair = models.pair_of(settings, teacher, student, token)
+    count = len(source.prompts)
+    return (
+        data_view.line(source, report),
+        data_view.notices(report, licence_notes(data)),
+        data_view.rows_table(source),
+        *mapping,
+        gr.Slider(maximum=max(2, count), value=min(shown, count), visible=count > 1),
+        data_view.both_readings(pair, source.prompts[min(shown, count) - 1]),
+        data_view.length_charts(report),
+    )
+
+
+def _column(label: str, elem_id: str) -> gr.Dropdown:
+    return gr.Dropdown(_column_choices([]), value="", label=label, elem_id=elem_id, min_width=130)
+
+
+def _column_choices(columns: Sequence[str]) -> list[tuple[str, str]]:
+    return [(FOUND_BY_NAME, ""), *((name, name) for name in columns)]
+
+
+def _places(source: str) -> tuple:
+    return gr.File(visible=source == UPLOAD), gr.Group(visible=source == HUB), gr.Row(visible=source != EMBEDDED)

@@ -1,14 +1,28 @@
 """The page: seven steps in a row, each its own module, and what leads from one to the next."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
 from gradio.utils import get_space
 
-from app import compare_tab, data_tab, inspect_tab, markup, models, pair_tab, publish_tab, runs_tab, train_tab
+from app import (
+    compare_tab,
+    data_choice,
+    data_tab,
+    inspect_tab,
+    markup,
+    models,
+    pair_tab,
+    publish_tab,
+    runs_tab,
+    train_tab,
+)
+from app.run_form import base_config
 from app.settings import Settings
 from app.theme import theme
+from simct.config import RunConfig
 
 HERE = Path(__file__).parent
 MAX_UPLOAD = "200mb"
@@ -45,6 +59,9 @@ def build(settings: Settings) -> gr.Blocks:
             if settings.public and get_space():
                 gr.LoginButton("Sign in", size="sm", scale=0, min_width=160)
         where = markup.panel(_where(*settings.default_pair.values(), None, None), elem_id="where")
+        # the settings of Train as plain data, kept by the browser; Data needs the lengths among them
+        run = gr.BrowserState({}, storage_key="simct-run", secret="simct-studio")
+        verdict = gr.BrowserState({}, storage_key="simct-verdict", secret="simct-studio")
         steps: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="steps") as tabs:
             with gr.Tab("Pair", id="pair") as steps["pair"]:
@@ -52,9 +69,9 @@ def build(settings: Settings) -> gr.Blocks:
             with gr.Tab("Inspect", id="inspect") as steps["inspect"]:
                 inspect = inspect_tab.build(settings, pair)
             with gr.Tab("Data", id="data") as steps["data"]:
-                data = data_tab.build(settings, pair)
+                data = data_tab.build(settings, pair, run)
             with gr.Tab("Train", id="train") as steps["train"]:
-                train = train_tab.build(settings, pair, data)
+                train = train_tab.build(settings, pair, data, run, verdict)
             with gr.Tab("Runs", id="runs") as steps["runs"]:
                 runs = runs_tab.build(settings)
             with gr.Tab("Compare", id="compare") as steps["compare"]:
@@ -71,12 +88,17 @@ def build(settings: Settings) -> gr.Blocks:
 
         steps["inspect"].select(inspect.refresh, inspect.inputs, inspect.outputs, **settings.in_turn("inspect"))
         steps["data"].select(data.refresh, data.inputs, data.outputs, **settings.in_turn("data"))
-        steps["train"].select(train.refresh, train.inputs, train.outputs, **settings.quiet)
+        steps["train"].select(train.refresh, train.inputs, train.outputs, **settings.in_turn("train"))
         steps["runs"].select(runs.tick, runs.inputs, runs.outputs, **settings.quiet)
         steps["compare"].select(compare.refresh, compare.inputs, compare.outputs, **settings.quiet)
         steps["publish"].select(
             publish.refresh, [runs.chosen, publish.run], publish.run, **settings.in_turn("card")
         ).then(publish.tell, publish.inputs, publish.outputs, **settings.in_turn("card"))
+        train.measure.click(lambda: gr.Tabs(selected="inspect"), outputs=tabs, **settings.quiet)
+        whole = [pair.teacher, pair.student, data.chosen, *data.fields]
+        train.loaded.change(_pair_and_data, train.loaded, whole, **settings.quiet).then(
+            pair.refresh, pair.inputs, pair.outputs, **settings.in_turn("pair")
+        ).then(train.refresh, train.inputs, train.outputs, **settings.in_turn("train"))
         train.launched.change(lambda: gr.Tabs(selected="runs"), outputs=tabs, **settings.quiet)
         train.launched.change(runs.choose, train.launched, runs.chosen, **settings.quiet)
 
@@ -91,7 +113,12 @@ def build(settings: Settings) -> gr.Blocks:
             trigger_mode="always_last",
             **settings.quiet,
         )
-        restored = page.load(_restore(settings), outputs=[*kept, tabs, runs.timer], **settings.quiet)
+        restored = page.load(
+            _restore(settings, train.load),
+            inputs=[data.chosen, run],
+            outputs=[*kept, tabs, runs.timer, *data.fields, *train.load_outputs],
+            **settings.quiet,
+        )
         restored.then(None, js="() => { window.studioRestored = true; }", api_visibility="private")
         restored.then(pair.refresh, pair.inputs, pair.outputs, **settings.in_turn("pair"))
     return page
@@ -100,15 +127,15 @@ def build(settings: Settings) -> gr.Blocks:
 def _where(teacher: str | None, student: str | None, data: dict | None, run: str | None) -> str:
     """What has been decided so far, in one line above the steps."""
     parts = [" → ".join(models.display_name(model) for model in (teacher or "?", student or "?"))]
-    parts.append(data_tab.name_of(data))
+    parts.append(data_choice.name_of(data))
     if run:
         parts.append(f"run {run}")
     return f'<p class="where">{markup.escape(" · ".join(parts))}</p>'
 
 
-def _restore(settings: Settings):
-    def restore(request: gr.Request, profile: gr.OAuthProfile | None = None):
-        """Pair, run and step from the address bar."""
+def _restore(settings: Settings, load: Callable):
+    def restore(request: gr.Request, data: dict, run: dict, profile: gr.OAuthProfile | None = None):
+        """Pair, run and step from the address bar; prompts and settings from what the browser kept."""
         asked = dict(request.query_params)
         step = asked.get("step") if asked.get("step") in STEPS else "pair"
         teacher, student = (asked.get(name) or default for name, default in settings.default_pair.items())
@@ -119,9 +146,22 @@ def _restore(settings: Settings):
             chosen,
             gr.Tabs(selected=step),
             gr.Timer(active=step == "runs"),
+            *data_choice.restored(data),
+            *load(base_config(run)),
         )
 
     return restore
+
+
+def _pair_and_data(config: RunConfig) -> list:
+    """The pair and prompts of a run that was loaded whole, for the steps they belong to."""
+    data = data_choice.kept(config.data)
+    return [
+        pair_tab.shown(config.teacher.model),
+        pair_tab.shown(config.student.model),
+        data,
+        *data_choice.restored(data),
+    ]
 
 
 def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) -> None:
@@ -146,6 +186,9 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) 
 
 
 def _warm_up() -> None:
-    # transformers and torch take seconds to import
+    # transformers, torch and datasets take seconds to import
+    import datasets  # noqa: F401
+
+    import simct.cost_estimate
     import simct.coverage
     import simct.losses  # noqa: F401

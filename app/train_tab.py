@@ -1,46 +1,70 @@
-"""Train: prompts, method and settings; the exact run.yaml and command; launch."""
+"""Train: a preset, a method and settings; what they will take; the exact run.yaml and command; launch."""
 
-import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
-from app import markup, models
-from app.run_form import method_choices, settings_form
+from app import data_choice, data_source, data_tab, estimate_view, launch, markup, models
+from app.run_form import kept, settings_form
 from app.settings import Settings, one_line
-from simct import demo
-from simct.config import RunConfig, dump_config, local_path, validate
-from simct.errors import DataError, RunError, SimCTError
-from simct.jobs import local_job
-from simct.jobs.run_folder import ACTIVE_STATES, RunFolder, list_runs
+from simct.config import RunConfig, dump_config, load_config, validate
+from simct.errors import ConfigError, SimCTError
+from simct.presets import list_presets, load_preset
 
 COMMAND = "simct distill --config run.yaml"
 
 
 @dataclass(frozen=True)
 class TrainTab:
+    """`loaded` holds a run.yaml's pair and prompts after one was loaded whole, for the steps they belong to."""
+
     launched: gr.Textbox
+    loaded: gr.State
+    measure: gr.Button
     refresh: Callable
+    load: Callable
     inputs: Sequence[gr.components.Component]
     outputs: Sequence[gr.components.Component]
+    load_outputs: Sequence[gr.components.Component]
 
 
-def build(settings: Settings, pair, data) -> TrainTab:
+def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.BrowserState, verdict: gr.BrowserState) -> TrainTab:
     """The form on the left, what it amounts to on the right."""
     markup.panel(
         '<h2>Train</h2><p class="lead">The student writes, the teacher grades every unit, the student learns.</p>'
     )
+    wrong, loaded = gr.State(None), gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
-            form = settings_form()
+            preset = gr.Dropdown(
+                [(told, name) for name, told in list_presets().items()],
+                value="demo-cpu",
+                label="Start from",
+                info="A preset fills in the settings below and leaves pair and prompts as they are.",
+                filterable=False,
+                elem_id="preset",
+            )
+            with gr.Row(elem_id="preset-row"):
+                preset_note = markup.panel(elem_id="preset-note")
+                whole = gr.Button("Take its pair and prompts too", size="sm", scale=0, min_width=220, visible=False)
+            with gr.Row(elem_id="verdict-row", render=False) as verdict_row:
+                method_note = markup.panel(elem_id="method-verdict", min_height=24)
+                measure = gr.Button("Measure it →", size="sm", scale=0, min_width=130, visible=False)
+            form = settings_form(verdict_row.render)
         with gr.Column(scale=2, min_width=300):
             told = markup.panel(elem_id="train-pair")
+            estimate = markup.panel(markup.note("busy", "Estimating…"), elem_id="train-estimate", min_height=150)
+            note = markup.panel(markup.note("quiet", ""), elem_id="train-note")
+            start = gr.Button("Launch on this machine", variant="primary", elem_id="launch")
             yaml = gr.Code(
-                language="yaml", label="run.yaml", interactive=False, elem_id="run-yaml", lines=20, max_lines=28
+                language="yaml",
+                label="run.yaml",
+                interactive=False,
+                elem_id="run-yaml",
+                lines=16,
+                max_lines=16,
+                buttons=["copy", "download"],
             )
             gr.Code(
                 COMMAND,
@@ -50,118 +74,102 @@ def build(settings: Settings, pair, data) -> TrainTab:
                 lines=1,
                 max_lines=1,
                 elem_id="run-command",
+                buttons=["copy"],
             )
-            note = markup.panel(markup.note("quiet", ""), elem_id="train-note")
-            start = gr.Button("Launch on this machine", variant="primary", elem_id="launch")
+            upload = gr.UploadButton("Load a run.yaml…", file_types=[".yaml", ".yml"], size="sm", elem_id="load-yaml")
     launched = gr.Textbox(visible=False)
 
-    def preview(teacher: str, student: str, *values) -> tuple[str, str, str]:
-        """run.yaml as it would be written, and what is wrong with it if something is."""
-        line = markup.note("quiet", "")
-        config = None
+    def preview(teacher: str, student: str, chosen: dict, base: dict, before: str | None, *values) -> list:
+        """run.yaml as it would be written, what the browser keeps of it, and what is wrong beside its field."""
+        config, error = None, None
         try:
-            config = form.config(teacher, student, values)
+            config = form.config(base, teacher, student, data_source.data_config(chosen), values)
             validate(config)
-        except SimCTError as error:
-            line = markup.note("error", one_line(error))
+        except ConfigError as caught:
+            error = caught
+        found, marks = form.marked(before, error)
         names = " → ".join(models.display_name(model) for model in (teacher or "?", student or "?"))
-        return f'<p class="lead">{markup.escape(names)}</p>', dump_config(config) if config else "", line
+        line = f'<p class="lead">{markup.escape(names)} · {markup.escape(data_choice.name_of(chosen))}</p>'
+        told = markup.note("error", one_line(error)) if error else ""
+        text = dump_config(config) if config else gr.skip()
+        return [line, text, told, kept(config) if config else gr.skip(), found, *marks]
 
     # Gradio fills in who is visiting by position, so that comes before the fields
-    def check_prompts(visitor: gr.OAuthToken | None, *values) -> str:
-        """The line under the prompts: how many there are and how the first one reads."""
+    def reckon(visitor: gr.OAuthToken | None, teacher: str, student: str, chosen: dict, base: dict, *values) -> str:
+        """The estimate for the fields as they are."""
         try:
-            data = form.config("-", "-", values).data
-            return markup.note("ok", prompts_line(settings, data, settings.token(visitor)))
+            config = validate(form.config(base, teacher, student, data_source.data_config(chosen), values))
+            report = estimate_view.estimate(settings, config, settings.token(visitor), (chosen or {}).get("rows"))
+            return estimate_view.view(report)
         except SimCTError as error:
-            return markup.note("error", one_line(error))
+            return f"<h3>What it will take</h3>{markup.note('quiet', one_line(error))}"
 
-    def launch(
-        visitor: gr.OAuthToken | None, profile: gr.OAuthProfile | None, teacher: str, student: str, *values
-    ) -> tuple[str, str]:
+    def start_it(visitor: gr.OAuthToken | None, profile: gr.OAuthProfile | None, *values) -> tuple[str, str]:
         """Start the run that run.yaml describes; its id, or one line on why not."""
+        teacher, student, chosen, base, *fields = values
         try:
-            config = validate(form.config(teacher, student, values))
-            return markup.note("ok", "Launched."), start_run(
-                settings, config, settings.token(visitor), settings.owner(profile)
-            )
+            config = validate(form.config(base, teacher, student, data_source.data_config(chosen), fields))
+            run_id = launch.start_run(settings, config, settings.token(visitor), settings.owner(profile))
+            return markup.note("ok", "Launched."), run_id
         except SimCTError as error:
             return markup.note("error", one_line(error)), gr.skip()
 
-    def refresh(teacher: str, student: str, *values) -> tuple:
-        return gr.Radio(choices=method_choices()), *preview(teacher, student, *values)
+    def load(config: RunConfig) -> list:
+        """The form, and what the browser keeps of it, for a run read from elsewhere."""
+        return [kept(config), *form.shown(config)]
 
-    inputs, outputs = [pair.teacher, pair.student, *form.components], [told, yaml, note]
+    def take_preset(name: str, teacher: str, student: str) -> list:
+        config = load_preset(name)
+        same = (config.teacher.model, config.student.model) == (teacher, student)
+        of = f"Made for {models.display_name(config.teacher.model)} → {models.display_name(config.student.model)}."
+        return [markup.note("quiet", "" if same else of), gr.Button(visible=not same), *load(config)]
+
+    def read_file(path: str) -> list:
+        try:
+            config = load_config(path)
+            return [markup.note("ok", "Loaded."), config, *load(config)]
+        except SimCTError as error:
+            return [
+                markup.note("error", one_line(error).replace(repr(path), "This file")),
+                *[gr.skip()] * (2 + len(form.fields)),
+            ]
+
+    shared = [pair.teacher, pair.student, data.chosen, run]
+    inputs, outputs = [*shared, wrong, *form.components], [told, yaml, note, run, wrong, *form.components]
+    for_reckoning = [*shared, *form.components]
     for component in form.components:
-        component.change(preview, inputs, outputs, trigger_mode="always_last", **settings.quiet)
+        component.change(preview, inputs, outputs, trigger_mode="always_last", **settings.in_turn("train"))
+    yaml.change(reckon, for_reckoning, estimate, trigger_mode="always_last", **settings.in_turn("estimate"))
     gr.on(
-        form.prompt_events,
-        check_prompts,
-        form.components,
-        form.prompts_note,
+        [form.fields["method"].change, verdict.change, pair.teacher.change, pair.student.change],
+        method_line,
+        [verdict, pair.teacher, pair.student, form.fields["method"]],
+        [method_note, measure],
         trigger_mode="always_last",
         **settings.quiet,
     )
+    load_outputs = [run, *form.components]
+    preset.input(
+        take_preset, [preset, pair.teacher, pair.student], [preset_note, whole, *load_outputs], **settings.quiet
+    )
+    whole.click(load_preset, preset, loaded, **settings.quiet)
+    upload.upload(read_file, upload, [note, loaded, *load_outputs], **settings.quiet)
     busy = "() => document.querySelector('#launch').setAttribute('aria-busy', 'true')"
     free = "() => document.querySelector('#launch').removeAttribute('aria-busy')"
     start.click(None, js=busy, api_visibility="private")
-    start.click(launch, inputs, [note, launched], trigger_mode="once", **settings.private).then(
+    start.click(start_it, for_reckoning, [note, launched], trigger_mode="once", **settings.private).then(
         None, js=free, api_visibility="private"
     )
-    return TrainTab(launched, refresh, inputs, [form.fields["method"], *outputs])
+    return TrainTab(launched, loaded, measure, preview, load, inputs, outputs, load_outputs)
 
 
-def prompts_line(settings: Settings, data, token: str | bool | None) -> str:
-    """Raises DataError (one line) for prompts that cannot be read."""
-    from simct.prompts import load_prompts
-
-    guard_prompts(settings, data.prompts)
-    prompts = load_prompts(data, token)
-    first = " ".join(prompts[0].text.split())
-    answers = sum(prompt.answer is not None for prompt in prompts)
-    known = f", {answers:,} with answers" if answers else ""
-    return f"{len(prompts):,} prompts{known}. First: {first[:90]}{'…' if len(first) > 90 else ''}"
-
-
-def guard_prompts(settings: Settings, prompts: str) -> None:
-    """In public a file of the machine can only be one that was uploaded or embedded."""
-    if not prompts:
-        raise DataError("There are no prompts. Use the embedded ones, upload a file, or name a Hub dataset.")
-    ours = prompts == str(demo.PROMPTS) or Path(prompts).is_relative_to(get_upload_folder())
-    if settings.public and not ours and local_path(prompts) is not None:
-        raise DataError("A public studio reads prompts from the Hub or an upload only. Give an id like owner/name.")
-
-
-def start_run(settings: Settings, config: RunConfig, token: str | bool | None, owner: str | None) -> str:
-    """Check what can be checked, make the run folder, start the process. Returns the run's id."""
-    if settings.public:
-        raise RunError("This Space has no hardware to train on. Take run.yaml and the command to a machine that has.")
-    active = [run for run in list_runs(settings.runs_dir) if local_job.refresh(run).get("state") in ACTIVE_STATES]
-    if active:
-        raise RunError(
-            f"Run {active[0].id} is still {active[0].status()['state']}. Wait for it, or stop it under Runs."
-        )
-    for model in (config.teacher, config.student):
-        # a run stays with the commit it was launched on
-        model.revision = models.facts(settings, model.model, token).revision
-    models.pair_of(settings, config.teacher.model, config.student.model, token)
-    prompts_line(settings, config.data, token)
-    config.data.prompts = _kept(settings, config.data.prompts)
-    run = RunFolder.create(settings.runs_dir, config, owner=owner)
-    local_job.launch(run, token=token or None)
-    return run.id
-
-
-def _kept(settings: Settings, prompts: str) -> str:
-    """An uploaded file lies in a temporary folder: keep a copy beside the runs, named by its content."""
-    path = Path(prompts)
-    if not path.is_file() or not path.is_relative_to(get_upload_folder()):
-        return prompts
-    kept = settings.runs_dir / ".uploads" / f"{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}{path.suffix}"
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        if not kept.exists():
-            shutil.copyfile(path, kept)
-    except OSError as error:
-        raise RunError(f"Cannot keep the prompts in {str(kept.parent)!r}: {error.strerror}.") from error
-    return str(kept)
+def method_line(known: dict | None, teacher: str, student: str, method: str) -> tuple[str, dict]:
+    """What was measured for this pair about its methods, beside the method chosen."""
+    known = known or {}
+    if (known.get("teacher"), known.get("student")) != (teacher, student):
+        return markup.note("quiet", "Which method suits this pair has not been measured yet."), gr.Button(visible=True)
+    words = str(known.get("words") or "")
+    if known.get("method") == method:
+        return markup.note("ok", f"Measured for this pair: {words}"), gr.Button(visible=False)
+    told = f"Measured for this pair, {known.get('method')} suits it better: {words}"
+    return markup.note("warn", told), gr.Button(visible=False)

@@ -34,10 +34,24 @@ class Prompt:
 
 def load_prompts(data: DataConfig, token: str | None = None) -> list[Prompt]:
     """Read the prompts that `data` names. Raises DataError (one line) for a missing, empty or mis-columned source."""
-    rows = _load_rows(data, token)
-    columns = list(rows.column_names)
+    rows = load_rows(data, token)
     if len(rows) == 0:
         raise DataError(f"{data.prompts!r} has no rows. Give a file or dataset with at least one prompt.")
+    columns = prompt_and_answer(rows.column_names, data)
+    prompts = []
+    for number, row in enumerate(rows):
+        prompt = prompt_of(row, number, *columns, data)
+        if prompt:
+            prompts.append(prompt)
+        if data.limit and len(prompts) == data.limit:
+            break
+    if not prompts:
+        raise DataError(f"Column {columns[0]!r} of {data.prompts!r} has no prompt that is not empty.")
+    return prompts
+
+
+def prompt_and_answer(columns: list[str], data: DataConfig) -> tuple[str, str | None]:
+    """The columns that hold prompt and answer: those `data` names, else those found by name. Raises DataError."""
     column = data.column or next((name for name in PROMPT_COLUMNS if name in columns), None)
     if column is None or column not in columns:
         wanted = f"no column {column!r}" if column else f"none of the columns {', '.join(PROMPT_COLUMNS)}"
@@ -47,20 +61,18 @@ def load_prompts(data: DataConfig, token: str | None = None) -> list[Prompt]:
     answer_column = data.answer_column or next((name for name in ANSWER_COLUMNS if name in columns), None)
     if data.answer_column and data.answer_column not in columns:
         raise DataError(f"{data.prompts!r} has no column {data.answer_column!r}; it has {', '.join(columns)}.")
-    prompts = []
-    for number, row in enumerate(rows):
-        messages = _messages(row[column], data, number)
-        if messages:
-            answer = row[answer_column] if answer_column else None
-            prompts.append(Prompt(tuple(messages), None if answer is None else str(answer)))
-        if data.limit and len(prompts) == data.limit:
-            break
-    if not prompts:
-        raise DataError(f"Column {column!r} of {data.prompts!r} has no prompt that is not empty.")
-    return prompts
+    return column, answer_column
 
 
-def _load_rows(data: DataConfig, token: str | None):
+def prompt_of(row: dict, number: int, column: str, answer_column: str | None, data: DataConfig) -> Prompt | None:
+    """The prompt of row `number`, None where it is empty. Raises DataError for what is neither text nor messages."""
+    messages = _messages(row[column], data, number)
+    answer = row[answer_column] if answer_column else None
+    return Prompt(tuple(messages), None if answer is None else str(answer)) if messages else None
+
+
+def load_rows(data: DataConfig, token: str | None = None):
+    """The `datasets.Dataset` that `data` names, its rows as they are. Raises DataError or HubError (one line)."""
     import datasets
 
     path = local_path(data.prompts)

@@ -1,0 +1,105 @@
+"""What a run will take, beside the form: memory, time and cost, here and on machines of Hugging Face Jobs."""
+
+from functools import lru_cache
+
+from app import data_source, markup
+from app.run_view import duration
+from app.settings import Settings
+from simct.config import RunConfig
+from simct.errors import SimCTError
+
+GIB = 1 << 30
+ASSUMED_PROMPT = 256
+
+
+def estimate(settings: Settings, config: RunConfig, token: str | bool | None, rows: int | None = None) -> dict:
+    """simct.cost_estimate's report, with this machine first. Raises a one-line SimCTError.
+
+    Prompts count as long as the longest that is read here; `rows` is how many the dataset has, where that is known.
+    """
+    from simct.cost_estimate import MACHINES, estimate_run
+    from simct.memory_estimate import load_shape_config
+
+    try:
+        source, report = data_source.report(
+            settings, config.teacher.model, config.student.model, config.data, config, token
+        )
+        prompt_tokens = report.longest or ASSUMED_PROMPT
+        known = source.total or rows or len(source.prompts)
+        count = min(known, config.data.limit or known)
+    except SimCTError:
+        prompt_tokens, count = ASSUMED_PROMPT, rows
+    configs = tuple(load_shape_config(model, token) for model in (config.teacher, config.student))
+    shared = {"prompt_tokens": prompt_tokens, "n_prompts": count, "token": token, "configs": configs}
+    report = estimate_run(config, **shared)
+    if not settings.public:
+        here = _this_machine()
+        local = estimate_run(config, here.name, **shared) if here.name in ("cpu", *(m.name for m in MACHINES)) else None
+        if local:
+            report["here"] = {**local["hardware"][0], "peak": local["peak"]}
+    return report
+
+
+@lru_cache(maxsize=1)
+def _this_machine():
+    """The GPU of this machine as the estimate knows it, else its CPU."""
+    import torch
+
+    from simct.cost_estimate import MACHINES, this_cpu
+
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name().lower()
+        return next((machine for machine in MACHINES if machine.name in name), this_cpu())
+    return this_cpu()
+
+
+def view(report: dict) -> str:
+    """Tiles for this machine (or the cheapest that fits), and the table of the others."""
+    rows = report["hardware"]
+    first = report.get("here") or min(
+        (row for row in rows if row["fits"]), key=lambda row: row["cost"] or float("inf"), default=None
+    )
+    if first is None:
+        head = markup.note("error", f"Needs {size(report['peak'])}: more than any one machine known here has.")
+        return f"<h3>What it will take</h3>{head}{_table(rows)}"
+    where = "this machine" if "here" in report else first["name"]
+    tiles = [
+        (
+            size(first.get("peak", report["peak"])),
+            f"of {size(first['memory'])} on {where}",
+            "Peak memory: " + ", ".join(f"{name} {size(part)}" for name, part in report["phases"].items()),
+        ),
+        (hours(first["hours"]), "time, about", "An order of magnitude: completions of full length"),
+        (money(first["cost"]), "cost" if first["cost"] else "to pay", "US dollars, list price"),
+    ]
+    fits = "" if first["fits"] else markup.note("warn", f"Does not fit {where}. Choose another machine, or see Memory.")
+    steps = "" if report["steps"] is None else f" · {report['steps']:,} steps"
+    counts = (
+        f"{report['student']['trainable']:,} weights trained{steps} · prompts of {report['prompt_tokens']:,} tokens"
+    )
+    return (
+        f'<h3>What it will take</h3>{markup.tiles(tiles)}{fits}<p class="lead small">{counts}</p>'
+        f"<details><summary>On other machines</summary>{_table(rows)}</details>"
+    )
+
+
+def _table(rows: list[dict]) -> str:
+    cells = [
+        (row["name"], size(row["memory"]), "yes" if row["fits"] else "no", hours(row["hours"]), money(row["cost"]))
+        for row in rows
+    ]
+    return markup.table(("Machine", "Memory", "Fits", "Time", "Cost"), cells)
+
+
+def size(count: float) -> str:
+    return f"{count / GIB:.1f} GiB" if count < 100 * GIB else f"{count / GIB:.0f} GiB"
+
+
+def hours(value: float | None) -> str:
+    return "unknown" if value is None else duration(max(1, 3600 * value))
+
+
+def money(value: float | None) -> str:
+    if value is None:
+        return "?"
+    return "nothing" if value == 0 else "under $0.01" if value < 0.01 else f"${value:,.2f}"
