@@ -8,7 +8,7 @@ import os
 import sys
 
 from simct import cli_inspect, cli_jobs
-from simct.cli_common import RUNS, add_run_options, config_from_options, find_run, follow, settle, write_json
+from simct.cli_common import RUNS, add_run_options, config_from_options, find_run, follow, read_text, settle, write_json
 from simct.config import CHECKERS
 from simct.errors import RunError, SimCTError
 
@@ -90,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     publish.add_argument("--private", action="store_true")
     publish.add_argument("--rollouts", action="store_true", help="also push the rollouts as a dataset")
     publish.add_argument("--space", action="store_true", help="also create a chat demo Space")
+    publish.add_argument("--card", metavar="FILE", help="the model card to publish, instead of the generated one")
     publish.add_argument("--runs", default=RUNS)
     publish.set_defaults(run=run_publish)
 
@@ -200,7 +201,14 @@ def run_publish(options) -> int:
     from simct.hub.publish import publish_run
 
     run = find_run(options.folder, options.runs)
-    url = publish_run(run, options.repo_id, private=options.private, rollouts=options.rollouts, space=options.space)
+    url = publish_run(
+        run,
+        options.repo_id,
+        private=options.private,
+        rollouts=options.rollouts,
+        space=options.space,
+        card=read_text(options.card) if options.card else None,
+    )
     print(url)
     return 0
 

@@ -157,7 +157,7 @@ def test_without_a_token_the_line_says_to_sign_in(hub, run, monkeypatch):
 
 
 def test_card_metadata_the_hub_refuses_is_told(hub, run, monkeypatch):
-    monkeypatch.setattr("simct.hub.publish.model_card", lambda *_: "---\nlicense: 3\n---\n")
+    monkeypatch.setattr("simct.hub.publish.card_of", lambda *_: "---\nlicense: 3\n---\n")
     text = refused(run, "tester/tiny")
     assert "card's metadata" in text and '"license" must be a string' in text
 
@@ -231,7 +231,8 @@ def test_rollouts_and_a_demo_space_go_along_when_asked(hub, run):
     assert data.private and demo.private and demo.sdk == "gradio"
     assert json.loads(data.files["rollouts.jsonl"].splitlines()[0])["completion"] == "5"
     assert b"Rollouts of tester/tiny" in data.files["README.md"]
-    assert json.loads(demo.files["settings.json"]) == {"model": "tester/tiny"}
+    shown = {"model": "tester/tiny", "student": "acme/student", "teacher": "acme/teacher", "method": "SimCT"}
+    assert json.loads(demo.files["settings.json"]) == shown
     assert {"README.md", "app.py", "requirements.txt"} < set(demo.files)
     card = demo.card_data(demo.head)
     assert card["sdk"] == "gradio" and card["models"] == ["tester/tiny"]
