@@ -153,5 +153,5 @@ def _context_length(model: str, token: str | bool | None) -> int | None:
     from simct.config import ModelConfig
     from simct.memory_estimate import load_shape_config
 
-    config = load_shape_config(ModelConfig(model=model), token)
+    config = load_shape_config(ModelConfig(*models.split_revision(model)), token)
     return getattr(config.get_text_config(), "max_position_embeddings", None)

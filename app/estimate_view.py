@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from app import data_source, markup
+from app import data_source, markup, models
 from app.run_view import duration
 from app.settings import Settings
 from simct.config import RunConfig
@@ -22,7 +22,12 @@ def estimate(settings: Settings, config: RunConfig, token: str | bool | None, ro
 
     try:
         source, report = data_source.report(
-            settings, config.teacher.model, config.student.model, config.data, config, token
+            settings,
+            models.joined(config.teacher.model, config.teacher.revision),
+            models.joined(config.student.model, config.student.revision),
+            config.data,
+            config,
+            token,
         )
         prompt_tokens = report.longest or ASSUMED_PROMPT
         known = source.total or rows or len(source.prompts)

@@ -12,8 +12,9 @@ def ready(settings: Settings, config: RunConfig, token: str | bool | None) -> Ru
     """`config` with models and dataset pinned to their commits. Raises a one-line SimCTError for what cannot run."""
     for model in (config.teacher, config.student):
         # a run stays with the commit it was launched on
-        model.revision = models.facts(settings, model.model, token).revision
-    models.pair_of(settings, config.teacher.model, config.student.model, token)
+        model.revision = models.facts(settings, models.joined(model.model, model.revision), token).revision
+    teacher, student = (models.joined(each.model, each.revision) for each in (config.teacher, config.student))
+    models.pair_of(settings, teacher, student, token)
     data_source.read(settings, config.data, token)
     if local_path(config.data.prompts) is None and not config.data.revision:
         from simct.hub.search import resolve_revision

@@ -1,10 +1,12 @@
 """What the studio tells about a model before it is used: can it be read, what is it, how much of it there is."""
 
 import json
+import re
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -12,12 +14,22 @@ from app.settings import STUDENT_NAME, TEACHER_NAME, Settings
 from simct import demo
 from simct.errors import ModelError
 
-EMBEDDED = {str(demo.TEACHER): TEACHER_NAME, str(demo.STUDENT): STUDENT_NAME}
+if TYPE_CHECKING:
+    from simct.hub.search import ModelHit
+
+EMBEDDED = {str(demo.TEACHER): TEACHER_NAME, str(demo.STUDENT): STUDENT_NAME} | {
+    str(getattr(pair, side)): f"Embedded {side}, {name.replace('_', ' ')}"
+    for name, pair in demo.STRESS.items()
+    for side in ("teacher", "student")
+}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """One model as the Pair step shows it. `size` is in bytes of safetensors, None where unknown."""
+    """One model as the Pair step shows it. `size` is in bytes of safetensors, None where unknown.
+
+    `revision` is the commit, `hit` what the Hub says of the model; both are None for a folder.
+    """
 
     name: str
     where: str
@@ -28,6 +40,7 @@ class Facts:
     gated: bool
     size: int | None
     revision: str | None
+    hit: "ModelHit | None" = None
 
     def line(self) -> str:
         told = [self.where, f"{self.vocabulary:,} tokens", self.family, self.license]
@@ -51,7 +64,27 @@ def display_name(model: str) -> str:
     """A model as people name it: the embedded ones by role, folders by their last part."""
     if model in EMBEDDED:
         return EMBEDDED[model]
+    name, revision = split_revision(model)
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return f"{name}@{revision[:8]}"
     return Path(model).name if model.startswith(("/", "~", ".")) else model
+
+
+def split_revision(model: str | None) -> tuple[str, str | None]:
+    """`owner/name@revision`, as the fields of the pair hold a model, in its two parts; folders are left alone."""
+    model = (model or "").strip()
+    name, mark, revision = model.rpartition("@")
+    return (name, revision) if mark and name and revision and not is_folder(model) else (model, None)
+
+
+def joined(model: str, revision: str | None) -> str:
+    """A model and its revision as the fields of the pair hold them."""
+    return f"{model}@{revision}" if revision and model not in EMBEDDED and not is_folder(model) else model
+
+
+def location(model: str) -> str:
+    """Where to load a model of the fields from: its folder, or its id without the revision."""
+    return str(Path(model).expanduser()) if is_folder(model) else split_revision(model)[0]
 
 
 def is_folder(model: str) -> bool:
@@ -110,18 +143,20 @@ def _card_license(card: Path) -> str:
 def _hub_facts(model: str, token: str | bool | None) -> Facts:
     from simct.hub import search
 
-    found = search.model_facts(model, token)
-    tokens = tokenizer_bytes(model, found.revision, token)
+    name, revision = split_revision(model)
+    found = search.model_facts(name, token, revision)
+    tokens = tokenizer_bytes(name, found.revision, token)
     return Facts(
-        name=model,
-        where="Hub",
+        name=name,
+        where=f"Hub, {revision[:20]}" if revision else "Hub",
         family=found.model_type or "unknown",
         tokenizer=type(tokens.tokenizer).__name__,
         vocabulary=len(tokens.bytes_of),
         license=found.license or "",
-        gated=bool(found.gated),
+        gated=found.gated,
         size=found.size,
         revision=found.revision,
+        hit=found,
     )
 
 
@@ -139,7 +174,7 @@ def _tokenizer_bytes(model: str, revision: str | None, token: str | bool | None)
     # transformers takes seconds to import, and the page must not wait for it
     from simct.token_bytes import load_tokenizer, token_bytes
 
-    return token_bytes(load_tokenizer(_location(model), revision, token))
+    return token_bytes(load_tokenizer(location(model), revision, token))
 
 
 def pair_of(settings: Settings, teacher: str, student: str, token: str | bool | None):
@@ -153,8 +188,10 @@ def pair_of(settings: Settings, teacher: str, student: str, token: str | bool | 
 def _pair(teacher: str, student: str, token: str | bool | None):
     from simct.tokenizer_pair import TokenizerPair
 
-    return TokenizerPair.from_pretrained(_location(teacher), _location(student), token=token)
-
-
-def _location(model: str) -> str:
-    return str(Path(model).expanduser()) if is_folder(model) else model
+    return TokenizerPair.from_pretrained(
+        location(teacher),
+        location(student),
+        teacher_revision=split_revision(teacher)[1],
+        student_revision=split_revision(student)[1],
+        token=token,
+    )

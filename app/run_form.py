@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 import yaml
 
+from app.models import split_revision
 from app.run_fields import BASIC, FOLDED, Field
 from simct.config import DataConfig, RunConfig, config_to_dict, set_option
 from simct.errors import ConfigError
@@ -30,7 +31,8 @@ class RunForm:
     def config(self, base: dict | None, teacher: str, student: str, data: DataConfig, values: Sequence) -> RunConfig:
         """The run that `base` with the fields on it describes. Raises ConfigError naming a setting; not for ranges."""
         config = base_config(base)
-        config.teacher.model, config.student.model = (teacher or "").strip(), (student or "").strip()
+        config.teacher.model, config.teacher.revision = split_revision(teacher)
+        config.student.model, config.student.revision = split_revision(student)
         config.data = data
         given = dict(zip(self.fields, values, strict=True))
         for name, value in given.items():

@@ -11,13 +11,16 @@ from app import (
     compare_tab,
     data_choice,
     data_tab,
+    inspect_link,
     inspect_tab,
     markup,
     models,
     pair_tab,
     publish_tab,
     runs_tab,
+    saving,
     train_tab,
+    verdict_view,
 )
 from app.run_form import base_config
 from app.settings import Settings
@@ -55,7 +58,7 @@ def build(settings: Settings) -> gr.Blocks:
     """The whole page over one runs folder."""
     with gr.Blocks(title="SimCT Studio", analytics_enabled=False) as page:
         with gr.Row(elem_id="top", equal_height=True):
-            markup.panel(HEADER)
+            markup.panel(HEADER, js_on_load=saving.SCRIPT)
             if settings.public and get_space():
                 gr.LoginButton("Sign in", size="sm", scale=0, min_width=160)
         where = markup.panel(_where(*settings.default_pair.values(), None, None), elem_id="where")
@@ -67,7 +70,7 @@ def build(settings: Settings) -> gr.Blocks:
             with gr.Tab("Pair", id="pair") as steps["pair"]:
                 pair = pair_tab.build(settings)
             with gr.Tab("Inspect", id="inspect") as steps["inspect"]:
-                inspect = inspect_tab.build(settings, pair)
+                inspect = inspect_tab.build(settings, pair, verdict)
             with gr.Tab("Data", id="data") as steps["data"]:
                 data = data_tab.build(settings, pair, run)
             with gr.Tab("Train", id="train") as steps["train"]:
@@ -99,6 +102,12 @@ def build(settings: Settings) -> gr.Blocks:
         train.loaded.change(_pair_and_data, train.loaded, whole, **settings.quiet).then(
             pair.refresh, pair.inputs, pair.outputs, **settings.in_turn("pair")
         ).then(train.refresh, train.inputs, train.outputs, **settings.in_turn("train"))
+        inspect.train.click(
+            lambda run, verdict: train.load(verdict_view.settled(base_config(run), verdict)),
+            [run, verdict],
+            train.load_outputs,
+            **settings.quiet,
+        ).then(lambda: gr.Tabs(selected="train"), outputs=tabs, **settings.quiet)
         train.launched.change(lambda: gr.Tabs(selected="runs"), outputs=tabs, **settings.quiet)
         train.launched.change(runs.choose, train.launched, runs.chosen, **settings.quiet)
 
@@ -114,11 +123,12 @@ def build(settings: Settings) -> gr.Blocks:
             **settings.quiet,
         )
         restored = page.load(
-            _restore(settings, train.load),
+            _restore(settings, train.load, inspect.restored),
             inputs=[data.chosen, run],
-            outputs=[*kept, tabs, runs.timer, *data.fields, *train.load_outputs],
+            outputs=[*kept, tabs, runs.timer, *inspect.kept, *data.fields, *train.load_outputs],
             **settings.quiet,
         )
+        restored = restored.then(None, inspect.text, inspect.text, js=inspect_link.READ, api_visibility="private")
         restored.then(None, js="() => { window.studioRestored = true; }", api_visibility="private")
         restored.then(pair.refresh, pair.inputs, pair.outputs, **settings.in_turn("pair"))
     return page
@@ -133,7 +143,7 @@ def _where(teacher: str | None, student: str | None, data: dict | None, run: str
     return f'<p class="where">{markup.escape(" · ".join(parts))}</p>'
 
 
-def _restore(settings: Settings, load: Callable):
+def _restore(settings: Settings, load: Callable, inspected: Callable):
     def restore(request: gr.Request, data: dict, run: dict, profile: gr.OAuthProfile | None = None):
         """Pair, run and step from the address bar; prompts and settings from what the browser kept."""
         asked = dict(request.query_params)
@@ -146,6 +156,7 @@ def _restore(settings: Settings, load: Callable):
             chosen,
             gr.Tabs(selected=step),
             gr.Timer(active=step == "runs"),
+            *inspected(asked),
             *data_choice.restored(data),
             *load(base_config(run)),
         )
@@ -157,8 +168,8 @@ def _pair_and_data(config: RunConfig) -> list:
     """The pair and prompts of a run that was loaded whole, for the steps they belong to."""
     data = data_choice.kept(config.data)
     return [
-        pair_tab.shown(config.teacher.model),
-        pair_tab.shown(config.student.model),
+        pair_tab.shown(models.joined(config.teacher.model, config.teacher.revision)),
+        pair_tab.shown(models.joined(config.student.model, config.student.revision)),
         data,
         *data_choice.restored(data),
     ]
