@@ -10,7 +10,7 @@ import sys
 from simct import cli_inspect, cli_jobs
 from simct.cli_common import RUNS, add_run_options, config_from_options, find_run, follow, read_text, settle, write_json
 from simct.config import CHECKERS
-from simct.errors import RunError, SimCTError
+from simct.errors import SimCTError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_run_options(distill)
     distill.add_argument("--resume", metavar="RUN", help="go on with a run that stopped (its folder or id)")
     distill.add_argument("--detach", action="store_true", help="start it in the background and return")
+    cli_jobs.add_where_options(distill)
     distill.set_defaults(run=run_distill)
 
     warmup = commands.add_parser("warmup", help="a warm start: the student imitates checked answers of the teacher")
@@ -59,6 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
     warmup.add_argument("--push-to", metavar="OWNER/NAME", help="push the answers as a dataset when done")
     warmup.add_argument("--private", action="store_true", help="push it privately")
     warmup.add_argument("--resume", metavar="RUN", help="go on with a warm-up that stopped (its folder or id)")
+    warmup.add_argument("--detach", action="store_true", help="start it in the background and return")
+    cli_jobs.add_where_options(warmup)
     warmup.set_defaults(run=run_warmup)
 
     estimate = commands.add_parser("estimate", help="memory, time and cost of a run before it starts (no weights)")
@@ -107,48 +110,42 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run_distill(options) -> int:
-    from simct.jobs import local_job
-    from simct.jobs.run_folder import RunFolder
+    run = start_or_resume(options, lambda: config_from_options(options))
+    return 0 if options.detach else follow(run)
+
+
+def start_or_resume(options, describe):
+    """The run that the options ask for, started, or waiting its turn; `describe` gives the RunConfig of a new one."""
+    from simct.jobs import actions
     from simct.train import check_run
 
     if options.resume:
         run = find_run(options.resume, options.runs)
-        if run.status().get("state") == "finished":
-            raise RunError(f"Run {run.id} is finished; there is nothing to resume.")
-        local_job.launch(run, resume=True)
+        print(actions.resume(run, rental=cli_jobs.renewed(options, run)), flush=True)
     else:
-        config = config_from_options(options)
+        config = describe()
         settle(config.teacher.model, config.student.model, config.data.prompts)
         check_run(config)
-        run = RunFolder.create(options.runs, config)
-        local_job.launch(run)
+        run = cli_jobs.start(options, config)
     print(f"run folder: {run.path}", flush=True)
-    if options.detach:
-        return 0
-    return follow(run)
+    return run
 
 
 def run_warmup(options) -> int:
-    from simct.jobs import local_job
-    from simct.jobs.run_folder import RunFolder
-    from simct.train import check_run
-
-    if options.resume:
-        run = find_run(options.resume, options.runs)
-        local_job.launch(run, resume=True)
-    else:
+    def describe():
         flags = {"warmup.samples_per_prompt": options.samples_per_prompt, "warmup.checker": options.checker}
         flags |= {"warmup.allow_code_execution": options.allow_code_execution or None, "kind": "warmup"}
         options.set = [f"{name}={value}" for name, value in flags.items() if value is not None] + options.set
-        config = config_from_options(options)
-        settle(config.teacher.model, config.student.model, config.data.prompts)
-        check_run(config)
-        run = RunFolder.create(options.runs, config)
-        local_job.launch(run)
-    print(f"run folder: {run.path}", flush=True)
+        return config_from_options(options)
+
+    run = start_or_resume(options, describe)
+    if options.detach:
+        return 0
     status = follow(run)
     if run.status().get("state") == "finished":
-        print(f"student: {run.model_dir}")
+        from simct.jobs import actions
+
+        print(f"student: {actions.model_here(run)}")
         if options.push_to:
             from simct.hub.publish import publish_dataset
 

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 from simct.config import METHODS, RunConfig, load_config, set_option, validate
-from simct.errors import ConfigError, DataError, RunError
+from simct.errors import ConfigError, DataError, HubError, RunError
 
 RUNS = "runs"
+# Between two looks at a Job.
+REMOTE_SECONDS = 5.0
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -68,35 +70,59 @@ def settle(*names: str | None) -> None:
 
 
 def follow(run) -> int:
-    """Print the run's log until it is over; Ctrl-C asks it to checkpoint and stop. Returns the exit status."""
-    from simct.jobs import local_job
+    """Tell the run's place in the queue, then print its log until it is over; Ctrl-C asks it to checkpoint and stop.
+
+    Returns the exit status; raises RunError when the run fails.
+    """
+    from simct.jobs import actions
+    from simct.jobs.hf_retry import BackOff
     from simct.jobs.run_folder import ACTIVE_STATES
 
-    position, asked = 0, False
+    position, asked, told, remote = 0, False, None, actions.on_jobs(run)
+    look = BackOff(REMOTE_SECONDS if remote else 1.0)
     while True:
         try:
-            status = local_job.refresh(run)
+            if look.due():
+                told = _look(run, look, told)
             if run.log_path.exists():
                 with open(run.log_path, encoding="utf-8", errors="replace") as log:
-                    log.seek(position)
+                    # a Job's log is brought home whole, and that of a second Job is longer than what was shown
+                    log.seek(position if position <= run.log_path.stat().st_size else 0)
                     sys.stdout.write(log.read())
                     sys.stdout.flush()
                     position = log.tell()
-            if status["state"] not in ACTIVE_STATES:
+            if run.status()["state"] not in ACTIVE_STATES:
                 break
             time.sleep(0.3)
         except KeyboardInterrupt:
             if asked:
-                local_job.kill(run)
+                actions.kill(run)
                 break
             asked = True
             print("\nStopping: a checkpoint is being written. Press Ctrl-C again to end it at once.", flush=True)
-            local_job.stop(run)
+            actions.stop(run)
     status = run.status()
     if status["state"] == "failed":
         raise RunError(f"Run {run.id} failed: {status.get('error')}")
     print(f"{status['state']}: {status.get('message')}  ({run.path})")
     return 0
+
+
+def _look(run, look, told: str | None) -> str | None:
+    """Bring the run's status up to date and print what is news of the queue or the Job; returns what was told last."""
+    from simct.jobs import actions, queue
+
+    try:
+        queue.advance(run.path.parent)
+        status = actions.refresh(run)
+        look.succeeded()
+        line = queue.waiting_words(run, status) or (status.get("message") if actions.on_jobs(run) else None)
+    except HubError as error:
+        look.failed(error)
+        line = f"{error} Looking again in {look.wait:.0f} s; the Job goes on."
+    if line and line != told:
+        print(line, flush=True)
+    return line or told
 
 
 def find_run(name: str, runs_dir: str):

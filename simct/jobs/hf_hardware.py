@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from simct.config import RunConfig
 from simct.cost_estimate import GIB, MACHINES, Machine, step_seconds, steps_of
 from simct.errors import ConfigError, SimCTError
+from simct.hub.client import hub_api
 from simct.hub.errors_from_hub import hub_error
-from simct.hub.search import hub_api
 from simct.jobs.hf_retry import patiently
 from simct.memory_estimate import estimate_memory, load_shape_config, shape_of
 

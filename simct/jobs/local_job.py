@@ -29,28 +29,30 @@ LOCK_FILE = ".process.lock"
 ELSEWHERE_SECONDS = 15 * 60.0
 # A step may take long: silence is told after this, or after ten times a usual step.
 SILENT_SECONDS = 5 * 60.0
-# How Accelerate starts one process a GPU.
-MULTI_GPU = "presets/accelerate/multi_gpu.yaml"
+# How Accelerate starts one process a GPU, by training.parallel.
+PRESETS = "presets/accelerate"
 
 _children: dict[int, subprocess.Popen] = {}
 
 
-def training_command(run_yaml: str | Path, resume: bool = False, gpus: int | None = None) -> list[str]:
-    """The argument list that trains `run_yaml` on `gpus` GPUs (None: all there are).
+def training_command(run: RunFolder, resume: bool = False, gpus: int | None = None) -> list[str]:
+    """The argument list that trains `run` on `gpus` GPUs (None: all there are).
 
     CPU machines get one process: a CPU-only launch with several processes needs torchrun, see docs/running.md.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     count = gpu_count() if gpus is None else gpus
     if count > 1:
-        preset = importlib.resources.files("simct") / MULTI_GPU
-        command += ["--config_file", str(preset), "--num_processes", str(count), "--mixed_precision", "no"]
+        parallel = run.config().training.parallel
+        preset = "multi_gpu" if parallel == "ddp" else parallel
+        path = importlib.resources.files("simct") / PRESETS / f"{preset}.yaml"
+        command += ["--config_file", str(path), "--num_processes", str(count)]
     else:
         command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--num_processes", "1"]
     if not count:
         threads = os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count() or 1)
         command += ["--cpu", "--num_cpu_threads_per_process", threads]
-    command += ["-m", "simct.train", str(run_yaml)]
+    command += ["-m", "simct.train", str(run.path / "run.yaml")]
     return [*command, "--resume"] if resume else command
 
 
@@ -76,7 +78,7 @@ def launch(
     be waiting, and starts what waits behind it when it ends. Raises RunError if the run is already active or the
     process cannot be started.
     """
-    lock = _take(run)
+    lock = take(run)
     if lock is None:
         raise RunError(f"Run {run.id} is already {run.status().get('state')}.")
     try:
@@ -88,7 +90,7 @@ def launch(
         resume = resume and run.latest_checkpoint() is not None
         gpus = None if devices is None else len([each for each in devices if each != "cpu"])
         command = [sys.executable, "-m", "simct.jobs.supervise", *(["--from-queue"] if queue_devices else [])]
-        command += [str(run.path), "--", *training_command(run.path / "run.yaml", resume, gpus)]
+        command += [str(run.path), "--", *training_command(run, resume, gpus)]
         # `queued_at` stays until the supervisor takes it away: a run that we fail to start, however, still waits
         run.set_status(
             state="queued",
@@ -143,8 +145,8 @@ def _environment(
     return environment
 
 
-def _take(run: RunFolder, mode: int = fcntl.LOCK_EX) -> int | None:
-    """A handle that holds the run's process lock, or None while a process holds it."""
+def take(run: RunFolder, mode: int = fcntl.LOCK_EX) -> int | None:
+    """A handle that holds the run's process lock, or None while a process holds it; the caller closes it."""
     try:
         handle = os.open(run.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -164,7 +166,7 @@ def is_locked(run: RunFolder) -> bool:
     """Whether a supervisor of this run lives, on this machine."""
     if not (run.path / LOCK_FILE).exists():
         return False
-    handle = _take(run, fcntl.LOCK_SH)
+    handle = take(run, fcntl.LOCK_SH)
     if handle is None:
         return True
     os.close(handle)
@@ -308,7 +310,7 @@ def stop(run: RunFolder) -> dict:
 
 def withdraw(run: RunFolder) -> bool:
     """Take back a run of which no process has started; whether it was one. Nothing can start it meanwhile."""
-    lock = _take(run)
+    lock = take(run)
     if lock is None:
         return False
     try:

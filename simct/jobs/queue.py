@@ -202,5 +202,20 @@ def position(run: RunFolder) -> int | None:
 def place_line(place: int, of: int) -> str:
     """A place in the queue in words."""
     if place == 1:
-        return "Next in line; starts when the device is free" if of == 1 else f"Next of {of} in line"
+        return "Next in line" if of == 1 else f"Next of {of} in line"
     return f"Place {place} of {of} in line"
+
+
+def waiting_words(run: RunFolder, status: dict) -> str | None:
+    """What to tell of a run that waits: its place, and what it waits for; None for others."""
+    if not local_job.is_waiting(status):
+        return None
+    listed = list_statuses(run.path.parent)
+    line = [other.path for other, _ in in_order(listed)]
+    if run.path not in line:
+        return None
+    if status.get("lent") and run.path not in _lent:
+        return "Waits until its owner opens the studio again, as it acts with their token only"
+    here = [(other, told) for other, told in listed if told.get("backend") != "hf"]
+    busy = [other.id for other, told in here if told.get("state") in ("running", "stopping")]
+    return place_line(line.index(run.path) + 1, len(line)) + (f", behind {busy[0]}" if busy else "")
