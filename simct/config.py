@@ -22,8 +22,10 @@ DTYPES = ("float32", "bfloat16", "float16")
 SCHEDULES = ("cosine", "linear", "constant")
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
 QUANTIZATIONS = ("8bit", "4bit")
+PARALLELS = ("ddp", "fsdp2", "zero2", "zero3")
 TRACKERS = ("trackio", "tensorboard", "wandb")
 KINDS = ("distill", "warmup")
+ENGINES = ("transformers", "vllm")
 CHECKERS = ("none", "text", "number", "maths", "code")
 
 
@@ -32,7 +34,7 @@ class ModelConfig:
     """A causal language model: Hub id or local folder.
 
     `quantization` (8bit or 4bit, by bitsandbytes) and `device` (such as cuda:1 or cpu) are for a teacher that would not
-    fit beside its student, and 4bit for a student trained by LoRA.
+    fit beside its student, and 4bit for a student trained by LoRA. `sharded` splits a teacher over all processes.
     """
 
     model: str = ""
@@ -41,6 +43,7 @@ class ModelConfig:
     enable_thinking: bool | None = None
     quantization: str | None = None
     device: str | None = None
+    sharded: bool = False
 
 
 @dataclass
@@ -61,7 +64,9 @@ class DataConfig:
 class RolloutConfig:
     """How the student writes (paper Table 4: temperature 0.6, top-p 0.95).
 
-    `on_policy_fraction` below 1 lets the teacher write the rest of the completions.
+    `on_policy_fraction` below 1 lets the teacher write the rest of the completions. `batch_size` bounds how many are
+    written at once, and so the KV cache; empty is all of a process's. With `engine` vllm the student writes in vLLM,
+    inside this machine with `vllm_memory` of the GPU's memory, or on the server at `vllm_url`.
     """
 
     max_new_tokens: int = 128
@@ -69,6 +74,10 @@ class RolloutConfig:
     top_p: float = 0.95
     samples_per_prompt: int = 1
     on_policy_fraction: float = 1.0
+    batch_size: int | None = None
+    engine: str = "transformers"
+    vllm_url: str | None = None
+    vllm_memory: float = 0.3
 
 
 @dataclass
@@ -86,7 +95,8 @@ class TrainingConfig:
     """The optimisation. `batch_size` is the number of rollouts in one optimiser step, over all processes.
 
     `epochs`, when given, decides `steps`: as many as take every prompt that often. `freeze` lists parts of parameter
-    names that are not trained. With `ema_decay` the saved student is the running mean of the trained weights.
+    names that are not trained. `parallel` is how several GPUs share the student: whole on each (ddp), or split (fsdp2,
+    zero2, zero3). With `ema_decay` the saved student is the running mean of the trained weights.
     """
 
     steps: int = 100
@@ -101,6 +111,7 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     ema_decay: float | None = None
     freeze: list[str] = field(default_factory=list)
+    parallel: str = "ddp"
     mixed_precision: str = "no"
     gradient_checkpointing: bool = False
     stop_on_collapse: bool = True
@@ -303,6 +314,14 @@ def validate(config: RunConfig) -> RunConfig:
         config.student.quantization,
         "empty unless lora.rank is given: quantized weights cannot be trained themselves",
     )
+    require(not config.student.sharded, "student.sharded", True, "false: launch with training.parallel fsdp2 instead")
+    require(
+        not config.teacher.sharded or (rollout.on_policy_fraction == 1 and config.teacher.quantization is None),
+        "teacher.sharded",
+        True,
+        "false for a quantized teacher, or for one that writes itself (rollout.on_policy_fraction below 1)",
+    )
+    require(training.parallel in PARALLELS, "training.parallel", training.parallel, f"one of {', '.join(PARALLELS)}")
     require(
         training.mixed_precision in MIXED_PRECISIONS,
         "training.mixed_precision",
@@ -354,7 +373,13 @@ def validate(config: RunConfig) -> RunConfig:
     require(training.max_grad_norm > 0, "training.max_grad_norm", training.max_grad_norm, "above 0")
     require(rollout.temperature > 0, "rollout.temperature", rollout.temperature, "above 0")
     require(0 < rollout.top_p <= 1, "rollout.top_p", rollout.top_p, "above 0 and at most 1")
-    for name, value in (("data.limit", config.data.limit), ("evaluation.samples", evaluation.samples)):
+    _validate_engine(config, require)
+    at_least_one = {
+        "data.limit": config.data.limit,
+        "evaluation.samples": evaluation.samples,
+        "rollout.batch_size": rollout.batch_size,
+    }
+    for name, value in at_least_one.items():
         require(value is None or value >= 1, name, value, "empty or 1 or more")
     require(
         training.batch_size % rollout.samples_per_prompt == 0,
@@ -366,6 +391,24 @@ def validate(config: RunConfig) -> RunConfig:
     require(config.kind in KINDS, "kind", config.kind, f"one of {', '.join(KINDS)}")
     _validate_warmup(config.warmup, require)
     return config
+
+
+def _validate_engine(config: RunConfig, require) -> None:
+    rollout, url = config.rollout, config.rollout.vllm_url
+    require(rollout.engine in ENGINES, "rollout.engine", rollout.engine, f"one of {', '.join(ENGINES)}")
+    require(
+        url is None or (rollout.engine == "vllm" and url.startswith(("http://", "https://"))),
+        "rollout.vllm_url",
+        url,
+        "empty, or the http address of a server when rollout.engine is vllm",
+    )
+    require(0 < rollout.vllm_memory < 1, "rollout.vllm_memory", rollout.vllm_memory, "between 0 and 1")
+    require(
+        rollout.engine != "vllm" or config.student.quantization is None,
+        "student.quantization",
+        config.student.quantization,
+        "empty with rollout.engine vllm, which is given plain weights",
+    )
 
 
 def _validate_warmup(warmup: WarmupConfig, require) -> None:

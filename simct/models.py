@@ -81,6 +81,27 @@ def hidden_rows(
     return hidden_BLH.flatten(0, 1)[torch.cat(rows).to(device)], lengths
 
 
+def plain_state(student) -> dict[str, torch.Tensor]:
+    """The student's weights by the names of the plain model; LoRA is added to copies, the student stays as it is."""
+    from peft.tuners.lora import LoraLayer
+
+    base = student.get_base_model() if hasattr(student, "get_base_model") else student
+    merged = {
+        f"{name}.weight": module.base_layer.weight + sum(map(module.get_delta_weight, module.active_adapters))
+        for name, module in base.named_modules()
+        if isinstance(module, LoraLayer)
+    }
+    # not state_dict(), which splits again what was gathered
+    named = dict(base.named_parameters(remove_duplicate=False))
+    for prefix, module in base.named_modules():
+        kept = {
+            name: value for name, value in module._buffers.items() if name not in module._non_persistent_buffers_set
+        }
+        named |= {f"{prefix}.{name}".lstrip("."): value for name, value in kept.items() if value is not None}
+    state = {name.replace(".base_layer.", "."): value for name, value in named.items() if ".lora_" not in name}
+    return {name: merged.get(name, value).detach() for name, value in state.items()}
+
+
 def pad_id_of(tokenizer, end_ids: tuple[int, ...]) -> int:
     """An id to pad with; attention masks hide it, so any valid id will do."""
     if tokenizer.pad_token_id is not None:

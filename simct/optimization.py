@@ -8,6 +8,7 @@ import torch
 
 from simct.config import LoraConfig, RunConfig, TrainingConfig
 from simct.errors import ConfigError
+from simct.sharding import like, own_part
 
 
 def trainable_student(student, config: RunConfig):
@@ -93,7 +94,8 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        torch._foreach_lerp_(self.means, [parameter.detach() for parameter in self.parameters], 1 - self.decay)
+        parameters = [own_part(parameter.detach()) for parameter in self.parameters]
+        torch._foreach_lerp_([own_part(mean) for mean in self.means], parameters, 1 - self.decay)
 
     @torch.no_grad()
     def apply(self) -> None:
@@ -106,4 +108,4 @@ class WeightAverage:
 
     def load_state_dict(self, state: dict) -> None:
         for mean, saved in zip(self.means, state["means"], strict=True):
-            mean.copy_(saved)
+            own_part(mean).copy_(own_part(like(saved, mean)))

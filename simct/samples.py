@@ -72,20 +72,22 @@ def write_rollouts(
     model, tokens: TokenBytes, config: RunConfig, prompts: list[list[int]], step: int, indices: list[int]
 ) -> list[Rollout]:
     """Sample one completion for each of `prompts` (token ids); `indices` are their sample indices within the step."""
-    if not prompts:
-        return []
     seed, length = config.training.seed, config.rollout.max_new_tokens
-    return generate(
-        model,
-        prompts,
-        tokens.end_ids,
-        pad_id_of(tokens.tokenizer, tokens.end_ids),
-        n_candidates=len(tokens.bytes_of),
-        max_new_tokens=length,
-        temperature=config.rollout.temperature,
-        top_p=config.rollout.top_p,
-        uniforms_BM=uniforms(seed, step, indices, length),
-    )
+    size = config.rollout.batch_size or max(1, len(prompts))
+    rollouts = []
+    for first in range(0, len(prompts), size):
+        rollouts += generate(
+            model,
+            prompts[first : first + size],
+            tokens.end_ids,
+            pad_id_of(tokens.tokenizer, tokens.end_ids),
+            n_candidates=len(tokens.bytes_of),
+            max_new_tokens=length,
+            temperature=config.rollout.temperature,
+            top_p=config.rollout.top_p,
+            uniforms_BM=uniforms(seed, step, indices[first : first + size], length),
+        )
+    return rollouts
 
 
 def student_writes(seed: int, step: int, index: int, fraction: float) -> bool:

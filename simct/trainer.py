@@ -8,31 +8,36 @@ so a resumed run continues as if it had not stopped.
 
 import json
 import math
-import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
-from safetensors.torch import load_file, save_file
 
 from simct import losses
+from simct.checkpoints import (
+    checkpoint_trained_parameters,
+    load_sharded,
+    save_checkpoint,
+    save_sharded,
+    trained_parameters,
+)
 from simct.collapse import CollapseWatch
 from simct.config import RunConfig
-from simct.errors import RunError
-from simct.jobs.run_folder import read_json, write_atomically
+from simct.errors import ConfigError, RunError
 from simct.losses.head import Head
 from simct.models import hidden_rows, pad_id_of
 from simct.optimization import WeightAverage, build_optimizer, learning_rate_at
 from simct.samples import (
     PreparedPrompt,
-    Sample,
     placeholder,
     prompt_order,
     rollout_statistics,
@@ -42,9 +47,9 @@ from simct.samples import (
     to_samples,
     write_rollouts,
 )
+from simct.sharding import shard_teacher, to_whole, whole_student, with_whole_weights
 from simct.tokenizer_pair import TokenizerPair
-
-TRAINED_FILE = "trained.safetensors"
+from simct.vllm_rollouts import VllmWriter
 
 
 @dataclass
@@ -78,9 +83,14 @@ class DistillationStep(torch.nn.Module):
     def __init__(self, student, pair: TokenizerPair, config: RunConfig, pad_id: int):
         super().__init__()
         self.student = student
+        # the layers that Accelerate gives shards of their own
+        self._no_split_modules = list(getattr(student, "_no_split_modules", None) or [])
         self.pair, self.config, self.pad_id = pair, config, pad_id
 
-    def forward(self, samples: list[Sample], teacher_hidden_TH: torch.Tensor, teacher_head: Head):
+    def forward(self, samples=(), teacher_hidden_TH=None, teacher_head=None, inside: Callable | None = None):
+        """The LossResult of `samples`, with the teacher's hidden states [T, H]; or what `inside()` returns."""
+        if inside is not None:
+            return inside()
         student_hidden_SH, _ = hidden_rows(
             self.student,
             [sample.prompt.student_ids for sample in samples],
@@ -101,55 +111,12 @@ class DistillationStep(torch.nn.Module):
         )
 
 
-def checkpoint_trained_parameters(accelerator: Accelerator) -> None:
-    """Let checkpoints hold the trained parameters only: no frozen base under LoRA, no tied weight twice."""
+class Trained(NamedTuple):
+    """What `train` leaves: the last step, whether all were done, the student (on the main process only if sharded)."""
 
-    def trained(model) -> dict[str, torch.nn.Parameter]:
-        named = accelerator.unwrap_model(model).named_parameters()
-        return {name: parameter for name, parameter in named if parameter.requires_grad}
-
-    def save(models, weights, folder) -> None:
-        if accelerator.is_main_process:
-            tensors = {name: parameter.detach().contiguous() for name, parameter in trained(models[0]).items()}
-            save_file(tensors, Path(folder) / TRAINED_FILE)
-        weights.clear()
-
-    def load(models, folder) -> None:
-        saved = load_file(Path(folder) / TRAINED_FILE)
-        with torch.no_grad():
-            for name, parameter in trained(models[0]).items():
-                parameter.copy_(saved[name])
-        models.clear()
-
-    accelerator.register_save_state_pre_hook(save)
-    accelerator.register_load_state_pre_hook(load)
-
-
-def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int, loss: float) -> None:
-    """Write checkpoints/step-N whole or not at all, then drop the oldest beyond `keep`.
-
-    `loss` is the mean since the checkpoint before; best.json names the checkpoint with the lowest, which stays.
-    """
-    target, temporary = folder / f"step-{step}", folder / f".step-{step}"
-    if accelerator.is_main_process:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(temporary))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        (temporary / "trainer.json").write_text(json.dumps({"step": step}))
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(temporary, target)
-        best = read_json(folder / "best.json")
-        if math.isfinite(loss) and loss <= best.get("loss", math.inf):
-            best = {"step": step, "loss": loss}
-            write_atomically(folder / "best.json", json.dumps(best))
-        steps = sorted(int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit())
-        for old in steps[:-keep]:
-            if old != best.get("step"):
-                shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
-    accelerator.wait_for_everyone()
+    step: int
+    done: bool
+    student: torch.nn.Module | None
 
 
 def train(
@@ -164,17 +131,18 @@ def train(
     stop_requested: Callable[[], bool] = lambda: False,
     resume_from: Path | None = None,
     history: Sequence[dict] = (),
-) -> tuple[int, bool]:
+) -> Trained:
     """Train `student` in place until config.training.steps, or until `stop_requested`.
 
     `on_step(record, samples)` is called on the main process after every step with the line for metrics.jsonl and,
-    every `samples_every` steps, some rollouts. `history` are the records of the steps before `resume_from`. Returns
-    (last step, whether all steps were done). Raises RunError when the loss or the gradient is not finite or the student
+    every `samples_every` steps, some rollouts. `history` are the records of the steps before `resume_from`.
+    Raises RunError when the loss or the gradient is not finite or the student
     collapses; the last checkpoint then holds the state before the damage.
     """
     training, world = config.training, accelerator.num_processes
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        raise RunError(f"Sharded training ({accelerator.distributed_type.value}) is not supported; launch one per GPU.")
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        raise RunError("DeepSpeed is not supported: launch with presets/accelerate/fsdp2.yaml instead.")
     if training.batch_size % world:
         raise RunError(f"training.batch_size is {training.batch_size}; it must be a multiple of the {world} processes.")
     local_size = training.batch_size // world
@@ -183,27 +151,39 @@ def train(
     teacher_pad = pad_id_of(pair.teacher.tokenizer, pair.teacher.end_ids)
     teacher.requires_grad_(False).eval()
     teacher_head = _head_on(accelerator.device, teacher)
+    if config.teacher.sharded and world > 1:
+        shard_teacher(teacher)
     if training.gradient_checkpointing:
         student.gradient_checkpointing_enable()
     student.train()
-    torch.manual_seed(training.seed)
     module = DistillationStep(student, pair, config, student_pad)
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    module, optimizer = accelerator.prepare(module, build_optimizer(parameters, training))
+    optimizer = build_optimizer(trained_parameters(module).values(), training)
+    writer = _vllm_writer(config, accelerator, student, pair, checkpoints)
+    module, optimizer = accelerator.prepare(module, optimizer)
+    parameters = list(trained_parameters(module).values())
     checkpoint_trained_parameters(accelerator)
     average = WeightAverage(parameters, training.ema_decay) if training.ema_decay else None
     if average:
         accelerator.register_for_checkpointing(average)
     step = 0
     if resume_from is not None:
-        accelerator.load_state(str(resume_from))
+        if sharded:
+            load_sharded(module, optimizer, average, resume_from)
+        else:
+            accelerator.load_state(str(resume_from))
         step = json.loads((resume_from / "trainer.json").read_text())["step"]
     watch = CollapseWatch([record for record in history if record["step"] <= step])
     recent: list[float] = []
 
+    def save_state(folder: Path) -> None:
+        if sharded:
+            save_sharded(accelerator, module, optimizer, average, folder)
+        else:
+            accelerator.save_state(str(folder))
+
     def checkpoint() -> None:
         loss = sum(recent) / len(recent) if recent else math.nan
-        save_checkpoint(accelerator, checkpoints, step, training.keep_checkpoints, loss)
+        save_checkpoint(accelerator, save_state, checkpoints, step, training.keep_checkpoints, loss)
         recent.clear()
 
     done = True
@@ -220,9 +200,16 @@ def train(
         own = [index for index in indices if student_writes(training.seed, step, index, fraction)]
         others = [index for index in indices if index not in own]
         own_prompts, other_prompts = [batch[index] for index in own], [batch[index] for index in others]
-        rollouts = write_rollouts(
-            student, pair.student, config, [prompt.student_ids for prompt in own_prompts], step, own
-        )
+        own_ids = [prompt.student_ids for prompt in own_prompts]
+        # dropout, too, is a function of (seed, step), so that a resumed run draws what the uninterrupted one would
+        torch.manual_seed(step_seed(training.seed, step, accelerator.process_index))
+        if writer is None:
+            write = partial(write_rollouts, student, pair.student, config, own_ids, step, own)
+            rollouts = with_whole_weights(module, write)
+        else:
+            with_whole_weights(module, partial(writer.sync, student) if accelerator.is_main_process else int)
+            accelerator.wait_for_everyone()
+            rollouts = writer.write(own_ids, step, own)
         off_policy = write_rollouts(
             teacher, pair.teacher, config, [prompt.teacher_ids for prompt in other_prompts], step, others
         )
@@ -259,7 +246,7 @@ def train(
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad.mul_(world / rows)
-            grad_norm = float(accelerator.clip_grad_norm_(parameters, training.max_grad_norm))
+            grad_norm = float(to_whole(accelerator.clip_grad_norm_(parameters, training.max_grad_norm)))
             # under fp16 a gradient overflows now and then, and the scaler then skips the step by itself
             if not (math.isfinite(record["loss"]) and (math.isfinite(grad_norm) or accelerator.scaler)):
                 raise RunError(
@@ -290,7 +277,22 @@ def train(
     checkpoint()
     if average:
         average.apply()
-    return step, done
+    if writer is not None:
+        writer.close()
+    return Trained(step, done, whole_student(module, student, accelerator.is_main_process) if sharded else student)
+
+
+def step_seed(seed: int, step: int, process: int) -> int:
+    """The seed of what a process draws in a step beside its rollouts."""
+    return int(np.random.SeedSequence([seed, 15485863, step, process]).generate_state(1, np.uint32)[0])
+
+
+def _vllm_writer(config: RunConfig, accelerator, student, pair: TokenizerPair, checkpoints: Path) -> VllmWriter | None:
+    if config.rollout.engine != "vllm":
+        return None
+    if accelerator.num_processes > 1 and not config.rollout.vllm_url:
+        raise ConfigError("vLLM beside the trainer takes one process. Give rollout.vllm_url, or launch one process.")
+    return VllmWriter(config, student, pair.student, checkpoints.parent / ".vllm")
 
 
 def _head_on(device: torch.device, model) -> Head:

@@ -9,8 +9,8 @@ errors config jobs.run_folder hub.errors_from_hub clients
 byte_encoders token_bytes bridge_cache alignment tokenizer_pair units divergence
 losses.head losses.chunked losses.strings losses.units_merged losses.strict losses.simct losses.marginal
 losses.bpm losses.uld losses.gold losses.alm losses.diagnostics losses
-text_kinds verdict coverage report_html prompts prompt_report corpus
-rollout vllm_rollouts models candidates optimization memory_estimate cost_estimate samples
+text_kinds verdict coverage report_charts report_html prompts prompt_report corpus
+rollout models sharding vllm_rollouts side_by_side candidates optimization checkpoints memory_estimate cost_estimate samples
 reliability compare_pairs collapse
 trainer sandbox_child sandbox checkers lm_eval_tasks fine_tuning warmup demo evaluate presets
 jobs.local_job jobs.queue jobs.supervise train hub.client hub.licences hub.dataset_rows hub.search

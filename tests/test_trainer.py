@@ -68,7 +68,7 @@ def train_here(config, folder, **options):
         config, Accelerator(cpu=True), load_model(config.teacher), student, pair, prompts, folder,
         on_step=lambda record, samples: records.append((record, samples)), **options,
     )  # fmt: skip
-    return student, records, result
+    return student, records, result[:2]
 
 
 def same_weights(left, right, tolerance=0.0):
