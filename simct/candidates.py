@@ -37,8 +37,8 @@ def candidates_at(
 ) -> dict:
     """What SimCT compares at the start of unit `unit_index` of `text`. JSON-able.
 
-    unit: the unit as in `coverage.segments`. shared_candidates: shared tokens, the end of turn included; candidates:
-    with the unit itself, where it is one. With both models (else None) also:
+    index, unit: the unit, as in `coverage.segments`. shared_candidates: shared tokens, the end of turn included;
+    candidates: with the unit itself, where it is one. With both models (else None) also:
     rows: the candidates that are heaviest on either side, with text, ids, kind ("shared" or "unit"), whether written,
     mass p on both sides (of the unit: the geometric mean over its tokens) and q, its share of all candidates' mass.
     rest: how many candidates are not in rows, and the same sums over them.
@@ -58,7 +58,7 @@ def candidates_at(
     shown = segment(pair, spelled, unit_index)
     multi = len(shown["student_ids"]) > 1 or len(shown["teacher_ids"]) > 1
     shared = len(pair.shared_student_ids)
-    result = {"unit": shown, "shared_candidates": shared, "candidates": shared + multi}
+    result = {"index": unit_index, "unit": shown, "shared_candidates": shared, "candidates": shared + multi}
     if teacher_model is None or student_model is None:
         return result | {"rows": [_row(pair, shared, shown)] if multi else []}
 
@@ -354,3 +354,47 @@ def _spelling(name: str, tokens: TokenBytes, data: bytes | None) -> dict:
 def _special(tokens: TokenBytes, token_id: int) -> str:
     known = token_id < len(tokens.bytes_of)
     return str(tokens.tokenizer.convert_ids_to_tokens(token_id)) if known else "a row beyond the tokenizer"
+
+
+def format_candidates(found: dict) -> str:
+    """What `candidates_at` found, for a terminal."""
+    unit = found["unit"]
+    student, teacher = (" ".join(map(repr, unit[f"{side}_pieces"])) for side in ("student", "teacher"))
+    lines = [
+        f"At unit {found['index']} (byte {unit['byte_start']:,}), {unit['kind']}: {student} (student) | {teacher} "
+        "(teacher)",
+        f"Candidates      {found['candidates']:,}: {found['shared_candidates']:,} shared tokens"
+        f"{' and the unit' if found['candidates'] > found['shared_candidates'] else ''}",
+    ]
+    if "Z_T" not in found:
+        return "\n".join([*lines, "                their masses need both models: add --weights"])
+    lost = found["thrown_away_by_strict"]
+    lines += [
+        f"Their mass      {found['Z_S']:.2%} of the student (Z_S), {found['Z_T']:.2%} of the teacher (Z_T); "
+        f"KL {found['kl']:.4f} nats",
+        f"Exact matching  throws this row away: {lost['student_tokens']} student and {lost['teacher_tokens']} teacher "
+        f"tokens, mass {lost['student_mass']:.2%} and {lost['teacher_mass']:.2%}"
+        if lost["row"]
+        else "Exact matching  keeps this row",
+        "",
+        f"  {'candidate':<24}{'student p':>11}{'teacher p':>11}{'student q':>11}{'teacher q':>11}",
+    ]
+    for row in found["rows"]:
+        numbers = "".join(
+            f"{row[f'{side}_{what}']:>11.3%}" for what in ("mass", "q") for side in ("student", "teacher")
+        )
+        marks = ("  unit" if row["kind"] == "unit" else "") + ("  written" if row["written"] else "")
+        lines.append(f"  {row['text']!r:<24}{_percents(row)}{marks}")
+    if found["rest"]["candidates"]:
+        lines.append(f"  {found['rest']['candidates']:,} others".ljust(26) + _percents(found["rest"]))
+    if found["teacher_outside"]:
+        lines += ["", "  The teacher's heaviest tokens that the student has not, as the student would spell them"]
+        lines += [
+            f"  {row['text']!r:<24}{row['mass']:>11.3%}  {' '.join(map(repr, row['student_tokens'])) or 'not at all'}"
+            for row in found["teacher_outside"]
+        ]
+    return "\n".join(lines)
+
+
+def _percents(row: dict) -> str:
+    return "".join(f"{row[f'{side}_{what}']:>11.3%}" for what in ("mass", "q") for side in ("student", "teacher"))

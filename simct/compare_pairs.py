@@ -23,6 +23,7 @@ def compare_pairs(
     *,
     samples: int = 0,
     prompts: str = "",
+    measured: dict[tuple[str, str], dict] | None = None,
     token: str | None = None,
     sort: str = "strict",
     on_progress: Callable[[int, int], None] | None = None,
@@ -34,7 +35,7 @@ def compare_pairs(
     Models are Hub ids or folders, `id@revision` for a revision. A row has teacher, student, shared_tokens, jaccard,
     strict and recovered (shares of the student's tokens in `texts`), teacher_strict, excluded, method, verdict and
     reliability (where `samples` answers to `prompts` were measured with weights, else None), and error: one line, or
-    None. on_progress(pairs done, pairs in all); a stopped comparison has the rows that were finished.
+    None. measured: reports of `measure_pair` that are known already. on_progress(pairs done, pairs in all); a stopped comparison has the rows that were finished.
     """
     texts = list(texts)
     sides: dict[str, TokenBytes | SimCTError] = {}
@@ -51,7 +52,8 @@ def compare_pairs(
                 break
             row |= _tokens(report)
             if samples:
-                row |= _verdict(teacher, student, samples, prompts, token)
+                known = (measured or {}).get((teacher, student))
+                row |= _verdict(known or _measure(teacher, student, samples, prompts, token, should_stop))
         except SimCTError as error:
             row["error"] = str(error)
         except Exception as error:  # a defect with one pair must not cost the others their rows
@@ -78,6 +80,24 @@ def sort_rows(rows: Sequence[dict], by: str = "strict") -> list[dict]:
         return (0, float(row["method"] != "simct"), row["reliability"].get("prefix_conflict_mass", 0.0))
 
     return sorted(rows, key=key)
+
+
+def format_comparison(rows: Sequence[dict]) -> str:
+    """The table for a terminal, with verdicts and reasons under it."""
+    names = [f"{row['teacher']} → {row['student']}" for row in rows]
+    width = min(max(map(len, names), default=4), 72)
+    lines = [f"{'pair':<{width}}{'shared':>10}{'Jaccard':>10}{'exact':>10}{'recovered':>11}  method"]
+    notes = []
+    for name, row in zip(names, rows, strict=True):
+        shown = name if len(name) <= width else f"…{name[1 - width :]}"
+        if row["error"]:
+            lines.append(f"{shown:<{width}}  {row['error']}")
+            continue
+        shares = f"{row['jaccard']:>10.2%}{row['strict']:>10.2%}{row['recovered']:>11.2%}"
+        lines.append(f"{shown:<{width}}{row['shared_tokens']:>10,}{shares}  {row['method'] or ''}".rstrip())
+        if row["verdict"]:
+            notes.append(f"{name}: {row['verdict']}")
+    return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
@@ -117,9 +137,12 @@ def _tokens(report: dict) -> dict:
     }
 
 
-def _verdict(teacher: str, student: str, samples: int, prompts: str, token: str | None) -> dict:
+def _measure(teacher: str, student: str, samples: int, prompts: str, token: str | None, should_stop) -> dict:
     config = RunConfig(
         ModelConfig(*split_revision(teacher)), ModelConfig(*split_revision(student)), DataConfig(prompts)
     )
-    measured = measure_pair(validate(config), samples, token)
+    return measure_pair(validate(config), samples, token, should_stop=should_stop)
+
+
+def _verdict(measured: dict) -> dict:
     return {"method": measured["method"], "verdict": measured["verdict"], "reliability": measured}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -153,6 +154,13 @@ def dataset_texts(
     else:
         found = _column_texts(source, path, column, split, token, config_name, revision)
     return _some(source, found, limit)
+
+
+def pieces_of(text: str) -> Iterator[str]:
+    """`text` in pieces of PIECE_CHARACTERS or a little more, each cut at the end of a line where there is one."""
+    file = io.StringIO(text, newline="")
+    while piece := file.read(PIECE_CHARACTERS):
+        yield piece + file.readline(PIECE_CHARACTERS)
 
 
 def _some(source: str, texts: Iterator[str], limit: int | None) -> Iterator[str]:
