@@ -1,4 +1,7 @@
-"""Line charts as plain SVG: themed by the page's own colours, light and dark, with nothing to load."""
+"""Line charts as plain SVG, and the figure that every chart stands in.
+
+Both are themed by the page's own colours, light and dark, with nothing to load.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -52,6 +55,35 @@ def smooth(points: Points, weight: float = 0.85) -> list[tuple[float, float]]:
     return out
 
 
+def figure(
+    title: str,
+    svg: str,
+    names: Sequence[str] = (),
+    kind: str = "bar",
+    *,
+    legend: str = "",
+    told: str = "",
+    empty: str = "",
+) -> str:
+    """A drawing with its title, a legend of `names`, a line under it, and buttons that save it (app/saving.py)."""
+    legend = legend or "".join(
+        f'<span class="key {kind}{index}"><i></i>{escape(name)}</span>' for index, name in enumerate(names)
+    )
+    if svg:
+        forms = "".join(
+            f'<button type="button" data-save="{form}" aria-label="Save {escape(title)} as {form.upper()}">'
+            f"{form.upper()}</button>"
+            for form in ("svg", "png")
+        )
+        legend += f'<span class="save">{forms}</span>'
+    line = f'<p class="under">{escape(told)}</p>' if told else ""
+    line = f'<p class="empty">{escape(empty)}</p>' if empty else line
+    return (
+        f'<figure class="chart" data-name="{escape(title)}"><figcaption><b>{escape(title)}</b>{legend}</figcaption>'
+        f"{svg}{line}</figure>"
+    )
+
+
 def line_chart(
     title: str,
     series: dict[str, Points],
@@ -63,9 +95,7 @@ def line_chart(
     series = {name: points for name, points in series.items() if points}
     values = [y for points in series.values() for _, y in points]
     if not values:
-        return (
-            f'<figure class="chart"><figcaption>{escape(title)}</figcaption><p class="empty">No values yet</p></figure>'
-        )
+        return figure(title, "", empty="No values yet")
     low, high = bounds or (min(values), max(values))
     if not bounds:
         pad = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
@@ -101,11 +131,11 @@ def line_chart(
         for index, (name, points) in enumerate(series.items())
     )
     label = escape(f"{title}: " + ", ".join(f"{name} {form(points[-1][1])}" for name, points in series.items()))
-    return (
-        f'<figure class="chart"><figcaption>{escape(title)}{legend}</figcaption>'
+    svg = (
         f'<svg viewBox="0 {TOP - 10} {WIDTH} {HEIGHT - TOP + 10}" role="img" aria-label="{label}">'
-        f"{''.join(parts)}</svg></figure>"
+        f"{''.join(parts)}</svg>"
     )
+    return figure(title, svg, legend=legend)
 
 
 def _line(points: Points, place: Callable[[float, float], str], classes: str) -> str:

@@ -1,118 +1,102 @@
-"""Inspect: both segmentations over the visitor's own text, and what they cost on it."""
+"""Inspect: where two tokenizers disagree, what SimCT recovers, and whether to trust it. Five views of one pair."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import gradio as gr
 
-from app import lanes, markup, models
-from app.settings import Settings, one_line
-from simct.errors import DataError, SimCTError
-
-MAX_CHARACTERS = 6_000
-TOP = 12
-DEFAULT_TEXT = (
-    "Say it plainly: the adolescent should purchase documentation expeditiously.\n"
-    "The 12 monkeys paid £1,250.75 on 2026-05-07.\n"
-    "def area(radius):\n    return 3.14159 * radius ** 2\n"
-    "Größe, naïve café, 東京 — 🙂🚀 done."
+from app import (
+    compare_pairs_view,
+    corpus_view,
+    inspect_document,
+    inspect_link,
+    inspect_position,
+    inspect_text,
+    markup,
+    verdict_tab,
 )
+from app.settings import Settings, one_line
+from simct.errors import SimCTError
 
 
 @dataclass(frozen=True)
 class InspectTab:
+    """`train` goes on to training with what was measured. `kept` are set from the address by `restored(query)`, and
+    `text` then by inspect_link.READ, in the browser."""
+
     next: gr.Button
+    train: gr.Button
+    text: gr.Textbox
+    kept: Sequence[gr.components.Component]
+    restored: Callable
     refresh: Callable
     inputs: Sequence[gr.components.Component]
     outputs: Sequence[gr.components.Component]
 
 
-def build(settings: Settings, pair) -> InspectTab:
-    """A text field above, the two lanes and the numbers under it."""
-    markup.panel(
-        '<h2>Inspect</h2><p class="lead">Where the two tokenizers cut the same text in the same places, and where not. '
-        "Only tokenizers are read, no weights.</p>"
-    )
-    text = gr.Textbox(DEFAULT_TEXT, label="Text", lines=4, max_lines=12, elem_id="inspect-text")
-    line = markup.panel(markup.note("quiet", ""), elem_id="inspect-note")
-    numbers = markup.panel(elem_id="inspect-numbers", min_height=84)
-    view = markup.panel(elem_id="inspect-lanes", min_height=120, js_on_load=lanes.SCRIPT)
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=3, min_width=300):
-            disagreements = markup.panel(elem_id="inspect-table")
-        with gr.Column(scale=2, min_width=260):
-            shapes = markup.panel(elem_id="inspect-shapes")
-    next_step = gr.Button("Set up training →", variant="primary", elem_classes="next")
+def build(settings: Settings, pair, verdict: gr.BrowserState) -> InspectTab:
+    """The views as tabs of their own; the text and the position in it belong to all of them."""
+    with gr.Row(elem_classes="head"):
+        markup.panel("<h2>Inspect</h2>")
+        link = gr.Button("Copy link", size="sm", scale=0, min_width=110, elem_id="inspect-link")
+    linked = markup.panel(elem_id="inspect-linked")
+    part = gr.Textbox(inspect_link.PARTS[0], visible=False)
+    tabs: dict[str, gr.Tab] = {}
+    with gr.Tabs(elem_id="inspect-parts") as views:
+        with gr.Tab("Text", id="text") as tabs["text"]:
+            text = inspect_text.build(settings, pair)
+        with gr.Tab("Position", id="position") as tabs["position"]:
+            position = inspect_position.build(settings, pair, text.document, text.at)
+        with gr.Tab("Corpus", id="corpus") as tabs["corpus"]:
+            corpus_view.build(settings, pair)
+        with gr.Tab("Reliability", id="reliability") as tabs["reliability"]:
+            judged = verdict_tab.build(settings, pair, verdict)
+        with gr.Tab("Several models", id="several") as tabs["several"]:
+            compare_pairs_view.build(settings, pair)
+    next_step = gr.Button("Choose the data →", variant="primary", elem_classes="next")
 
-    def refresh(teacher: str, student: str, content: str, visitor: gr.OAuthToken | None = None) -> tuple[str, ...]:
-        """The lanes and numbers of `content` under the chosen pair; on error one line, and the rest empty."""
+    for name, tab in tabs.items():
+        tab.select(lambda name=name: name, outputs=part, **settings.quiet)
+    showing = {**settings.quiet, "trigger_mode": "always_last", "concurrency_limit": None}
+    tabs["position"].select(position.show, position.inputs, position.outputs, **showing)
+    tabs["reliability"].select(judged.show, judged.inputs, judged.outputs, **settings.quiet)
+    text.look.click(lambda: gr.Tabs(selected="position"), outputs=views, **settings.quiet)
+    # a page that comes back to a position has no text yet when the view is first drawn
+    text.document.change(
+        lambda part, *values: (yield from position.show(*values)) if part == "position" else gr.skip(),
+        [part, *position.inputs],
+        position.outputs,
+        **showing,
+    )
+    for component in (part, text.at):
+        component.change(None, [part, text.at], js=inspect_link.PLACE, api_visibility="private")
+    text.text.change(None, text.text, js=inspect_link.WRITE, api_visibility="private")
+    link.click(
+        None,
+        [pair.teacher, pair.student, part, text.at, text.text],
+        linked,
+        js=inspect_link.COPY,
+        api_visibility="private",
+    )
+
+    def restored(asked: dict) -> tuple:
+        where, unit = inspect_link.place(asked)
+        return gr.Tabs(selected=where), where, unit
+
+    def inspect(teacher: str, student: str, text: str, visitor: gr.OAuthToken | None = None) -> tuple[str, dict]:
+        """What is wrong (or nothing), and the report."""
         try:
-            report, units, told = inspect_text(settings, teacher, student, content, settings.token(visitor))
+            return "", inspect_document.read(settings, teacher, student, text, settings.token(visitor)).report
         except SimCTError as error:
-            return markup.note("error", one_line(error)), "", "", "", ""
-        return told, headline(report), lanes.lanes(units), _disagreements(report), _shapes(report)
+            return one_line(error), {}
 
-    inputs, outputs = [pair.teacher, pair.student, text], [line, numbers, view, disagreements, shapes]
-    gr.on(
-        [text.change, text.submit],
-        refresh,
-        inputs,
-        outputs,
-        trigger_mode="always_last",
-        **{**settings.in_turn("inspect"), "api_visibility": "public"},
+    gr.api(
+        inspect,
         api_name="inspect",
-        api_description="Tokenize a text with a teacher and a student and return the comparison as HTML.",
+        api_description="Tokenize a text with a teacher and a student. Returns what is wrong, if anything, and a report.",
+        concurrency_limit=1,
+        concurrency_id="inspect",
     )
-    return InspectTab(next_step, refresh, inputs, outputs)
-
-
-def inspect_text(settings: Settings, teacher: str, student: str, content: str, token: str | bool | None):
-    """(report, units, note) of a text. Raises a one-line SimCTError for an empty text or a pair that cannot be read."""
-    from simct.coverage import inspect_pair, segments
-
-    if not (content or "").strip():
-        raise DataError("There is no text to inspect. Type or paste some.")
-    pair = models.pair_of(settings, teacher, student, token)
-    shown = content[:MAX_CHARACTERS]
-    told = ""
-    if len(content) > MAX_CHARACTERS:
-        told = f"Showing the first {MAX_CHARACTERS:,} of {len(content):,} characters; the numbers cover all of them."
-    report = inspect_pair(pair, [content], top=TOP)
-    if report["excluded"]:
-        raise DataError(f"This text cannot be compared exactly: {next(iter(report['excluded']))}.")
-    return report, [lanes.unit(pair, segment) for segment in segments(pair, shown)], markup.note("quiet", told)
-
-
-def headline(report: dict) -> str:
-    strict, recovered = report["student_strict_coverage"], report["student_recovered_coverage"]
-    return markup.tiles(
-        [
-            (
-                f"{report['shared_tokens']:,}",
-                "shared tokens",
-                "Tokens of both vocabularies with exactly the same bytes",
-            ),
-            (f"{report['jaccard']:.1%}", "vocabulary overlap", "Shared tokens over all tokens of both (Jaccard)"),
-            (f"{strict:.1%}", "matched exactly", "Share of the student's tokens that the teacher cuts the same way"),
-            (f"{recovered:.1%}", "recovered by SimCT", "Share of the student's tokens exact matching would lose"),
-        ]
+    return InspectTab(
+        next_step, judged.train, text.text, [views, part, text.at], restored, text.refresh, text.inputs, text.outputs
     )
-
-
-def _disagreements(report: dict) -> str:
-    if not report["top_disagreements"]:
-        return "<h3>Where they disagree</h3>" + markup.empty("Nowhere: every token of this text is shared.")
-    rows = [
-        (
-            markup.visible(row["text"]),
-            *(markup.chips(map(markup.visible, row[f"{side}_tokens"])) for side in ("student", "teacher")),
-            f"{row['count']:,}",
-        )
-        for row in report["top_disagreements"]
-    ]
-    table = markup.table(("Text", "Student", "Teacher", "Count"), rows, numeric=(3,), raw=(1, 2))
-    return f"<h3>Where they disagree most</h3>{table}"
-
-
-def _shapes(report: dict) -> str:
-    return f"<h3>Unit shapes</h3>{markup.heat_map(report['unit_shapes'])}"
