@@ -25,6 +25,11 @@ class Settings:
         return {"teacher": str(demo.TEACHER), "student": str(demo.STUDENT)}
 
     @property
+    def trains_here(self) -> bool:
+        """Whether runs may use this machine; a Space must be told so, as it would be every visitor's."""
+        return not self.public or os.environ.get("SIMCT_TRAIN_HERE") == "1"
+
+    @property
     def private(self) -> dict:
         """Event arguments of what is not part of the public API."""
         return {"api_visibility": "private"}

@@ -1,15 +1,19 @@
 """The machines that Hugging Face Jobs rent out: memory and prices by the API, and which of them a run would fit."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
-from simct.config import RunConfig
+import yaml
+
+from simct.config import RunConfig, config_from_dict, dump_config
 from simct.cost_estimate import GIB, MACHINES, Machine, step_seconds, steps_of
 from simct.errors import ConfigError, SimCTError
 from simct.hub.client import hub_api
 from simct.hub.errors_from_hub import hub_error
 from simct.jobs.hf_retry import patiently
-from simct.memory_estimate import estimate_memory, load_shape_config, shape_of
+from simct.memory_estimate import Shape, estimate_memory, load_shape_config, shape_of
 
 LONGEST_HOURS = 24.0 * 14
 PROMPT_TOKENS = 256
@@ -112,15 +116,8 @@ def offers(config: RunConfig, token: str | bool | None = None, n_prompts: int | 
 
 def _scales(config: RunConfig, token: str | None, n_prompts: int | None):
     """A function from a machine to its Offer for `config`."""
-    configs = load_shape_config(config.teacher, token), load_shape_config(config.student, token)
-    teacher, student = shape_of(configs[0], config.teacher), shape_of(configs[1], config.student, config)
+    teacher, student, peak = _measured(dump_config(config), token)
     steps, size = steps_of(config, n_prompts), teacher.parameters + student.parameters
-    peaks: dict[str, int] = {}
-
-    def peak(kind: str) -> int:
-        if kind not in peaks:
-            peaks[kind] = estimate_memory(config, PROMPT_TOKENS, kind, 1, token, configs).peak
-        return peaks[kind]
 
     def weigh(machine: Hardware) -> Offer:
         if not machine.gpus:
@@ -143,6 +140,20 @@ def _scales(config: RunConfig, token: str | None, n_prompts: int | None):
         return Offer(machine, True, steps * sum(seconds.values()) / 3600)
 
     return weigh
+
+
+@lru_cache(maxsize=32)
+def _measured(text: str, token: str | None) -> tuple[Shape, Shape, Callable[[str], int]]:
+    """Both models' shapes, and a function from "cuda" or "cpu" to the peak in bytes: seconds of work, done once for a
+    configuration. The token is in the key: access is not lent on."""
+    config = config_from_dict(yaml.safe_load(text))
+    configs = load_shape_config(config.teacher, token), load_shape_config(config.student, token)
+
+    @lru_cache
+    def peak(kind: str) -> int:
+        return estimate_memory(config, PROMPT_TOKENS, kind, 1, token, configs).peak
+
+    return shape_of(configs[0], config.teacher), shape_of(configs[1], config.student, config), peak
 
 
 def hours_for(machine: Hardware, spend_limit: float) -> float:

@@ -31,12 +31,12 @@ def wanted_wait(error: BaseException) -> float | None:
     return float(told) if told.isdigit() else None
 
 
-def patiently(call: Callable[[], Result], patience: float = PATIENCE, sleep: Callable = time.sleep) -> Result:
-    """The result of `call`; passing failures are retried for `patience` seconds, the last one is raised as it is.
+def patiently(call: Callable[[], Result]) -> Result:
+    """The result of `call`; passing failures are retried for PATIENCE seconds, the last one is raised as it is.
 
     A wait that the Hub asks for and that is longer than what is left is not begun: the caller is told at once.
     """
-    left, wait = patience, FIRST_WAIT
+    left, wait = PATIENCE, FIRST_WAIT
     while True:
         try:
             return call()
@@ -46,7 +46,7 @@ def patiently(call: Callable[[], Result], patience: float = PATIENCE, sleep: Cal
             pause = max(wanted_wait(error) or 0.0, wait * random.uniform(0.8, 1.2))
             if pause > left:
                 raise
-        sleep(pause)
+        time.sleep(pause)
         left, wait = left - pause, wait * 2
 
 
