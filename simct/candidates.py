@@ -380,9 +380,6 @@ def format_candidates(found: dict) -> str:
         f"  {'candidate':<24}{'student p':>11}{'teacher p':>11}{'student q':>11}{'teacher q':>11}",
     ]
     for row in found["rows"]:
-        numbers = "".join(
-            f"{row[f'{side}_{what}']:>11.3%}" for what in ("mass", "q") for side in ("student", "teacher")
-        )
         marks = ("  unit" if row["kind"] == "unit" else "") + ("  written" if row["written"] else "")
         lines.append(f"  {row['text']!r:<24}{_percents(row)}{marks}")
     if found["rest"]["candidates"]:

@@ -35,7 +35,8 @@ def compare_pairs(
     Models are Hub ids or folders, `id@revision` for a revision. A row has teacher, student, shared_tokens, jaccard,
     strict and recovered (shares of the student's tokens in `texts`), teacher_strict, excluded, method, verdict and
     reliability (where `samples` answers to `prompts` were measured with weights, else None), and error: one line, or
-    None. measured: reports of `measure_pair` that are known already. on_progress(pairs done, pairs in all); a stopped comparison has the rows that were finished.
+    None. measured: reports of `measure_pair` that are known already, by (teacher, student). on_progress(pairs done,
+    pairs in all); a stopped comparison has the rows that were finished.
     """
     texts = list(texts)
     sides: dict[str, TokenBytes | SimCTError] = {}
