@@ -1,0 +1,57 @@
+"""Answers side by side as HTML: the text as it comes, then coloured by how likely the teacher finds each unit."""
+
+import math
+
+from app import markup
+from app.compare_models import SIDES, Answer
+
+# probability a token, from which a unit counts as so likely
+LEVELS = ((0.5, "likely", "over 50%"), (0.1, "fair", "10–50%"), (0.01, "rare", "1–10%"), (0.0, "never", "under 1%"))
+
+
+def cards(answers: dict[str, Answer]) -> str:
+    """One card a model, in the order of SIDES, and what the colours mean once there are any."""
+    drawn = "".join(_card(side, answers[side]) for side in SIDES if side in answers)
+    coloured = any(answer.units for answer in answers.values())
+    return f'<div class="answers">{drawn}</div>{legend() if coloured else ""}'
+
+
+def legend() -> str:
+    keys = "".join(f'<span><i class="ag-{name}"></i>{told}</span>' for _, name, told in LEVELS)
+    return f'<div class="legend"><b>How likely the teacher finds each unit, a token:</b>{keys}</div>'
+
+
+def _card(side: str, answer: Answer) -> str:
+    told = [f"{len(answer.ids):,} tokens", f"{answer.seconds:.1f} s"] if answer.ids else []
+    if answer.ended:
+        told.append("ended")
+    elif answer.state == "cut":
+        told.append("cut off")
+    if answer.units:
+        told.append(f"teacher agrees {mean_agreement(answer.units):.0%}")
+    body = _units(answer.units) if answer.units else markup.escape(answer.text)
+    waiting = {"waiting": "Waiting…", "loading": "Loading…"}.get(answer.state, "") if not answer.text else ""
+    cursor = '<span class="cursor" aria-hidden="true"></span>' if answer.state == "writing" else ""
+    return (
+        f'<section class="answer" data-side="{side}"><h3>{SIDES[side]} <small>{" · ".join(told)}</small></h3>'
+        f'<p class="said">{body}{cursor}<span class="dim">{waiting}</span></p></section>'
+    )
+
+
+def mean_agreement(units: list[dict]) -> float:
+    """The geometric mean of the teacher's probabilities over its tokens of the answer."""
+    tokens = sum(unit["teacher"] for unit in units)
+    return math.exp(sum(unit["teacher"] * math.log(max(unit["probability"], 1e-12)) for unit in units) / tokens)
+
+
+def _units(units: list[dict]) -> str:
+    return "".join(_unit(unit) for unit in units)
+
+
+def _unit(unit: dict) -> str:
+    level = next(name for least, name, _ in LEVELS if unit["probability"] >= least)
+    text = unit["bytes"].decode("utf-8", errors="replace")
+    told = f"{unit['probability']:.2%} a token, {unit['student']}×{unit['teacher']} tokens (student × teacher)"
+    if not unit["bytes"]:
+        return f'<i class="ag-{level} end" title="End of turn: {told}">■</i>'
+    return f'<i class="ag-{level}" title="{told}">{markup.escape(text)}</i>'
