@@ -1,66 +1,34 @@
 """One run as HTML, from its run folder alone."""
 
+import time
 from collections import Counter
-from datetime import datetime
-from functools import lru_cache
-from pathlib import Path
 
 from app import charts, markup
-from app.models import display_name
-from simct.errors import SimCTError
-from simct.jobs.run_folder import ACTIVE_STATES, RunFolder
+from app.run_names import duration, label, names  # noqa: F401  (other pages take label and duration from here)
+from simct.jobs import local_job
+from simct.jobs.run_folder import ACTIVE_STATES, RunFolder, tail
 
-FILES = ("status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "log.txt", "run.yaml")
+FILES = (
+    "status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "log.txt", "job_log.txt", "run.yaml",
+)  # fmt: skip
 SAMPLES = 6
 LOG_LINES = 200
-SIGNS = {"queued": "◌", "running": "●", "stopping": "◐", "stopped": "■", "failed": "✕", "finished": "✓"}
 
 
-def label(run: RunFolder) -> str:
-    """One line of the list: state, method, step, when, which pair."""
-    status = run.status()
-    state = status.get("state", "unknown")
-    when = datetime.fromtimestamp(status.get("created_at", 0)).strftime("%d %b %H:%M")
-    steps = f"{status.get('step', 0)}/{status.get('total_steps', '?')}"
-    told = _kind(run.path, stamp(run, "run.yaml"))
-    return f"{SIGNS.get(state, '?')} {state} · {steps}\n{told} · {when}"
-
-
-@lru_cache(maxsize=1024)
-def _kind(path: Path, changed: tuple[int, int] | None) -> str:
-    """Method and student; read again only when run.yaml has changed."""
-    try:
-        config = RunFolder(path).config()
-    except SimCTError:
-        return "unreadable run.yaml"
-    return f"{config.method} · {display_name(config.student.model)}"
-
-
-def stamp(run: RunFolder, name: str) -> tuple[int, int] | None:
-    """Time and size of a file of the run, None while it is absent."""
-    try:
-        found = (run.path / name).stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
-
-
-def panels(run: RunFolder) -> list[str]:
-    """[head, results, charts, samples, log, run.yaml] as HTML."""
+def panels(run: RunFolder, place: str | None = None, trouble: str | None = None) -> list[str]:
+    """[head, results, charts, samples, log, run.yaml] as HTML. `place` is told of a run that waits its turn, `trouble`
+    is what the Hub last answered about Jobs."""
     metrics = run.metrics()
-    return [head(run, metrics), results(run), curves(metrics), samples(run), log(run), config(run)]
+    return [
+        head(run, metrics, place, trouble), results(run), curves(metrics), samples(run), log(run), config(run)
+    ]  # fmt: skip
 
 
-def head(run: RunFolder, metrics: list[dict]) -> str:
-    """State, pair, progress, times, and the message or error."""
+def head(run: RunFolder, metrics: list[dict], place: str | None = None, trouble: str | None = None) -> str:
+    """State, pair, progress, times, and first of all why, when it failed."""
     status = run.status()
-    state, step, total = status.get("state", "unknown"), status.get("step", 0), status.get("total_steps", 0)
-    try:
-        settings = run.config()
-        pair = f"{display_name(settings.teacher.model)} → {display_name(settings.student.model)}"
-        method = settings.method
-    except SimCTError as error:
-        pair, method = str(error), "?"
+    state, step, total = status.get("state", "unknown"), status.get("step", 0), status.get("total_steps") or 0
+    method, teacher, student = names(run, status)
     told = [method, f"step {step:,} of {total:,}"]
     seconds = [record["seconds"] for record in metrics[-20:] if record.get("seconds")]
     if seconds:
@@ -68,26 +36,40 @@ def head(run: RunFolder, metrics: list[dict]) -> str:
         told.append(f"{mean:.2f} s a step")
         if state == "running" and total > step:
             told.append(f"about {duration(mean * (total - step))} left")
-    if state not in ACTIVE_STATES and status.get("finished_at"):
-        told.append(f"took {duration(status['finished_at'] - status.get('created_at', status['finished_at']))}")
-    line = status.get("error") or status.get("message") or ""
-    kind = {"failed": "error", "finished": "ok"}.get(state, "busy" if state in ACTIVE_STATES else "quiet")
+    begun = status.get("started_at") or status.get("created_at")
+    if state not in ACTIVE_STATES and status.get("finished_at") and begun:
+        told.append(f"took {duration(status['finished_at'] - begun)}")
+    line = status.get("error") or place or status.get("message") or ""
+    if state == "queued" and place:
+        line = f"{place}. It starts by itself."
+    note = {"failed": "error", "finished": "ok"}.get(state, "busy" if state in ACTIVE_STATES else "quiet")
+    extra = ""
+    quiet = local_job.silence(run, status)
+    if quiet is not None:
+        extra = markup.note("warn", f"No word from it for {duration(quiet)}. Look at the log, or force it to stop.")
+    if trouble and status.get("backend") == "hf" and state in ACTIVE_STATES:
+        extra += markup.note("warn", trouble)
     return (
-        f'<div class="run-title">{markup.pill(state)}<b>{markup.escape(pair)}</b>'
+        f'<div class="run-title">{markup.pill(state)}<b>{markup.escape(f"{teacher} → {student}")}</b>'
         f"<code>{markup.escape(run.id)}</code></div>"
-        f'<p class="run-facts">{markup.escape(" · ".join(told))}</p>'
-        f"{markup.progress(step, total)}{markup.note(kind, line)}"
+        f'<p class="run-facts">{markup.escape(" · ".join(told))}{rented(status)}</p>'
+        f"{markup.progress(step, total)}{markup.note(note, line)}{extra}"
     )
 
 
-def duration(seconds: float) -> str:
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes, seconds = divmod(seconds, 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+def rented(status: dict) -> str:
+    """The machine of a run on Jobs, what it has cost at the most so far, and its page on the Hub."""
+    if status.get("backend") != "hf":
+        return ""
+    told = f" · {status.get('flavor')} of {status.get('namespace')}"
+    price, hours, begun = status.get("price"), status.get("hours"), status.get("started_at")
+    if price and hours and begun:
+        until = time.time() if status.get("state") in ACTIVE_STATES else status.get("finished_at") or begun
+        spent = price * min(hours, max(0.0, until - begun) / 3600)
+        told += f" · at most ${spent:.2f} of ${price * hours:.2f}"
+    url = str(status.get("job_url") or "")
+    link = f' · <a href="{markup.escape(url)}" target="_blank" rel="noopener">Job</a>'
+    return markup.escape(told) + (link if url.startswith(("https://", "http://")) else "")
 
 
 def results(run: RunFolder) -> str:
@@ -165,7 +147,8 @@ def samples(run: RunFolder) -> str:
 
 
 def log(run: RunFolder) -> str:
-    text = run.log_tail(LOG_LINES)
+    """What the trainer printed; of a Job that has told nothing of it yet, what the machine printed."""
+    text = run.log_tail(LOG_LINES) or tail(run.path / "job_log.txt", LOG_LINES)
     return f'<pre class="log">{markup.escape(text)}</pre>' if text else markup.empty("Nothing has been written yet.")
 
 

@@ -1,25 +1,36 @@
-"""Runs: what runs and ran, read from the run folders; watch, stop, resume, delete."""
+"""Runs: what runs, waits and ran, read from the run folders; watch it and act on it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import gradio as gr
 
-from app import markup, run_view
+from app import background, markup, run_list, run_view
+from app.run_actions import ACTIONS, allowed_actions, owned_run, perform, question
+from app.run_list import PAGE, STATES, choices
+from app.run_names import stamp
 from app.settings import Settings, one_line
-from simct.errors import RunError, SimCTError
-from simct.jobs import local_job
-from simct.jobs.run_folder import ACTIVE_STATES, RunFolder, list_runs, open_run
+from simct.config import RunConfig
+from simct.errors import SimCTError
+from simct.jobs import actions, local_job
+from simct.jobs.run_folder import RunFolder, open_run
 
 EVERY_SECONDS = 1.5
-LISTED = 200
+BUTTONS = {
+    "stop": "Stop", "kill": "Force stop…", "resume": "Resume", "retry": "Retry", "duplicate": "Duplicate",
+    "delete": "Delete…", "fetch": "Fetch the student", "publish": "Publish →",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class RunsTab:
+    """`duplicate` is a button; `config_of(run id, profile, token)` gives the RunConfig to load into Train."""
+
     chosen: gr.Radio
     timer: gr.Timer
     publish: gr.Button
+    duplicate: gr.Button
+    config_of: Callable
     tick: Callable
     choose: Callable
     inputs: Sequence[gr.components.Component]
@@ -30,23 +41,44 @@ def build(settings: Settings) -> RunsTab:
     """The list on the left, the chosen run on the right, refreshed while the step is open."""
     markup.panel('<h2>Runs</h2><p class="lead">Runs go on when this page or the studio is closed.</p>')
     timer = gr.Timer(EVERY_SECONDS, active=False)
-    seen = gr.State({})
+    seen, pending = gr.State({}), gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280):
+            with gr.Row(elem_id="run-search"):
+                words = gr.Textbox(
+                    show_label=False, label="Search runs", placeholder="Search runs", min_width=120, container=False
+                )
+                state = gr.Dropdown(
+                    STATES,
+                    value=STATES[0],
+                    show_label=False,
+                    label="State",
+                    min_width=110,
+                    container=False,
+                    filterable=False,
+                )
             chosen = gr.Radio([], label="History", show_label=False, elem_id="run-list", container=False)
-            none = markup.panel(markup.empty("No runs yet. Launch one under Train."), elem_id="run-none")
+            count = markup.panel(elem_id="run-none")
+            more = gr.Button("Show more", size="sm", visible=False, elem_id="run-more")
+            length = gr.State(PAGE)
         with gr.Column(scale=5, min_width=320, visible=False) as detail:
             head = markup.panel(elem_id="run-head", min_height=96)
             with gr.Row(elem_id="run-buttons"):
-                stop = gr.Button("Stop", size="sm", interactive=False, elem_id="stop")
-                kill = gr.Button("Force stop", size="sm", interactive=False, elem_id="kill")
-                resume = gr.Button("Resume", size="sm", interactive=False, elem_id="resume")
-                delete = gr.Button("Delete…", size="sm", interactive=False, elem_id="delete")
-                publish = gr.Button("Publish →", size="sm", variant="primary", interactive=False, elem_id="to-publish")
+                buttons = {
+                    name: gr.Button(
+                        text,
+                        size="sm",
+                        interactive=False,
+                        visible=name != "fetch",
+                        variant="primary" if name == "publish" else "secondary",
+                        elem_id="to-publish" if name == "publish" else name,
+                    )
+                    for name, text in BUTTONS.items()
+                }
             with gr.Row(visible=False, elem_id="confirm") as confirm:
-                markup.panel(markup.note("warn", "This removes the run's folder with its model and checkpoints."))
-                really = gr.Button("Delete for good", size="sm", variant="stop", elem_id="delete-really")
-                keep = gr.Button("Keep", size="sm")
+                asked = markup.panel()
+                really = gr.Button("Yes", size="sm", variant="stop", elem_id="confirm-really")
+                keep = gr.Button("Keep as it is", size="sm", elem_id="confirm-keep")
             note = markup.panel(elem_id="run-note")
             results = markup.panel(elem_id="run-results")
             charts = markup.panel(elem_id="run-charts")
@@ -56,112 +88,113 @@ def build(settings: Settings) -> RunsTab:
             with gr.Accordion("run.yaml", open=False):
                 yaml = markup.panel(elem_id="run-config", max_height=420)
 
-    buttons = [stop, kill, resume, delete, publish]
     panels = [head, results, charts, samples, log, yaml]
-    inputs, outputs = [chosen, seen], [chosen, none, detail, seen, *panels, *buttons]
+    inputs = [chosen, seen, words, state, length]
+    outputs = [chosen, count, more, detail, seen, *panels, *buttons.values()]
 
-    def tick(run_id: str | None, before: dict, profile: gr.OAuthProfile | None = None) -> list:
+    def tick(
+        run_id: str | None, before: dict, words: str, state: str, length: int,
+        profile: gr.OAuthProfile | None = None, visitor: gr.OAuthToken | None = None,
+    ) -> list:  # fmt: skip
         """What changed since this page was last told; files that did not change are not read again."""
-        runs = runs_of(settings, settings.owner(profile))
-        ids = [run.id for run in runs]
+        owner, behind = settings.owner(profile), background.of(settings)
+        behind.meet(owner, settings.token(visitor))
+        listed = run_list.visible(settings, owner)
+        found = run_list.narrowed(listed, words, state)
+        shown = found[:length]
+        ids = [run.id for run, _ in found]
         picked = run_id if run_id in ids else next(iter(ids), None)
+        shown += [each for each in found[length:] if each[0].id == picked]
+        waiting = run_list.places(settings, shown)
         run = open_run(settings.runs_dir, picked) if picked else None
-        state = local_job.refresh(run).get("state") if run else None
+        status = local_job.refresh(run) if run else {}
+        trouble = behind.trouble.get(owner)
+        quiet = local_job.silence(run, status) if run else None
         now = {
-            "list": [run_view.stamp(found, "status.json") for found in runs],
-            "run": [picked, *(run_view.stamp(run, name) for name in run_view.FILES)] if run else None,
-            "state": state,
+            "list": run_list.options(shown, waiting),
+            "count": [len(shown), len(found), len(listed)],
+            "run": [picked, waiting.get(picked), trouble, quiet and quiet // 60]
+            + [stamp(run, name) for name in run_view.FILES if run],
+            "allowed": allowed_actions(run, status.get("state")),
         }
         changed = {name for name, value in now.items() if before.get(name, "") != value}
-        told = [gr.skip()] * 3
-        if "list" in changed or picked != run_id:
-            options = [(run_view.label(found), found.id) for found in runs]
-            told = [gr.Radio(choices=options, value=picked), gr.HTML(visible=not runs), gr.Column(visible=bool(runs))]
+        told = [gr.skip()] * 4
+        if changed & {"list", "count"} or picked != run_id:
+            told = [
+                gr.Radio(choices=now["list"], value=picked),
+                run_list.count_line(*now["count"]),
+                gr.Button(visible=len(shown) < len(found)),
+                gr.Column(visible=run is not None),
+            ]
         views = [gr.skip()] * len(panels)
         if "run" in changed:
-            views = run_view.panels(run) if run else [""] * len(panels)
-        allowed = allowed_actions(run, state)
-        actions = [gr.Button(interactive=allowed[name]) if "state" in changed else gr.skip() for name in ACTIONS]
-        return [*told, now if changed else gr.skip(), *views, *actions]
+            views = run_view.panels(run, waiting.get(picked), trouble) if run else [""] * len(panels)
+        offered = [gr.skip()] * len(ACTIONS)
+        if "allowed" in changed:
+            offered = [gr.Button(interactive=ok, visible=ok or name != "fetch") for name, ok in now["allowed"].items()]
+        return [*told, now if changed else gr.skip(), *views, *offered]
 
-    def act(action: str):
-        def acted(
+    def do(action: str, run_id: str | None, profile, visitor) -> list:
+        """Act on the run; the note, the folded question, and the run to show."""
+        try:
+            owner = settings.owner(profile)
+            told, new = perform(action, owned_run(settings, run_id, owner), settings.token(visitor), owner)
+            shown = choices(settings, new, owner) if new else gr.skip()
+            return [markup.note("ok", told), gr.Row(visible=False), gr.skip(), gr.skip(), None, shown]
+        except SimCTError as error:
+            return [markup.note("error", one_line(error)), gr.Row(visible=False), gr.skip(), gr.skip(), None, gr.skip()]
+
+    def ask_or_do(action: str):
+        def asked_first(
             run_id: str | None, profile: gr.OAuthProfile | None = None, visitor: gr.OAuthToken | None = None
-        ) -> tuple[str, dict]:
+        ) -> list:
             try:
-                run = owned_run(settings, run_id, settings.owner(profile))
-                return markup.note("ok", perform(action, run, settings.token(visitor))), gr.Row(visible=False)
+                asking = question(action, owned_run(settings, run_id, settings.owner(profile)))
             except SimCTError as error:
-                return markup.note("error", one_line(error)), gr.Row(visible=False)
+                return [markup.note("error", one_line(error)), gr.Row(visible=False), *[gr.skip()] * 4]
+            if asking is None:
+                return do(action, run_id, profile, visitor)
+            told, yes = asking
+            kind = "stop" if action in ("kill", "delete") else "primary"
+            return [
+                "", gr.Row(visible=True), markup.note("warn", told), gr.Button(yes, variant=kind), [action, run_id],
+                gr.skip(),
+            ]  # fmt: skip
 
-        return acted
+        return asked_first
 
-    for button, action in ((stop, "stop"), (kill, "kill"), (resume, "resume"), (really, "delete")):
-        button.click(act(action), chosen, [note, confirm], **settings.private).then(
+    def confirmed(
+        waiting: list | None, profile: gr.OAuthProfile | None = None, visitor: gr.OAuthToken | None = None
+    ) -> list:
+        """Do what was asked about, to the run that was asked about."""
+        return do(*waiting, profile, visitor) if waiting else [gr.skip()] * 6
+
+    acted = [note, confirm, asked, really, pending, chosen]
+    for name in ("stop", "kill", "resume", "retry", "delete", "fetch"):
+        buttons[name].click(ask_or_do(name), chosen, acted, trigger_mode="once", **settings.private).then(
             tick, inputs, outputs, **settings.quiet
         )
-    delete.click(lambda: gr.Row(visible=True), outputs=confirm, **settings.quiet)
-    keep.click(lambda: gr.Row(visible=False), outputs=confirm, **settings.quiet)
+    really.click(confirmed, pending, acted, trigger_mode="once", **settings.private).then(
+        tick, inputs, outputs, **settings.quiet
+    )
+    keep.click(lambda: (gr.Row(visible=False), None), outputs=[confirm, pending], **settings.quiet)
     timer.tick(tick, inputs, outputs, trigger_mode="once", concurrency_limit=8, **settings.quiet)
-    chosen.input(tick, inputs, outputs, trigger_mode="always_last", **settings.quiet)
-    chosen.input(lambda: ("", gr.Row(visible=False)), outputs=[note, confirm], **settings.quiet)
+    for event in (chosen.input, words.input, state.input):
+        event(tick, inputs, outputs, trigger_mode="always_last", **settings.quiet)
+    more.click(lambda length: length + PAGE, length, length, **settings.quiet).then(
+        tick, inputs, outputs, **settings.quiet
+    )
+    chosen.input(lambda: ("", gr.Row(visible=False), None), outputs=[note, confirm, pending], **settings.quiet)
 
     def choose(run_id: str, profile: gr.OAuthProfile | None = None) -> gr.Radio:
         return choices(settings, run_id, settings.owner(profile))
 
-    return RunsTab(chosen, timer, publish, tick, choose, inputs, outputs)
+    def config_of(run_id: str | None, profile, visitor) -> RunConfig:
+        return actions.duplicate(owned_run(settings, run_id, settings.owner(profile)), token=settings.token(visitor))
 
-
-ACTIONS = ("stop", "kill", "resume", "delete", "publish")
+    return RunsTab(chosen, timer, buttons["publish"], buttons["duplicate"], config_of, tick, choose, inputs, outputs)
 
 
 def runs_of(settings: Settings, owner: str | None) -> list[RunFolder]:
     """Newest first; in public only the visitor's own."""
-    runs = list_runs(settings.runs_dir)[:LISTED]
-    return [run for run in runs if run.status().get("owner") == owner] if settings.public else runs
-
-
-def owned_run(settings: Settings, run_id: str | None, owner: str | None) -> RunFolder:
-    """The run, if this visitor may act on it. Raises RunError."""
-    run = open_run(settings.runs_dir, run_id or "")
-    if settings.public and (owner is None or run.status().get("owner") != owner):
-        raise RunError(f"There is no run {run_id!r} of yours.")
-    return run
-
-
-def choices(settings: Settings, run_id: str | None, owner: str | None) -> gr.Radio:
-    """The list with `run_id` chosen, or with the newest run."""
-    options = [(run_view.label(run), run.id) for run in runs_of(settings, owner)]
-    ids = [name for _, name in options]
-    return gr.Radio(choices=options, value=run_id if run_id in ids else next(iter(ids), None))
-
-
-def allowed_actions(run: RunFolder | None, state: str | None) -> dict[str, bool]:
-    """Which buttons make sense now."""
-    active = state in ACTIVE_STATES
-    return {
-        "stop": active and state != "stopping",
-        "kill": active,
-        "resume": state in ("stopped", "failed"),
-        "delete": run is not None and not active,
-        "publish": state == "finished",
-    }
-
-
-def perform(action: str, run: RunFolder, token: str | bool | None) -> str:
-    """Do it; what to tell. Raises RunError when the run is in the wrong state."""
-    if action == "stop":
-        local_job.stop(run)
-        return "Asked to stop: it writes a checkpoint first."
-    if action == "kill":
-        local_job.kill(run)
-        return "Stopped at once. Its last checkpoint can be resumed."
-    if action == "resume":
-        local_job.launch(run, resume=True, token=token or None)
-        return (
-            "Resuming from the last checkpoint."
-            if run.latest_checkpoint()
-            else "Starting again: there is no checkpoint."
-        )
-    run.delete()
-    return f"Deleted {run.id}."
+    return [run for run, _ in run_list.visible(settings, owner)]

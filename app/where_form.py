@@ -1,4 +1,4 @@
-"""Where a run trains: this machine, or a rented one of Hugging Face Jobs with its price and a limit that is confirmed."""
+"""Where a run trains: this machine, or a rented one of Hugging Face Jobs, with its price and a confirmed limit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

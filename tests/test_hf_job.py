@@ -11,7 +11,7 @@ import yaml
 from simct.config import config_from_dict
 from simct.errors import ConfigError, HubError, RunError
 from simct.hub.publish import publish_run
-from simct.jobs import hf_job
+from simct.jobs import hf_hardware, hf_history, hf_job, hf_retry
 from simct.jobs.run_folder import RunFolder
 from tests.hub_server import TOKEN, HubServer
 from tests.tiny_models import save_tiny_model
@@ -42,20 +42,23 @@ def until(condition, seconds: float = 300.0):
     return value
 
 
-def test_hardware_that_fits_cheapest_first(hub):
-    machines = hf_job.list_hardware()
+def test_hardware_that_fits_cheapest_first(hub, monkeypatch):
+    machines = hf_hardware.list_hardware()
     assert [machine.price for machine in machines] == sorted(machine.price for machine in machines)
-    fitting = hf_job.list_hardware(gpu_memory=20)
+    fitting = hf_hardware.list_hardware(gpu_memory=20)
     assert [machine.name for machine in fitting] == ["a10g-large", "h200", "a100x4"]
     machine = fitting[0]
     assert (machine.gpu, machine.gpus, machine.gpu_memory, machine.memory) == ("A10G", 1, 24.0, 46.0)
     assert machine.price == pytest.approx(1.5) and machine.cost(3) == pytest.approx(4.5)
-    assert hf_job.hours_for(machine, 6.0) == pytest.approx(4.0)
+    assert hf_hardware.hours_for(machine, 6.0) == pytest.approx(4.0)
     with pytest.raises(ConfigError, match="more than 0"):
-        hf_job.hours_for(machine, 0)
+        hf_hardware.hours_for(machine, 0)
+    hub.fail("jobs/hardware", 503)
+    assert hf_hardware.list_hardware() == machines  # asked again
+    monkeypatch.setattr(hf_retry, "PATIENCE", 0.0)
     hub.fail("jobs/hardware", 503)
     with pytest.raises(HubError, match="trouble"):
-        hf_job.list_hardware()
+        hf_hardware.list_hardware()
 
 
 def test_what_is_sent_to_start_a_job(hub, tmp_path):
@@ -138,7 +141,7 @@ def test_logs_failure_cancel_and_history(hub, tmp_path, monkeypatch):
     hf_job.launch(timed, "cpu-basic", hours=1.2 / 3600)
     status = until(lambda: (s := hf_job.refresh(timed))["state"] == "failed" and s, 20)
     assert "Job timeout" in status["error"]
-    history = hf_job.list_remote_runs("tester")
+    history = hf_history.list_remote_runs("tester")
     assert [each["run"] for each in history] == [timed.id, waiting.id, failing.id]
     assert [each["stage"] for each in history] == ["ERROR", "CANCELED", "ERROR"]
     assert history[0]["job_id"] == timed.status()["job_id"] and history[0]["method"] == "simct"

@@ -67,13 +67,15 @@ def read_jsonl(path: Path) -> list[dict]:
     return records
 
 
-def _tail(path: Path, bytes_wanted: int) -> str:
+def tail(path: Path, lines: int) -> str:
+    """The last `lines` of a file, as far as they are of usual length; nothing of one that is absent."""
     if not path.exists():
         return ""
     with open(path, "rb") as file:
         file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - bytes_wanted))
-        return file.read().decode("utf-8", errors="replace")
+        file.seek(max(0, file.tell() - 200 * lines))
+        text = file.read().decode("utf-8", errors="replace")
+    return "\n".join(text.splitlines()[-lines:])
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ class RunFolder:
         return record
 
     def log_tail(self, lines: int = 200) -> str:
-        return "\n".join(_tail(self.log_path, 200 * lines).splitlines()[-lines:])
+        return tail(self.log_path, lines)
 
     def latest_checkpoint(self) -> Path | None:
         """The newest whole checkpoint folder, or None."""
