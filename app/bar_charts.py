@@ -7,8 +7,8 @@ from app.charts import figure, number, percent
 from app.markup import escape
 
 WIDTH = 420
-LABEL, VALUE = 120, 62
-ROW = 22
+LABEL, VALUE = 128, 56
+ROW = 24
 
 
 def bars(
@@ -20,6 +20,7 @@ def bars(
     low: float = 0.0,
     mono: bool = False,
     told: str = "",
+    width: float = WIDTH,
 ) -> str:
     """Horizontal bars from zero: (label, one value a name, explanation). Values that are None are left out.
 
@@ -30,10 +31,10 @@ def bars(
         return figure(title, "", empty="Nothing to show")
     most = top or max(map(abs, values)) or 1.0
     low = min(low, *values)
-    scale = (WIDTH - LABEL - VALUE) / (most - low)
+    scale = (width - LABEL - VALUE) / (most - low)
     zero = LABEL - low * scale
-    thick = 13 if len(names) == 1 else 8
-    tall = max(ROW, thick * len(names) + 8)
+    thick = 13 if len(names) == 1 else 11
+    tall = max(ROW, thick * len(names) + 6)
     parts = [f'<line class="rule" x1="{zero:.1f}" x2="{zero:.1f}" y1="0" y2="{tall * len(rows)}"/>']
     for index, (label, row, explained) in enumerate(rows):
         y = index * tall
@@ -56,7 +57,7 @@ def bars(
                 f'<text class="tick" x="{max(left + wide, zero) + 5:.1f}" y="{middle:.1f}" dy="0.35em">'
                 f"{form(value)}</text>"
             )
-    return figure(title, _svg(WIDTH, tall * len(rows) + 4, parts, title), names if len(names) > 1 else (), told=told)
+    return figure(title, _svg(width, tall * len(rows) + 4, parts, title), names if len(names) > 1 else (), told=told)
 
 
 def stacked(title: str, rows: Sequence[tuple[str, Sequence[float], str]], names: Sequence[str]) -> str:
@@ -163,7 +164,7 @@ def heat_map(shapes: dict[str, int], title: str = "Unit shapes", limit: int = 6)
     return figure(title, drawing, told="student tokens (down) × teacher tokens (across) in a unit")
 
 
-def _short(label: str, most: int = 18) -> str:
+def _short(label: str, most: int = 17) -> str:
     return label if len(label) <= most else label[: most - 1] + "…"
 
 

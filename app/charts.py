@@ -29,6 +29,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.3g}%"
 
 
+def mass(value: float) -> str:
+    """A probability: tiny ones only as such."""
+    return "<0.01%" if 0 < value < 1e-4 else f"{value:.2%}" if value < 0.01 else f"{value:.1%}"
+
+
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     """Round numbers inside [low, high]."""
     if not high > low:
@@ -69,19 +74,18 @@ def figure(
     legend = legend or "".join(
         f'<span class="key {kind}{index}"><i></i>{escape(name)}</span>' for index, name in enumerate(names)
     )
-    if svg:
-        forms = "".join(
-            f'<button type="button" data-save="{form}" aria-label="Save {escape(title)} as {form.upper()}">'
-            f"{form.upper()}</button>"
-            for form in ("svg", "png")
-        )
-        legend += f'<span class="save">{forms}</span>'
+    save = "".join(
+        f'<button type="button" data-save="{form}" aria-label="Save {escape(title)} as {form.upper()}">'
+        f"{form.upper()}</button>"
+        for form in ("svg", "png")
+    )
+    head = (
+        f"<figcaption><b>{escape(title)}</b>" + (f'<span class="save">{save}</span>' if svg else "") + "</figcaption>"
+    )
+    keys = f'<div class="keys">{legend}</div>' if legend else ""
     line = f'<p class="under">{escape(told)}</p>' if told else ""
     line = f'<p class="empty">{escape(empty)}</p>' if empty else line
-    return (
-        f'<figure class="chart" data-name="{escape(title)}"><figcaption><b>{escape(title)}</b>{legend}</figcaption>'
-        f"{svg}{line}</figure>"
-    )
+    return f'<figure class="chart" data-name="{escape(title)}">{head}{keys}{svg}{line}</figure>'
 
 
 def line_chart(

@@ -159,19 +159,18 @@ def draw(rows: Sequence[dict], which: str) -> str:
 
 def _row(row: dict, side: str, judged: bool, width: int) -> str:
     name = models.display_name(str(row[side]))
-    cells = _cell(name, markup.escape(name))
+    cells = _cell(name, f'<span title="{markup.escape(str(row[side]))}">{markup.escape(name)}</span>')
     if row["error"]:
         empty = '<td hidden data-value=""></td>' * (width - 2)
-        return (
-            f'<tr>{cells}<td data-value="" colspan="{width - 1}">{markup.note("error", row["error"])}</td>{empty}</tr>'
-        )
+        told = f'<td class="error" data-value="" colspan="{width - 1}">✕ {markup.escape(row["error"])}</td>'
+        return f"<tr>{cells}{told}{empty}</tr>"
     for key, _ in COLUMNS:
         shown = f"{row[key]:,}" if key == "shared_tokens" else f"{row[key]:.1%}"
         cells += _cell(row[key], shown, " class=num")
     if judged:
-        cells += _cell(
-            row["method"] or "", f"<b>{markup.escape(row['method'] or '')}</b> {markup.escape(row['verdict'] or '')}"
-        )
+        method, words = str(row["method"] or ""), str(row["verdict"] or "")
+        words = words.removeprefix(f"Use {method}. ")
+        cells += _cell(method, f"<b>{markup.escape(method)}</b> {markup.escape(words)}")
     return f"<tr>{cells}</tr>"
 
 

@@ -58,7 +58,7 @@ def build(settings: Settings, pair) -> None:
         yield (
             _line(report, inspect_source.source_name(values), now.seconds),
             inspect_numbers.headline(report),
-            f'<div class="charts">{"".join(charts)}</div>',
+            f'<div class="charts loose">{"".join(charts)}</div>',
             inspect_numbers.disagreements(report),
             hidden,
             gr.Row(visible=True),

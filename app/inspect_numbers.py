@@ -1,6 +1,7 @@
 """What a report of `coverage.inspect_pair` says: headline numbers, charts, tables, and the same to take away."""
 
 from app import bar_charts, markup, models, saving
+from app.charts import mass
 from simct.text_kinds import KINDS, TITLES
 
 UNIT_KINDS = ("shared", "recovered", "outside")
@@ -61,7 +62,7 @@ def vocabularies(report: dict) -> str:
         (side, [shared / max(1, report[f"{side}_vocabulary"])], f"{report[f'{side}_vocabulary']:,} tokens")
         for side in ("student", "teacher")
     ]
-    return bar_charts.bars("Vocabulary that both have", rows, ("shared",), top=1.0)
+    return bar_charts.bars("Vocabulary that both have", rows, ("shared",), mass, top=1.0)
 
 
 def named(report: dict, teacher: str, student: str) -> dict:

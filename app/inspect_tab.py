@@ -51,7 +51,7 @@ def build(settings: Settings, pair, verdict: gr.BrowserState) -> InspectTab:
             corpus_view.build(settings, pair)
         with gr.Tab("Reliability", id="reliability") as tabs["reliability"]:
             judged = verdict_tab.build(settings, pair, verdict)
-        with gr.Tab("Several models", id="several") as tabs["several"]:
+        with gr.Tab("Models", id="several") as tabs["several"]:
             compare_pairs_view.build(settings, pair)
     next_step = gr.Button("Choose the data →", variant="primary", elem_classes="next")
 
@@ -93,7 +93,7 @@ def build(settings: Settings, pair, verdict: gr.BrowserState) -> InspectTab:
     gr.api(
         inspect,
         api_name="inspect",
-        api_description="Tokenize a text with a teacher and a student. Returns what is wrong, if anything, and a report.",
+        api_description="Compare two tokenizers on a text. Returns what is wrong, if anything, and the report.",
         concurrency_limit=1,
         concurrency_id="inspect",
     )

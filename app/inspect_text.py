@@ -42,10 +42,10 @@ def build(settings: Settings, pair) -> TextView:
     with gr.Row(elem_id="inspect-pager", elem_classes="tools"):
         place = markup.panel(elem_id="inspect-place")
         turns = {
-            ("page", -1): gr.Button("← Page", size="sm", min_width=70),
-            ("page", 1): gr.Button("Page →", size="sm", min_width=70),
+            ("page", -1): gr.Button("← Page", size="sm", min_width=70, visible=False),
+            ("page", 1): gr.Button("Page →", size="sm", min_width=70, visible=False, elem_id="inspect-next-page"),
             ("disagreement", -1): gr.Button("← Disagreement", size="sm", min_width=120),
-            ("disagreement", 1): gr.Button("Disagreement →", size="sm", min_width=120),
+            ("disagreement", 1): gr.Button("Disagreement →", size="sm", min_width=120, elem_id="inspect-next"),
         }
     view = markup.panel(elem_id="inspect-lanes", min_height=120, js_on_load=lanes.SCRIPT)
     document, at = gr.State(None), gr.Number(0, precision=0, visible=False)
@@ -66,7 +66,9 @@ def build(settings: Settings, pair) -> TextView:
         }
 
     inputs = [pair.teacher, pair.student, text, document, at]
-    outputs = [line, numbers, view, place, disagreements, shapes, kinds, document, *scores.reset]
+    outputs = [line, numbers, view, place, disagreements, shapes, kinds, document]
+    pages = [turns["page", -1], turns["page", 1]]
+    outputs += [*pages, *scores.reset]
 
     def refresh(
         teacher: str,
@@ -87,7 +89,13 @@ def build(settings: Settings, pair) -> TextView:
             if now.running:
                 yield markup.note("busy", now.doing), *[gr.skip()] * (len(outputs) - 1)
         if now.error:
-            yield markup.note("error", now.error), *[""] * 6, None, *scores.fresh(teacher, student, token)
+            yield (
+                markup.note("error", now.error),
+                *[""] * 6,
+                None,
+                *[gr.skip()] * 2,
+                *scores.fresh(teacher, student, token),
+            )
             return
         found: Document = now.result
         unit, report = found.clamp(unit), found.report
@@ -100,6 +108,7 @@ def build(settings: Settings, pair) -> TextView:
             inspect_numbers.shapes(report),
             inspect_numbers.kinds(report),
             found,
+            *[gr.Button(visible=found.pages > 1)] * 2,
             *scores.fresh(teacher, student, token),
         )
 

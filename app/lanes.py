@@ -13,7 +13,7 @@ KINDS = {
 }
 # what can shade a unit: name -> (field of a score, the value of the deepest shade, explanation)
 SHADES = {
-    "KL": ("kl", 2.0, "reverse KL between the candidates at the unit's start; deepest at 2 nats"),
+    "KL": ("kl", 8.0, "reverse KL between the candidates at the unit's start; deepest at 8 nats"),
     "Student": ("student_logprob", -8.0, "how little the student expected it; deepest at a log-probability of −8"),
     "Teacher": ("teacher_logprob", -8.0, "how little the teacher expected it; deepest at a log-probability of −8"),
 }
@@ -131,7 +131,8 @@ def _unit(item: dict, index: int, chosen: bool, score: dict | None, shade: str |
     deep = ""
     if score and shade:
         name, deepest, _ = SHADES[shade]
-        deep = f' style="--heat:{min(1.0, max(0.0, score[name] / deepest)):.2f}"'
+        share = min(1.0, max(0.0, score[name] / deepest))
+        deep = f' style="--heat:{share**0.5:.2f}"'
     kinds = f"{item['kind']}{' now' if chosen else ''}{' shaded' if deep else ''}"
     return f'<span class="unit {kinds}" data-unit="{index}"{state}{deep} data-told="{escape(told)}">{rows}</span>'
 

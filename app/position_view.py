@@ -1,7 +1,7 @@
 """What `candidates.candidates_at` found at one position, drawn."""
 
 from app import bar_charts, lanes, markup, saving
-from app.charts import number
+from app.charts import mass, number
 from app.inspect_document import Document
 from simct.errors import DataError
 
@@ -53,8 +53,8 @@ def _measured(found: dict) -> str:
     lost = found["thrown_away_by_strict"]
     tiles = markup.tiles(
         [
-            (f"{found['Z_T']:.1%}", "Z_T: teacher's mass on the candidates", "All shared tokens, and the unit"),
-            (f"{found['Z_S']:.1%}", "Z_S: student's mass on the candidates", "All shared tokens, and the unit"),
+            (mass(found["Z_T"]), "Z_T: teacher's mass on the candidates", "All shared tokens, and the unit"),
+            (mass(found["Z_S"]), "Z_S: student's mass on the candidates", "All shared tokens, and the unit"),
             (number(found["kl"]), "KL here, nats", "Reverse KL between both models on the candidates"),
             (
                 number(lost["kl"]) if lost["row"] else "nothing",
@@ -72,8 +72,8 @@ def _lost(found: dict) -> str:
         return '<p class="told">One token on each side: exact matching compares the models here as well.</p>'
     told = (
         f"Exact matching throws this position away: {lost['student_tokens']} of the student's and "
-        f"{lost['teacher_tokens']} of the teacher's tokens. SimCT gives the unit {lost['student_mass']:.2%} of the "
-        f"student and {lost['teacher_mass']:.2%} of the teacher per token, and learns from a KL of "
+        f"{lost['teacher_tokens']} of the teacher's tokens. SimCT gives the unit {mass(lost['student_mass'])} of the "
+        f"student and {mass(lost['teacher_mass'])} of the teacher per token, and learns from a KL of "
         f"{number(lost['kl'])} nats."
     )
     return f'<p class="told">{markup.escape(told)}</p>'
@@ -90,8 +90,13 @@ def _masses(found: dict) -> str:
     if rest["candidates"]:
         name = f"{rest['candidates']:,} more"
         rows.append((name, (rest["student_mass"], rest["teacher_mass"]), "all other candidates together"))
-    chart = bar_charts.bars("Mass on the candidates", rows, ("student", "teacher"), mono=True)
-    return f'<div class="charts wide">{chart}</div><p class="under">◂ what stands in the text</p>'
+    told = "◂ what stands in the text"
+    if max(found["Z_S"], found["Z_T"]) > 1:
+        told += "; the sums pass 100% because the unit counts besides its own first piece"
+    chart = bar_charts.bars(
+        "Mass on the candidates", rows, ("student", "teacher"), mass, mono=True, told=told, width=720
+    )
+    return f'<div class="charts wide">{chart}</div>'
 
 
 def _outside(found: dict) -> str:
@@ -100,7 +105,7 @@ def _outside(found: dict) -> str:
         rows = [
             (
                 markup.visible(row["text"]),
-                f"{row['mass']:.2%}",
+                mass(row["mass"]),
                 markup.chips(map(markup.visible, row[f"{other}_tokens"])) or "cannot spell it",
             )
             for row in found[f"{side}_outside"]

@@ -1,7 +1,7 @@
 """What `reliability.measure_pair` found, drawn: the verdict in words with its numbers, and each number as a plot."""
 
 from app import bar_charts, markup, models, saving
-from app.charts import number
+from app.charts import mass, number
 from simct.config import RunConfig, set_option
 from simct.errors import ConfigError, DataError
 from simct.text_kinds import TITLES
@@ -38,11 +38,17 @@ def settled(config: RunConfig, known: dict | None) -> RunConfig:
 
 def draw(report: dict) -> str:
     """Everything about a measured pair."""
-    return _verdict(report) + _tiles(report) + f'<div class="charts">{"".join(_charts(report))}</div>' + _kinds(report)
+    return (
+        _verdict(report)
+        + _tiles(report)
+        + f'<div class="charts loose">{"".join(_charts(report))}</div>'
+        + _kinds(report)
+    )
 
 
 def _verdict(report: dict) -> str:
     settings = {name: value for name, value in report["settings"].items() if value not in ({}, [], None)}
+    words = report["verdict"].removeprefix(f"Use {report['method']}. ")
     rows = [(name, str(value)) for name, value in settings.items()]
     sample = f"Measured on {report['answers']:,} answers of the student"
     sample += " (cancelled early)." if report.get("stopped") else "."
@@ -51,7 +57,7 @@ def _verdict(report: dict) -> str:
         sample += f" Left out: {left}."
     return (
         f'<div class="verdict"><b>Use {markup.escape(str(report["method"]))}</b>'
-        f"<p>{markup.escape(report['verdict'])}</p>{markup.table(('Setting', 'Recommended'), rows)}</div>"
+        f"<p>{markup.escape(words)}</p>{markup.table(('Setting', 'Recommended'), rows)}</div>"
         f'<p class="under">{markup.escape(sample)}</p>'
     )
 
@@ -83,7 +89,7 @@ def _tiles(report: dict) -> str:
 
 def _charts(report: dict) -> list[str]:
     z_t, kl = report["z_t"], report["kl_quantiles"]
-    masses = [
+    places = [
         ("shared, teacher", [report["mass_teacher"]], "Teacher's mass on shared tokens"),
         ("shared, student", [report["mass_student"]], "Student's mass on shared tokens"),
         ("candidates", [report["candidate_mass"]], "Teacher's mass on SimCT's candidates (Z_T)"),
@@ -104,7 +110,7 @@ def _charts(report: dict) -> list[str]:
     cosine = report["gradient_cosine"]
     cosines = [("strict · recovered", [cosine], "below 0: the two parts pull apart")]
     return [
-        bar_charts.bars("Where the probability is", masses, ("mass",), top=1.0),
+        bar_charts.bars("Where the probability is", places, ("mass",), mass, top=1.0),
         bar_charts.histogram(
             "Z_T, the teacher's mass on the candidates",
             z_t["edges"],
