@@ -12,35 +12,35 @@ GIB = 1 << 30
 ASSUMED_PROMPT = 256
 
 
-def estimate(settings: Settings, config: RunConfig, token: str | bool | None, rows: int | None = None) -> dict:
-    """simct.cost_estimate's report, with this machine first. Raises a one-line SimCTError.
+def prompt_facts(
+    settings: Settings, config: RunConfig, token: str | bool | None, rows: int | None
+) -> tuple[int, int | None]:
+    """(tokens of the longest prompt that is read here, how many prompts there are), as far as can be told."""
+    teacher, student = (models.joined(each.model, each.revision) for each in (config.teacher, config.student))
+    try:
+        source, report = data_source.report(settings, teacher, student, config.data, config, token)
+    except SimCTError:
+        return ASSUMED_PROMPT, rows
+    known = source.total or rows or len(source.prompts)
+    return report.longest or ASSUMED_PROMPT, min(known, config.data.limit or known)
 
-    Prompts count as long as the longest that is read here; `rows` is how many the dataset has, where that is known.
+
+def estimate(settings: Settings, config: RunConfig, token: str | bool | None, rows: int | None = None) -> dict:
+    """simct.cost_estimate's report, with this machine as "here". Raises a one-line SimCTError.
+
+    `rows` is how many the dataset has, where that is known.
     """
     from simct.cost_estimate import MACHINES, estimate_run
     from simct.memory_estimate import load_shape_config
 
-    try:
-        source, report = data_source.report(
-            settings,
-            models.joined(config.teacher.model, config.teacher.revision),
-            models.joined(config.student.model, config.student.revision),
-            config.data,
-            config,
-            token,
-        )
-        prompt_tokens = report.longest or ASSUMED_PROMPT
-        known = source.total or rows or len(source.prompts)
-        count = min(known, config.data.limit or known)
-    except SimCTError:
-        prompt_tokens, count = ASSUMED_PROMPT, rows
+    prompt_tokens, count = prompt_facts(settings, config, token, rows)
     configs = tuple(load_shape_config(model, token) for model in (config.teacher, config.student))
     shared = {"prompt_tokens": prompt_tokens, "n_prompts": count, "token": token, "configs": configs}
     report = estimate_run(config, **shared)
-    if not settings.public:
+    if settings.trains_here:
         here = _this_machine()
-        local = estimate_run(config, here.name, **shared) if here.name in ("cpu", *(m.name for m in MACHINES)) else None
-        if local:
+        if here.name in ("cpu", *(machine.name for machine in MACHINES)):
+            local = estimate_run(config, here.name, **shared)
             report["here"] = {**local["hardware"][0], "peak": local["peak"]}
     return report
 

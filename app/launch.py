@@ -1,11 +1,8 @@
-"""Starting a run from the studio: what can be checked is checked first, and what can change is pinned."""
+"""Before a run starts: what can be checked is checked, and what can change is pinned."""
 
 from app import data_source, models
 from app.settings import Settings
 from simct.config import RunConfig, local_path
-from simct.errors import RunError
-from simct.jobs import local_job
-from simct.jobs.run_folder import ACTIVE_STATES, RunFolder, list_runs
 
 
 def ready(settings: Settings, config: RunConfig, token: str | bool | None) -> RunConfig:
@@ -21,17 +18,3 @@ def ready(settings: Settings, config: RunConfig, token: str | bool | None) -> Ru
 
         config.data.revision = resolve_revision(config.data.prompts, token=token, kind="dataset")
     return config
-
-
-def start_run(settings: Settings, config: RunConfig, token: str | bool | None, owner: str | None) -> str:
-    """Make the run folder and start the process. Returns the run's id. Raises a one-line SimCTError."""
-    if settings.public:
-        raise RunError("This Space has no hardware to train on. Take run.yaml and the command to a machine that has.")
-    active = [run for run in list_runs(settings.runs_dir) if local_job.refresh(run).get("state") in ACTIVE_STATES]
-    if active:
-        raise RunError(
-            f"Run {active[0].id} is still {active[0].status()['state']}. Wait for it, or stop it under Runs."
-        )
-    run = RunFolder.create(settings.runs_dir, ready(settings, config, token), owner=owner)
-    local_job.launch(run, token=token or None)
-    return run.id

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from app import data_choice, data_source, data_tab, estimate_view, launch, markup, models
+from app import data_choice, data_source, data_tab, estimate_view, launch, markup, models, where_form
 from app.run_form import kept, settings_form
 from app.settings import Settings, one_line
 from simct.config import RunConfig, dump_config, load_config, validate
@@ -55,8 +55,9 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.BrowserState
         with gr.Column(scale=2, min_width=300):
             told = markup.panel(elem_id="train-pair")
             estimate = markup.panel(markup.note("busy", "Estimating…"), elem_id="train-estimate", min_height=150)
+            place = where_form.build(settings)
             note = markup.panel(markup.note("quiet", ""), elem_id="train-note")
-            start = gr.Button("Launch on this machine", variant="primary", elem_id="launch")
+            start = gr.Button(_launch_on(place.where.value), variant="primary", elem_id="launch")
             yaml = gr.Code(
                 language="yaml",
                 label="run.yaml",
@@ -102,15 +103,23 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.BrowserState
             report = estimate_view.estimate(settings, config, settings.token(visitor), (chosen or {}).get("rows"))
             return estimate_view.view(report)
         except SimCTError as error:
-            return f"<h3>What it will take</h3>{markup.note('quiet', one_line(error))}"
+            told = "Told when all settings fit." if isinstance(error, ConfigError) else one_line(error)
+            return f"<h3>What it will take</h3>{markup.note('quiet', told)}"
+
+    def config_of(teacher: str, student: str, chosen: dict, base: dict, *values):
+        """(the run, how many prompts it has) for the choice of a machine."""
+        config = validate(form.config(base, teacher, student, data_source.data_config(chosen), values))
+        return config, estimate_view.prompt_facts(settings, config, settings.token(None), (chosen or {}).get("rows"))[1]
 
     def start_it(visitor: gr.OAuthToken | None, profile: gr.OAuthProfile | None, *values) -> tuple[str, str]:
-        """Start the run that run.yaml describes; its id, or one line on why not."""
-        teacher, student, chosen, base, *fields = values
+        """Start the run that run.yaml describes where it was chosen; its id, or one line on why not."""
+        teacher, student, chosen, base, *rest = values
+        fields, where = rest[: len(form.fields)], rest[len(form.fields) :]
         try:
             config = validate(form.config(base, teacher, student, data_source.data_config(chosen), fields))
-            run_id = launch.start_run(settings, config, settings.token(visitor), settings.owner(profile))
-            return markup.note("ok", "Launched."), run_id
+            launch.ready(settings, config, settings.token(visitor))
+            run = where_form.start(settings, config, where, visitor, profile)
+            return markup.note("ok", "Launched."), run.id
         except SimCTError as error:
             return markup.note("error", one_line(error)), gr.skip()
 
@@ -157,10 +166,16 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.BrowserState
     busy = "() => document.querySelector('#launch').setAttribute('aria-busy', 'true')"
     free = "() => document.querySelector('#launch').removeAttribute('aria-busy')"
     start.click(None, js=busy, api_visibility="private")
-    start.click(start_it, for_reckoning, [note, launched], trigger_mode="once", **settings.private).then(
-        None, js=free, api_visibility="private"
-    )
+    place.connect(settings, [yaml.change], for_reckoning, config_of)
+    place.where.change(lambda where: gr.Button(_launch_on(where)), place.where, start, **settings.quiet)
+    start.click(
+        start_it, [*for_reckoning, *place.components], [note, launched], trigger_mode="once", **settings.private
+    ).then(None, js=free, api_visibility="private")
     return TrainTab(launched, loaded, measure, preview, load, inputs, outputs, load_outputs)
+
+
+def _launch_on(where: str) -> str:
+    return "Launch on this machine" if where == where_form.HERE else "Launch on Hugging Face Jobs"
 
 
 def method_line(known: dict | None, teacher: str, student: str, method: str) -> tuple[str, dict]:

@@ -1,0 +1,72 @@
+"""What comes back after a reload: pair, run and step from the address bar, prompts and settings from the browser."""
+
+from collections.abc import Callable
+
+import gradio as gr
+
+from app import data_choice, markup, models, pair_tab, runs_tab
+from app.run_form import base_config
+from app.settings import Settings
+from simct.config import RunConfig
+
+STEPS = ("pair", "inspect", "data", "train", "runs", "compare", "publish")
+
+# the address bar keeps pair, step and run, so that a reload or a link comes back to the same place
+REMEMBER = """(...values) => {
+  if (!window.studioRestored) return;
+  const url = new URL(window.location);
+  const names = ["teacher", "student", "run"];
+  names.forEach((name, i) => values[i] ? url.searchParams.set(name, values[i]) : url.searchParams.delete(name));
+  window.history.replaceState(null, "", url);
+}"""
+
+
+def remember_step(step: str) -> str:
+    return f"""() => {{
+  if (!window.studioRestored) return;
+  const url = new URL(window.location);
+  url.searchParams.set("step", "{step}");
+  window.history.replaceState(null, "", url);
+  window.scrollTo({{top: 0}});
+}}"""
+
+
+def decided(teacher: str | None, student: str | None, data: dict | None, run: str | None) -> str:
+    """What has been decided so far, in one line above the steps."""
+    parts = [" → ".join(models.display_name(model) for model in (teacher or "?", student or "?"))]
+    parts.append(data_choice.name_of(data))
+    if run:
+        parts.append(f"run {run}")
+    return f'<p class="where">{markup.escape(" · ".join(parts))}</p>'
+
+
+def restoring(settings: Settings, load: Callable, inspected: Callable):
+    def restore(request: gr.Request, data: dict, run: dict, profile: gr.OAuthProfile | None = None):
+        """Pair, run and step from the address bar; prompts and settings from what the browser kept."""
+        asked = dict(request.query_params)
+        step = asked.get("step") if asked.get("step") in STEPS else "pair"
+        teacher, student = (asked.get(name) or default for name, default in settings.default_pair.items())
+        chosen = runs_tab.choices(settings, asked.get("run"), settings.owner(profile))
+        return (
+            pair_tab.shown(teacher),
+            pair_tab.shown(student),
+            chosen,
+            gr.Tabs(selected=step),
+            gr.Timer(active=step == "runs"),
+            *inspected(asked),
+            *data_choice.restored(data),
+            *load(base_config(run)),
+        )
+
+    return restore
+
+
+def pair_and_data(config: RunConfig) -> list:
+    """The pair and prompts of a run that was loaded whole, for the steps they belong to."""
+    data = data_choice.kept(config.data)
+    return [
+        pair_tab.shown(models.joined(config.teacher.model, config.teacher.revision)),
+        pair_tab.shown(models.joined(config.student.model, config.student.revision)),
+        data,
+        *data_choice.restored(data),
+    ]
