@@ -22,7 +22,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 SCHEDULES = ("cosine", "linear", "constant")
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
 QUANTIZATIONS = ("8bit", "4bit")
-PARALLELS = ("ddp", "fsdp2", "zero2", "zero3")
+PARALLELS = ("ddp", "fsdp2", "zero2")
 TRACKERS = ("trackio", "tensorboard", "wandb")
 KINDS = ("distill", "warmup")
 ENGINES = ("transformers", "vllm")
@@ -95,8 +95,9 @@ class TrainingConfig:
     """The optimisation. `batch_size` is the number of rollouts in one optimiser step, over all processes.
 
     `epochs`, when given, decides `steps`: as many as take every prompt that often. `freeze` lists parts of parameter
-    names that are not trained. `parallel` is how several GPUs share the student: whole on each (ddp), or split (fsdp2,
-    zero2, zero3). With `ema_decay` the saved student is the running mean of the trained weights.
+    names that are not trained. `parallel` is how several GPUs share the student: whole on each (ddp), split (fsdp2), or
+    its gradients and optimiser state split by DeepSpeed (zero2). With `ema_decay` the saved student is the running mean
+    of the trained weights.
     """
 
     steps: int = 100

@@ -1,4 +1,4 @@
-"""Weights split over the processes (FSDP2): the teacher's by us, the student's by Accelerate.
+"""Weights split over the processes (FSDP2): the teacher's by us, the student's by Accelerate. And DeepSpeed's ways.
 
 A sharded parameter is a DTensor of which each process holds a part.
 """
@@ -7,9 +7,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+from accelerate import Accelerator
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from simct.config import RunConfig
+from simct.errors import ConfigError, RunError
 from simct.models import plain_state
 
 T = TypeVar("T")
@@ -112,3 +115,35 @@ def whole_student(module: torch.nn.Module, student, keep: bool):
     plain.load_state_dict(state)
     plain.generation_config = base.generation_config
     return plain
+
+
+def settle_deepspeed(accelerator: Accelerator, config: RunConfig) -> None:
+    """Tell DeepSpeed what Accelerate would have told it from a data loader. Raises ConfigError for what cannot be."""
+    training = config.training
+    stage = accelerator.deepspeed_plugin.zero_stage
+    if stage > 2:
+        raise ConfigError(f"DeepSpeed ZeRO {stage} is not supported; use ZeRO 2, or training.parallel fsdp2.")
+    local = training.batch_size // accelerator.num_processes
+    if training.micro_batch_size < local:
+        # its engine steps at every backward pass, and rows must be counted over the whole step before
+        raise ConfigError(
+            f"training.micro_batch_size is {training.micro_batch_size}; with DeepSpeed it must be at least the "
+            f"{local} rollouts of a process. Raise it, or use training.parallel fsdp2."
+        )
+    accelerator.deepspeed_plugin.deepspeed_config |= {
+        "train_micro_batch_size_per_gpu": local,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": training.max_grad_norm,
+        "zero_allow_untested_optimizer": True,
+    }
+
+
+def deepspeed_step(accelerator: Accelerator, engine, loss: torch.Tensor) -> float:
+    """Backward pass, clipping and optimiser step in one, as DeepSpeed has it; returns the norm of the gradient.
+
+    Raises RunError, before anything is applied, when the loss is not finite.
+    """
+    if not torch.isfinite(accelerator.reduce(loss.detach())):
+        raise RunError("The loss is not finite. Lower training.learning_rate or use bf16, and resume.")
+    accelerator.backward(loss)
+    return float(engine.get_global_grad_norm() or 0.0)

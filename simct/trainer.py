@@ -47,7 +47,14 @@ from simct.samples import (
     to_samples,
     write_rollouts,
 )
-from simct.sharding import shard_teacher, to_whole, whole_student, with_whole_weights
+from simct.sharding import (
+    deepspeed_step,
+    settle_deepspeed,
+    shard_teacher,
+    to_whole,
+    whole_student,
+    with_whole_weights,
+)
 from simct.tokenizer_pair import TokenizerPair
 from simct.vllm_rollouts import VllmWriter
 
@@ -141,8 +148,9 @@ def train(
     """
     training, world = config.training, accelerator.num_processes
     sharded = accelerator.distributed_type == DistributedType.FSDP
-    if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        raise RunError("DeepSpeed is not supported: launch with presets/accelerate/fsdp2.yaml instead.")
+    deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
+    if deepspeed:
+        settle_deepspeed(accelerator, config)
     if training.batch_size % world:
         raise RunError(f"training.batch_size is {training.batch_size}; it must be a multiple of the {world} processes.")
     local_size = training.batch_size // world
@@ -237,12 +245,17 @@ def train(
                 result = module(seen, teacher_hidden_TH, teacher_head)
                 if part:
                     totals.add(result, sum(len(sample.student_ids) for sample in part))
-                accelerator.backward(result.loss_sum * bool(part))
+                if not deepspeed:
+                    accelerator.backward(result.loss_sum * bool(part))
         record = _gather(accelerator, pair, totals, rollouts, excluded)
         rows = record["rows"]
         rate = learning_rate_at(step, training)
         grad_norm = 0.0
-        if rows:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        if deepspeed:
+            grad_norm = deepspeed_step(accelerator, module, result.loss_sum * (bool(part) * world / max(1, rows)))
+        elif rows:
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad.mul_(world / rows)
@@ -253,11 +266,9 @@ def train(
                     f"Step {step}: loss {record['loss']}, gradient norm {grad_norm}. The run stopped before applying "
                     "it; lower training.learning_rate or use float32, and resume from the last checkpoint."
                 )
-            for group in optimizer.param_groups:
-                group["lr"] = rate
             optimizer.step()
-            if average:
-                average.update()
+        if average and rows:
+            average.update()
         optimizer.zero_grad(set_to_none=True)
         record |= {
             "step": step,

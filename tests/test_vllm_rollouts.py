@@ -1,0 +1,175 @@
+"""Rollouts by vLLM: what a server is asked, that it writes with the student's present weights, and plain refusals.
+
+The server here answers vLLM's own calls over HTTP and completes greedily with transformers; where vLLM itself is
+installed, the last test trains with it.
+"""
+
+import importlib.util
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import AutoModelForCausalLM
+
+from simct.config import config_from_dict
+from simct.errors import ConfigError, RunError
+from simct.models import load_model
+from simct.prompts import Prompt
+from simct.samples import prepare_prompts
+from simct.tokenizer_pair import TokenizerPair
+from simct.trainer import train
+from simct.vllm_rollouts import VllmWriter, sample_seed
+from tests.random_pair import save_pair
+
+TEXTS = ["the cat", "a 12", "and 23 the", "1223"]
+
+
+class Server(ThreadingHTTPServer):
+    """`asked` are the calls so far; `development` is VLLM_SERVER_DEV_MODE."""
+
+    def __init__(self, folder):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked, self.development, self.lock = [], True, threading.Lock()
+        self.model = AutoModelForCausalLM.from_pretrained(folder)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+    def do_GET(self):
+        self.answer({"data": [{"id": "student"}]} if self.path == "/v1/models" else None)
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.asked.append((self.path, body))
+            self.answer(self.post(body))
+
+    def post(self, body):
+        if self.path == "/v1/completions":
+            prompt = torch.tensor([body["prompt"]])
+            with torch.no_grad():
+                output = self.server.model.generate(
+                    prompt, max_new_tokens=body["max_tokens"], do_sample=False, eos_token_id=body["stop_token_ids"]
+                )
+            return {"choices": [{"token_ids": output[0, prompt.shape[1] :].tolist()}]}
+        if self.server.development and self.path == "/collective_rpc" and body["method"] == "reload_weights":
+            self.server.model = AutoModelForCausalLM.from_pretrained(body["kwargs"]["weights_path"])
+            return {"results": [None]}
+        return {} if self.server.development and self.path == "/reset_prefix_cache" else None
+
+    def answer(self, body):
+        self.send_response(404 if body is None else 200)
+        self.end_headers()
+        self.wfile.write(json.dumps(body or {}).encode())
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return save_pair(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture
+def server(folders):
+    server = Server(folders[1])
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def new_config(folders, url, **lora):
+    return config_from_dict(
+        {
+            "teacher": str(folders[0]),
+            "student": str(folders[1]),
+            "data": {"prompts": "prompts"},
+            "lora": lora,
+            "rollout": {"max_new_tokens": 8, "temperature": 0.7, "top_p": 0.9, "engine": "vllm", "vllm_url": url},
+            "training": {"steps": 3, "batch_size": 4, "micro_batch_size": 2, "learning_rate": 1e-2, "max_length": 64},
+        }
+    )
+
+
+def train_here(config, folder):
+    pair = TokenizerPair.from_pretrained(config.teacher.model, config.student.model)
+    prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": text},)) for text in TEXTS], pair, config, [])
+    student, records = load_model(config.student), []
+    train(
+        config, Accelerator(cpu=True), load_model(config.teacher), student, pair, prompts, folder / "checkpoints",
+        on_step=lambda record, samples: records.append((record, samples)),
+    )  # fmt: skip
+    return student, records
+
+
+def test_each_step_writes_with_the_weights_of_that_step(folders, server, tmp_path):
+    config = new_config(folders, server.url)
+    student, records = train_here(config, tmp_path)
+    paths = [path for path, _ in server.asked]
+    one_step = ["/collective_rpc", "/reset_prefix_cache", *["/v1/completions"] * 4]
+    assert paths == one_step * 3
+    assert all(record["rows"] > 0 for record, _ in records)
+    asked = server.asked[2][1]
+    assert (asked["temperature"], asked["top_p"], asked["top_k"], asked["max_tokens"]) == (0.7, 0.9, -1, 8)
+    assert {body["seed"] for path, body in server.asked if path == "/v1/completions"} == {
+        sample_seed(0, step, index) for step in (1, 2, 3) for index in range(4)
+    }
+    # what the server has is the student before its last step: trained, and not the last weights
+    start = load_model(config.student).state_dict()
+    held, now = server.model.state_dict(), student.state_dict()
+    assert any(not torch.equal(held[name], start[name]) for name in held)
+    assert any(not torch.equal(held[name], now[name]) for name in held)
+    assert not (tmp_path / ".vllm").exists()
+
+
+def test_the_ids_are_kept_as_written_and_cut_at_the_end(folders, server, tmp_path):
+    config = new_config(folders, server.url)
+    pair = TokenizerPair.from_pretrained(config.teacher.model, config.student.model)
+    student = load_model(config.student)
+    writer = VllmWriter(config, student, pair.student, tmp_path / "weights")
+    prompt = pair.student.encode(b"the cat")
+    (rollout,) = writer.write([prompt], step=1, indices=[0])
+    greedy = student.generate(
+        torch.tensor([prompt]), max_new_tokens=8, do_sample=False, eos_token_id=list(pair.student.end_ids)
+    )[0, len(prompt) :].tolist()
+    assert rollout.prompt_ids == prompt and rollout.completion_ids == greedy
+    assert rollout.ended == (greedy[-1] in pair.student.end_ids)
+
+
+def test_a_server_that_cannot_be_used_is_told_in_one_line(folders, server, tmp_path):
+    server.development = False
+    with pytest.raises(RunError, match="VLLM_SERVER_DEV_MODE=1"):
+        train_here(new_config(folders, server.url), tmp_path)
+    with pytest.raises(RunError, match="does not answer"):
+        train_here(new_config(folders, "http://127.0.0.1:9"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rollout", "match"),
+    [
+        ({"engine": "sglang"}, "transformers, vllm"),
+        ({"vllm_url": "http://host"}, "rollout.vllm_url"),
+        ({"engine": "vllm", "vllm_url": "host:80"}, "rollout.vllm_url"),
+        ({"engine": "vllm", "vllm_memory": 1.5}, "rollout.vllm_memory"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(rollout, match):
+    with pytest.raises(ConfigError, match=match):
+        config_from_dict({"teacher": "a/b", "student": "c/d", "data": {"prompts": "p"}, "rollout": rollout})
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
+def test_without_vllm_the_way_out_is_told(folders, tmp_path):
+    with pytest.raises(ConfigError, match="not installed here"):
+        train_here(new_config(folders, None), tmp_path)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+def test_vllm_itself_beside_the_trainer(folders, tmp_path):
+    _, records = train_here(new_config(folders, None), tmp_path)
+    assert len(records) == 3 and all(record["rows"] > 0 for record, _ in records)
