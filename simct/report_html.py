@@ -111,9 +111,10 @@ def _extent(report: dict) -> str:
 
 def _verdict(reliability: dict) -> str:
     head, _, reasons = reliability["verdict"].partition(". ")
-    settings = reliability.get("settings", {})
+    settings = {name: value for name, value in reliability.get("settings", {}).items() if value not in ({}, None)}
     told = "".join(
-        f"<li><code>{escape(name)}: {escape(json.dumps(value))}</code></li>" for name, value in settings.items()
+        f"<li><code>{escape(name)}: {escape(value if isinstance(value, str) else json.dumps(value))}</code></li>"
+        for name, value in settings.items()
     )
     return f'<div class="verdict"><b>{escape(head)}.</b>{escape(reasons)}<ul>{told}</ul></div>'
 
@@ -210,10 +211,11 @@ def _disagreements(report: dict) -> str:
 def _candidates(candidates: dict) -> str:
     unit = candidates["unit"]
     place = f"“{drawn(unit['text'])}”, byte {unit['byte_start']:,}"
-    head = f"<h2>Candidates at {escape(place)}</h2>"
+    title = f"Candidates at {place}"
     if "Z_T" not in candidates:
         return (
-            f"{head}<p>{candidates['candidates']:,} candidates: {candidates['shared_candidates']:,} shared tokens"
+            f"<h2>{escape(title)}</h2><p>{candidates['candidates']:,} candidates: "
+            f"{candidates['shared_candidates']:,} shared tokens"
             f"{' and the unit itself' if candidates['rows'] else ''}. Their masses need both models' weights.</p>"
         )
     lost = candidates["thrown_away_by_strict"]
@@ -231,8 +233,7 @@ def _candidates(candidates: dict) -> str:
     rest = candidates["rest"]
     if rest["candidates"]:
         rows.append(_candidate(rest | {"text": f"{rest['candidates']:,} others", "kind": "", "written": False}))
-    head += f"<p>{escape(words)}</p>"
-    columns = ("text", "kind", "student p", "teacher p", "student q", "teacher q")
+    columns = ("text", "student p", "teacher p", "student q", "teacher q")
     outside = [
         [
             f'<td class="text" data-value="{escape(row["text"])}">{escape(drawn(row["text"]))}</td>',
@@ -242,25 +243,23 @@ def _candidates(candidates: dict) -> str:
         ]
         for row in candidates["teacher_outside"]
     ]
-    return (
-        head
-        + _section("candidates", "", columns, rows, (4, 5), "q is p over the mass of all candidates.")
-        + _section(
-            "teacher-outside",
-            "The teacher's heaviest tokens that the student has not",
-            ("text", "teacher id", "teacher p", "as the student would spell it"),
-            outside,
-            (1, 2),
-        )
+    return _section(
+        "candidates", title, columns, rows, (3, 4), "q is p over the mass of all candidates.", words
+    ) + _section(
+        "teacher-outside",
+        "The teacher's heaviest tokens that the student has not",
+        ("text", "teacher id", "teacher p", "as the student would spell it"),
+        outside,
+        (1, 2),
     )
 
 
 def _candidate(row: dict) -> list[str]:
-    kind = f"{row['kind']}, written" if row["written"] else row["kind"]
-    text = drawn(row["text"]) if row["kind"] else row["text"]
+    marks = [word for word, here in (("unit", row["kind"] == "unit"), ("written", row["written"])) if here]
+    text = drawn(row["text"]) if row.get("bytes") else row["text"]
+    told = f' <small class="dim">{", ".join(marks)}</small>' if marks else ""
     return [
-        f'<td class="text" data-value="{escape(row["text"])}">{escape(text)}</td>',
-        f"<td>{escape(kind)}</td>",
+        f'<td class="text" data-value="{escape(row["text"])}">{escape(text)}{told}</td>',
         *(_mass(side, row[f"{side}_mass"]) for side in ("student", "teacher")),
         *(_share(row[f"{side}_q"], 3) for side in ("student", "teacher")),
     ]
@@ -313,12 +312,18 @@ def _comparison(rows: list[dict]) -> str:
             cells.append([*names, f'<td class="error" colspan="5">{escape(row["error"])}</td>'])
             continue
         numbers = [_number(row["shared_tokens"]), *(_share(row[name]) for name in ("jaccard", "strict", "recovered"))]
-        cells.append([*names, *numbers, f"<td>{escape(row['verdict'] or '')}</td>"])
-    head = ("teacher", "student", "shared tokens", "Jaccard", "matched exactly", "recovered", "verdict")
-    return _section("comparison", "Compared pairs", head, cells, range(2, 6))
+        cells.append([*names, *numbers, f"<td>{escape(row['method'] or '')}</td>"])
+    head = ("teacher", "student", "shared tokens", "Jaccard", "matched exactly", "recovered", "method")
+    verdicts = "".join(
+        f"<li><b>{escape(row['teacher'])} → {escape(row['student'])}</b> {escape(row['verdict'])}</li>"
+        for row in rows
+        if row["verdict"]
+    )
+    table = _section("comparison", "Compared pairs", head, cells, range(2, 6))
+    return table + (f'<ul class="verdicts">{verdicts}</ul>' if verdicts else "")
 
 
-def _section(name: str, title: str, head, rows: list[list[str]], numeric=(), note: str = "") -> str:
+def _section(name: str, title: str, head, rows: list[list[str]], numeric=(), note: str = "", intro: str = "") -> str:
     """A table with its title and a button that saves it. A cell is HTML of this module, or text."""
     columns = "".join(
         f"<th{' class=num' if column in numeric else ''}>{escape(text)}</th>" for column, text in enumerate(head)
@@ -327,11 +332,13 @@ def _section(name: str, title: str, head, rows: list[list[str]], numeric=(), not
         "<tr>" + "".join(cell if cell.startswith("<td") else f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
         for row in rows
     )
-    heading = f"<h2>{escape(title)}</h2>" if title else ""
+    words = f"<p>{escape(intro)}</p>" if intro else ""
+    under = f'<p class="dim">{escape(note)}</p>' if note else ""
     return (
-        f'<section data-name="{name}"><span class="save"><button data-save="csv">CSV</button></span>{heading}'
+        f'<section data-name="{name}"><span class="save"><button data-save="csv">CSV</button></span>'
+        f"<h2>{escape(title)}</h2>{words}"
         f'<div class="scroll"><table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>'
-        f'<p class="dim">{escape(note)}</p></section>'
+        f"{under}</section>"
     )
 
 
