@@ -128,6 +128,8 @@ def start_or_resume(options, describe):
         check_run(config)
         run = cli_jobs.start(options, config)
     print(f"run folder: {run.path}", flush=True)
+    if options.detach and (words := actions.waiting_line(run)):
+        print(f"it starts{words}")
     return run
 
 

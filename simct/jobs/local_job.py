@@ -75,10 +75,13 @@ def launch(
 
     `devices` are the GPUs to use as CUDA_VISIBLE_DEVICES names them (or ["cpu"]); None leaves all to it. `token` False
     keeps this machine's own token from the run. With `queue_devices`, all that runs take turns on, the run must still
-    be waiting, and starts what waits behind it when it ends. Raises RunError if the run is already active or the
-    process cannot be started.
+    be waiting, and starts what waits behind it when it ends; but not one that was lent a token, which would inherit it.
+    Raises RunError if the run is already active or the process cannot be started.
     """
     lock = take(run)
+    while lock is None and not queue_devices and run.status().get("state") not in ACTIVE_STATES:
+        time.sleep(0.05)  # it is over, and its supervisor is about to leave
+        lock = take(run)
     if lock is None:
         raise RunError(f"Run {run.id} is already {run.status().get('state')}.")
     try:
@@ -89,7 +92,12 @@ def launch(
             raise RunError(f"Run {run.id} is {status.get('state')} and waits no longer.")
         resume = resume and run.latest_checkpoint() is not None
         gpus = None if devices is None else len([each for each in devices if each != "cpu"])
-        command = [sys.executable, "-m", "simct.jobs.supervise", *(["--from-queue"] if queue_devices else [])]
+        command = [
+            sys.executable,
+            "-m",
+            "simct.jobs.supervise",
+            *(["--from-queue"] if queue_devices and not token else []),
+        ]
         command += [str(run.path), "--", *training_command(run, resume, gpus)]
         # `queued_at` stays until the supervisor takes it away: a run that we fail to start, however, still waits
         run.set_status(

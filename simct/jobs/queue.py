@@ -74,14 +74,15 @@ def submit(run: RunFolder, resume: bool = False, gpus: int | None = None, token:
     root = run.path.parent
     with _locked(root):
         status = local_job.refresh(run)
-        if status.get("state") in ("running", "stopping") or status.get("pid") or local_job.is_locked(run):
+        begun = status.get("pid") or local_job.is_locked(run)
+        if status.get("state") in ("running", "stopping") or (status.get("state") == "queued" and begun):
             if resume:
                 raise RunError(f"Run {run.id} is already {status.get('state')}.")
             return status  # a new run, which somebody who looked in between has started
         gpus = gpus or status.get("gpus") or 1
         if gpus > 1 and gpus > len(devices()):
             raise RunError(f"Run {run.id} asks for {gpus} GPUs; this machine has {_count_gpus()}.")
-        others = [told for other, told in list_statuses(root) if local_job.is_waiting(told) and other != run]
+        others = [told for other, told in in_order(list_statuses(root)) if other != run]
         owner = status.get("owner")
         if len(others) >= MOST_WAITING:
             raise RunError(f"{len(others)} runs wait already, which is as many as may. Try again when some have ended.")
@@ -99,6 +100,8 @@ def submit(run: RunFolder, resume: bool = False, gpus: int | None = None, token:
             starts=0,
             error=None,
             backend=None,
+            pid=None,
+            group=None,
             message="Waiting for its turn",
         )
     advance(root)
@@ -180,7 +183,7 @@ def in_order(listed: list[tuple[RunFolder, dict]]) -> list[tuple[RunFolder, dict
     turns = dict.fromkeys(waiting, 0.0)
     for _, told in listed:
         owner = told.get("owner")
-        if owner in turns and not local_job.is_waiting(told) and told.get("backend") != "hf":
+        if owner in turns and told.get("backend") != "hf":
             turns[owner] = max(turns[owner], told.get("started_at") or 0.0)
     line, now = [], time.time()
     while any(waiting.values()):
@@ -216,6 +219,6 @@ def waiting_words(run: RunFolder, status: dict) -> str | None:
         return None
     if status.get("lent") and run.path not in _lent:
         return "Waits until its owner opens the studio again, as it acts with their token only"
-    here = [(other, told) for other, told in listed if told.get("backend") != "hf"]
-    busy = [other.id for other, told in here if told.get("state") in ("running", "stopping")]
+    active = [other for other, told in listed if told.get("state") in ACTIVE_STATES and told.get("backend") != "hf"]
+    busy = [other.id for other in active if other.path not in line]
     return place_line(line.index(run.path) + 1, len(line)) + (f", behind {busy[0]}" if busy else "")

@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
             break  # such as a tracker's own server; it holds no device
         time.sleep(0.1)
     status = run.status()
-    if status.get("state") in ACTIVE_STATES:
+    # unless it is in the queue again already
+    if status.get("state") in ACTIVE_STATES and status.get("group") == os.getpgrp():
         local_job.settle(run, status)
     os.close(lock)
     if "--from-queue" in options:

@@ -24,10 +24,7 @@ def main() -> None:
     training = run.config().training
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
-    # which process had which device when: what the tests look at
-    with open(run.path.parent / ".turns.jsonl", "a") as turns:
-        told = {"run": run.id, "pid": os.getpid(), "devices": run.status().get("devices"), "at": time.time()}
-        turns.write(json.dumps({**told, "visible": os.environ.get("CUDA_VISIBLE_DEVICES")}) + "\n")
+    note(run, "began")
     run.set_status(state="running", pid=os.getpid(), pid_started=process_start_time(os.getpid()), message="Training")
     newest = run.latest_checkpoint() if "--resume" in sys.argv else None
     step, weights = 0, f"seed {training.seed}"
@@ -50,8 +47,17 @@ def main() -> None:
             save(run, step, weights)
     run.model_dir.mkdir(exist_ok=True)
     write_atomically(run.model_dir / "weights", weights)
+    note(run, "ended")
     state = "finished" if done else "stopped"
     run.set_status(state=state, step=step, pid=None, message="Finished" if done else f"Stopped after step {step}")
+
+
+def note(run: RunFolder, what: str) -> None:
+    """Which process had which device when: what the tests look at."""
+    told = {"run": run.id, "owner": run.status().get("owner"), "what": what, "pid": os.getpid(), "at": time.time()}
+    told |= {"visible": os.environ.get("CUDA_VISIBLE_DEVICES"), "token": os.environ.get("HF_TOKEN")}
+    with open(run.path.parent / ".turns.jsonl", "a") as turns:
+        turns.write(json.dumps(told) + "\n")
 
 
 def save(run: RunFolder, step: int, weights: str) -> None:
