@@ -24,13 +24,14 @@ BUTTONS = {
 
 @dataclass(frozen=True)
 class RunsTab:
-    """`duplicate` is a button; `config_of(run id, profile, token)` gives the RunConfig to load into Train."""
+    """`duplicated(load)` makes the event of the button `duplicate`: the run's settings go to Train, which is shown."""
 
     chosen: gr.Radio
     timer: gr.Timer
     publish: gr.Button
     duplicate: gr.Button
-    config_of: Callable
+    duplicated: Callable
+    note: gr.HTML
     tick: Callable
     choose: Callable
     inputs: Sequence[gr.components.Component]
@@ -189,10 +190,28 @@ def build(settings: Settings) -> RunsTab:
     def choose(run_id: str, profile: gr.OAuthProfile | None = None) -> gr.Radio:
         return choices(settings, run_id, settings.owner(profile))
 
-    def config_of(run_id: str | None, profile, visitor) -> RunConfig:
-        return actions.duplicate(owned_run(settings, run_id, settings.owner(profile)), token=settings.token(visitor))
+    def duplicated(load: Callable) -> Callable:
+        def shown(
+            run_id: str | None, profile: gr.OAuthProfile | None = None, visitor: gr.OAuthToken | None = None
+        ) -> list:
+            """The Train step, the RunConfig, and what `load` makes of it."""
+            try:
+                run = owned_run(settings, run_id, settings.owner(profile))
+                config = actions.duplicate(run, token=settings.token(visitor))
+                return [gr.Tabs(selected="train"), config, *load(config), ""]
+            except SimCTError as error:
+                return [
+                    gr.skip(),
+                    gr.skip(),
+                    *[gr.skip() for _ in load(RunConfig())],
+                    markup.note("error", one_line(error)),
+                ]
 
-    return RunsTab(chosen, timer, buttons["publish"], buttons["duplicate"], config_of, tick, choose, inputs, outputs)
+        return shown
+
+    return RunsTab(
+        chosen, timer, buttons["publish"], buttons["duplicate"], duplicated, note, tick, choose, inputs, outputs
+    )
 
 
 def runs_of(settings: Settings, owner: str | None) -> list[RunFolder]:

@@ -8,6 +8,7 @@ from gradio.utils import get_space
 
 from app import (
     address,
+    background,
     compare_tab,
     data_tab,
     inspect_link,
@@ -94,6 +95,12 @@ def build(settings: Settings) -> gr.Blocks:
             train.load_outputs,
             **settings.quiet,
         ).then(lambda: gr.Tabs(selected="train"), outputs=tabs, **settings.quiet)
+        runs.duplicate.click(
+            runs.duplicated(train.load),
+            runs.chosen,
+            [tabs, train.loaded, *train.load_outputs, runs.note],
+            **settings.quiet,
+        )
         train.launched.change(lambda: gr.Tabs(selected="runs"), outputs=tabs, **settings.quiet)
         train.launched.change(runs.choose, train.launched, runs.chosen, **settings.quiet)
 
@@ -123,6 +130,7 @@ def build(settings: Settings) -> gr.Blocks:
 def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) -> None:
     """Serve the page and block. The libraries that read tokenizers load behind the first paint."""
     page = build(settings)
+    background.of(settings)
     threading.Thread(target=_warm_up, daemon=True).start()
     page.queue(default_concurrency_limit=4, max_size=64).launch(
         server_name=host,
