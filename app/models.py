@@ -123,7 +123,7 @@ def _folder_facts(model: str) -> Facts:
         name=display_name(model),
         where="embedded" if model in EMBEDDED else "local folder",
         family=str(config.get("model_type", "unknown")),
-        tokenizer=type(tokens.tokenizer).__name__,
+        tokenizer=tokenizer_kind(tokens.tokenizer),
         vocabulary=len(tokens.bytes_of),
         license=_card_license(folder / "README.md") or ("apache-2.0" if model in EMBEDDED else ""),
         gated=False,
@@ -150,7 +150,7 @@ def _hub_facts(model: str, token: str | bool | None) -> Facts:
         name=name,
         where=f"Hub, {revision[:20]}" if revision else "Hub",
         family=found.model_type or "unknown",
-        tokenizer=type(tokens.tokenizer).__name__,
+        tokenizer=tokenizer_kind(tokens.tokenizer),
         vocabulary=len(tokens.bytes_of),
         license=found.license or "",
         gated=found.gated,
@@ -158,6 +158,18 @@ def _hub_facts(model: str, token: str | bool | None) -> Facts:
         revision=found.revision,
         hit=found,
     )
+
+
+def tokenizer_kind(tokenizer) -> str:
+    """How a tokenizer works, and its class where that says more: byte-level BPE (Qwen2)."""
+    name = type(tokenizer).__name__.removesuffix("Fast")
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return name
+    spelled = "byte-level " if "ByteLevel" in str(backend.decoder) else ""
+    told = name.removesuffix("Tokenizer")
+    generic = name in ("TokenizersBackend", "PreTrainedTokenizer")
+    return f"{spelled}{type(backend.model).__name__}{'' if generic else f' ({told})'}"
 
 
 _loading = threading.Lock()

@@ -5,22 +5,28 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from app import markup, models
+from app import hub_view, markup, model_field, models
+from app.model_field import MIN_QUERY, TYPED, shown  # noqa: F401  (other steps search the Hub in the same way)
 from app.settings import Settings, one_line
 from simct.errors import SimCTError
 
-MIN_QUERY = 2
-# What stands in the field now, once: the event's own data may be an earlier key's when several come quickly, and keys
-# that change nothing (arrows, Enter) must not replace the list they move in. What is already chosen is not searched,
-# or a late answer would take the place of what was found out about it.
-TYPED = """(chosen) => {
-  const field = document.querySelector('#SIDE input');
-  const fresh = field === document.activeElement && field.value !== field.dataset.searched && field.value !== chosen;
-  field.dataset.searched = field.value;
-  return [fresh ? field.value : ''];
-}"""
-HELP = "Type to search the Hub. A local folder works too."
-PUBLIC_HELP = "Type to search the Hub."
+TASKS = [
+    ("Text generation", "text-generation"),
+    ("Image and text to text", "image-text-to-text"),
+    ("Any task", ""),
+]
+BILLION = 10**9
+SIZES = [
+    ("Any size", ""),
+    ("up to 1B", f"0-{BILLION}"),
+    ("up to 4B", f"0-{4 * BILLION}"),
+    ("4B to 16B", f"{4 * BILLION}-{16 * BILLION}"),
+    ("16B to 80B", f"{16 * BILLION}-{80 * BILLION}"),
+    ("over 80B", f"{80 * BILLION}-{10**15}"),
+]
+LICENCES = [("Any licence", ""), *((name, name) for name in ("apache-2.0", "mit", "gemma", "llama3.1", "llama3.2"))]
+ACCESS = [("Gated or not", ""), ("Open to everyone", "open"), ("Gated", "gated")]
+SORTS = [("Most downloads", "downloads"), ("Most likes", "likes"), ("Trending", "trending")]
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class PairTab:
     next: gr.Button
     refresh: Callable
     inputs: Sequence[gr.Dropdown]
-    outputs: Sequence[gr.HTML | gr.Button]
+    outputs: Sequence[gr.components.Component]
 
 
 def build(settings: Settings) -> PairTab:
@@ -40,13 +46,14 @@ def build(settings: Settings) -> PairTab:
     )
     with gr.Row(equal_height=False):
         with gr.Column(min_width=280):
-            teacher, teacher_note = _field(settings, "Teacher", "teacher")
+            teacher = model_field.build(settings, "Teacher", "teacher")
         with gr.Column(min_width=280):
-            student, student_note = _field(settings, "Student", "student")
+            student = model_field.build(settings, "Student", "student")
+    filters = _filters()
     summary = markup.panel(markup.empty("Reading both tokenizers…"), elem_id="pair-summary", min_height=220)
     next_step = gr.Button("Inspect this pair →", variant="primary", elem_classes="next")
 
-    def refresh(teacher_id: str, student_id: str, visitor: gr.OAuthToken | None = None) -> tuple[str, str, str, dict]:
+    def refresh(teacher_id: str, student_id: str, visitor: gr.OAuthToken | None = None) -> tuple:
         """Check both fields; the pair's summary once both can be read."""
         token = settings.token(visitor)
         told, facts = [], []
@@ -56,78 +63,65 @@ def build(settings: Settings) -> PairTab:
                 facts.append(found)
                 told.append(markup.note("ok", found.line()))
             except SimCTError as error:
-                told.append(markup.note("error", one_line(error)))
-        if len(facts) < 2:
-            return (
-                *told,
-                markup.empty("The comparison appears when both models can be read."),
-                gr.Button(interactive=False),
-            )
-        try:
-            return *told, _summary(settings, facts, teacher_id, student_id, token), gr.Button(interactive=True)
-        except SimCTError as error:
-            return *told, markup.note("error", one_line(error)), gr.Button(interactive=False)
+                told.append(hub_view.linked_note("error", one_line(error)))
+        lists = [
+            gr.Dropdown(choices=model_field.choices([model] if model and model not in models.EMBEDDED else []))
+            for model in (teacher_id, student_id)
+        ]
+        body, ready = markup.empty("The comparison appears when both models can be read."), False
+        if len(facts) == 2:
+            try:
+                body, ready = summary_of(settings, facts, teacher_id, student_id, token), True
+            except SimCTError as error:
+                body = markup.note("error", one_line(error))
+        return *told, body, gr.Button(interactive=ready), *lists, "", ""
 
-    inputs, outputs = [teacher, student], [teacher_note, student_note, summary, next_step]
-    for field, line in ((teacher, teacher_note), (student, student_note)):
-        typed = TYPED.replace("SIDE", field.elem_id)
-        field.key_up(
-            _search(settings),
-            field,
-            [field, line],
-            js=typed,
-            trigger_mode="always_last",
+    inputs = [teacher.field, student.field]
+    outputs = [teacher.note, student.note, summary, next_step, *inputs, teacher.asked, student.asked]
+    for side in (teacher, student):
+        model_field.connect(settings, side, filters, _asking)
+        side.field.input(refresh, inputs, outputs, trigger_mode="always_last", **settings.in_turn("pair"))
+        side.revision.input(
+            lambda model, revision: shown(models.joined(models.split_revision(model)[0], revision)),
+            [side.field, side.revision],
+            side.field,
             **settings.in_turn("pair"),
-        )
-        field.input(refresh, inputs, outputs, trigger_mode="always_last", **settings.in_turn("pair"))
-    return PairTab(teacher, student, next_step, refresh, inputs, outputs)
+        ).then(refresh, inputs, outputs, **settings.in_turn("pair"))
+    return PairTab(teacher.field, student.field, next_step, refresh, inputs, outputs)
 
 
-def _field(settings: Settings, label: str, side: str) -> tuple[gr.Dropdown, gr.HTML]:
-    field = gr.Dropdown(
-        _choices([]),
-        value=settings.default_pair[side],
-        label=label,
-        info=PUBLIC_HELP if settings.public else HELP,
-        allow_custom_value=True,
-        filterable=True,
-        elem_id=side,
-    )
-    return field, markup.panel(markup.note("busy", "Reading…"), elem_id=f"{side}-note")
+def _filters() -> list[gr.Dropdown]:
+    """What narrows both searches, folded away: task, size, licence, access, order."""
+    with gr.Accordion("Filters", open=False, elem_id="pair-filters"), gr.Row():
+        return [
+            gr.Dropdown(TASKS, value=TASKS[0][1], label="Task", filterable=False, min_width=150),
+            gr.Dropdown(SIZES, value="", label="Size", filterable=False, min_width=150),
+            gr.Dropdown(LICENCES, value="", label="Licence", allow_custom_value=True, min_width=150),
+            gr.Dropdown(ACCESS, value="", label="Access", filterable=False, min_width=150),
+            gr.Dropdown(SORTS, value="downloads", label="Order", filterable=False, min_width=150),
+        ]
 
 
-def _choices(found: Sequence[str]) -> list[tuple[str, str]]:
-    embedded = [(name, path) for path, name in models.EMBEDDED.items()]
-    return [(model, model) for model in found] + embedded
+def _asking(values: Sequence[str]) -> dict:
+    """The filters as arguments of search_models."""
+    task, size, licence, access, order = values
+    low, high = (int(part) for part in size.split("-")) if size else (None, None)
+    return {
+        "task": task or None,
+        "license": (licence or "").strip() or None,
+        "gated": {"open": False, "gated": True}.get(access),
+        "min_parameters": low or None,
+        "max_parameters": high,
+        "sort": order,
+    }
 
 
-def shown(model: str) -> gr.Dropdown:
-    """The field holding `model`, which may be one that no list has offered yet."""
-    known = [] if model in models.EMBEDDED else [model]
-    return gr.Dropdown(choices=_choices(known), value=model)
-
-
-def _search(settings: Settings):
-    def search(typed: str, visitor: gr.OAuthToken | None = None) -> tuple[dict, dict | str]:
-        """Models on the Hub whose id holds what has been typed so far."""
-        query = (typed or "").strip()
-        if len(query) < MIN_QUERY or models.is_folder(query) or query in models.EMBEDDED.values():
-            return gr.skip(), gr.skip()
-        from simct.hub.search import search_models
-
-        try:
-            found = [hit.id for hit in search_models(query, settings.token(visitor))]
-        except SimCTError as error:
-            return gr.skip(), markup.note("warn", one_line(error))
-        told = f"{len(found)} on the Hub. Choose one." if found else f"No model on the Hub is called {query!r}."
-        return gr.Dropdown(choices=_choices(found)), markup.note("quiet", told)
-
-    return search
-
-
-def _summary(
+def summary_of(
     settings: Settings, facts: list[models.Facts], teacher: str, student: str, token: str | bool | None
 ) -> str:
+    """What both have in common, what each is, and what their licences and origins mean for the student."""
+    from simct.hub.search import base_model_line, licence_compatibility, licence_concerns
+
     pair = models.pair_of(settings, teacher, student, token)
     numbers = markup.tiles(
         [
@@ -149,4 +143,9 @@ def _summary(
         ("Access", *("gated, granted" if model.gated else "open" for model in facts)),
         ("Revision", *((model.revision or "–")[:12] for model in facts)),
     ]
-    return numbers + markup.facts(rows, ("Teacher", "Student"))
+    concerns = licence_concerns(*facts)
+    lines = markup.note("warn" if concerns else "quiet", licence_compatibility(*facts))
+    hits = [model.hit for model in facts]
+    origin = base_model_line(*hits) if all(hits) else None
+    lines += markup.note("warn", origin or "")
+    return f'{numbers}{markup.facts(rows, ("Teacher", "Student"))}<div class="pair-lines">{lines}</div>'

@@ -101,6 +101,7 @@ class Repo:
     gated: bool | str = False
     downloads: int = 0
     likes: int = 0
+    trending: int = 0
     tags: list[str] = field(default_factory=list)
     allowed: set[str] = field(default_factory=set)
     commits: dict[str, Commit] = field(default_factory=dict)
@@ -178,6 +179,7 @@ class Repo:
             "disabled": False,
             "downloads": self.downloads,
             "likes": self.likes,
+            "trendingScore": self.trending,
             "createdAt": self.created,
             "lastModified": commit.date,
             "tags": self._tags(card),
@@ -205,12 +207,17 @@ class Repo:
             tags.append("transformers")
         if any(path.endswith(".safetensors") for path in self.head.files):
             tags.append("safetensors")
-        for key, prefix in (("license", "license:"), ("datasets", "dataset:"), ("language", "")):
+        language = "language:" if self.kind == "dataset" else ""
+        prefixes = {"license": "license:", "datasets": "dataset:", "language": language}
+        prefixes |= {name: f"{name}:" for name in ("task_categories", "size_categories")}
+        for key, prefix in prefixes.items():
             values = card.get(key) or []
             tags += [prefix + str(value) for value in ([values] if isinstance(values, str) else values)]
         if card.get("base_model"):
             bases = card["base_model"]
-            tags += [f"base_model:{base}" for base in ([bases] if isinstance(bases, str) else bases)]
+            relation = card.get("base_model_relation") or "finetune"
+            for base in [bases] if isinstance(bases, str) else bases:
+                tags += [f"base_model:{base}", f"base_model:{relation}:{base}"]
         return list(dict.fromkeys(tags))
 
     @staticmethod
@@ -227,7 +234,12 @@ class Repo:
         if "config.json" not in commit.files:
             return None
         config = json.loads(commit.files["config.json"].read())
-        return {key: config[key] for key in ("architectures", "model_type") if key in config}
+        told = {key: config[key] for key in ("architectures", "model_type", "quantization_config") if key in config}
+        if "tokenizer_config.json" in commit.files:
+            tokenizer = json.loads(commit.files["tokenizer_config.json"].read())
+            kept = ("bos_token", "eos_token", "pad_token", "unk_token", "chat_template")
+            told["tokenizer_config"] = {key: tokenizer[key] for key in kept if key in tokenizer}
+        return told
 
     def tree(self, commit: Commit, folder: str, recursive: bool) -> list[dict]:
         """Entries under `folder`: files and, as the Hub does, the folders between."""

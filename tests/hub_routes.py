@@ -136,6 +136,7 @@ def _search(hub: "HubServer", request: Request, kind: str) -> Answer:
             and (not first("author") or repo.namespace == first("author"))
             and all(tag in have for value in wanted for tag in value.split(","))
             and (not first("gated") or bool(repo.gated) == (first("gated").lower() == "true"))
+            and within(first("num_parameters"), (told.get("safetensors") or {}).get("total"))
         ):
             found.append(told)
     order = first("sort") or "downloads"
@@ -162,6 +163,15 @@ def _search(hub: "HubServer", request: Request, kind: str) -> Answer:
     if expanded := request.values("expand"):
         keep = {"_id", "id", "modelId", *expanded}
     return Answer.of([{k: v for k, v in told.items() if k in keep} for told in page], **headers)
+
+
+def within(bounds: str, count: int | None) -> bool:
+    """Whether a number of parameters is in `min:1B,max:9B`, both ends included."""
+    found = re.fullmatch(r"(?:min:(\d+)B)?,?(?:max:(\d+)B)?", bounds)
+    if found is None:
+        raise Refused(400, f"Invalid num_parameters: {bounds}")
+    low, high = (int(part) * 10**9 if part else None for part in found.groups())
+    return not bounds or (count is not None and (low or 0) <= count <= (high if high is not None else count))
 
 
 @route("GET", rf"/api/{KIND}/{REPO}/tree/{REVISION}(?:/(?P<folder>.+))?")
@@ -193,12 +203,12 @@ def _refs(hub: "HubServer", request: Request, kind: str, repo: str) -> Answer:
 def _commits(hub: "HubServer", request: Request, kind: str, repo: str, revision: str) -> Answer:
     found = hub.repo(kind, repo, request.user)
     found.at(revision)
-    return Answer.of(
-        [
-            {"id": c.sha, "title": c.title, "message": "", "date": c.date, "authors": [{"user": c.author}]}
-            for c in reversed(found.commits.values())
-        ]
-    )
+    start, count = (int(request.query.get(name, [default])[0]) for name, default in (("p", "0"), ("limit", "50")))
+    told = [
+        {"id": c.sha, "title": c.title, "message": "", "date": c.date, "authors": [{"user": c.author}]}
+        for c in reversed(found.commits.values())
+    ]
+    return Answer.of(told[start * count : (start + 1) * count])
 
 
 @route("GET", rf"/api/{KIND}/{REPO}/auth-check(?P<write>/write)?")

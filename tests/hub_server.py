@@ -14,6 +14,7 @@ import argparse
 import os
 import re
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -42,6 +43,7 @@ class Fault:
     headers: dict[str, str]
     delay: float
     cut_after: int | None
+    cut_upload: int | None
 
 
 class HubServer:
@@ -55,6 +57,7 @@ class HubServer:
         self.unknown: list[str] = []
         self.faults: list[Fault] = []
         self.storage_limit: int | None = None
+        self.rate: int | None = None  # bytes a second of what is sent and received, None for no limit
         self.jobs: dict[str, hub_jobs.Job] = {}
         self.run_jobs = True
         self.lock = threading.RLock()
@@ -138,10 +141,10 @@ class HubServer:
 
     def fail(self, path: str = "", status: int | None = None, *, method: str | None = None, times: float = 1,
              message: str = "Injected", headers: dict | None = None, delay: float = 0.0,
-             cut_after: int | None = None) -> None:  # fmt: skip
+             cut_after: int | None = None, cut_upload: int | None = None) -> None:  # fmt: skip
         """Upset the next `times` requests whose path matches the pattern: answer `status`, wait `delay` seconds first,
-        or close the connection after `cut_after` bytes of the body."""
-        self.faults.append(Fault(path, method, times, status, message, headers or {}, delay, cut_after))
+        or close the connection after `cut_after` bytes of the answer or `cut_upload` bytes of what is sent here."""
+        self.faults.append(Fault(path, method, times, status, message, headers or {}, delay, cut_after, cut_upload))
 
     def find_fault(self, request: Request) -> Fault | None:
         with self.lock:
@@ -225,14 +228,28 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                     self.rfile.readline()
                 self.rfile.readline()
                 return b"".join(parts)
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            length = int(self.headers.get("Content-Length") or 0)
+            if hub.rate is None:
+                return self.rfile.read(length)
+            parts, left = [], length
+            while left > 0 and (part := self.rfile.read(min(left, hub.rate // 10 if hub.rate else left))):
+                parts.append(part)
+                left -= len(part)
+                time.sleep(0.1)
+            return b"".join(parts)
 
         def _serve(self) -> None:
             url = urlsplit(self.path)
             headers = {key.lower(): value for key, value in self.headers.items()}
             query = parse_qs(url.query, keep_blank_values=True)
-            request = Request(self.command, url.path, query, headers, self._body())
+            request = Request(self.command, url.path, query, headers, b"")
             fault = hub.find_fault(request)
+            if fault and fault.cut_upload is not None:
+                self.rfile.read(fault.cut_upload)
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            request.body = self._body()
             if fault and fault.delay:
                 time.sleep(fault.delay)
             if fault and fault.status:
@@ -267,8 +284,18 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                     self.wfile.flush()
                     self.close_connection = True
                     return
-                self.wfile.write(answer.body)
+                self._send_body(answer.body)
             self.wfile.flush()
+
+        def _send_body(self, body: bytes) -> None:
+            if hub.rate is None:
+                self.wfile.write(body)
+                return
+            step = hub.rate // 10
+            for start in range(0, len(body), step):
+                self.wfile.write(body[start : start + step])
+                self.wfile.flush()
+                time.sleep(0.1)
 
         do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve
 

@@ -1,6 +1,7 @@
 """A studio in a process of its own and a browser that drives it, for the browser tests and the screenshots."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -130,7 +131,8 @@ class Studio:
         field.click()
         field.fill("")
         field.press_sequentially(typed, delay=25)
-        self.page.get_by_role("option", name=pick, exact=True).click()
+        # below the id stands what the Hub tells of it
+        self.page.get_by_role("option", name=re.compile(rf"{re.escape(pick)}(\s|$)")).click()
 
     def name_model(self, side: str, model: str) -> None:
         field = self.at(f"#{side} input")

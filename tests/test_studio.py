@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app import charts, lanes, markup, models, publish_tab, run_view, runs_tab, train_tab
+from app import bar_charts, charts, lanes, markup, models, publish_view, run_view, runs_tab, train_tab
 from app.run_form import starting_config
 from app.settings import Settings
 from simct import demo
@@ -63,8 +63,8 @@ def test_bytes_that_are_not_text_are_drawn_one_by_one():
     lambda text: markup.empty(text),
     lambda text: markup.pill(text),
     lambda text: charts.line_chart(text, {text: [(1, 0.5), (2, 0.25)]}),
-    lambda text: publish_tab.publishing_line({"state": "published", "url": f'https://x/"{text}', "repo_id": text}),
-    lambda text: publish_tab.publishing_line({"state": "failed", "error": text}),
+    lambda text: publish_view.publishing_line({"state": "published", "url": f'https://x/"{text}', "repo_id": text}),
+    lambda text: publish_view.publishing_line({"state": "failed", "error": text}),
 ])  # fmt: skip
 def test_text_from_outside_is_escaped(make):
     html = make(HOSTILE)
@@ -73,7 +73,7 @@ def test_text_from_outside_is_escaped(make):
 
 
 def test_links_to_other_schemes_are_not_made():
-    line = publish_tab.publishing_line({"state": "published", "url": "javascript:alert(1)", "repo_id": "a/b"})
+    line = publish_view.publishing_line({"state": "published", "url": "javascript:alert(1)", "repo_id": "a/b"})
     assert "href" not in line and "a/b" in line
 
 
@@ -89,7 +89,7 @@ def test_lanes_show_every_token_once_and_escape_it(pair):
 
 
 def test_heat_map_counts_every_unit():
-    html = markup.heat_map({"1x1": 10, "2x1": 3, "1x9": 2, "12x7": 1})
+    html = bar_charts.heat_map({"1x1": 10, "2x1": 3, "1x9": 2, "12x7": 1})
     assert "2 student × 1 teacher tokens: 3 units" in html
     assert "1 student × 6+ teacher tokens: 2 units" in html
     assert "6+ student × 6+ teacher tokens: 1 units" in html
@@ -181,7 +181,8 @@ def test_sizes_read_well(size, told):
 def test_only_sensible_actions_are_offered(settings):
     run = make_run(settings, state="running", step=3)
     assert runs_tab.allowed_actions(run, "running") == {
-        "stop": True, "kill": True, "resume": False, "delete": False, "publish": False
+        "stop": True, "kill": True, "resume": False, "retry": False, "duplicate": True, "delete": False,
+        "fetch": False, "publish": False,
     }  # fmt: skip
     assert runs_tab.allowed_actions(run, "finished")["publish"]
     assert not any(runs_tab.allowed_actions(None, None).values())
@@ -243,8 +244,8 @@ def test_durations_read_well(seconds, told):
 @pytest.mark.parametrize("repo_id", ["", "name", "a/b/c", "../x/y", "a/<b>", "-a/b", None])
 def test_repository_names_are_checked(repo_id):
     with pytest.raises(HubError, match="owner/name"):
-        publish_tab.checked_repo_id(repo_id)
-    assert publish_tab.checked_repo_id(" me/my-model.v1 ") == "me/my-model.v1"
+        publish_view.checked_repo_id(repo_id)
+    assert publish_view.checked_repo_id(" me/my-model.v1 ") == "me/my-model.v1"
 
 
 def test_uploads_are_kept_beside_the_runs(settings, monkeypatch, tmp_path):
@@ -284,7 +285,7 @@ def test_a_runs_folder_that_cannot_be_made_ends_with_one_line_and_status_2(tmp_p
 
 
 def test_numbers_shown_are_those_of_the_library(pair):
-    from app.inspect_tab import headline
+    from app.inspect_numbers import headline
 
     report = inspect_pair(pair, ["Say it plainly: the adolescent should purchase documentation."])
     html = headline(report)
