@@ -20,7 +20,6 @@ def bars(
     low: float = 0.0,
     mono: bool = False,
     told: str = "",
-    width: float = WIDTH,
 ) -> str:
     """Horizontal bars from zero: (label, one value a name, explanation). Values that are None are left out.
 
@@ -31,7 +30,7 @@ def bars(
         return figure(title, "", empty="Nothing to show")
     most = top or max(map(abs, values)) or 1.0
     low = min(low, *values)
-    scale = (width - LABEL - VALUE) / (most - low)
+    scale = (WIDTH - LABEL - VALUE) / (most - low)
     zero = LABEL - low * scale
     thick = 13 if len(names) == 1 else 11
     tall = max(ROW, thick * len(names) + 6)
@@ -57,7 +56,7 @@ def bars(
                 f'<text class="tick" x="{max(left + wide, zero) + 5:.1f}" y="{middle:.1f}" dy="0.35em">'
                 f"{form(value)}</text>"
             )
-    return figure(title, _svg(width, tall * len(rows) + 4, parts, title), names if len(names) > 1 else (), told=told)
+    return figure(title, _svg(WIDTH, tall * len(rows) + 4, parts, title), names if len(names) > 1 else (), told=told)
 
 
 def stacked(title: str, rows: Sequence[tuple[str, Sequence[float], str]], names: Sequence[str]) -> str:

@@ -159,11 +159,11 @@ def draw(rows: Sequence[dict], which: str) -> str:
 
 def _row(row: dict, side: str, judged: bool, width: int) -> str:
     name = models.display_name(str(row[side]))
-    cells = _cell(name, f'<span title="{markup.escape(str(row[side]))}">{markup.escape(name)}</span>')
+    title = f'<span title="{markup.escape(str(row[side]))}">{markup.escape(name)}</span>'
     if row["error"]:
-        empty = '<td hidden data-value=""></td>' * (width - 2)
-        told = f'<td class="error" data-value="" colspan="{width - 1}">✕ {markup.escape(row["error"])}</td>'
-        return f"<tr>{cells}{told}{empty}</tr>"
+        title += f'<span class="error">✕ {markup.escape(row["error"])}</span>'
+        return f"<tr>{_cell(name, title, f' colspan={width}')}{'<td hidden data-value></td>' * (width - 1)}</tr>"
+    cells = _cell(name, title)
     for key, _ in COLUMNS:
         shown = f"{row[key]:,}" if key == "shared_tokens" else f"{row[key]:.1%}"
         cells += _cell(row[key], shown, " class=num")

@@ -63,7 +63,7 @@ def _measured(found: dict) -> str:
             ),
         ]
     )
-    return f"{tiles}{_lost(found)}{_masses(found)}{_outside(found)}"
+    return f'{tiles}{_lost(found)}<div class="place">{_masses(found)}{_outside(found)}</div>'
 
 
 def _lost(found: dict) -> str:
@@ -93,10 +93,7 @@ def _masses(found: dict) -> str:
     told = "◂ what stands in the text"
     if max(found["Z_S"], found["Z_T"]) > 1:
         told += "; the sums pass 100% because the unit counts besides its own first piece"
-    chart = bar_charts.bars(
-        "Mass on the candidates", rows, ("student", "teacher"), mass, mono=True, told=told, width=720
-    )
-    return f'<div class="charts wide">{chart}</div>'
+    return bar_charts.bars("Mass on the candidates", rows, ("student", "teacher"), mass, mono=True, told=told)
 
 
 def _outside(found: dict) -> str:
@@ -113,7 +110,7 @@ def _outside(found: dict) -> str:
         told = f"<h3>The {side}'s heaviest tokens that the {other} has not</h3>"
         table = markup.table(("Token", "Mass", f"As the {other} spells it"), rows, numeric=(1,), raw=(2,))
         tables += f"<div>{told}{table if rows else markup.empty('None: the other side has all of them.')}</div>"
-    return f'<div class="pair-of-tables">{tables}</div>'
+    return f'<div class="outside-tables">{tables}</div>'
 
 
 def given(found: dict | None) -> dict:

@@ -108,11 +108,11 @@ def _charts(report: dict) -> list[str]:
     ]
     means = f"means {number(report['kl_shared'])} on 1:1 units and {number(report['kl_recovered'])} on recovered ones"
     cosine = report["gradient_cosine"]
-    cosines = [("strict · recovered", [cosine], "below 0: the two parts pull apart")]
+    cosines = [("exact · recovered", [cosine], "below 0: the two parts pull apart")]
     return [
         bar_charts.bars("Where the probability is", places, ("mass",), mass, top=1.0),
         bar_charts.histogram(
-            "Z_T, the teacher's mass on the candidates",
+            "Z_T: teacher's mass on candidates",
             z_t["edges"],
             {"1:1 units": z_t["shared"], "recovered units": z_t["recovered"]},
             f"{z_t['below_half']:.1%} of units below 0.5; above 1 where a unit counts besides its first piece",
