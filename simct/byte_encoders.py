@@ -308,14 +308,21 @@ def _around_added(added: Mapping[int, AddedToken], encode: Callable[[str], list[
 # Tokenizers that exist only as slow ones
 
 
+def sentencepiece_file(tokenizer: PreTrainedTokenizerBase) -> Path | None:
+    """The tokenizer.model that `tokenizer` was converted from; None where there is a tokenizer.json beside it."""
+    path = Path(getattr(tokenizer, "vocab_file", None) or "")
+    alone = path.suffix == ".model" and path.is_file() and not path.with_name("tokenizer.json").is_file()
+    return path if alone else None
+
+
 def _sentencepiece_source(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer) -> bytes | None:
     """The SentencePiece model of a repository that has no tokenizer.json.
 
     transformers (5.23) converts such a model with its merges in id order, where SentencePiece goes by score (Mistral's
     and Llama's runs of spaces come first in one and last in the other), so the model file itself is the truth.
     """
-    path = Path(getattr(tokenizer, "vocab_file", None) or "")
-    if path.suffix != ".model" or not path.is_file() or path.with_name("tokenizer.json").is_file():
+    path = sentencepiece_file(tokenizer)
+    if path is None:
         return None
     data = path.read_bytes()
     try:

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from simct.byte_encoders import ByteEncoder, byte_encoder
+from simct.byte_encoders import ByteEncoder, byte_encoder, sentencepiece_file
 from simct.errors import AlignmentError, ModelError
 from simct.hub.errors_from_hub import known_hub_error
+
+# What a repository whose tokenizer is a tokenizer.model may hold besides.
+_BESIDE_MODEL_FILE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +129,22 @@ def load_tokenizer(name_or_path: str, revision: str | None = None, token: str | 
         return AutoTokenizer.from_pretrained(name_or_path, revision=revision, token=token, trust_remote_code=False)
     except Exception as error:
         raise ModelError(_load_reason(str(name_or_path), error)) from error
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike) -> None:
+    """Write `tokenizer` into `folder` such that what is loaded from there spells text with the same ids.
+
+    For one that comes from a tokenizer.model alone, transformers (5.23) would write a tokenizer.json of its own making,
+    with other merges than SentencePiece has; such a tokenizer keeps the files that it came with.
+    """
+    tokenizer.save_pretrained(folder)
+    source = sentencepiece_file(tokenizer)
+    if source is None:
+        return
+    Path(folder, "tokenizer.json").unlink(missing_ok=True)
+    for name in (source.name, *_BESIDE_MODEL_FILE):
+        if source.with_name(name).is_file():
+            shutil.copyfile(source.with_name(name), Path(folder, name))
 
 
 def _load_reason(name: str, error: BaseException) -> str:

@@ -30,6 +30,7 @@ from simct.models import load_model
 from simct.optimization import merged_student, trainable_student
 from simct.prompts import load_prompts
 from simct.samples import prepare_prompts
+from simct.token_bytes import save_tokenizer
 from simct.tokenizer_pair import TokenizerPair
 from simct.trainer import train
 from simct.warmup import check_warmup, warm_up
@@ -201,7 +202,7 @@ def save_student(run: RunFolder, config: RunConfig, student, tokenizer) -> None:
     temporary = run.path / ".model"
     shutil.rmtree(temporary, ignore_errors=True)
     student.save_pretrained(temporary, safe_serialization=True)
-    tokenizer.save_pretrained(temporary)
+    save_tokenizer(tokenizer, temporary)
     shutil.rmtree(run.model_dir, ignore_errors=True)
     os.replace(temporary, run.model_dir)
 

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from simct.errors import AlignmentError, ModelError, TokenizerError
-from simct.token_bytes import TokenBytes, load_tokenizer, token_bytes
+from simct.token_bytes import TokenBytes, load_tokenizer, save_tokenizer, token_bytes
 from tests import real_tokenizers as real
 from tests import trained_tokenizers as trained
 from tests import varied_texts as texts
@@ -303,3 +303,31 @@ def test_loading_says_in_one_line_what_is_wrong(tmp_path, monkeypatch):
         with pytest.raises(ModelError, match=reason) as error:
             load_tokenizer(name)
         assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_that_is_a_model_file_only_is_saved_as_it_came(tmp_path):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    folder, text = tmp_path / "before", "a cat sat on  the mat, 12 345 naïve words\n"
+    folder.mkdir()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([text] * 50),
+        model_prefix=str(folder / "tokenizer"),
+        model_type="unigram",
+        vocab_size=330,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    before, data = token_bytes(tokenizer), f"{text}  x   cat 🙂".encode()
+    tokenizer.save_pretrained(tmp_path / "by-transformers")
+    wrong = token_bytes(load_tokenizer(str(tmp_path / "by-transformers")))
+    assert wrong.encode(data) != before.encode(data)  # if this fails, save_tokenizer has become needless
+    save_tokenizer(tokenizer, tmp_path / "after")
+    again = load_tokenizer(str(tmp_path / "after"))
+    assert token_bytes(again).encode(data) == before.encode(data)
+    assert token_bytes(again).fingerprint == before.fingerprint and again.chat_template == tokenizer.chat_template
