@@ -87,6 +87,23 @@ def kept(config: RunConfig) -> dict:
     return plain
 
 
+ALWAYS = ("teacher.model", "student.model", "data.prompts", "method", "training.steps", "training.learning_rate")
+
+
+def brief_yaml(config: RunConfig) -> str:
+    """run.yaml with what is not at its default, and what a run is about: it loads to the same run."""
+    default = dict(_leaves(config_to_dict(RunConfig())))
+    short: dict = {}
+    for name, value in _leaves(config_to_dict(config)):
+        if name in ALWAYS or value != default[name]:
+            *parents, last = name.split(".")
+            owner = short
+            for part in parents:
+                owner = owner.setdefault(part, {})
+            owner[last] = value
+    return yaml.safe_dump(short, sort_keys=False, allow_unicode=True)
+
+
 def starting_config() -> RunConfig:
     """What the form holds at first: the preset that works for the embedded pair in a minute or two."""
     return load_preset("demo-cpu")

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app import data_choice, data_source, data_tab, estimate_view, launch, markup, models, where_form
-from app.run_form import kept, settings_form
+from app.run_form import brief_yaml, kept, settings_form
 from app.settings import Settings, one_line
-from simct.config import RunConfig, dump_config, load_config, validate
+from simct.config import RunConfig, load_config, validate
 from simct.errors import ConfigError, SimCTError
 from simct.presets import list_presets, load_preset
 
@@ -60,11 +60,11 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.BrowserState
             start = gr.Button(_launch_on(place.where.value), variant="primary", elem_id="launch")
             yaml = gr.Code(
                 language="yaml",
-                label="run.yaml",
+                label="run.yaml, where it is not at its defaults",
                 interactive=False,
                 elem_id="run-yaml",
-                lines=16,
-                max_lines=16,
+                lines=18,
+                max_lines=32,
                 buttons=["copy", "download"],
             )
             gr.Code(
@@ -92,7 +92,7 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.BrowserState
         names = " → ".join(models.display_name(model) for model in (teacher or "?", student or "?"))
         line = f'<p class="lead">{markup.escape(names)} · {markup.escape(data_choice.name_of(chosen))}</p>'
         told = markup.note("error", one_line(error)) if error else ""
-        text = dump_config(config) if config else gr.skip()
+        text = brief_yaml(config) if config else gr.skip()
         return [line, text, told, kept(config) if config else gr.skip(), found, *marks]
 
     # Gradio fills in who is visiting by position, so that comes before the fields
