@@ -1,5 +1,6 @@
 """FSDP2 over two CPU processes: the weights of one process, exact resume, a teacher in parts."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -50,42 +51,63 @@ def new_config(folder, lora_rank=None, micro_batch_size=2):
     )  # fmt: skip
 
 
-def train_sharded(run: RunFolder, *options: str) -> dict[str, torch.Tensor]:
+def train_sharded(run: RunFolder, *options: str, entry="tests.cpu_sharded", settings=FSDP2) -> dict[str, torch.Tensor]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     process = subprocess.run(
-        [*command, "-m", "tests.cpu_sharded", str(run.path / "run.yaml"), *options],
-        env={**os.environ, **FSDP2, "ACCELERATE_USE_CPU": "1"}, capture_output=True, text=True, timeout=240,
+        [*command, "-m", entry, str(run.path / "run.yaml"), *options],
+        env={**os.environ, **settings, "ACCELERATE_USE_CPU": "1"}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
     assert run.status()["processes"] == 2
     return load_file(run.model_dir / "model.safetensors")
 
 
-def test_two_sharded_processes_reach_the_weights_of_one_and_resume_to_them(tmp_path):
-    config = new_config(tmp_path)
-    run = RunFolder.create(tmp_path / "runs", config)
-    sharded = train_sharded(run)
-
+def train_alone(config, checkpoints) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """The weights and losses of one process."""
     pair = TokenizerPair.from_pretrained(config.teacher.model, config.student.model)
     student, teacher = load_model(config.student), load_model(config.teacher)
     prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": text},)) for text in TEXTS], pair, config, [])
-    start = {name: value.clone() for name, value in student.state_dict().items()}
     losses = []
     train(
-        config, Accelerator(cpu=True), teacher, student, pair, prompts, tmp_path / "checkpoints",
+        config, Accelerator(cpu=True), teacher, student, pair, prompts, checkpoints,
         on_step=lambda record, samples: losses.append(record["loss"]),
     )  # fmt: skip
-    expected = student.state_dict()
+    return student.state_dict(), losses
+
+
+def same_run(config, tmp_path, **how) -> None:
+    """Two processes reach the weights of one, and stopped at step 2 resume to the same."""
+    run = RunFolder.create(tmp_path / "runs", config)
+    sharded = train_sharded(run, **how)
+    expected, losses = train_alone(config, tmp_path / "checkpoints")
+    start = load_model(config.student).state_dict()
     assert [record["loss"] for record in run.metrics()] == pytest.approx(losses, rel=1e-5)
     moved = [name for name in expected if not torch.equal(start[name], expected[name])]
     assert moved and all(torch.allclose(expected[name], sharded[name], rtol=0, atol=1e-5) for name in sharded)
 
     shutil.rmtree(run.checkpoints_dir / "step-4")
     shutil.rmtree(run.model_dir)
-    resumed = train_sharded(run, "--resume")
+    resumed = train_sharded(run, "--resume", **how)
     steps = [json.loads(line)["step"] for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 3, 4]
     assert all(torch.equal(sharded[name], resumed[name]) for name in sharded)
+
+
+def test_two_sharded_processes_reach_the_weights_of_one_and_resume_to_them(tmp_path):
+    same_run(new_config(tmp_path), tmp_path)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+def test_deepspeed_reaches_the_weights_of_one_process_and_resumes_to_them(tmp_path):
+    config = new_config(tmp_path, micro_batch_size=8)
+    config.teacher.sharded = False
+    zero2 = {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2",
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
+        "DS_ACCELERATOR": "cpu",
+    }
+    same_run(config, tmp_path, entry="simct.train", settings=zero2)
 
 
 def test_a_sharded_student_with_lora_is_saved_merged(tmp_path):
