@@ -12,13 +12,13 @@ SIGNS = {"queued": "◌", "running": "●", "stopping": "◐", "stopped": "■",
 
 
 def label(run: RunFolder, status: dict | None = None, place: str | None = None) -> str:
-    """Two lines: state and step (or place in the queue); method, student, machine, when."""
+    """Two lines: state, step (or place in the queue) and rented machine; method, student, when."""
     status = status or run.status()
     state = status.get("state", "unknown")
     when = datetime.fromtimestamp(status.get("created_at") or 0).strftime("%d %b %H:%M")
     first = place or f"{status.get('step', 0)}/{status.get('total_steps', '?')}"
-    told = [kind(run, status), status.get("flavor") if status.get("backend") == "hf" else None, when]
-    return f"{SIGNS.get(state, '?')} {state} · {first}\n{' · '.join(part for part in told if part)}"
+    where = f" · {status.get('flavor')}" if status.get("backend") == "hf" else ""
+    return f"{SIGNS.get(state, '?')} {state} · {first}{where}\n{kind(run, status)} · {when}"
 
 
 def kind(run: RunFolder, status: dict) -> str:

@@ -68,7 +68,7 @@ def rented(status: dict) -> str:
         spent = price * min(hours, max(0.0, until - begun) / 3600)
         told += f" · at most ${spent:.2f} of ${price * hours:.2f}"
     url = str(status.get("job_url") or "")
-    link = f' · <a href="{markup.escape(url)}" target="_blank" rel="noopener">Job</a>'
+    link = f' · <a href="{markup.escape(url)}" target="_blank" rel="noopener">its page</a>'
     return markup.escape(told) + (link if url.startswith(("https://", "http://")) else "")
 
 

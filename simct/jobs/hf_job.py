@@ -33,7 +33,7 @@ STOP_FILE = "stop"
 JOB_LOG = "job_log.txt"
 APP_LABEL = {"app": "simct-studio"}
 # Between two pushes of a Job: the Hub allows some hundred commits an hour.
-PUSH_SECONDS = 60.0
+PUSH_SECONDS = float(os.environ.get("SIMCT_PUSH_SECONDS", "60"))
 LONGEST_HOURS = 24 * 14
 # What the runner pushes while it trains, and `refresh` brings home.
 REPORT_FILES = ("status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "inspect.json", "log.txt")

@@ -274,8 +274,8 @@ def _cause(run: RunFolder) -> str:
 
 
 def silence(run: RunFolder, status: dict) -> float | None:
-    """Seconds without a word from a run that should be at work, once they are many; None while all is well."""
-    if status.get("state") not in ("running", "stopping"):
+    """Seconds without a word from a run that should be at work here, once they are many; None while all is well."""
+    if status.get("state") not in ("running", "stopping") or status.get("backend") == "hf":
         return None
     quiet = time.time() - status.get("heartbeat", 0)
     if quiet < SILENT_SECONDS:
