@@ -1,4 +1,5 @@
-"""A chat with one published student. settings.json names the model; a private one needs HF_TOKEN as a secret."""
+"""A chat with one published student. settings.json names the model and how it was made; a private one needs HF_TOKEN
+as a secret of the Space."""
 
 import json
 import os
@@ -14,14 +15,25 @@ MAX_PROMPT_TOKENS = 4096
 MAX_NEW_TOKENS = 1024
 
 
-def chosen_model() -> str:
-    """The model named in settings.json, or in the MODEL_ID variable of the Space."""
-    settings = Path(__file__).with_name("settings.json")
-    named = json.loads(settings.read_text(encoding="utf-8")).get("model") if settings.exists() else None
-    model_id = named or os.environ.get("MODEL_ID")
-    if not model_id:
+def chosen() -> dict[str, str]:
+    """settings.json: the model, and the student, teacher and method it was made with; or MODEL_ID of the Space."""
+    path = Path(__file__).with_name("settings.json")
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    settings["model"] = settings.get("model") or os.environ.get("MODEL_ID") or ""
+    if not settings["model"]:
         raise SystemExit('Which model? Write settings.json beside app.py: {"model": "owner/name"}')
-    return model_id
+    return settings
+
+
+def about(settings: dict[str, str]) -> str:
+    """What the visitor talks to, in two sentences of Markdown."""
+    card = f"[Its model card](https://huggingface.co/{settings['model']}) tells how it was trained and what it scores."
+    if not settings.get("teacher"):
+        return f"A small language model that learned from a larger one. {card}"
+    return (
+        f"**{settings['student']}**, a small language model that learned from **{settings['teacher']}**"
+        f" ({settings['method']}, by SimCT Studio). {card} It can be wrong, and has been reviewed by nobody."
+    )
 
 
 def load(model_id: str):
@@ -49,8 +61,8 @@ def prompt_ids(tokenizer, messages: list[dict[str, str]]) -> torch.Tensor:
         messages = messages[2:]
 
 
-def build(model_id: str, tokenizer, model) -> gr.ChatInterface:
-    """The page: a conversation, its settings, and where the model comes from."""
+def build(settings: dict[str, str], tokenizer, model) -> gr.ChatInterface:
+    """The page: a conversation, its settings, and what the model is."""
 
     def reply(message: str, history: list[dict], temperature: float, top_p: float, new_tokens: int) -> Iterator[str]:
         turns = [{"role": turn["role"], "content": _text(turn["content"])} for turn in history]
@@ -66,6 +78,8 @@ def build(model_id: str, tokenizer, model) -> gr.ChatInterface:
             **sampling,
         }
         failure: list[Exception] = []
+        left = threading.Event()
+        options["stopping_criteria"] = [lambda ids, scores: torch.full((ids.shape[0],), left.is_set())]
 
         def generate() -> None:
             try:
@@ -76,9 +90,12 @@ def build(model_id: str, tokenizer, model) -> gr.ChatInterface:
 
         threading.Thread(target=generate, daemon=True).start()
         said = ""
-        for piece in streamer:
-            said += piece
-            yield said
+        try:
+            for piece in streamer:
+                said += piece
+                yield said
+        finally:
+            left.set()  # the visitor stopped the answer, or went away
         if failure:
             raise gr.Error(f"The model could not answer: {str(failure[0]).splitlines()[0]}")
         if not said:
@@ -86,8 +103,8 @@ def build(model_id: str, tokenizer, model) -> gr.ChatInterface:
 
     return gr.ChatInterface(
         reply,
-        title=f"Chat with {model_id}",
-        description=f"A student distilled with SimCT. [Model card](https://huggingface.co/{model_id})",
+        title=f"Chat with {settings['model']}",
+        description=about(settings),
         additional_inputs=[
             gr.Slider(0, 1.5, value=0.6, step=0.05, label="Temperature (0: always the likeliest token)"),
             gr.Slider(0.05, 1, value=0.95, step=0.05, label="Top-p"),
@@ -106,6 +123,22 @@ def _text(content: object) -> str:
     return "".join(part if isinstance(part, str) else str(part.get("text") or "") for part in parts)
 
 
+def unavailable(settings: dict[str, str], error: Exception) -> gr.Blocks:
+    """The page of a Space whose model cannot be loaded: what is wrong, and what its owner can do."""
+    reason = str(error).strip().splitlines()
+    with gr.Blocks(title=settings["model"]) as page:
+        gr.Markdown(
+            f"## {settings['model']} could not be loaded\n\n`{reason[0][:300] if reason else type(error).__name__}`\n\n"
+            "If the model is private or gated, add a secret `HF_TOKEN` with read access to it in this Space's settings,"
+            " then restart the Space."
+        )
+    return page
+
+
 if __name__ == "__main__":
-    model_id = chosen_model()
-    build(model_id, *load(model_id)).launch(allowed_paths=[], show_error=True)
+    settings = chosen()
+    try:
+        page = build(settings, *load(settings["model"]))
+    except Exception as error:  # told on the page: the log of a Space is seen by its owner only
+        page = unavailable(settings, error)
+    page.launch(allowed_paths=[], show_error=True)
