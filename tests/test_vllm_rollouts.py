@@ -18,6 +18,7 @@ from simct.config import config_from_dict
 from simct.errors import ConfigError, RunError
 from simct.models import load_model
 from simct.prompts import Prompt
+from simct.rollout import generate
 from simct.samples import prepare_prompts
 from simct.tokenizer_pair import TokenizerPair
 from simct.trainer import train
@@ -170,6 +171,28 @@ def test_without_vllm_the_way_out_is_told(folders, tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
-def test_vllm_itself_beside_the_trainer(folders, tmp_path):
-    _, records = train_here(new_config(folders, None), tmp_path)
-    assert len(records) == 3 and all(record["rows"] > 0 for record, _ in records)
+def test_vllm_itself_writes_what_transformers_would_before_and_after_an_update(folders, tmp_path):
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(folders[1])
+    torch.manual_seed(0)
+    # heads of 64, which vLLM has kernels for on every device; a sharp lm_head, so that greedy choices are no ties
+    shape = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 2, "head_dim": 64}
+    student = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer) + 5, num_hidden_layers=2, **shape))
+    student.lm_head.weight.data.mul_(200)
+    student.save_pretrained(tmp_path / "student")
+    tokenizer.save_pretrained(tmp_path / "student")
+    config = new_config((folders[0], tmp_path / "student"), None)
+    config.rollout.temperature = 0.01
+    pair = TokenizerPair.from_pretrained(config.teacher.model, config.student.model)
+    prompts = [pair.student.encode(text.encode()) for text in TEXTS]
+    writer = VllmWriter(config, student, pair.student, tmp_path / "weights")
+    for _ in range(2):
+        writer.sync(student)
+        written = writer.write(prompts, step=1, indices=list(range(len(prompts))))
+        end_ids, known = pair.student.end_ids, len(pair.student.bytes_of)
+        assert written == generate(student, prompts, end_ids, 0, known, config.rollout.max_new_tokens)
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    writer.close()
