@@ -116,7 +116,8 @@ def _rows(data: DataConfig, token: str | bool | None) -> tuple[list[dict], int |
     if local_path(data.prompts) is None:
         from simct.hub.dataset_rows import preview_dataset
 
-        return preview_dataset(data.prompts, data.config_name, data.split, HUB_ROWS, token), None
+        rows = preview_dataset(data.prompts, data.config_name, data.split, HUB_ROWS, token)
+        return rows, len(rows) if len(rows) < HUB_ROWS else None
     from simct.prompts import load_rows
 
     rows = load_rows(data)

@@ -8,6 +8,7 @@ from gradio.utils import get_space
 
 from app import (
     address,
+    api,
     background,
     compare_tab,
     data_tab,
@@ -124,6 +125,7 @@ def build(settings: Settings) -> gr.Blocks:
         restored = restored.then(None, inspect.text, inspect.text, js=inspect_link.READ, api_visibility="private")
         restored.then(None, js="() => { window.studioRestored = true; }", api_visibility="private")
         restored.then(pair.refresh, pair.inputs, pair.outputs, **settings.in_turn("pair"))
+        api.build(settings)
     return page
 
 

@@ -1,7 +1,6 @@
 """A studio in a process of its own and a browser that drives it, for the browser tests and the screenshots."""
 
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -120,7 +119,17 @@ class Studio:
         assert self.complaints == []
 
     def step(self, name: str) -> None:
-        self.page.get_by_role("tab", name=name).click()
+        """Open a step by its tab, or from the menu that holds the tabs a narrow screen has no room for."""
+        tab = self.at("#steps > .tab-wrapper [role=tab]").filter(has_text=name).locator("visible=true").first
+        if not tab.count():
+            self.at("#steps > .tab-wrapper .overflow-menu > button").click()
+            tab = self.at("#steps > .tab-wrapper .overflow-dropdown button").filter(has_text=name)
+        tab.click()
+
+    def pick(self, selector: str, option: str) -> None:
+        """Choose what holds `option` from a list that opens."""
+        self.at(f"{selector} input").click()
+        self.page.get_by_role("option").filter(has_text=option).first.click()
 
     def at(self, selector: str) -> Locator:
         return self.page.locator(selector)
@@ -132,7 +141,7 @@ class Studio:
         field.fill("")
         field.press_sequentially(typed, delay=25)
         # below the id stands what the Hub tells of it
-        self.page.get_by_role("option", name=re.compile(rf"{re.escape(pick)}(\s|$)")).click()
+        self.page.get_by_role("option").filter(has_text=pick).first.click()
 
     def name_model(self, side: str, model: str) -> None:
         field = self.at(f"#{side} input")

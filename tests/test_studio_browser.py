@@ -8,6 +8,7 @@ import pytest
 from simct import demo
 from simct.coverage import inspect_pair, segments
 from simct.jobs.run_folder import list_runs
+from simct.prompts import prompt_ids
 from simct.tokenizer_pair import TokenizerPair
 from tests.hub_server import HubServer
 
@@ -18,6 +19,14 @@ pytestmark = pytest.mark.skipif(studio_page.CHROMIUM is None, reason="no Chromiu
 expect = playwright.expect
 TRAINING = 120 * studio_page.SECONDS
 HOSTILE = '<img src="x" onerror="window.hacked=1"><b>bold</b> & adolescent 🙂'
+
+
+ROWS = [
+    {"question": f"Say it plainly: The {who} may purchase the {what}.", "reply": f"The {plain} may buy the {what}."}
+    for who, plain in (("adolescent", "teenager"), ("infant", "baby"), ("companion", "friend"), ("cook", "cook"))
+    for what in ("blue box", "heavy chair", "light key", "red door", "old lamp")
+]
+ROWS.append(ROWS[0])
 
 
 def licence(name: str) -> dict[str, bytes]:
@@ -31,6 +40,9 @@ def hub():
         server.add_model("acme/wordy-teacher", demo.TEACHER, files=licence("apache-2.0"), downloads=900)
         server.add_model("acme/tiny-student", demo.STUDENT, files=licence("mit"), downloads=800)
         server.add_model("acme/locked", demo.TEACHER, gated="manual")
+        rows = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+        about = b"---\nlicense: cc-by-4.0\n---\n"
+        server.add_dataset("acme/plain-words", files={"train.jsonl": rows, "README.md": about})
         yield server
 
 
@@ -58,38 +70,53 @@ def studio(browser, address):
     studio.close()
 
 
-def test_from_two_models_on_the_hub_to_a_published_student(studio, hub, runs_dir):
+def test_a_fresh_user_goes_from_two_models_on_the_hub_to_a_published_student(studio, hub, runs_dir):
     studio.open()
     expect(studio.at("#teacher-note")).to_contain_text("embedded")
     studio.search("teacher", "wordy", "acme/wordy-teacher")
     expect(studio.at("#teacher-note .note-ok")).to_contain_text("apache-2.0")
     studio.search("student", "acme", "acme/tiny-student")
     expect(studio.at("#student-note .note-ok")).to_contain_text("mit")
+    expect(studio.at("#where")).to_contain_text("acme/wordy-teacher → acme/tiny-student · embedded prompts")
     pair = TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
     expect(studio.at("#pair-summary .tile").first).to_contain_text(f"{pair.shared_tokens:,}")
     studio.shot("1-pair")
 
     studio.page.get_by_role("button", name="Inspect this pair").click()
     text = "Say it plainly: the adolescent should purchase documentation."
-    studio.page.get_by_label("Text").fill(text)
+    studio.at("#inspect-text textarea").fill(text)
     report = inspect_pair(pair, [text])
-    tiles = studio.at("#inspect-numbers .tile b")
-    expect(tiles.nth(2)).to_have_text(f"{report['student_strict_coverage']:.1%}")
-    expect(tiles.nth(3)).to_have_text(f"{report['student_recovered_coverage']:.1%}")
+    expect(studio.at("#inspect-numbers")).to_contain_text(f"{report['student_strict_coverage']:.1%}")
+    expect(studio.at("#inspect-numbers")).to_contain_text(f"{report['student_recovered_coverage']:.1%}")
     units = sum(report["unit_shapes"].values())
     recovered = units - report["unit_shapes"]["1x1"]
-    expect(studio.at("#inspect-lanes .unit")).to_have_count(units)
     assert recovered > 0
     expect(studio.at("#inspect-lanes .unit.recovered")).to_have_count(recovered)
-    studio.at(".unit.recovered").first.hover()
-    expect(studio.at(".unit-line")).to_contain_text("bytes 20 61 64 6f 6c")
     studio.shot("2-inspect")
 
-    studio.page.get_by_role("button", name="Set up training").click()
+    studio.step("Data")
+    studio.page.get_by_label("Hub dataset").check()
+    studio.search("prompt-dataset", "plain", "acme/plain-words")
+    expect(studio.at("#dataset-note .note-ok")).to_contain_text("cc-by-4.0")
+    expect(studio.at("#prompt-note .note-ok")).to_contain_text(f"{len(ROWS)} prompts")
+    studio.pick("#answer-column", "reply")
+    expect(studio.at("#prompt-note .note-ok")).to_contain_text("prompt: question, answer: reply")
+    expect(studio.at("#data-notices")).to_contain_text("1 prompt is there more than once")
+    expect(studio.at("#data-rows tbody tr").first).to_contain_text(ROWS[0]["question"])
+    messages = [{"role": "user", "content": ROWS[0]["question"]}]
+    for side in ("student", "teacher"):
+        ids = prompt_ids(getattr(pair, side).tokenizer, messages)
+        column = studio.at("#data-readings section").nth(("student", "teacher").index(side))
+        expect(column.locator(".read i")).to_have_count(len(ids))
+    studio.shot("3-data")
+
+    studio.page.get_by_role("button", name="Set up training").locator("visible=true").click()
     studio.set("Steps", "4")
-    expect(studio.at("#run-yaml")).to_contain_text("acme/wordy-teacher")
-    expect(studio.at("#run-yaml")).to_contain_text("steps: 4")
-    studio.shot("3-train")
+    for told in ("acme/wordy-teacher", "acme/plain-words", "steps: 4"):
+        expect(studio.at("#run-yaml")).to_contain_text(told)
+    expect(studio.at("#train-estimate")).to_contain_text("4 steps")
+    expect(studio.at("#method-verdict")).to_contain_text("not been measured yet")
+    studio.shot("4-train")
     studio.page.get_by_role("button", name="Launch on this machine").click()
 
     expect(studio.at("#run-head .pill")).to_have_text("finished", timeout=TRAINING)
@@ -97,31 +124,40 @@ def test_from_two_models_on_the_hub_to_a_published_student(studio, hub, runs_dir
     [run] = list_runs(runs_dir)
     config = run.config()
     assert config.student.revision == hub.repos["acme/tiny-student"].head.sha
-    assert (config.teacher.model, config.student.model, config.training.steps) == (
+    assert config.data.revision == hub.repos["datasets/acme/plain-words"].head.sha
+    assert (config.teacher.model, config.data.prompts, config.training.steps) == (
         "acme/wordy-teacher",
-        "acme/tiny-student",
+        "acme/plain-words",
         4,
     )
-    losses = [record["loss"] for record in run.metrics()]
-    assert len(losses) == 4
-    expect(studio.at(".chart").first.locator("circle title")).to_have_count(4)
-    expect(studio.at("#run-samples tbody tr").first).to_contain_text(run.rollouts(1)[0]["prompt"])
+    assert len([record["loss"] for record in run.metrics()]) == 4
     expect(studio.at("#run-results")).to_contain_text(f"{run.evaluation()['after']['demo']['score']:.1%}")
-    studio.page.get_by_role("button", name="Log").click()
-    expect(studio.at("#run-log")).to_contain_text("step 4/4")
-    studio.shot("4-runs")
+    studio.shot("5-runs")
+
+    studio.page.get_by_role("button", name="Compare with the teacher").click()
+    expect(studio.at("#compare-results")).to_contain_text(f"{run.evaluation()['after']['demo']['score']:.1%}")
+    for side in ("Student before", "Teacher"):
+        # weights of the Hub are asked for by hand
+        expect(studio.at("#compare-sides").get_by_label(side)).not_to_be_checked()
+        studio.at("#compare-sides").get_by_label(side).check()
+    studio.at("#compare-prompt textarea").fill(ROWS[0]["question"])
+    studio.page.get_by_role("button", name="Answer", exact=True).click()
+    expect(studio.at(".answer[data-side=after] .said i").first).to_be_visible(timeout=TRAINING)
+    expect(studio.at(".answer[data-side=before] .said i").first).to_be_visible()
+    expect(studio.at(".answer[data-side=teacher] .said")).to_contain_text(".")
+    studio.shot("6-compare")
 
     studio.page.reload()
-    expect(studio.at("#run-head .pill")).to_have_text("finished")
-    studio.page.get_by_role("button", name="Publish →").click()
+    expect(studio.at("#compare-run input")).to_have_value(re.compile("finished"))
+    studio.page.get_by_role("button", name="Publish →").locator("visible=true").click()
     studio.page.get_by_label("Repository").fill("tester/plain-student")
     expect(studio.at("#card")).to_contain_text("tester/plain-student")
     studio.page.get_by_label("Private: only you can see it").check()
     studio.page.get_by_role("button", name="Publish", exact=True).click()
-    link = studio.at("#publish-note a")
-    expect(link).to_have_text("tester/plain-student", timeout=60 * studio_page.SECONDS)
+    link = studio.at("#publish-note a").first
+    expect(link).to_have_text("tester/plain-student", timeout=90 * studio_page.SECONDS)
     assert link.get_attribute("href") == f"{hub.url}/tester/plain-student"
-    studio.shot("5-publish")
+    studio.shot("7-publish")
 
     published = hub.repos["tester/plain-student"]
     assert published.private
@@ -130,7 +166,6 @@ def test_from_two_models_on_the_hub_to_a_published_student(studio, hub, runs_dir
     assert files["model.safetensors"] == (run.model_dir / "model.safetensors").read_bytes()
     card = files["README.md"].decode()
     assert "acme/wordy-teacher" in card and "acme/tiny-student" in card
-    assert json.loads((run.path / "publish.json").read_text())["state"] == "published"
 
 
 def past(studio: studio_page.Studio, step: int) -> None:
@@ -139,14 +174,22 @@ def past(studio: studio_page.Studio, step: int) -> None:
     studio.page.wait_for_function(f"step => Number({bar}?.ariaValueNow) > step", arg=step, timeout=TRAINING)
 
 
-def test_a_run_is_stopped_resumed_and_deleted_and_outlives_the_studio(browser, hub, tmp_path):
+def test_a_returning_user_finds_everything_after_the_studio_was_restarted_in_mid_run(browser, hub, tmp_path):
     runs_dir = tmp_path / "runs"
     port = studio_page.free_port()
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps({"question": row["question"]}) + "\n" for row in ROWS))
     with studio_page.running_studio(runs_dir, hub.env(), port) as url:
-        studio = studio_page.visitor(browser, url).open("?step=train")
+        studio = studio_page.visitor(browser, url).open("?step=data")
+        studio.page.get_by_label("Upload a file").check()
+        studio.at("#prompt-file input[type=file]").set_input_files(tmp_path / "mine.jsonl")
+        expect(studio.at("#prompt-note .note-ok")).to_contain_text(f"{len(ROWS)} prompts")
+        studio.step("Train")
         studio.set("Steps", "400")
-        studio.page.get_by_label("Score the embedded task before and after").uncheck()
-        expect(studio.at("#run-yaml")).to_contain_text("steps: 400")
+        studio.set("Learning rate", "0.0002")
+        studio.at("#evaluation-tasks").get_by_role("button", name="Remove").first.click()
+        for told in ("steps: 400", "learning_rate: 0.0002"):
+            expect(studio.at("#run-yaml")).to_contain_text(told)
+        expect(studio.at("#run-yaml")).not_to_contain_text("tasks:")
         studio.page.get_by_role("button", name="Launch on this machine").click()
         expect(studio.at("#run-head .pill")).to_have_text("running", timeout=TRAINING)
         place = studio.page.url
@@ -156,20 +199,26 @@ def test_a_run_is_stopped_resumed_and_deleted_and_outlives_the_studio(browser, h
         studio.page.goto(place)
         expect(studio.at("#run-head .pill")).to_have_text("running")
         past(studio, 1)
-        studio.page.get_by_role("button", name="Stop", exact=True).click()
+        studio.step("Train")
+        expect(studio.at("#training-steps input")).to_have_value("400")
+        expect(studio.at("#training-learning-rate input")).to_have_value("0.0002")
+        expect(studio.at("#where")).to_contain_text("mine.jsonl")
+        studio.step("Data")
+        expect(studio.at("#prompt-note .note-ok")).to_contain_text(f"{len(ROWS)} prompts")
+        studio.shot("8-returned")
+        studio.step("Runs")
+        studio.page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
         expect(studio.at("#run-head .pill")).to_have_text("stopped", timeout=TRAINING)
         [run] = list_runs(runs_dir)
+        assert run.config().training.learning_rate == 0.0002 and run.config().evaluation.tasks == []
         stopped_at = run.status()["step"]
         assert 0 < stopped_at < 400 and run.latest_checkpoint() is not None
         studio.page.get_by_role("button", name="Resume").click()
         expect(studio.at("#run-head .pill")).to_have_text("running", timeout=TRAINING)
         past(studio, stopped_at)
         studio.page.get_by_role("button", name="Force stop").click()
+        studio.at("#confirm-really").click()
         expect(studio.at("#run-head .pill")).to_have_text("stopped")
-        studio.page.get_by_role("button", name="Delete…").click()
-        studio.page.get_by_role("button", name="Delete for good").click()
-        expect(studio.at("#run-none")).to_be_visible()
-        assert list_runs(runs_dir) == []
         studio.close()
 
 

@@ -1,0 +1,74 @@
+"""What programs may ask of a running studio: read-only, by gradio_client (docs/running.md)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gradio as gr
+import yaml
+
+from app import estimate_view, models
+from app.runs_tab import runs_of
+from app.settings import Settings, one_line
+from simct.config import config_from_dict
+from simct.errors import ConfigError, DataError, SimCTError
+
+MOST_CHARACTERS = 200_000
+MOST_YAML = 20_000
+
+
+def build(settings: Settings) -> None:
+    """Add the endpoints to the page. They act without a visitor: in public with no token at all."""
+
+    def coverage(teacher: str, student: str, text: str) -> dict:
+        """What both tokenizers make of a text: shared tokens, coverage, recovered units, the worst disagreements."""
+        from simct.coverage import inspect_pair
+
+        with telling():
+            if not text.strip() or len(text) > MOST_CHARACTERS:
+                raise DataError(f"The text has {len(text):,} characters; give 1 to {MOST_CHARACTERS:,}.")
+            pair = models.pair_of(settings, teacher, student, settings.token(None))
+            return inspect_pair(pair, [text])
+
+    def estimate(run_yaml: str) -> dict:
+        """Memory, time and cost of the run that a run.yaml (its text) describes, on every machine known."""
+        with telling():
+            if len(run_yaml) > MOST_YAML:
+                raise ConfigError(f"This run.yaml has {len(run_yaml):,} characters; give at most {MOST_YAML:,}.")
+            try:
+                config = config_from_dict(yaml.safe_load(run_yaml) or {})
+            except yaml.YAMLError as error:
+                raise ConfigError(f"This is not valid YAML: {' '.join(str(error).split())}") from error
+            for model in (config.teacher, config.student):
+                models.allowed(settings, model.model)
+            return estimate_view.estimate(settings, config, settings.token(None))
+
+    def runs() -> list[dict]:
+        """This machine's runs, newest first: id, state, step, total_steps, method, teacher, student, scores."""
+        with telling():
+            return [_summary(run) for run in runs_of(settings, None)]
+
+    gr.api(coverage, api_name="coverage")
+    gr.api(estimate, api_name="estimate")
+    if not settings.public:
+        # in public a run belongs to a visitor who signed in, and a program has not
+        gr.api(runs, api_name="runs")
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """While open, an error for people reaches the client as its one line."""
+    try:
+        yield
+    except SimCTError as error:
+        raise gr.Error(one_line(error), print_exception=False) from error
+
+
+def _summary(run) -> dict:
+    status = run.status()
+    told = {"id": run.id, **{name: status.get(name) for name in ("state", "step", "total_steps", "message", "error")}}
+    try:
+        config = run.config()
+    except SimCTError as error:
+        return {**told, "error": one_line(error)}
+    named = {"method": config.method, "teacher": config.teacher.model, "student": config.student.model}
+    return {**told, **named, "scores": run.evaluation()}
