@@ -30,6 +30,7 @@ class WhereForm:
     limit: gr.Number
     confirmed: gr.Checkbox
     rented: gr.Column
+    prices: gr.State
     machines: gr.HTML
     note: gr.HTML
 
@@ -49,21 +50,21 @@ class WhereForm:
             visitor: gr.OAuthToken | None, where: str, flavor: str | None, namespace: str | None, *values
         ) -> list:
             if where != JOBS:
-                return [gr.Column(visible=False), *[gr.skip()] * 4]
+                return [gr.Column(visible=False), *[gr.skip()] * 5]
             try:
                 config, n_prompts = config_of(*values)
                 return [gr.Column(visible=True), *_offered(settings, config, n_prompts, visitor, flavor, namespace)]
             except SimCTError as error:
                 told = markup.note("error", one_line(error))
-                return [gr.Column(visible=True), gr.skip(), gr.skip(), gr.skip(), told]
+                return [gr.Column(visible=True), *[gr.skip()] * 4, told]
 
-        told = [self.rented, self.flavor, self.namespace, self.machines, self.note]
+        told = [self.rented, self.flavor, self.namespace, self.prices, self.machines, self.note]
         asked = [self.where, self.flavor, self.namespace, *inputs]
         self.where.change(offer, asked, told, trigger_mode="always_last", **settings.private)
         if changed:
             gr.on(changed, offer, asked, told, trigger_mode="always_last", **settings.in_turn("machines"))
-        amounts = [self.flavor, self.timeout, self.limit]
-        for component in amounts:
+        amounts = [self.flavor, self.timeout, self.limit, self.prices]
+        for component in amounts[:3]:
             component.change(_to_confirm, amounts, self.confirmed, **settings.quiet)
 
 
@@ -75,13 +76,14 @@ def build(settings: Settings) -> WhereForm:
         flavor = gr.Dropdown([], label="Machine", info="Those the run fits, by the estimate", elem_id="flavor")
         with gr.Row():
             namespace = gr.Dropdown([], label="Paid by", allow_custom_value=True, min_width=130, elem_id="namespace")
-            timeout = gr.Number(None, label="End after, hours", placeholder="limit", min_width=130, elem_id="timeout")
+            timeout = gr.Number(4, label="End after, hours", min_width=130, elem_id="timeout")
             limit = gr.Number(5, label="Spend at most, $", min_width=130, elem_id="spend-limit")
+        prices = gr.State({})
         confirmed = gr.Checkbox(False, label="Choose a machine first", interactive=False, elem_id="confirm-spending")
         note = markup.panel(markup.note("quiet", "Machines and prices are asked from the Hub."), elem_id="where-note")
         with gr.Accordion("All machines", open=False):
             machines = markup.panel(elem_id="machines")
-    return WhereForm(where, flavor, namespace, timeout, limit, confirmed, rented, machines, note)
+    return WhereForm(where, flavor, namespace, timeout, limit, confirmed, rented, prices, machines, note)
 
 
 def _offered(settings: Settings, config: RunConfig, n_prompts: int | None, visitor, flavor, namespace) -> list:
@@ -114,6 +116,7 @@ def _offered(settings: Settings, config: RunConfig, n_prompts: int | None, visit
     return [
         gr.Dropdown(choices=[(offer.line(), offer.machine.name) for offer in fitting], value=chosen),
         gr.Dropdown(choices=payers, value=namespace or (payers[0] if payers else None)),
+        {offer.machine.name: offer.machine.price for offer in fitting},
         markup.table(headers, rows, numeric=(2, 3, 4)),
         told,
     ]
@@ -133,14 +136,16 @@ def _payers(token: str | bool | None) -> tuple[list[str], str]:
         return [], markup.note("warn", one_line(error))
 
 
-def _to_confirm(flavor: str | None, timeout: float | None, limit: float | None):
+def _to_confirm(flavor: str | None, timeout: float | None, limit: float | None, prices: dict):
     """The line to tick, which is unticked whenever what it says has changed."""
-    if not flavor or not limit or limit <= 0:
-        return gr.Checkbox(value=False, interactive=False, label="Choose a machine and what it may cost")
-    ends = f"after {timeout:g} hours at the latest" if timeout else "when the money is spent"
-    return gr.Checkbox(
-        value=False, interactive=True, label=f"It may cost up to ${limit:.2f} on {flavor}, and ends {ends}"
-    )
+    price = (prices or {}).get(flavor)
+    if price is None or not limit or limit <= 0 or not timeout or timeout <= 0:
+        return gr.Checkbox(value=False, interactive=False, label="Choose a machine, and what it may cost")
+    from simct.jobs.hf_hardware import hours_line
+
+    hours = min(timeout, limit / price) if price else timeout
+    told = f"It may cost up to ${hours * price:.2f}: {flavor} for at most {hours_line(hours)}"
+    return gr.Checkbox(value=False, interactive=True, label=told)
 
 
 def start(

@@ -105,16 +105,9 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             config.output = str(path)
             save_config(config, path / "run.yaml")
-            run.set_status(
-                state="queued",
-                step=0,
-                total_steps=config.training.steps,
-                created_at=time.time(),
-                owner=owner,
-                message="Waiting to start",
-                **title(config),
-                **status,
-            )
+            first = {"state": "queued", "step": 0, "total_steps": config.training.steps, "created_at": time.time()}
+            first |= {"owner": owner, "message": "Waiting to start", **title(config)}
+            run.set_status(**first | status)
         except OSError as error:
             raise RunError(f"Cannot write the run folder {str(path)!r}: {error.strerror}.") from error
         return run
