@@ -16,7 +16,7 @@ import yaml
 from simct.errors import ConfigError
 
 DIVERGENCES = ("reverse_kl", "forward_kl", "js")
-FORWARD_KL_METHODS = ("marginal", "bpm", "alm")
+FORWARD_KL_METHODS = ("bpm", "alm")
 METHODS = ("simct", "strict", "marginal", "bpm", "uld", "gold", "alm")
 DTYPES = ("float32", "bfloat16", "float16")
 SCHEDULES = ("cosine", "linear", "constant")
@@ -160,7 +160,7 @@ class WarmupConfig:
 class RunConfig:
     """Everything that decides a run. `output` is the run folder; None lets the caller choose one under `runs/`.
 
-    `divergence` None is the method's own: reverse KL, but forward KL for marginal, bpm and alm.
+    `divergence` None is the method's own: reverse KL, but forward KL for bpm and alm.
     """
 
     teacher: ModelConfig = field(default_factory=ModelConfig)

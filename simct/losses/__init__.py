@@ -75,7 +75,7 @@ def compute(
 ) -> LossResult:
     """The loss of `method` from full logits: student [S, V_s], teacher [T, V_t]; ids are a sequence or a list of them.
 
-    `divergence` None is the method's own: reverse_kl, but forward_kl for marginal, bpm and alm; uld has none.
+    `divergence` None is the method's own: reverse_kl, but forward_kl for bpm and alm; uld has none.
     `temperature` divides both models' logits. Options are those of the method's file. Raises ConfigError for an unknown
     method or option, AlignmentError where ids and logits do not fit or the two sides spell different bytes.
     """

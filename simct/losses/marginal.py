@@ -18,8 +18,6 @@ from simct.losses.chunked import Totals
 from simct.losses.strings import PairStrings, StringMap, TextRows, pair_strings, text_rows
 from simct.units import UnitBatch
 
-# The teacher's text knows where its own tokens ended, which the student at that point cannot: forward KL by default.
-DIVERGENCE = "forward_kl"
 
 PIECE_BYTES = {"cpu": 2**24}  # of float32 logits
 TINY = 1e-30
