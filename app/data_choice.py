@@ -92,9 +92,9 @@ def restored(data: dict | None) -> list:
     config, split = hub.get("config_name"), hub.get("split") or "train"
     return [
         source,
-        gr.Dropdown(choices=[named] if named else [], value=named),
-        gr.Dropdown(choices=[config] if config else [], value=config),
-        gr.Dropdown(choices=[split], value=split),
+        gr.update(choices=[named] if named else [], value=named),
+        gr.update(choices=[config] if config else [], value=config),
+        gr.update(choices=[split], value=split),
         data.get("system") or "",
         data.get("limit"),
     ]

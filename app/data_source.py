@@ -19,6 +19,7 @@ from simct.errors import DataError, RunError
 SAMPLE = 2000
 HUB_ROWS = 100
 PREVIEWED = 5
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 FIELDS = ("prompts", "split", "config_name", "revision", "column", "answer_column", "system", "limit")
 
 
@@ -113,7 +114,8 @@ def _read(fields: str, changed: int, token: str | bool | None) -> Source:
 
 def _rows(data: DataConfig, token: str | bool | None) -> tuple[list[dict], int | None]:
     """The first rows, and how many there are in all where that is known."""
-    if local_path(data.prompts) is None:
+    named_file = Path(data.prompts).suffix in SUFFIXES or data.prompts.startswith(("/", "./", "../", "~"))
+    if local_path(data.prompts) is None and not named_file:
         from simct.hub.dataset_rows import preview_dataset
 
         rows = preview_dataset(data.prompts, data.config_name, data.split, HUB_ROWS, token)

@@ -11,7 +11,6 @@ from app.data_choice import EMBEDDED, HUB, SOURCES, START, UPLOAD, licence_notes
 from app.settings import Settings, one_line
 from simct.errors import SimCTError
 
-FILE_TYPES = [".jsonl", ".json", ".csv", ".parquet", ".txt"]
 FOUND_BY_NAME = "Found by its name"
 
 
@@ -36,7 +35,7 @@ def build(settings: Settings, pair, run: gr.BrowserState) -> DataTab:
             source = gr.Radio(SOURCES, value=EMBEDDED, label="Prompts from", elem_id="prompt-source")
             upload = gr.File(
                 label="JSONL, CSV, Parquet or text",
-                file_types=FILE_TYPES,
+                file_types=list(data_source.SUFFIXES),
                 visible=False,
                 height=120,
                 elem_id="prompt-file",

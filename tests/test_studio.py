@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app import bar_charts, charts, lanes, markup, models, publish_view, run_view, runs_tab, train_tab
+from app import bar_charts, charts, data_source, lanes, markup, models, publish_view, run_view, runs_tab
 from app.run_form import starting_config
 from app.settings import Settings
 from simct import demo
@@ -160,7 +160,7 @@ def test_a_public_studio_reads_prompts_from_the_hub_or_an_upload_only(public, tm
     secret = tmp_path / "secret.txt"
     secret.write_text("not for visitors")
     with pytest.raises(DataError, match="Hub or an upload"):
-        train_tab.prompts_line(public, DataConfig(prompts=str(secret)), False)
+        data_source.read(public, DataConfig(prompts=str(secret)), False)
 
 
 def test_a_public_studio_never_lends_the_machine_s_token(public, settings):
@@ -253,11 +253,14 @@ def test_uploads_are_kept_beside_the_runs(settings, monkeypatch, tmp_path):
     upload = tmp_path / "temporary" / "abc" / "my prompts.jsonl"
     upload.parent.mkdir(parents=True)
     upload.write_text('{"prompt": "hello"}\n')
-    kept = Path(train_tab._kept(settings, str(upload)))
+    kept = Path(data_source.keep_upload(settings, str(upload)))
     upload.unlink()
     assert kept.read_text() == '{"prompt": "hello"}\n' and kept.is_relative_to(settings.runs_dir)
     assert runs_tab.runs_of(settings, None) == []
-    assert train_tab._kept(settings, "owner/dataset") == "owner/dataset"
+    secret = tmp_path / "secret.txt"
+    secret.write_text("not an upload")
+    with pytest.raises(DataError, match="did not arrive"):
+        data_source.keep_upload(settings, str(secret))
 
 
 # Starting
