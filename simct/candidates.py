@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from simct.coverage import Spelled, pieces, printable, segment, spell
+from simct.coverage import Spelled, pieces, printable, quoted, segment, spell
 from simct.divergence import LOG_ZERO, divergence_with_gradient
 from simct.errors import AlignmentError, DataError
 from simct.losses.chunked import HeadSide, chunk_rows_for
@@ -359,7 +359,7 @@ def _special(tokens: TokenBytes, token_id: int) -> str:
 def format_candidates(found: dict) -> str:
     """What `candidates_at` found, for a terminal."""
     unit = found["unit"]
-    student, teacher = (" ".join(map(repr, unit[f"{side}_pieces"])) for side in ("student", "teacher"))
+    student, teacher = (quoted(unit[f"{side}_pieces"]) for side in ("student", "teacher"))
     lines = [
         f"At unit {found['index']} (byte {unit['byte_start']:,}), {unit['kind']}: {student} (student) | {teacher} "
         "(teacher)",
@@ -381,13 +381,13 @@ def format_candidates(found: dict) -> str:
     ]
     for row in found["rows"]:
         marks = ("  unit" if row["kind"] == "unit" else "") + ("  written" if row["written"] else "")
-        lines.append(f"  {row['text']!r:<24}{_percents(row)}{marks}")
+        lines.append(f"  {quoted([row['text']]):<24}{_percents(row)}{marks}")
     if found["rest"]["candidates"]:
         lines.append(f"  {found['rest']['candidates']:,} others".ljust(26) + _percents(found["rest"]))
     if found["teacher_outside"]:
         lines += ["", "  The teacher's heaviest tokens that the student has not, as the student would spell them"]
         lines += [
-            f"  {row['text']!r:<24}{row['mass']:>11.3%}  {' '.join(map(repr, row['student_tokens'])) or 'not at all'}"
+            f"  {quoted([row['text']]):<24}{row['mass']:>11.3%}  {quoted(row['student_tokens']) or 'not at all'}"
             for row in found["teacher_outside"]
         ]
     return "\n".join(lines)

@@ -68,7 +68,8 @@ def run_inspect(options) -> int:
 
     _check(options)
     settle(options.teacher, options.student, *options.compare, *options.compare_teacher, options.dataset)
-    texts, total, sample = _texts(options)
+    texts, total = _texts(options)
+    sample = _Sample()
     pair = TokenizerPair.from_pretrained(
         options.teacher,
         options.student,
@@ -77,10 +78,10 @@ def run_inspect(options) -> int:
     )
     with stoppable() as should_stop:
         with progress("Reading", "texts") as tell:
-            counted = inspect_corpus(pair, texts, tell, should_stop, top=options.top, total=total)
+            counted = inspect_corpus(pair, sample.watch(texts), tell, should_stop, top=options.top, total=total)
         report = {"teacher": options.teacher, "student": options.student, **counted}
         print(format_report(report))
-        found = {} if should_stop() else _look_closer(options, pair, sample.text, report, should_stop)
+        found = {} if should_stop() else _look_closer(options, pair, sample.text, report, texts, should_stop)
         stopped = should_stop()
     _write(options, pair, report, sample.text, found)
     return 130 if stopped else 0
@@ -117,13 +118,12 @@ class _Sample:
             yield text
 
 
-def _texts(options) -> tuple[Iterable[str], int | None, _Sample]:
-    """What is counted, how many texts that is (if known), and its beginning."""
+def _texts(options) -> tuple[Iterable[str], int | None]:
+    """What is counted (a list, or a stream that is read once), and how many texts that is, if known."""
     from simct.corpus import dataset_texts, pieces_of
     from simct.demo import PROMPTS
     from simct.prompts import load_prompts
 
-    sample = _Sample()
     if options.dataset:
         texts = dataset_texts(
             options.dataset,
@@ -134,7 +134,7 @@ def _texts(options) -> tuple[Iterable[str], int | None, _Sample]:
             revision=options.dataset_revision,
         )
         first = next(texts)  # a dataset that cannot be read is told before anything else is loaded
-        return sample.watch(chain([first], texts)), options.limit, sample
+        return chain([first], texts), options.limit
     if options.text:
         text = sys.stdin.read() if options.text == "-" else read_text(options.text)
         if not text:
@@ -143,10 +143,10 @@ def _texts(options) -> tuple[Iterable[str], int | None, _Sample]:
     else:
         prompts = load_prompts(DataConfig(prompts=str(PROMPTS), limit=500))
         texts = [f"{prompt.text} {prompt.answer or ''}".strip() for prompt in prompts]
-    return sample.watch(texts), len(texts), sample
+    return texts, len(texts)
 
 
-def _look_closer(options, pair, text: str, report: dict, should_stop: Callable[[], bool]) -> dict:
+def _look_closer(options, pair, text: str, report: dict, texts: Iterable[str], should_stop: Callable[[], bool]) -> dict:
     """What was asked for beyond counting: a place in the text, reliability, other models. For the HTML report."""
     from simct.candidates import candidates_at, format_candidates, score_units
     from simct.compare_pairs import compare_pairs, format_comparison
@@ -189,7 +189,7 @@ def _look_closer(options, pair, text: str, report: dict, should_stop: Callable[[
             rows = compare_pairs(
                 [first[0], *options.compare_teacher],
                 [first[1], *options.compare],
-                islice(_texts(options)[0], COMPARED_TEXTS),
+                islice(texts if isinstance(texts, list) else _texts(options)[0], COMPARED_TEXTS),
                 samples=options.weights or 0,
                 prompts=config.data.prompts,
                 measured={first: report["reliability"]} if "reliability" in report else None,

@@ -198,6 +198,11 @@ def printable(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
+def quoted(pieces: Iterable[str]) -> str:
+    """Pieces for a terminal, each in quotes; bytes that are no character stand as \\xNN there too."""
+    return " ".join(repr(piece).replace("\\\\x", "\\x") for piece in pieces)
+
+
 def format_report(report: dict) -> str:
     """The report as text for a terminal."""
     lines = [
@@ -224,7 +229,7 @@ def format_report(report: dict) -> str:
     if report["top_disagreements"]:
         lines += ["", "Most frequent disagreements (student | teacher)"]
         for row in report["top_disagreements"]:
-            student, teacher = (" ".join(map(repr, row[f"{side}_tokens"])) for side in ("student", "teacher"))
+            student, teacher = (quoted(row[f"{side}_tokens"]) for side in ("student", "teacher"))
             lines.append(f"  {row['count']:>7,}  {student} | {teacher}")
     return "\n".join(lines)
 
