@@ -1,4 +1,4 @@
-"""What programs may ask of a running studio: read-only, by gradio_client (docs/running.md)."""
+"""What programs may ask of a running studio beside /inspect: read-only, by gradio_client (docs/running.md)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,24 +10,13 @@ from app import estimate_view, models
 from app.runs_tab import runs_of
 from app.settings import Settings, one_line
 from simct.config import config_from_dict
-from simct.errors import ConfigError, DataError, SimCTError
+from simct.errors import ConfigError, SimCTError
 
-MOST_CHARACTERS = 200_000
 MOST_YAML = 20_000
 
 
 def build(settings: Settings) -> None:
     """Add the endpoints to the page. They act without a visitor: in public with no token at all."""
-
-    def coverage(teacher: str, student: str, text: str) -> dict:
-        """What both tokenizers make of a text: shared tokens, coverage, recovered units, the worst disagreements."""
-        from simct.coverage import inspect_pair
-
-        with telling():
-            if not text.strip() or len(text) > MOST_CHARACTERS:
-                raise DataError(f"The text has {len(text):,} characters; give 1 to {MOST_CHARACTERS:,}.")
-            pair = models.pair_of(settings, teacher, student, settings.token(None))
-            return inspect_pair(pair, [text])
 
     def estimate(run_yaml: str) -> dict:
         """Memory, time and cost of the run that a run.yaml (its text) describes, on every machine known."""
@@ -47,7 +36,6 @@ def build(settings: Settings) -> None:
         with telling():
             return [_summary(run) for run in runs_of(settings, None)]
 
-    gr.api(coverage, api_name="coverage")
     gr.api(estimate, api_name="estimate")
     if not settings.public:
         # in public a run belongs to a visitor who signed in, and a program has not

@@ -46,10 +46,20 @@ def build(settings: Settings, pair, run: gr.BrowserState) -> DataTab:
             with gr.Row(visible=False) as mapping:
                 column = _column("Prompt or messages column", "prompt-column")
                 answer = _column("Answer column", "answer-column")
-            system = gr.Textbox(
-                label="System text", info="Put before conversations that have none.", lines=1, elem_id="system-text"
-            )
-            limit = gr.Number(None, label="Use at most", info="Empty: all.", precision=0, minimum=1, elem_id="limit")
+            with gr.Row():
+                system = gr.Textbox(
+                    label="System text", info="Where there is none.", lines=1, scale=2, min_width=180,
+                    elem_id="system-text",
+                )  # fmt: skip
+                limit = gr.Number(
+                    None,
+                    label="Use at most",
+                    info="Empty: all.",
+                    precision=0,
+                    minimum=1,
+                    min_width=110,
+                    elem_id="limit",
+                )
         with gr.Column(scale=3, min_width=320):
             notices = markup.panel(elem_id="data-notices")
             table = markup.panel(elem_id="data-rows", min_height=240)

@@ -16,7 +16,8 @@ from tests import studio_page
 IMAGES = Path(__file__).parent / "images"
 WIDTH, HEIGHT = 1280, 860
 MAX_BYTES = 300_000
-STEPS = 40
+STEPS = 60
+PROMPT = "Say it plainly: The constable may sell the light key on Saturday."
 
 
 def save(studio: studio_page.Studio, name: str) -> None:
@@ -44,14 +45,25 @@ def main() -> int:
         expect(studio.at(".unit").first).to_be_visible()
         studio.at(".unit.recovered").first.focus()
         save(studio, "inspect")
+        studio.step("Data")
+        expect(studio.at("#data-readings .read i").first).to_be_visible()
+        expect(studio.at("#prompt-note .note-ok")).to_be_visible()
+        save(studio, "data")
         studio.step("Train")
         studio.set("Steps", str(STEPS))
         expect(studio.at("#run-yaml")).to_contain_text(f"steps: {STEPS}")
+        expect(studio.at("#train-estimate")).to_contain_text(f"{STEPS} steps")
         studio.at("h2 >> visible=true").first.click()
         save(studio, "train")
         studio.at("#launch").click()
         expect(studio.at("#run-head .pill")).to_have_text("finished", timeout=600 * studio_page.SECONDS)
         save(studio, "runs")
+        studio.step("Compare")
+        expect(studio.at("#compare-sides input").first).to_be_visible()
+        studio.at("#compare-prompt textarea").fill(PROMPT)
+        studio.at("#compare-ask").click()
+        expect(studio.at(".answer[data-side=after] .said i").first).to_be_visible()
+        save(studio, "compare")
         studio.step("Publish")
         expect(studio.at("#card h1")).to_be_visible()
         save(studio, "publish")

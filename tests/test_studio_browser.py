@@ -6,8 +6,10 @@ import re
 import pytest
 
 from simct import demo
+from simct.config import load_config, save_config
 from simct.coverage import inspect_pair, segments
 from simct.jobs.run_folder import list_runs
+from simct.presets import load_preset
 from simct.prompts import prompt_ids
 from simct.tokenizer_pair import TokenizerPair
 from tests.hub_server import HubServer
@@ -283,40 +285,77 @@ def test_units_are_walked_by_keyboard(studio):
     expect(studio.at(".unit").last).to_be_focused()
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "told"),
-    [
-        ("empty.jsonl", "", "empty"),
-        ("wrong.jsonl", '{"colour": "red"}\n', "colour"),
-        ("broken.jsonl", "{nonsense\n", "load"),
-    ],
-)
-def test_prompts_that_cannot_be_used_are_told_and_nothing_is_launched(studio, runs_dir, tmp_path, name, content, told):
+def test_prompts_that_cannot_be_used_are_told_and_nothing_is_launched(studio, runs_dir, tmp_path):
     before = len(list_runs(runs_dir))
-    (tmp_path / name).write_text(content)
-    studio.open("?step=train")
+    studio.open("?step=data")
     studio.page.get_by_label("Upload a file").check()
-    studio.at("#prompt-file input[type=file]").set_input_files(tmp_path / name)
-    expect(studio.at("#prompt-note .note-error")).to_contain_text(told)
+    expect(studio.at("#prompt-note .note-error")).to_contain_text("no prompts")
+    field = studio.at("#prompt-file input[type=file]")
+    for name, content, told in (
+        ("empty.jsonl", "", "empty"),
+        ("broken.jsonl", "{nonsense\n", "load"),
+        ("wrong.jsonl", '{"colour": "red"}\n', "colour"),
+    ):
+        (tmp_path / name).write_text(content)
+        field.set_input_files(tmp_path / name)
+        expect(studio.at("#prompt-note .note-error")).to_contain_text(told)
+        studio.page.get_by_label("Remove").or_(studio.page.get_by_label("Clear")).first.click()
+    field.set_input_files(tmp_path / "wrong.jsonl")
+    expect(studio.at("#prompt-note .note-error")).to_contain_text("colour")
+    studio.step("Train")
     studio.page.get_by_role("button", name="Launch on this machine").click()
-    expect(studio.at("#train-note .note-error")).to_contain_text(told)
+    expect(studio.at("#train-note .note-error")).to_contain_text("colour")
     assert len(list_runs(runs_dir)) == before
 
 
-def test_a_good_upload_is_counted(studio, tmp_path):
-    (tmp_path / "mine.jsonl").write_text('{"question": "Say hello."}\n{"question": "Say bye."}\n')
-    studio.open("?step=train")
-    studio.page.get_by_label("Upload a file").check()
-    studio.at("#prompt-file input[type=file]").set_input_files(tmp_path / "mine.jsonl")
-    expect(studio.at("#prompt-note .note-ok")).to_contain_text("2 prompts. First: Say hello.")
-
-
-def test_a_setting_out_of_range_is_told_at_once(studio):
+def test_a_setting_out_of_range_is_told_beside_its_field(studio):
     studio.open("?step=train")
     studio.set("Steps", "0")
+    expect(studio.at("#training-steps.wrong")).to_contain_text("it must be 1 or more")
     expect(studio.at("#train-note .note-error")).to_contain_text("training.steps is 0")
     studio.set("Steps", "5")
+    expect(studio.at("#training-steps.wrong")).to_have_count(0)
     expect(studio.at("#train-note .note-error")).to_have_count(0)
+    expect(studio.at("#train-estimate")).to_contain_text("5 steps")
+
+
+def test_a_preset_and_a_run_yaml_fill_the_form(studio, tmp_path):
+    studio.open("?step=train")
+    expect(studio.at("#run-yaml")).to_contain_text("method: simct")
+    studio.pick("#preset", "One GPU of 24 GB")
+    expect(studio.at("#run-yaml")).to_contain_text("rank: 32")
+    expect(studio.at("#preset-note")).to_contain_text("Made for Qwen/Qwen2.5-3B-Instruct")
+    expect(studio.at("#run-yaml")).not_to_contain_text("Qwen")
+    config = load_preset("demo-cpu")
+    config.teacher.model, config.student.model = "acme/wordy-teacher", "acme/tiny-student"
+    config.training.steps, config.training.freeze, config.data.system = 7, ["embed_tokens"], "Be brief."
+    save_config(config, tmp_path / "run.yaml")
+    studio.at("#load-yaml input[type=file]").or_(studio.at("input[type=file][accept*=yaml]")).first.set_input_files(
+        tmp_path / "run.yaml"
+    )
+    for told in ("acme/wordy-teacher", "steps: 7", "embed_tokens", "Be brief."):
+        expect(studio.at("#run-yaml")).to_contain_text(told)
+    expect(studio.at("#where")).to_contain_text("acme/wordy-teacher → acme/tiny-student")
+    with studio.page.expect_download() as download:
+        studio.at("#run-yaml a[download]").click()
+    assert load_config(download.value.path()) == config
+
+
+def test_it_paints_soon_and_stays_in_place(browser, address):
+    studio_page.visitor(browser, address).open().close()
+    studio = studio_page.visitor(browser, address)
+    studio.page.add_init_script(
+        "window.shifted = 0; new PerformanceObserver(list => list.getEntries().forEach(entry => {"
+        " if (!entry.hadRecentInput) window.shifted += entry.value; })).observe({type: 'layout-shift', buffered: true})"
+    )
+    studio.open()
+    expect(studio.at("#pair-summary .tile").first).to_be_visible()
+    painted = studio.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    shifted = studio.page.evaluate("window.shifted")
+    print(f"first paint after {painted:.0f} ms, layout shift {shifted:.3f}")
+    assert painted < 2000
+    assert shifted < 0.25
+    studio.close()
 
 
 def test_pair_step_and_run_come_back_after_a_reload(studio):
@@ -331,8 +370,7 @@ def test_pair_step_and_run_come_back_after_a_reload(studio):
     expect(studio.at("#student input")).to_have_value("acme/tiny-student")
 
 
-@pytest.mark.parametrize("width", [390, 820])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 390), ("dark", 820)])
 def test_every_step_fits_its_screen(browser, address, width, scheme):
     studio = studio_page.visitor(browser, address, width, 844, scheme).open()
     expect(studio.at("#pair-summary .tile").first).to_be_visible()
@@ -340,8 +378,10 @@ def test_every_step_fits_its_screen(browser, address, width, scheme):
     shown = {
         "Pair": "#pair-summary",
         "Inspect": ".unit",
-        "Train": "#run-yaml .cm-line",
+        "Data": "#data-readings .read i",
+        "Train": "#train-estimate .tile",
         "Runs": "#run-head .pill, #run-none",
+        "Compare": "#compare-ask",
         "Publish": "#publish",
     }
     for name, selector in shown.items():

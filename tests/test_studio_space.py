@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from simct.cli import build_parser
 from tests.hub_server import HubServer
 from tests.studio_page import free_port
 
@@ -61,10 +63,13 @@ def test_it_starts_from_its_own_folder_and_refuses_what_a_public_page_must(folde
         from gradio_client import Client
 
         client = Client(f"http://127.0.0.1:{port}/", verbose=False)
-        answer = client.predict("/etc", "/etc", "some text", api_name="/inspect")
-        assert "Hub only" in answer[0]
-        names = client.view_api(return_format="dict")["named_endpoints"]
-        assert set(names) - {"/_check_login_status"} == {"/inspect"}
+        told, report = client.predict("/etc", "/etc", "some text", api_name="/inspect")
+        assert "Hub only" in told and report == {}
+        secret = f"teacher: {tmp_path}\nstudent: {tmp_path}\ndata: {{prompts: /etc/passwd}}"
+        with pytest.raises(Exception, match="Hub only"):
+            client.predict(secret, api_name="/estimate")
+        names = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+        assert set(names) - {"/_check_login_status"} == {"/inspect", "/estimate"}
     finally:
         process.terminate()
         process.wait(timeout=20)
@@ -81,11 +86,24 @@ def wait_for(url: str, process: subprocess.Popen, log: Path) -> str:
     raise AssertionError(log.read_text())
 
 
-def test_it_is_deployed_in_one_command():
+def documented() -> list[list[str]]:
+    """The commands of each block of spaces/README.md, `your-name` being the user of the loopback Hub."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "spaces" / "README.md").read_text(), flags=re.S)
+    return [block.replace("your-name", "tester").strip().splitlines() for block in blocks]
+
+
+def test_each_space_is_deployed_by_two_commands_that_exist():
+    studio, student = documented()
+    assert studio[0] == student[0] == "hf auth login" and len(studio) == len(student) == 2
+    options = build_parser().parse_args(shlex.split(student[1])[1:])
+    assert options.space and options.repo_id == "tester/my-student"
+
+
+def test_it_is_deployed_by_the_documented_command():
     with HubServer() as hub:
-        command = [sys.executable, DEPLOY, "tester/studio"]
-        subprocess.run(command, env=hub.env(), check=True, timeout=120, capture_output=True)
-        files = set(hub.repos["spaces/tester/studio"].files)
+        command = [sys.executable, *shlex.split(documented()[0][1])[1:]]
+        subprocess.run(command, env=hub.env(), check=True, timeout=120, capture_output=True, cwd=ROOT)
+        files = set(hub.repos["spaces/tester/simct-studio"].files)
         assert {"README.md", "main.py", "requirements.txt", "simct/coverage.py", "app/studio.css"} <= files
         assert not any("__pycache__" in name for name in files)
         refused = subprocess.run(
