@@ -27,7 +27,7 @@ from simct.jobs.run_folder import ACTIVE_STATES, RunFolder
 LONGEST_WAIT = 600.0
 # Between two looks at whether the run is asked to stop.
 LOOK_SECONDS = 10.0
-# Kept at the end of the Job's time for the last checkpoint and its upload; of short Jobs a tenth.
+# Kept at the end of the Job's time for the last checkpoint and its upload; of short Jobs a fifth.
 LAST_SECONDS = 300.0
 # Refusals that waiting does not mend are given up on, as the Job costs money meanwhile.
 HOPELESS_TRIES = 4
@@ -72,7 +72,7 @@ def main() -> int:
 def time_is_up() -> float:
     """When the run has to be stopped, so that its checkpoint is pushed before the Job ends; in seconds of the clock."""
     seconds = float(os.environ.get("SIMCT_HOURS", "inf")) * 3600
-    return float(os.environ.get("SIMCT_STARTED", time.time())) + seconds - min(LAST_SECONDS, seconds / 10)
+    return float(os.environ.get("SIMCT_STARTED", time.time())) + seconds - min(LAST_SECONDS, seconds / 5)
 
 
 def stop_if_asked(api: HfApi, run: RunFolder, repo_id: str) -> None:
