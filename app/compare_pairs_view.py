@@ -5,41 +5,17 @@ from itertools import islice
 
 import gradio as gr
 
-from app import inspect_source, markup, models, saving, weights, work
-from app.settings import Settings
+from app import compare_pairs_table, inspect_source, markup, model_field, models, saving, weights, work
+from app.settings import Settings, one_line
 from simct import demo
 from simct.errors import DataError, SimCTError
 
 STUDENTS, TEACHERS = "Students for this teacher", "Teachers for this student"
-TEXTS, SAMPLES, MOST_MODELS, MIN_QUERY = 300, 8, 12, 2
-COLUMNS = (
-    ("shared_tokens", "Shared tokens"),
-    ("jaccard", "Overlap"),
-    ("strict", "Matched exactly"),
-    ("recovered", "Recovered"),
-)
+TEXTS, SAMPLES, MOST_MODELS = 300, 8, 12
 LEAD = (
     "Several students for the chosen teacher, or teachers for the chosen student, side by side. Only tokenizers are "
     "read, unless verdicts are asked for."
 )
-# A click on a heading sorts by it: numbers largest first, names from A; rows with an error stay last.
-SCRIPT = """
-element.addEventListener('click', event => {
-  const head = event.target.closest('button[data-sort]');
-  if (!head) return;
-  const cell = head.closest('th'), body = element.querySelector('tbody');
-  const up = cell.getAttribute('aria-sort') === (head.dataset.sort === 'text' ? 'ascending' : 'descending');
-  const turn = (head.dataset.sort === 'text') !== up ? 1 : -1;
-  const value = row => row.children[cell.cellIndex].dataset.value;
-  const order = (a, b) => {
-    if (value(a) === '' || value(b) === '') return (value(a) === '') - (value(b) === '');
-    return turn * (head.dataset.sort === 'text' ? value(a).localeCompare(value(b)) : value(a) - value(b));
-  };
-  [...body.rows].sort(order).forEach(row => body.append(row));
-  element.querySelectorAll('th').forEach(other => other.removeAttribute('aria-sort'));
-  cell.setAttribute('aria-sort', turn > 0 ? 'ascending' : 'descending');
-});
-"""
 
 
 def build(settings: Settings, pair) -> None:
@@ -48,7 +24,7 @@ def build(settings: Settings, pair) -> None:
     with gr.Row(equal_height=False):
         side = gr.Radio([STUDENTS, TEACHERS], value=STUDENTS, label="Compare", elem_id="several-side", min_width=280)
         others = gr.Dropdown(
-            offered(),
+            model_field.choices([]),
             value=[],
             label="Models",
             info="Type to search the Hub, or a name and Enter. At most 12.",
@@ -68,8 +44,10 @@ def build(settings: Settings, pair) -> None:
             for kind, told in {"csv": "Table, CSV", "json": "Table, JSON"}.items()
         }
     note = markup.panel(elem_id="several-note")
-    table = markup.panel(markup.empty("Nothing compared yet."), elem_id="several-table", js_on_load=SCRIPT)
-    found, task = gr.State([]), gr.State(None)
+    table = markup.panel(
+        markup.empty("Nothing compared yet."), elem_id="several-table", js_on_load=compare_pairs_table.SCRIPT
+    )
+    found, task, typed = gr.State([]), gr.State(None), gr.Textbox(visible=False)
 
     def compared(
         teacher: str, student: str, which: str, chosen: list[str], verdicts: bool, visitor: gr.OAuthToken | None = None
@@ -83,20 +61,45 @@ def build(settings: Settings, pair) -> None:
         if now.error:
             yield markup.note("error", now.error), skip, gr.Button(visible=False), skip, None
             return
+        html = compare_pairs_table.draw(now.result, "student" if which == STUDENTS else "teacher")
         told = f"{len(now.result):,} of {len(chosen):,} compared in {now.seconds:.0f} s."
-        yield markup.note("ok", told), draw(now.result, which), gr.Button(visible=False), now.result, None
+        yield (
+            markup.note("ok", told),
+            html,
+            gr.Button(visible=False),
+            now.result,
+            None,
+        )
 
     start.click(
         compared, [pair.teacher, pair.student, side, others, judged], [note, table, cancel, found, task],
         trigger_mode="once", concurrency_limit=None, **settings.quiet,
     )  # fmt: skip
     cancel.click(work.stop, task, **settings.quiet)
+    others.key_up(
+        search(settings), typed, [others, note], js=model_field.TYPED.replace("SIDE", "several-models"),
+        trigger_mode="always_last", **settings.in_turn("several"),
+    )  # fmt: skip
     for kind, button in takes.items():
-        saving.offer(settings, button, TAKES[kind], [found], note)
+        saving.offer(settings, button, compare_pairs_table.TAKES[kind], [found], note)
 
 
-def offered() -> list[tuple[str, str]]:
-    return [(name, path) for path, name in models.EMBEDDED.items()]
+def search(settings: Settings):
+    def searched(typed: str, visitor: gr.OAuthToken | None = None) -> tuple[dict, dict | str]:
+        """Models on the Hub whose id holds what has been typed so far."""
+        query = (typed or "").strip()
+        if len(query) < model_field.MIN_QUERY or models.is_folder(query):
+            return gr.skip(), gr.skip()
+        from simct.hub.search import search_models
+
+        try:
+            found = search_models(query, settings.token(visitor))
+        except SimCTError as error:
+            return gr.skip(), markup.note("warn", one_line(error))
+        told = f"{len(found)} on the Hub." if found else f"No model on the Hub is called {query!r}."
+        return gr.Dropdown(choices=model_field.choices([hit.id for hit in found])), markup.note("quiet", told)
+
+    return searched
 
 
 def _compare(
@@ -140,57 +143,3 @@ def _compare(
     )
     side = "student" if which == STUDENTS else "teacher"
     return rows + [{side: name, "error": told} for name, told in refused.items()]
-
-
-def draw(rows: Sequence[dict], which: str) -> str:
-    """The table, its headings buttons that sort."""
-    side = "student" if which == STUDENTS else "teacher"
-    judged = any(row.get("method") for row in rows)
-    heads = [(side.capitalize(), "text"), *((told, "number") for _, told in COLUMNS)]
-    heads += [("Verdict", "text")] if judged else []
-    head = "".join(
-        f'<th{"" if kind == "text" else " class=num"}><button type="button" data-sort="{kind}">{told}</button></th>'
-        for told, kind in heads
-    )
-    body = "".join(_row(row, side, judged, len(heads)) for row in rows)
-    table = f'<table class="grid sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return f'<div class="scroll">{table}</div>'
-
-
-def _row(row: dict, side: str, judged: bool, width: int) -> str:
-    name = models.display_name(str(row[side]))
-    title = f'<span title="{markup.escape(str(row[side]))}">{markup.escape(name)}</span>'
-    if row["error"]:
-        title += f'<span class="error">✕ {markup.escape(row["error"])}</span>'
-        return f"<tr>{_cell(name, title, f' colspan={width}')}{'<td hidden data-value></td>' * (width - 1)}</tr>"
-    cells = _cell(name, title)
-    for key, _ in COLUMNS:
-        shown = f"{row[key]:,}" if key == "shared_tokens" else f"{row[key]:.1%}"
-        cells += _cell(row[key], shown, " class=num")
-    if judged:
-        method, words = str(row["method"] or ""), str(row["verdict"] or "")
-        words = words.removeprefix(f"Use {method}. ")
-        cells += _cell(method, f"<b>{markup.escape(method)}</b> {markup.escape(words)}")
-    return f"<tr>{cells}</tr>"
-
-
-def _cell(value: object, html: str, kind: str = "") -> str:
-    return f'<td{kind} data-value="{markup.escape(str(value))}">{html}</td>'
-
-
-def _given(rows: list[dict] | None) -> list[dict]:
-    if not rows:
-        raise DataError("There is nothing to save. Compare some models first.")
-    return rows
-
-
-def _take_json(token: str | bool | None, rows: list[dict] | None) -> tuple[str, str]:
-    return "models.json", saving.as_json({"rows": _given(rows)})
-
-
-def _take_csv(token: str | bool | None, rows: list[dict] | None) -> tuple[str, str]:
-    names = ("teacher", "student", *(key for key, _ in COLUMNS), "method", "verdict", "error")
-    return "models.csv", saving.as_csv(names, [[row.get(name) for name in names] for row in _given(rows)])
-
-
-TAKES = {"csv": _take_csv, "json": _take_json}

@@ -1,6 +1,5 @@
 """HTML the studio writes itself. Text from outside is escaped where it is put in."""
 
-import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -95,37 +94,3 @@ def pill(state: str) -> str:
 def empty(text: str) -> str:
     """What a panel says while it has nothing to show."""
     return f'<p class="empty">{escape(text)}</p>'
-
-
-def heat_map(shapes: dict[str, int], limit: int = 6) -> str:
-    """Unit shapes "k_S x k_T" -> count as a grid; sizes past `limit` share its last row and column."""
-    counts = [[0] * limit for _ in range(limit)]
-    for shape, count in shapes.items():
-        student, teacher = (int(part) for part in shape.split("x"))
-        counts[min(student, limit) - 1][min(teacher, limit) - 1] += count
-    rows = max((s for s in range(limit) if any(counts[s])), default=0) + 1
-    columns = max((t for t in range(limit) if any(row[t] for row in counts)), default=0) + 1
-    total = sum(map(sum, counts)) or 1
-    top = math.log1p(max(max(row) for row in counts)) or 1.0
-
-    def name(size: int) -> str:
-        return f"{size}+" if size == limit else str(size)
-
-    def cell(student: int, teacher: int) -> str:
-        count = counts[student][teacher]
-        heat = math.log1p(count) / top
-        title = (
-            f"{name(student + 1)} student × {name(teacher + 1)} teacher tokens: {count:,} units ({count / total:.1%})"
-        )
-        shade = ' class="deep"' if heat > 0.55 else ""
-        return f'<td{shade} style="--heat:{heat:.2f}" title="{title}">{f"{count:,}" if count else ""}</td>'
-
-    head = "".join(f"<th scope=col>{name(teacher + 1)}</th>" for teacher in range(columns))
-    body = "".join(
-        f"<tr><th scope=row>{name(student + 1)}</th>" + "".join(cell(student, t) for t in range(columns)) + "</tr>"
-        for student in range(rows)
-    )
-    return (
-        '<table class="heat"><caption>student tokens (down) × teacher tokens (across) in a unit</caption>'
-        f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from app import inspect_source, markup, saving, verdict_view, weights, work
+from app import inspect_source, markup, models, saving, verdict_view, weights, work
 from app.settings import Settings
 from simct.config import ModelConfig, RunConfig, validate
 
@@ -109,7 +109,11 @@ def _measure(
     data = inspect_source.data_config(settings, values)
     answers = min(max(int(values[-1] or ANSWERS), 1), MOST_ANSWERS)
     loaded = weights.load(settings, teacher, student, token, task)
-    config = RunConfig(ModelConfig(teacher), ModelConfig(student), data)
+    sides = [
+        ModelConfig(models.location(model), models.facts(settings, model, token).revision)
+        for model in (teacher, student)
+    ]
+    config = RunConfig(*sides, data)
     config.rollout.max_new_tokens = most
     task.step("Measuring, answers:")
     return measure_pair(

@@ -13,6 +13,7 @@ import pytest
 
 from app import (
     bar_charts,
+    compare_pairs_table,
     compare_pairs_view,
     corpus_view,
     inspect_document,
@@ -344,7 +345,7 @@ def test_models_are_compared_in_one_table_with_an_error_in_its_row(settings):
     assert len(rows) == 3
     good = [row for row in rows if not row["error"]]
     assert [row["strict"] for row in good] == sorted((row["strict"] for row in good), reverse=True)
-    html = compare_pairs_view.draw(rows, compare_pairs_view.STUDENTS)
+    html = compare_pairs_table.draw(rows, "student")
     assert html.count("<tr>") == 4 and "no folder" in html and "<b>folder" not in html
     assert 'data-sort="number"' in html
 
@@ -366,7 +367,7 @@ def test_a_public_studio_compares_no_folders(public):
     lambda text: bar_charts.stacked(text, [(text, (0.5, 0.5, 0.0), text)], (text, text, text)),
     lambda text: bar_charts.histogram(text, [0, 0.5, 1], {text: [1, 2]}, text),
     lambda text: bar_charts.heat_map({"1x1": 3}, text),
-    lambda text: compare_pairs_view.draw([{"student": text, "error": text}], compare_pairs_view.STUDENTS),
+    lambda text: compare_pairs_table.draw([{"student": text, "error": text}], "student"),
     lambda text: work.view(type("Told", (), {"doing": text, "done": 0, "total": None, "seconds": 1.0})()),
 ])  # fmt: skip
 def test_text_from_outside_is_escaped(make):
