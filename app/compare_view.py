@@ -1,7 +1,5 @@
 """Answers side by side as HTML: the text as it comes, then coloured by how likely the teacher finds each unit."""
 
-import math
-
 from app import markup
 from app.compare_models import SIDES, Answer
 
@@ -28,7 +26,8 @@ def _card(side: str, answer: Answer) -> str:
     elif answer.state == "cut":
         told.append("cut off")
     if answer.units:
-        told.append(f"teacher agrees {mean_agreement(answer.units):.0%}")
+        likely = sum(unit["probability"] >= LEVELS[0][0] for unit in answer.units)
+        told.append(f"{likely} of {len(answer.units)} units likely")
     body = _units(answer.units) if answer.units else markup.escape(answer.text)
     waiting = {"waiting": "Waiting…", "loading": "Loading…"}.get(answer.state, "") if not answer.text else ""
     cursor = '<span class="cursor" aria-hidden="true"></span>' if answer.state == "writing" else ""
@@ -36,12 +35,6 @@ def _card(side: str, answer: Answer) -> str:
         f'<section class="answer" data-side="{side}"><h3>{SIDES[side]} <small>{" · ".join(told)}</small></h3>'
         f'<p class="said">{body}{cursor}<span class="dim">{waiting}</span></p></section>'
     )
-
-
-def mean_agreement(units: list[dict]) -> float:
-    """The geometric mean of the teacher's probabilities over its tokens of the answer."""
-    tokens = sum(unit["teacher"] for unit in units)
-    return math.exp(sum(unit["teacher"] * math.log(max(unit["probability"], 1e-12)) for unit in units) / tokens)
 
 
 def _units(units: list[dict]) -> str:

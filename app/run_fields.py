@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from simct.config import DIVERGENCES, DTYPES, METHODS, MIXED_PRECISIONS, QUANTIZATIONS, SCHEDULES, TRACKERS
+from simct.config import DIVERGENCES, DTYPES, ENGINES, METHODS, MIXED_PRECISIONS, QUANTIZATIONS, SCHEDULES, TRACKERS
 
 METHOD_NAMES = {
     "simct": "SimCT: shared tokens and aligned units (as published)",
@@ -98,6 +98,7 @@ FOLDED = {
             Field("rollout.on_policy_fraction", "Share written by the student"),
         ),
         (
+            Field("rollout.engine", "Written by", "choice", ENGINES),
             Field("teacher.enable_thinking", "Teacher's thinking", "choice", THINKING),
             Field("student.enable_thinking", "Student's thinking", "choice", THINKING),
         ),

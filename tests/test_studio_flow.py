@@ -211,9 +211,12 @@ def test_answers_are_escaped():
         assert "&lt;img" in html and "<img" not in html and "<script" not in html
 
 
-def test_mean_agreement_is_over_the_teachers_tokens():
-    units = [{"teacher": 1, "probability": 0.5}, {"teacher": 3, "probability": 0.125}]
-    assert compare_view.mean_agreement(units) == pytest.approx((0.5 * 0.125**3) ** 0.25)
+def test_likely_units_are_counted_and_each_says_how_likely_it_is():
+    shades = {"likely": 0.5, "fair": 0.49, "rare": 0.05, "never": 1e-9}
+    units = [{"bytes": b"a", "student": 2, "teacher": 1, "probability": value} for value in shades.values()]
+    html = compare_view.cards({"before": Answer([1], "aaaa", units=units)})
+    assert "1 of 4 units likely" in html and "49.00% a token, 2×1 tokens" in html
+    assert all(html.count(f'<i class="ag-{shade}" title') == 1 for shade in shades)
 
 
 # Runs
