@@ -58,7 +58,8 @@ def shared_studio(runs_dir: Path, devices: str = "cpu", port: int | None = None)
     runs_dir.mkdir(parents=True, exist_ok=True)
     log = runs_dir / ".studio.txt"
     with open(log, "a") as printed:
-        process = subprocess.Popen(command, env=environment, stdout=printed, stderr=printed)
+        # elsewhere than here, where Gradio would take the folder spaces/ for the package of that name
+        process = subprocess.Popen(command, cwd=runs_dir, env=environment, stdout=printed, stderr=printed)
     url = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 90
