@@ -7,10 +7,10 @@ import gradio as gr
 import numpy as np
 
 from app import lanes, models, saving
+from app.inspect_source import MAX_CHARACTERS
 from app.settings import Settings
 from simct.errors import DataError
 
-MAX_CHARACTERS = 1_000_000
 PAGE = 400
 TOP = 12
 # units that the HTML report shows

@@ -17,6 +17,8 @@ from simct.errors import DataError
 EMBEDDED, UPLOAD, DATASET = "Embedded prompts", "Upload a file", "Hub dataset"
 FILE_TYPES = [".txt", ".jsonl", ".json", ".csv", ".parquet", ".md", ".py"]
 MAX_ROW = 100_000
+# of a text that is shown unit by unit
+MAX_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -157,9 +159,18 @@ def one_text(settings: Settings, values: Sequence, token: str | bool | None) -> 
     """A text file whole, or the row that the form's number names. Raises a one-line SimCTError."""
     kind, upload, *_, number = values
     row = min(max(int(number or 0), 0), MAX_ROW)
-    if kind == UPLOAD and Path(_uploaded(upload)).suffix.lower() == ".txt":
-        return "".join(texts(settings, values, token, limit=MAX_ROW))
-    found = next(islice(texts(settings, values, token, limit=row + 1), row, None), None)
-    if found is None:
+    whole = kind == UPLOAD and Path(_uploaded(upload)).suffix.lower() == ".txt"
+    found = ""
+    for piece in texts(settings, values, token, MAX_ROW) if whole else _row(settings, values, token, row):
+        found += piece
+        if len(found) > MAX_CHARACTERS:
+            raise DataError(
+                f"{source_name(values)} has more than {MAX_CHARACTERS:,} characters. Measure it under Corpus."
+            )
+    if not found:
         raise DataError(f"{source_name(values)} has fewer than {row + 1:,} texts. Choose an earlier row.")
     return found
+
+
+def _row(settings: Settings, values: Sequence, token: str | bool | None, row: int) -> Iterator[str]:
+    return islice(texts(settings, values, token, row + 1), row, None)

@@ -83,21 +83,19 @@ def build(settings: Settings, pair) -> TextView:
             yield (gr.skip(),) * len(outputs)
             return
         token = settings.token(visitor)
-        for now in work.follow(
-            lambda work: inspect_document.read(settings, teacher, student, content, token, work.step)
-        ):
+        same = before is not None and (before.teacher, before.student) == (teacher, student)
+
+        def read(task: work.Work) -> tuple[Document, tuple[str, str] | None]:
+            found = inspect_document.read(settings, teacher, student, content, token, task.step)
+            return found, None if same else scores.label(teacher, student, token)
+
+        for now in work.follow(read):
             if now.running:
                 yield markup.note("busy", now.doing), *[gr.skip()] * (len(outputs) - 1)
         if now.error:
-            yield (
-                markup.note("error", now.error),
-                *[""] * 6,
-                None,
-                *[gr.skip()] * 2,
-                *scores.fresh(teacher, student, token),
-            )
+            yield markup.note("error", now.error), *[""] * 6, None, *[gr.skip()] * 2, *scores.fresh(None)
             return
-        found: Document = now.result
+        found, label = now.result
         unit, report = found.clamp(unit), found.report
         yield (
             "",
@@ -109,7 +107,7 @@ def build(settings: Settings, pair) -> TextView:
             inspect_numbers.kinds(report),
             found,
             *[gr.Button(visible=found.pages > 1)] * 2,
-            *scores.fresh(teacher, student, token),
+            *scores.fresh(label),
         )
 
     gr.on(

@@ -15,10 +15,14 @@ KINDS = "kind of unit"
 
 @dataclass(frozen=True)
 class Scores:
-    """`reset` are the components that a new text sets back, to what `fresh(teacher, student, token)` returns."""
+    """`reset` are the components that a new text sets back, to what `fresh(label)` returns.
+
+    The label, `label(teacher, student, token)`, asks the Hub for sizes; None leaves the one that is there.
+    """
 
     shade: gr.Radio
     reset: Sequence[gr.components.Component]
+    label: Callable
     fresh: Callable
 
 
@@ -32,13 +36,13 @@ def build(settings: Settings, pair, document: gr.State, at: gr.Number, view: gr.
     note = markup.panel(elem_id="inspect-scoring")
     task = gr.State(None)
 
-    def fresh(teacher: str, student: str, token: str | bool | None) -> tuple:
-        told, refused = weights.label(settings, teacher, student, token, WORDS)
-        return (
-            gr.Button(told, interactive=not refused),
-            gr.Radio(visible=False, value=KINDS),
-            markup.note("quiet", refused),
-        )
+    def label(teacher: str, student: str, token: str | bool | None) -> tuple[str, str]:
+        return weights.label(settings, teacher, student, token, WORDS)
+
+    def fresh(known: tuple[str, str] | None) -> tuple:
+        told, refused = known or ("", "")
+        button = gr.Button(told, interactive=not refused) if known else gr.skip()
+        return button, gr.Radio(visible=False, value=KINDS), markup.note("quiet", refused) if known else gr.skip()
 
     def scored(found: Document | None, unit: float, visitor: gr.OAuthToken | None = None) -> Iterator[tuple]:
         """Both models' scores of every unit, as far as was read before a cancel."""
@@ -74,7 +78,7 @@ def build(settings: Settings, pair, document: gr.State, at: gr.Number, view: gr.
         view,
         **settings.in_turn("turn"),
     )
-    return Scores(shade, [score, shade, note], fresh)
+    return Scores(shade, [score, shade, note], label, fresh)
 
 
 def _read(settings: Settings, found: Document, token: str | bool | None, work: work.Work) -> list[dict]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app import models
-from app.settings import Settings
+from app.settings import Settings, one_line
 from app.work import Stopped, Work
-from simct.errors import ModelError
+from simct.errors import ModelError, SimCTError
 
 # In a public Space weights are read only if its owner says how much memory they may take, in GB.
 ALLOWANCE = "SIMCT_WEIGHTS_GB"
@@ -72,8 +72,8 @@ def label(settings: Settings, teacher: str, student: str, token: str | bool | No
     """What the button says with the size it stands for, and why it cannot be pressed (or nothing)."""
     try:
         bytes_ = allow(settings, teacher, student, token)
-    except ModelError as error:
-        return words, str(error)
+    except SimCTError as error:
+        return words, one_line(error)
     if kept(teacher, student, token):
         return f"{words} (loaded)", ""
     return f"{words}, {models.human_size(bytes_)}" if bytes_ else words, ""

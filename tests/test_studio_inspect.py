@@ -106,7 +106,7 @@ def test_a_position_outside_the_text_becomes_its_nearest_unit(long):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("  \n", "no text"), ("x" * (inspect_document.MAX_CHARACTERS + 1), "under Corpus")]
+    ("text", "told"), [("  \n", "no text"), ("x" * (inspect_source.MAX_CHARACTERS + 1), "under Corpus")]
 )
 def test_texts_that_cannot_be_shown_are_told(settings, text, told):
     with pytest.raises(DataError, match=told):
@@ -286,6 +286,9 @@ def test_a_file_is_shown_whole_and_a_table_by_its_row(settings, monkeypatch, tmp
     assert inspect_source.one_text(settings, source(inspect_source.UPLOAD, whole, number=7), None) == text
     table = uploaded(monkeypatch, tmp_path, "rows.jsonl", "".join(f'{{"text": "row {n}"}}\n' for n in range(5)))
     assert inspect_source.one_text(settings, source(inspect_source.UPLOAD, table, number=3), None) == "row 3"
+    monkeypatch.setattr(inspect_source, "MAX_CHARACTERS", 1000)
+    with pytest.raises(DataError, match="more than 1,000 characters"):
+        inspect_source.one_text(settings, source(inspect_source.UPLOAD, whole, number=7), None)
     with pytest.raises(DataError, match="fewer than 10"):
         inspect_source.one_text(settings, source(inspect_source.UPLOAD, table, number=9), None)
 
