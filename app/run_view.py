@@ -5,6 +5,7 @@ from collections import Counter
 
 from app import charts, markup
 from app.run_names import duration, label, names  # noqa: F401  (other pages take label and duration from here)
+from simct.hub.errors_from_hub import redact
 from simct.jobs import local_job
 from simct.jobs.run_folder import ACTIVE_STATES, RunFolder, tail
 
@@ -149,7 +150,11 @@ def samples(run: RunFolder) -> str:
 def log(run: RunFolder) -> str:
     """What the trainer printed; of a Job that has told nothing of it yet, what the machine printed."""
     text = run.log_tail(LOG_LINES) or tail(run.path / "job_log.txt", LOG_LINES)
-    return f'<pre class="log">{markup.escape(text)}</pre>' if text else markup.empty("Nothing has been written yet.")
+    return (
+        f'<pre class="log">{markup.escape(redact(text))}</pre>'
+        if text
+        else markup.empty("Nothing has been written yet.")
+    )
 
 
 def config(run: RunFolder) -> str:

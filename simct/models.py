@@ -5,13 +5,17 @@ N rows (positions that predict a completion token), H hidden size.
 """
 
 import importlib.util
+import os
 
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from simct.config import ModelConfig, local_path
 from simct.errors import ModelError
-from simct.hub.errors_from_hub import hub_error
+from simct.hub.errors_from_hub import known_hub_error
+
+# for weights that are no safetensors transformers would ask a Space to convert them, and give it the reader's token
+os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 
 
 def load_model(model: ModelConfig, device=None, token: str | None = None) -> torch.nn.Module:
@@ -32,9 +36,12 @@ def load_model(model: ModelConfig, device=None, token: str | None = None) -> tor
     except ModelError:
         raise
     except Exception as error:
-        if path is None:
-            raise hub_error(error, model.model) from error
+        told = known_hub_error(error, model.model) if path is None else None
+        if told is not None:
+            raise told from error
         reason = " ".join(str(error).split())[:300]
+        if "custom code" in reason or "trust_remote_code" in reason:
+            raise ModelError(f"{model.model!r} needs its own Python code to load, which is never run.") from error
         raise ModelError(f"Cannot load the model in {model.model!r}: {reason}") from error
     if model.quantization:
         return loaded

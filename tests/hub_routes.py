@@ -211,6 +211,12 @@ def _commits(hub: "HubServer", request: Request, kind: str, repo: str, revision:
     return Answer.of(told[start * count : (start + 1) * count])
 
 
+@route("GET", rf"/api/{KIND}/{REPO}/discussions")
+def _discussions(hub: "HubServer", request: Request, kind: str, repo: str) -> Answer:
+    hub.repo(kind, repo, request.user)
+    return Answer.of({"discussions": [], "count": 0, "start": 0, "numClosedDiscussions": 0})
+
+
 @route("GET", rf"/api/{KIND}/{REPO}/auth-check(?P<write>/write)?")
 def _auth_check(hub: "HubServer", request: Request, kind: str, repo: str, write: str) -> Answer:
     hub.repo(kind, repo, request.user, write=bool(write), content=True)

@@ -138,6 +138,12 @@ class HubServer:
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", os.path.join(self._home.name, "token"))
         monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", os.path.join(self._home.name, "harnesses.json"))
         monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", self.url)
+        import datasets
+        from transformers.utils import hub as transformers_hub
+
+        monkeypatch.setattr(transformers_hub, "_hf_api", None)  # it keeps a client of the Hub it first spoke to
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", self.url)
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", os.path.join(self._home.name, "datasets"))
 
     def fail(self, path: str = "", status: int | None = None, *, method: str | None = None, times: float = 1,
              message: str = "Injected", headers: dict | None = None, delay: float = 0.0,
@@ -160,9 +166,9 @@ class HubServer:
     def answer(self, request: Request) -> Answer:
         self.requests.append(request)
         try:
-            given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-            if given:
-                request.user = self.users.get(given)
+            kind, _, given = request.headers.get("authorization", "").partition(" ")
+            if kind == "Bearer":
+                request.user = self.users.get(given.strip())
                 if request.user is None or request.user.role == "none":
                     raise Refused(401, "Invalid credentials in Authorization header")
             for method, pattern, function in ROUTES:

@@ -44,7 +44,8 @@ def start_publishing(
     # the client counts bytes for its progress bars, and does not where they are switched off
     environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "0"}
     if isinstance(token, str):
-        environment["HF_TOKEN"] = token
+        # the process acts as the visitor alone, even where the studio itself may use no stored token
+        environment |= {"HF_TOKEN": token, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "0"}
     try:
         process = subprocess.Popen(
             command,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 # read when gradio and huggingface_hub are imported
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# a token of the Space itself, where it has one, is never used for a visitor who has none
+os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
 
 from app.settings import Settings
 from app.studio import serve
