@@ -79,9 +79,20 @@ def guard_prompts(settings: Settings, prompts: str) -> None:
         raise DataError("A public studio reads prompts from the Hub or an upload only. Give an id like owner/name.")
 
 
-def read(settings: Settings, data: DataConfig, token: str | bool | None) -> Source:
-    """Up to SAMPLE rows of a file, or up to HUB_ROWS of a Hub dataset. Raises a one-line DataError or HubError."""
+def rows_of(settings: Settings, data: DataConfig, token: str | bool | None) -> tuple[list[dict], int | None]:
+    """Up to SAMPLE rows of a file, or up to HUB_ROWS of a Hub dataset, and how many there are in all where known.
+
+    Raises a one-line DataError or HubError, also for no rows at all.
+    """
     guard_prompts(settings, data.prompts)
+    path = local_path(data.prompts)
+    changed = path.stat().st_mtime_ns if path is not None else 0
+    return _rows(data.prompts, data.config_name, data.split, data.revision, changed, token)
+
+
+def read(settings: Settings, data: DataConfig, token: str | bool | None) -> Source:
+    """The prompts of those rows. Raises a one-line DataError or HubError."""
+    rows_of(settings, data, token)
     path = local_path(data.prompts)
     changed = path.stat().st_mtime_ns if path is not None else 0
     return _read(json.dumps([getattr(data, name) for name in FIELDS]), changed, token)
@@ -92,9 +103,7 @@ def _read(fields: str, changed: int, token: str | bool | None) -> Source:
     from simct.prompts import prompt_and_answer, prompt_of
 
     data = DataConfig(**dict(zip(FIELDS, json.loads(fields), strict=True)))
-    rows, total = _rows(data, token)
-    if not rows:
-        raise DataError(f"{data.prompts!r} has no rows. Give a file or dataset with at least one prompt.")
+    rows, total = _rows(data.prompts, data.config_name, data.split, data.revision, changed, token)
     column, answer_column = prompt_and_answer(list(rows[0]), data)
     found = [prompt_of(row, number, column, answer_column, data) for number, row in enumerate(rows)]
     prompts = [prompt for prompt in found if prompt is not None]
@@ -112,18 +121,24 @@ def _read(fields: str, changed: int, token: str | bool | None) -> Source:
     )
 
 
-def _rows(data: DataConfig, token: str | bool | None) -> tuple[list[dict], int | None]:
-    """The first rows, and how many there are in all where that is known."""
-    named_file = Path(data.prompts).suffix in SUFFIXES or data.prompts.startswith(("/", "./", "../", "~"))
-    if local_path(data.prompts) is None and not named_file:
+@lru_cache(maxsize=8)
+def _rows(
+    prompts: str, config_name: str | None, split: str, revision: str | None, changed: int, token: str | bool | None
+) -> tuple[list[dict], int | None]:
+    named_file = Path(prompts).suffix in SUFFIXES or prompts.startswith(("/", "./", "../", "~"))
+    if local_path(prompts) is None and not named_file:
         from simct.hub.dataset_rows import preview_dataset
 
-        rows = preview_dataset(data.prompts, data.config_name, data.split, HUB_ROWS, token)
-        return rows, len(rows) if len(rows) < HUB_ROWS else None
-    from simct.prompts import load_rows
+        rows = preview_dataset(prompts, config_name, split, HUB_ROWS, token)
+        total = len(rows) if len(rows) < HUB_ROWS else None
+    else:
+        from simct.prompts import load_rows
 
-    rows = load_rows(data)
-    return [rows[index] for index in range(min(SAMPLE, len(rows)))], len(rows)
+        found = load_rows(DataConfig(prompts, split, config_name, revision))
+        rows, total = [found[index] for index in range(min(SAMPLE, len(found)))], len(found)
+    if not rows:
+        raise DataError(f"{prompts!r} has no rows. Give a file or dataset with at least one prompt.")
+    return rows, total
 
 
 _describing = threading.Lock()

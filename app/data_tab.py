@@ -9,7 +9,7 @@ import gradio as gr
 from app import data_source, data_view, hub_dataset, markup, models
 from app.data_choice import EMBEDDED, HUB, SOURCES, START, UPLOAD, licence_notes, settled, started
 from app.settings import Settings, one_line
-from simct.errors import SimCTError
+from simct.errors import DataError, SimCTError
 
 FOUND_BY_NAME = "Found by its name"
 
@@ -73,7 +73,7 @@ def build(settings: Settings, pair, run: gr.BrowserState) -> DataTab:
         try:
             return look(settings, teacher, student, data or START, run, int(shown or 1), settings.token(visitor))
         except SimCTError as error:
-            told = markup.note("error", data.get("error") or one_line(error))
+            told = markup.note("error", data.get("error") or plainly(error, data))
             return told, "", markup.empty("Rows appear when they can be read."), *[gr.skip()] * 3, "", ""
 
     def show_one(teacher: str, student: str, data: dict, shown: int, visitor: gr.OAuthToken | None = None) -> str:
@@ -123,12 +123,17 @@ def build(settings: Settings, pair, run: gr.BrowserState) -> DataTab:
 def look(settings: Settings, teacher: str, student: str, data: dict, run: dict, shown: int, token) -> tuple:
     """What every panel of the step shows. Raises a one-line SimCTError."""
     wanted = data_source.data_config(data)
-    source = data_source.read(settings, wanted, token)
-    # the columns can be chosen even while the pair cannot be read
+    rows, _ = data_source.rows_of(settings, wanted, token)
+    # the columns can be chosen even while those found by name do not fit
     mapping = [
-        gr.Dropdown(choices=_column_choices(source.columns), value=data.get(key) or "")
+        gr.Dropdown(choices=_column_choices(list(rows[0])), value=data.get(key) or "")
         for key in ("column", "answer_column")
     ]
+    try:
+        source = data_source.read(settings, wanted, token)
+    except DataError as error:
+        told = markup.note("error", plainly(error, data))
+        return told, "", data_view.raw_table(rows[: data_source.PREVIEWED]), *mapping, gr.skip(), "", ""
     _, report = data_source.report(settings, teacher, student, wanted, started(run), token)
     pair = models.pair_of(settings, teacher, student, token)
     count = len(source.prompts)
@@ -141,6 +146,12 @@ def look(settings: Settings, teacher: str, student: str, data: dict, run: dict, 
         data_view.both_readings(pair, source.prompts[min(shown, count) - 1]),
         data_view.length_charts(report),
     )
+
+
+def plainly(error: SimCTError, data: dict) -> str:
+    """The error with the upload's own name, and with the field to use instead of the setting."""
+    told = one_line(error).replace(str(data.get("prompts")), str(data.get("name") or data.get("prompts")))
+    return told.replace("Name the prompt column with data.column.", "Choose the prompt column below.")
 
 
 def _column(label: str, elem_id: str) -> gr.Dropdown:

@@ -14,7 +14,7 @@ SPECIAL = "A special token: it has no bytes"
 
 def line(source: Source, report) -> str:
     """How many prompts there are, as one note."""
-    counted = f"{report.prompts:,} prompts"
+    counted = "1 prompt" if report.prompts == 1 else f"{report.prompts:,} prompts"
     if source.total is None or source.total > source.looked_at:
         of = f" of {source.total:,}" if source.total else ""
         counted = f"{counted} in the first {source.looked_at:,}{of} rows"
@@ -33,9 +33,13 @@ def notices(report, more: Sequence[tuple[str, str]] = ()) -> str:
 
 def rows_table(source: Source) -> str:
     """The first rows, the columns in use first; long cells cut."""
-    used = [name for name in (source.column, source.answer_column) if name]
-    columns = [*used, *(name for name in source.columns if name not in used)]
-    rows = [[_cell(row.get(name)) for name in columns] for row in source.rows]
+    return raw_table(source.rows, [name for name in (source.column, source.answer_column) if name])
+
+
+def raw_table(rows: Sequence[dict], used: Sequence[str] = ()) -> str:
+    """Rows as they are, the `used` columns first."""
+    columns = [*used, *(name for name in rows[0] if name not in used)]
+    rows = [[_cell(row.get(name)) for name in columns] for row in rows]
     return "<h3>First rows</h3>" + markup.table(columns, rows)
 
 

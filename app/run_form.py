@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 import yaml
 
+from app import markup
 from app.models import split_revision
 from app.run_fields import BASIC, FOLDED, Field
 from simct.config import DataConfig, RunConfig, config_to_dict, set_option
@@ -167,3 +168,15 @@ def _shown(name: str, config: RunConfig):
     if name.endswith("enable_thinking"):
         return "" if value is None else str(value).lower()
     return "" if value is None and name in CHOICES_OR_NONE else value
+
+
+def method_line(known: dict | None, teacher: str, student: str, method: str) -> tuple[str, dict]:
+    """What was measured for this pair about its methods, beside the method chosen."""
+    known = known or {}
+    if (known.get("teacher"), known.get("student")) != (teacher, student):
+        return markup.note("quiet", "Which method suits this pair has not been measured yet."), gr.Button(visible=True)
+    words = str(known.get("words") or "")
+    if known.get("method") == method:
+        return markup.note("ok", f"Measured for this pair: {words}"), gr.Button(visible=False)
+    told = f"Measured for this pair, {known.get('method')} suits it better: {words}"
+    return markup.note("warn", told), gr.Button(visible=False)

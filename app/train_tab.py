@@ -6,13 +6,20 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app import data_choice, data_source, data_tab, estimate_view, launch, markup, models, where_form
-from app.run_form import brief_yaml, kept, settings_form
+from app.run_form import brief_yaml, kept, method_line, settings_form
 from app.settings import Settings, one_line
 from simct.config import RunConfig, load_config, validate
 from simct.errors import ConfigError, SimCTError
 from simct.presets import list_presets, load_preset
 
 COMMAND = "simct distill --config run.yaml"
+SAVE = """(text) => {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text], {type: 'application/yaml'}));
+  link.download = 'run.yaml';
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 4000);
+}"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.BrowserState
                 elem_id="run-yaml",
                 lines=18,
                 max_lines=32,
-                buttons=["copy", "download"],
+                buttons=["copy"],
             )
             gr.Code(
                 COMMAND,
@@ -77,7 +84,11 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.BrowserState
                 elem_id="run-command",
                 buttons=["copy"],
             )
-            upload = gr.UploadButton("Load a run.yaml…", file_types=[".yaml", ".yml"], size="sm", elem_id="load-yaml")
+            with gr.Row():
+                save = gr.Button("Download run.yaml", size="sm", elem_id="save-yaml", min_width=140)
+                upload = gr.UploadButton(
+                    "Load a run.yaml…", file_types=[".yaml", ".yml"], size="sm", elem_id="load-yaml", min_width=140
+                )
     launched = gr.Textbox(visible=False)
 
     def preview(teacher: str, student: str, chosen: dict, base: dict, before: str | None, *values) -> list:
@@ -162,6 +173,7 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.BrowserState
         take_preset, [preset, pair.teacher, pair.student], [preset_note, whole, *load_outputs], **settings.quiet
     )
     whole.click(load_preset, preset, loaded, **settings.quiet)
+    save.click(None, yaml, js=SAVE, api_visibility="private")
     upload.upload(read_file, upload, [note, loaded, *load_outputs], **settings.quiet)
     busy = "() => document.querySelector('#launch').setAttribute('aria-busy', 'true')"
     free = "() => document.querySelector('#launch').removeAttribute('aria-busy')"
@@ -176,15 +188,3 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.BrowserState
 
 def _launch_on(where: str) -> str:
     return "Launch on this machine" if where == where_form.HERE else "Launch on Hugging Face Jobs"
-
-
-def method_line(known: dict | None, teacher: str, student: str, method: str) -> tuple[str, dict]:
-    """What was measured for this pair about its methods, beside the method chosen."""
-    known = known or {}
-    if (known.get("teacher"), known.get("student")) != (teacher, student):
-        return markup.note("quiet", "Which method suits this pair has not been measured yet."), gr.Button(visible=True)
-    words = str(known.get("words") or "")
-    if known.get("method") == method:
-        return markup.note("ok", f"Measured for this pair: {words}"), gr.Button(visible=False)
-    told = f"Measured for this pair, {known.get('method')} suits it better: {words}"
-    return markup.note("warn", told), gr.Button(visible=False)

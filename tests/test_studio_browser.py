@@ -188,7 +188,7 @@ def test_a_returning_user_finds_everything_after_the_studio_was_restarted_in_mid
         studio.step("Train")
         studio.set("Steps", "400")
         studio.set("Learning rate", "0.0002")
-        studio.at("#evaluation-tasks").get_by_role("button", name="Remove").first.click()
+        studio.at("#evaluation-tasks .token-remove").first.click()
         for told in ("steps: 400", "learning_rate: 0.0002"):
             expect(studio.at("#run-yaml")).to_contain_text(told)
         expect(studio.at("#run-yaml")).not_to_contain_text("tasks:")
@@ -299,13 +299,17 @@ def test_prompts_that_cannot_be_used_are_told_and_nothing_is_launched(studio, ru
         (tmp_path / name).write_text(content)
         field.set_input_files(tmp_path / name)
         expect(studio.at("#prompt-note .note-error")).to_contain_text(told)
-        studio.page.get_by_label("Remove").or_(studio.page.get_by_label("Clear")).first.click()
+        studio.at("#prompt-file").get_by_label("Clear").click()
     field.set_input_files(tmp_path / "wrong.jsonl")
-    expect(studio.at("#prompt-note .note-error")).to_contain_text("colour")
+    expect(studio.at("#prompt-note .note-error")).to_contain_text("wrong.jsonl")
+    expect(studio.at("#data-rows")).to_contain_text("red")
     studio.step("Train")
     studio.page.get_by_role("button", name="Launch on this machine").click()
     expect(studio.at("#train-note .note-error")).to_contain_text("colour")
     assert len(list_runs(runs_dir)) == before
+    studio.step("Data")
+    studio.pick("#prompt-column", "colour")
+    expect(studio.at("#prompt-note .note-ok")).to_contain_text("1 prompt, no answers")
 
 
 def test_a_setting_out_of_range_is_told_beside_its_field(studio):
@@ -330,14 +334,13 @@ def test_a_preset_and_a_run_yaml_fill_the_form(studio, tmp_path):
     config.teacher.model, config.student.model = "acme/wordy-teacher", "acme/tiny-student"
     config.training.steps, config.training.freeze, config.data.system = 7, ["embed_tokens"], "Be brief."
     save_config(config, tmp_path / "run.yaml")
-    studio.at("#load-yaml input[type=file]").or_(studio.at("input[type=file][accept*=yaml]")).first.set_input_files(
-        tmp_path / "run.yaml"
-    )
+    studio.at("input[type=file][accept*=yaml]").set_input_files(tmp_path / "run.yaml")
     for told in ("acme/wordy-teacher", "steps: 7", "embed_tokens", "Be brief."):
         expect(studio.at("#run-yaml")).to_contain_text(told)
     expect(studio.at("#where")).to_contain_text("acme/wordy-teacher → acme/tiny-student")
     with studio.page.expect_download() as download:
-        studio.at("#run-yaml a[download]").click()
+        studio.at("#save-yaml").click()
+    assert download.value.suggested_filename == "run.yaml"
     assert load_config(download.value.path()) == config
 
 

@@ -5,9 +5,9 @@ import pytest
 
 from app import compare_models, compare_view, data_choice, data_source, data_view, estimate_view, launch, run_form
 from app.compare_models import Answer
+from app.run_form import method_line
 from app.runs_compare import compared, differing
 from app.settings import Settings
-from app.train_tab import method_line
 from app.work import Work
 from simct import demo
 from simct.config import DataConfig, load_config, validate
