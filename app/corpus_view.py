@@ -20,7 +20,7 @@ def build(settings: Settings, pair) -> None:
     """The source and the button above, the numbers under them."""
     markup.panel(f'<p class="lead">{LEAD}</p>')
     limit = gr.Number(
-        TEXTS, label="Texts, at most", precision=0, minimum=1, maximum=MOST_TEXTS, min_width=110,
+        TEXTS, label="At most", precision=0, minimum=1, maximum=MOST_TEXTS, min_width=110,
         elem_id="corpus-limit", render=False,
     )  # fmt: skip
     source = inspect_source.form(

@@ -52,7 +52,7 @@ def kinds(report: dict) -> str:
             total = row["student_tokens"]
             parts = [row[name] / total for name in ("strict", "recovered", "outside")]
             rows.append((TITLES[kind], parts, f"{total:,}"))
-    return bar_charts.stacked("Student tokens by kind of text", rows, UNIT_KINDS)
+    return bar_charts.stacked("Student tokens by kind", rows, UNIT_KINDS)
 
 
 def vocabularies(report: dict) -> str:

@@ -37,10 +37,10 @@ def form(
 
     With `always` the number stays for the embedded prompts too.
     """
-    kind = gr.Radio(list(kinds), value=kinds[0], label="Text from", elem_id=f"{name}-source", show_label=len(kinds) > 2)
+    kind = gr.Radio(list(kinds), value=kinds[0], label="Source", elem_id=f"{name}-source", show_label=len(kinds) > 2)
     shown = kinds[0]
     upload = gr.File(
-        label="Text, JSONL, CSV or Parquet",
+        label="TXT, JSONL, CSV or Parquet",
         file_types=FILE_TYPES,
         visible=shown == UPLOAD,
         height=110,
