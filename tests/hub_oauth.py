@@ -114,7 +114,7 @@ class Visitor:
         return answer
 
     def do(self, elem_id: str, event: str, **values) -> list:
-        """The answer to `event` of the component `elem_id`; `values` are its inputs by elem_id (- as _), else as at first."""
+        """The answer to `event` of the component `elem_id`, its inputs by elem_id (- as _) or as they are at first."""
         by_id = {each["id"]: each["props"].get("elem_id") or "" for each in self.config["components"]}
         wanted = next(
             dependency

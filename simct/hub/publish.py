@@ -79,7 +79,7 @@ def publish_run(
             files = model_files(run)
             begin(run, repo_id, private)
             if card is not None:
-                check_card(card)
+                check_card(card, student_licence(run.config(), token))
                 save_card(run, card, repo_id)
             done = _publish(run, files, repo_id, private, token, rollouts, space)
         except BaseException as error:
