@@ -77,6 +77,10 @@ def shared_studio(runs_dir: Path, devices: str = "cpu", port: int | None = None)
         process.wait(timeout=30)
 
 
+class Refused(Exception):
+    """Gradio's own refusal, such as of a run that is not in the visitor's list."""
+
+
 class Visitor:
     """One visitor, signed in as `name`, with a session and cookies of their own."""
 
@@ -114,7 +118,7 @@ class Visitor:
         return [given.get(str(each), props[each].get("value")) for each in event["inputs"]]
 
     def send(self, event: dict, data: list) -> list:
-        """Trigger the event and wait for its outputs, as the page's own client does. Raises on any refusal."""
+        """Trigger the event and wait for its outputs, as the page's own client does. Raises Refused."""
         body = {
             "data": data,
             "fn_index": event["id"],
@@ -129,7 +133,8 @@ class Visitor:
                     continue
                 told = json.loads(line[5:])
                 if told.get("msg") == "process_completed" and told.get("event_id") == joined.json()["event_id"]:
-                    assert told["success"], told
+                    if not told["success"]:
+                        raise Refused(told["output"])
                     return told["output"]["data"]
         raise AssertionError("The stream ended before the answer.")
 
@@ -143,14 +148,13 @@ class Visitor:
         assert "note-error" not in note, note
         return run_id
 
-    def look(self, run_id: str | None = None) -> tuple[list[str], str]:
-        """The ids in the visitor's list of runs, and the HTML of the chosen one, as on a page just opened."""
+    def look(self) -> tuple[list[str], str]:
+        """The ids in the visitor's list of runs, and the HTML of the newest, as on a page just opened."""
         timer = next(each["id"] for each in self.page["components"] if each["type"] == "timer")
         event = self.event(timer, "tick")
         # each look is a page of its own: nothing was told to it before
         self.session = uuid.uuid4().hex[:12]
-        chosen = self.component("run-list")
-        told = self.send(event, self.values(event, **{str(chosen): run_id}))
+        told = self.send(event, self.values(event))
         choices = [value for _, value in told[0]["choices"]]
         return choices, "".join(each for each in told if isinstance(each, str))
 
