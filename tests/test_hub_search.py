@@ -7,10 +7,13 @@ import time
 import pytest
 
 from simct.errors import DataError, HubError, ModelError, SimCTError
-from simct.hub import client
+from simct.hub import client, search
 from simct.hub.errors_from_hub import hub_error, redact
 from simct.hub.search import (
+    ModelHit,
+    base_model_line,
     check_access,
+    list_revisions,
     model_facts,
     resolve_revision,
     search_datasets,
@@ -197,3 +200,104 @@ def test_errors_are_found_under_what_was_raised_from_them():
 def test_redact_blots_out_tokens():
     assert redact(f"a {TOKEN} b hf_oauth_abcdefghij.klm c") == "a hf_… b hf_oauth_… c"
     assert redact("hf_hub_download and hf_xet are names") == "hf_hub_download and hf_xet are names"
+
+
+def test_filters_narrow_a_search(hub):
+    files = model_files(3_000_000, card="license: mit")
+    hub.add_model("acme/small-open", files=files, likes=1, trending=9, downloads=5)
+    hub.add_model("acme/small-gated", files=files, gated="auto", likes=7, downloads=3)
+    hub.add_model("acme/small-nc", files=model_files(900, card="license: cc-by-nc-4.0"), likes=3, downloads=4)
+    seen = model_files(100, card="pipeline_tag: image-text-to-text")
+    hub.add_model("acme/small-seeing", files=seen)
+    ids = lambda **filters: [hit.id.removeprefix("acme/small-") for hit in search_models("acme small", **filters)]  # noqa: E731
+    assert ids() == ["open", "nc", "gated"]
+    assert ids(sort="likes") == ["gated", "nc", "open"] and ids(sort="trending")[0] == "open"
+    assert ids(license="mit") == ["open", "gated"] and ids(license="mit", gated=False) == ["open"]
+    assert ids(gated=True) == ["gated"]
+    assert ids(min_parameters=1000) == ["open", "gated"]
+    assert ids(max_parameters=1000) == ["nc"]
+    assert ids(task="image-text-to-text") == ["seeing"] and len(ids(task=None)) == 4
+    with pytest.raises(HubError, match="cannot be sorted by 'size'"):
+        search_models("x", sort="size")
+
+
+def test_dataset_filters_narrow_a_search(hub):
+    card = "license: mit\ntask_categories: [text-generation]\nlanguage: [en]\nsize_categories: [10K<n<100K]"
+    hub.add_dataset("acme/one", files={"README.md": f"---\n{card}\n---\n".encode()})
+    hub.add_dataset("acme/two", files={"README.md": b"---\nlicense: mit\n---\n"}, gated="manual", likes=4)
+    ids = lambda **filters: [hit.id for hit in search_datasets("acme", **filters)]  # noqa: E731
+    assert ids(sort="likes") == ["acme/two", "acme/one"]
+    assert ids(task="text-generation") == ids(language="en") == ids(size="10K<n<100K") == ["acme/one"]
+    assert ids(gated=True) == ["acme/two"] and ids(license="apache-2.0") == []
+    assert search_datasets("one")[0].size == "10K<n<100K"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"cardData": None, "config": None, "safetensors": None, "tags": None},
+        {"cardData": {"license": ["mit", "apache-2.0"], "base_model": [None]}, "tags": [None, 3]},
+        {"config": {"model_type": 3, "tokenizer_config": "x", "quantization_config": []}},
+        {"safetensors": {"parameters": {"BF16": "many"}, "total": "lots"}, "downloads": None, "likes": "7"},
+        {"gated": "auto", "private": None, "sha": 5, "pipeline_tag": ["a"]},
+    ],
+)
+def test_whatever_the_hub_tells_of_a_model_is_read_without_a_crash(hub, monkeypatch, odd):
+    monkeypatch.setattr(search, "ask", lambda *_: [{"id": "acme/odd", **odd}, {"no": "id"}, "text"])
+    [hit] = search_models("odd")
+    assert hit.id == "acme/odd" and hit.family is None and hit.size is None and isinstance(hit.likes, int)
+    [data] = search_datasets("odd")
+    assert data.id == "acme/odd" and isinstance(data.gated, bool)
+
+
+def test_the_family_of_a_tokenizer_is_told_where_the_hub_tells_it(monkeypatch):
+    told = {
+        "id": "a/b",
+        "config": {"model_type": "qwen3", "tokenizer_config": {"tokenizer_class": "Qwen2TokenizerFast"}},
+    }
+    monkeypatch.setattr(search, "ask", lambda *_: [told])
+    assert search_models("b")[0].family == "Qwen2"
+    told["config"]["tokenizer_config"]["tokenizer_class"] = "PreTrainedTokenizerFast"
+    assert search_models("b")[0].family == "qwen3"
+
+
+def test_revisions_are_listed_and_a_model_is_told_at_the_one_that_is_chosen(hub):
+    repo = hub.add_model("acme/m", files=model_files(card="license: mit"))
+    first = repo.head.sha
+    repo.tag_refs["v1.0"] = first
+    repo.commit("next", {**repo.head.files, "x": repo.head.files["README.md"]}, "Try something", "acme")
+    names = dict(map(reversed, list_revisions("acme/m")))
+    assert {"main", "next", "v1.0", first} <= set(names)
+    assert "Try something" in names[repo.refs["next"]] and first[:8] in names["v1.0"]
+    assert model_facts("acme/m", revision="next").revision == repo.refs["next"] != first
+    assert model_facts("acme/m", revision=first).revision == first
+    with pytest.raises(ModelError, match="no revision 'gone'"):
+        model_facts("acme/m", revision="gone")
+    with pytest.raises(ModelError, match="no model acme/none"):
+        list_revisions("acme/none")
+
+
+def test_what_the_models_were_made_from_is_one_line(hub):
+    def model(name: str, card: str, **config) -> ModelHit:
+        files = model_files(card=card)
+        files["config.json"] = json.dumps({"model_type": "llama", **config}).encode()
+        hub.add_model(f"acme/{name}", files=files)
+        return model_facts(f"acme/{name}")
+
+    plain, base = model("plain", "license: mit"), "base_model: acme/root"
+    tuned, merged = model("tuned", base), model("merged", f"{base}\nbase_model_relation: merge")
+    four_bit = model("four-bit", base, quantization_config={"quant_method": "gptq"})
+    speech = model("speech", "pipeline_tag: automatic-speech-recognition")
+    assert base_model_line(plain, plain.__class__(**{**vars(plain), "id": "acme/other"})) is None
+    assert "Both come from acme/root" in base_model_line(tuned, merged)
+    assert "The student was merged from acme/root" in base_model_line(plain, merged)
+    assert "quantised (gptq)" in base_model_line(plain, four_bit) and base_model_line(four_bit, plain) is None
+    assert "automatic-speech-recognition" in base_model_line(speech, plain)
+    assert base_model_line(plain, tuned) is None
+
+
+def test_a_cut_answer_is_told(hub):
+    hub.add_model("acme/m", files=model_files())
+    hub.fail("/api/models/acme/m", method="GET", cut_after=10, times=5)
+    with pytest.raises(HubError, match="Cannot reach the Hub"):
+        model_facts("acme/m")

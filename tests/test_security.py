@@ -12,6 +12,7 @@ from pathlib import Path
 
 import gradio
 import pytest
+import torch
 
 from app import hub_view, lanes, launch, markup, publish_view, run_view, studio
 from app.card_view import card_preview
@@ -89,8 +90,11 @@ def test_there_is_no_switch_for_it(tmp_path):
 
 def test_pickled_weights_are_never_read(hub, tmp_path):
     marker, folder = tmp_path / "marker", tmp_path / "model"
-    save_tiny_model(folder)
+    model = save_tiny_model(folder)
     (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(ModelError):  # not even weights that do no harm
+        load_model(ModelConfig(str(folder)))
     # what torch.load would unpickle: a call
     command = f"(lambda f: f.write('ran'))(open({str(marker)!r}, 'w'))"
     (folder / "pytorch_model.bin").write_bytes(b"cbuiltins\neval\n(V" + command.encode() + b"\ntR.")

@@ -25,6 +25,7 @@ _MODEL_DETAILS = [*_DETAILS, "config", "library_name", "pipeline_tag", "safetens
 _DATASET_DETAILS = [*_DETAILS, "description"]
 # Classes of tokenizers that say nothing about the tokenizer.
 _GENERIC = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend", "AutoTokenizer")
+_MADE = {"merge": "merged", "quantized": "quantised", "adapter": "adapted"}
 _ITEM_BYTES = {
     "F64": 8,
     "F32": 4,
@@ -207,7 +208,7 @@ def base_model_line(teacher: ModelHit, student: ModelHit) -> str | None:
     if shared:
         return f"Both come from {shared.pop()}: if they share one tokenizer, every method is ordinary distillation."
     if student.base_model and student.base_relation != "finetune":
-        how = student.base_relation or "made"
+        how = _MADE.get(student.base_relation or "", "made")
         return f"The student was {how} from {student.base_model}, whose licence may bind it too."
     return None
 
