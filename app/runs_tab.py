@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app import background, markup, run_list, run_view
-from app.run_actions import ACTIONS, allowed_actions, owned_run, perform, question
+from app.run_actions import ACTIONS, allowed_actions, owned_run, perform, question  # noqa: F401
 from app.run_list import PAGE, STATES, choices
-from app.run_names import stamp
+from app.runs_page import current, runs_of  # noqa: F401  (other pages take runs_of and owned_run from here)
 from app.settings import Settings, one_line
 from simct.config import RunConfig
 from simct.errors import SimCTError
-from simct.jobs import actions, local_job
-from simct.jobs.run_folder import RunFolder, open_run
+from simct.jobs import actions
 
 EVERY_SECONDS = 1.5
 BUTTONS = {
@@ -100,36 +99,21 @@ def build(settings: Settings) -> RunsTab:
         """What changed since this page was last told; files that did not change are not read again."""
         owner, behind = settings.owner(profile), background.of(settings)
         behind.meet(owner, settings.token(visitor))
-        listed = run_list.visible(settings, owner)
-        found = run_list.narrowed(listed, words, state)
-        shown = found[:length]
-        ids = [run.id for run, _ in found]
-        picked = run_id if run_id in ids else next(iter(ids), None)
-        shown += [each for each in found[length:] if each[0].id == picked]
-        waiting = run_list.places(settings, shown)
-        run = open_run(settings.runs_dir, picked) if picked else None
-        status = local_job.refresh(run) if run else {}
         trouble = behind.trouble.get(owner)
-        quiet = local_job.silence(run, status) if run else None
-        now = {
-            "list": run_list.options(shown, waiting),
-            "count": [len(shown), len(found), len(listed)],
-            "run": [picked, waiting.get(picked), trouble, quiet and quiet // 60]
-            + [stamp(run, name) for name in run_view.FILES if run],
-            "allowed": allowed_actions(run, status.get("state")),
-        }
+        run, place, now = current(settings, owner, run_id, words, state, length, trouble)
+        picked = run.id if run else None
         changed = {name for name, value in now.items() if before.get(name, "") != value}
         told = [gr.skip()] * 4
         if changed & {"list", "count"} or picked != run_id:
             told = [
                 gr.Radio(choices=now["list"], value=picked),
                 run_list.count_line(*now["count"]),
-                gr.Button(visible=len(shown) < len(found)),
+                gr.Button(visible=now["count"][0] < now["count"][1]),
                 gr.Column(visible=run is not None),
             ]
         views = [gr.skip()] * len(panels)
         if "run" in changed:
-            views = run_view.panels(run, waiting.get(picked), trouble) if run else [""] * len(panels)
+            views = run_view.panels(run, place, trouble) if run else [""] * len(panels)
         offered = [gr.skip()] * len(ACTIONS)
         if "allowed" in changed:
             offered = [gr.Button(interactive=ok, visible=ok or name != "fetch") for name, ok in now["allowed"].items()]
@@ -212,8 +196,3 @@ def build(settings: Settings) -> RunsTab:
     return RunsTab(
         chosen, timer, buttons["publish"], buttons["duplicate"], duplicated, note, tick, choose, inputs, outputs
     )
-
-
-def runs_of(settings: Settings, owner: str | None) -> list[RunFolder]:
-    """Newest first; in public only the visitor's own."""
-    return [run for run, _ in run_list.visible(settings, owner)]
