@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from simct.cli_common import read_text, settle, write_json
-from simct.config import DataConfig, ModelConfig, RunConfig, validate
+from simct.config import DTYPES, DataConfig, ModelConfig, RunConfig, validate
 from simct.errors import ConfigError, DataError
 
 SHOWN_CHARACTERS = 200_000  # of the text that the HTML report shows and --at looks into
@@ -36,6 +36,7 @@ def add_parser(commands) -> None:
         "--weights", type=int, metavar="N", help="load both models and judge the pair on N answers (0: load them only)"
     )
     weights.add_argument("--prompts", help="prompts to answer; by default the embedded pair's")
+    weights.add_argument("--dtype", default="float32", choices=DTYPES, help="of the weights (default: %(default)s)")
     weights.add_argument(
         "--at", metavar="PLACE", help="the candidates at a byte of the text (120), or at a unit of it (u7)"
     )
@@ -151,18 +152,19 @@ def _look_closer(options, pair, text: str, report: dict, texts: Iterable[str], s
     from simct.candidates import candidates_at, format_candidates, score_units
     from simct.compare_pairs import compare_pairs, format_comparison
     from simct.demo import PROMPTS
-    from simct.models import load_model
+    from simct.models import device_for_training, load_model
     from simct.reliability import format_reliability, measure_pair
 
     found: dict = {}
+    device = device_for_training()
     config = RunConfig(
-        ModelConfig(options.teacher, options.teacher_revision),
-        ModelConfig(options.student, options.student_revision),
+        ModelConfig(options.teacher, options.teacher_revision, options.dtype),
+        ModelConfig(options.student, options.student_revision, options.dtype),
         DataConfig(options.prompts or str(PROMPTS)),
     )
     place = None if options.at is None else _unit_at(pair, text, options.at)
     if options.weights is not None and (place is not None or options.html):
-        models = [load_model(model).eval() for model in (config.teacher, config.student)]
+        models = [load_model(model, device).eval() for model in (config.teacher, config.student)]
     else:
         models = [None, None]
     if place is not None:
@@ -177,7 +179,9 @@ def _look_closer(options, pair, text: str, report: dict, texts: Iterable[str], s
     del models
     if options.weights and not should_stop():
         with progress("Measuring", "answers") as tell:
-            measured = measure_pair(validate(config), options.weights, on_progress=tell, should_stop=should_stop)
+            measured = measure_pair(
+                validate(config), options.weights, device=device, on_progress=tell, should_stop=should_stop
+            )
         report["reliability"] = measured
         print(f"\n{format_reliability(measured)}")
     if (options.compare or options.compare_teacher) and not should_stop():
@@ -192,6 +196,8 @@ def _look_closer(options, pair, text: str, report: dict, texts: Iterable[str], s
                 islice(texts if isinstance(texts, list) else _texts(options)[0], COMPARED_TEXTS),
                 samples=options.weights or 0,
                 prompts=config.data.prompts,
+                dtype=options.dtype,
+                device=device,
                 measured={first: report["reliability"]} if "reliability" in report else None,
                 sort=options.sort,
                 on_progress=tell,

@@ -23,6 +23,8 @@ def compare_pairs(
     *,
     samples: int = 0,
     prompts: str = "",
+    dtype: str = "float32",
+    device=None,
     measured: dict[tuple[str, str], dict] | None = None,
     token: str | None = None,
     sort: str = "strict",
@@ -35,8 +37,8 @@ def compare_pairs(
     Models are Hub ids or folders, `id@revision` for a revision. A row has teacher, student, shared_tokens, jaccard,
     strict and recovered (shares of the student's tokens in `texts`), teacher_strict, excluded, method, verdict and
     reliability (where `samples` answers to `prompts` were measured with weights, else None), and error: one line, or
-    None. measured: reports of `measure_pair` that are known already, by (teacher, student). on_progress(pairs done,
-    pairs in all); a stopped comparison has the rows that were finished.
+    None. dtype, device: of the weights. measured: reports of `measure_pair` that are known already, by (teacher,
+    student). on_progress(pairs done, pairs in all); a stopped comparison has the rows that were finished.
     """
     texts = list(texts)
     sides: dict[str, TokenBytes | SimCTError] = {}
@@ -54,7 +56,8 @@ def compare_pairs(
             row |= _tokens(report)
             if samples:
                 known = (measured or {}).get((teacher, student))
-                row |= _verdict(known or _measure(teacher, student, samples, prompts, token, should_stop))
+                config = _config(teacher, student, prompts, dtype)
+                row |= _verdict(known or measure_pair(config, samples, token, device, should_stop=should_stop))
         except SimCTError as error:
             row["error"] = str(error)
         except Exception as error:  # a defect with one pair must not cost the others their rows
@@ -138,11 +141,9 @@ def _tokens(report: dict) -> dict:
     }
 
 
-def _measure(teacher: str, student: str, samples: int, prompts: str, token: str | None, should_stop) -> dict:
-    config = RunConfig(
-        ModelConfig(*split_revision(teacher)), ModelConfig(*split_revision(student)), DataConfig(prompts)
-    )
-    return measure_pair(validate(config), samples, token, should_stop=should_stop)
+def _config(teacher: str, student: str, prompts: str, dtype: str) -> RunConfig:
+    sides = (ModelConfig(*split_revision(name), dtype) for name in (teacher, student))
+    return validate(RunConfig(*sides, DataConfig(prompts)))
 
 
 def _verdict(measured: dict) -> dict:
