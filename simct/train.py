@@ -118,8 +118,13 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
     if main and config.evaluation.tasks and "before" not in run.evaluation():
         run.set_status(message="Scoring the student and the teacher before training")
         before = evaluate_loaded(student, pair.student, config.evaluation, config.student.enable_thinking)
-        best = evaluate_loaded(teacher, pair.teacher, config.evaluation, config.teacher.enable_thinking)
-        run.save_evaluation({"before": before, "teacher": best})
+        scores = {"before": before}
+        if not config.teacher.sharded:
+            # a teacher to be split is still on the CPU, too slow there and too big for this process's device
+            scores["teacher"] = evaluate_loaded(
+                teacher, pair.teacher, config.evaluation, config.teacher.enable_thinking
+            )
+        run.save_evaluation(scores)
     accelerator.wait_for_everyone()
     student = trainable_student(student, config)
     start_tracker(accelerator, run, config)
