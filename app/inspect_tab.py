@@ -34,7 +34,7 @@ class InspectTab:
     outputs: Sequence[gr.components.Component]
 
 
-def build(settings: Settings, pair, verdict: gr.BrowserState) -> InspectTab:
+def build(settings: Settings, pair, verdict: gr.JSON) -> InspectTab:
     """The views as tabs of their own; the text and the position in it belong to all of them."""
     with gr.Row(elem_classes="head"):
         markup.panel("<h2>Inspect</h2>")
@@ -44,7 +44,7 @@ def build(settings: Settings, pair, verdict: gr.BrowserState) -> InspectTab:
     tabs: dict[str, gr.Tab] = {}
     with gr.Tabs(elem_id="inspect-parts") as views:
         with gr.Tab("Text", id="text") as tabs["text"]:
-            text = inspect_text.build(settings, pair)
+            text = inspect_text.build(settings, pair, verdict)
         with gr.Tab("Position", id="position") as tabs["position"]:
             position = inspect_position.build(settings, pair, text.document, text.at)
         with gr.Tab("Corpus", id="corpus") as tabs["corpus"]:

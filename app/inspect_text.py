@@ -5,7 +5,17 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from app import inspect_document, inspect_numbers, inspect_source, lanes, markup, saving, text_scores, work
+from app import (
+    inspect_document,
+    inspect_numbers,
+    inspect_source,
+    lanes,
+    markup,
+    saving,
+    text_scores,
+    verdict_view,
+    work,
+)
 from app.inspect_document import Document
 from app.settings import Settings
 
@@ -31,7 +41,7 @@ class TextView:
     outputs: Sequence[gr.components.Component]
 
 
-def build(settings: Settings, pair) -> TextView:
+def build(settings: Settings, pair, verdict: gr.components.Component) -> TextView:
     """A text field above, the two lanes and the numbers under it."""
     markup.panel(f'<p class="lead">{LEAD}</p>')
     text = gr.Textbox(DEFAULT_TEXT, label="Text", lines=4, max_lines=12, elem_id="inspect-text")
@@ -123,7 +133,7 @@ def build(settings: Settings, pair) -> TextView:
     view.select(inspect_document.chosen, document, at, **settings.quiet)
     inspect_source.wire(settings, source, text)
     for kind, button in takes.items():
-        saving.offer(settings, button, TAKES[kind], [document], turned)
+        saving.offer(settings, button, TAKES[kind], [document, verdict], turned)
     return TextView(text, document, at, look, refresh, inputs, outputs)
 
 
@@ -143,21 +153,32 @@ def turn(way: str, step: int) -> Callable:
     return turned
 
 
-def _units_csv(token: str | bool | None, found: Document | None) -> tuple[str, str]:
+Take = tuple[str, ...]
+
+
+def _units_csv(token: str | bool | None, found: Document | None, known: dict | None) -> Take:
     return "units.csv", inspect_document.units_csv(inspect_document.given(found))
 
 
-def _report_json(token: str | bool | None, found: Document | None) -> tuple[str, str]:
-    found = inspect_document.given(found)
-    return "report.json", saving.as_json(inspect_numbers.named(found.report, found.teacher, found.student))
+def _report_json(token: str | bool | None, found: Document | None, known: dict | None) -> Take:
+    return "report.json", saving.as_json(_report(inspect_document.given(found), known))
 
 
-def _report_html(token: str | bool | None, found: Document | None) -> tuple[str, str]:
+def _report_html(token: str | bool | None, found: Document | None, known: dict | None) -> Take:
     from simct.report_html import html_report
 
     found = inspect_document.given(found)
+    shown = min(len(found), inspect_document.REPORTED)
+    told = f"The report shows the first {shown:,} of {len(found):,} units; its numbers cover all."
+    html = html_report(_report(found, known), found.segments(0, shown), scores=found.scores[:shown])
+    return "report.html", html, told if shown < len(found) else ""
+
+
+def _report(found: Document, known: dict | None) -> dict:
+    """The numbers with the pair's names and, where it was measured, its reliability."""
+    measured = verdict_view.measured(known, found.teacher, found.student)
     report = inspect_numbers.named(found.report, found.teacher, found.student)
-    return "report.html", html_report(report, found.segments(0, inspect_document.REPORTED))
+    return report | {"reliability": measured} if measured else report
 
 
 TAKES = {"csv": _units_csv, "json": _report_json, "html": _report_html}

@@ -36,7 +36,8 @@ const drawn = (figure) => {
   const [x, y, width, height] = svg.getAttribute('viewBox').split(' ').map(Number);
   const colours = getComputedStyle(figure);
   const whole = document.createElementNS(SVG, 'svg');
-  const size = {width: width + 24, height: height + TALL + 16};
+  const under = figure.querySelector('.under')?.textContent || '';
+  const size = {width: Math.max(width, 5.8 * under.length) + 24, height: height + TALL + (under ? 34 : 16)};
   whole.setAttribute('xmlns', SVG);
   whole.setAttribute('width', size.width);
   whole.setAttribute('height', size.height);
@@ -54,6 +55,7 @@ const drawn = (figure) => {
     words({x: across + 16, y: y - 10}, told, 400, 11);
     across += 28 + 6.2 * told.length;
   });
+  if (under) words({x, y: y + height + 16}, under, 400, 11);
   while (copy.firstChild) whole.append(copy.firstChild);
   return {text: new XMLSerializer().serializeToString(whole), ...size};
 };
@@ -93,22 +95,26 @@ TYPES = {"json": "application/json", "csv": "text/csv", "html": "text/html"}
 def offer(
     settings: Settings,
     button: gr.Button,
-    make: Callable[..., tuple[str, str]],
+    make: Callable[..., tuple[str, ...]],
     inputs: Sequence[gr.components.Component],
     note: gr.HTML,
 ) -> None:
-    """A click on `button` downloads what `make(token, *values)` returns: (file name, content). Errors go to `note`."""
-    made = gr.Textbox(visible=False)
+    """A click on `button` downloads what `make(token, *values)` returns: (file name, content).
+
+    Errors go to `note`, and so does a third value: what to know about the file.
+    """
+    file = gr.Textbox(visible=False)
 
     # Gradio fills in who is visiting by position, so that comes before the values
     def prepare(visitor: gr.OAuthToken | None, *values) -> tuple[str, str | dict]:
         try:
-            name, content = make(settings.token(visitor), *values)
+            name, content, *told = make(settings.token(visitor), *values)
         except SimCTError as error:
             return "", markup.note("error", one_line(error))
-        return json.dumps({"name": name, "type": TYPES[name.rsplit(".", 1)[1]], "content": content}), gr.skip()
+        made = {"name": name, "type": TYPES[name.rsplit(".", 1)[1]], "content": content}
+        return json.dumps(made), markup.note("quiet", "".join(told))
 
-    button.click(prepare, inputs, [made, note], **settings.quiet).then(None, made, js=TAKE, api_visibility="private")
+    button.click(prepare, inputs, [file, note], **settings.quiet).then(None, file, js=TAKE, api_visibility="private")
 
 
 def as_json(report: dict) -> str:

@@ -20,6 +20,7 @@ from app import (
     inspect_link,
     inspect_numbers,
     inspect_source,
+    inspect_text,
     lanes,
     position_view,
     saving,
@@ -329,6 +330,21 @@ def test_a_measured_pair_is_drawn_kept_and_handed_to_training(settings):
     assert verdict_view.measured(known, STUDENT, TEACHER) is None
     rows = dict(csv.reader(io.StringIO(verdict_view.report_csv(verdict_view.given(known, TEACHER, STUDENT)))))
     assert float(rows["mass_student"]) == pytest.approx(report["mass_student"])
+
+
+def test_the_html_report_holds_the_text_its_scores_and_the_verdict(settings, long):
+    task = work.Work()
+    report = verdict_tab._measure(settings, TEACHER, STUDENT, 24, source(number=2), None, task)
+    known = verdict_view.keep(TEACHER, STUDENT, report)
+    found = inspect_document.read(settings, TEACHER, STUDENT, TEXT, None)
+    found.scores = text_scores._read(settings, found, None, task)
+    name, page, told = inspect_text.TAKES["html"](None, found, known)
+    assert name == "report.html" and page.lower().startswith("<!doctype html>") and told == ""
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert len(data["units"]) == len(found) and data["report"]["reliability"]["method"] == report["method"]
+    assert not re.search(r'(src|href)="https?:', page)
+    numbers = json.loads(inspect_text.TAKES["json"](None, found, None)[1])
+    assert numbers["by_kind"] == found.report["by_kind"] and "reliability" not in numbers
 
 
 def test_recommended_settings_reach_the_run_and_unknown_ones_do_not():
