@@ -31,6 +31,21 @@ def remember_step(step: str) -> str:
 }}"""
 
 
+def keep(name: str) -> str:
+    """Keep a value in this browser. Not gr.BrowserState: whether that has been read when the page loads is chance."""
+    return f"""(value) => {{
+  if (window.studioRestored) localStorage.setItem("simct-{name}", JSON.stringify(value));
+}}"""
+
+
+def recall(*names: str) -> str:
+    """The values kept, null where there is none or it cannot be read."""
+    listed = ", ".join(f'"simct-{name}"' for name in names)
+    return f"""() => [{listed}].map(name => {{
+  try {{ return JSON.parse(localStorage.getItem(name)); }} catch {{ return null; }}
+}})"""
+
+
 def decided(teacher: str | None, student: str | None, data: dict | None, run: str | None) -> str:
     """What has been decided so far, in one line above the steps."""
     parts = [" → ".join(models.display_name(model) for model in (teacher or "?", student or "?"))]
@@ -41,8 +56,15 @@ def decided(teacher: str | None, student: str | None, data: dict | None, run: st
 
 
 def restoring(settings: Settings, load: Callable, inspected: Callable):
-    def restore(request: gr.Request, data: dict, run: dict, profile: gr.OAuthProfile | None = None):
-        """Pair, run and step from the address bar; prompts and settings from what the browser kept."""
+    def restore(
+        request: gr.Request,
+        data: dict | None,
+        run: dict | None,
+        verdict: dict | None,
+        profile: gr.OAuthProfile | None = None,
+    ):
+        """Pair, run and step from the address bar; prompts, settings and verdict from what the browser kept."""
+        data, run, verdict = (value if isinstance(value, dict) else {} for value in (data, run, verdict))
         asked = dict(request.query_params)
         step = asked.get("step") if asked.get("step") in STEPS else "pair"
         teacher, student = (asked.get(name) or default for name, default in settings.default_pair.items())
@@ -54,6 +76,8 @@ def restoring(settings: Settings, load: Callable, inspected: Callable):
             gr.Tabs(selected=step),
             gr.Timer(active=step == "runs"),
             *inspected(asked),
+            data or data_choice.START,
+            verdict,
             *data_choice.restored(data),
             *load(base_config(run)),
         )

@@ -18,7 +18,7 @@ FOUND_BY_NAME = "Found by its name"
 class DataTab:
     """`chosen` holds `data` of run.yaml as plain data, and how it was named; `fields` show it again after a reload."""
 
-    chosen: gr.BrowserState
+    chosen: gr.JSON
     next: gr.Button
     refresh: Callable
     inputs: Sequence[gr.components.Component]
@@ -26,10 +26,10 @@ class DataTab:
     fields: Sequence[gr.components.Component]
 
 
-def build(settings: Settings, pair, run: gr.BrowserState) -> DataTab:
+def build(settings: Settings, pair, run: gr.JSON) -> DataTab:
     """The source on the left, its rows on the right, what both models make of it below."""
     markup.panel('<h2>Data</h2><p class="lead">The prompts that the student will answer.</p>')
-    chosen = gr.BrowserState(START, storage_key="simct-data", secret="simct-studio")
+    chosen = gr.JSON(START, visible="hidden")
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             source = gr.Radio(SOURCES, value=EMBEDDED, label="Prompts from", elem_id="prompt-source")

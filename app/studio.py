@@ -43,8 +43,7 @@ def build(settings: Settings) -> gr.Blocks:
                 gr.LoginButton("Sign in", size="sm", scale=0, min_width=160)
         where = markup.panel(address.decided(*settings.default_pair.values(), None, None), elem_id="where")
         # the settings of Train as plain data, kept by the browser; Data needs the lengths among them
-        run = gr.BrowserState({}, storage_key="simct-run", secret="simct-studio")
-        verdict = gr.BrowserState({}, storage_key="simct-verdict", secret="simct-studio")
+        run, verdict = gr.JSON({}, visible="hidden"), gr.JSON({}, visible="hidden")
         steps: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="steps") as tabs:
             with gr.Tab("Pair", id="pair") as steps["pair"]:
@@ -108,22 +107,27 @@ def build(settings: Settings) -> gr.Blocks:
         kept = [pair.teacher, pair.student, runs.chosen]
         for component in kept:
             component.change(None, kept, js=address.REMEMBER, api_visibility="private")
+        so_far = [pair.teacher, pair.student, data.chosen, runs.chosen]
         gr.on(
-            [component.change for component in (*kept, data.chosen)],
+            [component.change for component in so_far],
             address.decided,
-            [pair.teacher, pair.student, data.chosen, runs.chosen],
+            so_far,
             where,
             trigger_mode="always_last",
             **settings.quiet,
         )
+        for name, value in {"data": data.chosen, "run": run, "verdict": verdict}.items():
+            value.change(None, value, js=address.keep(name), api_visibility="private")
         restored = page.load(
             address.restoring(settings, train.load, inspect.restored),
-            inputs=[data.chosen, run],
-            outputs=[*kept, tabs, runs.timer, *inspect.kept, *data.fields, *train.load_outputs],
+            inputs=[data.chosen, run, verdict],
+            outputs=[*kept, tabs, runs.timer, *inspect.kept, data.chosen, verdict, *data.fields, *train.load_outputs],
+            js=address.recall("data", "run", "verdict"),
             **settings.quiet,
         )
         restored = restored.then(None, inspect.text, inspect.text, js=inspect_link.READ, api_visibility="private")
         restored.then(None, js="() => { window.studioRestored = true; }", api_visibility="private")
+        restored.then(address.decided, so_far, where, **settings.quiet)
         restored.then(pair.refresh, pair.inputs, pair.outputs, **settings.in_turn("pair"))
         api.build(settings)
     return page

@@ -36,7 +36,7 @@ class TrainTab:
     load_outputs: Sequence[gr.components.Component]
 
 
-def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.BrowserState, verdict: gr.BrowserState) -> TrainTab:
+def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.JSON, verdict: gr.JSON) -> TrainTab:
     """The form on the left, what it amounts to on the right."""
     markup.panel(
         '<h2>Train</h2><p class="lead">The student writes, the teacher grades every unit, the student learns.</p>'

@@ -27,7 +27,7 @@ class VerdictView:
     outputs: Sequence[gr.components.Component]
 
 
-def build(settings: Settings, pair, verdict: gr.BrowserState) -> VerdictView:
+def build(settings: Settings, pair, verdict: gr.JSON) -> VerdictView:
     """Where the prompts come from, the button, and what was found."""
     markup.panel(f'<p class="lead">{LEAD}</p>')
     answers = gr.Number(
