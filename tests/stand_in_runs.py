@@ -46,11 +46,11 @@ def turns(runs_dir, what: str = "began") -> list[dict]:
     return [told for told in map(json.loads, lines) if told["what"] == what]
 
 
-def until(condition, seconds: float = 60.0):
+def until(condition, seconds: float = 60.0, every: float = 0.03):
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.03)
+        time.sleep(every)
     return value
 
 

@@ -33,11 +33,11 @@ def test_fifty_people_submit_watch_and_stop_their_own_runs(tmp_path):
                     me.press(button, theirs)
         if stops:
             if chance.random() < 0.5:
-                until(lambda: "running" in me.look()[1], 120)
+                until(lambda: "running" in me.look()[1], 200, every=1.0)
             assert "note-ok" in me.press("stop", mine)
-            until(lambda: "pill-stopped" in me.look()[1], 120)
+            until(lambda: "pill-stopped" in me.look()[1], 200, every=1.0)
         else:
-            until(lambda: "pill-finished" in me.look()[1], 120)
+            until(lambda: "pill-finished" in me.look()[1], 200, every=1.0)
         return me.name, mine, stops
 
     launched: list[str] = []

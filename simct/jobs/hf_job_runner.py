@@ -5,6 +5,7 @@ after a growing wait, and training goes on meanwhile. Shortly before the Job's t
 would stop it, so that the last checkpoint is pushed and nothing paid for is lost.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from simct.config import load_config, local_path, save_config
+from simct.errors import RunError
 from simct.hub.client import hub_api
 from simct.hub.errors_from_hub import redact
 from simct.jobs import local_job
@@ -41,7 +43,7 @@ def main() -> int:
     api = hub_api(token)
     run, resume = fetch_run(api, repo_id, Path(tempfile.mkdtemp(prefix="simct-run-")) / "run")
     local_job.launch(run, resume, token)
-    signal.signal(signal.SIGTERM, lambda *_: local_job.stop(run))
+    signal.signal(signal.SIGTERM, lambda *_: stop(run))
     sent: dict[str, int] = {}
     pause, next_push, next_look, late = wait, time.monotonic() + wait, 0.0, False
     while (status := local_job.refresh(run)).get("state") in ACTIVE_STATES:
@@ -49,7 +51,7 @@ def main() -> int:
         now = time.monotonic()
         if status["state"] == "running" and not late and time.time() > ends:
             late = True
-            local_job.stop(run)
+            stop(run)
         if now >= next_look and status["state"] == "running":
             next_look = now + min(LOOK_SECONDS, wait)
             stop_if_asked(api, run, repo_id)
@@ -75,6 +77,11 @@ def time_is_up() -> float:
     return float(os.environ.get("SIMCT_STARTED", time.time())) + seconds - min(LAST_SECONDS, seconds / 5)
 
 
+def stop(run: RunFolder) -> None:
+    with contextlib.suppress(RunError):  # it has just ended by itself
+        local_job.stop(run)
+
+
 def stop_if_asked(api: HfApi, run: RunFolder, repo_id: str) -> None:
     try:
         asked = api.file_exists(repo_id, STOP_FILE)
@@ -82,7 +89,7 @@ def stop_if_asked(api: HfApi, run: RunFolder, repo_id: str) -> None:
         print(redact(f"Could not look whether to stop ({error})."), flush=True)
         return
     if asked:
-        local_job.stop(run)
+        stop(run)
 
 
 def fetch_run(api: HfApi, repo_id: str, folder: Path) -> tuple[RunFolder, bool]:
