@@ -13,8 +13,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -36,45 +34,54 @@ serve(Settings(runs_dir=Path(sys.argv[1])), port=int(sys.argv[2]))
 """
 
 
-@contextmanager
-def shared_studio(runs_dir: Path, devices: str = "cpu", port: int | None = None) -> Iterator[tuple[str, int]]:
-    """The studio over `runs_dir`, with the address it listens at and its process id; ended by SIGTERM if it lives."""
-    port = port or free_port()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    environment |= {
-        "SYSTEM": "spaces",
-        "SPACE_ID": "acme/studio",
-        "SPACE_HOST": "acme-studio.hf.space",
-        "OAUTH_CLIENT_ID": "id",
-        "OAUTH_CLIENT_SECRET": SECRET,
-        "OAUTH_SCOPES": "openid profile",
-        "OPENID_PROVIDER_URL": "http://127.0.0.1:9",
-        "HF_ENDPOINT": "http://127.0.0.1:9",
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "SIMCT_TRAIN_HERE": "1",
-        "SIMCT_DEVICES": devices,
-    }
-    command = [sys.executable, "-c", SERVE, str(runs_dir), str(port), str(stand_in_runs.STAND_IN)]
-    runs_dir.mkdir(parents=True, exist_ok=True)
-    log = runs_dir / ".studio.txt"
-    with open(log, "a") as printed:
-        # elsewhere than here, where Gradio would take the folder spaces/ for the package of that name
-        process = subprocess.Popen(command, cwd=runs_dir, env=environment, stdout=printed, stderr=printed)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 90
+class SharedStudio:
+    """The studio over `runs_dir` in a process of its own, which may be killed and started again at the same address."""
+
+    def __init__(self, runs_dir: Path, devices: str = "cpu"):
+        self.runs_dir, self.devices, self.port = runs_dir, devices, free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        runs_dir.mkdir(parents=True, exist_ok=True)
+
+    def start(self) -> None:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+        environment |= {
+            "SYSTEM": "spaces",
+            "SPACE_ID": "acme/studio",
+            "SPACE_HOST": "acme-studio.hf.space",
+            "OAUTH_CLIENT_ID": "id",
+            "OAUTH_CLIENT_SECRET": SECRET,
+            "OAUTH_SCOPES": "openid profile",
+            "OPENID_PROVIDER_URL": "http://127.0.0.1:9",
+            "HF_ENDPOINT": "http://127.0.0.1:9",
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "SIMCT_TRAIN_HERE": "1",
+            "SIMCT_DEVICES": self.devices,
+        }
+        command = [sys.executable, "-c", SERVE, str(self.runs_dir), str(self.port), str(stand_in_runs.STAND_IN)]
+        log = self.runs_dir / ".studio.txt"
+        with open(log, "a") as printed:
+            # elsewhere than here, where Gradio would take the folder spaces/ for the package of that name
+            self.process = subprocess.Popen(command, cwd=self.runs_dir, env=environment, stdout=printed, stderr=printed)
+        deadline = time.monotonic() + 120
         while True:
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            assert self.process.poll() is None and time.monotonic() < deadline, log.read_text()
             try:
-                httpx.get(url + "/config", timeout=5)
-                break
+                httpx.get(self.url + "/config", timeout=5)
+                return
             except httpx.TransportError:
                 time.sleep(0.1)
-        yield url, process.pid
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(timeout=30)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+    def __enter__(self) -> "SharedStudio":
+        self.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=30)
 
 
 class Refused(Exception):
@@ -149,7 +156,18 @@ class Visitor:
         return run_id
 
     def look(self) -> tuple[list[str], str]:
-        """The ids in the visitor's list of runs, and the HTML of the newest, as on a page just opened."""
+        """The ids in the visitor's list of runs, and the HTML of the newest, as on a page just opened.
+
+        Patient while the studio is away.
+        """
+        for _ in range(120):
+            try:
+                return self._look()
+            except (httpx.TransportError, AssertionError):
+                time.sleep(1)
+        raise AssertionError("The studio did not come back.")
+
+    def _look(self) -> tuple[list[str], str]:
         timer = next(each["id"] for each in self.page["components"] if each["type"] == "timer")
         event = self.event(timer, "tick")
         # each look is a page of its own: nothing was told to it before

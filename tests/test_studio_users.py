@@ -1,13 +1,15 @@
-"""Fifty people at once on one studio: nobody's run is lost, and nobody sees, touches or trains with another's."""
+"""Fifty people at once on one studio, which is killed while they use it: nobody's run is lost, and nobody sees, touches
+or trains with another's."""
 
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 pytest.importorskip("playwright.sync_api")  # of tests.studio_page
 from simct.jobs.run_folder import list_statuses
-from tests.shared_studio import Refused, Visitor, shared_studio
+from tests.shared_studio import Refused, SharedStudio, Visitor
 from tests.stand_in_runs import turns, until, weights_after
 
 USERS = 50
@@ -17,7 +19,7 @@ def test_fifty_people_submit_watch_and_stop_their_own_runs(tmp_path):
     def use(number: int) -> tuple[str, str, bool]:
         """One person's visit: launch, watch, try another's run, and, every fifth, stop their own."""
         chance = random.Random(number)
-        me = Visitor(url, f"user-{number}", f"hf_tokenofuser{number}")
+        me = Visitor(studio.url, f"user-{number}", f"hf_tokenofuser{number}")
         stops = number % 5 == 0
         mine = me.launch(
             **{"Steps": 100_000 if stops else 4, "Learning rate": 0.01, "Checkpoint every, steps": 2, "Seed": number}
@@ -31,7 +33,10 @@ def test_fifty_people_submit_watch_and_stop_their_own_runs(tmp_path):
             for button in ("stop", "resume", "delete"):
                 with pytest.raises(Refused, match="not in the list of choices"):
                     me.press(button, theirs)
+        everybody_has_launched.wait(300)
         if stops:
+            back_again.wait(300)
+            me.look()
             if chance.random() < 0.5:
                 until(lambda: "running" in me.look()[1], 200, every=1.0)
             assert "note-ok" in me.press("stop", mine)
@@ -41,8 +46,14 @@ def test_fifty_people_submit_watch_and_stop_their_own_runs(tmp_path):
         return me.name, mine, stops
 
     launched: list[str] = []
-    with shared_studio(tmp_path / "runs", devices="0,1,2,3") as (url, _), ThreadPoolExecutor(USERS) as people:
-        visits = list(people.map(use, range(USERS)))
+    everybody_has_launched, back_again = threading.Barrier(USERS + 1), threading.Event()
+    with SharedStudio(tmp_path / "runs", devices="0,1,2,3") as studio, ThreadPoolExecutor(USERS) as people:
+        visits = [people.submit(use, number) for number in range(USERS)]
+        everybody_has_launched.wait(300)
+        studio.kill()  # with most runs waiting, and the tokens they were lent gone with it
+        studio.start()
+        back_again.set()
+        visits = [visit.result() for visit in visits]
 
     found = {run.id: (run, status) for run, status in list_statuses(tmp_path / "runs")}
     assert len(found) == USERS and set(found) == {run_id for _, run_id, _ in visits}
