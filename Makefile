@@ -23,6 +23,9 @@ lint: $(VENV)/.test-ready
 format: $(VENV)/.test-ready
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
+types: $(VENV)/.test-ready
+	$(BIN)/mypy simct
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
