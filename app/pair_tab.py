@@ -56,13 +56,15 @@ def build(settings: Settings) -> PairTab:
     def refresh(teacher_id: str, student_id: str, visitor: gr.OAuthToken | None = None) -> tuple:
         """Check both fields; the pair's summary once both can be read."""
         token = settings.token(visitor)
-        told, facts = [], []
+        told, facts, asked = [], [], []
         for model in (teacher_id, student_id):
             try:
                 found = models.facts(settings, model, token)
                 facts.append(found)
                 told.append(markup.note("ok", found.line()))
+                asked.append("")
             except SimCTError as error:
+                asked.append(gr.skip())  # a word that was searched for, and may be again with other filters
                 told.append(hub_view.linked_note("error", one_line(error)))
         lists = [
             gr.Dropdown(choices=model_field.choices([model] if model and model not in models.EMBEDDED else []))
@@ -74,7 +76,7 @@ def build(settings: Settings) -> PairTab:
                 body, ready = summary_of(settings, facts, teacher_id, student_id, token), True
             except SimCTError as error:
                 body = markup.note("error", one_line(error))
-        return *told, body, gr.Button(interactive=ready), *lists, "", ""
+        return *told, body, gr.Button(interactive=ready), *lists, *asked
 
     inputs = [teacher.field, student.field]
     outputs = [teacher.note, student.note, summary, next_step, *inputs, teacher.asked, student.asked]
