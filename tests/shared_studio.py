@@ -22,11 +22,10 @@ from tests import stand_in_runs
 from tests.studio_page import free_port
 
 SECRET = "the space's own secret"
-# the stand-in must not stand in for the studio's own imports of accelerate
+# the stand-in is for the studio's children, not for its own imports of accelerate
 SERVE = """
 import os, sys
 from pathlib import Path
-import accelerate, transformers
 from app.settings import Settings
 from app.studio import serve
 os.environ["PYTHONPATH"] = sys.argv[3]
@@ -62,7 +61,7 @@ class SharedStudio:
         with open(log, "a") as printed:
             # elsewhere than here, where Gradio would take the folder spaces/ for the package of that name
             self.process = subprocess.Popen(command, cwd=self.runs_dir, env=environment, stdout=printed, stderr=printed)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while True:
             assert self.process.poll() is None and time.monotonic() < deadline, log.read_text()
             try:
