@@ -15,8 +15,10 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch.nn.functional import cross_entropy
 
+from simct.checkpoints import checkpoint_trained_parameters, save_checkpoint
 from simct.config import RunConfig, TrainingConfig
 from simct.errors import RunError
 from simct.losses.chunked import HeadSide, Totals, backpropagate, chunk_rows_for, one_pass, row_chunks
@@ -25,7 +27,6 @@ from simct.models import hidden_rows, pad_id_of
 from simct.optimization import build_optimizer, learning_rate_at
 from simct.samples import prompt_order
 from simct.token_bytes import TokenBytes
-from simct.trainer import checkpoint_trained_parameters, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def fine_tune(
     `on_step(record, total steps)` is called on the main process. Raises RunError when the loss is not finite.
     """
     world = accelerator.num_processes
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise RunError("A warm-up keeps the student whole on each process: set training.parallel to ddp.")
     training = warmup_training(config, len(examples), world)
     local_size = training.batch_size // world
     if training.gradient_checkpointing:
@@ -112,14 +115,18 @@ def fine_tune(
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     module, optimizer = accelerator.prepare(module, build_optimizer(parameters, training))
     checkpoint_trained_parameters(accelerator)
-    step, losses = 0, []
+    step = 0
+    losses: list[float] = []
     if resume_from is not None:
         accelerator.load_state(str(resume_from))
         step = json.loads((resume_from / "trainer.json").read_text())["step"]
 
+    def save_state(folder: Path) -> None:
+        accelerator.save_state(str(folder))
+
     def checkpoint() -> None:
         loss = sum(losses) / len(losses) if losses else math.nan
-        save_checkpoint(accelerator, checkpoints, step, training.keep_checkpoints, loss)
+        save_checkpoint(accelerator, save_state, checkpoints, step, training.keep_checkpoints, loss)
         losses.clear()
 
     while step < training.steps:

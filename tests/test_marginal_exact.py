@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from simct.losses import marginal
 from simct.losses.marginal import Rules, student_classes, teacher_target
 from simct.losses.strings import pair_strings, text_rows
 from simct.units import build_units

@@ -18,7 +18,6 @@ from simct.losses.chunked import Totals
 from simct.losses.strings import PairStrings, StringMap, TextRows, pair_strings, text_rows
 from simct.units import UnitBatch
 
-
 PIECE_BYTES = {"cpu": 2**24}  # of float32 logits
 TINY = 1e-30
 TEACHER_FLOOR = 1e-8  # keeps reverse KL finite where the teacher has no string at all
