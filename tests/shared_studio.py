@@ -63,6 +63,9 @@ class SharedStudio:
             self.process = subprocess.Popen(command, cwd=self.runs_dir, env=environment, stdout=printed, stderr=printed)
         deadline = time.monotonic() + 300
         while True:
+            if self.process.poll() is not None and "localhost is not accessible" in log.read_text():
+                log.unlink()  # Gradio's own check of its address, which gives up early on a busy machine
+                return self.start()
             assert self.process.poll() is None and time.monotonic() < deadline, log.read_text()
             try:
                 httpx.get(self.url + "/config", timeout=5)
