@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from tqdm import tqdm
+
 from simct.config import METHODS, RunConfig, load_config, set_option, validate
 from simct.errors import ConfigError, DataError, HubError, RunError
 
@@ -80,6 +82,7 @@ def follow(run) -> int:
 
     position, asked, told, remote = 0, False, None, actions.on_jobs(run)
     look = BackOff(REMOTE_SECONDS if remote else 1.0)
+    bar = progress_bar()
     while True:
         try:
             if look.due():
@@ -88,8 +91,7 @@ def follow(run) -> int:
                 with open(run.log_path, encoding="utf-8", errors="replace") as log:
                     # a Job's log is brought home whole, and that of a second Job is longer than what was shown
                     log.seek(position if position <= run.log_path.stat().st_size else 0)
-                    sys.stdout.write(log.read())
-                    sys.stdout.flush()
+                    show_log(log.read(), bar, run.status())
                     position = log.tell()
             if run.status()["state"] not in ACTIVE_STATES:
                 break
@@ -101,11 +103,37 @@ def follow(run) -> int:
             asked = True
             print("\nStopping: a checkpoint is being written. Press Ctrl-C again to end it at once.", flush=True)
             actions.stop(run)
+    bar.close()
     status = run.status()
     if status["state"] == "failed":
         raise RunError(f"Run {run.id} failed: {status.get('error')}")
     print(f"{status['state']}: {status.get('message')}  ({run.path})")
     return 0
+
+
+def progress_bar() -> tqdm:
+    """Steps done, with the time that is left; shown in a terminal only."""
+    return tqdm(disable=not sys.stdout.isatty(), file=sys.stdout, unit="step", dynamic_ncols=True, leave=False)
+
+
+def show_log(text: str, bar: tqdm, status: dict) -> None:
+    """Print what is new of the log; in a terminal the lines of steps move the bar instead."""
+    if bar.disable:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    for line in text.splitlines():
+        if line.startswith("step "):
+            bar.set_postfix_str(line.partition("  ")[2], refresh=False)
+        else:
+            bar.write(line, file=sys.stdout)
+    step, total = status.get("step", 0), status.get("total_steps")
+    if total and step and bar.n == 0:
+        # a resumed run has its earlier steps from before
+        bar.reset(total)
+        bar.initial = bar.n = step - 1
+    if step > bar.n:
+        bar.update(step - bar.n)
 
 
 def _look(run, look, told: str | None) -> str | None:

@@ -21,7 +21,7 @@ from simct.config import RunConfig
 from simct.errors import ConfigError, RunError
 from simct.models import plain_state
 from simct.rollout import Rollout
-from simct.token_bytes import TokenBytes
+from simct.token_bytes import TokenBytes, save_tokenizer
 
 REQUESTS_AT_ONCE = 64
 SERVER_TIMEOUT = 1800.0
@@ -119,7 +119,7 @@ class VllmWriter:
         base = student.get_base_model() if hasattr(student, "get_base_model") else student
         base.save_pretrained(self.folder, state_dict=plain_state(student), safe_serialization=True)
         if not (self.folder / "tokenizer_config.json").is_file():
-            self.tokens.tokenizer.save_pretrained(self.folder)
+            save_tokenizer(self.tokens.tokenizer, self.folder)
 
     def _ask(self, path: str, body: dict | None = None) -> dict:
         data = None if body is None else json.dumps(body).encode()
