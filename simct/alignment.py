@@ -40,7 +40,7 @@ class AlignedUnits(Sequence):
     def __len__(self) -> int:
         return len(self.teacher_start)
 
-    def __getitem__(self, index: int) -> Unit:
+    def __getitem__(self, index: int) -> Unit:  # type: ignore[override]  # one at a time: there are no slices
         return Unit(*(int(getattr(self, name)[index]) for name in Unit._fields))
 
     def __iter__(self) -> Iterator[Unit]:

@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from simct.errors import AlignmentError, TokenizerError
 
+ModelProto = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]  # generated code makes it at run time
 SPACE = "▁"  # U+2581, SentencePiece's visible space
 ADVICE = "choose a model whose tokenizer is byte-level BPE or SentencePiece without normalisation"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -55,8 +56,9 @@ def byte_encoder(tokenizer: PreTrainedTokenizerBase, control_ids: Iterable[int] 
     mistral = getattr(getattr(getattr(tokenizer, "tokenizer", None), "instruct_tokenizer", None), "tokenizer", None)
     if hasattr(mistral, "id_to_byte_piece") and hasattr(mistral, "num_special_tokens"):
         return _from_tekken(mistral)
-    if hasattr(getattr(mistral, "_model", None), "serialized_model_proto"):
-        return _from_sentencepiece(tokenizer, mistral._model.serialized_model_proto(), {}, control)
+    model = getattr(mistral, "_model", None)
+    if model is not None and hasattr(model, "serialized_model_proto"):
+        return _from_sentencepiece(tokenizer, model.serialized_model_proto(), {}, control)
     raise _refusal(tokenizer, f"a {type(tokenizer).__name__} without a fast tokenizer", "its bytes cannot be known")
 
 
@@ -205,9 +207,9 @@ def _byte_ids(bytes_of: Sequence[bytes | None], pieces: Mapping[str, int]) -> tu
         if data is not None and len(data) == 1 and ids[data[0]] is None:
             ids[data[0]] = token_id
     for value in range(256):
-        token_id = pieces.get(f"<0x{value:02X}>")
-        if token_id is not None and bytes_of[token_id] == bytes([value]):
-            ids[value] = token_id
+        piece_id = pieces.get(f"<0x{value:02X}>")
+        if piece_id is not None and bytes_of[piece_id] == bytes([value]):
+            ids[value] = piece_id
     return tuple(ids)
 
 
@@ -220,7 +222,7 @@ class _Spelling:
 
     bytes_of: list[bytes | None]
     byte_ids: tuple[int | None, ...]
-    run: Callable[[str], Encoding]
+    run: Callable[[str], Encoding | _SentencePieceRun]
     visible_space: str  # a literal one in the text must not turn into a space
 
     def __call__(self, text: str) -> list[int]:
@@ -234,11 +236,11 @@ class _Spelling:
 
     def _plain(self, text: str) -> list[int]:
         encoding = self.run(text)
-        if _spelled(self.bytes_of, encoding.ids) == text.encode():
+        if spelling_of(self.bytes_of, encoding.ids) == text.encode():
             return encoding.ids
         ids: list[int] = []
         for start, end, group in _by_span(encoding.ids, encoding.offsets, len(text)):
-            exact = _spelled(self.bytes_of, group) == text[start:end].encode()
+            exact = spelling_of(self.bytes_of, group) == text[start:end].encode()
             ids.extend(group if exact else self._characters(text[start:end]))
         return ids
 
@@ -246,20 +248,24 @@ class _Spelling:
         ids: list[int] = []
         for char in text:
             group = self.run(char).ids
-            ids.extend(group if _spelled(self.bytes_of, group) == char.encode() else self._bytewise(char))
+            ids.extend(group if spelling_of(self.bytes_of, group) == char.encode() else self._bytewise(char))
         return ids
 
     def _bytewise(self, char: str) -> list[int]:
-        ids = [self.byte_ids[value] for value in char.encode()]
-        if None in ids:
-            raise AlignmentError(f"The vocabulary has no way to spell {char!r} (U+{ord(char):04X}).")
+        ids: list[int] = []
+        for value in char.encode():
+            token_id = self.byte_ids[value]
+            if token_id is None:
+                raise AlignmentError(f"The vocabulary has no way to spell {char!r} (U+{ord(char):04X}).")
+            ids.append(token_id)
         return ids
 
 
-def _spelled(bytes_of: Sequence[bytes | None], ids: Iterable[int]) -> bytes | None:
+def spelling_of(bytes_of: Sequence[bytes | None], ids: Iterable[int]) -> bytes | None:
+    """The bytes of `ids` joined; None if one of them has none."""
     try:
-        return b"".join([bytes_of[i] for i in ids])
-    except TypeError:  # a None among them
+        return b"".join([bytes_of[i] for i in ids])  # type: ignore[misc]  # a None among them is caught below
+    except TypeError:
         return None
 
 
@@ -326,7 +332,7 @@ def _sentencepiece_source(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer
         return None
     data = path.read_bytes()
     try:
-        proto = sentencepiece_model_pb2.ModelProto.FromString(data)
+        proto = ModelProto.FromString(data)
     except Exception:  # a tiktoken file of the same name
         return None
     same_ids = all(backend.token_to_id(p.piece) == i for i, p in enumerate(proto.pieces) if p.type == 1)
@@ -337,7 +343,7 @@ def _from_sentencepiece(
     tokenizer: PreTrainedTokenizerBase, model: bytes, added: Mapping[int, AddedToken], control: set[int]
 ) -> ByteEncoder:
     """A serialized SentencePiece model, read by its own library without dummy prefix and space folding."""
-    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    proto = ModelProto.FromString(model)
     rules = proto.normalizer_spec
     if rules.precompiled_charsmap:
         kind = rules.name or "a SentencePiece charsmap"

@@ -2,13 +2,14 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 
 from simct.config import local_path
 
 ANSWER_SECONDS = 10
 
 
-def settle_clients(names: list[str] = ()) -> None:
+def settle_clients(names: Sequence[str] = ()) -> None:
     """Show progress bars on terminals only; go offline when one of `names` is on the Hub and the Hub is out of reach.
 
     Offline, what is cached still loads, and what is not fails at once with its reason instead of after a minute of

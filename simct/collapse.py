@@ -1,6 +1,7 @@
 """Noticing that a student falls apart, from the step records: run-away or vanishing length, no end of turn, odd ids."""
 
 from collections import deque
+from collections.abc import Sequence
 
 from simct.errors import RunError
 
@@ -15,7 +16,7 @@ class CollapseWatch:
     that healthy runs of the embedded pairs never meet them.
     """
 
-    def __init__(self, records: list[dict] = ()):
+    def __init__(self, records: Sequence[dict] = ()):
         self.first: list[dict] = []
         self.last: deque[dict] = deque(maxlen=WINDOW)
         for record in records:

@@ -213,11 +213,12 @@ def _coerce(value, kind, name: str):
             return value.lower() == "true"
     elif origin in (int, float):
         if not isinstance(value, bool):
+            number: float | None
             try:
                 number = float(value)
             except (TypeError, ValueError):
                 number = None
-            if number is not None and (origin is float or number == int(number)):
+            if number is not None and (origin is float or number.is_integer()):
                 return origin(number)
     elif origin is str and isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
@@ -375,13 +376,13 @@ def validate(config: RunConfig) -> RunConfig:
     require(rollout.temperature > 0, "rollout.temperature", rollout.temperature, "above 0")
     require(0 < rollout.top_p <= 1, "rollout.top_p", rollout.top_p, "above 0 and at most 1")
     _validate_engine(config, require)
-    at_least_one = {
+    if_given = {
         "data.limit": config.data.limit,
         "evaluation.samples": evaluation.samples,
         "rollout.batch_size": rollout.batch_size,
     }
-    for name, value in at_least_one.items():
-        require(value is None or value >= 1, name, value, "empty or 1 or more")
+    for name, given in if_given.items():
+        require(given is None or given >= 1, name, given, "empty or 1 or more")
     require(
         training.batch_size % rollout.samples_per_prompt == 0,
         "training.batch_size",

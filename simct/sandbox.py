@@ -125,6 +125,7 @@ def _supervise(code: str, limits: Limits, scratch: Path, output) -> tuple[str | 
     finally:
         os.close(report_end)
     try:
+        assert process.stdin is not None  # a pipe, as asked for
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(job).encode())
         ended = _watch(process, limits, scratch)

@@ -30,7 +30,7 @@ FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15
 
 # What a program has no business with: sockets (the network, and daemons behind Unix sockets), other processes'
 # memory, namespaces and mounts, keys, kernel modules, and io_uring, which could do the same unseen.
-DENIED = {
+DENIED: dict[str, dict] = {
     "x86_64": {
         "audit": 0xC000003E,
         "numbers": (

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from simct.byte_encoders import ByteEncoder, byte_encoder, sentencepiece_file
+from simct.byte_encoders import ByteEncoder, byte_encoder, sentencepiece_file, spelling_of
 from simct.errors import AlignmentError, ModelError
 from simct.hub.errors_from_hub import known_hub_error
 
@@ -52,7 +52,7 @@ class TokenBytes:
         ids = ids if isinstance(ids, Sequence) else list(ids)
         try:
             if not ids or min(ids) >= 0:
-                return b"".join(map(self.bytes_of.__getitem__, ids))
+                return b"".join(map(self.bytes_of.__getitem__, ids))  # type: ignore[arg-type]  # a None is caught below
         except (TypeError, IndexError):
             pass
         position = next(p for p, i in enumerate(ids) if not self.is_text(i))
@@ -113,12 +113,12 @@ def encode_exactly(
         if text is not None:
             ids.extend(encode_text(text))
             continue
-        run = [byte_ids[value] for value in chunk]
-        if None in run:
-            raise AlignmentError(f"The vocabulary has no token for the byte 0x{chunk[run.index(None)]:02X}.")
-        ids.extend(run)
-    spelled = [bytes_of[i] for i in ids]
-    if None in spelled or b"".join(spelled) != data:
+        for value in chunk:
+            token_id = byte_ids[value]
+            if token_id is None:
+                raise AlignmentError(f"The vocabulary has no token for the byte 0x{value:02X}.")
+            ids.append(token_id)
+    if spelling_of(bytes_of, ids) != data:
         raise AlignmentError("The tokenizer does not reproduce this text.")
     return ids
 
@@ -202,7 +202,7 @@ def generation_ends(name_or_path: str, revision: str | None = None, token: str |
     from transformers import GenerationConfig
 
     try:
-        eos = GenerationConfig.from_pretrained(name_or_path, revision=revision, token=token).eos_token_id
+        eos = GenerationConfig.from_pretrained(name_or_path, revision=revision or "main", token=token).eos_token_id
     except Exception:  # many repositories have no such file, and the tokenizer's own EOS is enough
         return []
     return list(eos) if isinstance(eos, list | tuple) else [] if eos is None else [eos]

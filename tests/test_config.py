@@ -45,6 +45,8 @@ def test_scientific_notation_that_yaml_reads_as_text_is_a_number(tmp_path):
         ({"divergence": "l2"}, ["'l2'", "reverse_kl"]),
         ({"training": {"steps": 0}}, ["training.steps", "0"]),
         ({"training": {"steps": 1.5}}, ["training.steps", "whole number"]),
+        ({"training": {"steps": float("inf")}}, ["training.steps", "whole number"]),
+        ({"training": {"steps": "nan"}}, ["training.steps", "whole number"]),
         ({"training": {"learning_rate": "fast"}}, ["training.learning_rate", "'fast'"]),
         ({"training": {"learning_rate": 2}}, ["training.learning_rate", "2"]),
         ({"training": {"warmup_ratio": 1.5}}, ["training.warmup_ratio"]),

@@ -91,7 +91,7 @@ class HeadSide:
     def want_gradients(self, needs: tuple[bool, ...]) -> None:
         self.gradients[0] = torch.zeros_like(self.hidden_RH) if needs[0] else None
         self._wants_weight = needs[1]
-        self.gradients[2] = torch.zeros_like(self.bias_V) if len(needs) > 2 and needs[2] else None
+        self.gradients[2] = torch.zeros_like(self.bias_V) if self.bias_V is not None and needs[2] else None
 
     def _columns(self, shared: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         if not shared:
@@ -141,10 +141,12 @@ class HeadSide:
 
     def finish(self) -> None:
         """Scatter what was accumulated for the shared columns into the gradient of the whole weight."""
-        if self._wants_weight and self.gradients[1] is None:
-            self.gradients[1] = torch.zeros_like(self.weight_VH)
-        if self._shared_gradient_CH is not None:
-            self.gradients[1].index_add_(0, self.shared_ids_C, self._shared_gradient_CH)
+        if self._wants_weight:
+            gradient_VH = self.gradients[1]
+            if gradient_VH is None:
+                gradient_VH = self.gradients[1] = torch.zeros_like(self.weight_VH)
+            if self._shared_gradient_CH is not None:
+                gradient_VH.index_add_(0, self.shared_ids_C, self._shared_gradient_CH)
         self._shared = self._shared_gradient_CH = None
 
 

@@ -45,7 +45,7 @@ def measure_units(pair, units: UnitBatch, unit_D: torch.Tensor, student, teacher
     own_R = p_teacher_RV.gather(1, units.teacher_ids_T[rows_R][:, None]).squeeze(1)
     mean_log_D = torch.zeros_like(mass_teacher_D).index_add_(0, owner_R, own_R.clamp_min(1e-30).log() / size_D[owner_R])
     unit_mass_D = mean_log_D.exp() * ~units.single_U[unit_D]
-    measured = {
+    measured: dict[str, torch.Tensor | float] = {
         "mass_student": p_student_DV.index_select(1, student.shared_ids_C).sum(1).mean(),
         "mass_teacher": mass_teacher_D.mean(),
         "candidate_mass": (mass_teacher_D + unit_mass_D).mean(),
@@ -81,9 +81,9 @@ def _prefix_conflict(pair, p_student_DV: torch.Tensor, p_teacher_DV: torch.Tenso
                     hits[key] = max(hits.get(key, 0.0), mass)
     conflict_D = p_student_DV.new_zeros(len(p_student_DV))
     if hits:
-        row, shorter, student_id = torch.tensor(list(hits), device=conflict_D.device).unbind(1)
-        heavier = torch.tensor(list(hits.values()), device=conflict_D.device) > p_teacher_DV[row, shorter]
-        conflict_D.index_add_(0, row, p_student_DV[row, student_id] * heavier)
+        row_K, shorter_K, student_K = torch.tensor(list(hits), device=conflict_D.device).unbind(1)
+        heavier_K = torch.tensor(list(hits.values()), device=conflict_D.device) > p_teacher_DV[row_K, shorter_K]
+        conflict_D.index_add_(0, row_K, p_student_DV[row_K, student_K] * heavier_K)
     return conflict_D
 
 

@@ -26,7 +26,7 @@ def accumulate(
     """Sum over units of weighted matched divergence and unmatched distance. Both weights or neither are given."""
     if (matched_weight is None) != (unmatched_weight is None):
         raise ConfigError("gold needs both matched_weight and unmatched_weight, or neither.")
-    if matched_weight is None:
+    if matched_weight is None or unmatched_weight is None:
         matched_weight = len(student.shared_ids_C) / teacher.vocabulary
         unmatched_weight = 1.0 - matched_weight
     only_student = _others(student.vocabulary, student.shared_ids_C)

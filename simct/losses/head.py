@@ -4,6 +4,7 @@ Shapes: V vocabulary rows of the head (padding rows included), H hidden size.
 """
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 
@@ -97,11 +98,12 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A sharded (DTensor) tensor gathered; its gradient is averaged over the processes, as FSDP averages gradients."""
     if not hasattr(tensor, "full_tensor"):
         return tensor
-    from torch.distributed.tensor import Partial
+    from torch.distributed.tensor import DTensor, Partial
 
     # Each process sees other text, so their gradients differ: their sum, and the average over the shards' processes.
-    gathered = tensor.full_tensor(grad_placements=[Partial()] * tensor.device_mesh.ndim)
-    return _ScaleGradient.apply(gathered, 1.0 / tensor.device_mesh.size())
+    sharded = cast(DTensor, tensor)
+    gathered = sharded.full_tensor(grad_placements=[Partial()] * sharded.device_mesh.ndim)
+    return _ScaleGradient.apply(gathered, 1.0 / sharded.device_mesh.size())
 
 
 class _ScaleGradient(torch.autograd.Function):

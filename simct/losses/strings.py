@@ -8,6 +8,7 @@ Shapes: K distinct strings of a vocabulary, E listed teacher strings of one cont
 
 import weakref
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -100,7 +101,7 @@ class PairStrings:
             if len(self._maps) > 50_000:  # thousands of contexts recur, the rest need not be remembered
                 self._maps.clear()
             if teacher_prefix or not student_prefix:
-                ranks = range(*self.teacher.starting(teacher_prefix))
+                ranks: Sequence[int] = range(*self.teacher.starting(teacher_prefix))
             else:
                 ranks = self._ranks_that_meet(student_prefix)
             self._maps[key] = self._build(ranks, len(teacher_prefix), student_prefix)

@@ -6,6 +6,8 @@ text: row j of one side meets row j of the other, up to the shorter length. `ali
 Shapes: N rows of a chunk, V vocabulary.
 """
 
+from functools import partial
+
 import torch
 
 from simct.losses.chunked import Totals, backpropagate, row_chunks
@@ -22,9 +24,7 @@ def accumulate(pair, units: UnitBatch, student, teacher, settings, aligned: bool
     for chunk_N in row_chunks(torch.arange(len(student_row_P), device=student_row_P.device), settings.chunk_rows):
         teacher_NV = torch.softmax(teacher.block(teacher_row_P[chunk_N]).logits_NC, -1)
         block = student.block(student_row_P[chunk_N])
-        loss_sum += backpropagate(
-            block, lambda logits_NV, t_NV=teacher_NV: sorted_distance(torch.softmax(logits_NV, -1), t_NV)
-        ).sum()
+        loss_sum += backpropagate(block, partial(_distance_of_logits, teacher_NV=teacher_NV)).sum()
     return Totals(loss_sum, len(student_row_P))
 
 
@@ -40,6 +40,10 @@ def _positions(units: UnitBatch) -> tuple[torch.Tensor, torch.Tensor]:
     row = torch.arange(len(place), device=place.device)
     keep = place < length[student_of] if len(place) else row.bool()
     return row[keep], (teacher_start[student_of] + place)[keep]
+
+
+def _distance_of_logits(student_logits_NV: torch.Tensor, teacher_NV: torch.Tensor) -> torch.Tensor:
+    return sorted_distance(torch.softmax(student_logits_NV, -1), teacher_NV)
 
 
 def sorted_distance(student_NV: torch.Tensor, teacher_NV: torch.Tensor) -> torch.Tensor:
