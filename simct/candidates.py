@@ -71,7 +71,8 @@ def candidates_at(
         ):
             before = lead(tokens, prompt) + ids[int(getattr(spelled.units, column)[first]) : start]
             sides.append(_one_unit(pair, tokens, model, before, ids[start:end]))
-    return result | _compare(pair, shown, multi, *sides, top)
+    ours, theirs = sides
+    return result | _compare(pair, shown, multi, ours, theirs, top)
 
 
 def score_units(
@@ -175,18 +176,18 @@ def score_chunk(units: UnitBatch, chunk_N: torch.Tensor, student, teacher) -> di
         )
     )
     is_candidate_N = ~units.single_U[chunk_N]
-    scores = [
+    scores_NC, teacher_scores_NC = (
         torch.cat([side.shared_NC, side.mean_N.where(is_candidate_N, LOG_ZERO)[:, None]], 1) for side in (ours, theirs)
-    ]
-    kl_N, _ = divergence_with_gradient(*scores, "reverse_kl")
+    )
+    kl_N, _ = divergence_with_gradient(scores_NC, teacher_scores_NC, "reverse_kl")
     return {
         "student_logprob": ours.joint_N,
         "teacher_logprob": theirs.joint_N,
         "student_score": ours.mean_N,
         "teacher_score": theirs.mean_N,
         "kl": kl_N,
-        "z_s": scores[0].logsumexp(1).exp(),
-        "z_t": scores[1].logsumexp(1).exp(),
+        "z_s": scores_NC.logsumexp(1).exp(),
+        "z_t": teacher_scores_NC.logsumexp(1).exp(),
     }
 
 

@@ -126,7 +126,7 @@ def _texts(options) -> tuple[Iterable[str], int | None]:
     from simct.prompts import load_prompts
 
     if options.dataset:
-        texts = dataset_texts(
+        stream = dataset_texts(
             options.dataset,
             options.column,
             options.split,
@@ -134,8 +134,8 @@ def _texts(options) -> tuple[Iterable[str], int | None]:
             config_name=options.subset,
             revision=options.dataset_revision,
         )
-        first = next(texts)  # a dataset that cannot be read is told before anything else is loaded
-        return chain([first], texts), options.limit
+        first = next(stream)  # a dataset that cannot be read is told before anything else is loaded
+        return chain([first], stream), options.limit
     if options.text:
         text = sys.stdin.read() if options.text == "-" else read_text(options.text)
         if not text:
@@ -163,20 +163,19 @@ def _look_closer(options, pair, text: str, report: dict, texts: Iterable[str], s
         DataConfig(options.prompts or str(PROMPTS)),
     )
     place = None if options.at is None else _unit_at(pair, text, options.at)
+    teacher = student = None
     if options.weights is not None and (place is not None or options.html):
-        models = [load_model(model, device).eval() for model in (config.teacher, config.student)]
-    else:
-        models = [None, None]
+        teacher, student = (load_model(model, device).eval() for model in (config.teacher, config.student))
     if place is not None:
-        found["candidates"] = candidates_at(pair, *models, text, place, prompt=options.before)
+        found["candidates"] = candidates_at(pair, teacher, student, text, place, prompt=options.before)
         print(f"\n{format_candidates(found['candidates'])}")
         report["candidates"] = found["candidates"]
-    if models[0] is not None and options.html:
+    if teacher is not None and options.html:
         with progress("Scoring", "units") as tell:
             found["scores"] = score_units(
-                pair, *models, text, prompt=options.before, on_progress=tell, should_stop=should_stop
+                pair, teacher, student, text, prompt=options.before, on_progress=tell, should_stop=should_stop
             )
-    del models
+    del teacher, student
     if options.weights and not should_stop():
         with progress("Measuring", "answers") as tell:
             measured = measure_pair(
@@ -186,9 +185,9 @@ def _look_closer(options, pair, text: str, report: dict, texts: Iterable[str], s
         print(f"\n{format_reliability(measured)}")
     if (options.compare or options.compare_teacher) and not should_stop():
         with progress("Comparing", "pairs") as tell:
-            first = tuple(
-                _at_revision(getattr(options, side), getattr(options, f"{side}_revision"))
-                for side in ("teacher", "student")
+            first = (
+                _at_revision(options.teacher, options.teacher_revision),
+                _at_revision(options.student, options.student_revision),
             )
             rows = compare_pairs(
                 [first[0], *options.compare_teacher],

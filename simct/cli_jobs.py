@@ -84,8 +84,8 @@ def rental_from(options, config):
 
     offered = offers(config)
     if not options.flavor:
-        for offer in offered:
-            print(f"  {offer.line()}" + ("" if offer.fits else f"  [{offer.why or 'does not fit'}]"))
+        for each in offered:
+            print(f"  {each.line()}" + ("" if each.fits else f"  [{each.why or 'does not fit'}]"))
         raise ConfigError("Choose a machine with --flavor, and what it may cost with --spend-limit.")
     offer = next((each for each in offered if each.machine.name == options.flavor), None)
     if offer is None:

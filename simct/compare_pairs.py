@@ -142,8 +142,8 @@ def _tokens(report: dict) -> dict:
 
 
 def _config(teacher: str, student: str, prompts: str, dtype: str) -> RunConfig:
-    sides = (ModelConfig(*split_revision(name), dtype) for name in (teacher, student))
-    return validate(RunConfig(*sides, DataConfig(prompts)))
+    teacher_model, student_model = (ModelConfig(*split_revision(name), dtype) for name in (teacher, student))
+    return validate(RunConfig(teacher_model, student_model, DataConfig(prompts)))
 
 
 def _verdict(measured: dict) -> dict:

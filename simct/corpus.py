@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -245,10 +246,10 @@ def _text_of(value, source: str, column: str, number: int) -> str:
 
 def _pair_key(pair: TokenizerPair) -> str | None:
     """What the counts depend on besides the text; None for a tokenizer that cannot be told from another."""
-    states = [_state(tokens) for tokens in (pair.teacher, pair.student)]
-    if None in states:
+    teacher_state, student_state = _state(pair.teacher), _state(pair.student)
+    if teacher_state is None or student_state is None:
         return None
-    return "-".join([FORMAT, pair.teacher.fingerprint, pair.student.fingerprint, *states])
+    return "-".join([FORMAT, pair.teacher.fingerprint, pair.student.fingerprint, teacher_state, student_state])
 
 
 def _state(tokens: TokenBytes) -> str | None:
@@ -273,7 +274,7 @@ def _chunk_key(pair_key: str, chunk: list[str]) -> str:
 
 
 def _write(path: Path, counts: Counts) -> None:
-    kept = {name: value for name, value in vars(counts).items() if isinstance(value, int)}
+    kept: dict[str, Any] = {name: value for name, value in vars(counts).items() if isinstance(value, int)}
     kept["shapes"] = [[*shape, n] for shape, n in counts.shapes.items()]
     kept["disagreements"] = [[student, teacher, n] for (student, teacher), n in counts.disagreements.items()]
     kept["excluded"] = dict(counts.excluded)

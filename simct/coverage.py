@@ -147,7 +147,10 @@ class Counts:
                 for kind, *parts in zip(KINDS, *self.by_kind.tolist(), strict=True)
                 if sum(parts)
             },
-            "top_disagreements": [_disagreement(pair, *key, n) for key, n in self.disagreements.most_common(top)],
+            "top_disagreements": [
+                _disagreement(pair, student_ids, teacher_ids, n)
+                for (student_ids, teacher_ids), n in self.disagreements.most_common(top)
+            ],
             "disagreements_lost": self.lost,
             "excluded": dict(self.excluded),
             "texts": self.texts,

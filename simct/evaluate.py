@@ -7,6 +7,7 @@ completion holds the reference answer as `answer_matches` reads it. Standard err
 
 import math
 from pathlib import Path
+from typing import cast
 
 from simct import lm_eval_tasks
 from simct.checkers import answer_matches
@@ -78,14 +79,15 @@ def evaluate_loaded(model, tokens: TokenBytes, settings: EvaluationConfig, enabl
                 max_new_tokens=settings.max_new_tokens,
             )
             for index, rollout in zip(batch, rollouts, strict=True):
-                text = tokens.tokenizer.decode(rollout.completion_ids, skip_special_tokens=True)
+                # the ids of one answer, not of several, make one text
+                text = cast(str, tokens.tokenizer.decode(rollout.completion_ids, skip_special_tokens=True))
                 completions[index] = (text, rollout.ended)
-        samples = [
+        samples: list[dict] = [
             {
                 "prompt": prompt.text,
                 "answer": prompt.answer,
                 "completion": completions[index][0],
-                "correct": answer_matches(completions[index][0], prompt.answer),
+                "correct": answer_matches(completions[index][0], prompt.answer or ""),  # task_prompts saw to answers
             }
             for index, prompt in enumerate(prompts)
         ]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -66,9 +67,7 @@ def completion_loss(hidden_NH: torch.Tensor, head: Head, ids_N: torch.Tensor) ->
         for rows in row_chunks(rows_N, chunk_rows_for(ids_N.device, side.vocabulary)):
             block = student.block(rows)
             wanted = ids_N[rows]
-            total += backpropagate(
-                block, lambda logits_NV, ids=wanted: cross_entropy(logits_NV, ids, reduction="none")
-            ).sum()
+            total += backpropagate(block, partial(cross_entropy, target=wanted, reduction="none")).sum()
         return Totals(total, len(ids_N))
 
     return one_pass(accumulate, side, None)[0]

@@ -9,7 +9,9 @@ import functools
 import importlib.util
 import inspect
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import yaml
 
@@ -92,7 +94,7 @@ def _needs_permission(task: str) -> ConfigError:
 class SandboxedCodeMetric:
     """Stands for the code_eval metric of the evaluate package: the same arguments and results, run in the sandbox."""
 
-    def compute(self, references: list[str], predictions: list[list[str]], k: list[int] = (1,), **options):
+    def compute(self, references: list[str], predictions: list[list[str]], k: Sequence[int] = (1,), **options):
         """pass@k over problems: each reference is the tests, each prediction a list of candidate programs."""
         passed, details = [], {}
         for problem, (tests, candidates) in enumerate(zip(references, predictions, strict=True)):
@@ -181,7 +183,7 @@ def _read_task_file(path: str) -> dict:
     class Loader(yaml.SafeLoader):
         pass
 
-    Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+    Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(cast(yaml.ScalarNode, node)))
     try:
         settings = yaml.load(Path(path).read_text(encoding="utf-8"), Loader)
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

@@ -90,7 +90,7 @@ class _LiveBytes(TorchDispatchMode):
         self.live -= self._sizes.pop(key, 0)
 
 
-def load_shape_config(model: ModelConfig, token: str | None = None):
+def load_shape_config(model: ModelConfig, token: str | bool | None = None):
     """The model's config.json as transformers reads it. Raises ModelError or HubError (one line)."""
     path = local_path(model.model)
     try:
@@ -246,7 +246,7 @@ def estimate_memory(
     prompt_tokens: int = 256,
     device: str = "cuda",
     devices: int = 1,
-    token: str | None = None,
+    token: str | bool | None = None,
     configs: tuple | None = None,
 ) -> MemoryEstimate:
     """Peak memory of `run` on each of `devices` devices ("cuda" or "cpu"), were all completions of full length.
@@ -267,7 +267,7 @@ def estimate_memory(
     quantized = {"8bit": 1.0, "4bit": 0.6}
 
     def weights(shape: Shape, model: ModelConfig) -> int:
-        return int(shape.parameters * quantized.get(model.quantization, SIZES[model.dtype]))
+        return int(shape.parameters * quantized.get(model.quantization or "", SIZES[model.dtype]))
 
     optimizer_bytes = {"bitsandbytes.AdamW8bit": 2.1, "bitsandbytes.PagedAdamW8bit": 0.0, "SGD": 0.0}
     states = int(student.trainable * optimizer_bytes.get(training.optimizer, 2 * trained_size))

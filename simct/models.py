@@ -6,6 +6,7 @@ N rows (positions that predict a completion token), H hidden size.
 
 import importlib.util
 import os
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -24,7 +25,7 @@ def load_model(model: ModelConfig, device=None, token: str | None = None) -> tor
     if path is not None and not (path / "config.json").is_file():
         raise ModelError(f"{model.model!r} is not a model folder: it has no config.json.")
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(
+        loaded: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
             str(path) if path else model.model,
             revision=model.revision,
             dtype=getattr(torch, model.dtype),
@@ -93,10 +94,11 @@ def plain_state(student) -> dict[str, torch.Tensor]:
     from peft.tuners.lora import LoraLayer
 
     base = student.get_base_model() if hasattr(student, "get_base_model") else student
+    # any: get_delta_weight is a method of each kind of LoRA layer, not of their common class
+    adapted: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
     merged = {
         f"{name}.weight": module.base_layer.weight + sum(map(module.get_delta_weight, module.active_adapters))
-        for name, module in base.named_modules()
-        if isinstance(module, LoraLayer)
+        for name, module in adapted.items()
     }
     # not state_dict(), which splits again what was gathered
     named = dict(base.named_parameters(remove_duplicate=False))

@@ -15,7 +15,7 @@ def trainable_student(student, config: RunConfig):
     """`student` with parts frozen and LoRA added as the run says. Raises ConfigError if nothing is left to train."""
     if config.lora.rank:
         torch.manual_seed(config.training.seed)  # adapters start at random
-        student = _with_lora(student, config.lora)
+        student = _with_lora(student, config.lora, config.lora.rank)
     for part in config.training.freeze:
         matched = [parameter for name, parameter in student.named_parameters() if part in name]
         if not matched:
@@ -27,15 +27,15 @@ def trainable_student(student, config: RunConfig):
     return student
 
 
-def _with_lora(student, lora: LoraConfig):
+def _with_lora(student, lora: LoraConfig, rank: int):
     import peft
 
     try:
         return peft.get_peft_model(
             student,
             peft.LoraConfig(
-                r=lora.rank,
-                lora_alpha=lora.alpha or 2 * lora.rank,
+                r=rank,
+                lora_alpha=lora.alpha or 2 * rank,
                 lora_dropout=lora.dropout,
                 target_modules=lora.targets[0] if len(lora.targets) == 1 else lora.targets,
                 task_type="CAUSAL_LM",

@@ -41,7 +41,7 @@ class PromptReport:
 
 
 def system_handling(tokenizer, messages) -> str:
-    """What the template makes of a system text: "none given", "kept", "folded" into the user's, "dropped", "refused"."""
+    """What the template makes of a system text: "none given", "kept", "folded" into a user's, "dropped", "refused"."""
     if not messages or messages[0]["role"] != "system":
         return "none given"
     if not tokenizer.chat_template:

@@ -6,7 +6,7 @@ student where exact matches do. From these follows a verdict in words, with its 
 Small samples on a CPU will do. Shapes: U units, N units of a chunk, R rows, H hidden size.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
 import torch
@@ -118,8 +118,8 @@ class _Measured:
     def __init__(self, pair: TokenizerPair, student, teacher) -> None:
         self.pair, self.student, self.teacher = pair, student, teacher
         self.answers = self.tokens = self.recovered_tokens = 0
-        self.sums: Counter = Counter()
-        self.weights: Counter = Counter()
+        self.sums: defaultdict[str, float] = defaultdict(float)
+        self.weights: Counter[str] = Counter()
         self.columns: dict[str, list[torch.Tensor]] = {"kl": [], "z_t": [], "single": []}
         self.kinds: Counter = Counter()
         self.gradients: list[list[torch.Tensor]] = []
@@ -194,11 +194,11 @@ class _Measured:
             pulled = torch.autograd.grad(
                 student_hidden_RH, parameters, part_RH, retain_graph=part == 0, allow_unused=True
             )
-            pulled = [torch.zeros_like(p) if g is None else g for g, p in zip(pulled, parameters, strict=True)]
+            gradients = [torch.zeros_like(p) if g is None else g for g, p in zip(pulled, parameters, strict=True)]
             if len(self.gradients) <= part:
-                self.gradients.append(pulled)
+                self.gradients.append(gradients)
             else:
-                torch._foreach_add_(self.gradients[part], pulled)
+                torch._foreach_add_(self.gradients[part], gradients)
 
     def report(self) -> dict:
         kl_U, z_t_U = (torch.cat(self.columns[name]) for name in ("kl", "z_t"))

@@ -4,7 +4,7 @@ A sharded parameter is a DTensor of which each process holds a part.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -23,7 +23,7 @@ def shard_teacher(teacher: torch.nn.Module) -> None:
 
     The lm_head stays whole: the losses read its columns at every step.
     """
-    decoder = teacher.base_model
+    decoder = cast(torch.nn.Module, teacher.base_model)
     for module in decoder.modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) and module is not decoder:
             for layer in module:
@@ -37,9 +37,10 @@ def with_whole_weights(module: torch.nn.Module, work: Callable[[], T]) -> T:
     For generation and saving, between training steps, by all processes; `module.forward(inside=work)` must call `work`,
     as FSDP2 wants all use of its weights inside its root. A module that is not sharded just has `work` called.
     """
-    root, *layers = [part for part in module.modules() if isinstance(part, FSDPModule)] or [None]
-    if root is None:
+    sharded = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    if not sharded:
         return work()
+    root, *layers = sharded
 
     def inside() -> T:
         for layer in layers:
@@ -104,10 +105,10 @@ def whole_student(module: torch.nn.Module, student, keep: bool):
     `module` is what Accelerate sharded, `student` the model in it. To be called by all processes.
     """
 
-    def plain() -> dict[str, torch.Tensor]:
+    def weights() -> dict[str, torch.Tensor]:
         return {name: value.to("cpu", copy=True) for name, value in plain_state(student).items()} if keep else {}
 
-    state = with_whole_weights(module, plain)
+    state = with_whole_weights(module, weights)
     if not keep:
         return None
     base = student.get_base_model() if hasattr(student, "get_base_model") else student

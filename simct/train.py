@@ -141,7 +141,7 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
             f"length {record['response_length']:.1f}  ended {record['eos_rate']:.0%}  {record['seconds']:.2f} s",
         )
 
-    step, done, student = train(
+    step, done, trained = train(
         config,
         accelerator,
         teacher,
@@ -155,7 +155,7 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
         history=run.metrics() if checkpoint else (),
     )
     if main:
-        student = merged_student(student)
+        student = merged_student(trained)
         save_student(run, config, student, pair.student.tokenizer)
         if done and config.evaluation.tasks:
             run.set_status(message="Scoring the student after training")
@@ -179,7 +179,7 @@ def run_warmup(run: RunFolder) -> str:
     start_tracker(accelerator, run, config)
     student, tokens, step, done = warm_up(run, accelerator, lambda: stop.requested, os.environ.get("HF_TOKEN"))
     if accelerator.is_main_process:
-        if student is not None:
+        if student is not None and tokens is not None:
             save_student(run, config, student, tokens.tokenizer)
             if done and config.evaluation.tasks:
                 run.set_status(message="Scoring the student")

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -331,7 +331,10 @@ def _gather(accelerator, pair, totals: StepTotals, rollouts, excluded: Counter) 
     }
     parts = gather_object([local])
     total = {name: sum(part[name] for part in parts) for name in local if not isinstance(local[name], Counter)}
-    stats, weights, left_out = {}, {}, {}
+    stats: dict[str, float] = {}
+    weights: dict[str, float] = {}
+    left_out: dict[str, int] = {}
+    into: dict[str, Any]
     for name, into in (("stats", stats), ("weights", weights), ("excluded", left_out)):
         for part in parts:
             for key, value in part[name].items():

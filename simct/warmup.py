@@ -183,7 +183,7 @@ def judge(
 
 def _sampled(run: RunFolder) -> list[dict]:
     """Every answer on disk, by index, once."""
-    records = {}
+    records: dict[int, dict] = {}
     for path in sorted((run.path / "samples").glob("*.jsonl")):
         records |= {record["index"]: record for record in read_jsonl(path)}
     return [records[index] for index in sorted(records)]
@@ -263,7 +263,8 @@ Columns: `messages` (the conversation with the answer), `reference`, `prompt` an
 
 def load_examples(folder: Path, tokens: TokenBytes, config: RunConfig) -> tuple[list[Example], Counter]:
     """The dataset in the student's template and tokens, and what had to be left out. Raises DataError if all had."""
-    examples, left_out = [], Counter()
+    examples: list[Example] = []
+    left_out: Counter[str] = Counter()
     for row in read_jsonl(folder / DATA_FILE):
         *messages, answer = row["messages"]
         prompt = prompt_ids(tokens.tokenizer, messages, config.student.enable_thinking)

@@ -22,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -83,7 +84,7 @@ class Recipe:
     role: str
     tokenizer: Callable[[], PreTrainedTokenizerFast]
     make_exercise: Callable[[random.Random], Exercise]
-    answer: Callable[[Exercise, random.Random], str]
+    answer: Callable[[Any, random.Random], str]  # to an exercise of the kind that make_exercise makes
     hidden_size: int
     layers: int
     steps: int

@@ -6,10 +6,11 @@ Shapes: B examples, L ids, N answer ids in a batch, V vocabulary.
 import math
 import random
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from simct.demo import check_answer
 
@@ -41,7 +42,8 @@ def new_model(tokenizer: PreTrainedTokenizerBase, hidden_size: int, layers: int,
 def chat_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     """The prompt as one user turn in the tokenizer's own template, ready for the answer."""
     messages = [{"role": "user", "content": prompt}]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    # one conversation, not tokenized, is one text
+    return cast(str, tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
 def encode_batch(
@@ -60,7 +62,7 @@ def encode_batch(
 
 
 def fine_tune(
-    model: PreTrainedModel,
+    model: LlamaForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
     draw_batch: DrawBatch,
     steps: int,
@@ -89,14 +91,14 @@ def fine_tune(
 
 @torch.no_grad()
 def greedy_completions(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], max_new_tokens: int = 48
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, prompts: list[str], max_new_tokens: int = 48
 ) -> list[str]:
     """Greedy answers to the prompts, each put into the tokenizer's chat template."""
     completions = []
     for start in range(0, len(prompts), 64):
         texts = [chat_prompt(tokenizer, prompt) for prompt in prompts[start : start + 64]]
         batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-        output_BL = model.generate(
+        output_BL = model.generate(  # type: ignore[misc]  # transformers types self as a protocol that no model meets
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             max_new_tokens=max_new_tokens,
@@ -107,7 +109,7 @@ def greedy_completions(
     return completions
 
 
-def accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, exercises: list[dict[str, str]]) -> float:
+def accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, exercises: list[dict[str, str]]) -> float:
     """Share of exercises whose greedy answer is exactly right."""
     completions = greedy_completions(model, tokenizer, [exercise["prompt"] for exercise in exercises])
     right = [check_answer(text, exercise["answer"]) for text, exercise in zip(completions, exercises, strict=True)]

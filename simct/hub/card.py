@@ -9,6 +9,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -101,7 +102,9 @@ def card_metadata(run: RunFolder, repo_id: str, license: str | None = None) -> M
     config = run.config()
     base, dataset = hub_id(config.student.model), hub_id(config.data.prompts)
     teacher = hub_id(config.teacher.model)
-    relation = {"base_model": base, "base_model_relation": "finetune"} if base else {}
+    relation: dict[str, Any] = {"base_model": base, "base_model_relation": "finetune"} if base else {}
+    if teacher:
+        relation["teacher_model"] = teacher
     results = [
         EvalResult(
             task_type="text-generation",
@@ -118,7 +121,6 @@ def card_metadata(run: RunFolder, repo_id: str, license: str | None = None) -> M
     ]
     return ModelCardData(
         **relation,
-        **({"teacher_model": teacher} if teacher else {}),
         library_name="transformers",
         pipeline_tag="text-generation",
         license=license,
@@ -155,7 +157,8 @@ def _model_link(model: ModelConfig) -> str:
     name = hub_id(model.model)
     if not name:
         return escape(shown_name(model.model))
-    commit = f" (commit `{model.revision[:12]}`)" if re.fullmatch(r"[0-9a-f]{12,40}", model.revision or "") else ""
+    revision = model.revision or ""
+    commit = f" (commit `{revision[:12]}`)" if re.fullmatch(r"[0-9a-f]{12,40}", revision) else ""
     return f"[{name}](https://huggingface.co/{name}){commit}"
 
 

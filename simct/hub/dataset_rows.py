@@ -74,8 +74,7 @@ def dataset_info(
         )
     except Exception as error:
         raise dataset_error(error, repo_id) from error
-    card = info.card_data or {}
-    licence = card.get("license")
+    licence = info.card_data.get("license") if info.card_data else None
     facts = DatasetFacts(
         id=repo_id,
         revision=info.sha,
@@ -165,11 +164,11 @@ def _viewed_rows(
     repo_id: str, config: str | None, split: str | None, n: int, token: str | bool | None
 ) -> list[dict] | None:
     if not config or not split:
-        told = _ask_viewer("splits", token, dataset=repo_id) or {}
+        listed = _ask_viewer("splits", token, dataset=repo_id) or {}
         match = next(
             (
                 each
-                for each in told.get("splits") or []
+                for each in listed.get("splits") or []
                 if config in (None, "", each["config"]) and split in (None, "", each["split"])
             ),
             None,

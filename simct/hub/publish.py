@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetInfo, HfApi, ModelInfo, SpaceInfo
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
@@ -199,6 +200,10 @@ def _checked_card(api: HfApi, run: RunFolder, repo_id: str, token: str | None) -
     return text
 
 
+# what the Hub tells of the kinds of repository that are published here
+RepoInfo = ModelInfo | DatasetInfo | SpaceInfo
+
+
 def _prepare_repo(api: HfApi, repo_id: str, kind: str, private: bool, marker: str) -> list[str]:
     """Create the repository, or check that the one there is ours to update; returns the files it holds.
 
@@ -207,10 +212,10 @@ def _prepare_repo(api: HfApi, repo_id: str, kind: str, private: bool, marker: st
     try:
         info = api.repo_info(repo_id, repo_type=kind, timeout=client.SEARCH_SECONDS)
     except RepositoryNotFoundError:
-        sdk = {"space_sdk": "gradio"} if kind == "space" else {}
-        api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, **sdk)
+        sdk = "gradio" if kind == "space" else None
+        api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
         return []
-    held = [sibling.rfilename for sibling in info.siblings or []]
+    held = [sibling.rfilename for sibling in cast(RepoInfo, info).siblings or []]
     if marker not in held and set(held) - {".gitattributes", "README.md"}:
         raise HubError(
             f"{repo_id} exists on the Hub and was not made by SimCT Studio. Choose another name; nothing was changed."

@@ -213,7 +213,7 @@ def bring_home(api: HfApi, run: RunFolder, status: dict) -> None:
     """Copy the pushed reports into the run folder, if anything was pushed since the last time."""
     repo_id = run_repo(run, status)
     try:
-        info = api.repo_info(repo_id)
+        info = api.model_info(repo_id)
     except RepositoryNotFoundError as error:
         raise HubError(f"The run's repository {page_url(repo_id)} is gone; its checkpoints with it.") from error
     if info.sha == status.get("remote_commit"):
