@@ -153,12 +153,13 @@ def renewed(options, run, config=None):
     """For a run on Jobs, what it is given this time, which is confirmed anew; None for one of this machine."""
     from simct.jobs import actions
 
-    last = actions.rental_of(run)
-    if last is None:
+    if not actions.on_jobs(run):
         return None
-    options.flavor = options.flavor or last.flavor
-    options.namespace = options.namespace or last.namespace
-    options.timeout = options.timeout or last.hours or None
+    last = actions.rental_of(run)
+    if last is not None:
+        options.flavor = options.flavor or last.flavor
+        options.namespace = options.namespace or last.namespace
+        options.timeout = options.timeout or last.hours or None
     return rental_from(options, config or run.config())
 
 

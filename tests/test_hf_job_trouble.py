@@ -69,6 +69,30 @@ def test_a_launch_that_is_refused_for_good_leaves_nothing_and_one_in_doubt_leave
     assert run.status()["job_id"] in hub.jobs  # the Job it did start is found by its labels
 
 
+def test_a_run_without_a_machine_on_record_is_not_started_anew_on_a_guess(tmp_path):
+    run = RunFolder.create(tmp_path, config(), backend="hf")
+    run.set_status(state="failed")
+    for again in (actions.resume, actions.retry):
+        with pytest.raises(RunError, match="No machine of Jobs is on record"):
+            again(run)
+    assert len(list_runs(tmp_path)) == 1
+
+
+def test_machines_are_weighed_with_the_visitor_s_access_only(hub, monkeypatch):
+    """False is a visitor without a token, who must not see by the token of this machine."""
+    from simct.jobs import hf_hardware
+
+    asked = []
+
+    def refused(model, token):
+        asked.append(token)
+        raise HubError("gated")
+
+    monkeypatch.setattr(hf_hardware, "load_shape_config", refused)
+    assert all(offer.why == "gated" for offer in hf_hardware.offers(config(), False))
+    assert asked == [False]
+
+
 def test_a_long_wait_that_the_hub_asks_for_is_told_at_once(hub):
     from simct.jobs.hf_hardware import list_hardware
 

@@ -47,6 +47,13 @@ def rental_of(run: RunFolder) -> Rental | None:
     return Rental(status["flavor"], status.get("hours") or 0.0, status.get("price") or 0.0, status.get("namespace"))
 
 
+def _last_rental(run: RunFolder) -> Rental:
+    rental = rental_of(run)
+    if rental is None:
+        raise RunError(f"No machine of Jobs is on record for run {run.id}: duplicate it, and choose one.")
+    return rental
+
+
 def start_here(runs_dir: str | Path, config: RunConfig, owner: str | None = None, gpus: int | None = None, token=None):
     """Make a run of `config` and start it on this machine, or let it wait its turn; returns the run. Raises RunError,
     and then leaves no run behind."""
@@ -138,7 +145,7 @@ def resume(run: RunFolder, token: str | None = None, rental: Rental | None = Non
     if on_jobs(run):
         from simct.jobs import hf_job
 
-        rental = rental or rental_of(run)
+        rental = rental or _last_rental(run)
         hf_job.launch(run, rental.flavor, rental.hours, token, rental.namespace, rental.price)
         return f"A Job takes it up on {rental.line()}."
     whence = "from its last checkpoint" if run.latest_checkpoint() else "from the start: there is no checkpoint"
@@ -160,7 +167,7 @@ def retry(
     status = run.status()
     owner = owner or status.get("owner")
     if on_jobs(run):
-        return start_on_jobs(run.path.parent, config, rental or rental_of(run), token, owner)
+        return start_on_jobs(run.path.parent, config, rental or _last_rental(run), token, owner)
     return start_here(run.path.parent, config, owner, status.get("gpus"), token)
 
 

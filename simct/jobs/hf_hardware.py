@@ -64,8 +64,8 @@ class Offer:
         machine = self.machine
         size = f"{machine.gpus} × {machine.gpu}, {machine.gpu_memory:.0f} GB" if machine.gpus else "CPU"
         told = f"{machine.name} · {size} · ${machine.price:.2f} an hour"
-        if self.cost is not None:
-            told += f" · about {hours_line(self.hours)}, ${self.cost:.2f}"
+        if self.hours is not None:
+            told += f" · about {hours_line(self.hours)}, ${machine.cost(self.hours):.2f}"
         return told
 
 
@@ -103,7 +103,7 @@ def offers(config: RunConfig, token: str | bool | None = None, n_prompts: int | 
     """
     machines = list_hardware(token)
     try:
-        weigh = _scales(config, token or None, n_prompts)
+        weigh = _scales(config, token, n_prompts)
     except SimCTError as error:
         return [Offer(machine, None, why=str(error)) for machine in machines]
     weighed = [weigh(machine) for machine in machines]
@@ -114,7 +114,7 @@ def offers(config: RunConfig, token: str | bool | None = None, n_prompts: int | 
     return sorted(weighed, key=order)
 
 
-def _scales(config: RunConfig, token: str | None, n_prompts: int | None):
+def _scales(config: RunConfig, token: str | bool | None, n_prompts: int | None):
     """A function from a machine to its Offer for `config`."""
     teacher, student, peak = _measured(dump_config(config), token)
     steps, size = steps_of(config, n_prompts), teacher.parameters + student.parameters
@@ -143,7 +143,7 @@ def _scales(config: RunConfig, token: str | None, n_prompts: int | None):
 
 
 @lru_cache(maxsize=32)
-def _measured(text: str, token: str | None) -> tuple[Shape, Shape, Callable[[str], int]]:
+def _measured(text: str, token: str | bool | None) -> tuple[Shape, Shape, Callable[[str], int]]:
     """Both models' shapes, and a function from "cuda" or "cpu" to the peak in bytes: seconds of work, done once for a
     configuration. The token is in the key: access is not lent on."""
     config = config_from_dict(yaml.safe_load(text))
