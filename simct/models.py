@@ -57,7 +57,12 @@ def _placement(model: ModelConfig, device) -> dict:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError(f"{model.model!r} is to be loaded in {model.quantization}: install bitsandbytes first.")
     return {
-        "quantization_config": BitsAndBytesConfig(**{f"load_in_{model.quantization}": True}),
+        "quantization_config": BitsAndBytesConfig(
+            **{f"load_in_{model.quantization}": True},
+            # as QLoRA (arXiv 2305.14314) has it
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=getattr(torch, model.dtype),
+        ),
         "device_map": {"": model.device or device or "cpu"},
     }
 

@@ -3,11 +3,13 @@
 import importlib
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 
 from simct.config import LoraConfig, RunConfig, TrainingConfig
 from simct.errors import ConfigError
+from simct.models import load_model
 from simct.sharding import like, own_part
 
 
@@ -46,9 +48,21 @@ def _with_lora(student, lora: LoraConfig, rank: int):
         raise ConfigError(f"lora.targets is {lora.targets!r}: {reason}") from error
 
 
-def merged_student(student):
-    """The plain model: LoRA adapters, if any, merged into the weights they adapt."""
-    return student.merge_and_unload() if hasattr(student, "merge_and_unload") else student
+def merged_student(student, config: RunConfig, token: str | None = None):
+    """The plain model: LoRA adapters, if any, merged into the weights they adapt.
+
+    Adapters of a quantized student are merged into its weights as they were before, read anew on the CPU: merged into
+    the quantized ones they would be rounded with them.
+    """
+    if not hasattr(student, "merge_and_unload"):
+        return student
+    if config.student.quantization is None:
+        return student.merge_and_unload()
+    import peft
+
+    whole = trainable_student(load_model(replace(config.student, quantization=None), token=token), config)
+    peft.set_peft_model_state_dict(whole, peft.get_peft_model_state_dict(student))
+    return whole.merge_and_unload()
 
 
 def build_optimizer(parameters: Iterable[torch.nn.Parameter], training: TrainingConfig) -> torch.optim.Optimizer:

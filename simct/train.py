@@ -155,7 +155,7 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
         history=run.metrics() if checkpoint else (),
     )
     if main:
-        student = merged_student(trained)
+        student = merged_student(trained, config, token).to(accelerator.device)
         save_student(run, config, student, pair.student.tokenizer)
         if done and config.evaluation.tasks:
             run.set_status(message="Scoring the student after training")

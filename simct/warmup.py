@@ -91,7 +91,7 @@ def warm_up(
         stop_requested,
         run.latest_checkpoint(),
     )
-    return merged_student(student), student_tokens, step, done
+    return merged_student(student, config, token), student_tokens, step, done
 
 
 def sample_answers(

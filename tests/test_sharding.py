@@ -128,6 +128,6 @@ def test_plain_state_is_what_merging_gives_and_leaves_the_student_alone(tmp_path
     before = {name: value.clone() for name, value in student.state_dict().items()}
     plain = plain_state(student)
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
-    merged = merged_student(student).state_dict()
+    merged = merged_student(student, config).state_dict()
     assert set(plain) == set(merged)
     assert all(torch.allclose(plain[name], merged[name], atol=1e-6) for name in merged)

@@ -1,5 +1,6 @@
 """The loop: equal gradients however a step is split, exact resume, and honest stops."""
 
+import importlib.util
 import json
 import math
 import os
@@ -210,7 +211,7 @@ def test_lora_trains_adapters_only_resumes_and_merges_into_a_plain_model(folders
     saved = load_file(tmp_path / "b" / "step-2" / "trained.safetensors")
     assert saved and all("lora_" in name for name in saved)
     assert same_weights(straight, resumed)
-    plain, start = merged_student(straight), load_model(config.student)
+    plain, start = merged_student(straight, config), load_model(config.student)
     assert type(plain) is type(start)
     assert not torch.equal(plain.model.layers[0].self_attn.q_proj.weight, start.model.layers[0].self_attn.q_proj.weight)
     assert torch.equal(plain.model.embed_tokens.weight, start.model.embed_tokens.weight)
@@ -385,3 +386,24 @@ def test_two_processes_reach_the_weights_of_one(folders, prompts_file, tmp_path)
     expected, found = weights(one), weights(two)
     assert all(torch.allclose(expected[name], found[name], rtol=0, atol=1e-5) for name in expected)
     assert [r["rows"] for r in one.metrics()] == [r["rows"] for r in two.metrics()]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+def test_adapters_of_a_quantized_student_are_merged_into_its_whole_weights(tmp_path, prompts_file):
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folders = save_pair(tmp_path)
+    # 4-bit kernels for CPUs want sizes that are multiples of 64
+    shape = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 2}
+    size = len(AutoTokenizer.from_pretrained(folders[1]))
+    LlamaForCausalLM(LlamaConfig(vocab_size=size, **shape)).save_pretrained(folders[1])
+    config = new_config(folders, prompts_file, steps=2, optimizer="bitsandbytes.AdamW8bit")
+    config.student.quantization, config.teacher.quantization, config.lora.rank = "4bit", "8bit", 4
+    trained, _, (step, done) = train_here(config, tmp_path / "checkpoints")
+    assert (step, done) == (2, True)
+    plain = merged_student(trained, config)
+    config.student.quantization = None
+    start = load_model(config.student).state_dict()
+    assert {parameter.dtype for parameter in plain.parameters()} == {torch.float32}
+    changed = {name for name, value in plain.state_dict().items() if not torch.equal(value, start[name])}
+    assert changed and all("proj" in name for name in changed)
