@@ -95,7 +95,9 @@ def connect(settings: Settings, field: ModelField, filters: Sequence[gr.componen
         told = (
             f"{len(found)} on the Hub. Choose one." if found else f"No model on the Hub is called {query!r}{narrowed}."
         )
-        return gr.Dropdown(choices=options), markup.note("quiet", told), query
+        # an id typed whole and chosen is told about by what reads it, which a late answer must not replace
+        line = gr.skip() if query in {hit.id for hit in found} else markup.note("quiet", told)
+        return gr.Dropdown(choices=options), line, query
 
     def revisions(model: str, visitor: gr.OAuthToken | None = None) -> dict:
         """Branches, tags and the newest commits of the chosen model."""

@@ -219,7 +219,7 @@ def cell(settings: dict) -> dict:
         if times[0] > settings["patience"]:
             break
     # the first run builds tables and warms up, unless it is all there is
-    return {**settings, "seconds": min(times[1:] or times), "peak_mib": (memory(device) - base) / 2**20}
+    return {**settings, "seconds": min(times[1:] or times), "peak_mib": max(0, memory(device) - base) / 2**20}
 
 
 def wait(device: torch.device) -> None:

@@ -24,11 +24,12 @@ from simct.memory_estimate import estimate_memory
 
 # Runs in the measured process: the training entry, then what it took at most.
 MEASURED = """\
-import resource, sys
+import pathlib, re, sys
 from simct.train import main
 status = main([sys.argv[1]])
 import torch
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# not ru_maxrss, which a process has from the one that started it
+peak = int(re.search("VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) * 1024
 if torch.cuda.is_available():
     free, total = torch.cuda.mem_get_info()
     peak = torch.cuda.max_memory_reserved() + (total - free - torch.cuda.memory_reserved())

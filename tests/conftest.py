@@ -1,4 +1,4 @@
-"""What every test is owed: one thread a process, and the Hub's clients as they were found."""
+"""What every test is owed: one thread a process, and the Hub's clients as they were found. Long files come first."""
 
 import os
 
@@ -9,6 +9,16 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import datasets
 import huggingface_hub
 import pytest
+
+# the files that take longest, so that two workers that take a file at a time end together
+LONG = (
+    "test_studio_browser.py", "test_trainer.py", "test_studio_inspect.py", "test_cli.py", "test_sharding.py",
+    "test_hf_job.py", "test_studio_hub.py", "test_kills.py", "test_studio_users.py", "test_memory_estimate.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(autouse=True)

@@ -51,7 +51,7 @@ def over(record: dict) -> bool:
 
 
 def test_it_goes_on_when_its_starter_is_gone_and_says_how_far_it_is(hub, run):
-    hub.rate = 4_000_000
+    hub.rate = 1_000_000
     code = "import sys; from pathlib import Path; from simct.hub.publish_job import start_publishing as s;"
     code += "from simct.jobs.run_folder import RunFolder as R; s(R(Path(sys.argv[1])), 'tester/tiny', True)"
     subprocess.run([sys.executable, "-c", code, str(run.path)], env=hub.env(), check=True, timeout=60)

@@ -10,12 +10,14 @@ byte_encoders token_bytes bridge_cache alignment tokenizer_pair units divergence
 losses.head losses.chunked losses.strings losses.units_merged losses.strict losses.simct losses.marginal
 losses.bpm losses.uld losses.gold losses.alm losses.diagnostics losses
 text_kinds verdict coverage report_charts report_html prompts prompt_report corpus
-rollout models sharding vllm_rollouts side_by_side candidates optimization checkpoints memory_estimate cost_estimate samples
+rollout models sharding vllm_rollouts side_by_side candidates optimization checkpoints memory_estimate
+cost_estimate samples
 reliability compare_pairs collapse
 trainer sandbox_child sandbox checkers lm_eval_tasks fine_tuning warmup demo evaluate presets
 jobs.local_job jobs.queue jobs.supervise train hub.client hub.licences hub.dataset_rows hub.search
 hub.method_words hub.curve hub.card hub.card_edit hub.upload_progress hub.publish hub.publish_job
-jobs.hf_retry jobs.hf_hardware jobs.hf_inputs jobs.hf_job jobs.hf_history jobs.hf_job_runner jobs.actions tour cli_common cli_inspect cli_jobs cli
+jobs.hf_retry jobs.hf_hardware jobs.hf_inputs jobs.hf_job jobs.hf_history jobs.hf_job_runner jobs.actions
+tour cli_common cli_inspect cli_jobs cli
 """.split()  # noqa: SIM905
 # scripts that rebuild committed files; nothing imports them
 SCRIPTS = {

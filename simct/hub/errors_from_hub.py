@@ -1,6 +1,7 @@
 """What the Hub's clients raise, as one line that says what to do. Imports nothing of simct but its errors."""
 
 import errno
+import os
 import re
 from urllib.parse import unquote
 
@@ -161,7 +162,9 @@ def _translate_answer(
 
 def _unreachable(error: BaseException, name: str | None) -> HubError:
     wanted = f", and {name} is not in the cache" if isinstance(error, hub.LocalEntryNotFoundError) and name else ""
-    if constants.HF_HUB_OFFLINE or isinstance(error, hub.OfflineModeIsEnabled):
+    # without the variable, the command has gone offline by itself because the Hub did not answer
+    asked = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    if asked and (constants.HF_HUB_OFFLINE or isinstance(error, hub.OfflineModeIsEnabled)):
         return HubError(f"Offline mode is on (HF_HUB_OFFLINE){wanted}. Unset it, or give a local folder.")
     why = (
         "it did not answer in time"
