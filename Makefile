@@ -5,7 +5,7 @@ RUNS ?= runs
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: app test demo lint format types clean
+.PHONY: app test test-all demo lint format types clean
 
 app: $(VENV)/.app-ready
 	$(BIN)/python -m app --port $(PORT) --runs $(RUNS)
@@ -16,6 +16,10 @@ demo: $(VENV)/.app-ready
 test: $(VENV)/.test-ready
 	@sh tests/install_browser.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-all: $(VENV)/.test-ready
+	@sh tests/install_browser.sh
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "long or not long"
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -115,6 +115,7 @@ def test_back_off_doubles_and_comes_back(hub):
     assert pace.wait == 5.0
 
 
+@pytest.mark.long
 def test_a_job_pushes_through_trouble_stops_before_its_time_is_up_and_goes_on_in_another(hub, tmp_path):
     """Commits of the Job are refused twice; its 25 seconds run out in the middle; nothing of it is lost."""
     hub.fail("/commit/", 503, times=0)  # its turn comes below

@@ -41,6 +41,7 @@ def runs_dir(tmp_path, monkeypatch):
             local_job.kill(run)
 
 
+@pytest.mark.long
 def test_the_studio_is_killed_again_and_again_and_no_run_notices(runs_dir):
     """What the studio does behind its pages, in a process that is killed at random moments while runs go on."""
     chance = random.Random(11)
@@ -119,6 +120,7 @@ def test_a_run_killed_at_any_moment_is_told_and_resumes_to_the_same_end(runs_dir
     assert {told["run"] for told in turns(runs_dir)} == {run.id}
 
 
+@pytest.mark.long
 def test_training_killed_twice_at_random_moments_ends_with_the_same_weights(tmp_path, monkeypatch):
     """The real trainer, through the queue."""
     monkeypatch.setenv("SIMCT_DEVICES", "cpu")

@@ -76,6 +76,7 @@ def test_counted_bytes_are_those_of_a_real_pass():
     assert estimated[1] == pytest.approx(live.peak, rel=0.02)
 
 
+@pytest.mark.long
 def test_what_saves_memory_is_seen_to():
     smollm2 = _of_layers(known_config("HuggingFaceTB/SmolLM2-360M-Instruct"), 3)
     configs = (smollm2, smollm2)

@@ -110,6 +110,7 @@ def test_deepspeed_reaches_the_weights_of_one_process_and_resumes_to_them(tmp_pa
     same_run(config, tmp_path, entry="simct.train", settings=zero2)
 
 
+@pytest.mark.long
 def test_a_sharded_student_with_lora_is_saved_merged(tmp_path):
     config = new_config(tmp_path, lora_rank=4)
     sharded = train_sharded(RunFolder.create(tmp_path / "runs", config))

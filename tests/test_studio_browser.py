@@ -176,6 +176,7 @@ def past(studio: studio_page.Studio, step: int) -> None:
     studio.page.wait_for_function(f"step => Number({bar}?.ariaValueNow) > step", arg=step, timeout=TRAINING)
 
 
+@pytest.mark.long
 def test_a_returning_user_finds_everything_after_the_studio_was_restarted_in_mid_run(browser, hub, tmp_path):
     runs_dir = tmp_path / "runs"
     port = studio_page.free_port()
@@ -323,6 +324,7 @@ def test_a_setting_out_of_range_is_told_beside_its_field(studio):
     expect(studio.at("#train-estimate")).to_contain_text("5 steps")
 
 
+@pytest.mark.long
 def test_a_preset_and_a_run_yaml_fill_the_form(studio, tmp_path):
     studio.open("?step=train")
     expect(studio.at("#run-yaml")).to_contain_text("method: simct")

@@ -13,6 +13,7 @@ from tests.stand_in_runs import turns, until, weights_after
 USERS = 50
 
 
+@pytest.mark.long
 def test_fifty_people_submit_watch_and_stop_their_own_runs(tmp_path):
     def use(number: int) -> tuple[str, str, bool]:
         """One person's visit: launch, watch, try another's run, and, every fifth, stop their own."""
@@ -73,6 +74,7 @@ def test_fifty_people_submit_watch_and_stop_their_own_runs(tmp_path):
             assert b"hf_tokenofuser" not in path.read_bytes(), path
 
 
+@pytest.mark.long
 def test_a_studio_that_was_killed_finds_its_runs_again_and_a_visitor_lends_their_token_anew(tmp_path):
     with SharedStudio(tmp_path / "runs", devices="0") as studio:
         ann, bob = Visitor(studio.url, "ann", "hf_tokenofann"), Visitor(studio.url, "bob", "hf_tokenofbob")
