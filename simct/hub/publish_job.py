@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 from simct.errors import HubError
 from simct.hub.errors_from_hub import SIGN_IN
@@ -17,6 +18,7 @@ from simct.hub.publish import begin, being_published, fail, model_files
 from simct.jobs.local_job import is_alive, process_start_time
 from simct.jobs.run_folder import RunFolder
 
+ENDING_SECONDS = 10.0
 STOPPED = "Publishing was stopped. Publish again when you like: what is already on the Hub is kept."
 
 
@@ -70,3 +72,7 @@ def stop_publishing(run: RunFolder) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(record["pid"], signal.SIGKILL)
     fail(run, str(record.get("repo_id")), STOPPED)
+    # a killed process holds its lock for a moment more, in which publishing again would be refused
+    deadline = time.monotonic() + ENDING_SECONDS
+    while being_published(run) and time.monotonic() < deadline:
+        time.sleep(0.02)
