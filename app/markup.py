@@ -1,32 +1,18 @@
 """HTML the studio writes itself. Text from outside is escaped where it is put in."""
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
 
 import gradio as gr
 
+from simct.text_kinds import drawn as visible
+
 NOTE_MARKS = {"ok": "✓", "warn": "!", "error": "✕", "busy": "…", "quiet": "·"}
-# Characters that would be invisible, drawn by a sign that stands for them.
-DRAWN = {" ": "·", "\n": "⏎", "\r": "␍", "\t": "⇥", "\u00a0": "⍽"}
 
 
 def panel(value: str = "", **options) -> gr.HTML:
     """A place for HTML of this module, with none of Gradio's own styling."""
     return gr.HTML(value, apply_default_css=False, **options)
-
-
-def visible(text: str) -> str:
-    """`text` with white space and control characters drawn; unescaped."""
-    drawn = []
-    for char in text:
-        if char in DRAWN:
-            drawn.append(DRAWN[char])
-        elif unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"):
-            drawn.append(f"⟨{ord(char):X}⟩")
-        else:
-            drawn.append(char)
-    return "".join(drawn)
 
 
 def visible_bytes(data: bytes) -> str:

@@ -4,18 +4,15 @@ Every text from outside is escaped here or set as text by the page's script; the
 """
 
 import json
-import unicodedata
 from html import escape
 from pathlib import Path
 
 from simct import report_charts as charts
-from simct.text_kinds import TITLES
+from simct.text_kinds import TITLES, drawn
 
 FOLDER = Path(__file__).parent / "report_page"
 KINDS = ("shared", "recovered", "outside")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
-_DRAWN = {" ": "·", "\n": "⏎", "\r": "␍", "\t": "⇥", "\u00a0": "⍽"}
-_INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs")
 
 
 def html_report(
@@ -58,13 +55,6 @@ def html_report(
         f"{''.join(filter(None, sections))}\n"
         f'<script type="application/json" id="data">{_json(data)}</script>\n<script>\n{_page("page.js")}</script>\n'
         "</body>\n</html>\n"
-    )
-
-
-def drawn(text: str) -> str:
-    """`text` with white space and characters that would not be seen drawn by signs; unescaped."""
-    return "".join(
-        _DRAWN.get(char) or (f"⟨{ord(char):X}⟩" if unicodedata.category(char) in _INVISIBLE else char) for char in text
     )
 
 

@@ -21,6 +21,9 @@ TITLES = {
     "emoji": "emoji",
     "other": "other",
 }
+# what stands for characters that would be invisible, and the Unicode categories of the others that are
+DRAWN = {" ": "·", "\n": "⏎", "\r": "␍", "\t": "⇥", "\u00a0": "⍽"}
+INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs")
 
 # commands, display marks, and $…$ that holds a command, a sub- or a superscript (so that prices are not formulas)
 _LATEX = re.compile(r"\$[^$\n]*[\\^_][^$\n]*\$|\\[A-Za-z]{2,}|\\[\[\]()]")
@@ -65,3 +68,10 @@ def _kind_of(character: str) -> int:
     if _EMOJI.match(character):
         return EMOJI
     return _CATEGORY.get(unicodedata.category(character)[0], OTHER)
+
+
+def drawn(text: str) -> str:
+    """`text` with white space and characters that would not be seen drawn by signs; unescaped."""
+    return "".join(
+        DRAWN.get(char) or (f"⟨{ord(char):X}⟩" if unicodedata.category(char) in INVISIBLE else char) for char in text
+    )
