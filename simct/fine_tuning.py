@@ -27,6 +27,7 @@ from simct.losses.head import Head
 from simct.models import hidden_rows, pad_id_of
 from simct.optimization import build_optimizer, learning_rate_at
 from simct.samples import prompt_order
+from simct.sharding import on_any_process
 from simct.token_bytes import TokenBytes
 
 
@@ -169,10 +170,3 @@ def fine_tune(
             checkpoint()
     checkpoint()
     return step, True
-
-
-def on_any_process(accelerator: Accelerator, flag: bool) -> bool:
-    """Whether `flag` is set on any process, so that all stop together."""
-    if accelerator.num_processes == 1:
-        return flag
-    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)).item())

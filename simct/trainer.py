@@ -49,6 +49,7 @@ from simct.samples import (
 )
 from simct.sharding import (
     deepspeed_step,
+    on_any_process,
     settle_deepspeed,
     shard_teacher,
     to_whole,
@@ -196,7 +197,7 @@ def train(
 
     done = True
     while step < training.steps:
-        if _any_process(accelerator, stop_requested()):
+        if on_any_process(accelerator, stop_requested()):
             done = False
             break
         step += 1
@@ -310,13 +311,6 @@ def _head_on(device: torch.device, model) -> Head:
     """The model's lm_head on `device`: a teacher placed elsewhere is compared where the student is."""
     head = Head.of(model)
     return replace(head, weight=head.weight.to(device), bias=None if head.bias is None else head.bias.to(device))
-
-
-def _any_process(accelerator: Accelerator, flag: bool) -> bool:
-    """Whether `flag` is set on any process, so that all stop at the same step."""
-    if accelerator.num_processes == 1:
-        return flag
-    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)).item())
 
 
 def _gather(accelerator, pair, totals: StepTotals, rollouts, excluded: Counter) -> dict:

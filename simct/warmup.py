@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from simct.checkers import check
 from simct.config import RunConfig, local_path
 from simct.errors import ConfigError, DataError
-from simct.fine_tuning import Example, fine_tune, on_any_process
+from simct.fine_tuning import Example, fine_tune
 from simct.jobs.run_folder import RunFolder, read_jsonl, write_atomically
 from simct.models import load_model
 from simct.optimization import merged_student, trainable_student
@@ -30,6 +30,7 @@ from simct.prompts import Prompt, load_prompts, prompt_ids
 from simct.rollout import Rollout
 from simct.samples import write_rollouts
 from simct.sandbox import why_unavailable
+from simct.sharding import on_any_process
 from simct.token_bytes import TokenBytes, load_tokenizer, token_bytes
 
 DATA_FILE = "train.jsonl"
