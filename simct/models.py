@@ -94,11 +94,16 @@ def hidden_rows(
     return hidden_BLH.flatten(0, 1)[torch.cat(rows).to(device)], lengths
 
 
+def without_adapters(student):
+    """The model that LoRA adapts, or the student itself where there are no adapters."""
+    return student.get_base_model() if hasattr(student, "get_base_model") else student
+
+
 def plain_state(student) -> dict[str, torch.Tensor]:
     """The student's weights by the names of the plain model; LoRA is added to copies, the student stays as it is."""
     from peft.tuners.lora import LoraLayer
 
-    base = student.get_base_model() if hasattr(student, "get_base_model") else student
+    base = without_adapters(student)
     # any: get_delta_weight is a method of each kind of LoRA layer, not of their common class
     adapted: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
     merged = {

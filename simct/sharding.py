@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from simct.config import RunConfig
 from simct.errors import ConfigError, RunError
-from simct.models import plain_state
+from simct.models import plain_state, without_adapters
 
 T = TypeVar("T")
 
@@ -111,11 +111,18 @@ def whole_student(module: torch.nn.Module, student, keep: bool):
     state = with_whole_weights(module, weights)
     if not keep:
         return None
-    base = student.get_base_model() if hasattr(student, "get_base_model") else student
+    base = without_adapters(student)
     plain = type(base)(base.config).to(base.dtype)
     plain.load_state_dict(state)
     plain.generation_config = base.generation_config
     return plain
+
+
+def on_any_process(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether `flag` is set on any process, so that all stop at the same step."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)).item())
 
 
 def settle_deepspeed(accelerator: Accelerator, config: RunConfig) -> None:

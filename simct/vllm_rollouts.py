@@ -19,7 +19,7 @@ import numpy as np
 
 from simct.config import RunConfig
 from simct.errors import ConfigError, RunError
-from simct.models import plain_state
+from simct.models import plain_state, without_adapters
 from simct.rollout import Rollout
 from simct.token_bytes import TokenBytes, save_tokenizer
 
@@ -38,10 +38,13 @@ class VllmWriter:
         self.config, self.tokens, self.folder = config, tokens, folder.resolve()
         self.url = (config.rollout.vllm_url or "").rstrip("/")
         self.engine = None
-        self._save(student)
+        known, rows = len(tokens.bytes_of), student.get_output_embeddings().weight.shape[0]
+        # the ids that spell something, if the lm_head has rows beyond them
+        self.known_ids = list(range(known)) if rows > known else None
         if self.url:
             self.model = self._ask("/v1/models")["data"][0]["id"]
         else:
+            self._save(student)
             self.engine = _colocated(config, self.folder)
 
     def sync(self, student) -> None:
@@ -66,7 +69,7 @@ class VllmWriter:
 
             settings = [
                 SamplingParams(
-                    **self._sampling(), seed=seed, detokenize=False, allowed_token_ids=self._known_ids()
+                    **self._sampling(), seed=seed, detokenize=False, allowed_token_ids=self.known_ids
                 )
                 for seed in seeds
             ]  # fmt: skip
@@ -92,18 +95,10 @@ class VllmWriter:
             "stop_token_ids": list(self.tokens.end_ids),
         }
 
-    def _known_ids(self) -> list[int] | None:
-        """The ids that spell something, if the lm_head has rows beyond them."""
-        known = len(self.tokens.bytes_of)
-        config = json.loads((self.folder / "config.json").read_text())
-        rows = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or known
-        return list(range(known)) if rows > known else None
-
     def _complete(self, prompt: list[int], seed: int) -> list[int]:
         asked = {"model": self.model, "prompt": prompt, **self._sampling(), "seed": seed, "return_token_ids": True}
-        known = self._known_ids()
-        if known is not None:
-            asked["allowed_token_ids"] = known
+        if self.known_ids is not None:
+            asked["allowed_token_ids"] = self.known_ids
         ids = self._ask("/v1/completions", asked)["choices"][0].get("token_ids")
         if ids is None:
             raise RunError(f"The vLLM server at {self.url} gives no token ids. Update it to 0.10.2 or later.")
@@ -116,8 +111,7 @@ class VllmWriter:
 
     def _save(self, student) -> None:
         """Hand the weights over as a model folder; config and tokenizer once, as vLLM reads them only at its start."""
-        base = student.get_base_model() if hasattr(student, "get_base_model") else student
-        base.save_pretrained(self.folder, state_dict=plain_state(student), safe_serialization=True)
+        without_adapters(student).save_pretrained(self.folder, state_dict=plain_state(student), safe_serialization=True)
         if not (self.folder / "tokenizer_config.json").is_file():
             save_tokenizer(self.tokens.tokenizer, self.folder)
 
