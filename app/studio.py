@@ -1,10 +1,10 @@
 """The page: seven steps in a row, each its own module, and what leads from one to the next."""
 
-import threading
 from pathlib import Path
 
 import gradio as gr
 from gradio.utils import get_space
+from starlette.middleware import Middleware
 
 from app import (
     address,
@@ -14,6 +14,7 @@ from app import (
     data_tab,
     inspect_link,
     inspect_tab,
+    libraries,
     markup,
     pair_tab,
     publish_tab,
@@ -65,7 +66,7 @@ def build(settings: Settings) -> gr.Blocks:
 
         for name, step in steps.items():
             step.select(None, js=address.remember_step(name), api_visibility="private")
-            step.select(lambda shown=name == "runs": gr.Timer(active=shown), outputs=runs.timer, **settings.quiet)
+            step.select(lambda shown=name == "runs": gr.Timer(active=shown), outputs=runs.timer, **settings.latest)
         next_of = {
             pair.next: "inspect",
             inspect.next: "data",
@@ -79,8 +80,8 @@ def build(settings: Settings) -> gr.Blocks:
         steps["inspect"].select(inspect.refresh, inspect.inputs, inspect.outputs, **settings.in_turn("inspect"))
         steps["data"].select(data.refresh, data.inputs, data.outputs, **settings.in_turn("data"))
         steps["train"].select(train.refresh, train.inputs, train.outputs, **settings.in_turn("train"))
-        steps["runs"].select(runs.tick, runs.inputs, runs.outputs, **settings.quiet)
-        steps["compare"].select(compare.refresh, compare.inputs, compare.outputs, **settings.quiet)
+        steps["runs"].select(runs.tick, runs.inputs, runs.outputs, **settings.latest)
+        steps["compare"].select(compare.refresh, compare.inputs, compare.outputs, **settings.latest)
         steps["publish"].select(
             publish.refresh, [runs.chosen, publish.run], publish.run, **settings.in_turn("card")
         ).then(publish.tell, publish.inputs, publish.outputs, **settings.in_turn("card"))
@@ -113,8 +114,7 @@ def build(settings: Settings) -> gr.Blocks:
             address.decided,
             so_far,
             where,
-            trigger_mode="always_last",
-            **settings.quiet,
+            **settings.latest,
         )
         for name, value in {"data": data.chosen, "run": run, "verdict": verdict}.items():
             value.change(None, value, js=address.keep(name), api_visibility="private")
@@ -134,10 +134,9 @@ def build(settings: Settings) -> gr.Blocks:
 
 
 def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) -> None:
-    """Serve the page and block. The libraries that read tokenizers load behind the first paint."""
+    """Serve the page and block."""
     page = build(settings)
-    background.of(settings)
-    threading.Thread(target=_warm_up, daemon=True).start()
+    libraries.import_behind(lambda: background.of(settings))
     page.queue(default_concurrency_limit=4, max_size=64).launch(
         server_name=host,
         server_port=port,
@@ -152,13 +151,5 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) 
         share=False,
         quiet=True,
         show_error=False,
+        app_kwargs={"middleware": [Middleware(libraries.UntilImported)]},
     )
-
-
-def _warm_up() -> None:
-    # transformers, torch and datasets take seconds to import
-    import datasets  # noqa: F401
-
-    import simct.cost_estimate
-    import simct.coverage
-    import simct.losses  # noqa: F401
