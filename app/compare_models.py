@@ -68,7 +68,7 @@ def load(settings: Settings, side: str, run: RunFolder, config: RunConfig, token
         return _kept[key]
     if not models.is_folder(model) and (size := models.facts(settings, model, token).size):
         # told before gigabytes are fetched for a machine that cannot hold them
-        weights.precision(size)
+        weights.precision(size, weights.free_memory())
     while len(_kept) >= MOST:
         _kept.popitem(last=False)
     weights.forget()

@@ -11,6 +11,8 @@ from simct.errors import SimCTError
 
 TEACHER_NAME = "Embedded teacher"
 STUDENT_NAME = "Embedded student"
+# a Space whose GPU is lent to one call at a time (zero_gpu.py)
+ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Settings:
     @property
     def trains_here(self) -> bool:
         """Whether runs may use this machine; a Space must be told so, as it would be every visitor's."""
-        return not self.public or os.environ.get("SIMCT_TRAIN_HERE") == "1"
+        return not self.public or (os.environ.get("SIMCT_TRAIN_HERE") == "1" and not ZERO_GPU)
 
     @property
     def private(self) -> dict:
@@ -39,9 +41,14 @@ class Settings:
         """Event arguments of updates that come and go without a spinner."""
         return {"api_visibility": "private", "show_progress": "hidden"}
 
+    @property
+    def latest(self) -> dict:
+        """Event arguments of what follows a person's hand: what they do meanwhile waits, so nothing they do is lost."""
+        return {**self.quiet, "trigger_mode": "always_last"}
+
     def in_turn(self, name: str) -> dict:
         """Event arguments of updates to the same place: they end in the order they began, so the last one stays."""
-        return {**self.quiet, "concurrency_id": name, "concurrency_limit": 1}
+        return {**self.latest, "concurrency_id": name, "concurrency_limit": 1}
 
     def token(self, visitor: gr.OAuthToken | None) -> str | bool | None:
         """The visitor's own token; off-Space None, which is the locally stored one; in public never the machine's."""

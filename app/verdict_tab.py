@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from app import inspect_source, markup, models, saving, verdict_view, weights, work
-from app.settings import Settings
+from app import inspect_source, markup, models, saving, verdict_view, weights, work, zero_gpu
+from app.settings import ZERO_GPU, Settings
 from simct.config import ModelConfig, RunConfig, validate
 
 WORDS = "Measure this pair"
@@ -108,16 +108,23 @@ def _measure(
 
     data = inspect_source.data_config(settings, values)
     answers = min(max(int(values[-1] or ANSWERS), 1), MOST_ANSWERS)
-    loaded = weights.load(settings, teacher, student, token, task)
     sides = [
         ModelConfig(models.location(model), models.facts(settings, model, token).revision)
         for model in (teacher, student)
     ]
     config = RunConfig(*sides, data)
     config.rollout.max_new_tokens = most
+    config = validate(config)
+    if ZERO_GPU:
+        size = weights.allow(settings, teacher, student, token)
+        config.teacher.dtype = config.student.dtype = weights.precision(size, zero_gpu.MEMORY)
+        weights.fetch(settings, teacher, "teacher", token, task)
+        weights.fetch(settings, student, "student", token, task)
+        return zero_gpu.measure_pair(config, answers, token, task)
+    loaded = weights.load(settings, teacher, student, token, task)
     task.step("Measuring, answers:")
     return measure_pair(
-        validate(config),
+        config,
         answers,
         token,
         on_progress=task.progress,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app import models
-from app.settings import Settings, one_line
+from app.settings import ZERO_GPU, Settings, one_line
 from app.work import Stopped, Work
 from simct.errors import ModelError, SimCTError
 
@@ -89,7 +89,7 @@ def load(settings: Settings, teacher: str, student: str, token: str | bool | Non
     forget()
     work.step("Reading both tokenizers…")
     pair = models.pair_of(settings, teacher, student, token)
-    dtype = precision(bytes_)
+    dtype = precision(bytes_, free_memory())
     loaded = {}
     for side, model in (("teacher", teacher), ("student", student)):
         loaded[side] = load_one(settings, model, side, dtype, token, work)
@@ -101,13 +101,20 @@ def load_one(settings: Settings, model: str, side: str, dtype: str, token: str |
     from simct.config import ModelConfig
     from simct.models import device_for_training, load_model
 
+    facts = fetch(settings, model, side, token, work)
+    work.step(f"Loading the {side} {facts.name}…")
+    device = "cpu" if ZERO_GPU else device_for_training()
+    return load_model(ModelConfig(models.location(model), facts.revision, dtype), device, token).eval()
+
+
+def fetch(settings: Settings, model: str, side: str, token: str | bool | None, work: Work) -> models.Facts:
+    """Bring the model's files to this machine, unless they are there."""
     facts = models.facts(settings, model, token)
     if facts.revision:
         work.step(f"Downloading the {side} {facts.name}…")
         work.form = models.human_size
         _download(facts, token, work)
-    work.step(f"Loading the {side} {facts.name}…")
-    return load_model(ModelConfig(models.location(model), facts.revision, dtype), device_for_training(), token).eval()
+    return facts
 
 
 def _download(facts: models.Facts, token: str | bool | None, work: Work) -> None:
@@ -141,9 +148,8 @@ def _download(facts: models.Facts, token: str | bool | None, work: Work) -> None
         raise hub_error(error, facts.name) from error
 
 
-def precision(bytes_: int) -> str:
-    """float32 where it fits in memory even if the files hold 16 bits, else bfloat16. Raises ModelError if neither."""
-    room = _room()
+def precision(bytes_: int, room: int | None) -> str:
+    """float32 where it fits in `room` bytes even if the files hold 16 bits, else bfloat16; or a ModelError."""
     if room is None or 2.2 * bytes_ < room:
         return "float32"
     if 1.1 * bytes_ < room:
@@ -154,11 +160,11 @@ def precision(bytes_: int) -> str:
     )
 
 
-def _room() -> int | None:
+def free_memory() -> int | None:
     """Free bytes of the GPU, or of this machine where it tells."""
     import torch
 
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not ZERO_GPU:
         return torch.cuda.mem_get_info()[0]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

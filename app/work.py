@@ -1,5 +1,6 @@
 """A long task beside the page: in a thread of its own, with progress, and stopped when asked or when nobody waits."""
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -72,7 +73,9 @@ class Work:
                 self.error = UNEXPECTED.format(type(error).__name__)
                 raise
 
-        self._thread = threading.Thread(target=run, daemon=True)
+        # the visitor's request goes along: a GPU that is lent is lent to them
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(run,), daemon=True)
         self._thread.start()
         return self
 

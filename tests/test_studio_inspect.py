@@ -176,11 +176,11 @@ def test_a_public_studio_loads_the_embedded_pair_and_else_what_its_owner_allows(
     assert weights.allow(public, "acme/big", STUDENT, False) == 3_000_000_000
 
 
-def test_models_that_do_not_fit_in_memory_are_refused_before_they_are_read(monkeypatch):
-    monkeypatch.setattr(weights, "_room", lambda: 10_000_000_000)
-    assert weights.precision(4_000_000_000) == "float32" and weights.precision(8_000_000_000) == "bfloat16"
+def test_models_that_do_not_fit_in_memory_are_refused_before_they_are_read():
+    room = 10_000_000_000
+    assert weights.precision(4_000_000_000, room) == "float32" and weights.precision(8_000_000_000, room) == "bfloat16"
     with pytest.raises(ModelError, match=r"20\.0 GB.*10\.0 GB of memory"):
-        weights.precision(20_000_000_000)
+        weights.precision(20_000_000_000, room)
 
 
 def test_a_download_is_counted_in_bytes_and_ends_when_it_is_cancelled(settings, monkeypatch):
