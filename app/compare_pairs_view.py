@@ -78,7 +78,7 @@ def build(settings: Settings, pair) -> None:
     cancel.click(work.stop, task, **settings.quiet)
     others.key_up(
         search(settings), typed, [others, note], js=model_field.TYPED.replace("SIDE", "several-models"),
-        trigger_mode="always_last", **settings.in_turn("several"),
+        **settings.in_turn("several"),
     )  # fmt: skip
     for kind, button in takes.items():
         saving.offer(settings, button, compare_pairs_table.TAKES[kind], [found], note)

@@ -122,8 +122,8 @@ def build(settings: Settings, runs) -> CompareTab:
             yield markup.note("error", one_line(error)), gr.skip(), gr.Button(interactive=False), None
 
     shown = [sides, picked, results, answers, ask]
-    run.change(show, run, shown, trigger_mode="always_last", **settings.in_turn("compare"))
-    picked.input(pick, [run, picked], [prompt, reference], **settings.quiet)
+    run.change(show, run, shown, **settings.in_turn("compare"))
+    picked.input(pick, [run, picked], [prompt, reference], **settings.latest)
     asked = [run, sides, prompt, temperature, length]
     gr.on(
         [ask.click, prompt.submit],

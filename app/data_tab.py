@@ -107,13 +107,12 @@ def build(settings: Settings, pair, run: gr.JSON) -> DataTab:
     )
     source.change(_places, source, [upload, places, mapping], **settings.quiet)
     chosen.change(lambda: markup.note("busy", "Reading the prompts…"), outputs=note, **settings.in_turn("data")).then(
-        refresh, inputs, outputs, trigger_mode="always_last", **settings.in_turn("data")
+        refresh, inputs, outputs, **settings.in_turn("data")
     )
     which.input(
         show_one,
         [pair.teacher, pair.student, chosen, which],
         readings,
-        trigger_mode="always_last",
         **settings.in_turn("data"),
     )
     fields = [source, hub.dataset, hub.config, hub.split, system, limit]

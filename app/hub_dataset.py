@@ -81,10 +81,8 @@ def build(settings: Settings) -> HubDataset:
         return _splits(facts.get("configs", {}), config), {**facts, "config": config}
 
     typed = TYPED.replace("SIDE", "prompt-dataset")
-    dataset.key_up(search, dataset, [dataset, line], js=typed, trigger_mode="always_last", **settings.in_turn("data"))
-    dataset.input(
-        describe, dataset, [config, split, described, line], trigger_mode="always_last", **settings.in_turn("data")
-    )
+    dataset.key_up(search, dataset, [dataset, line], js=typed, **settings.in_turn("data"))
+    dataset.input(describe, dataset, [config, split, described, line], **settings.in_turn("data"))
     config.input(settle_split, [described, config], [split, described], **settings.in_turn("data"))
     return HubDataset(dataset, config, split, described)
 

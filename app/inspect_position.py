@@ -78,10 +78,10 @@ def build(settings: Settings, pair, document: gr.State, at: gr.Number) -> Positi
     moves = {before: lambda found, unit: unit - 1, after: lambda found, unit: unit + 1, disagreement: _disagreement}
     for button, move in moves.items():
         button.click(_moved(move), inputs, at, **settings.in_turn("turn")).then(
-            show, inputs, outputs, trigger_mode="always_last", concurrency_limit=None, **settings.quiet
+            show, inputs, outputs, concurrency_limit=None, **settings.latest
         )
-    around.select(inspect_document.chosen, document, at, **settings.quiet).then(
-        show, inputs, outputs, trigger_mode="always_last", concurrency_limit=None, **settings.quiet
+    around.select(inspect_document.chosen, document, at, **settings.latest).then(
+        show, inputs, outputs, concurrency_limit=None, **settings.latest
     )
     for kind, button in takes.items():
         saving.offer(settings, button, TAKES[kind], [found_state], note)

@@ -152,7 +152,7 @@ def wire(settings: Settings, source: SourceForm, text: gr.Textbox) -> None:
             yield now.result, markup.note("ok", f"{len(now.result):,} characters of {name}.")
 
     source.button.click(taken, source.components, [text, source.note], trigger_mode="once", **settings.quiet)
-    source.components[1].upload(taken, source.components, [text, source.note], **settings.quiet)
+    source.components[1].upload(taken, source.components, [text, source.note], **settings.latest)
 
 
 def one_text(settings: Settings, values: Sequence, token: str | bool | None) -> str:

@@ -56,10 +56,10 @@ def build(settings: Settings, pair, verdict: gr.JSON) -> InspectTab:
     next_step = gr.Button("Choose the data →", variant="primary", elem_classes="next")
 
     for name, tab in tabs.items():
-        tab.select(lambda name=name: name, outputs=part, **settings.quiet)
-    showing = {**settings.quiet, "trigger_mode": "always_last", "concurrency_limit": None}
+        tab.select(lambda name=name: name, outputs=part, **settings.latest)
+    showing = {**settings.latest, "concurrency_limit": None}
     tabs["position"].select(position.show, position.inputs, position.outputs, **showing)
-    tabs["reliability"].select(judged.show, judged.inputs, judged.outputs, **settings.quiet)
+    tabs["reliability"].select(judged.show, judged.inputs, judged.outputs, **settings.latest)
     text.look.click(lambda: gr.Tabs(selected="position"), outputs=views, **settings.quiet)
     # a page that comes back to a position has no text yet when the view is first drawn
     text.document.change(

@@ -120,9 +120,7 @@ def build(settings: Settings, pair, verdict: gr.components.Component) -> TextVie
             *scores.fresh(label),
         )
 
-    gr.on(
-        [text.change, text.submit], refresh, inputs, outputs, trigger_mode="always_last", **settings.in_turn("inspect")
-    )
+    gr.on([text.change, text.submit], refresh, inputs, outputs, **settings.in_turn("inspect"))
     for (way, step), button in turns.items():
         button.click(
             turn(way, step),
@@ -130,7 +128,7 @@ def build(settings: Settings, pair, verdict: gr.components.Component) -> TextVie
             [view, place, at, turned],
             **settings.in_turn("turn"),
         )
-    view.select(inspect_document.chosen, document, at, **settings.quiet)
+    view.select(inspect_document.chosen, document, at, **settings.latest)
     inspect_source.wire(settings, source, text)
     for kind, button in takes.items():
         saving.offer(settings, button, TAKES[kind], [document, verdict], turned)

@@ -119,7 +119,6 @@ def connect(settings: Settings, field: ModelField, filters: Sequence[gr.componen
         [field.field, *filters],
         outputs,
         js=TYPED.replace("SIDE", field.side),
-        trigger_mode="always_last",
         **settings.in_turn("pair"),
     )
     gr.on(
@@ -127,7 +126,6 @@ def connect(settings: Settings, field: ModelField, filters: Sequence[gr.componen
         search,
         [field.asked, *filters],
         outputs,
-        trigger_mode="always_last",
         **settings.in_turn("pair"),
     )
     field.accordion.expand(revisions, field.field, field.revision, **settings.quiet)

@@ -82,7 +82,7 @@ def build(settings: Settings) -> PairTab:
     outputs = [teacher.note, student.note, summary, next_step, *inputs, teacher.asked, student.asked]
     for side in (teacher, student):
         model_field.connect(settings, side, filters, _asking)
-        side.field.input(refresh, inputs, outputs, trigger_mode="always_last", **settings.in_turn("pair"))
+        side.field.input(refresh, inputs, outputs, **settings.in_turn("pair"))
         side.revision.input(
             lambda model, revision: shown(models.joined(models.split_revision(model)[0], revision)),
             [side.field, side.revision],

@@ -52,7 +52,7 @@ def build(settings: Settings) -> gr.Dropdown:
         ids = [run_id for _, run_id in options]
         return gr.Dropdown(choices=options, value=[run_id for run_id in current or [] if run_id in ids])
 
-    chosen.change(show, chosen, view, trigger_mode="always_last", **settings.quiet)
+    chosen.change(show, chosen, view, **settings.latest)
     panel.expand(refresh, chosen, chosen, **settings.quiet)
     return chosen
 

@@ -165,11 +165,11 @@ def build(settings: Settings) -> RunsTab:
     keep.click(lambda: (gr.Row(visible=False), None), outputs=[confirm, pending], **settings.quiet)
     timer.tick(tick, inputs, outputs, trigger_mode="once", concurrency_limit=8, **settings.quiet)
     for event in (chosen.input, words.input, state.input):
-        event(tick, inputs, outputs, trigger_mode="always_last", **settings.quiet)
+        event(tick, inputs, outputs, **settings.latest)
     more.click(lambda length: length + PAGE, length, length, **settings.quiet).then(
         tick, inputs, outputs, **settings.quiet
     )
-    chosen.input(lambda: ("", gr.Row(visible=False), None), outputs=[note, confirm, pending], **settings.quiet)
+    chosen.input(lambda: ("", gr.Row(visible=False), None), outputs=[note, confirm, pending], **settings.latest)
 
     def choose(run_id: str, profile: gr.OAuthProfile | None = None) -> gr.Radio:
         return choices(settings, run_id, settings.owner(profile))

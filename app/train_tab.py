@@ -158,23 +158,22 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.JSON, verdic
     inputs, outputs = [*shared, wrong, *form.components], [told, yaml, note, run, wrong, *form.components]
     for_reckoning = [*shared, *form.components]
     for component in form.components:
-        component.change(preview, inputs, outputs, trigger_mode="always_last", **settings.in_turn("train"))
-    yaml.change(reckon, for_reckoning, estimate, trigger_mode="always_last", **settings.in_turn("estimate"))
+        component.change(preview, inputs, outputs, **settings.in_turn("train"))
+    yaml.change(reckon, for_reckoning, estimate, **settings.in_turn("estimate"))
     gr.on(
         [form.fields["method"].change, verdict.change, pair.teacher.change, pair.student.change],
         method_line,
         [verdict, pair.teacher, pair.student, form.fields["method"]],
         [method_note, measure],
-        trigger_mode="always_last",
-        **settings.quiet,
+        **settings.latest,
     )
     load_outputs = [run, *form.components]
     preset.input(
-        take_preset, [preset, pair.teacher, pair.student], [preset_note, whole, *load_outputs], **settings.quiet
+        take_preset, [preset, pair.teacher, pair.student], [preset_note, whole, *load_outputs], **settings.latest
     )
     whole.click(load_preset, preset, loaded, **settings.quiet)
     save.click(None, yaml, js=SAVE, api_visibility="private")
-    upload.upload(read_file, upload, [note, loaded, *load_outputs], **settings.quiet)
+    upload.upload(read_file, upload, [note, loaded, *load_outputs], **settings.latest)
     busy = "() => document.querySelector('#launch').setAttribute('aria-busy', 'true')"
     free = "() => document.querySelector('#launch').removeAttribute('aria-busy')"
     start.click(None, js=busy, api_visibility="private")

@@ -62,7 +62,7 @@ class WhereForm:
         asked = [self.where, self.flavor, self.namespace, *inputs]
         self.where.change(offer, asked, told, trigger_mode="always_last", **settings.private)
         if changed:
-            gr.on(changed, offer, asked, told, trigger_mode="always_last", **settings.in_turn("machines"))
+            gr.on(changed, offer, asked, told, **settings.in_turn("machines"))
         amounts = [self.flavor, self.timeout, self.limit, self.prices]
         for component in amounts[:3]:
             component.change(_to_confirm, amounts, self.confirmed, **settings.quiet)
