@@ -10,6 +10,7 @@ import pytest
 from app import bar_charts, charts, data_source, lanes, markup, models, publish_view, run_view, runs_tab
 from app.run_form import starting_config
 from app.settings import Settings
+from app.studio import build
 from simct import demo
 from simct.config import DataConfig
 from simct.coverage import inspect_pair, segments
@@ -303,3 +304,17 @@ def test_what_was_left_out_is_counted_by_reason_and_never_hidden():
     assert "3 × special token inside the completion" in told
     assert "&lt;b&gt;odd" in told and "<b>odd" not in told
     assert "Every answer could be supervised" in run_view.left_out([{"step": 1, "excluded": {}}])
+
+
+def test_nothing_done_to_a_field_is_dropped_while_the_last_change_is_answered(settings):
+    page = build(settings).config
+    names = {part["id"]: part["props"].get("elem_id") for part in page["components"]}
+    typed = {"input", "change", "submit", "blur", "upload", "clear", "select", "key_up", "release"}
+    dropping = [
+        (names.get(target), kind)
+        for event in page["dependencies"]
+        for target, kind in event["targets"]
+        if event["backend_fn"] and event["trigger_mode"] == "once" and kind in typed
+    ]
+    # answers that are being written are not asked for again
+    assert [kind for _, kind in dropping] == ["submit"]
