@@ -4,7 +4,7 @@ A draw depends only on (seed, step, sample index, position), never on the batch 
 each sample has a row of uniforms of its own, and a token is picked by inverting the cumulative distribution after
 temperature and top-p. The same rollouts therefore come out of one process or several, fresh or resumed.
 
-Shapes: B samples in a batch, V rows of the lm_head, L prompt length, M new tokens.
+Shapes: B samples in a batch, R of them, V rows of the lm_head, K of them, L prompt length, M new tokens.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+# tokens that a draw is looked for among first: to sort a whole vocabulary takes longer than the lm_head
+LIKELIEST = 128
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,34 @@ def uniforms(seed: int, step: int, sample_indices: list[int], length: int) -> to
 def pick_tokens(logits_BV: torch.Tensor, uniform_B: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
     """One token a row by inverting the distribution truncated to its top-p nucleus; int64 [B].
 
-    The nucleus is the smallest set of the likeliest tokens whose mass reaches `top_p`, as in transformers.
+    The nucleus is the smallest set of the likeliest tokens whose mass reaches `top_p`, as in transformers. Only rows
+    whose draw is not among the LIKELIEST tokens have all of theirs sorted.
     """
-    probabilities_BV, ids_BV = torch.softmax(logits_BV.float() / temperature, dim=-1).sort(dim=-1, descending=True)
-    cumulative_BV = probabilities_BV.cumsum(dim=-1)
-    outside_BV = cumulative_BV - probabilities_BV >= top_p
-    kept_BV = cumulative_BV.masked_fill(outside_BV, 0).amax(dim=-1, keepdim=True)
-    target_B1 = uniform_B[:, None].to(kept_BV) * kept_BV
-    position_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True)
-    position_B1 = torch.minimum(position_B1, (~outside_BV).sum(dim=-1, keepdim=True) - 1)
-    return ids_BV.gather(1, position_B1).squeeze(1)
+    probabilities_BV = torch.softmax(logits_BV.float() / temperature, dim=-1)
+    uniform_B = uniform_B.to(probabilities_BV)
+    likeliest = min(LIKELIEST, probabilities_BV.shape[1])
+    drawn_B, settled_B = _invert(*probabilities_BV.topk(likeliest, dim=-1), uniform_B, top_p)
+    if likeliest < probabilities_BV.shape[1] and not settled_B.all():
+        rest_R = (~settled_B).nonzero().squeeze(1)
+        sorted_RV, ids_RV = probabilities_BV[rest_R].sort(dim=-1, descending=True)
+        drawn_B[rest_R] = _invert(sorted_RV, ids_RV, uniform_B[rest_R], top_p)[0]
+    return drawn_B
+
+
+def _invert(sorted_BK, ids_BK, uniform_B, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens drawn from the K likeliest of each row, and whether less likely ones could not have been, bool [B]."""
+    cumulative_BK = sorted_BK.cumsum(dim=-1)
+    if top_p >= 1:
+        target_B1 = uniform_B[:, None]
+        settled_B = uniform_B < cumulative_BK[:, -1]
+        last_B1 = torch.full_like(ids_BK[:, :1], ids_BK.shape[1] - 1)
+    else:
+        inside_BK = cumulative_BK - sorted_BK < top_p
+        last_B1 = inside_BK.sum(dim=-1, keepdim=True) - 1
+        target_B1 = uniform_B[:, None] * cumulative_BK.gather(1, last_B1)
+        settled_B = cumulative_BK[:, -1] >= top_p
+    position_B1 = torch.searchsorted(cumulative_BK, target_B1, right=True)
+    return ids_BK.gather(1, torch.minimum(position_B1, last_B1)).squeeze(1), settled_B
 
 
 class _SeededSampler(LogitsProcessor):

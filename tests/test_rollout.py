@@ -34,6 +34,36 @@ def test_draws_follow_the_truncated_distribution(temperature, top_p):
     assert torch.allclose(frequency_V, expected_V, atol=2e-4)
 
 
+def sorted_whole(logits_V, uniform: float, temperature: float, top_p: float) -> int:
+    """One draw by sorting the whole row, token by token."""
+    ranked = sorted(torch.softmax(logits_V / temperature, dim=-1).tolist(), reverse=True)
+    order = logits_V.argsort(descending=True).tolist()
+    nucleus, mass = [], 0.0
+    for probability in ranked:
+        if mass >= top_p:
+            break
+        nucleus.append(probability)
+        mass += probability
+    below = 0.0
+    for token, probability in zip(order, nucleus, strict=False):
+        below += probability
+        if uniform * mass < below:
+            return token
+    return order[len(nucleus) - 1]
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.95])
+@pytest.mark.parametrize("spread", [8.0, 1.5, 0.1])
+def test_draws_among_the_likeliest_are_those_of_the_whole_row(top_p, spread):
+    # peaked rows are settled among the likeliest, flat ones are not, and both stand in one batch
+    torch.manual_seed(1)
+    logits_BV = torch.randn(64, 700, dtype=torch.float64) * spread
+    logits_BV[::2] *= 4
+    uniform_B = torch.rand(64)
+    expected = [sorted_whole(row, float(u), 0.8, top_p) for row, u in zip(logits_BV, uniform_B, strict=True)]
+    assert pick_tokens(logits_BV, uniform_B, 0.8, top_p).tolist() == expected
+
+
 def test_the_ends_of_the_uniform_range_stay_inside_the_nucleus():
     logits_2V = torch.tensor([[5.0, 0.0, -5.0]]).expand(2, -1)
     drawn = pick_tokens(logits_2V, torch.tensor([0.0, 1 - 2**-24]), 1.0, 0.9)
