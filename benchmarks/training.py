@@ -68,6 +68,8 @@ def wide_pair(folder: Path) -> tuple[str, str]:
             continue
         torch.manual_seed(seed)
         model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **WIDE))
+        # as sure of themselves as trained models: most of the probability on a handful of tokens
+        torch.nn.init.constant_(model.model.norm.weight, 25.0)
         model.save_pretrained(folder / name)
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         tokenizer.save_pretrained(folder / name)

@@ -34,6 +34,8 @@ LOSS_COPIES = 6
 # bytes for each logit of a decoding step: scores, softmax, sorted values with their ids, cumulative sums
 DECODING_BYTES = 44
 FULL_VOCABULARY = ("marginal", "bpm", "uld", "gold", "alm")
+# fused by torch on CPUs and GPUs, as build_optimizer asks for
+FUSED = ("AdamW", "Adam", "SGD", "Adagrad")
 
 
 @dataclass(frozen=True)
@@ -289,8 +291,9 @@ def estimate_memory(
     loss = loss_bytes(run, teacher, student, micro_batch * new_tokens, device)
     # from the second micro-batch on, all gradients are there from the start
     accumulated = gradients if local_batch > micro_batch else 0
-    # a multi-tensor optimiser, the default on GPUs, works on copies of all parameters at once, else of one
-    temporary = trained_size * (student.trainable if device == "cuda" else 2 * min(student.largest, student.trainable))
+    # the optimisers of torch that are not fused work on copies: of all parameters at once on GPUs, else of one
+    copies = student.trainable if device == "cuda" else 2 * min(student.largest, student.trainable)
+    temporary = 0 if training.optimizer.removeprefix("torch.optim.") in FUSED else trained_size * copies
     base = sum(resident.values())
     head_gradient = student.head * trained_size if not mixed else student.head * 2
     parts = resident | {

@@ -1,6 +1,7 @@
 """What is trained and how: frozen parts, LoRA, optimisers by name, the schedule, a running mean of the weights."""
 
 import importlib
+import inspect
 import math
 from collections.abc import Iterable
 from dataclasses import replace
@@ -80,8 +81,13 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], training: Training
     kind = getattr(module, name, None)
     if not isinstance(kind, type) or name == "Optimizer":
         raise ConfigError(f"training.optimizer is {training.optimizer!r}; {module.__name__} has no such optimiser.")
+    parameters = list(parameters)
+    # in one pass over memory instead of one for each term, on the devices that have it
+    can_fuse = "fused" in inspect.signature(kind).parameters
+    fused = can_fuse and all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    options = {"fused": True} if fused else {}
     try:
-        return kind(list(parameters), lr=training.learning_rate, weight_decay=training.weight_decay)
+        return kind(parameters, lr=training.learning_rate, weight_decay=training.weight_decay, **options)
     except TypeError as error:
         raise ConfigError(f"training.optimizer is {training.optimizer!r}: {error}.") from error
 
