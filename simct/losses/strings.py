@@ -35,15 +35,15 @@ class SortedVocabulary:
         self.size = len(self.strings)
         self.end_ids = torch.tensor(tokens.end_ids, dtype=torch.int64)
         self.id_of_rank = torch.tensor([first_id[data] for data in self.strings], dtype=torch.int64)
-        rank_of_id = torch.full((max(len(tokens.bytes_of), max(tokens.end_ids) + 1),), self.size + 1)
+        rank_of_id = np.full(max(len(tokens.bytes_of), max(tokens.end_ids) + 1), self.size + 1, dtype=np.int64)
         doubles = []
         for token_id, data in enumerate(tokens.bytes_of):
             if data is not None and token_id not in tokens.end_ids:
                 rank_of_id[token_id] = self.rank_of[data]
                 if first_id[data] != token_id:
                     doubles.append(token_id)
-        rank_of_id[self.end_ids] = self.size
-        self.rank_of_id = rank_of_id
+        rank_of_id[list(tokens.end_ids)] = self.size
+        self.rank_of_id = torch.from_numpy(rank_of_id)
         self.doubled_ids = torch.tensor(doubles, dtype=torch.int64)
 
     def longer(self, prefix: bytes) -> tuple[int, int]:
