@@ -1,7 +1,8 @@
 """On-policy training end to end beside TRL's GOLDTrainer: the same models, prompts and settings, in one run.
 
     python benchmarks/training.py                       # the embedded pair, a few minutes
-    python benchmarks/training.py --pair wide           # random small models with Qwen2.5's and Llama-3's vocabularies
+    python benchmarks/training.py --pair wide --steps 6 --batch-size 8 --new-tokens 48
+                                                        # random small models with Qwen2.5's and Llama-3's vocabularies
 
 Each trainer runs in a process of its own on one thread, writes completions with the student at every step and learns
 from the teacher on all of them. Tokens are those the student wrote (end of turn included). Seconds are CPU time on a
