@@ -131,7 +131,8 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
 
     def on_step(record: dict, samples: list[dict]) -> None:
         run.append("metrics.jsonl", record)
-        accelerator.log({name: value for name, value in record.items() if name != "excluded"}, step=record["step"])
+        numbers = {name: value for name, value in record.items() if name not in ("excluded", "step")}
+        accelerator.log(numbers, step=record["step"])
         for sample in samples:
             run.append("rollouts.jsonl", sample)
         run.set_status(step=record["step"], message=f"Training, step {record['step']} of {config.training.steps}")
@@ -198,8 +199,11 @@ def start_tracker(accelerator: Accelerator, run: RunFolder, config: RunConfig) -
         return
     if not accelerator.log_with:
         raise ConfigError(f"training.tracker is {config.training.tracker!r}: install that package, or leave it empty.")
-    settings = {f"{name}": str(value) for name, value in config_to_dict(config).items()}
-    accelerator.init_trackers("simct", config=settings | {"run": run.id})
+    settings = {name: str(value) for name, value in config_to_dict(config).items()}
+    # the run's own name, under which a run that is resumed goes on
+    named = {"trackio": {"name": run.id}, "wandb": {"name": run.id, "id": run.id}}.get(config.training.tracker)
+    options = {config.training.tracker: named | {"resume": "allow"}} if named else {}
+    accelerator.init_trackers("simct", config=settings | {"run": run.id}, init_kwargs=options)
 
 
 def save_student(run: RunFolder, config: RunConfig, student, tokenizer) -> None:

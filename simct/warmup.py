@@ -77,7 +77,7 @@ def warm_up(
 
     def on_step(record: dict, total: int) -> None:
         run.append("metrics.jsonl", record)
-        accelerator.log(record, step=record["step"])
+        accelerator.log({name: value for name, value in record.items() if name != "step"}, step=record["step"])
         run.set_status(step=record["step"], total_steps=total, message=f"Warming up, step {record['step']} of {total}")
         print(f"step {record['step']}/{total}  loss {record['loss']:.4f}  rows {record['rows']}", flush=True)
 
