@@ -107,7 +107,8 @@ def test_what_cannot_be_read_is_one_line(hub, monkeypatch):
 
 
 def test_long_and_odd_cells_are_cut(hub):
-    row = {"text": "x" * 5000, "many": list(range(99)), "inner": {"deep": "y" * 3000}}
+    long = dataset_rows.CELL_CHARACTERS + 1
+    row = {"text": "x" * long, "many": list(range(99)), "inner": {"deep": "y" * long}}
     hub.add_dataset("acme/long", files={"train.jsonl": json.dumps(row).encode()})
     [shown] = preview_dataset("acme/long")
     assert len(shown["text"]) == dataset_rows.CELL_CHARACTERS and shown["text"].endswith("…")
@@ -117,6 +118,7 @@ def test_long_and_odd_cells_are_cut(hub):
 @route("GET", r"/viewer/(?P<what>splits|info|first-rows)")
 def _viewer(hub: HubServer, request: Request, what: str) -> Answer:
     """The dataset viewer's answers about acme/seen, in the shape its documentation gives."""
+    seen = {"row_idx": 0, "row": {"prompt": "seen"}, "truncated_cells": []}
     told = {
         "splits": {"splits": [{"dataset": "acme/seen", "config": "main", "split": "train"}], "pending": []},
         "info": {
@@ -131,7 +133,7 @@ def _viewer(hub: HubServer, request: Request, what: str) -> Answer:
             },
             "partial": False,
         },
-        "first-rows": {"rows": [{"row_idx": 0, "row": {"prompt": "seen"}, "truncated_cells": []}]},
+        "first-rows": {"rows": getattr(hub, "viewed", [seen])},
     }
     return Answer.of(told[what])
 
@@ -145,6 +147,9 @@ def test_the_viewer_is_asked_first_and_the_repository_where_it_fails(hub, monkey
     assert preview_dataset("acme/seen") == [{"prompt": "seen"}]
     asked = [request for request in hub.requests if request.path.startswith("/viewer")]
     assert {request.headers["authorization"] for request in asked} == {f"Bearer {hub.token}"}
+    cut = {"row_idx": 0, "row": {"prompt": "se"}, "truncated_cells": ["prompt"]}
+    monkeypatch.setattr(hub, "viewed", [cut], raising=False)
+    assert preview_dataset("acme/seen", n=2) == ROWS[:2]
     hub.fail("/viewer", 500, times=9)
     assert dataset_info("acme/seen").config().columns["question"] == "string"
     assert preview_dataset("acme/seen", n=2) == ROWS[:2]

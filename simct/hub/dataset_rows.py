@@ -16,8 +16,8 @@ from simct.hub.client import ask, hub_api
 from simct.hub.errors_from_hub import known_hub_error, redact
 
 PUBLIC_HUB = "https://huggingface.co"
-# A cell is shown, not read: longer ones are cut.
-CELL_CHARACTERS = 2000
+# Longer cells are cut: far longer than any prompt that leaves room for an answer.
+CELL_CHARACTERS = 100_000
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,11 @@ def _viewed_rows(
             return None
         config, split = match["config"], match["split"]
     told = _ask_viewer("first-rows", token, dataset=repo_id, config=config, split=split)
-    if not told or not told.get("rows"):
+    rows = (told or {}).get("rows", [])[:n]
+    # the viewer cuts long cells, and a list that it cuts becomes a text: such rows are read from the repository
+    if not rows or any(row.get("truncated_cells") for row in rows):
         return None
-    return [row["row"] for row in told["rows"][:n]]
+    return [row["row"] for row in rows]
 
 
 # Reading the repository
