@@ -74,7 +74,7 @@ def view(report: dict) -> str:
             f"of {size(first['memory'])} on {where}",
             "Peak memory: " + ", ".join(f"{name} {size(part)}" for name, part in report["phases"].items()),
         ),
-        (hours(first["hours"]), "time, about", "An order of magnitude: completions of full length"),
+        (hours(first["hours"]), "time, about", "An order of magnitude: completions of full length, without scoring"),
         (money(first["cost"]), "cost" if first["cost"] else "to pay", "US dollars, list price"),
     ]
     fits = "" if first["fits"] else markup.note("warn", f"Does not fit {where}. Choose another machine, or see Memory.")

@@ -141,7 +141,7 @@ def _to_confirm(flavor: str | None, timeout: float | None, limit: float | None, 
     price = (prices or {}).get(flavor)
     if price is None or not limit or limit <= 0 or not timeout or timeout <= 0:
         return gr.Checkbox(value=False, interactive=False, label="Choose a machine, and what it may cost")
-    from simct.jobs.hf_hardware import hours_line
+    from simct.cost_estimate import hours_line
 
     hours = min(timeout, limit / price) if price else timeout
     told = f"It may cost up to ${hours * price:.2f}: {flavor} for at most {hours_line(hours)}"

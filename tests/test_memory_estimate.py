@@ -10,7 +10,7 @@ from benchmarks.memory import cases, measure
 from benchmarks.smollm2 import smollm2_folder
 from simct import cli, demo
 from simct.config import ModelConfig, config_from_dict
-from simct.cost_estimate import GIB, MACHINES, estimate_run, find_machine, format_estimate
+from simct.cost_estimate import GIB, MACHINES, STARTING_SECONDS, estimate_run, find_machine, format_estimate
 from simct.errors import ConfigError, ModelError
 from simct.memory_estimate import (
     _measured_pass,
@@ -114,7 +114,7 @@ def test_time_and_cost_follow_from_the_steps():
     rows = {row["name"]: row for row in report["hardware"]}
     assert set(rows) == {machine.name for machine in MACHINES}
     h100 = rows["h100"]
-    assert h100["hours"] == pytest.approx(100 * sum(h100["seconds_per_step"].values()) / 3600)
+    assert h100["hours"] == pytest.approx((STARTING_SECONDS + 100 * sum(h100["seconds_per_step"].values())) / 3600)
     assert h100["cost"] == pytest.approx(3 * h100["hours"])
     assert rows["t4"]["hours"] > 3 * h100["hours"] and not rows["t4"]["fits"] and rows["h200"]["fits"]
     run.training.epochs = 2

@@ -29,7 +29,7 @@ class Rental:
         return self.hours * self.price
 
     def line(self) -> str:
-        from simct.jobs.hf_hardware import hours_line
+        from simct.cost_estimate import hours_line
 
         return f"{self.flavor} for at most {hours_line(self.hours)}, ${self.most:.2f}"
 

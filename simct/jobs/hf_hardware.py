@@ -8,7 +8,7 @@ from functools import lru_cache
 import yaml
 
 from simct.config import RunConfig, config_from_dict, dump_config
-from simct.cost_estimate import GIB, MACHINES, Machine, step_seconds, steps_of
+from simct.cost_estimate import GIB, MACHINES, STARTING_SECONDS, Machine, hours_line, step_seconds, steps_of
 from simct.errors import ConfigError, SimCTError
 from simct.hub.client import hub_api
 from simct.hub.errors_from_hub import hub_error
@@ -21,6 +21,8 @@ PROMPT_TOKENS = 256
 USABLE = 0.9
 # Past this, a CPU is no machine to train on.
 CPU_PARAMETERS = 300e6
+# Of the packages that a Job begins with; it is paid like the rest.
+INSTALLING_SECONDS = 150
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ def _scales(config: RunConfig, token: str | bool | None, n_prompts: int | None):
         if steps is None or not machine.gpus or not machine.known:
             return Offer(machine, True)
         seconds = step_seconds(config, teacher, student, machine.known, PROMPT_TOKENS, machine.gpus)
-        return Offer(machine, True, steps * sum(seconds.values()) / 3600)
+        taken = INSTALLING_SECONDS + STARTING_SECONDS + steps * sum(seconds.values())
+        return Offer(machine, True, taken / 3600)
 
     return weigh
 
@@ -168,13 +171,6 @@ def chosen_hours(machine: Hardware, timeout: float | None, spend_limit: float) -
     if timeout is not None and not 0 < timeout <= LONGEST_HOURS:
         raise ConfigError(f"The timeout is {timeout:g} hours; it must be above 0 and at most {LONGEST_HOURS:g}.")
     return min(timeout or LONGEST_HOURS, hours_for(machine, spend_limit))
-
-
-def hours_line(hours: float) -> str:
-    """A length of time in the unit that reads best."""
-    if hours * 60 < 1:
-        return "1 min"
-    return f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
 
 
 def _gigabytes(text: str) -> float:
