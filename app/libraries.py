@@ -8,6 +8,8 @@ import importlib
 import threading
 from collections.abc import Callable
 
+import gradio as gr
+
 # every module of simct that the pages import only when they need it
 LATE = """
 candidates compare_pairs corpus cost_estimate coverage losses memory_estimate models prompt_report prompts reliability
@@ -16,10 +18,12 @@ hub.dataset_rows hub.publish_job hub.search jobs.hf_hardware jobs.hf_history job
 """.split()  # noqa: SIM905
 
 _ready = threading.Event()
+_ready.set()
 
 
 def import_behind(then: Callable[[], object]) -> None:
-    """Import them in a thread of their own, and then do `then`."""
+    """Import them in a thread of their own, and then do `then`; the page's handlers wait for them."""
+    _ready.clear()
     threading.Thread(target=lambda: (import_all(), then()), daemon=True).start()
 
 
@@ -34,14 +38,10 @@ def import_all() -> None:
         _ready.set()
 
 
-class UntilImported:
-    """ASGI middleware: the page is served at once; what makes handlers run waits for the imports."""
+class Page(gr.Blocks):
+    """A page that is served at once, and whose handlers run when the imports are done."""
 
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope, receive, send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            while not _ready.is_set():
-                await asyncio.sleep(0.05)
-        await self.app(scope, receive, send)
+    async def process_api(self, *arguments, **options):
+        while not _ready.is_set():
+            await asyncio.sleep(0.05)
+        return await super().process_api(*arguments, **options)

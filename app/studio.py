@@ -4,7 +4,6 @@ from pathlib import Path
 
 import gradio as gr
 from gradio.utils import get_space
-from starlette.middleware import Middleware
 
 from app import (
     address,
@@ -37,7 +36,7 @@ HEADER = """<header class="top"><h1>SimCT Studio</h1>
 
 def build(settings: Settings) -> gr.Blocks:
     """The whole page over one runs folder."""
-    with gr.Blocks(title="SimCT Studio", analytics_enabled=False) as page:
+    with libraries.Page(title="SimCT Studio", analytics_enabled=False) as page:
         with gr.Row(elem_id="top", equal_height=True):
             markup.panel(HEADER, js_on_load=saving.SCRIPT)
             if settings.public and get_space():
@@ -151,5 +150,4 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) 
         share=False,
         quiet=True,
         show_error=False,
-        app_kwargs={"middleware": [Middleware(libraries.UntilImported)]},
     )

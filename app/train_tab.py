@@ -63,7 +63,9 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.JSON, verdic
             told = markup.panel(elem_id="train-pair")
             estimate = markup.panel(markup.note("busy", "Estimating…"), elem_id="train-estimate", min_height=150)
             place = where_form.build(settings)
-            note = markup.panel(markup.note("quiet", ""), elem_id="train-note")
+            with gr.Column(elem_id="train-note"):
+                # of the fields, which every preview writes anew, and of the last launch, which none may wipe away
+                note, outcome = markup.panel(), markup.panel()
             start = gr.Button(_launch_on(place.where.value), variant="primary", elem_id="launch")
             yaml = gr.Code(
                 language="yaml",
@@ -177,10 +179,13 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.JSON, verdic
     busy = "() => document.querySelector('#launch').setAttribute('aria-busy', 'true')"
     free = "() => document.querySelector('#launch').removeAttribute('aria-busy')"
     start.click(None, js=busy, api_visibility="private")
+    decisions = [data.chosen.change, pair.teacher.change, pair.student.change]
+    decisions += [component.input for component in form.components]
+    gr.on(decisions, None, outputs=outcome, js="() => ''", api_visibility="private")
     place.connect(settings, [yaml.change], for_reckoning, config_of)
     place.where.change(lambda where: gr.Button(_launch_on(where)), place.where, start, **settings.quiet)
     start.click(
-        start_it, [*for_reckoning, *place.components], [note, launched], trigger_mode="once", **settings.private
+        start_it, [*for_reckoning, *place.components], [outcome, launched], trigger_mode="once", **settings.private
     ).then(None, js=free, api_visibility="private")
     return TrainTab(launched, loaded, measure, preview, load, inputs, outputs, load_outputs)
 

@@ -5,6 +5,7 @@ import asyncio
 import threading
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from app import libraries
@@ -35,24 +36,20 @@ def test_what_a_page_imports_late_is_imported_before_it_is_asked():
     assert late - set(libraries.LATE) - at_once - {"hub.errors_from_hub"} == set()
 
 
-def test_the_page_is_served_while_what_runs_handlers_waits(monkeypatch):
+def test_handlers_wait_for_the_imports(monkeypatch):
     monkeypatch.setattr(libraries, "_ready", threading.Event())
-    answered = []
-
-    async def app(scope, receive, send):
-        answered.append(scope["method"])
+    with libraries.Page() as page:
+        button, text = gr.Button(), gr.Textbox()
+        button.click(lambda: "done", outputs=text)
 
     async def visit():
-        gate = libraries.UntilImported(app)
-        ask = asyncio.create_task(gate({"type": "http", "method": "POST"}, None, None))
-        await gate({"type": "http", "method": "GET"}, None, None)
+        asked = asyncio.create_task(page.process_api(0, []))
         await asyncio.sleep(0.2)
-        assert answered == ["GET"] and not ask.done()
+        assert not asked.done()
         libraries._ready.set()
-        await asyncio.wait_for(ask, 5)
+        assert (await asyncio.wait_for(asked, 5))["data"] == ["done"]
 
     asyncio.run(visit())
-    assert answered == ["GET", "POST"]
 
 
 def test_an_import_that_fails_leaves_the_pages_to_tell_it(monkeypatch):

@@ -14,7 +14,7 @@ import gradio
 import pytest
 import torch
 
-from app import hub_view, lanes, launch, markup, publish_view, run_view, studio
+from app import hub_view, lanes, launch, libraries, markup, publish_view, run_view, studio
 from app.card_view import card_preview
 from app.publish_view import checked_repo_id
 from app.settings import Settings
@@ -233,7 +233,7 @@ def served(tmp_path, monkeypatch) -> dict:
         told.update(options, page=page)
 
     monkeypatch.setattr(gradio.Blocks, "launch", launch_)
-    monkeypatch.setattr(studio, "_warm_up", lambda: None)
+    monkeypatch.setattr(libraries, "import_behind", lambda then: None)
     monkeypatch.setattr(sys, "argv", ["app"])
     from app.__main__ import main
 
