@@ -374,7 +374,9 @@ def test_pair_step_and_run_come_back_after_a_reload(studio):
     expect(studio.at("#student input")).to_have_value("acme/tiny-student")
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 390), ("dark", 820)])
+@pytest.mark.parametrize(
+    ("scheme", "width"), [("light", 390), ("dark", 820), pytest.param("dark", 390, marks=pytest.mark.long)]
+)
 def test_every_step_fits_its_screen(browser, address, width, scheme):
     studio = studio_page.visitor(browser, address, width, 844, scheme).open()
     expect(studio.at("#pair-summary .tile").first).to_be_visible()

@@ -37,6 +37,7 @@ def test_tensorboard_is_told_every_step(tmp_path):
         assert [(event.step, event.value) for event in told.Scalars(name)] == expected
 
 
+@pytest.mark.long
 def test_a_run_that_is_resumed_goes_on_under_its_name_in_trackio(tmp_path, monkeypatch):
     pytest.importorskip("trackio")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))

@@ -85,6 +85,7 @@ def test_a_visitor_without_quota_is_told_in_one_line():
     assert "\n" not in told["error"]
 
 
+@pytest.mark.long
 def test_a_cancel_gives_the_gpu_back():
     service = DeviceService()
     told = service.measure(80, "cancel")
