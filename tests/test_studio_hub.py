@@ -112,6 +112,7 @@ def test_a_revision_is_chosen_and_kept(studio, hub):
     expect(studio.at("#run-yaml")).to_contain_text("revision: next")
 
 
+@pytest.mark.long
 def test_a_card_is_edited_and_published_although_the_tab_is_closed(browser, address, hub, run):
     studio = studio_page.visitor(browser, address).open("?step=publish")
     expect(studio.at("#publish-repo :is(input, textarea)")).to_have_value("tester/tiny-student-simct")

@@ -477,6 +477,7 @@ def saved(studio, selector: str) -> bytes:
 
 
 @in_browser
+@pytest.mark.long
 def test_from_a_text_to_a_position_a_saved_chart_and_a_link_that_comes_back(studio, hub):
     pair = "teacher=acme/wordy-teacher&student=acme/tiny-student"
     studio.open(f"?step=inspect&{pair}")
