@@ -24,7 +24,14 @@ _ready.set()
 def import_behind(then: Callable[[], object]) -> None:
     """Import them in a thread of their own, and then do `then`; the page's handlers wait for them."""
     _ready.clear()
-    threading.Thread(target=lambda: (import_all(), then()), daemon=True).start()
+
+    def run() -> None:
+        try:
+            import_all()
+        finally:
+            then()
+
+    threading.Thread(target=run, daemon=True).start()
 
 
 def import_all() -> None:
