@@ -6,6 +6,8 @@ The call that measures a pair gets the GPU, and reads the models itself, from fi
 
 from collections.abc import Iterator
 
+import gradio as gr
+
 from app.settings import ZERO_GPU
 from app.work import Work, follow
 from simct.config import RunConfig
@@ -39,8 +41,6 @@ def measuring(
 
 def measure_pair(config: RunConfig, answers: int, token: str | bool | None, task: Work) -> dict:
     """The report of simct.reliability.measure_pair, made on the GPU that is lent. Raises RunError."""
-    import gradio as gr
-
     task.step("Waiting for a GPU…")
     report = None
     try:

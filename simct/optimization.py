@@ -83,9 +83,8 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], training: Training
         raise ConfigError(f"training.optimizer is {training.optimizer!r}; {module.__name__} has no such optimiser.")
     parameters = list(parameters)
     # in one pass over memory instead of one for each term, on the devices that have it
-    can_fuse = "fused" in inspect.signature(kind).parameters
-    fused = can_fuse and all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
-    options = {"fused": True} if fused else {}
+    fusible = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    options = {"fused": True} if fusible and "fused" in inspect.signature(kind).parameters else {}
     try:
         return kind(parameters, lr=training.learning_rate, weight_decay=training.weight_decay, **options)
     except TypeError as error:

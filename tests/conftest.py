@@ -26,3 +26,12 @@ def online_again(monkeypatch):
     """A command that finds no Hub goes offline for its whole process; a test must not leave that to the next."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", huggingface_hub.constants.HF_HUB_OFFLINE)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", datasets.config.HF_HUB_OFFLINE)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One Chromium for the tests of a file."""
+    from tests import studio_page
+
+    with studio_page.browser() as opened:
+        yield opened

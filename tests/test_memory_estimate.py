@@ -1,5 +1,6 @@
 """Estimates against what is known of public models, and against what a real run of the embedded pair takes."""
 
+import inspect
 import json
 import re
 
@@ -13,6 +14,7 @@ from simct.config import ModelConfig, config_from_dict
 from simct.cost_estimate import GIB, MACHINES, STARTING_SECONDS, estimate_run, find_machine, format_estimate
 from simct.errors import ConfigError, ModelError
 from simct.memory_estimate import (
+    FUSED,
     _measured_pass,
     _of_layers,
     _period,
@@ -161,3 +163,8 @@ def test_smollm2_reads_writes_and_answers():
         model, [prompt], tokens.end_ids, pad_id_of(tokens.tokenizer, tokens.end_ids), len(tokens.bytes_of), 16
     )
     assert rollout.ended and "Paris" in tokens.tokenizer.decode(rollout.completion_ids)
+
+
+def test_the_optimisers_said_to_be_fused_are_those_that_torch_fuses():
+    kinds = {name: kind for name, kind in vars(torch.optim).items() if isinstance(kind, type)}
+    assert set(FUSED) == {name for name, kind in kinds.items() if "fused" in inspect.signature(kind).parameters}

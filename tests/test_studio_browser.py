@@ -59,12 +59,6 @@ def address(hub, runs_dir):
         yield url
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with studio_page.browser() as opened:
-        yield opened
-
-
 @pytest.fixture
 def studio(browser, address):
     studio = studio_page.visitor(browser, address)

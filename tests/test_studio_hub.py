@@ -49,12 +49,6 @@ def address(hub, run):
         yield url
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with studio_page.browser() as opened:
-        yield opened
-
-
 @pytest.fixture
 def studio(browser, address):
     studio = studio_page.visitor(browser, address).open()
