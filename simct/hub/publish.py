@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
-from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -320,15 +319,10 @@ def student_licence(config: RunConfig, token: str | bool | None) -> str | None:
     if not hub_id(student):
         return "apache-2.0" if _is_demo(student) else None
     try:
-        return _stated_licence(student, config.student.revision, token)
+        info = hub_api(token).model_info(student, revision=config.student.revision, timeout=client.SEARCH_SECONDS)
+        licence = info.card_data.get("license") if info.card_data else None
     except Exception:  # the card then says that no licence is known
         return None
-
-
-@lru_cache(maxsize=64)
-def _stated_licence(student: str, revision: str | None, token: str | bool | None) -> str | None:
-    card = hub_api(token).model_info(student, revision=revision, timeout=client.SEARCH_SECONDS).card_data
-    licence = card.get("license") if card else None
     return licence if isinstance(licence, str) else None
 
 
