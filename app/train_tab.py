@@ -159,8 +159,7 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.JSON, verdic
     shared = [pair.teacher, pair.student, data.chosen, run]
     inputs, outputs = [*shared, wrong, *form.components], [told, yaml, note, run, wrong, *form.components]
     for_reckoning = [*shared, *form.components]
-    for component in form.components:
-        component.change(preview, inputs, outputs, **settings.in_turn("train"))
+    gr.on([component.change for component in form.components], preview, inputs, outputs, **settings.in_turn("train"))
     yaml.change(reckon, for_reckoning, estimate, **settings.in_turn("estimate"))
     gr.on(
         [form.fields["method"].change, verdict.change, pair.teacher.change, pair.student.change],
