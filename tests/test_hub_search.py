@@ -2,7 +2,6 @@
 
 import json
 import struct
-import time
 
 import pytest
 
@@ -145,11 +144,11 @@ def test_a_bad_token_is_told_apart_from_a_bad_name(hub):
 )
 def test_troubles_of_the_hub_are_told_at_once(hub, status, headers, expected):
     hub.fail("/api/models", status, times=4, headers=headers)
-    started = time.monotonic()
     with pytest.raises(HubError) as error:
         search_models("x")
     assert expected in one_line(error)
-    assert time.monotonic() - started < 5  # no silent retries while a person waits
+    asked = [request for request in hub.requests if request.path == "/api/models"]
+    assert len(asked) == 1  # no silent retries while a person waits
 
 
 def test_slow_and_cut_and_absent_connections(hub, monkeypatch):
@@ -176,10 +175,8 @@ def test_no_call_waits_for_ever(hub, monkeypatch):
     hub.add_model("acme/m", files=model_files())
     monkeypatch.setattr(client, "CALL_SECONDS", 0.3)
     hub.fail("auth-check", delay=6.0)
-    started = time.monotonic()
     with pytest.raises(HubError, match="did not answer in time"):
         check_access("acme/m")
-    assert time.monotonic() - started < 5.0
 
 
 def test_errors_are_found_under_what_was_raised_from_them():

@@ -339,7 +339,7 @@ def test_a_preset_and_a_run_yaml_fill_the_form(studio, tmp_path):
     assert load_config(download.value.path()) == config
 
 
-def test_it_paints_soon_and_stays_in_place(browser, address):
+def test_nothing_jumps_while_the_page_fills(browser, address):
     studio_page.visitor(browser, address).open().close()
     studio = studio_page.visitor(browser, address)
     studio.page.add_init_script(
@@ -348,11 +348,7 @@ def test_it_paints_soon_and_stays_in_place(browser, address):
     )
     studio.open()
     expect(studio.at("#pair-summary .tile").first).to_be_visible()
-    painted = studio.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-    shifted = studio.page.evaluate("window.shifted")
-    print(f"first paint after {painted:.0f} ms, layout shift {shifted:.3f}")
-    assert painted < 2000
-    assert shifted < 0.25
+    assert studio.page.evaluate("window.shifted") < 0.25
     studio.close()
 
 

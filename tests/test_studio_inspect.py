@@ -189,13 +189,13 @@ def test_a_download_is_counted_in_bytes_and_ends_when_it_is_cancelled(settings, 
         filler = bytes(3_000_000)
         hub.add_model("acme/slow", demo.STUDENT, files={"model-filler.safetensors": filler})
         hub.rate = 1_000_000
-        began, seen = time.monotonic(), []
+        seen = []
         following = work.follow(lambda task: weights.load(settings, "acme/slow", "acme/slow", TOKEN, task))
         for now in following:
             if now.doing.startswith("Downloading") and now.done:
                 seen.append(now.done)
                 now.stop()
-        assert now.error == "Cancelled." and time.monotonic() - began < 15
+        assert now.error == "Cancelled."
         assert seen and weights.kept("acme/slow", "acme/slow", TOKEN) is None
 
 

@@ -81,10 +81,9 @@ def test_a_hub_that_is_slow_or_down_holds_nobody_up_and_is_asked_less_and_less(h
     hub.run_jobs = False
     run = actions.start_on_jobs(tmp_path, config(), rented("tester"))
     behind = Background(Settings(runs_dir=tmp_path, public=False), tokens={None: None})
-    hub.fail("/api/", delay=2.0, status=503, times=10**6)
-    began = time.monotonic()
+    hub.fail("/api/", delay=3.0, status=503, times=10**6)
     behind.turn()
-    assert time.monotonic() - began < 1.5
+    assert behind.trouble.get(None) is None  # it came back before the Hub had answered
     until(lambda: behind.trouble.get(None))
     assert "Looking again in" in behind.trouble[None] and "\n" not in behind.trouble[None]
     assert run.status()["state"] == "queued"

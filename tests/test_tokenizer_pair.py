@@ -206,12 +206,13 @@ def test_aligning_different_bytes_or_one_sided_ends_is_an_error():
 # Speed and cache
 
 
-def test_two_large_vocabularies_are_ready_in_three_seconds():
+def test_two_large_vocabularies_are_ready_in_seconds():
     teacher, student = real.qwen25(), real.llama3()
     TokenizerPair.from_pretrained(trained.byte_level(), trained.byte_level(300))  # imports
     start = time.process_time()
     TokenizerPair.from_pretrained(teacher, student)
-    assert time.process_time() - start < 3
+    # an order of magnitude of head-room, to notice only a change of kind; benchmarks/alignment.py measures
+    assert time.process_time() - start < 10
 
 
 def test_the_bridge_is_kept_by_content_and_checked(tmp_path, monkeypatch):
