@@ -52,23 +52,25 @@ def running_studio(runs_dir: Path, environment: dict[str, str] | None = None, po
         )
         try:
             url = f"http://127.0.0.1:{port}/"
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(url, timeout=5).close()
-                    break
-                except (urllib.error.URLError, OSError):
-                    if process.poll() is not None:
-                        break
-                    time.sleep(0.1)
-            else:
-                raise AssertionError("The studio did not start in a minute.")
-            if process.poll() is not None:
+            if not wait_for(url, process):
                 printed.seek(0)
-                raise AssertionError(f"The studio ended with status {process.returncode}: {printed.read()}")
+                raise AssertionError(f"The studio did not start (status {process.poll()}): {printed.read()}")
             yield url
         finally:
             process.terminate()
             process.wait(timeout=20)
+
+
+def wait_for(url: str, process: subprocess.Popen, seconds: float = 120) -> bool:
+    """Whether that page is served before its process ends or the time is over."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return True
+        except OSError:
+            time.sleep(0.1)
+    return False
 
 
 @contextmanager
