@@ -202,11 +202,13 @@ def test_what_the_run_s_settings_need_is_installed_in_the_job(tmp_path):
     from simct.jobs.hf_inputs import pinned_packages
 
     plain = pinned_packages(config())
-    assert all("==" in package for package in plain) and not any("bitsandbytes" in package for package in plain)
+    assert all("==" in package for package in plain)
+    assert not any(name in package for package in plain for name in ("bitsandbytes", "lm_eval"))
     special = config(parallel="zero2")
     special.teacher.quantization = "8bit"
+    special.evaluation.tasks = ["demo", "gsm8k"]
     names = {package.split("==")[0] for package in pinned_packages(special)}
-    assert {"bitsandbytes", "deepspeed", "torch"} <= names
+    assert {"bitsandbytes", "deepspeed", "lm_eval[math]", "torch"} <= names
 
 
 def test_inputs_that_a_job_got_elsewhere_come_along_when_it_is_started_anew(hub, tmp_path):

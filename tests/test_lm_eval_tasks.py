@@ -1,5 +1,6 @@
 """Tasks of lm-eval on the embedded pair: local task files, so that nothing is fetched."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from simct.errors import ConfigError, DataError
 from simct.evaluate import check_tasks, evaluate_loaded, is_own_task, standard_error
 from simct.lm_eval_tasks import SandboxedCodeMetric, check_task, evaluate_task, pass_at_k
 from simct.models import load_model
+from simct.presets import list_presets, load_preset
 from simct.sandbox import why_unavailable
 from simct.token_bytes import load_tokenizer, token_bytes
 
@@ -122,6 +124,15 @@ def test_a_task_file_scores_as_our_own_evaluation_does(installed, teacher, tmp_p
     first = theirs["samples"][0]
     assert demo.load_exercises(demo.EVAL)[0]["prompt"] in first["prompt"]
     assert first["answer"] and first["completion"]
+
+
+def test_what_presets_and_the_studio_name_can_be_scored_as_installed(installed):
+    from app.run_fields import TASKS
+
+    named = {*TASKS, *(task for name in list_presets() for task in load_preset(name).evaluation.tasks)}
+    check_tasks(EvaluationConfig(tasks=sorted(named), allow_code_execution=True))
+    # refuses to load unless the versions of its packages fit each other
+    importlib.import_module("lm_eval.tasks.minerva_math.utils")
 
 
 def test_samples_limit_the_prompts(installed, teacher, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import simct
 from simct.config import RunConfig, local_path
+from simct.evaluate import is_own_task
 
 PACKAGES = (
     "torch",
@@ -67,7 +68,9 @@ def pinned_packages(config: RunConfig) -> list[str]:
     """What the Job installs: the versions that run here (a local build tag such as +cpu dropped), and what the run's
     own settings need, in whatever version there is where it is not installed here."""
     models = (config.teacher, config.student)
+    maths = config.kind == "warmup" and config.warmup.checker == "maths"
     extra = {
+        "lm_eval[math]": maths or not all(map(is_own_task, config.evaluation.tasks)),
         "bitsandbytes": any(model.quantization for model in models) or "bitsandbytes" in config.training.optimizer,
         "deepspeed": config.training.parallel.startswith("zero"),
         "vllm": config.rollout.engine == "vllm" and not config.rollout.vllm_url,
@@ -76,7 +79,7 @@ def pinned_packages(config: RunConfig) -> list[str]:
     pinned = []
     for name in (*PACKAGES, *(name for name, wanted in extra.items() if wanted)):
         try:
-            pinned.append(f"{name}=={metadata.version(name).split('+')[0]}")
+            pinned.append(f"{name}=={metadata.version(name.split('[')[0]).split('+')[0]}")
         except metadata.PackageNotFoundError:
             pinned += [name] if extra.get(name) else []
     return pinned
