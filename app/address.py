@@ -5,7 +5,7 @@ from collections.abc import Callable
 import gradio as gr
 
 from app import data_choice, markup, models, pair_tab, runs_tab
-from app.run_form import base_config
+from app.run_form import base_config, starting_config
 from app.settings import Settings
 from simct.config import RunConfig
 
@@ -79,10 +79,15 @@ def restoring(settings: Settings, load: Callable, inspected: Callable):
             data or data_choice.START,
             verdict,
             *data_choice.restored(data),
-            *load(base_config(run)),
+            *_changed(load(base_config(run)), load(starting_config())),
         )
 
     return restore
+
+
+def _changed(values: list, before: list) -> list:
+    """Updates of components that hold `before`: the page is built with most of what it needs, and fills sooner."""
+    return [gr.skip() if value == old else value for value, old in zip(values, before, strict=True)]
 
 
 def pair_and_data(config: RunConfig) -> list:

@@ -23,7 +23,7 @@ from app import (
     train_tab,
     verdict_view,
 )
-from app.run_form import base_config
+from app.run_form import base_config, kept, starting_config
 from app.settings import Settings
 from app.theme import theme
 
@@ -43,7 +43,7 @@ def build(settings: Settings) -> gr.Blocks:
                 gr.LoginButton("Sign in", size="sm", scale=0, min_width=160)
         where = markup.panel(address.decided(*settings.default_pair.values(), None, None), elem_id="where")
         # the settings of Train as plain data, kept by the browser; Data needs the lengths among them
-        run, verdict = gr.JSON({}, visible="hidden"), gr.JSON({}, visible="hidden")
+        run, verdict = gr.JSON(kept(starting_config()), visible="hidden"), gr.JSON({}, visible="hidden")
         steps: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="steps") as tabs:
             with gr.Tab("Pair", id="pair") as steps["pair"]:
@@ -104,9 +104,9 @@ def build(settings: Settings) -> gr.Blocks:
         train.launched.change(lambda: gr.Tabs(selected="runs"), outputs=tabs, **settings.quiet)
         train.launched.change(runs.choose, train.launched, runs.chosen, **settings.quiet)
 
-        kept = [pair.teacher, pair.student, runs.chosen]
-        for component in kept:
-            component.change(None, kept, js=address.REMEMBER, api_visibility="private")
+        named = [pair.teacher, pair.student, runs.chosen]
+        for component in named:
+            component.change(None, named, js=address.REMEMBER, api_visibility="private")
         so_far = [pair.teacher, pair.student, data.chosen, runs.chosen]
         gr.on(
             [component.change for component in so_far],
@@ -120,7 +120,7 @@ def build(settings: Settings) -> gr.Blocks:
         restored = page.load(
             address.restoring(settings, train.load, inspect.restored),
             inputs=[data.chosen, run, verdict],
-            outputs=[*kept, tabs, runs.timer, *inspect.kept, data.chosen, verdict, *data.fields, *train.load_outputs],
+            outputs=[*named, tabs, runs.timer, *inspect.kept, data.chosen, verdict, *data.fields, *train.load_outputs],
             js=address.recall("data", "run", "verdict"),
             **settings.quiet,
         )

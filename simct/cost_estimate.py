@@ -7,6 +7,7 @@ recomputed. Speeds are peak figures of the makers times a usual share. Expect th
 is the part that decides whether a run fits, and is counted much more closely (memory_estimate.py).
 """
 
+import functools
 import time
 from dataclasses import dataclass
 
@@ -49,6 +50,7 @@ MACHINES = (
 )
 
 
+@functools.cache
 def this_cpu() -> Machine:
     """This machine's CPU: its memory, and its speed by a quarter of a second of multiplying."""
     import psutil

@@ -9,10 +9,13 @@ Shapes: B sequences of a micro-batch, L their length, V vocabulary, H hidden siz
 """
 
 import copy
+import functools
+import json
 import warnings
 import weakref
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -132,6 +135,33 @@ def _build(config, dtype: str):
         ) from error
 
 
+@dataclass(frozen=True)
+class _Question:
+    key: str
+    arguments: tuple = field(compare=False)
+
+
+def _remembered(measure: Callable) -> Callable:
+    """`measure` with its latest results kept: a form asks again at every change, and most change nothing here."""
+    answer = functools.lru_cache(maxsize=256)(lambda question: measure(*question.arguments))
+
+    def plain(argument):
+        if isinstance(argument, RunConfig):
+            training = argument.training
+            trained = training.freeze, training.gradient_checkpointing, training.mixed_precision
+            return asdict(argument.student), asdict(argument.lora), trained
+        if isinstance(argument, ModelConfig):
+            return asdict(argument)
+        return argument.to_dict() if hasattr(argument, "to_dict") else argument
+
+    @functools.wraps(measure)
+    def asked(*arguments):
+        return answer(_Question(json.dumps([plain(each) for each in arguments], default=str), arguments))
+
+    return asked
+
+
+@_remembered
 def shape_of(config, model: ModelConfig, run: RunConfig | None = None) -> Shape:
     """Counts of a model built without data; with `run`, what of it is trained."""
     with torch.device("meta"):
@@ -157,6 +187,7 @@ def shape_of(config, model: ModelConfig, run: RunConfig | None = None) -> Shape:
     )
 
 
+@_remembered
 def pass_bytes(config, model: ModelConfig, batch: int, length: int, run: RunConfig | None = None) -> tuple[int, int]:
     """(held after the forward pass, peak) of one pass over ids [batch, length]; with `run`, of its training pass.
 
