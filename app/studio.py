@@ -26,6 +26,7 @@ from app import (
 from app.run_form import base_config, kept, starting_config
 from app.settings import Settings
 from app.theme import theme
+from simct import clients
 
 HERE = Path(__file__).parent
 MAX_UPLOAD = "200mb"
@@ -133,10 +134,11 @@ def build(settings: Settings) -> gr.Blocks:
 
 
 def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) -> None:
-    """Serve the page and block."""
+    """Serve the page, say where it is, and block."""
+    clients.give_up_at_once()
     page = build(settings)
     libraries.import_behind(lambda: background.of(settings))
-    page.queue(default_concurrency_limit=4, max_size=64).launch(
+    _, url, _ = page.queue(default_concurrency_limit=4, max_size=64).launch(
         server_name=host,
         server_port=port,
         theme=theme(),
@@ -150,4 +152,7 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) 
         share=False,
         quiet=True,
         show_error=False,
+        prevent_thread_lock=True,
     )
+    print(f"SimCT Studio is at {url} (runs in {settings.runs_dir}). Ctrl-C ends it; runs go on.", flush=True)
+    page.block_thread()

@@ -1,4 +1,4 @@
-"""How the Hugging Face clients behave under the command: silent in logs, quick to notice a Hub out of reach."""
+"""How the Hugging Face clients behave here: silent in logs, quick to notice a Hub out of reach."""
 
 import logging
 import sys
@@ -19,8 +19,7 @@ def settle_clients(names: Sequence[str] = ()) -> None:
     import huggingface_hub
     import transformers
 
-    # they announce every retry; the reason is told once, at the end
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    _silence_retries()
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
         huggingface_hub.utils.disable_progress_bars()
@@ -28,6 +27,36 @@ def settle_clients(names: Sequence[str] = ()) -> None:
     on_hub = any(local_path(name) is None for name in names)
     if on_hub and not huggingface_hub.constants.HF_HUB_OFFLINE and not hub_answers():
         huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+
+
+def give_up_at_once() -> None:
+    """For a process that people wait for: tell a Hub out of reach at the first try, and look again at the next call.
+
+    The clients would try for half a minute; what is cached still loads. A connection that breaks later, in the middle
+    of a download, is made anew as ever.
+    """
+    import httpx2
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.utils._http import hf_request_event_hook
+
+    class Impatient(httpx2.Client):
+        def send(self, request, **options):
+            try:
+                return super().send(request, **options)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                # of all that means no connection, this is what no caller tries again
+                raise OfflineModeIsEnabled(f"Cannot reach {request.url.host}: {error}") from error
+
+    _silence_retries()
+    set_client_factory(
+        lambda: Impatient(event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True, timeout=None)
+    )
+
+
+def _silence_retries() -> None:
+    # every retry is announced; the reason is told once, at the end
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def hub_answers() -> bool:
