@@ -86,8 +86,9 @@ def restoring(settings: Settings, load: Callable, inspected: Callable):
 
 
 def _changed(values: list, before: list) -> list:
-    """Updates of components that hold `before`: the page is built with most of what it needs, and fills sooner."""
-    return [gr.skip() if value == old else value for value, old in zip(values, before, strict=True)]
+    """Updates of components that were built with `before`: what they hold already is not sent again."""
+    # a gr.Number built with None shows 0 until it is told
+    return [gr.skip() if value == old and old is not None else value for value, old in zip(values, before, strict=True)]
 
 
 def pair_and_data(config: RunConfig) -> list:

@@ -12,6 +12,8 @@ from app.settings import Settings, one_line
 from simct.errors import DataError, SimCTError
 
 FOUND_BY_NAME = "Found by its name"
+# of the slider, while there is no prompt to show
+NONE_SHOWN = gr.update(visible=False)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def build(settings: Settings, pair, run: gr.JSON) -> DataTab:
             return look(settings, teacher, student, data or START, run, int(shown or 1), settings.token(visitor))
         except SimCTError as error:
             told = markup.note("error", data.get("error") or plainly(error, data))
-            return told, "", markup.empty("Rows appear when they can be read."), *[gr.skip()] * 3, "", ""
+            rows = markup.empty("Rows appear when they can be read.")
+            return told, "", rows, gr.skip(), gr.skip(), NONE_SHOWN, "", ""
 
     def show_one(teacher: str, student: str, data: dict, shown: int, visitor: gr.OAuthToken | None = None) -> str:
         token = settings.token(visitor)
@@ -132,7 +135,7 @@ def look(settings: Settings, teacher: str, student: str, data: dict, run: dict, 
         source = data_source.read(settings, wanted, token)
     except DataError as error:
         told = markup.note("error", plainly(error, data))
-        return told, "", data_view.raw_table(rows[: data_source.PREVIEWED]), *mapping, gr.skip(), "", ""
+        return told, "", data_view.raw_table(rows[: data_source.PREVIEWED]), *mapping, NONE_SHOWN, "", ""
     _, report = data_source.report(settings, teacher, student, wanted, started(run), token)
     pair = models.pair_of(settings, teacher, student, token)
     count = len(source.prompts)

@@ -1,14 +1,16 @@
 """What a run will take, beside the form: memory, time and cost, here and on machines of Hugging Face Jobs."""
 
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
-from app import data_source, markup, models
+from app import data_source, markup, models, work
 from app.run_view import duration
-from app.settings import Settings
+from app.settings import Settings, one_line
 from simct.config import RunConfig
-from simct.errors import SimCTError
+from simct.errors import ConfigError, SimCTError
 
 GIB = 1 << 30
+HEAD = "<h3>What it will take</h3>"
 ASSUMED_PROMPT = 256
 
 
@@ -58,6 +60,23 @@ def _this_machine():
     return this_cpu()
 
 
+def views(
+    settings: Settings, describe: Callable[[], RunConfig], token: str | bool | None, rows: int | None
+) -> Iterator[str]:
+    """The estimate of the run that `describe()` gives as HTML; if it takes a while, first that it does."""
+
+    def estimated(task: work.Work) -> str:
+        try:
+            return view(estimate(settings, describe(), token, rows))
+        except SimCTError as error:
+            told = "Told when all settings fit." if isinstance(error, ConfigError) else one_line(error)
+            return f"{HEAD}{markup.note('quiet', told)}"
+
+    for now in work.follow_if_long(estimated):
+        busy, failed = markup.note("busy", "Estimating…"), markup.note("error", now.error)
+        yield f"{HEAD}{busy}" if now.running else now.result or f"{HEAD}{failed}"
+
+
 def view(report: dict) -> str:
     """Tiles for this machine (or the cheapest that fits), and the table of the others."""
     rows = report["hardware"]
@@ -66,7 +85,7 @@ def view(report: dict) -> str:
     )
     if first is None:
         head = markup.note("error", f"Needs {size(report['peak'])}: more than any one machine known here has.")
-        return f"<h3>What it will take</h3>{head}{_table(rows)}"
+        return f"{HEAD}{head}{_table(rows)}"
     where = "this machine" if "here" in report else first["name"]
     tiles = [
         (
@@ -83,7 +102,7 @@ def view(report: dict) -> str:
         f"{report['student']['trainable']:,} weights trained{steps} · prompts of {report['prompt_tokens']:,} tokens"
     )
     return (
-        f'<h3>What it will take</h3>{markup.tiles(tiles)}{fits}<p class="lead small">{counts}</p>'
+        f'{HEAD}{markup.tiles(tiles)}{fits}<p class="lead small">{counts}</p>'
         f"<details><summary>On other machines</summary>{_table(rows)}</details>"
     )
 

@@ -139,7 +139,8 @@ def build(settings: Settings) -> PublishTab:
     run.input(lambda: "", outputs=repo, **settings.in_turn("card")).then(
         tell, inputs, outputs, **settings.in_turn("card")
     )
-    repo.input(tell, inputs, outputs, **settings.in_turn("card"))
+    # not `input`, which Gradio does not fire for what is pasted
+    repo.change(tell, inputs, outputs, **settings.in_turn("card"))
     button.click(publish, [run, repo, private, rollouts, space], controls, trigger_mode="once", **settings.private)
     stop.click(stop_it, run, controls, trigger_mode="once", **settings.private)
     timer.tick(watch, run, controls, trigger_mode="once", concurrency_limit=8, **settings.quiet)

@@ -50,11 +50,11 @@ class RunForm:
         """The fields' values for `config`."""
         return [_shown(name, config) for name in self.fields]
 
-    def marked(self, before: str | None, error: ConfigError | None) -> tuple[str | None, list]:
-        """(name of the field that is wrong, updates of all fields): the reason stands under its label."""
-        found = SETTING.match(str(error)) if error else None
+    def marked(self, before: str | None, problem: str) -> list:
+        """[name of the field that a ConfigError's text is about, updates of all]: its reason stands under the label."""
+        found = SETTING.match(problem)
         wrong = found[1] if found and found[1] in self.fields else None
-        told = str(error)[found.end(1) :].lstrip(": ") if wrong and found else ""
+        told = problem[found.end(1) :].lstrip(": ") if wrong and found else ""
         updates = []
         for name in self.fields:
             if name == wrong:
@@ -63,7 +63,7 @@ class RunForm:
                 updates.append(gr.update(info=self.infos[name], elem_classes=[]))
             else:
                 updates.append(gr.skip())
-        return wrong, updates
+        return [wrong, *updates]
 
 
 def base_config(base: dict | None) -> RunConfig:

@@ -43,7 +43,7 @@ def build(settings: Settings) -> RunsTab:
     timer = gr.Timer(EVERY_SECONDS, active=False)
     seen, pending = gr.State({}), gr.State(None)
     with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=280):
+        with gr.Column(scale=2, min_width=280, elem_id="run-side"):
             with gr.Row(elem_id="run-search"):
                 words = gr.Textbox(
                     show_label=False, label="Search runs", placeholder="Search runs", min_width=120, container=False

@@ -1,6 +1,6 @@
 """Train: a preset, a method and settings; what they will take; the exact run.yaml and command; launch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import gradio as gr
@@ -41,7 +41,7 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.JSON, verdic
     markup.panel(
         '<h2>Train</h2><p class="lead">The student writes, the teacher grades every unit, the student learns.</p>'
     )
-    wrong, loaded = gr.State(None), gr.State(None)
+    loaded, problem, wrong = gr.State(None), gr.State(""), gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
             preset = gr.Dropdown(
@@ -93,48 +93,48 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.JSON, verdic
                 )
     launched = gr.Textbox(visible=False)
 
-    def preview(teacher: str, student: str, chosen: dict, base: dict, before: str | None, *values) -> list:
-        """run.yaml as it would be written, what the browser keeps of it, and what is wrong beside its field."""
-        config, error = None, None
+    def preview(teacher: str, student: str, chosen: dict, base: dict, *values) -> list:
+        """run.yaml as it would be written, what the browser keeps of it, and what is wrong with it."""
+        config, error = None, ""
         try:
             config = form.config(base, teacher, student, data_source.data_config(chosen), values)
             validate(config)
         except ConfigError as caught:
-            error = caught
-        found, marks = form.marked(before, error)
+            error = one_line(caught)
         names = " → ".join(models.display_name(model) for model in (teacher or "?", student or "?"))
         line = f'<p class="lead">{markup.escape(names)} · {markup.escape(data_choice.name_of(chosen))}</p>'
-        told = markup.note("error", one_line(error)) if error else ""
+        told = markup.note("error", error) if error else ""
         text = brief_yaml(config) if config else gr.skip()
-        return [line, text, told, kept(config) if config else gr.skip(), found, *marks]
+        return [line, text, told, kept(config) if config else gr.skip(), error]
 
     # Gradio fills in who is visiting by position, so that comes before the fields
-    def reckon(visitor: gr.OAuthToken | None, teacher: str, student: str, chosen: dict, base: dict, *values) -> str:
+    def reckon(
+        visitor: gr.OAuthToken | None, teacher: str, student: str, chosen: dict, base: dict, *values
+    ) -> Iterator[str]:
         """The estimate for the fields as they are."""
-        try:
-            config = validate(form.config(base, teacher, student, data_source.data_config(chosen), values))
-            report = estimate_view.estimate(settings, config, settings.token(visitor), (chosen or {}).get("rows"))
-            return estimate_view.view(report)
-        except SimCTError as error:
-            told = "Told when all settings fit." if isinstance(error, ConfigError) else one_line(error)
-            return f"<h3>What it will take</h3>{markup.note('quiet', told)}"
+
+        def described() -> RunConfig:
+            return validate(form.config(base, teacher, student, data_source.data_config(chosen), values))
+
+        yield from estimate_view.views(settings, described, settings.token(visitor), (chosen or {}).get("rows"))
 
     def config_of(teacher: str, student: str, chosen: dict, base: dict, *values):
         """(the run, how many prompts it has) for the choice of a machine."""
         config = validate(form.config(base, teacher, student, data_source.data_config(chosen), values))
         return config, estimate_view.prompt_facts(settings, config, settings.token(None), (chosen or {}).get("rows"))[1]
 
-    def start_it(visitor: gr.OAuthToken | None, profile: gr.OAuthProfile | None, *values) -> tuple[str, str]:
+    def start_it(visitor: gr.OAuthToken | None, profile: gr.OAuthProfile | None, *values) -> Iterator[tuple]:
         """Start the run that run.yaml describes where it was chosen; its id, or one line on why not."""
+        yield markup.note("busy", "Checking models, prompts and tasks…"), gr.skip()
         teacher, student, chosen, base, *rest = values
         fields, where = rest[: len(form.fields)], rest[len(form.fields) :]
         try:
             config = validate(form.config(base, teacher, student, data_source.data_config(chosen), fields))
             launch.ready(settings, config, settings.token(visitor))
             run = where_form.start(settings, config, where, visitor, profile)
-            return markup.note("ok", "Launched."), run.id
+            yield markup.note("ok", "Launched."), run.id
         except SimCTError as error:
-            return markup.note("error", one_line(error)), gr.skip()
+            yield markup.note("error", one_line(error)), gr.skip()
 
     def load(config: RunConfig) -> list:
         """The form, and what the browser keeps of it, for a run read from elsewhere."""
@@ -157,10 +157,10 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.JSON, verdic
             ]
 
     shared = [pair.teacher, pair.student, data.chosen, run]
-    inputs, outputs = [*shared, wrong, *form.components], [told, yaml, note, run, wrong, *form.components]
-    for_reckoning = [*shared, *form.components]
+    inputs, outputs = [*shared, *form.components], [told, yaml, note, run, problem]
+    problem.change(form.marked, [wrong, problem], [wrong, *form.components], **settings.in_turn("marks"))
     gr.on([component.change for component in form.components], preview, inputs, outputs, **settings.in_turn("train"))
-    yaml.change(reckon, for_reckoning, estimate, **settings.in_turn("estimate"))
+    yaml.change(reckon, inputs, estimate, **settings.in_turn("estimate"))
     gr.on(
         [form.fields["method"].change, verdict.change, pair.teacher.change, pair.student.change],
         method_line,
@@ -175,17 +175,12 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.JSON, verdic
     whole.click(load_preset, preset, loaded, **settings.quiet)
     save.click(None, yaml, js=SAVE, api_visibility="private")
     upload.upload(read_file, upload, [note, loaded, *load_outputs], **settings.latest)
-    busy = "() => document.querySelector('#launch').setAttribute('aria-busy', 'true')"
-    free = "() => document.querySelector('#launch').removeAttribute('aria-busy')"
-    start.click(None, js=busy, api_visibility="private")
     decisions = [data.chosen.change, pair.teacher.change, pair.student.change]
     decisions += [component.input for component in form.components]
     gr.on(decisions, None, outputs=outcome, js="() => ''", api_visibility="private")
-    place.connect(settings, [yaml.change], for_reckoning, config_of)
+    place.connect(settings, [yaml.change], inputs, config_of)
     place.where.change(lambda where: gr.Button(_launch_on(where)), place.where, start, **settings.quiet)
-    start.click(
-        start_it, [*for_reckoning, *place.components], [outcome, launched], trigger_mode="once", **settings.private
-    ).then(None, js=free, api_visibility="private")
+    start.click(start_it, [*inputs, *place.components], [outcome, launched], trigger_mode="once", **settings.quiet)
     return TrainTab(launched, loaded, measure, preview, load, inputs, outputs, load_outputs)
 
 

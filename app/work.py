@@ -53,6 +53,12 @@ class Work:
     def running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
+    def running_after(self, seconds: float | None) -> bool:
+        """Wait so long at the most (None: until it has ended), and tell whether it is still running."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self.running
+
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.began
@@ -94,6 +100,15 @@ def follow(task: Callable[[Work], Any], weights: bool = False) -> Iterator[Work]
         yield work
     finally:
         work.stop()
+
+
+def follow_if_long(task: Callable[[Work], Any]) -> Iterator[Work]:
+    """The task's Work when it has ended; before that once, if it takes longer than what seems to come at once."""
+    work = Work().start(task)
+    if work.running_after(EVERY_SECONDS):
+        yield work
+    work.running_after(None)
+    yield work
 
 
 def view(work: Work) -> str:

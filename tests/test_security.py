@@ -225,19 +225,23 @@ def test_what_is_published_or_shown_names_no_token(hub, tmp_path):
 
 
 @pytest.fixture
-def served(tmp_path, monkeypatch) -> dict:
-    """What `python -m app` gives to Gradio."""
+def served(tmp_path, monkeypatch, capsys) -> dict:
+    """What `python -m app` gives to Gradio; it says where the studio is."""
     told = {}
 
     def launch_(page, **options):
         told.update(options, page=page)
+        return None, "http://127.0.0.1:7999/", None
 
     monkeypatch.setattr(gradio.Blocks, "launch", launch_)
+    monkeypatch.setattr(gradio.Blocks, "block_thread", lambda page: None)
+    monkeypatch.setattr(studio.clients, "give_up_at_once", lambda: None)
     monkeypatch.setattr(libraries, "import_behind", lambda then: None)
     monkeypatch.setattr(sys, "argv", ["app"])
     from app.__main__ import main
 
     assert main(["--runs", str(tmp_path / "runs"), "--port", "7999"]) == 0
+    assert "http://127.0.0.1:7999/" in capsys.readouterr().out
     return told
 
 

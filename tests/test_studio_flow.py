@@ -81,10 +81,10 @@ def test_an_error_stands_beside_its_field_and_goes_when_it_is_mended(form):
     values[place] = 0
     with pytest.raises(ConfigError) as caught:
         validate(form.config(None, *PAIR, config.data, values))
-    wrong, marks = form.marked(None, caught.value)
+    wrong, *marks = form.marked(None, str(caught.value))
     assert wrong == "training.steps"
     assert "must be 1 or more" in marks[place]["info"] and marks[place]["elem_classes"] == ["wrong"]
-    wrong, marks = form.marked("training.steps", None)
+    wrong, *marks = form.marked("training.steps", "")
     assert wrong is None and marks[place]["info"] == form.infos["training.steps"] and marks[place]["elem_classes"] == []
 
 
@@ -94,7 +94,7 @@ def test_method_options_must_be_settings(form, text):
     values[list(form.fields).index("method_options")] = text
     with pytest.raises(ConfigError, match="method_options") as caught:
         form.config(None, *PAIR, DataConfig(), values)
-    assert form.marked(None, caught.value)[0] == "method_options"
+    assert form.marked(None, str(caught.value))[0] == "method_options"
 
 
 def test_a_method_is_told_to_be_measured_only_when_it_was():
