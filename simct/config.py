@@ -66,7 +66,8 @@ class RolloutConfig:
 
     `on_policy_fraction` below 1 lets the teacher write the rest of the completions. `batch_size` bounds how many are
     written at once, and so the KV cache; empty is all of a process's. With `engine` vllm the student writes in vLLM,
-    inside this machine with `vllm_memory` of the GPU's memory, or on the server at `vllm_url`.
+    inside this machine with `vllm_memory` of the GPU's memory, or on the server at `vllm_url`; with `ahead` it writes
+    the next step's completions while this one is trained, by weights that are one step old.
     """
 
     max_new_tokens: int = 128
@@ -78,6 +79,7 @@ class RolloutConfig:
     engine: str = "transformers"
     vllm_url: str | None = None
     vllm_memory: float = 0.3
+    ahead: bool = False
 
 
 @dataclass
@@ -405,6 +407,12 @@ def _validate_engine(config: RunConfig, require) -> None:
         "empty, or the http address of a server when rollout.engine is vllm",
     )
     require(0 < rollout.vllm_memory < 1, "rollout.vllm_memory", rollout.vllm_memory, "between 0 and 1")
+    require(
+        rollout.engine == "vllm" or not rollout.ahead,
+        "rollout.ahead",
+        True,
+        "false unless rollout.engine is vllm: elsewhere the weights that are trained also write",
+    )
     require(
         rollout.engine != "vllm" or config.student.quantization is None,
         "student.quantization",

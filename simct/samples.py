@@ -46,6 +46,28 @@ def prompt_order(n_prompts: int, first: int, count: int, seed: int) -> list[int]
     return indices
 
 
+@dataclass(frozen=True)
+class StepPrompts:
+    """One process's prompts of a step by sample index: those the student answers, and those its teacher does."""
+
+    own: dict[int, PreparedPrompt]
+    others: dict[int, PreparedPrompt]
+
+
+def prompts_of_step(
+    prompts: list[PreparedPrompt], config: RunConfig, step: int, process: int = 0, processes: int = 1
+) -> StepPrompts:
+    """What this process takes of a step (from 1): a function of (seed, step) and the number of processes."""
+    training, per_prompt = config.training, config.rollout.samples_per_prompt
+    count = training.batch_size // per_prompt
+    order = prompt_order(len(prompts), (step - 1) * count, count, training.seed)
+    size = training.batch_size // processes
+    batch = {index: prompts[order[index // per_prompt]] for index in range(process * size, (process + 1) * size)}
+    fraction = config.rollout.on_policy_fraction
+    own = {i: prompt for i, prompt in batch.items() if student_writes(training.seed, step, i, fraction)}
+    return StepPrompts(own, {i: prompt for i, prompt in batch.items() if i not in own})
+
+
 def prepare_prompts(
     prompts: list[Prompt], pair: TokenizerPair, config: RunConfig, context_lengths: Iterable[int | None]
 ) -> tuple[list[PreparedPrompt], int]:

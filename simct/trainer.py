@@ -36,14 +36,15 @@ from simct.errors import ConfigError, RunError
 from simct.losses.head import Head
 from simct.models import hidden_rows, pad_id_of
 from simct.optimization import WeightAverage, build_optimizer, learning_rate_at
+from simct.rollout import Rollout
 from simct.samples import (
     PreparedPrompt,
+    StepPrompts,
     placeholder,
-    prompt_order,
+    prompts_of_step,
     rollout_statistics,
     samples_of_teacher,
     shown_rollouts,
-    student_writes,
     to_samples,
     write_rollouts,
 )
@@ -155,7 +156,6 @@ def train(
     if training.batch_size % world:
         raise RunError(f"training.batch_size is {training.batch_size}; it must be a multiple of the {world} processes.")
     local_size = training.batch_size // world
-    prompts_per_step = training.batch_size // config.rollout.samples_per_prompt
     student_pad = pad_id_of(pair.student.tokenizer, pair.student.end_ids)
     teacher_pad = pad_id_of(pair.teacher.tokenizer, pair.teacher.end_ids)
     teacher.requires_grad_(False).eval()
@@ -202,25 +202,21 @@ def train(
             break
         step += 1
         started = time.perf_counter()
-        order = prompt_order(len(prompts), (step - 1) * prompts_per_step, prompts_per_step, training.seed)
-        indices = list(range(accelerator.process_index * local_size, (accelerator.process_index + 1) * local_size))
-        batch = {index: prompts[order[index // config.rollout.samples_per_prompt]] for index in indices}
-        fraction = config.rollout.on_policy_fraction
-        own = [index for index in indices if student_writes(training.seed, step, index, fraction)]
-        others = [index for index in indices if index not in own]
-        own_prompts, other_prompts = [batch[index] for index in own], [batch[index] for index in others]
-        own_ids = [prompt.student_ids for prompt in own_prompts]
+        batch = prompts_of_step(prompts, config, step, accelerator.process_index, world)
+        own_prompts, other_prompts = list(batch.own.values()), list(batch.others.values())
         # dropout, too, is a function of (seed, step), so that a resumed run draws what the uninterrupted one would
         torch.manual_seed(step_seed(training.seed, step, accelerator.process_index))
         if writer is None:
-            write = partial(write_rollouts, student, pair.student, config, own_ids, step, own)
+            ids, indices = [prompt.student_ids for prompt in own_prompts], list(batch.own)
+            write = partial(write_rollouts, student, pair.student, config, ids, step, indices)
             rollouts = with_whole_weights(module, write)
         else:
-            with_whole_weights(module, partial(writer.sync, student) if accelerator.is_main_process else int)
-            accelerator.wait_for_everyone()
-            rollouts = writer.write(own_ids, step, own)
+            following = None
+            if config.rollout.ahead and step < training.steps:
+                following = prompts_of_step(prompts, config, step + 1, accelerator.process_index, world)
+            rollouts = written_by_vllm(accelerator, writer, module, student, step, batch, following)
         off_policy = write_rollouts(
-            teacher, pair.teacher, config, [prompt.teacher_ids for prompt in other_prompts], step, others
+            teacher, pair.teacher, config, [prompt.teacher_ids for prompt in other_prompts], step, list(batch.others)
         )
         generated = time.perf_counter()
         excluded: Counter = Counter()
@@ -292,6 +288,31 @@ def train(
     if writer is not None:
         writer.close()
     return Trained(step, done, whole_student(module, student, accelerator.is_main_process) if sharded else student)
+
+
+def written_by_vllm(
+    accelerator: Accelerator, writer: VllmWriter, module, student, step: int, batch: StepPrompts, following
+) -> list[Rollout]:
+    """This step's rollouts, by the weights as they are now or, if it was begun before, as they were then.
+
+    `following` are the StepPrompts that vLLM is to begin now, while this step is trained; None for none.
+    """
+
+    def sync() -> None:
+        # nobody may still be waiting for what the older weights write
+        accelerator.wait_for_everyone()
+        with_whole_weights(module, partial(writer.sync, student) if accelerator.is_main_process else int)
+        accelerator.wait_for_everyone()
+
+    begun = writer.has_begun(step)
+    if not begun:
+        sync()
+    rollouts = writer.write([prompt.student_ids for prompt in batch.own.values()], step, list(batch.own))
+    if following is not None:
+        if begun:
+            sync()
+        writer.begin([prompt.student_ids for prompt in following.own.values()], step + 1, list(following.own))
+    return rollouts
 
 
 def step_seed(seed: int, step: int, process: int) -> int:

@@ -4,6 +4,9 @@ Before every step the student's weights are saved as safetensors and vLLM reads 
 from the weights that are trained. A draw is seeded by (seed, step, sample index) alone, but vLLM's sums depend on what
 it batches together: unlike with transformers, a resumed run is the same in distribution and not bit for bit.
 
+With `rollout.ahead` a step's completions are written while the step before is trained (`begin`, then `write`): its
+weights are then one step old, which on-policy distillation bears, as every token is still graded where it stands.
+
 A server is one that shares a disk with the trainer, started by
 `VLLM_SERVER_DEV_MODE=1 vllm serve STUDENT --generation-config vllm`; the mode opens the calls that reload weights.
 """
@@ -12,7 +15,7 @@ import json
 import shutil
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +31,7 @@ SERVER_TIMEOUT = 1800.0
 
 
 class VllmWriter:
-    """vLLM holding the student. Open it once, `sync` before each step, then `write`.
+    """vLLM holding the student. Open it once, `sync` before each step, then `write`, or `begin` for the step to come.
 
     `folder` is where the weights are handed over. Raises ConfigError when vLLM is not installed, RunError when the
     server does not answer or refuses.
@@ -38,6 +41,8 @@ class VllmWriter:
         self.config, self.tokens, self.folder = config, tokens, folder.resolve()
         self.url = (config.rollout.vllm_url or "").rstrip("/")
         self.engine = None
+        self._behind = ThreadPoolExecutor(1)
+        self._begun: tuple[int, Future] | None = None
         known, rows = len(tokens.bytes_of), student.get_output_embeddings().weight.shape[0]
         # the ids that spell something, if the lm_head has rows beyond them
         self.known_ids = list(range(known)) if rows > known else None
@@ -58,8 +63,21 @@ class VllmWriter:
         self._ask("/collective_rpc", {"method": "reload_weights", "kwargs": arguments})
         self._ask("/reset_prefix_cache", {})
 
+    def has_begun(self, step: int) -> bool:
+        return self._begun is not None and self._begun[0] == step
+
+    def begin(self, prompts: list[list[int]], step: int, indices: list[int]) -> None:
+        """Let vLLM write a step to come, with the weights it has now; `write` then waits for that."""
+        self._begun = step, self._behind.submit(self._write, prompts, step, indices)
+
     def write(self, prompts: list[list[int]], step: int, indices: list[int]) -> list[Rollout]:
         """One completion for each of `prompts` (student ids); `indices` are their sample indices within the step."""
+        if self._begun is not None and self._begun[0] == step:
+            written, self._begun = self._begun[1], None
+            return written.result()
+        return self._write(prompts, step, indices)
+
+    def _write(self, prompts: list[list[int]], step: int, indices: list[int]) -> list[Rollout]:
         seeds = [sample_seed(self.config.training.seed, step, index) for index in indices]
         if self.engine is None:
             with ThreadPoolExecutor(REQUESTS_AT_ONCE) as requests:
@@ -80,6 +98,7 @@ class VllmWriter:
 
     def close(self) -> None:
         """Let vLLM's memory go, and the handed-over weights."""
+        self._behind.shutdown()
         self.engine = None
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -34,6 +34,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, folder):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked, self.development, self.lock = [], True, threading.Lock()
+        self.before_completing = lambda seed: None
         self.model = AutoModelForCausalLM.from_pretrained(folder)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -47,6 +48,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/v1/completions":
+            self.server.before_completing(body["seed"])
         with self.server.lock:
             self.server.asked.append((self.path, body))
             self.answer(self.post(body))
@@ -97,13 +100,18 @@ def new_config(folders, url, **lora):
     )
 
 
-def train_here(config, folder):
+def train_here(config, folder, watch=lambda step, student: None):
     pair = TokenizerPair.from_pretrained(config.teacher.model, config.student.model)
     prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": text},)) for text in TEXTS], pair, config, [])
     student, records = load_model(config.student), []
+
+    def on_step(record, samples):
+        records.append((record, samples))
+        watch(record["step"], student)
+
     train(
         config, Accelerator(cpu=True), load_model(config.teacher), student, pair, prompts, folder / "checkpoints",
-        on_step=lambda record, samples: records.append((record, samples)),
+        on_step=on_step,
     )  # fmt: skip
     return student, records
 
@@ -126,6 +134,30 @@ def test_each_step_writes_with_the_weights_of_that_step(folders, server, tmp_pat
     assert any(not torch.equal(held[name], start[name]) for name in held)
     assert any(not torch.equal(held[name], now[name]) for name in held)
     assert not (tmp_path / ".vllm").exists()
+
+
+def test_ahead_a_step_is_written_while_the_one_before_is_trained_by_weights_one_step_old(folders, server, tmp_path):
+    config = new_config(folders, server.url)
+    config.rollout.ahead, config.training.steps = True, 4
+    steps = {sample_seed(0, step, index): step for step in range(1, 5) for index in range(4)}
+    trained, weights = [threading.Event() for _ in range(5)], {}
+
+    def before_completing(seed):
+        # what is written ahead is answered only when the step before is over, so waiting for it would never end
+        assert steps[seed] == 1 or trained[steps[seed] - 1].wait(60), "The step before did not go on meanwhile."
+
+    def watch(step, student):
+        weights[step] = {name: value.clone() for name, value in student.state_dict().items()}
+        trained[step].set()
+
+    server.before_completing = before_completing
+    _, records = train_here(config, tmp_path, watch)
+    told = [steps[body["seed"]] if path == "/v1/completions" else path for path, body in server.asked]
+    synced = ["/collective_rpc", "/reset_prefix_cache"]
+    assert told == [*synced, *[1] * 4, *[2] * 4, *synced, *[3] * 4, *synced, *[4] * 4]
+    assert all(record["rows"] > 0 for record, _ in records)
+    # the last step was written by the weights after the second
+    assert all(torch.equal(weights[2][name], value) for name, value in server.model.state_dict().items())
 
 
 def test_the_ids_are_kept_as_written_and_cut_at_the_end(folders, server, tmp_path):
@@ -157,6 +189,7 @@ def test_a_server_that_cannot_be_used_is_told_in_one_line(folders, server, tmp_p
         ({"vllm_url": "http://host"}, "rollout.vllm_url"),
         ({"engine": "vllm", "vllm_url": "host:80"}, "rollout.vllm_url"),
         ({"engine": "vllm", "vllm_memory": 1.5}, "rollout.vllm_memory"),
+        ({"ahead": True}, "rollout.ahead"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(rollout, match):
