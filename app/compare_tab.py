@@ -90,11 +90,12 @@ def build(settings: Settings, runs) -> CompareTab:
     def pick(
         run_id: str | None, text: str, profile: gr.OAuthProfile | None = None, visitor: gr.OAuthToken | None = None
     ) -> tuple[str, str]:
-        found = owned_run(settings, run_id, settings.owner(profile))
-        same = [
-            each for each in compare_models.prompts_of(settings, found, settings.token(visitor)) if each.text == text
-        ]
-        answer = same[0].answer if same else None
+        try:
+            found = owned_run(settings, run_id, settings.owner(profile))
+            offered = compare_models.prompts_of(settings, found, settings.token(visitor))
+        except SimCTError as error:
+            return text, markup.note("error", one_line(error))
+        answer = next((each.answer for each in offered if each.text == text), None)
         return text, markup.note("quiet", f"Its answer in the data: {answer}" if answer else "")
 
     def answer(

@@ -18,9 +18,8 @@ NONE_SHOWN = gr.update(visible=False)
 
 @dataclass(frozen=True)
 class DataTab:
-    """`chosen` holds `data` of run.yaml as plain data, and how it was named; `fields` show it again after a reload."""
+    """`fields` show after a reload what was chosen."""
 
-    chosen: gr.JSON
     next: gr.Button
     refresh: Callable
     inputs: Sequence[gr.components.Component]
@@ -28,10 +27,12 @@ class DataTab:
     fields: Sequence[gr.components.Component]
 
 
-def build(settings: Settings, pair, run: gr.JSON) -> DataTab:
-    """The source on the left, its rows on the right, what both models make of it below."""
+def build(settings: Settings, pair, chosen: gr.JSON, run: gr.JSON) -> DataTab:
+    """The source on the left, its rows on the right, what both models make of it below.
+
+    `chosen` holds `data` of run.yaml as plain data, and how it was named.
+    """
     markup.panel('<h2>Data</h2><p class="lead">The prompts that the student will answer.</p>')
-    chosen = gr.JSON(START, visible="hidden")
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             source = gr.Radio(SOURCES, value=EMBEDDED, label="Prompts from", elem_id="prompt-source")
@@ -119,7 +120,7 @@ def build(settings: Settings, pair, run: gr.JSON) -> DataTab:
         **settings.in_turn("data"),
     )
     fields = [source, hub.dataset, hub.config, hub.split, system, limit]
-    return DataTab(chosen, next_step, refresh, inputs, outputs, fields)
+    return DataTab(next_step, refresh, inputs, outputs, fields)
 
 
 def look(settings: Settings, teacher: str, student: str, data: dict, run: dict, shown: int, token) -> tuple:

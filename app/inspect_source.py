@@ -1,4 +1,4 @@
-"""Where the Inspect pages take text from: the embedded prompts, an upload, or a column of a Hub dataset."""
+"""Where the Inspect pages take text from: what comes with them, an upload, or a column of a Hub dataset."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,14 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from app import markup, work
+from app import data_source, markup, work
 from app.settings import Settings
 from simct import demo
 from simct.config import DataConfig, local_path
 from simct.errors import DataError
 
-EMBEDDED, UPLOAD, DATASET = "Embedded prompts", "Upload a file", "Hub dataset"
+EMBEDDED, CHOSEN, UPLOAD, DATASET = "Embedded prompts", "Prompts of the Data step", "Upload a file", "Hub dataset"
+ELSEWHERE = (UPLOAD, DATASET)
 FILE_TYPES = [".txt", ".jsonl", ".json", ".csv", ".parquet", ".md", ".py"]
 MAX_ROW = 100_000
 # of a text that is shown unit by unit
@@ -35,7 +36,7 @@ def form(
 ) -> SourceForm:
     """The fields, those that the kind of source does not need hidden; `number` says how many texts, or which.
 
-    With `always` the number stays for the embedded prompts too.
+    With `always` the number stays whatever the source.
     """
     kind = gr.Radio(list(kinds), value=kinds[0], label="Source", elem_id=f"{name}-source", show_label=len(kinds) > 2)
     shown = kinds[0]
@@ -50,7 +51,7 @@ def form(
         dataset = gr.Textbox(label="Dataset", placeholder="owner/dataset", elem_id=f"{name}-dataset", min_width=180)
         config = gr.Textbox(label="Configuration", placeholder="the default one", min_width=120)
         split = gr.Textbox("train", label="Split", min_width=100)
-    with gr.Row(visible=shown != EMBEDDED, elem_classes="tools") as columns:
+    with gr.Row(visible=shown in ELSEWHERE, elem_classes="tools") as columns:
         column = gr.Textbox(label="Column", placeholder="found by name", min_width=120, elem_id=f"{name}-column")
         if not always:
             number.render()
@@ -60,7 +61,7 @@ def form(
     note = markup.panel(elem_id=f"{name}-source-note") if button else None
 
     def places_of(chosen: str) -> tuple:
-        return gr.File(visible=chosen == UPLOAD), gr.Row(visible=chosen == DATASET), gr.Row(visible=chosen != EMBEDDED)
+        return gr.File(visible=chosen == UPLOAD), gr.Row(visible=chosen == DATASET), gr.Row(visible=chosen in ELSEWHERE)
 
     kind.change(places_of, kind, [upload, places, columns], api_visibility="private", show_progress="hidden")
     return SourceForm([kind, upload, dataset, config, column, split, number], pressed, note)
@@ -86,11 +87,16 @@ def texts(settings: Settings, values: Sequence, token: str | bool | None, limit:
     )
 
 
-def data_config(settings: Settings, values: Sequence) -> DataConfig:
-    """The same source as the `data` of a run, for prompts to answer. Raises a one-line DataError."""
+def data_config(settings: Settings, chosen: dict | None, values: Sequence) -> DataConfig:
+    """The source as the `data` of a run, for prompts to answer; `chosen` are those of the Data step.
+
+    Raises a one-line DataError.
+    """
     kind, upload, dataset, config, column, split, _ = values
-    if kind == EMBEDDED:
-        return DataConfig(str(demo.PROMPTS))
+    if kind == CHOSEN:
+        data = data_source.data_config(chosen)
+        data_source.guard_prompts(settings, data.prompts)
+        return data
     column = (column or "").strip() or None
     if kind == UPLOAD:
         return DataConfig(_uploaded(upload), column=column)

@@ -21,12 +21,15 @@ from simct.errors import SimCTError
 
 @dataclass(frozen=True)
 class InspectTab:
-    """`train` goes on to training with what was measured. `kept` are set from the address by `restored(query)`, and
-    `text` then by inspect_link.READ, in the browser."""
+    """`train` goes on to training with what was measured; `views` are the tabs.
+
+    `kept` are set from the address by `restored(query)`, and `text` then by inspect_link.READ, in the browser.
+    """
 
     next: gr.Button
     train: gr.Button
     text: gr.Textbox
+    views: gr.Tabs
     kept: Sequence[gr.components.Component]
     restored: Callable
     refresh: Callable
@@ -34,7 +37,7 @@ class InspectTab:
     outputs: Sequence[gr.components.Component]
 
 
-def build(settings: Settings, pair, verdict: gr.JSON) -> InspectTab:
+def build(settings: Settings, pair, prompts: gr.JSON, verdict: gr.JSON) -> InspectTab:
     """The views as tabs of their own; the text and the position in it belong to all of them."""
     with gr.Row(elem_classes="head"):
         markup.panel("<h2>Inspect</h2>")
@@ -50,7 +53,7 @@ def build(settings: Settings, pair, verdict: gr.JSON) -> InspectTab:
         with gr.Tab("Corpus", id="corpus") as tabs["corpus"]:
             corpus_view.build(settings, pair)
         with gr.Tab("Reliability", id="reliability") as tabs["reliability"]:
-            judged = verdict_tab.build(settings, pair, verdict)
+            judged = verdict_tab.build(settings, pair, prompts, verdict)
         with gr.Tab("Models", id="several") as tabs["several"]:
             compare_pairs_view.build(settings, pair)
     next_step = gr.Button("Choose the data →", variant="primary", elem_classes="next")
@@ -98,5 +101,6 @@ def build(settings: Settings, pair, verdict: gr.JSON) -> InspectTab:
         concurrency_id="inspect",
     )
     return InspectTab(
-        next_step, judged.train, text.text, [views, part, text.at], restored, text.refresh, text.inputs, text.outputs
-    )
+        next_step, judged.train, text.text, views, [views, part, text.at], restored,
+        text.refresh, text.inputs, text.outputs,
+    )  # fmt: skip

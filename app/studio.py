@@ -10,6 +10,7 @@ from app import (
     api,
     background,
     compare_tab,
+    data_choice,
     data_tab,
     inspect_link,
     inspect_tab,
@@ -43,18 +44,19 @@ def build(settings: Settings) -> gr.Blocks:
             if settings.public and get_space():
                 gr.LoginButton("Sign in", size="sm", scale=0, min_width=160)
         where = markup.panel(address.decided(*settings.default_pair.values(), None, None), elem_id="where")
-        # the settings of Train as plain data, kept by the browser; Data needs the lengths among them
+        # kept by the browser, as plain data: the prompts chosen, the settings of Train, and what was measured of a pair
+        prompts = gr.JSON(data_choice.START, visible="hidden")
         run, verdict = gr.JSON(kept(starting_config()), visible="hidden"), gr.JSON({}, visible="hidden")
         steps: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="steps") as tabs:
             with gr.Tab("Pair", id="pair") as steps["pair"]:
                 pair = pair_tab.build(settings)
             with gr.Tab("Inspect", id="inspect") as steps["inspect"]:
-                inspect = inspect_tab.build(settings, pair, verdict)
+                inspect = inspect_tab.build(settings, pair, prompts, verdict)
             with gr.Tab("Data", id="data") as steps["data"]:
-                data = data_tab.build(settings, pair, run)
+                data = data_tab.build(settings, pair, prompts, run)
             with gr.Tab("Train", id="train") as steps["train"]:
-                train = train_tab.build(settings, pair, data, run, verdict)
+                train = train_tab.build(settings, pair, prompts, run, verdict)
             with gr.Tab("Runs", id="runs") as steps["runs"]:
                 runs = runs_tab.build(settings)
                 runs_compare.build(settings)
@@ -85,8 +87,12 @@ def build(settings: Settings) -> gr.Blocks:
         steps["publish"].select(
             publish.refresh, [runs.chosen, publish.run], publish.run, **settings.in_turn("card")
         ).then(publish.tell, publish.inputs, publish.outputs, **settings.in_turn("card"))
-        train.measure.click(lambda: gr.Tabs(selected="inspect"), outputs=tabs, **settings.quiet)
-        whole = [pair.teacher, pair.student, data.chosen, *data.fields]
+        train.measure.click(
+            lambda: (gr.Tabs(selected="inspect"), gr.Tabs(selected="reliability")),
+            outputs=[tabs, inspect.views],
+            **settings.quiet,
+        )
+        whole = [pair.teacher, pair.student, prompts, *data.fields]
         train.loaded.change(address.pair_and_data, train.loaded, whole, **settings.quiet).then(
             pair.refresh, pair.inputs, pair.outputs, **settings.in_turn("pair")
         ).then(train.refresh, train.inputs, train.outputs, **settings.in_turn("train"))
@@ -108,7 +114,7 @@ def build(settings: Settings) -> gr.Blocks:
         named = [pair.teacher, pair.student, runs.chosen]
         for component in named:
             component.change(None, named, js=address.REMEMBER, api_visibility="private")
-        so_far = [pair.teacher, pair.student, data.chosen, runs.chosen]
+        so_far = [pair.teacher, pair.student, prompts, runs.chosen]
         gr.on(
             [component.change for component in so_far],
             address.decided,
@@ -116,12 +122,12 @@ def build(settings: Settings) -> gr.Blocks:
             where,
             **settings.latest,
         )
-        for name, value in {"data": data.chosen, "run": run, "verdict": verdict}.items():
+        for name, value in {"data": prompts, "run": run, "verdict": verdict}.items():
             value.change(None, value, js=address.keep(name), api_visibility="private")
         restored = page.load(
             address.restoring(settings, train.load, inspect.restored),
-            inputs=[data.chosen, run, verdict],
-            outputs=[*named, tabs, runs.timer, *inspect.kept, data.chosen, verdict, *data.fields, *train.load_outputs],
+            inputs=[prompts, run, verdict],
+            outputs=[*named, tabs, runs.timer, *inspect.kept, prompts, verdict, *data.fields, *train.load_outputs],
             js=address.recall("data", "run", "verdict"),
             **settings.quiet,
         )

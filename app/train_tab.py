@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from app import data_choice, data_source, data_tab, estimate_view, launch, markup, models, where_form
+from app import data_choice, data_source, estimate_view, launch, markup, models, where_form
 from app.run_form import brief_yaml, kept, method_line, settings_form
 from app.settings import Settings, one_line
 from simct.config import RunConfig, load_config, validate
@@ -36,7 +36,7 @@ class TrainTab:
     load_outputs: Sequence[gr.components.Component]
 
 
-def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.JSON, verdict: gr.JSON) -> TrainTab:
+def build(settings: Settings, pair, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> TrainTab:
     """The form on the left, what it amounts to on the right."""
     markup.panel(
         '<h2>Train</h2><p class="lead">The student writes, the teacher grades every unit, the student learns.</p>'
@@ -156,7 +156,7 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.JSON, verdic
                 *[gr.skip()] * (2 + len(form.fields)),
             ]
 
-    shared = [pair.teacher, pair.student, data.chosen, run]
+    shared = [pair.teacher, pair.student, prompts, run]
     inputs, outputs = [*shared, *form.components], [told, yaml, note, run, problem]
     problem.change(form.marked, [wrong, problem], [wrong, *form.components], **settings.in_turn("marks"))
     gr.on([component.change for component in form.components], preview, inputs, outputs, **settings.in_turn("train"))
@@ -175,7 +175,7 @@ def build(settings: Settings, pair, data: data_tab.DataTab, run: gr.JSON, verdic
     whole.click(load_preset, preset, loaded, **settings.quiet)
     save.click(None, yaml, js=SAVE, api_visibility="private")
     upload.upload(read_file, upload, [note, loaded, *load_outputs], **settings.latest)
-    decisions = [data.chosen.change, pair.teacher.change, pair.student.change]
+    decisions = [prompts.change, pair.teacher.change, pair.student.change]
     decisions += [component.input for component in form.components]
     gr.on(decisions, None, outputs=outcome, js="() => ''", api_visibility="private")
     place.connect(settings, [yaml.change], inputs, config_of)

@@ -27,14 +27,14 @@ class VerdictView:
     outputs: Sequence[gr.components.Component]
 
 
-def build(settings: Settings, pair, verdict: gr.JSON) -> VerdictView:
+def build(settings: Settings, pair, prompts: gr.JSON, verdict: gr.JSON) -> VerdictView:
     """Where the prompts come from, the button, and what was found."""
     markup.panel(f'<p class="lead">{LEAD}</p>')
     answers = gr.Number(
         ANSWERS, label="Answers", precision=0, minimum=1, maximum=MOST_ANSWERS, min_width=90, elem_id="verdict-answers",
         render=False,
     )  # fmt: skip
-    kinds = (inspect_source.EMBEDDED, inspect_source.UPLOAD, inspect_source.DATASET)
+    kinds = (inspect_source.CHOSEN, inspect_source.UPLOAD, inspect_source.DATASET)
     with gr.Accordion("Prompts and answers", open=False):
         source = inspect_source.form("verdict", kinds, answers, always=True)
         length = gr.Number(64, label="Tokens an answer, at most", precision=0, minimum=1, maximum=2048, min_width=120)
@@ -64,10 +64,12 @@ def build(settings: Settings, pair, verdict: gr.JSON) -> VerdictView:
         return html, button, gr.Button(interactive=report is not None), markup.note("quiet", refused)
 
     # Gradio fills in who is visiting by position, so that comes before the fields
-    def measured(visitor: gr.OAuthToken | None, teacher: str, student: str, most: float, *values) -> Iterator[tuple]:
+    def measured(
+        visitor: gr.OAuthToken | None, teacher: str, student: str, chosen: dict, most: float, *values
+    ) -> Iterator[tuple]:
         """Load both models, let the student answer, measure; stopped early, what was measured until then."""
         skip, token = gr.skip(), settings.token(visitor)
-        ask = (settings, teacher, student, int(most or 64), values, token)
+        ask = (settings, teacher, student, chosen, int(most or 64), values, token)
         for now in work.follow(lambda work: _measure(*ask, work), weights=True):
             if now.running:
                 yield work.view(now), skip, skip, gr.Button(visible=True), now, skip
@@ -86,9 +88,13 @@ def build(settings: Settings, pair, verdict: gr.JSON) -> VerdictView:
         )
 
     measure.click(
-        measured, [pair.teacher, pair.student, length, *source.components], [note, seen, verdict, cancel, task, train],
-        trigger_mode="once", concurrency_limit=None, **settings.quiet,
-    )  # fmt: skip
+        measured,
+        [pair.teacher, pair.student, prompts, length, *source.components],
+        [note, seen, verdict, cancel, task, train],
+        trigger_mode="once",
+        concurrency_limit=None,
+        **settings.quiet,
+    )
     cancel.click(work.stop, task, **settings.quiet)
     for kind, button in takes.items():
         saving.offer(settings, button, TAKES[kind], [pair.teacher, pair.student, verdict], note)
@@ -99,6 +105,7 @@ def _measure(
     settings: Settings,
     teacher: str,
     student: str,
+    chosen: dict | None,
     most: int,
     values: Sequence,
     token: str | bool | None,
@@ -106,7 +113,7 @@ def _measure(
 ) -> dict:
     from simct.reliability import measure_pair
 
-    data = inspect_source.data_config(settings, values)
+    data = inspect_source.data_config(settings, chosen, values)
     answers = min(max(int(values[-1] or ANSWERS), 1), MOST_ANSWERS)
     sides = [
         ModelConfig(models.location(model), models.facts(settings, model, token).revision)

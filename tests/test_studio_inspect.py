@@ -16,6 +16,7 @@ from app import (
     compare_pairs_table,
     compare_pairs_view,
     corpus_view,
+    data_choice,
     inspect_document,
     inspect_link,
     inspect_numbers,
@@ -269,7 +270,9 @@ def test_a_public_studio_reads_uploads_and_the_hub_only(public, tmp_path):
     with pytest.raises(DataError, match="did not arrive"):
         inspect_source.texts(public, source(inspect_source.UPLOAD, str(secret)), False)
     with pytest.raises(DataError, match="Hub only"):
-        inspect_source.data_config(public, source(inspect_source.DATASET, dataset=str(tmp_path)))
+        inspect_source.data_config(public, None, source(inspect_source.DATASET, dataset=str(tmp_path)))
+    with pytest.raises(DataError, match="Hub or an upload only"):
+        inspect_source.data_config(public, {"prompts": str(secret)}, source(inspect_source.CHOSEN))
 
 
 @pytest.mark.parametrize(
@@ -319,9 +322,21 @@ def test_a_corpus_is_measured_as_the_library_does_and_a_cancel_keeps_what_was_co
 # Reliability and several models
 
 
+def measure(settings, answers, chosen=data_choice.START):
+    values = source(inspect_source.CHOSEN, number=answers)
+    return verdict_tab._measure(settings, TEACHER, STUDENT, chosen, 24, values, None, work.Work())
+
+
+def test_a_pair_is_measured_on_the_prompts_of_the_data_step(settings, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "Say it plainly: The cook may sell the key."}\n')
+    assert measure(settings, 4, {"prompts": str(path), "column": "question"})["answers"] == 1
+    with pytest.raises(DataError, match="There are no prompts"):
+        measure(settings, 4, {"prompts": ""})
+
+
 def test_a_measured_pair_is_drawn_kept_and_handed_to_training(settings):
-    task = work.Work()
-    report = verdict_tab._measure(settings, TEACHER, STUDENT, 24, source(number=4), None, task)
+    report = measure(settings, 4)
     html = verdict_view.draw(report)
     assert f"Use {report['method']}" in html and f"{report['mass_teacher']:.1%}" in html
     assert html.count("<figure") == 4 and html.count("<svg") == 4
@@ -333,8 +348,7 @@ def test_a_measured_pair_is_drawn_kept_and_handed_to_training(settings):
 
 
 def test_the_html_report_holds_the_text_its_scores_and_the_verdict(settings, long):
-    task = work.Work()
-    report = verdict_tab._measure(settings, TEACHER, STUDENT, 24, source(number=2), None, task)
+    task, report = work.Work(), measure(settings, 2)
     known = verdict_view.keep(TEACHER, STUDENT, report)
     found = inspect_document.read(settings, TEACHER, STUDENT, TEXT, None)
     found.scores = text_scores._read(settings, found, None, task)
