@@ -67,10 +67,14 @@ def views(
 
     def estimated(task: work.Work) -> str:
         try:
-            return view(estimate(settings, describe(), token, rows))
+            config = describe()
+        except ConfigError:
+            # which stands beside its field
+            return f"{HEAD}{markup.note('quiet', 'Told when all settings fit.')}"
+        try:
+            return view(estimate(settings, config, token, rows))
         except SimCTError as error:
-            told = "Told when all settings fit." if isinstance(error, ConfigError) else one_line(error)
-            return f"{HEAD}{markup.note('quiet', told)}"
+            return f"{HEAD}{markup.note('quiet', one_line(error))}"
 
     for now in work.follow_if_long(estimated):
         busy, failed = markup.note("busy", "Estimating…"), markup.note("error", now.error)

@@ -2,7 +2,23 @@
 
 from app import data_source, models
 from app.settings import Settings
-from simct.config import RunConfig, local_path
+from simct.config import RunConfig, local_path, validate
+from simct.errors import ConfigError
+
+
+def checked(settings: Settings, config: RunConfig) -> RunConfig:
+    """`config` if all its values are allowed. Raises a ConfigError that begins with the setting's name."""
+    validate(config)
+    if config.method_options:
+        from simct import losses
+
+        # which pair it is makes no difference to what options there are
+        pair = models.pair_of(settings, *settings.default_pair.values(), None)
+        try:
+            losses.check_options(config.method, pair, config.divergence, **config.method_options)
+        except ConfigError as error:
+            raise ConfigError(f"method_options: {error}") from error
+    return config
 
 
 def ready(settings: Settings, config: RunConfig, token: str | bool | None) -> RunConfig:
@@ -11,8 +27,12 @@ def ready(settings: Settings, config: RunConfig, token: str | bool | None) -> Ru
         # a run stays with the commit it was launched on
         model.revision = models.facts(settings, models.joined(model.model, model.revision), token).revision
     teacher, student = (models.joined(each.model, each.revision) for each in (config.teacher, config.student))
-    models.pair_of(settings, teacher, student, token)
-    data_source.read(settings, config.data, token)
+    # torch and transformers take seconds to import
+    from simct.train import check_settings
+
+    pair = models.pair_of(settings, teacher, student, token)
+    prompts = data_source.read(settings, config.data, token).prompts
+    check_settings(config, prompts, None if config.kind == "warmup" else pair, token)
     if local_path(config.data.prompts) is None and not config.data.revision:
         from simct.hub.search import resolve_revision
 

@@ -98,7 +98,7 @@ def build(settings: Settings, pair, prompts: gr.JSON, run: gr.JSON, verdict: gr.
         config, error = None, ""
         try:
             config = form.config(base, teacher, student, data_source.data_config(chosen), values)
-            validate(config)
+            launch.checked(settings, config)
         except ConfigError as caught:
             error = one_line(caught)
         names = " → ".join(models.display_name(model) for model in (teacher or "?", student or "?"))
@@ -114,7 +114,8 @@ def build(settings: Settings, pair, prompts: gr.JSON, run: gr.JSON, verdict: gr.
         """The estimate for the fields as they are."""
 
         def described() -> RunConfig:
-            return validate(form.config(base, teacher, student, data_source.data_config(chosen), values))
+            config = form.config(base, teacher, student, data_source.data_config(chosen), values)
+            return launch.checked(settings, config)
 
         yield from estimate_view.views(settings, described, settings.token(visitor), (chosen or {}).get("rows"))
 
@@ -129,7 +130,8 @@ def build(settings: Settings, pair, prompts: gr.JSON, run: gr.JSON, verdict: gr.
         teacher, student, chosen, base, *rest = values
         fields, where = rest[: len(form.fields)], rest[len(form.fields) :]
         try:
-            config = validate(form.config(base, teacher, student, data_source.data_config(chosen), fields))
+            config = form.config(base, teacher, student, data_source.data_config(chosen), fields)
+            launch.checked(settings, config)
             launch.ready(settings, config, settings.token(visitor))
             run = where_form.start(settings, config, where, visitor, profile)
             yield markup.note("ok", "Launched."), run.id

@@ -42,7 +42,7 @@ def pick_tokens(logits_BV: torch.Tensor, uniform_B: torch.Tensor, temperature: f
     whose draw is not among the LIKELIEST tokens have all of theirs sorted.
     """
     probabilities_BV = torch.softmax(logits_BV.float() / temperature, dim=-1)
-    uniform_B = uniform_B.to(probabilities_BV)
+    uniform_B = uniform_B.to(probabilities_BV).contiguous()
     likeliest = min(LIKELIEST, probabilities_BV.shape[1])
     drawn_B, settled_B = _invert(*probabilities_BV.topk(likeliest, dim=-1), uniform_B, top_p)
     if likeliest < probabilities_BV.shape[1] and not settled_B.all():

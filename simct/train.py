@@ -13,22 +13,25 @@ import shutil
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
+from simct import losses
 from simct.clients import settle_clients
 from simct.config import RunConfig, config_to_dict
 from simct.coverage import inspect_pair
-from simct.errors import ConfigError, RunError, SimCTError
+from simct.errors import ConfigError, HubError, ModelError, RunError, SimCTError
 from simct.evaluate import check_tasks, evaluate_loaded
 from simct.jobs.local_job import process_start_time
 from simct.jobs.run_folder import RunFolder
+from simct.memory_estimate import load_shape_config, shape_of
 from simct.models import load_model
-from simct.optimization import merged_student, trainable_student
-from simct.prompts import load_prompts
+from simct.optimization import build_optimizer, merged_student, trainable_student
+from simct.prompts import Prompt, load_prompts
 from simct.samples import prepare_prompts
 from simct.token_bytes import save_tokenizer
 from simct.tokenizer_pair import TokenizerPair
@@ -51,17 +54,31 @@ class StopFlag:
 
 
 def check_run(config: RunConfig, token: str | None = None) -> None:
-    """What can be known before a run starts: data, tasks, both tokenizers, both templates on the first prompts.
+    """What can be known before a run starts: data, settings, both tokenizers, both templates on the first prompts.
 
-    Downloads tokenizers and prompts, no weights. Raises the SimCTError that the run would have ended with.
+    Downloads tokenizers, configs and prompts, no weights. Raises the SimCTError that the run would have ended with.
     """
     prompts = load_prompts(config.data, token)
+    pair = None if config.kind == "warmup" else TokenizerPair.of_run(config, token)
+    check_settings(config, prompts, pair, token)
+
+
+def check_settings(
+    config: RunConfig, prompts: list[Prompt], pair: TokenizerPair | None, token: str | bool | None = None
+) -> None:
+    """check_run for prompts and a pair that are there already; a warm-up has no pair. Raises a one-line SimCTError."""
     check_tasks(config.evaluation)
     if config.kind == "warmup":
         check_warmup(config, prompts)
-        return
-    pair = TokenizerPair.of_run(config, token)
-    prepare_prompts(prompts[:100], pair, config, [])
+    if pair is not None:
+        prepare_prompts(prompts[:100], pair, config, [])
+        losses.check_options(config.method, pair, config.divergence, **config.method_options)
+    if config.training.optimizer.partition(".")[0] != "bitsandbytes":
+        # which may be there only where the run will be
+        build_optimizer([torch.nn.Parameter(torch.zeros(1))], config.training)
+    with suppress(ModelError, HubError):
+        # raises only for what is to be trained; a model that cannot be read is told when it is loaded
+        shape_of(load_shape_config(config.student, token), config.student, config)
 
 
 def total_steps(config: RunConfig, n_prompts: int) -> int:
@@ -99,8 +116,8 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
     set_seed(config.training.seed)
     token = os.environ.get("HF_TOKEN")
     prompts = load_prompts(config.data, token)
-    check_tasks(config.evaluation)
     pair = TokenizerPair.of_run(config, token)
+    check_settings(config, prompts, pair, token)
     # a teacher that will be split is too big for one device; it is moved there layer by layer
     teacher_device = None if config.teacher.sharded else accelerator.device
     teacher = load_model(config.teacher, teacher_device, token).eval()

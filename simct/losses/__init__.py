@@ -16,7 +16,7 @@ from simct.losses.chunked import Head, HeadSide, LogitsSide, chunk_rows_for, one
 from simct.losses.diagnostics import measure
 from simct.units import UnitBatch, as_sequences, build_units
 
-__all__ = ["METHODS", "Head", "LossResult", "compute", "compute_from_hidden"]
+__all__ = ["METHODS", "Head", "LossResult", "check_options", "compute", "compute_from_hidden"]
 
 METHODS = {
     "simct": simct,
@@ -139,6 +139,17 @@ def _run(method, pair, student, teacher, student_ids, teacher_ids, common, optio
     stats = {**_coverage(units), **totals.stats, **measured}
     stats["units_outside"] = len(units) - stats["units_shared"] - stats["units_recovered"]
     return LossResult(loss_sum / max(totals.rows, 1), totals.rows, loss_sum, _floats(stats))
+
+
+def check_options(method: str, pair, divergence: str | None = None, **options) -> None:
+    """Raise ConfigError for what `compute` would refuse of these, or could not use: it is given no text, so no time."""
+    none = torch.zeros(0, len(pair.student.bytes_of)), torch.zeros(0, len(pair.teacher.bytes_of))
+    try:
+        compute(method, pair, *none, [], [], divergence, **{"diagnostics": False, **options})
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"An option of method {method!r} has a value of the wrong kind: {error}.") from error
 
 
 def _method(name: str, options: dict):
