@@ -8,7 +8,7 @@ from pathlib import Path
 
 from simct.config import DataConfig, ModelConfig, RunConfig, validate
 from simct.corpus import inspect_corpus
-from simct.errors import SimCTError
+from simct.errors import SimCTError, brief
 from simct.reliability import measure_pair
 from simct.token_bytes import TokenBytes, generation_ends, load_tokenizer, token_bytes
 from simct.tokenizer_pair import TokenizerPair
@@ -61,7 +61,7 @@ def compare_pairs(
         except SimCTError as error:
             row["error"] = str(error)
         except Exception as error:  # a defect with one pair must not cost the others their rows
-            row["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            row["error"] = f"{type(error).__name__}: {brief(error)}"
         rows.append(row)
         if on_progress:
             on_progress(len(rows), len(pairs))

@@ -25,7 +25,7 @@ import numpy as np
 from simct.bridge_cache import cache_folder
 from simct.config import local_path
 from simct.coverage import Counts
-from simct.errors import DataError
+from simct.errors import DataError, brief
 from simct.hub.errors_from_hub import hub_error
 from simct.prompts import READERS
 from simct.text_kinds import KINDS
@@ -203,7 +203,7 @@ def _column_texts(source, path: Path | None, column, split, token, config_name, 
         # datasets raises a dozen unrelated types here (pyarrow, JSON, httpx, its own), each a reason to tell
         if path is None:
             raise hub_error(error, source, kind="dataset") from error
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        reason = brief(error.__cause__ or error)
         raise DataError(f"Cannot read {source!r}: {reason}") from error
 
 

@@ -5,6 +5,13 @@ Each class also subclasses the built-in that a caller would expect, so that `exc
 do.
 """
 
+import textwrap
+
+
+def brief(error: BaseException | str, most: int = 300) -> str:
+    """What another library says, as one line of at most so many characters that ends with a whole word."""
+    return textwrap.shorten(str(error), most, placeholder=" …")
+
 
 class SimCTError(Exception):
     """The root of the tree. The command and the studio show its text as it is and never a traceback."""

@@ -16,7 +16,7 @@ from typing import cast
 import yaml
 
 from simct.config import EvaluationConfig, local_path
-from simct.errors import ConfigError, DataError, SimCTError
+from simct.errors import ConfigError, DataError, SimCTError, brief
 from simct.hub.errors_from_hub import hub_error
 from simct.sandbox import run_program, why_unavailable
 from simct.token_bytes import TokenBytes
@@ -33,7 +33,7 @@ def check_task(task: str, allow_code_execution: bool = False) -> None:
     if not is_installed():
         raise ConfigError(
             f"Task {task!r} is neither demo nor a JSONL file, and lm-eval, which may know it, is not installed. "
-            "Run: pip install lm_eval"
+            "Install it: pip install lm_eval."
         )
     manager, name = _manager_for(task)
     if name not in {*manager.all_tasks, *manager.all_groups, *manager.all_tags}:
@@ -187,7 +187,7 @@ def _read_task_file(path: str) -> dict:
     try:
         settings = yaml.load(Path(path).read_text(encoding="utf-8"), Loader)
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the task {path!r}: {' '.join(str(error).split())[:200]}") from error
+        raise ConfigError(f"Cannot read the task {path!r}: {brief(error)}") from error
     if not isinstance(settings, dict) or not isinstance(settings.get("task"), str):
         raise ConfigError(f"{path!r} is not an lm-eval task: it has no 'task' name.")
     return settings

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from simct.config import ModelConfig, RunConfig, local_path
-from simct.errors import ModelError
+from simct.errors import ModelError, brief
 from simct.hub.errors_from_hub import hub_error
 from simct.losses.chunked import chunk_rows_for
 from simct.optimization import trainable_student
@@ -105,7 +105,7 @@ def load_shape_config(model: ModelConfig, token: str | bool | None = None):
     except Exception as error:
         if path is None:
             raise hub_error(error, model.model) from error
-        raise ModelError(f"Cannot read the config of {model.model!r}: {' '.join(str(error).split())[:200]}") from error
+        raise ModelError(f"Cannot read the config of {model.model!r}: {brief(error)}") from error
 
 
 def _of_layers(config, layers: int):
@@ -130,9 +130,7 @@ def _build(config, dtype: str):
         return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
     except (ValueError, KeyError, ImportError) as error:
         kind = getattr(config, "model_type", "?")
-        raise ModelError(
-            f"Models of type {kind!r} cannot be estimated: {' '.join(str(error).split())[:200]}"
-        ) from error
+        raise ModelError(f"Models of type {kind!r} cannot be estimated: {brief(error)}") from error
 
 
 @dataclass(frozen=True)

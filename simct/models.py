@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from simct.config import ModelConfig, local_path
-from simct.errors import ModelError
+from simct.errors import ModelError, brief
 from simct.hub.errors_from_hub import known_hub_error
 
 # for weights that are no safetensors transformers would ask a Space to convert them, and give it the reader's token
@@ -40,7 +40,7 @@ def load_model(model: ModelConfig, device=None, token: str | None = None) -> tor
         told = known_hub_error(error, model.model) if path is None else None
         if told is not None:
             raise told from error
-        reason = " ".join(str(error).split())[:300]
+        reason = brief(error)
         if "custom code" in reason or "trust_remote_code" in reason:
             raise ModelError(f"{model.model!r} needs its own Python code to load, which is never run.") from error
         raise ModelError(f"Cannot load the model in {model.model!r}: {reason}") from error

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from simct.config import LoraConfig, RunConfig, TrainingConfig
-from simct.errors import ConfigError
+from simct.errors import ConfigError, brief
 from simct.models import load_model
 from simct.sharding import like, own_part
 
@@ -45,7 +45,7 @@ def _with_lora(student, lora: LoraConfig, rank: int):
             ),
         )
     except ValueError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = brief(error)
         raise ConfigError(f"lora.targets is {lora.targets!r}: {reason}") from error
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 
 from simct.config import DataConfig, local_path
-from simct.errors import DataError
+from simct.errors import DataError, brief
 from simct.hub.errors_from_hub import hub_error
 
 PROMPT_COLUMNS = ("messages", "prompt", "question", "problem", "instruction", "conversations")
@@ -98,7 +98,7 @@ def load_rows(data: DataConfig, token: str | None = None):
         # datasets raises a dozen unrelated types here (pyarrow, JSON, httpx, its own), each a reason to tell
         if path is None:
             raise hub_error(error, data.prompts, kind="dataset") from error
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        reason = brief(error.__cause__ or error)
         raise DataError(f"Cannot load prompts from {data.prompts!r}: {reason}") from error
 
 

@@ -24,7 +24,7 @@ from simct import losses
 from simct.clients import settle_clients
 from simct.config import RunConfig, config_to_dict
 from simct.coverage import inspect_pair
-from simct.errors import ConfigError, HubError, ModelError, RunError, SimCTError
+from simct.errors import ConfigError, HubError, ModelError, RunError, SimCTError, brief
 from simct.evaluate import check_tasks, evaluate_loaded
 from simct.jobs.local_job import process_start_time
 from simct.jobs.run_folder import RunFolder
@@ -272,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
         line = explain_failure(error)
         if line is None:
             traceback.print_exc()
-        text = line or f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (details in log.txt)"
+        text = line or f"{type(error).__name__}: {brief(error)} (details in log.txt)"
         print(text, file=sys.stderr, flush=True)
         if run.status():
             run.set_status(state="failed", pid=None, error=text, message="Failed")

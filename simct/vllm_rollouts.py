@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from simct.config import RunConfig
-from simct.errors import ConfigError, RunError
+from simct.errors import ConfigError, RunError, brief
 from simct.models import plain_state, without_adapters
 from simct.rollout import Rollout
 from simct.token_bytes import TokenBytes, save_tokenizer
@@ -145,7 +145,7 @@ class VllmWriter:
                 raise RunError(
                     f"The vLLM server at {self.url} has no {path}. Start it with VLLM_SERVER_DEV_MODE=1."
                 ) from error
-            told = " ".join(error.read().decode(errors="replace").split())[:300]
+            told = brief(error.read().decode(errors="replace"))
             raise RunError(f"The vLLM server at {self.url} answered {error.code} to {path}: {told}") from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)

@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from simct.errors import HubError, RunError
+from simct.errors import HubError, RunError, brief
 from simct.hub.card import model_card
 from simct.hub.errors_from_hub import redact
 from simct.jobs.run_folder import RunFolder, write_atomically
@@ -99,7 +99,7 @@ def check_card(text: str, licence: str | None = None) -> dict:
     try:
         ModelCardData(**data)
     except Exception as error:
-        raise HubError(f"The card's model-index is malformed: {' '.join(str(error).split())[:200]}") from error
+        raise HubError(f"The card's model-index is malformed: {brief(error)}") from error
     return data
 
 

@@ -1,0 +1,234 @@
+"""What people are told: one line that ends, with the value and the way out; and that it is told before a run starts."""
+
+import ast
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+import torch
+
+from app import (
+    api,
+    compare_pairs_table,
+    compare_pairs_view,
+    corpus_view,
+    data_source,
+    inspect_document,
+    launch,
+    position_view,
+    verdict_view,
+    where_form,
+)
+from app.__main__ import check_port
+from app.settings import Settings
+from app.work import Work
+from simct import cli, errors, losses
+from simct.cli_common import find_run, read_text
+from simct.config import DataConfig, ModelConfig
+from simct.cost_estimate import estimate_run
+from simct.errors import ConfigError, SimCTError
+from simct.jobs import hf_hardware, local_job
+from simct.jobs.run_folder import RunFolder
+from simct.memory_estimate import load_shape_config
+from simct.models import load_model
+from simct.presets import load_preset
+from simct.prompts import load_prompts
+from simct.train import check_run
+from simct.train import main as train_main
+from tests.loss_cases import sequence, tiny_pair
+
+ROOT = Path(__file__).parents[1]
+CLASSES = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
+
+
+# As they are written
+
+
+def last_words(node: ast.expr) -> str | None:
+    """How a message ends; None where it ends with a value."""
+    if isinstance(node, ast.JoinedStr):
+        node = node.values[-1]
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def test_every_message_is_a_sentence_on_one_line():
+    wrong, count = [], 0
+    for path in [*ROOT.glob("simct/**/*.py"), *ROOT.glob("app/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CLASSES):
+                continue
+            texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant)]
+            ending = last_words(node.args[0]) if node.args else None
+            count += 1
+            if any(isinstance(text, str) and "\n" in text for text in texts) or (ending and ending.strip()[-1] != "."):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert count > 250 and not wrong, wrong
+
+
+# Before a run starts
+
+SETTINGS = {
+    "method_options.mass": ("1", r"Unknown option 'mass' of method 'simct'"),
+    "method_options.mass_mask": ("often", r"value of the wrong kind.*often"),
+    "method_options.unit_mask_ratio": ("2", r"must lie in \[0, 1\], got 2"),
+    "method_options.scoring": ("none", r"Unknown scoring 'none'"),
+    "method_options.temperature": ("0", r"temperature must be positive, got 0"),
+    "method_options.chunk_rows": ("0", r"chunk_rows must be at least 1, got 0"),
+    "training.optimizer": ("Adamm", r"'Adamm'; torch.optim has no such optimiser"),
+    "training.freeze": ("nowhere", r"no parameter of the student has 'nowhere'"),
+    "lora.targets": ("nothing", r"lora.targets is \['nothing'\]"),
+    "evaluation.tasks": ("no-such-task", r"There is no task 'no-such-task'"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_that_could_only_fail_later_is_refused_before_anything_starts(tmp_path, capsys, name):
+    value, told = SETTINGS[name]
+    rank = ["--set", "lora.rank=4"] if name.startswith("lora") else []
+    command = ["distill", "--preset", "demo-cpu", *rank, "--set", f"{name}={value}", "--runs", str(tmp_path / "runs")]
+    assert cli.main(command) == 2
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert len(printed) == 1 and re.search(told, printed[0]) and not (tmp_path / "runs").exists()
+
+
+def test_the_studio_tells_a_wrong_option_at_its_field_and_refuses_to_launch_it(tmp_path):
+    settings, config = Settings(runs_dir=tmp_path, public=False), load_preset("demo-cpu")
+    config.method_options = {"mass": 1}
+    with pytest.raises(ConfigError, match=r"^method_options: Unknown option 'mass'"):
+        launch.checked(settings, config)
+    with pytest.raises(ConfigError, match="Unknown option 'mass'"):
+        launch.ready(settings, config, None)
+    config.method_options = {"mass_mask": 0.5, "diagnostics": False}
+    assert launch.ready(settings, launch.checked(settings, config), None) is config
+
+
+@pytest.mark.parametrize("method", losses.METHODS)
+def test_what_every_method_takes_is_let_through(method):
+    losses.check_options(method, tiny_pair(), "js", beta=0.3)
+    config = load_preset("demo-cpu")
+    config.method = method
+    check_run(config)
+
+
+# Whatever else can be wrong, each made to happen
+
+
+def written(path: Path, content: str | bytes) -> str:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def loss(method="simct", teacher_ids=None, more_rows=0, **options):
+    pair = tiny_pair()
+    teacher, student = sequence(pair, "the 12 abcd")
+    student_logits = torch.zeros(len(student) + more_rows, len(pair.student.bytes_of))
+    teacher_logits = torch.zeros(len(teacher), len(pair.teacher.bytes_of))
+    return losses.compute(method, pair, student_logits, teacher_logits, student, teacher_ids or teacher, **options)
+
+
+def run_in(folder: Path, output: str | None = None) -> RunFolder:
+    config = load_preset("demo-cpu")
+    config.output = output
+    return RunFolder.create(folder, config)
+
+
+def estimated_by_api(folder: Path, text: str):
+    with gr.Blocks() as page:
+        api.build(studio(folder))
+    return next(fn.fn for fn in page.fns.values() if fn.api_name == "estimate")(text)
+
+
+def studio(folder: Path, public=False) -> Settings:
+    return Settings(runs_dir=folder, public=public)
+
+
+def launched(folder: Path, where=where_form.HERE, profile=None):
+    values = (where, None, None, None, None, False)
+    return where_form.start(studio(folder, public=True), load_preset("demo-cpu"), values, profile=profile)
+
+
+MACHINE = hf_hardware.Hardware("cpu-basic", "CPU Basic", 1.0, 16.0, 0, "", 0.0)
+VISITOR = SimpleNamespace(username="someone")
+CASES = {
+    "preset": lambda tmp: load_preset("none"),
+    "port": lambda tmp: check_port("127.0.0.1", 70_000),
+    "file name": lambda tmp: read_text(str(tmp / "absent.txt")),
+    "empty file": lambda tmp: read_text(written(tmp / "a.txt", "")),
+    "encoding": lambda tmp: read_text(written(tmp / "b.txt", b"\xff\xfe\xff")),
+    "empty table": lambda tmp: load_prompts(DataConfig(written(tmp / "rows.csv", "prompt\n"))),
+    "run name": lambda tmp: find_run(f"{tmp}/nowhere", str(tmp)),
+    "full run folder": lambda tmp: run_in(tmp, str(Path(written(tmp / "full" / "x", "x")).parent)),
+    "runs folder": lambda tmp: run_in(Path(written(tmp / "file", ""))),
+    "killing nothing": lambda tmp: local_job.kill(run_with(tmp, "finished")),
+    "waiting too long": lambda tmp: local_job.wait(run_in(tmp), 0.01, timeout=0.05),
+    "no model": lambda tmp: load_model(ModelConfig(str(tmp))),
+    "model type": lambda tmp: load_shape_config(
+        ModelConfig(str(Path(written(tmp / "odd" / "config.json", '{"model_type": "no-such-kind"}')).parent))
+    ),
+    "devices": lambda tmp: estimate_run(load_preset("demo-cpu"), devices=0),
+    "hardware": lambda tmp: estimate_run(load_preset("demo-cpu"), "abacus"),
+    "timeout": lambda tmp: hf_hardware.chosen_hours(MACHINE, 10_000.0, 5.0),
+    "spending": lambda tmp: hf_hardware.chosen_hours(MACHINE, 1.0, 0.0),
+    "divergence": lambda tmp: loss(divergence="chi"),
+    "beta": lambda tmp: loss(divergence="js", beta=1.0),
+    "method": lambda tmp: loss("none"),
+    "temperature": lambda tmp: loss(temperature=0.0),
+    "scoring": lambda tmp: loss(scoring="none"),
+    "mass_mask": lambda tmp: loss(mass_mask=1.5),
+    "top_k": lambda tmp: loss("strict", top_k=1),
+    "min_mass": lambda tmp: loss("marginal", min_mass=1.5),
+    "min_mass of bpm": lambda tmp: loss("bpm", min_mass=-1.0),
+    "one weight": lambda tmp: loss("gold", matched_weight=1.0),
+    "chunk_temperature": lambda tmp: loss("alm", chunk_temperature=0.0),
+    "rows": lambda tmp: loss(more_rows=1),
+    "sequences": lambda tmp: loss(teacher_ids=[[0], [0]]),
+    "nothing compared": lambda tmp: compare_pairs_table._given([]),
+    "nobody to compare": lambda tmp: compare_pairs_view._compare(
+        studio(tmp), "a/b", "c/d", compare_pairs_view.STUDENTS, [" "], False, None, Work()
+    ),
+    "no corpus": lambda tmp: corpus_view._given(None),
+    "no document": lambda tmp: inspect_document.given(None),
+    "no position": lambda tmp: position_view.given(None),
+    "not measured": lambda tmp: verdict_view.given(None, "a/b", "c/d"),
+    "no prompts": lambda tmp: data_source.guard_prompts(studio(tmp), ""),
+    "empty prompts": lambda tmp: data_source.read(
+        studio(tmp), DataConfig(written(tmp / "e.jsonl", '{"prompt": ""}\n')), None
+    ),
+    "not signed in": launched,
+    "not signed in for Jobs": lambda tmp: launched(tmp, where_form.JOBS),
+    "no hardware": lambda tmp: launched(tmp, profile=VISITOR),
+}
+
+
+def run_with(folder: Path, state: str) -> RunFolder:
+    run = run_in(folder)
+    run.set_status(state=state)
+    return run
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_told_in_one_line(tmp_path, name):
+    with pytest.raises(SimCTError) as told:
+        CASES[name](tmp_path)
+    text = str(told.value)
+    # what another library says may end in its own way, or be cut
+    assert "\n" not in text and 20 < len(text) < 500 and text[-1] in ".!…" and "Traceback" not in text
+
+
+def test_a_program_is_told_the_same_line(tmp_path):
+    for text, told in (
+        ("x" * 30_000, "30,000 characters"),
+        ("a: [", "not valid YAML"),
+        ("student: 1", "student: expected a mapping"),
+    ):
+        with pytest.raises(gr.Error) as error:
+            estimated_by_api(tmp_path, text)
+        assert told in error.value.message and "\n" not in error.value.message
+
+
+def test_the_trainer_told_of_no_run_says_so(tmp_path, capsys):
+    assert train_main([str(tmp_path / "run.yaml")]) == 2
+    assert "is not a run folder" in capsys.readouterr().err
