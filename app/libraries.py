@@ -13,7 +13,7 @@ import gradio as gr
 # every module of simct that the pages import only when they need it
 LATE = """
 candidates compare_pairs corpus cost_estimate coverage losses memory_estimate models prompt_report prompts reliability
-report_html side_by_side token_bytes tokenizer_pair
+report_html side_by_side token_bytes tokenizer_pair train
 hub.dataset_rows hub.publish_job hub.search jobs.hf_hardware jobs.hf_history jobs.hf_job
 """.split()  # noqa: SIM905
 

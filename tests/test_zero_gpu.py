@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app import inspect_source, verdict_tab, work
+from app import data_choice, inspect_source, verdict_tab, work
 from app.settings import Settings
 from simct import demo
 
@@ -70,8 +70,8 @@ def test_a_pair_is_measured_in_the_process_that_has_the_gpu_and_as_it_is_elsewhe
     assert 40 < int(scheduled["durationSeconds"]) < 60
     assert int(allowed["pid"]) != told["pid"] and released["fail"] == "false"
     here = verdict_tab._measure(
-        Settings(runs_dir=tmp_path, public=False), str(demo.TEACHER), str(demo.STUDENT), 24,
-        (inspect_source.EMBEDDED, None, "", "", "", "train", ANSWERS), None, work.Work(),
+        Settings(runs_dir=tmp_path, public=False), str(demo.TEACHER), str(demo.STUDENT), data_choice.START, 24,
+        (inspect_source.CHOSEN, None, "", "", "", "train", ANSWERS), None, work.Work(),
     )  # fmt: skip
     there = told["report"]
     assert there["answers"] == here["answers"] and there["method"] == here["method"]

@@ -32,12 +32,13 @@ PAIR = str(demo.TEACHER), str(demo.STUDENT)
 
 
 def main(answers: int, cancel: bool) -> None:
-    from app import inspect_source, verdict_tab, weights, work
+    from app import data_choice, inspect_source, verdict_tab, weights, work
 
     settings = Settings(runs_dir=Path(tempfile.mkdtemp()), public=True)
-    fields = (inspect_source.EMBEDDED, None, "", "", "", "train", answers)
+    fields = (inspect_source.CHOSEN, None, "", "", "", "train", answers)
     doing = []
-    for now in work.follow(lambda task: verdict_tab._measure(settings, *PAIR, 24, fields, False, task), weights=True):
+    asked = (settings, *PAIR, data_choice.START, 24, fields, False)
+    for now in work.follow(lambda task: verdict_tab._measure(*asked, task), weights=True):
         if now.doing not in doing:
             doing.append(now.doing)
         if cancel and now.done:
