@@ -59,6 +59,18 @@ def test_the_metadata_is_what_the_hub_reads(run):
     assert data.model_name == "tiny"
 
 
+def test_scores_of_lm_eval_say_their_metric_and_seed(run):
+    theirs = {"score": 0.5, "metric": "pass@1,create_test", "n": 164, "seed": 7}
+    for scores in (run.evaluation() | {"after": {"humaneval": theirs}}, {"after": {"demo": {"score": 1.0}}}):
+        run.save_evaluation(scores)
+        card = model_card(run, "me/tiny", license="mit")
+        own = "Share of greedy answers that match the reference answer." in card
+        assert own == ("demo" in scores["after"])
+        assert ("humaneval: pass@1,create_test by lm-eval, seed 7." in html.unescape(card)) == (not own)
+        (result,) = ModelCard(card).data.eval_results
+        assert result.metric_type == ("exact_match" if own else "pass@1")
+
+
 def test_no_path_and_no_token_of_this_machine(tmp_path, monkeypatch):
     secret = tmp_path / "home-of-somebody"
     secret.mkdir()

@@ -111,8 +111,8 @@ def card_metadata(run: RunFolder, repo_id: str, license: str | None = None) -> M
             task_name="Text generation",
             dataset_type=_slug(task),
             dataset_name=_task_name(task),
-            metric_type="exact_match",
-            metric_name="exact match",
+            metric_type=_metric(score),
+            metric_name=_metric(score).replace("_", " "),
             metric_value=round(float(score["score"]), 4),
             verified=False,
         )
@@ -193,7 +193,22 @@ def _results(evaluation: dict) -> str:
         scores = evaluation.get(role)
         if scores:
             lines.append(f"| {label} | " + " | ".join(_score(scores.get(task)) for task in tasks) + " |")
-    return "\n".join(lines) + "\n\nShare of greedy answers that match the reference answer."
+    return "\n".join(lines) + "\n\n" + " ".join(_how_scored(evaluation["after"]))
+
+
+def _how_scored(scores: dict[str, dict]) -> list[str]:
+    """A sentence for our own tasks, and one for each of lm-eval's, which have a metric and a seed."""
+    theirs = {task: score for task, score in scores.items() if isinstance(score, dict) and score.get("metric")}
+    own = [] if len(theirs) == len(scores) else ["Share of greedy answers that match the reference answer."]
+    return own + [
+        f"{escape(_task_name(task))}: {escape(str(score['metric']))} by lm-eval, seed {score.get('seed', 0)}."
+        for task, score in theirs.items()
+    ]
+
+
+def _metric(score: dict) -> str:
+    """Without the filter that lm-eval names behind it."""
+    return str(score.get("metric") or "exact_match").split(",")[0]
 
 
 def _score(score: dict | None) -> str:
