@@ -174,7 +174,7 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
     )
     if main:
         student = merged_student(trained, config, token).to(accelerator.device)
-        save_student(run, config, student, pair.student.tokenizer)
+        save_student(run, step, student, pair.student.tokenizer)
         if done and config.evaluation.tasks:
             run.set_status(message="Scoring the student after training")
             after = evaluate_loaded(student, pair.student, config.evaluation, config.student.enable_thinking)
@@ -198,7 +198,7 @@ def run_warmup(run: RunFolder) -> str:
     student, tokens, step, done = warm_up(run, accelerator, lambda: stop.requested, os.environ.get("HF_TOKEN"))
     if accelerator.is_main_process:
         if student is not None and tokens is not None:
-            save_student(run, config, student, tokens.tokenizer)
+            save_student(run, step, student, tokens.tokenizer)
             if done and config.evaluation.tasks:
                 run.set_status(message="Scoring the student")
                 after = evaluate_loaded(student, tokens, config.evaluation, config.student.enable_thinking)
@@ -223,14 +223,15 @@ def start_tracker(accelerator: Accelerator, run: RunFolder, config: RunConfig) -
     accelerator.init_trackers("simct", config=settings | {"run": run.id}, init_kwargs=options)
 
 
-def save_student(run: RunFolder, config: RunConfig, student, tokenizer) -> None:
-    """Write model/ whole or not at all, in the usual Hugging Face layout."""
+def save_student(run: RunFolder, step: int, student, tokenizer) -> None:
+    """Write model/ whole or not at all, in the usual Hugging Face layout; status.json tells the step it is from."""
     temporary = run.path / ".model"
     shutil.rmtree(temporary, ignore_errors=True)
     student.save_pretrained(temporary, safe_serialization=True)
     save_tokenizer(tokenizer, temporary)
     shutil.rmtree(run.model_dir, ignore_errors=True)
     os.replace(temporary, run.model_dir)
+    run.set_status(model_step=step)
 
 
 def explain_failure(error: BaseException) -> str | None:

@@ -204,6 +204,12 @@ def test_answers_are_written_coloured_and_stopped(settings):
 def test_only_models_that_are_there_are_offered(settings):
     run = make_run(settings)
     assert [side for _, side in compare_models.sides_of(settings, run, run.config(), None)] == ["before", "teacher"]
+    run.model_dir.mkdir()
+    (run.model_dir / "config.json").write_text("{}")
+    for step, told in ((24, "Student after"), (80, "Student after 24 steps")):
+        run.set_status(step=step, model_step=24)
+        offered = dict(map(reversed, compare_models.sides_of(settings, run, run.config(), None)))
+        assert offered["after"] == told
 
 
 def test_answers_are_escaped():

@@ -366,7 +366,7 @@ def test_stop_checkpoints_first_and_leaves_a_loadable_student(folders, prompts_f
     local_job.stop(run)
     status = local_job.wait(run, timeout=60)
     assert status["state"] == "stopped"
-    assert run.latest_checkpoint().name == f"step-{status['step']}"
+    assert run.latest_checkpoint().name == f"step-{status['step']}" and status["model_step"] == status["step"]
     load_model(type(run.config().student)(model=str(run.model_dir)))
     with pytest.raises(RunError, match="nothing to stop"):
         local_job.stop(run)

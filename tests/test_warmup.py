@@ -149,7 +149,9 @@ def test_the_loss_is_the_same_in_blocks(student_tokens, monkeypatch):
     hidden, _ = hidden_rows(model, [[5, 6]], [ids], 0)
     whole = completion_loss(hidden, Head.of(model), torch.tensor(ids))
     monkeypatch.setattr("simct.fine_tuning.chunk_rows_for", lambda device, vocabulary: 7)
-    assert float(completion_loss(hidden, Head.of(model), torch.tensor(ids))) == pytest.approx(float(whole), rel=1e-5)
+    assert float(completion_loss(hidden, Head.of(model), torch.tensor(ids)).detach()) == pytest.approx(
+        float(whole), rel=1e-5
+    )
 
 
 def test_splitting_a_step_changes_nothing(finished, student_tokens, tmp_path):
