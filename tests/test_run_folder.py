@@ -97,15 +97,22 @@ def test_only_a_run_that_is_over_can_be_deleted(tmp_path):
     assert list_runs(tmp_path) == []
 
 
-def test_a_thousand_runs_are_listed_newest_first_and_fast(tmp_path):
-    for number in range(1000):
-        folder = tmp_path / f"run-{number:04}"
-        folder.mkdir()
-        (folder / "status.json").write_text(json.dumps({"state": "finished", "created_at": number}))
-    start = time.perf_counter()
+def test_a_thousand_runs_are_listed_newest_first_in_linear_time(tmp_path):
+    def seconds(count: int) -> float:
+        for number in range(count):
+            folder = tmp_path / f"run-{number:04}"
+            folder.mkdir(exist_ok=True)
+            (folder / "status.json").write_text(json.dumps({"state": "finished", "created_at": number}))
+        best = float("inf")
+        for _ in range(3):
+            start = time.perf_counter()
+            list_runs(tmp_path)
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    few = seconds(100)
+    assert seconds(1000) < 40 * few  # ten times the runs; the rest is room for a busy machine
     runs = list_runs(tmp_path)
-    # an order of magnitude of head-room, to notice only a change of kind
-    assert time.perf_counter() - start < 10
     assert [run.id for run in runs[:2]] == ["run-0999", "run-0998"]
     assert len(runs) == 1000
 

@@ -206,13 +206,16 @@ def test_aligning_different_bytes_or_one_sided_ends_is_an_error():
 # Speed and cache
 
 
-def test_two_large_vocabularies_are_ready_in_seconds():
+def test_two_large_vocabularies_are_joined_in_a_few_times_what_reading_them_takes():
     teacher, student = real.qwen25(), real.llama3()
     TokenizerPair.from_pretrained(trained.byte_level(), trained.byte_level(300))  # imports
     start = time.process_time()
+    assert len(teacher.get_vocab()) > 150_000 and len(student.get_vocab()) > 128_000
+    read = time.process_time() - start
+    start = time.process_time()
     TokenizerPair.from_pretrained(teacher, student)
-    # an order of magnitude of head-room, to notice only a change of kind; benchmarks/alignment.py measures
-    assert time.process_time() - start < 10
+    # some four times; the rest is room, to notice only a change of kind. benchmarks/alignment.py measures
+    assert time.process_time() - start < 50 * read
 
 
 def test_the_bridge_is_kept_by_content_and_checked(tmp_path, monkeypatch):
