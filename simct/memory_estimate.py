@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from simct.config import ModelConfig, RunConfig, local_path
-from simct.errors import ModelError, brief
+from simct.errors import ConfigError, ModelError, brief
 from simct.hub.errors_from_hub import hub_error
 from simct.losses.chunked import chunk_rows_for
 from simct.optimization import trainable_student
@@ -183,6 +183,21 @@ def shape_of(config, model: ModelConfig, run: RunConfig | None = None) -> Shape:
         2 * heads * width * text.num_hidden_layers * SIZES[model.dtype],
         max(parameters.values()),
     )
+
+
+def check_trained(run: RunConfig, token: str | bool | None = None) -> None:
+    """Raise ConfigError for frozen parts or adapters that the student has no place for, found out without its weights.
+
+    A student that cannot be read or built like this is let through: it is told of when it is loaded.
+    """
+    try:
+        with torch.device("meta"):
+            trainable_student(_build(load_shape_config(run.student, token), run.student.dtype), run)
+    except ConfigError:
+        raise
+    except Exception:
+        # architectures differ in what they ask of a device without data
+        return
 
 
 @_remembered

@@ -13,7 +13,6 @@ import shutil
 import signal
 import sys
 import traceback
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -24,11 +23,11 @@ from simct import losses
 from simct.clients import settle_clients
 from simct.config import RunConfig, config_to_dict
 from simct.coverage import inspect_pair
-from simct.errors import ConfigError, HubError, ModelError, RunError, SimCTError, brief
+from simct.errors import ConfigError, RunError, SimCTError, brief
 from simct.evaluate import check_tasks, evaluate_loaded
 from simct.jobs.local_job import process_start_time
 from simct.jobs.run_folder import RunFolder
-from simct.memory_estimate import load_shape_config, shape_of
+from simct.memory_estimate import check_trained
 from simct.models import load_model
 from simct.optimization import build_optimizer, merged_student, trainable_student
 from simct.prompts import Prompt, load_prompts
@@ -76,9 +75,7 @@ def check_settings(
     if config.training.optimizer.partition(".")[0] != "bitsandbytes":
         # which may be there only where the run will be
         build_optimizer([torch.nn.Parameter(torch.zeros(1))], config.training)
-    with suppress(ModelError, HubError):
-        # raises only for what is to be trained; a model that cannot be read is told when it is loaded
-        shape_of(load_shape_config(config.student, token), config.student, config)
+    check_trained(config, token)
 
 
 def total_steps(config: RunConfig, n_prompts: int) -> int:

@@ -2,12 +2,14 @@
 
 import ast
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 import torch
+from transformers import MambaConfig
 
 from app import (
     api,
@@ -31,7 +33,7 @@ from simct.cost_estimate import estimate_run
 from simct.errors import ConfigError, SimCTError
 from simct.jobs import hf_hardware, local_job
 from simct.jobs.run_folder import RunFolder
-from simct.memory_estimate import load_shape_config
+from simct.memory_estimate import check_trained, load_shape_config
 from simct.models import load_model
 from simct.presets import load_preset
 from simct.prompts import load_prompts
@@ -110,6 +112,18 @@ def test_what_every_method_takes_is_let_through(method):
     config = load_preset("demo-cpu")
     config.method = method
     check_run(config)
+
+
+def test_a_student_of_any_architecture_is_checked_and_none_is_refused_for_being_unusual(tmp_path):
+    config = load_preset("demo-cpu")
+    # no attention heads, and no config that could be read
+    MambaConfig(vocab_size=950, hidden_size=32, num_hidden_layers=1).save_pretrained(tmp_path / "mamba")
+    for student in (str(tmp_path / "mamba"), written(tmp_path / "odd" / "config.json", "{}").rpartition("/")[0]):
+        config.student.model, config.training.freeze = student, []
+        check_trained(config)
+        config.training.freeze = ["nowhere"]
+        with pytest.raises(ConfigError, match="nowhere") if "mamba" in student else nullcontext():
+            check_trained(config)
 
 
 # Whatever else can be wrong, each made to happen
