@@ -46,11 +46,12 @@ def sides_of(settings: Settings, run: RunFolder, config: RunConfig, token: str |
     """(what its box says, side) for every model of the run that can be asked; sizes where weights would be fetched."""
     offered, status = [], run.status()
     for side, words in SIDES.items():
-        if side == "after" and not (run.model_dir / "config.json").is_file():
-            continue
-        if side == "after" and status.get("model_step") not in (None, status.get("step")):
-            # a run that went on and was ended at once has the model of its last ordinary stop
-            words = f"{words} {status['model_step']:,} steps"
+        if side == "after":
+            if not (run.model_dir / "config.json").is_file():
+                continue
+            if status.get("model_step") not in (None, status.get("step")):
+                # a run that went on and was ended at once has the model of its last ordinary stop
+                words = f"{words} {status['model_step']:,} steps"
         model = name_of(side, run, config)
         if models.is_folder(model):
             offered.append((words, side))

@@ -93,11 +93,15 @@ def build(settings: Settings, pair, prompts: gr.JSON, run: gr.JSON, verdict: gr.
                 )
     launched = gr.Textbox(visible=False)
 
+    def described(teacher: str, student: str, chosen: dict, base: dict, *values) -> RunConfig:
+        """The run that the fields describe, not checked. Raises ConfigError for a value of the wrong type."""
+        return form.config(base, teacher, student, data_source.data_config(chosen), values)
+
     def preview(teacher: str, student: str, chosen: dict, base: dict, *values) -> list:
         """run.yaml as it would be written, what the browser keeps of it, and what is wrong with it."""
         config, error = None, ""
         try:
-            config = form.config(base, teacher, student, data_source.data_config(chosen), values)
+            config = described(teacher, student, chosen, base, *values)
             launch.checked(settings, config)
         except ConfigError as caught:
             error = one_line(caught)
@@ -113,25 +117,22 @@ def build(settings: Settings, pair, prompts: gr.JSON, run: gr.JSON, verdict: gr.
     ) -> Iterator[str]:
         """The estimate for the fields as they are."""
 
-        def described() -> RunConfig:
-            config = form.config(base, teacher, student, data_source.data_config(chosen), values)
-            return launch.checked(settings, config)
+        def checked() -> RunConfig:
+            return launch.checked(settings, described(teacher, student, chosen, base, *values))
 
-        yield from estimate_view.views(settings, described, settings.token(visitor), (chosen or {}).get("rows"))
+        yield from estimate_view.views(settings, checked, settings.token(visitor), (chosen or {}).get("rows"))
 
     def config_of(teacher: str, student: str, chosen: dict, base: dict, *values):
         """(the run, how many prompts it has) for the choice of a machine."""
-        config = validate(form.config(base, teacher, student, data_source.data_config(chosen), values))
+        config = validate(described(teacher, student, chosen, base, *values))
         return config, estimate_view.prompt_facts(settings, config, settings.token(None), (chosen or {}).get("rows"))[1]
 
     def start_it(visitor: gr.OAuthToken | None, profile: gr.OAuthProfile | None, *values) -> Iterator[tuple]:
         """Start the run that run.yaml describes where it was chosen; its id, or one line on why not."""
         yield markup.note("busy", "Checking models, prompts and tasks…"), gr.skip()
-        teacher, student, chosen, base, *rest = values
-        fields, where = rest[: len(form.fields)], rest[len(form.fields) :]
+        run_values, where = values[: len(inputs)], values[len(inputs) :]
         try:
-            config = form.config(base, teacher, student, data_source.data_config(chosen), fields)
-            launch.checked(settings, config)
+            config = launch.checked(settings, described(*run_values))
             launch.ready(settings, config, settings.token(visitor))
             run = where_form.start(settings, config, where, visitor, profile)
             yield markup.note("ok", "Launched."), run.id

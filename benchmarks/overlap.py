@@ -13,9 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +26,8 @@ SKIPPED = 2
 @contextmanager
 def server(vllm: str, student: str) -> Iterator[str]:
     """The address of a vLLM server with the student, on the first core."""
+    from tests.studio_page import wait_for
+
     url = f"http://127.0.0.1:{PORT}"
     settings = {"VLLM_SERVER_DEV_MODE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     settings |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "0"}
@@ -37,15 +36,9 @@ def server(vllm: str, student: str) -> Iterator[str]:
     with tempfile.TemporaryFile("w+") as printed:
         process = subprocess.Popen(command, env=os.environ | settings, stdout=printed, stderr=subprocess.STDOUT)
         try:
-            while True:
-                try:
-                    urllib.request.urlopen(f"{url}/v1/models", timeout=5).close()
-                    break
-                except (urllib.error.URLError, OSError):
-                    if process.poll() is not None:
-                        printed.seek(0)
-                        sys.exit(f"The server ended:\n{printed.read()[-3000:]}")
-                    time.sleep(1)
+            if not wait_for(f"{url}/v1/models", process, 600):
+                printed.seek(0)
+                sys.exit(f"The server did not start:\n{printed.read()[-3000:]}")
             yield url
         finally:
             process.terminate()

@@ -42,7 +42,7 @@ class VllmWriter:
         self.url = (config.rollout.vllm_url or "").rstrip("/")
         self.engine = None
         self._behind = ThreadPoolExecutor(1)
-        self._begun: tuple[int, Future] | None = None
+        self._begun: dict[int, Future] = {}
         known, rows = len(tokens.bytes_of), student.get_output_embeddings().weight.shape[0]
         # the ids that spell something, if the lm_head has rows beyond them
         self.known_ids = list(range(known)) if rows > known else None
@@ -64,18 +64,16 @@ class VllmWriter:
         self._ask("/reset_prefix_cache", {})
 
     def has_begun(self, step: int) -> bool:
-        return self._begun is not None and self._begun[0] == step
+        return step in self._begun
 
     def begin(self, prompts: list[list[int]], step: int, indices: list[int]) -> None:
         """Let vLLM write a step to come, with the weights it has now; `write` then waits for that."""
-        self._begun = step, self._behind.submit(self._write, prompts, step, indices)
+        self._begun[step] = self._behind.submit(self._write, prompts, step, indices)
 
     def write(self, prompts: list[list[int]], step: int, indices: list[int]) -> list[Rollout]:
         """One completion for each of `prompts` (student ids); `indices` are their sample indices within the step."""
-        if self._begun is not None and self._begun[0] == step:
-            written, self._begun = self._begun[1], None
-            return written.result()
-        return self._write(prompts, step, indices)
+        begun = self._begun.pop(step, None)
+        return begun.result() if begun else self._write(prompts, step, indices)
 
     def _write(self, prompts: list[list[int]], step: int, indices: list[int]) -> list[Rollout]:
         seeds = [sample_seed(self.config.training.seed, step, index) for index in indices]

@@ -5,8 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import yaml
 
 from simct.cli import build_parser
 from tests.hub_server import HubServer
-from tests.studio_page import free_port
+from tests.studio_page import free_port, wait_for
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "spaces" / "studio" / "deploy.py"
@@ -56,7 +54,9 @@ def test_it_starts_from_its_own_folder_and_refuses_what_a_public_page_must(folde
             [sys.executable, "main.py"], cwd=folder, env=environment, stdout=printed, stderr=printed
         )
     try:
-        page = wait_for(f"http://127.0.0.1:{port}/", process, log)
+        assert wait_for(f"http://127.0.0.1:{port}/", process), log.read_text()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+            page = answer.read().decode()
         assert "Sign in" in page
         loaded = Path(f"/proc/{process.pid}/cwd").resolve() if Path("/proc").is_dir() else folder
         assert loaded == folder.resolve()
@@ -73,17 +73,6 @@ def test_it_starts_from_its_own_folder_and_refuses_what_a_public_page_must(folde
     finally:
         process.terminate()
         process.wait(timeout=20)
-
-
-def wait_for(url: str, process: subprocess.Popen, log: Path) -> str:
-    for _ in range(600):
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return answer.read().decode()
-        except (urllib.error.URLError, OSError):
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.1)
-    raise AssertionError(log.read_text())
 
 
 def documented() -> list[list[str]]:
