@@ -32,8 +32,8 @@ from simct.token_bytes import load_tokenizer
 from simct.tokenizer_pair import TokenizerPair
 from tests.hub_runs import finished_run
 from tests.hub_server import TOKEN, HubServer
+from tests.studio_page import free_port, wait_for
 from tests.test_studio import HOSTILE
-from tests.test_studio_space import free_port, wait_for
 from tests.tiny_models import save_tiny_model
 
 ROOT = Path(__file__).parents[1]
@@ -340,7 +340,7 @@ def space(tmp_path_factory):
                 stderr=printed,
             )
         try:
-            wait_for(f"http://127.0.0.1:{port}/", process, log)
+            assert wait_for(f"http://127.0.0.1:{port}/", process), log.read_text()
             yield hub, hub_oauth, runs, f"http://127.0.0.1:{port}", scopes
         finally:
             process.terminate()
