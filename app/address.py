@@ -4,9 +4,13 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from app import data_choice, markup, models, pair_tab, runs_tab
-from app.run_form import base_config, starting_config
-from app.settings import Settings
+from app.data import choice as data_choice
+from app.page import markup
+from app.pair import model_facts as models
+from app.pair import tab as pair_tab
+from app.runs import tab as runs_tab
+from app.server.settings import Settings
+from app.train.form import base_config, starting_config
 from simct.config import RunConfig
 
 STEPS = ("pair", "inspect", "data", "train", "runs", "compare", "publish")

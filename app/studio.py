@@ -5,29 +5,25 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_space
 
-from app import (
-    address,
-    api,
-    background,
-    compare_tab,
-    data_choice,
-    data_tab,
-    inspect_link,
-    inspect_tab,
-    libraries,
-    markup,
-    pair_tab,
-    publish_tab,
-    runs_compare,
-    runs_tab,
-    saving,
-    train_tab,
-    verdict_view,
-)
-from app.run_form import base_config, kept, starting_config
-from app.settings import Settings
-from app.theme import theme
-from simct import clients
+from app import address, api
+from app.compare import tab as compare_tab
+from app.data import choice as data_choice
+from app.data import tab as data_tab
+from app.inspect import link as inspect_link
+from app.inspect import reliability_view as verdict_view
+from app.inspect import tab as inspect_tab
+from app.page import markup, saving
+from app.page.theme import theme
+from app.pair import tab as pair_tab
+from app.publish import tab as publish_tab
+from app.runs import compare as runs_compare
+from app.runs import tab as runs_tab
+from app.server import background
+from app.server import imports as libraries
+from app.server.settings import Settings
+from app.train import tab as train_tab
+from app.train.form import base_config, kept, starting_config
+from simct.hub import clients
 
 HERE = Path(__file__).parent
 MAX_UPLOAD = "200mb"

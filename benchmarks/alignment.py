@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from simct.tokenizer_pair import TokenizerPair
-from simct.units import build_units
+from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.units import build_units
 
 REPEATS = 5
 
@@ -112,7 +112,7 @@ def trl_row(pair: TokenizerPair, backend, student_ids: list[int], units) -> dict
 def pairs(teacher: str | None, student: str | None) -> list[tuple[str, Callable[[], TokenizerPair]]]:
     if teacher and student:
         return [(f"{teacher} > {student}", lambda: TokenizerPair.from_pretrained(teacher, student))]
-    from tests import real_tokenizers as real
+    from tests.support import real_tokenizers as real
 
     return [
         ("Qwen2.5 > Llama-3", lambda: TokenizerPair.from_pretrained(real.qwen25(), real.llama3())),

@@ -28,9 +28,9 @@ from torch.nn.functional import linear, log_softmax
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from simct.alignment import align_boundaries
 from simct.losses import METHODS, Head, compute_from_hidden
-from simct.units import build_units, row_ranges
+from simct.tokenization.alignment import align_boundaries
+from simct.tokenization.units import build_units, row_ranges
 
 GRIDS = {
     "small": ([128, 512], ["32000x50000", "151936x256000"], 1024),

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.smollm2 import DEFAULT_FOLDER, smollm2_folder
 from simct import demo
 from simct.config import RunConfig, config_from_dict, save_config
-from simct.jobs.run_folder import RunFolder
-from simct.memory_estimate import estimate_memory
+from simct.estimate.memory import estimate_memory
+from simct.runs.folder import RunFolder
 
 # Runs in the measured process: the training entry, then what it took at most.
 MEASURED = """\
@@ -76,8 +76,8 @@ def cases(smollm2: Path | None) -> dict[str, dict]:
 
 def longest_prompt(config: RunConfig) -> int:
     """Tokens of the longest prompt of either model."""
-    from simct.prompts import load_prompts, prompt_ids
-    from simct.token_bytes import load_tokenizer
+    from simct.data.prompts import load_prompts, prompt_ids
+    from simct.tokenization.token_bytes import load_tokenizer
 
     tokenizers = [load_tokenizer(config.teacher.model), load_tokenizer(config.student.model)]
     return max(len(prompt_ids(each, prompt.messages)) for prompt in load_prompts(config.data) for each in tokenizers)

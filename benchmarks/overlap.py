@@ -26,7 +26,7 @@ SKIPPED = 2
 @contextmanager
 def server(vllm: str, student: str) -> Iterator[str]:
     """The address of a vLLM server with the student, on the first core."""
-    from tests.studio_page import wait_for
+    from tests.support.studio_page import wait_for
 
     url = f"http://127.0.0.1:{PORT}"
     settings = {"VLLM_SERVER_DEV_MODE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -53,11 +53,11 @@ def run_one(settings: dict) -> dict:
 
     from simct import demo
     from simct.config import config_from_dict
-    from simct.models import load_model
-    from simct.prompts import load_prompts
-    from simct.samples import prepare_prompts
-    from simct.tokenizer_pair import TokenizerPair
-    from simct.trainer import train
+    from simct.data.prompts import load_prompts
+    from simct.data.samples import prepare_prompts
+    from simct.models.loading import load_model
+    from simct.tokenization.pair import TokenizerPair
+    from simct.training.trainer import train
 
     torch.set_num_threads(1)
     size = settings["batch_size"]

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from tests import studio_page
+from tests.support import studio_page
 
 BARE = """
 import sys

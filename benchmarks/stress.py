@@ -24,13 +24,13 @@ import torch
 from accelerate import Accelerator
 
 from simct.config import DataConfig, EvaluationConfig, ModelConfig, config_from_dict
+from simct.data.prompts import load_prompts
+from simct.data.samples import prepare_prompts
 from simct.demo import PAIRS
-from simct.evaluate import evaluate_loaded
-from simct.models import load_model
-from simct.prompts import load_prompts
-from simct.samples import prepare_prompts
-from simct.tokenizer_pair import TokenizerPair
-from simct.trainer import train
+from simct.evaluation.tasks import evaluate_loaded
+from simct.models.loading import load_model
+from simct.tokenization.pair import TokenizerPair
+from simct.training.trainer import train
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -62,7 +62,7 @@ def wide_pair(folder: Path) -> tuple[str, str]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tests.real_tokenizers import llama3, qwen25
+    from tests.support.real_tokenizers import llama3, qwen25
 
     for name, tokenizer, seed in (("teacher", qwen25(), 0), ("student", llama3(), 1)):
         if (folder / name / "config.json").exists():
@@ -83,11 +83,11 @@ def run_ours(settings: dict) -> dict:
     from accelerate import Accelerator
 
     from simct.config import config_from_dict
-    from simct.models import load_model
-    from simct.prompts import load_prompts
-    from simct.samples import prepare_prompts
-    from simct.tokenizer_pair import TokenizerPair
-    from simct.trainer import train
+    from simct.data.prompts import load_prompts
+    from simct.data.samples import prepare_prompts
+    from simct.models.loading import load_model
+    from simct.tokenization.pair import TokenizerPair
+    from simct.training.trainer import train
 
     config = config_from_dict(
         {
@@ -126,7 +126,7 @@ def run_trl(settings: dict) -> dict:
     from trl.experimental.gold import GOLDConfig, GOLDTrainer
 
     from simct.config import DataConfig
-    from simct.prompts import load_prompts
+    from simct.data.prompts import load_prompts
 
     prompts = load_prompts(DataConfig(prompts=settings["prompts"]))
     data = Dataset.from_list(

@@ -20,22 +20,22 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from simct import losses
-from simct.clients import settle_clients
 from simct.config import RunConfig, config_to_dict
-from simct.coverage import inspect_pair
+from simct.data.prompts import Prompt, load_prompts
+from simct.data.samples import prepare_prompts
 from simct.errors import ConfigError, RunError, SimCTError, brief
-from simct.evaluate import check_tasks, evaluate_loaded
-from simct.jobs.local_job import process_start_time
-from simct.jobs.run_folder import RunFolder
-from simct.memory_estimate import check_trained
-from simct.models import load_model
-from simct.optimization import build_optimizer, merged_student, trainable_student
-from simct.prompts import Prompt, load_prompts
-from simct.samples import prepare_prompts
-from simct.token_bytes import save_tokenizer
-from simct.tokenizer_pair import TokenizerPair
-from simct.trainer import train
-from simct.warmup import check_warmup, warm_up
+from simct.estimate.memory import check_trained
+from simct.evaluation.tasks import check_tasks, evaluate_loaded
+from simct.hub.clients import settle_clients
+from simct.inspection.coverage import inspect_pair
+from simct.jobs.local.job import process_start_time
+from simct.models.loading import load_model
+from simct.runs.folder import RunFolder
+from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.token_bytes import save_tokenizer
+from simct.training.optimizer import build_optimizer, merged_student, trainable_student
+from simct.training.trainer import train
+from simct.training.warmup import check_warmup, warm_up
 
 INSPECTED_PROMPTS = 200
 

@@ -31,7 +31,7 @@ def online_again(monkeypatch):
 @pytest.fixture(scope="module")
 def browser():
     """One Chromium for the tests of a file."""
-    from tests import studio_page
+    from tests.support import studio_page
 
     with studio_page.browser() as opened:
         yield opened

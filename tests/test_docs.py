@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from simct import losses
-from simct.cli import build_parser
+from simct.cli.main import build_parser
 from simct.config import METHODS, RunConfig, config_to_dict
 
 ROOT = Path(__file__).parents[1]

@@ -11,35 +11,35 @@ import pytest
 import torch
 from transformers import MambaConfig
 
-from app import (
-    api,
-    compare_pairs_table,
-    compare_pairs_view,
-    corpus_view,
-    data_source,
-    inspect_document,
-    launch,
-    position_view,
-    verdict_view,
-    where_form,
-)
+from app import api
 from app.__main__ import check_port
-from app.settings import Settings
-from app.work import Work
-from simct import cli, errors, losses
-from simct.cli_common import find_run, read_text
+from app.data import source as data_source
+from app.inspect import corpus as corpus_view
+from app.inspect import document as inspect_document
+from app.inspect import other_pairs as compare_pairs_view
+from app.inspect import other_pairs_view as compare_pairs_table
+from app.inspect import position_view
+from app.inspect import reliability_view as verdict_view
+from app.server.settings import Settings
+from app.server.work import Work
+from app.train import prepare as launch
+from app.train import where as where_form
+from simct import errors, losses
+from simct.cli.common import find_run, read_text
+from simct.cli.main import main as cli
 from simct.config import DataConfig, ModelConfig
-from simct.cost_estimate import estimate_run
+from simct.data.prompts import load_prompts
 from simct.errors import ConfigError, SimCTError
-from simct.jobs import hf_hardware, local_job
-from simct.jobs.run_folder import RunFolder
-from simct.memory_estimate import check_trained, load_shape_config
-from simct.models import load_model
+from simct.estimate.memory import check_trained, load_shape_config
+from simct.estimate.time_and_cost import estimate_run
+from simct.jobs.hf import hardware as hf_hardware
+from simct.jobs.local import job as local_job
+from simct.models.loading import load_model
 from simct.presets import load_preset
-from simct.prompts import load_prompts
+from simct.runs.folder import RunFolder
 from simct.train import check_run
 from simct.train import main as train_main
-from tests.loss_cases import sequence, tiny_pair
+from tests.support.loss_cases import sequence, tiny_pair
 
 ROOT = Path(__file__).parents[1]
 CLASSES = {name for name, kind in vars(errors).items() if isinstance(kind, type)}

@@ -1,63 +1,86 @@
-"""Modules import only what stands above them in this list, so that the library can be read from the top."""
+"""A folder imports only from folders above it in its list, so that the code can be read from the top."""
 
 import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ORDER = """
-errors config jobs.run_folder hub.errors_from_hub clients
-byte_encoders token_bytes bridge_cache alignment tokenizer_pair units divergence
-losses.head losses.chunked losses.strings losses.units_merged losses.strict losses.simct losses.marginal
-losses.bpm losses.uld losses.gold losses.alm losses.diagnostics losses
-text_kinds verdict coverage report_charts report_html prompts prompt_report corpus
-rollout models sharding vllm_rollouts side_by_side candidates optimization checkpoints memory_estimate
-cost_estimate samples
-reliability compare_pairs collapse
-trainer sandbox_child sandbox checkers lm_eval_tasks fine_tuning warmup demo evaluate presets
-jobs.local_job jobs.queue jobs.supervise train hub.client hub.licences hub.dataset_rows hub.search
-hub.method_words hub.curve hub.card hub.card_edit hub.upload_progress hub.publish hub.publish_job
-jobs.hf_retry jobs.hf_hardware jobs.hf_inputs jobs.hf_job jobs.hf_history jobs.hf_job_runner jobs.actions
-tour cli_common cli_inspect cli_jobs cli
-""".split()  # noqa: SIM905
-# scripts that rebuild committed files; nothing imports them
-SCRIPTS = {
-    "demo.build", "demo.exercises", "demo.numbers", "demo.plain_words", "demo.sft", "demo.tokenizer_texts",
-    "demo.vocabularies", "presets.build_data",
-}  # fmt: skip
+# what each part of simct/ is about stands in CONTRIBUTING.md
+SIMCT = (
+    "errors",
+    "files",
+    "methods",
+    "config",
+    "demo",
+    "presets",
+    "hub",
+    "runs",
+    "tokenization",
+    "losses",
+    "models",
+    "data",
+    "evaluation",
+    "inspection",
+    "report",
+    "estimate",
+    "training",
+    "jobs",
+    "publishing",
+    "train",
+    "cli",
+)
+APP = ("page", "server", "pair", "data", "inspect", "train", "runs", "compare", "publish", "address", "api", "studio")
+ORDERS = {"simct": SIMCT, "app": APP}
+# what only starts or names the rest
+ENTRIES = ("__init__", "__main__")
 
 
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT / "simct").with_suffix("").parts).removesuffix(".__init__")
+def part_of(path: Path, package: str) -> str:
+    """The folder directly in the package that a file is in, or the file's own name there."""
+    return path.relative_to(ROOT / package).with_suffix("").parts[0]
 
 
-def imported(path: Path, known: set[str]) -> set[str]:
-    """The modules of the package that a file imports, anywhere in it."""
-    found = set()
+def imported(path: Path, package: str) -> list[tuple[int, str]]:
+    """(line, part) of every import from the package, anywhere in the file."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "simct":
-            base = node.module.removeprefix("simct").removeprefix(".")
-            for name in node.names:
-                full = f"{base}.{name.name}".removeprefix(".")
-                found.add(full if full in known else base)
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: imports are absolute here"
+            head, _, rest = (node.module or "").partition(".")
+            if head == package:
+                names = [rest.split(".")[0]] if rest else [name.name for name in node.names]
+                found += [(node.lineno, name) for name in names]
         elif isinstance(node, ast.Import):
-            found |= {name.name.removeprefix("simct.") for name in node.names if name.name.startswith("simct.")}
-        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: imports are absolute here"
-    return found - {"", "__init__"}
+            dotted = [name.name.split(".") for name in node.names]
+            found += [(node.lineno, parts[1]) for parts in dotted if parts[0] == package and len(parts) > 1]
+    return found
 
 
-def test_imports_go_upwards_only():
-    files = {module_name(path): path for path in (ROOT / "simct").rglob("*.py")}
-    files = {name: path for name, path in files.items() if name and name not in ("__init__", "jobs", "hub")}
-    unlisted = set(files) - set(ORDER) - SCRIPTS
-    assert not unlisted, f"give these a place in ORDER: {sorted(unlisted)}"
-    wrong = [
-        f"{name} imports {dependency}"
-        for name, path in files.items()
-        if name in ORDER
-        for dependency in imported(path, set(files))
-        if dependency in SCRIPTS or ORDER.index(dependency) >= ORDER.index(name)
-    ]
-    assert not wrong, wrong
+def test_folders_import_only_what_stands_above_them():
+    wrong = []
+    for package, order in ORDERS.items():
+        for path in sorted((ROOT / package).rglob("*.py")):
+            part = part_of(path, package)
+            if part in ENTRIES:
+                continue
+            assert part in order, f"give {package}/{part} a place in the list"
+            wrong += [
+                f"{path.relative_to(ROOT)}:{line} imports {other}"
+                for line, other in imported(path, package)
+                if other in order and order.index(other) > order.index(part)
+            ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_part_of_the_lists_exists():
+    for package, order in ORDERS.items():
+        parts = {part_of(path, package) for path in (ROOT / package).rglob("*.py")}
+        assert parts - set(ENTRIES) == set(order), package
+
+
+def test_no_file_hands_on_names_of_another():
+    for package in ORDERS:
+        for path in (ROOT / package).rglob("*.py"):
+            assert "noqa: F401" not in path.read_text(encoding="utf-8"), path
 
 
 def test_the_library_never_imports_the_studio():

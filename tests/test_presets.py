@@ -4,14 +4,15 @@ import json
 
 import pytest
 
-from simct import cli, losses
+from simct import losses
+from simct.cli.main import main as cli
 from simct.config import config_from_dict, config_to_dict
-from simct.cost_estimate import GIB, estimate_run
 from simct.demo import PROMPTS, STUDENT, TEACHER
 from simct.errors import ConfigError, DataError
+from simct.estimate.time_and_cost import GIB, estimate_run
 from simct.presets import list_presets, load_preset
-from simct.presets.build_data import SOURCES, Source, build, main
-from tests.known_configs import known_config
+from tests.support.known_configs import known_config
+from tools.build_data import SOURCES, Source, build, main
 
 QWEN, GEMMA, PHI = "Qwen/Qwen2.5-7B-Instruct", "google/gemma-2-2b-it", "microsoft/Phi-4-mini-instruct"
 PAPER = {
@@ -121,7 +122,7 @@ def test_the_mix_is_decided_by_the_seed(stand_ins):
 
 
 def test_the_script_writes_what_a_run_reads(stand_ins, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("simct.presets.build_data.SOURCES", stand_ins)
+    monkeypatch.setattr("tools.build_data.SOURCES", stand_ins)
     monkeypatch.setattr(build, "__defaults__", (0, stand_ins, None))
     output = tmp_path / "data" / "mix.jsonl"
     assert main(["--output", str(output), "--size", "30"]) == 0

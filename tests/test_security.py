@@ -14,27 +14,34 @@ import gradio
 import pytest
 import torch
 
-from app import hub_view, lanes, launch, libraries, markup, publish_view, run_view, studio
-from app.card_view import card_preview
-from app.publish_view import checked_repo_id
-from app.settings import Settings
+from app import studio
+from app.inspect import lanes
+from app.page import hub_notes as hub_view
+from app.page import markup
+from app.publish import view as publish_view
+from app.publish.card_view import card_preview
+from app.publish.view import checked_repo_id
+from app.runs import view as run_view
+from app.server import imports as libraries
+from app.server.settings import Settings
+from app.train import prepare as launch
 from simct import demo
 from simct.config import ModelConfig
-from simct.coverage import segments
 from simct.errors import HubError, ModelError, RunError
-from simct.hub import publish_job
-from simct.hub.card_edit import check_card, save_card
-from simct.hub.publish import publish_run, publishing_state
-from simct.jobs import local_job
-from simct.jobs.run_folder import RUN_ID, RunFolder, open_run
-from simct.models import load_model
-from simct.token_bytes import load_tokenizer
-from simct.tokenizer_pair import TokenizerPair
-from tests.hub_runs import finished_run
-from tests.hub_server import TOKEN, HubServer
-from tests.studio_page import free_port, wait_for
-from tests.test_studio import HOSTILE
-from tests.tiny_models import save_tiny_model
+from simct.inspection.coverage import segments
+from simct.jobs.local import job as local_job
+from simct.models.loading import load_model
+from simct.publishing import process as publish_job
+from simct.publishing.card_edit import check_card, save_card
+from simct.publishing.push import publish_run, publishing_state
+from simct.runs.folder import RUN_ID, RunFolder, open_run
+from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.token_bytes import load_tokenizer
+from tests.app.test_studio import HOSTILE
+from tests.support.hub_runs import finished_run
+from tests.support.hub_server import TOKEN, HubServer
+from tests.support.studio_page import free_port, wait_for
+from tests.support.tiny_models import save_tiny_model
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("simct", "app", "spaces") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -312,7 +319,7 @@ def test_an_edited_card_can_neither_run_code_nor_call_home(tmp_path):
 @pytest.fixture(scope="module")
 def space(tmp_path_factory):
     """A public studio on a machine that has a token of its own, with runs of ann and of bob."""
-    hub_oauth = pytest.importorskip("tests.hub_oauth")
+    hub_oauth = pytest.importorskip("tests.support.hub_oauth")
     runs = tmp_path_factory.mktemp("space") / "runs"
     runs.mkdir()
     with HubServer() as hub:

@@ -1,6 +1,6 @@
 """The embedded pairs: tiny teachers and students that tokenize differently, with prompts and checkable answers.
 
-README.md beside this file says what they show; `python -m simct.demo.build` rebuilds everything from nothing.
+README.md beside this file says what they show; `python -m tools.demo.build` rebuilds everything from nothing.
 """
 
 import json
@@ -55,4 +55,4 @@ def load_exercises(path: Path | str) -> list[dict[str, str]]:
         records = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
         return [{"prompt": record["prompt"], "answer": record["answer"]} for record in records]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not a file of demo exercises ({error}): run python -m simct.demo.build.") from error
+        raise DataError(f"{path} is not a file of demo exercises ({error}): run python -m tools.demo.build.") from error

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from simct.config import RunConfig, set_option, validate
 from simct.errors import RunError, SimCTError
-from simct.jobs import local_job, queue
-from simct.jobs.hf_retry import passing
-from simct.jobs.run_folder import ACTIVE_STATES, RunFolder
+from simct.hub.retry import passing
+from simct.jobs.local import job as local_job
+from simct.jobs.local import queue
+from simct.runs.folder import ACTIVE_STATES, RunFolder
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Rental:
         return self.hours * self.price
 
     def line(self) -> str:
-        from simct.cost_estimate import hours_line
+        from simct.estimate.time_and_cost import hours_line
 
         return f"{self.flavor} for at most {hours_line(self.hours)}, ${self.most:.2f}"
 
@@ -72,7 +73,7 @@ def start_on_jobs(
 ) -> RunFolder:
     """Make a run of `config` and start it on Hugging Face Jobs; returns it. Raises HubError or RunError, and then
     leaves no run behind, unless its Job may have started all the same: that run stays, and finds out."""
-    from simct.jobs import hf_job
+    from simct.jobs.hf import job as hf_job
 
     run = RunFolder.create(runs_dir, config, owner, backend="hf", message="Sending it to Hugging Face Jobs")
     try:
@@ -90,7 +91,7 @@ def refresh(run: RunFolder, token: str | bool | None = None) -> dict:
     """The run's status as it is now. Raises HubError when a Job cannot be asked about."""
     if not on_jobs(run):
         return local_job.refresh(run)
-    from simct.jobs import hf_job
+    from simct.jobs.hf import job as hf_job
 
     return hf_job.refresh(run, token) if run.status().get("job_id") else run.status()
 
@@ -99,7 +100,7 @@ def stop(run: RunFolder, token: str | bool | None = None) -> str:
     """End the run after a checkpoint; returns what to tell. Raises RunError if it is not active, HubError."""
     status = _active(run, "stop")
     if on_jobs(run):
-        from simct.jobs import hf_job
+        from simct.jobs.hf import job as hf_job
 
         hf_job.stop(run, token)
         told = "Asked to stop: a checkpoint is written and pushed first."
@@ -116,7 +117,7 @@ def kill(run: RunFolder, token: str | bool | None = None) -> str:
     """End the run at once; returns what to tell. Raises RunError if it is not active, HubError."""
     _active(run, "kill")
     if on_jobs(run):
-        from simct.jobs import hf_job
+        from simct.jobs.hf import job as hf_job
 
         hf_job.cancel(run, token)
         return "The Job is cancelled. What it pushed last can be resumed."
@@ -143,7 +144,7 @@ def resume(run: RunFolder, token: str | None = None, rental: Rental | None = Non
     if state == "finished":
         raise RunError(f"Run {run.id} is finished; there is nothing to resume.")
     if on_jobs(run):
-        from simct.jobs import hf_job
+        from simct.jobs.hf import job as hf_job
 
         rental = rental or _last_rental(run)
         hf_job.launch(run, rental.flavor, rental.hours, token, rental.namespace, rental.price)
@@ -177,7 +178,7 @@ def duplicate(run: RunFolder, changes: dict | None = None, token: str | bool | N
     Files that a Job was given on another machine are brought here first, as the new run needs them.
     """
     if on_jobs(run) and run.status().get("job_id"):
-        from simct.jobs import hf_job
+        from simct.jobs.hf import job as hf_job
 
         hf_job.fetch_inputs(run, token)
     config = run.config()
@@ -199,7 +200,7 @@ def _here(run: RunFolder, name: str) -> str:
 def model_here(run: RunFolder, token: str | bool | None = None) -> Path:
     """The folder of the run's student, fetched from its Job's repository if it was trained there."""
     if on_jobs(run) and not (run.model_dir / "config.json").exists():
-        from simct.jobs import hf_job
+        from simct.jobs.hf import job as hf_job
 
         return hf_job.bring_model_home(run, token)
     return run.model_dir
@@ -214,7 +215,7 @@ def delete(run: RunFolder, token: str | bool | None = None) -> str:
     if status.get("state") in ACTIVE_STATES:
         raise RunError(f"Run {run.id} is {status['state']}. Stop it before deleting it.")
     if status.get("job_id"):
-        from simct.jobs import hf_job
+        from simct.jobs.hf import job as hf_job
 
         hf_job.delete_repo(run, token)
     run.delete()

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import torch
 
-from simct.divergence import check_divergence
 from simct.errors import AlignmentError, ConfigError
 from simct.losses import alm, bpm, gold, marginal, simct, strict, uld
-from simct.losses.chunked import Head, HeadSide, LogitsSide, chunk_rows_for, one_pass
 from simct.losses.diagnostics import measure
-from simct.units import UnitBatch, as_sequences, build_units
+from simct.losses.divergence import check_divergence
+from simct.losses.side import Head, HeadSide, LogitsSide, chunk_rows_for, one_pass
+from simct.tokenization.units import UnitBatch, as_sequences, build_units
 
 __all__ = ["METHODS", "Head", "LossResult", "check_options", "compute", "compute_from_hidden"]
 

@@ -8,10 +8,10 @@ Shapes: N units of a chunk, R rows of those, V vocabulary.
 
 import torch
 
-from simct.divergence import divergence
 from simct.errors import ConfigError
-from simct.losses.chunked import Totals, backpropagate
-from simct.units import UnitBatch, chunks_by_rows, row_ranges
+from simct.losses.divergence import divergence
+from simct.losses.side import Totals, backpropagate
+from simct.tokenization.units import UnitBatch, chunks_by_rows, row_ranges
 
 DIVERGENCE = "forward_kl"
 

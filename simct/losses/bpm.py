@@ -6,9 +6,9 @@ reaches are one class. This is `marginal` without joined classes and without row
 """
 
 from simct.errors import ConfigError
-from simct.losses.chunked import Totals
 from simct.losses.marginal import Rules, accumulate_text
-from simct.units import UnitBatch
+from simct.losses.side import Totals
+from simct.tokenization.units import UnitBatch
 
 DIVERGENCE = "forward_kl"
 

@@ -7,7 +7,7 @@ Shapes: D sampled units, R rows of those units, V vocabulary, K distinct strings
 import torch
 
 from simct.losses.strings import pair_strings
-from simct.units import UnitBatch, row_ranges
+from simct.tokenization.units import UnitBatch, row_ranges
 
 SAMPLED_SHARE = 64  # one unit in so many
 MOST_SAMPLED = 128

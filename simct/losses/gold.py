@@ -11,10 +11,10 @@ import math
 import torch
 
 from simct.errors import ConfigError
-from simct.losses.chunked import Totals
+from simct.losses.merged_units import merged_units
+from simct.losses.side import Totals
 from simct.losses.uld import sorted_distance
-from simct.losses.units_merged import merged_units
-from simct.units import UnitBatch
+from simct.tokenization.units import UnitBatch
 
 LEAST_MASS = 1e-8
 

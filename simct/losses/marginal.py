@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from simct.errors import ConfigError
-from simct.losses.chunked import Totals
+from simct.losses.side import Totals
 from simct.losses.strings import PairStrings, StringMap, TextRows, pair_strings, text_rows
-from simct.units import UnitBatch
+from simct.tokenization.units import UnitBatch
 
 PIECE_BYTES = {"cpu": 2**24}  # of float32 logits
 TINY = 1e-30

@@ -9,11 +9,11 @@ V vocabulary, C shared columns.
 
 import torch
 
-from simct.divergence import LOG_ZERO, divergence_with_gradient
 from simct.errors import ConfigError
-from simct.losses.chunked import Totals, row_chunks
+from simct.losses.divergence import LOG_ZERO, divergence_with_gradient
+from simct.losses.side import Totals, row_chunks
 from simct.losses.strict import add_single_units
-from simct.units import UnitBatch, chunks_by_rows, merge_with_next, row_ranges, without_units
+from simct.tokenization.units import UnitBatch, chunks_by_rows, merge_with_next, row_ranges, without_units
 
 SCORINGS = ("log_probs", "raw_logits")
 

@@ -7,10 +7,10 @@ Shapes: U units, N units of a chunk, C shared columns.
 
 import torch
 
-from simct.divergence import LOG_ZERO, divergence_with_gradient
 from simct.errors import ConfigError
-from simct.losses.chunked import Totals, row_chunks
-from simct.units import UnitBatch
+from simct.losses.divergence import LOG_ZERO, divergence_with_gradient
+from simct.losses.side import Totals, row_chunks
+from simct.tokenization.units import UnitBatch
 
 
 def accumulate(pair, units: UnitBatch, student, teacher, settings, top_k: int | None = None) -> Totals:

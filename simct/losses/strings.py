@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from simct.units import UnitBatch
+from simct.tokenization.units import UnitBatch
 
 
 class SortedVocabulary:

@@ -10,9 +10,9 @@ from functools import partial
 
 import torch
 
-from simct.losses.chunked import Totals, backpropagate, row_chunks
-from simct.losses.units_merged import merged_units
-from simct.units import UnitBatch
+from simct.losses.merged_units import merged_units
+from simct.losses.side import Totals, backpropagate, row_chunks
+from simct.tokenization.units import UnitBatch
 
 
 def accumulate(pair, units: UnitBatch, student, teacher, settings, aligned: bool = False) -> Totals:

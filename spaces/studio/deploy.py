@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("give the Space as owner/name, or --folder DIR")
     sys.path.insert(0, str(ROOT))
     from simct.errors import SimCTError
-    from simct.hub.errors_from_hub import hub_error
+    from simct.hub.errors import hub_error
     from simct.hub.search import hub_api
 
     try:

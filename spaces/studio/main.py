@@ -9,7 +9,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # a token of the Space itself, where it has one, is never used for a visitor who has none
 os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
 
-from app.settings import ZERO_GPU, Settings
+from app.server.settings import ZERO_GPU, Settings
 
 if ZERO_GPU:
     import spaces  # noqa: F401  comes with such a Space, and must come before anything that asks for CUDA

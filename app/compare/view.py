@@ -1,0 +1,50 @@
+"""Answers side by side as HTML: the text as it comes, then coloured by how likely the teacher finds each unit."""
+
+from app.compare.answers import SIDES, Answer
+from app.page import markup
+
+# probability a token, from which a unit counts as so likely
+LEVELS = ((0.5, "likely", "over 50%"), (0.1, "fair", "10–50%"), (0.01, "rare", "1–10%"), (0.0, "never", "under 1%"))
+
+
+def cards(answers: dict[str, Answer]) -> str:
+    """One card a model, in the order of SIDES, and what the colours mean once there are any."""
+    drawn = "".join(_card(side, answers[side]) for side in SIDES if side in answers)
+    coloured = any(answer.units for answer in answers.values())
+    return f'<div class="answers">{drawn}</div>{legend() if coloured else ""}'
+
+
+def legend() -> str:
+    keys = "".join(f'<span><i class="ag-{name}"></i>{told}</span>' for _, name, told in LEVELS)
+    return f'<div class="legend"><b>How likely the teacher finds each unit, a token:</b>{keys}</div>'
+
+
+def _card(side: str, answer: Answer) -> str:
+    told = [f"{len(answer.ids):,} tokens", f"{answer.seconds:.1f} s"] if answer.ids else []
+    if answer.ended:
+        told.append("ended")
+    elif answer.state == "cut":
+        told.append("cut off")
+    if answer.units:
+        likely = sum(unit["probability"] >= LEVELS[0][0] for unit in answer.units)
+        told.append(f"{likely} of {len(answer.units)} units likely")
+    body = _units(answer.units) if answer.units else markup.escape(answer.text)
+    waiting = {"waiting": "Waiting…", "loading": "Loading…"}.get(answer.state, "") if not answer.text else ""
+    cursor = '<span class="cursor" aria-hidden="true"></span>' if answer.state == "writing" else ""
+    return (
+        f'<section class="answer" data-side="{side}"><h3>{SIDES[side]} <small>{" · ".join(told)}</small></h3>'
+        f'<p class="said">{body}{cursor}<span class="dim">{waiting}</span></p></section>'
+    )
+
+
+def _units(units: list[dict]) -> str:
+    return "".join(_unit(unit) for unit in units)
+
+
+def _unit(unit: dict) -> str:
+    level = next(name for least, name, _ in LEVELS if unit["probability"] >= least)
+    text = unit["bytes"].decode("utf-8", errors="replace")
+    told = f"{unit['probability']:.2%} a token, {unit['student']}×{unit['teacher']} tokens (student × teacher)"
+    if not unit["bytes"]:
+        return f'<i class="ag-{level} end" title="End of turn: {told}">■</i>'
+    return f'<i class="ag-{level}" title="{told}">{markup.escape(text)}</i>'

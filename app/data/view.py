@@ -1,0 +1,96 @@
+"""What the Data step shows: rows as they are, prompts as each model reads them, their lengths, what may go wrong."""
+
+from collections.abc import Sequence
+
+from app.data.source import Source
+from app.page import bar_charts, markup
+from simct.errors import DataError
+
+MOST_TOKENS = 700
+BINS = 24
+MOST_CELL = 240
+SPECIAL = "A special token: it has no bytes"
+
+
+def line(source: Source, report) -> str:
+    """How many prompts there are, as one note."""
+    counted = "1 prompt" if report.prompts == 1 else f"{report.prompts:,} prompts"
+    if source.total is None or source.total > source.looked_at:
+        of = f" of {source.total:,}" if source.total else ""
+        counted = f"{counted} in the first {source.looked_at:,}{of} rows"
+    answers = f", {report.answers:,} with answers" if report.answers else ", no answers"
+    columns = f"prompt: {source.column}" + (f", answer: {source.answer_column}" if source.answer_column else "")
+    return markup.note("ok", f"{counted}{answers}. Columns: {columns}.")
+
+
+def notices(report, more: Sequence[tuple[str, str]] = ()) -> str:
+    """Problems first, then warnings; `more` are (kind, text) from elsewhere."""
+    told = [("error", text) for text in report.problems] + [("warn", text) for text in report.warnings] + list(more)
+    return "".join(markup.note(kind, text) for kind, text in told) or markup.note(
+        "ok", "Nothing to warn about: every prompt reaches both models."
+    )
+
+
+def rows_table(source: Source) -> str:
+    """The first rows, the columns in use first; long cells cut."""
+    return raw_table(source.rows, [name for name in (source.column, source.answer_column) if name])
+
+
+def raw_table(rows: Sequence[dict], used: Sequence[str] = ()) -> str:
+    """Rows as they are, the `used` columns first."""
+    columns = [*used, *(name for name in rows[0] if name not in used)]
+    rows = [[_cell(row.get(name)) for name in columns] for row in rows]
+    return "<h3>First rows</h3>" + markup.table(columns, rows)
+
+
+def _cell(value) -> str:
+    text = "–" if value is None else value if isinstance(value, str) else repr(value)
+    return text if len(text) <= MOST_CELL else text[: MOST_CELL - 1] + "…"
+
+
+def both_readings(pair, prompt) -> str:
+    """One prompt in both models' own templates, cut into their own tokens, side by side."""
+    sides = "".join(_reading(side, getattr(pair, side), prompt) for side in ("student", "teacher"))
+    return f'<div class="sides">{sides}</div>'
+
+
+def _reading(side: str, tokens, prompt) -> str:
+    from simct.data.prompts import prompt_ids
+
+    head = f"<h3>{side.capitalize()} reads"
+    try:
+        ids = prompt_ids(tokens.tokenizer, prompt.messages)
+    except DataError as error:
+        return f"<section>{head}</h3>{markup.note('error', str(error))}</section>"
+    shown = "".join(_token(tokens, token_id) for token_id in ids[:MOST_TOKENS])
+    rest = f'<span class="rest"> … and {len(ids) - MOST_TOKENS:,} more</span>' if len(ids) > MOST_TOKENS else ""
+    return f'<section>{head} <small>{len(ids):,} tokens</small></h3><p class="read">{shown}{rest}</p></section>'
+
+
+def _token(tokens, token_id: int) -> str:
+    data = tokens.bytes_of[token_id] if token_id < len(tokens.bytes_of) else None
+    if data is None:
+        name = markup.escape(str(tokens.tokenizer.convert_ids_to_tokens(token_id)))
+        return f'<i class="special" title="{SPECIAL} · id {token_id}">{name}</i>'
+    text = markup.escape(markup.visible_bytes(data))
+    broken = "<br>" if data.endswith(b"\n") else ""
+    return f'<i title="id {token_id}">{text}</i>{broken}'
+
+
+def length_charts(report) -> str:
+    """Prompt lengths in each model's tokens, over the same bins."""
+    known = {side: [n for n in lengths if n is not None] for side, lengths in report.lengths.items()}
+    most = max((max(lengths) for lengths in known.values() if lengths), default=0)
+    if not most:
+        return ""
+    wide = max(1, -(-most // BINS))
+    edges = [float(wide * index) for index in range(most // wide + 2)]
+    drawn = []
+    for side, lengths in known.items():
+        counts = [0] * (len(edges) - 1)
+        for length in lengths:
+            counts[length // wide] += 1
+        middle = sorted(lengths)[len(lengths) // 2] if lengths else 0
+        told = f"median {middle:,}, longest {max(lengths, default=0):,}, room for {report.room:,}"
+        drawn.append(bar_charts.histogram(f"Prompt length, {side}'s tokens", edges, counts, told))
+    return f'<div class="charts">{"".join(drawn)}</div>'

@@ -1,0 +1,133 @@
+"""The text under inspection: spelled by both sides once, shown a page at a time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import gradio as gr
+import numpy as np
+
+from app.inspect import lanes
+from app.inspect.source import MAX_CHARACTERS
+from app.page import saving
+from app.pair import model_facts as models
+from app.server.settings import Settings
+from simct.errors import DataError
+
+PAGE = 400
+TOP = 12
+# units that the HTML report shows
+REPORTED = 4_000
+
+
+@dataclass(eq=False)
+class Document:
+    """One text under one pair. `scores` are both models' scores of its first units, once they were asked for."""
+
+    teacher: str
+    student: str
+    text: str
+    pair: object
+    spelled: object
+    report: dict
+    scores: list[dict] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.spelled.units)
+
+    @property
+    def pages(self) -> int:
+        return -(-len(self) // PAGE)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Units of the whole text by kind."""
+        shared, recovered = int(self.spelled.shared.sum()), int(self.spelled.recovered.sum())
+        return {"shared": shared, "recovered": recovered, "outside": len(self) - shared - recovered}
+
+    def clamp(self, at: float | None) -> int:
+        return min(max(int(at or 0), 0), max(len(self) - 1, 0))
+
+    def segments(self, start: int, stop: int) -> list[dict]:
+        """The units from `start` to before `stop`, as `coverage.segment` describes each."""
+        from simct.inspection.coverage import segment
+
+        return [segment(self.pair, self.spelled, index) for index in range(start, min(stop, len(self)))]
+
+    def page(self, at: int, shade: str | None = None) -> str:
+        """The lanes of the page that holds unit `at`, shaded where `shade` is one of lanes.SHADES."""
+        first = at // PAGE * PAGE
+        units = [lanes.unit(self.pair, row) for row in self.segments(first, first + PAGE)]
+        return lanes.lanes(
+            units, self.counts, first, at, self.scores[first : first + PAGE], shade if shade in lanes.SHADES else None
+        )
+
+    def place(self, at: int) -> str:
+        """Which units the page of unit `at` shows, for people."""
+        first = at // PAGE * PAGE
+        last = min(first + PAGE, len(self))
+        return f"Units {first:,}–{last - 1:,} of {len(self):,} · page {first // PAGE + 1:,} of {self.pages:,}"
+
+    def turned(self, at: int, step: int) -> int | None:
+        """The first unit of the next page (or of the one before, for step -1), or None."""
+        page = at // PAGE + step
+        return page * PAGE if 0 <= page < self.pages else None
+
+    def disagreement(self, at: int, step: int) -> int | None:
+        """The next unit after `at` (or before, for step -1) that is not shared, or None."""
+        found = np.flatnonzero(~self.spelled.shared)
+        found = found[found > at] if step > 0 else found[found < at][::-1]
+        return int(found[0]) if len(found) else None
+
+
+def read(
+    settings: Settings,
+    teacher: str,
+    student: str,
+    text: str,
+    token: str | bool | None,
+    step: Callable[[str], None] = lambda doing: None,
+) -> Document:
+    """Raises a one-line SimCTError for an empty or overlong text, or a pair that cannot be read."""
+    from simct.inspection.coverage import inspect_pair, spell
+
+    if not (text or "").strip():
+        raise DataError("There is no text to inspect. Type or paste some.")
+    if len(text) > MAX_CHARACTERS:
+        raise DataError(
+            f"This text has {len(text):,} characters; {MAX_CHARACTERS:,} fit here. Measure longer ones under Corpus."
+        )
+    step("Reading both tokenizers…")
+    pair = models.pair_of(settings, teacher, student, token)
+    step("Comparing both tokenizations…")
+    spelled = spell(pair, text)
+    return Document(teacher, student, text, pair, spelled, inspect_pair(pair, [text], top=TOP))
+
+
+def chosen(found: Document | None, event: gr.EventData) -> int | dict:
+    """The unit that was clicked, or on which Enter was pressed."""
+    unit = event._data.get("unit") if isinstance(event._data, dict) else None
+    return found.clamp(unit) if found is not None and isinstance(unit, int) else gr.skip()
+
+
+def given(found: Document | None) -> Document:
+    """Raises DataError where no text has been read."""
+    if found is None:
+        raise DataError("There is no text to save. Type or paste some.")
+    return found
+
+
+SCORES = ("student_logprob", "teacher_logprob", "kl", "z_s", "z_t")
+
+
+def units_csv(found: Document) -> str:
+    """Every unit of the text, one a line, with both models' scores where it has any."""
+    scored = SCORES if found.scores else ()
+    rows = []
+    for index, row in enumerate(found.segments(0, len(found))):
+        ids = (row["student_ids"], row["teacher_ids"])
+        score = found.scores[index] if index < len(found.scores) else {}
+        shape = f"{len(ids[0])}x{len(ids[1])}"
+        written = (" ".join(map(str, side)) for side in ids)
+        rows.append((index, row["text"], row["bytes"], row["kind"], shape, *written, *map(score.get, scored)))
+    headers = ("unit", "text", "bytes", "kind", "student x teacher tokens", "student ids", "teacher ids", *scored)
+    return saving.as_csv(headers, rows)

@@ -1,0 +1,54 @@
+"""How the studio tells what the Hub says: a search result in two lines, notes whose addresses can be followed."""
+
+import re
+from html import escape
+
+from app.page import markup
+from simct.hub.search import ModelHit
+
+ADDRESS = re.compile(r"https?://[^\s<>\"'&]*[^\s<>\"'&.,;:)]")
+
+
+def linked_note(kind: str, text: str) -> str:
+    """A note in which every web address is a link that opens beside the studio."""
+    return note_with(kind, ADDRESS.sub(lambda found: link(found[0], found[0]), escape(text)))
+
+
+def note_with(kind: str, html: str) -> str:
+    """A note that holds HTML of our own; its text flows as one."""
+    return markup.note(kind, "@").replace("@", f"<bdi>{html}</bdi>") if html else ""
+
+
+def link(url: object, name: str) -> str:
+    """A link that opens beside the studio, or just its name for an address that a browser would not open as a page."""
+    url = str(url or "")
+    if not url.startswith(("https://", "http://")):
+        return escape(name)
+    return f'<a href="{escape(url)}" target="_blank" rel="noopener noreferrer">{escape(name)}</a>'
+
+
+def count(number: float) -> str:
+    """A count in the unit that reads best: 950, 12k, 1.2M, 7B."""
+    for unit in ("", "k", "M", "B"):
+        if number < 999.5 or unit == "B":
+            return f"{number:.0f}{unit}" if unit == "" or number >= 99.5 else f"{number:.2g}{unit}"
+        number /= 1000
+    return ""
+
+
+def label(hit: ModelHit, query: str = "") -> str:
+    """A search result: its id, and below it what helps to choose. What the Hub does not tell is left out.
+
+    A list shows only labels that hold what was typed, so words that the Hub found apart are repeated at the end.
+    """
+    told = [
+        f"{count(hit.parameters)} parameters" if hit.parameters else "",
+        hit.license or "no licence stated",
+        f"{count(hit.downloads)} downloads",
+        hit.family or "",
+        f"quantised ({hit.quantized})" if hit.quantized else "",
+        "private" if hit.private else "",
+        "gated: ask for access" if hit.gated else "",
+        f"found by “{query}”" if query.lower() not in hit.id.lower() else "",
+    ]
+    return f"{hit.id}\n{' · '.join(part for part in told if part)}"

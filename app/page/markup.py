@@ -1,0 +1,82 @@
+"""HTML the studio writes itself. Text from outside is escaped where it is put in."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import gradio as gr
+
+from simct.inspection.text_kinds import drawn as visible
+
+NOTE_MARKS = {"ok": "✓", "warn": "!", "error": "✕", "busy": "…", "quiet": "·"}
+
+
+def panel(value: str = "", **options) -> gr.HTML:
+    """A place for HTML of this module, with none of Gradio's own styling."""
+    return gr.HTML(value, apply_default_css=False, **options)
+
+
+def visible_bytes(data: bytes) -> str:
+    """Bytes as text where they are UTF-8, and each remaining byte as ⟨F0⟩; unescaped."""
+    return "".join(
+        f"⟨{ord(char) - 0xDC00:02X}⟩" if 0xDC80 <= ord(char) <= 0xDCFF else visible(char)
+        for char in data.decode("utf-8", errors="surrogateescape")
+    )
+
+
+def note(kind: str, text: str) -> str:
+    """One line of status: kind is ok, warn, error, busy or quiet. Empty text gives nothing."""
+    if not text:
+        return ""
+    mark = NOTE_MARKS[kind]
+    return f'<p class="note note-{kind}" role="status"><span aria-hidden="true">{mark}</span>{escape(text)}</p>'
+
+
+def tiles(items: Iterable[tuple[str, str, str]]) -> str:
+    """Headline numbers: (value, label, explanation)."""
+    cells = "".join(
+        f'<div class="tile" title="{escape(why)}"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
+        for value, label, why in items
+    )
+    return f'<div class="tiles">{cells}</div>'
+
+
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[int] = (), raw: Sequence[int] = ()
+) -> str:
+    """A table; columns in `numeric` are set flush right, columns in `raw` are HTML made by this module."""
+
+    def cell(tag: str, column: int, text: str) -> str:
+        kind = ' class="num"' if column in numeric else ""
+        body = text if tag == "td" and column in raw else escape(str(text))
+        return f"<{tag}{kind}>{body}</{tag}>"
+
+    head = "".join(cell("th", column, text) for column, text in enumerate(headers))
+    body = "".join("<tr>" + "".join(cell("td", c, text) for c, text in enumerate(row)) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table class="grid"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def facts(rows: Iterable[tuple[str, str, str]], headers: Sequence[str]) -> str:
+    """A small comparison: one row a fact, one column a model."""
+    return table(("", *headers), rows).replace('class="grid"', 'class="grid facts"')
+
+
+def chips(pieces: Iterable[str]) -> str:
+    """Token pieces as chips in a row."""
+    return '<span class="chips">' + "".join(f"<i>{escape(piece)}</i>" for piece in pieces) + "</span>"
+
+
+def progress(done: int, total: int) -> str:
+    share = min(1.0, done / total) if total else 0.0
+    return (
+        f'<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="{total}" aria-valuenow="{done}" '
+        f'aria-label="Steps done"><i style="width:{100 * share:.1f}%"></i></div>'
+    )
+
+
+def pill(state: str) -> str:
+    return f'<span class="pill pill-{escape(state)}">{escape(state)}</span>'
+
+
+def empty(text: str) -> str:
+    """What a panel says while it has nothing to show."""
+    return f'<p class="empty">{escape(text)}</p>'

@@ -1,0 +1,209 @@
+"""What the studio tells about a model before it is used: can it be read, what is it, how much of it there is."""
+
+import json
+import re
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from app.server.settings import STUDENT_NAME, TEACHER_NAME, Settings
+from simct import demo
+from simct.errors import ModelError
+
+if TYPE_CHECKING:
+    from simct.hub.search import ModelHit
+
+EMBEDDED = {str(demo.TEACHER): TEACHER_NAME, str(demo.STUDENT): STUDENT_NAME} | {
+    str(getattr(pair, side)): f"Embedded {side}, {name.replace('_', ' ')}"
+    for name, pair in demo.STRESS.items()
+    for side in ("teacher", "student")
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One model as the Pair step shows it. `size` is in bytes of safetensors, None where unknown.
+
+    `revision` is the commit, `hit` what the Hub says of the model; both are None for a folder.
+    """
+
+    name: str
+    where: str
+    family: str
+    tokenizer: str
+    vocabulary: int
+    license: str
+    gated: bool
+    size: int | None
+    revision: str | None
+    hit: "ModelHit | None" = None
+
+    def line(self) -> str:
+        told = [self.where, f"{self.vocabulary:,} tokens", self.family, self.license]
+        if self.size:
+            told.append(human_size(self.size))
+        if self.gated:
+            told.append("gated, you have access")
+        return " · ".join(part for part in told if part)
+
+
+def human_size(size: float) -> str:
+    """Bytes in the unit that reads best."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def display_name(model: str) -> str:
+    """A model as people name it: the embedded ones by role, folders by their last part."""
+    if model in EMBEDDED:
+        return EMBEDDED[model]
+    name, revision = split_revision(model)
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return f"{name}@{revision[:8]}"
+    return Path(model).name if model.startswith(("/", "~", ".")) else model
+
+
+def split_revision(model: str | None) -> tuple[str, str | None]:
+    """`owner/name@revision`, as the fields of the pair hold a model, in its two parts; folders are left alone."""
+    model = (model or "").strip()
+    name, mark, revision = model.rpartition("@")
+    return (name, revision) if mark and name and revision and not is_folder(model) else (model, None)
+
+
+def joined(model: str, revision: str | None) -> str:
+    """A model and its revision as the fields of the pair hold them."""
+    return f"{model}@{revision}" if revision and model not in EMBEDDED and not is_folder(model) else model
+
+
+def location(model: str) -> str:
+    """Where to load a model of the fields from: its folder, or its id without the revision."""
+    return str(Path(model).expanduser()) if is_folder(model) else split_revision(model)[0]
+
+
+def is_folder(model: str) -> bool:
+    return model.startswith(("/", "./", "../", "~")) or Path(model).expanduser().is_dir()
+
+
+def allowed(settings: Settings, model: str) -> str:
+    """`model` trimmed, if this studio may read it. Raises ModelError for an empty name, or for a folder in public."""
+    model = (model or "").strip()
+    if not model:
+        raise ModelError("Choose a model: type to search the Hub, or give the path of a local folder.")
+    if settings.public and model not in EMBEDDED and is_folder(model):
+        raise ModelError("A public studio reads models from the Hub only. Give a Hub id like owner/name.")
+    return model
+
+
+def facts(settings: Settings, model: str, token: str | bool | None) -> Facts:
+    """Everything the Pair step shows. Raises a one-line ModelError, TokenizerError or HubError."""
+    model = allowed(settings, model)
+    return _folder_facts(model) if model in EMBEDDED or is_folder(model) else _hub_facts(model, token)
+
+
+def _folder_facts(model: str) -> Facts:
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        raise ModelError(f"There is no folder {model!r}. Check the path, or give a Hub id like owner/name.")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{model!r} has no readable config.json: it is not a Transformers model folder.") from error
+    weights = list(folder.glob("*.safetensors"))
+    if not weights:
+        raise ModelError(f"{model!r} holds no *.safetensors weights. Save the model with save_pretrained().")
+    tokens = tokenizer_bytes(model, None, None)
+    return Facts(
+        name=display_name(model),
+        where="embedded" if model in EMBEDDED else "local folder",
+        family=str(config.get("model_type", "unknown")),
+        tokenizer=tokenizer_kind(tokens.tokenizer),
+        vocabulary=len(tokens.bytes_of),
+        license=_card_license(folder / "README.md") or ("apache-2.0" if model in EMBEDDED else ""),
+        gated=False,
+        size=sum(path.stat().st_size for path in weights),
+        revision=None,
+    )
+
+
+def _card_license(card: Path) -> str:
+    try:
+        _, front, _ = card.read_text(encoding="utf-8").split("---\n", 2)
+        return str(yaml.safe_load(front).get("license", ""))
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        return ""
+
+
+def _hub_facts(model: str, token: str | bool | None) -> Facts:
+    from simct.hub import search
+
+    name, revision = split_revision(model)
+    found = search.model_facts(name, token, revision)
+    tokens = tokenizer_bytes(name, found.revision, token)
+    return Facts(
+        name=name,
+        where=f"Hub, {revision[:20]}" if revision else "Hub",
+        family=found.model_type or "unknown",
+        tokenizer=tokenizer_kind(tokens.tokenizer),
+        vocabulary=len(tokens.bytes_of),
+        license=found.license or "",
+        gated=found.gated,
+        size=found.size,
+        revision=found.revision,
+        hit=found,
+    )
+
+
+def tokenizer_kind(tokenizer) -> str:
+    """How a tokenizer works, and its class where that says more: byte-level BPE (Qwen2)."""
+    name = type(tokenizer).__name__.removesuffix("Fast")
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return name
+    spelled = "byte-level " if "ByteLevel" in str(backend.decoder) else ""
+    told = name.removesuffix("Tokenizer")
+    generic = name in ("TokenizersBackend", "PreTrainedTokenizer")
+    return f"{spelled}{type(backend.model).__name__}{'' if generic else f' ({told})'}"
+
+
+_loading = threading.Lock()
+
+
+def tokenizer_bytes(model: str, revision: str | None, token: str | bool | None):
+    """TokenBytes of `model`, kept for the next time. The token is in the key: access is not lent on."""
+    with _loading:
+        return _tokenizer_bytes(model, revision, token)
+
+
+@lru_cache(maxsize=16)
+def _tokenizer_bytes(model: str, revision: str | None, token: str | bool | None):
+    # transformers takes seconds to import, and the page must not wait for it
+    from simct.tokenization.token_bytes import load_tokenizer, token_bytes
+
+    return token_bytes(load_tokenizer(location(model), revision, token))
+
+
+def pair_of(settings: Settings, teacher: str, student: str, token: str | bool | None):
+    """The TokenizerPair of two chosen models. Raises a one-line SimCTError."""
+    teacher, student = allowed(settings, teacher), allowed(settings, student)
+    with _loading:
+        return _pair(teacher, student, token)
+
+
+@lru_cache(maxsize=8)
+def _pair(teacher: str, student: str, token: str | bool | None):
+    from simct.tokenization.pair import TokenizerPair
+
+    return TokenizerPair.from_pretrained(
+        location(teacher),
+        location(student),
+        teacher_revision=split_revision(teacher)[1],
+        student_revision=split_revision(student)[1],
+        token=token,
+    )

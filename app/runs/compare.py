@@ -1,0 +1,134 @@
+"""Several runs at once: their curves over each other, the settings in which they differ, what they scored."""
+
+from collections.abc import Sequence
+
+import gradio as gr
+
+from app.page import line_charts as charts
+from app.page import markup
+from app.pair.model_facts import display_name
+from app.runs import view as run_view
+from app.runs.tab import owned_run, runs_of
+from app.server.settings import Settings, one_line
+from simct.config import RunConfig, config_to_dict
+from simct.errors import SimCTError
+from simct.runs.folder import RunFolder
+
+MOST = 6
+LETTERS = "ABCDEF"
+CURVES = (
+    ("Loss", "loss", charts.number),
+    ("KL, shared", "kl_shared", charts.number),
+    ("KL, recovered", "kl_recovered", charts.number),
+    ("Tokens recovered", "coverage_recovered", charts.percent),
+    ("Answers that end", "eos_rate", charts.percent),
+    ("Answer length, tokens", "response_length", charts.number),
+)
+NOT_SETTINGS = ("output",)
+COLUMNS = {"before": "before", "after": "after", "teacher": "teacher"}
+
+
+def build(settings: Settings) -> gr.Dropdown:
+    """A chooser, and what is seen of the chosen; folded, because most people have one run."""
+    with gr.Accordion("Compare runs", open=False, elem_id="compare-runs") as panel:
+        chosen = gr.Dropdown(
+            [],
+            multiselect=True,
+            max_choices=MOST,
+            label="Runs",
+            info=f"Two to {MOST}, over each other.",
+            elem_id="runs-chosen",
+        )
+        view = markup.panel(markup.empty("Choose two runs or more."), elem_id="runs-compared", min_height=60)
+
+    def show(run_ids: list[str], profile: gr.OAuthProfile | None = None) -> str:
+        try:
+            runs = [owned_run(settings, run_id, settings.owner(profile)) for run_id in run_ids or []]
+            return compared(runs)
+        except SimCTError as error:
+            return markup.note("error", one_line(error))
+
+    def refresh(current: list[str], profile: gr.OAuthProfile | None = None) -> dict:
+        runs = runs_of(settings, settings.owner(profile))
+        options = [(run_view.label(run).replace("\n", " · "), run.id) for run in runs]
+        ids = [run_id for _, run_id in options]
+        return gr.Dropdown(choices=options, value=[run_id for run_id in current or [] if run_id in ids])
+
+    chosen.change(show, chosen, view, **settings.latest)
+    panel.expand(refresh, chosen, chosen, **settings.quiet)
+    return chosen
+
+
+def compared(runs: Sequence[RunFolder]) -> str:
+    """Names, scores, differing settings and curves of the runs. Raises ConfigError for an unreadable run.yaml."""
+    if len(runs) < 2:
+        return markup.empty("Choose two runs or more.")
+    named = dict(zip(LETTERS, runs[:MOST], strict=False))
+    return f"{_who(named)}{_scores(named)}{_differences(named)}{_curves(named)}"
+
+
+def _who(named: dict[str, RunFolder]) -> str:
+    rows = []
+    for letter, run in named.items():
+        config, status = run.config(), run.status()
+        pair = f"{display_name(config.teacher.model)} → {display_name(config.student.model)}"
+        steps = f"{status.get('step', 0):,} of {status.get('total_steps', 0):,}"
+        rows.append((letter, pair, config.method, status.get("state", "unknown"), steps, run.id))
+    return markup.table(("", "Pair", "Method", "State", "Steps", "Run"), rows)
+
+
+def _scores(named: dict[str, RunFolder]) -> str:
+    scores = {letter: run.evaluation() for letter, run in named.items()}
+    tasks = sorted({task for each in scores.values() for side in COLUMNS for task in each.get(side) or {}})
+    rows = []
+    for task in tasks:
+        for side, words in COLUMNS.items():
+            found = [(each.get(side) or {}).get(task) for each in scores.values()]
+            if any(found):
+                cells = (f"{score['score']:.1%} (n = {score['n']})" if score else "–" for score in found)
+                rows.append((f"{task}, {words}", *cells))
+    return "<h3>Scores</h3>" + markup.table(("Task", *named), rows) if rows else ""
+
+
+def _differences(named: dict[str, RunFolder]) -> str:
+    rows = differing([run.config() for run in named.values()])
+    if not rows:
+        return "<h3>Settings</h3>" + markup.empty("Every setting is the same.")
+    return "<h3>Settings that differ</h3>" + markup.table(("Setting", *named), rows)
+
+
+def differing(configs: Sequence[RunConfig]) -> list[tuple[str, ...]]:
+    """(setting, its value in each run) for every setting that is not the same in all of them."""
+    flat = [dict(_leaves(config_to_dict(config))) for config in configs]
+    names = [name for name in dict.fromkeys(key for each in flat for key in each) if name not in NOT_SETTINGS]
+    rows = [(name, *(_said(each.get(name)) for each in flat)) for name in names]
+    return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def _leaves(mapping: dict, prefix: str = ""):
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _said(value) -> str:
+    return "–" if value in (None, "", []) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _curves(named: dict[str, RunFolder]) -> str:
+    metrics = {letter: run.metrics() for letter, run in named.items()}
+    drawn = []
+    for title, name, form in CURVES:
+        series = {
+            letter: charts.smooth([(each["step"], each[name]) for each in records if _is_number(each.get(name))])
+            for letter, records in metrics.items()
+        }
+        if any(series.values()):
+            drawn.append(charts.line_chart(title, series, form))
+    return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and value == value

@@ -1,0 +1,75 @@
+"""The list of runs: which ones a visitor sees, narrowed by words and state, and the line that tells each."""
+
+from collections.abc import Sequence
+
+import gradio as gr
+
+from app.page import markup
+from app.runs.names import label
+from app.server.settings import Settings
+from simct.jobs.local import queue
+from simct.runs.folder import ACTIVE_STATES, RunFolder, list_statuses
+
+PAGE = 30
+STATES = ["All runs", "Active", "Finished", "Stopped", "Failed"]
+
+Listed = Sequence[tuple[RunFolder, dict]]
+
+
+def visible(settings: Settings, owner: str | None) -> list[tuple[RunFolder, dict]]:
+    """Runs with their status, newest first; in public only the visitor's own."""
+    listed = list_statuses(settings.runs_dir)
+    if not settings.public:
+        return listed
+    return [] if owner is None else [each for each in listed if each[1].get("owner") == owner]
+
+
+def narrowed(listed: Listed, words: str, state: str) -> list[tuple[RunFolder, dict]]:
+    """Those in `state` that have every word in their id, method, models, machine or message."""
+    wanted = (words or "").lower().split()
+
+    def fits(run: RunFolder, status: dict) -> bool:
+        found = status.get("state", "")
+        if state == "Active" and found not in ACTIVE_STATES:
+            return False
+        if state in STATES[2:] and found != state.lower():
+            return False
+        if not wanted:
+            return True
+        names = ("method", "kind", "teacher", "student", "flavor", "namespace", "message", "error", "state")
+        text = " ".join([run.id, *(str(status.get(name) or "") for name in names)]).lower()
+        return all(word in text for word in wanted)
+
+    return [each for each in listed if fits(*each)]
+
+
+def places(settings: Settings, listed: Listed) -> dict[str, str]:
+    """Where the runs that wait stand in the queue, which is everybody's."""
+    if not any(status.get("state") == "queued" for _, status in listed):
+        return {}
+    line = queue.in_order(list_statuses(settings.runs_dir))
+    return {run.id: queue.place_line(place, len(line)) for place, (run, _) in enumerate(line, start=1)}
+
+
+def options(listed: Listed, waiting: dict[str, str]) -> list[tuple[str, str]]:
+    return [(label(run, status, waiting.get(run.id)), run.id) for run, status in listed]
+
+
+def count_line(shown: int, found: int, all_runs: int) -> str:
+    """What is not shown, told only when something is not."""
+    if not all_runs:
+        return markup.empty("No runs yet. Launch one under Train.")
+    if not found:
+        return markup.empty(f"None of {all_runs:,} runs.")
+    if shown < found:
+        return markup.note("quiet", f"{shown:,} of {found:,} runs shown.")
+    return markup.note("quiet", f"{found:,} of {all_runs:,} runs.") if found < all_runs else ""
+
+
+def choices(settings: Settings, run_id: str | None, owner: str | None) -> gr.Radio:
+    """The list with `run_id` chosen, or with the newest run."""
+    listed = visible(settings, owner)
+    shown = listed[:PAGE] + [each for each in listed[PAGE:] if each[0].id == run_id]
+    found = options(shown, places(settings, shown))
+    ids = [name for _, name in found]
+    return gr.Radio(choices=found, value=run_id if run_id in ids else next(iter(ids), None))

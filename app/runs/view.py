@@ -1,0 +1,166 @@
+"""One run as HTML, from its run folder alone."""
+
+import time
+from collections import Counter
+
+from app.page import line_charts as charts
+from app.page import markup
+from app.runs.names import duration, label, names  # noqa: F401  (other pages take label and duration from here)
+from simct.hub.errors import redact
+from simct.jobs.local import job as local_job
+from simct.runs.folder import ACTIVE_STATES, RunFolder, tail
+
+FILES = (
+    "status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "log.txt", "job_log.txt", "run.yaml",
+)  # fmt: skip
+SAMPLES = 6
+LOG_LINES = 200
+
+
+def panels(run: RunFolder, place: str | None = None, trouble: str | None = None) -> list[str]:
+    """[head, results, charts, samples, log, run.yaml] as HTML. `place` is told of a run that waits its turn, `trouble`
+    is what the Hub last answered about Jobs."""
+    metrics = run.metrics()
+    return [
+        head(run, metrics, place, trouble), results(run), curves(metrics), samples(run), log(run), config(run)
+    ]  # fmt: skip
+
+
+def head(run: RunFolder, metrics: list[dict], place: str | None = None, trouble: str | None = None) -> str:
+    """State, pair, progress, times, and first of all why, when it failed."""
+    status = run.status()
+    state, step, total = status.get("state", "unknown"), status.get("step", 0), status.get("total_steps") or 0
+    method, teacher, student = names(run, status)
+    told = [method, f"step {step:,} of {total:,}"]
+    seconds = [record["seconds"] for record in metrics[-20:] if record.get("seconds")]
+    if seconds:
+        mean = sum(seconds) / len(seconds)
+        told.append(f"{mean:.2f} s a step")
+        if state == "running" and total > step:
+            told.append(f"about {duration(mean * (total - step))} left")
+    begun = status.get("started_at") or status.get("created_at")
+    if state not in ACTIVE_STATES and status.get("finished_at") and begun:
+        told.append(f"took {duration(status['finished_at'] - begun)}")
+    line = status.get("error") or place or status.get("message") or ""
+    if state == "queued" and place:
+        line = f"{place}. It starts by itself."
+    note = {"failed": "error", "finished": "ok"}.get(state, "busy" if state in ACTIVE_STATES else "quiet")
+    extra = ""
+    quiet = local_job.silence(run, status)
+    if quiet is not None:
+        extra = markup.note("warn", f"No word from it for {duration(quiet)}. Look at the log, or force it to stop.")
+    if trouble and status.get("backend") == "hf" and state in ACTIVE_STATES:
+        extra += markup.note("warn", trouble)
+    return (
+        f'<div class="run-title">{markup.pill(state)}<b>{markup.escape(f"{teacher} → {student}")}</b>'
+        f"<code>{markup.escape(run.id)}</code></div>"
+        f'<p class="run-facts">{markup.escape(" · ".join(told))}{rented(status)}</p>'
+        f"{markup.progress(step, total)}{markup.note(note, line)}{extra}"
+    )
+
+
+def rented(status: dict) -> str:
+    """The machine of a run on Jobs, what it has cost at the most so far, and its page on the Hub."""
+    if status.get("backend") != "hf":
+        return ""
+    told = f" · {status.get('flavor')} of {status.get('namespace')}"
+    price, hours, begun = status.get("price"), status.get("hours"), status.get("started_at")
+    if price and hours and begun:
+        until = time.time() if status.get("state") in ACTIVE_STATES else status.get("finished_at") or begun
+        spent = price * min(hours, max(0.0, until - begun) / 3600)
+        told += f" · at most ${spent:.2f} of ${price * hours:.2f}"
+    url = str(status.get("job_url") or "")
+    link = f' · <a href="{markup.escape(url)}" target="_blank" rel="noopener">its page</a>'
+    return markup.escape(told) + (link if url.startswith(("https://", "http://")) else "")
+
+
+def results(run: RunFolder) -> str:
+    """Scores before and after, where the run measured them."""
+    evaluation = run.evaluation()
+    tasks = sorted({task for scores in evaluation.values() if isinstance(scores, dict) for task in scores})
+    columns = [name for name in ("before", "after", "teacher") if name in evaluation]
+    if not tasks or not columns:
+        return ""
+
+    def score(column: str, task: str) -> str:
+        found = evaluation[column].get(task)
+        return f"{found['score']:.1%} (n = {found['n']})" if found else "–"
+
+    names = {"before": "Student before", "after": "Student after", "teacher": "Teacher"}
+    rows = [(task, *(score(column, task) for column in columns)) for task in tasks]
+    return "<h3>Scores</h3>" + markup.table(("Task", *(names[column] for column in columns)), rows)
+
+
+def curves(metrics: list[dict]) -> str:
+    """Loss, divergence by kind of unit, coverage, and how the student writes."""
+    if not metrics:
+        return markup.empty("Curves appear with the first step.")
+
+    def series(*names: tuple[str, str]) -> dict[str, list[tuple[float, float]]]:
+        return {
+            told: [(record["step"], record[name]) for record in metrics if isinstance(record.get(name), int | float)]
+            for told, name in names
+        }
+
+    whole = (0.0, 1.0)
+    drawn = [
+        charts.line_chart("Loss", series(("loss", "loss"))),
+        charts.line_chart("KL by kind of unit", series(("shared", "kl_shared"), ("recovered", "kl_recovered"))),
+        charts.line_chart(
+            "Tokens covered",
+            series(("exact", "coverage_strict"), ("recovered", "coverage_recovered")),
+            charts.percent,
+            whole,
+        ),
+        charts.line_chart(
+            "Answers", series(("ended", "eos_rate"), ("canonical", "canonical_rate")), charts.percent, whole
+        ),
+        charts.line_chart("Answer length, tokens", series(("length", "response_length"))),
+        charts.line_chart("Gradient norm", series(("norm", "grad_norm"))),
+    ]
+    return f'<div class="charts">{"".join(drawn)}</div>{left_out(metrics)}'
+
+
+def left_out(metrics: list[dict]) -> str:
+    """How many answers could not be supervised, by reason, over the whole run."""
+    counts: Counter = Counter()
+    for record in metrics:
+        counts.update(record.get("excluded") or {})
+    if not counts:
+        return markup.note("quiet", "Every answer could be supervised.")
+    told = "; ".join(f"{count:,} × {reason}" for reason, count in counts.most_common())
+    return markup.note("warn", f"Answers left out or cut: {told}.")
+
+
+def samples(run: RunFolder) -> str:
+    """The newest rollouts, newest first."""
+    found = run.rollouts(SAMPLES)[::-1]
+    if not found:
+        return ""
+    rows = [
+        (
+            f"{sample.get('step', '')}",
+            str(sample.get("prompt", "")),
+            str(sample.get("completion", "")) + ("" if sample.get("ended") else " …"),
+        )
+        for sample in found
+    ]
+    return "<h3>What the student writes</h3>" + markup.table(("Step", "Prompt", "Completion"), rows, numeric=(0,))
+
+
+def log(run: RunFolder) -> str:
+    """What the trainer printed; of a Job that has told nothing of it yet, what the machine printed."""
+    text = run.log_tail(LOG_LINES) or tail(run.path / "job_log.txt", LOG_LINES)
+    return (
+        f'<pre class="log">{markup.escape(redact(text))}</pre>'
+        if text
+        else markup.empty("Nothing has been written yet.")
+    )
+
+
+def config(run: RunFolder) -> str:
+    try:
+        text = (run.path / "run.yaml").read_text(encoding="utf-8")
+    except OSError:
+        return markup.empty("run.yaml cannot be read.")
+    return f'<pre class="log">{markup.escape(text)}</pre>'

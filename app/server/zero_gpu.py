@@ -1,0 +1,63 @@
+"""A Space with ZeroGPU lends its visitors a GPU for one call at a time, in a process of its own. Elsewhere: nothing.
+
+Such a Space tells PyTorch that there is a GPU, which the studio's own process cannot use: models stay on the CPU there.
+The call that measures a pair gets the GPU, and reads the models itself, from files that were downloaded before.
+"""
+
+from collections.abc import Iterator
+
+import gradio as gr
+
+from app.server.settings import ZERO_GPU
+from app.server.work import Work, follow
+from simct.config import RunConfig
+from simct.errors import RunError
+
+# bytes of the GPU that two models may fill
+MEMORY = 60_000_000_000
+# asked for: to load two models, for each answer, and at most, which the quota of most visitors allows
+LOADING, EACH_ANSWER, MOST = 40, 2, 240
+
+
+def seconds(config: RunConfig, answers: int, token: str | bool | None) -> int:
+    """How long the GPU is asked for."""
+    return min(MOST, LOADING + EACH_ANSWER * answers)
+
+
+def measuring(
+    config: RunConfig, answers: int, token: str | bool | None
+) -> Iterator[tuple[int, int | None, dict | None, str]]:
+    """Measure the pair; gives answers measured, answers in all, at last the report, and what was wrong, if anything."""
+    from simct.inspection.reliability import measure_pair
+    from simct.models.loading import device_for_training
+
+    def measure(task: Work) -> dict:
+        # asked here, in the process that has the GPU
+        return measure_pair(config, answers, token, device_for_training(), task.progress, task.should_stop)
+
+    for now in follow(measure):
+        yield now.done, now.total, now.result, now.error
+
+
+def measure_pair(config: RunConfig, answers: int, token: str | bool | None, task: Work) -> dict:
+    """The report of simct.inspection.reliability.measure_pair, made on the GPU that is lent. Raises RunError."""
+    task.step("Waiting for a GPU…")
+    report = None
+    try:
+        for done, total, report, wrong in measuring(config, answers, token):  # noqa: B007
+            if wrong:
+                raise RunError(wrong)
+            task.step("Measuring on a GPU, answers:")
+            task.progress(done, total)
+    except gr.Error as error:
+        # such as a visitor's quota; its title is the only place where some errors are told
+        raise RunError(f"No GPU was lent: {error.message!s} ({error.title}).") from error
+    if report is None:
+        raise RunError("The GPU was taken back before the pair was measured. Choose fewer or shorter answers.")
+    return report
+
+
+if ZERO_GPU:
+    import spaces
+
+    measuring = spaces.GPU(duration=seconds)(measuring)

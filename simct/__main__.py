@@ -1,0 +1,7 @@
+"""`python -m simct`: the command."""
+
+import sys
+
+from simct.cli.main import main
+
+sys.exit(main())

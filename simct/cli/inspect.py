@@ -1,0 +1,315 @@
+"""`simct inspect`: where two tokenizers disagree, what SimCT recovers, and with weights whether to trust it."""
+
+import argparse
+import csv
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+
+from simct.cli.common import read_text, settle, write_json
+from simct.config import DTYPES, DataConfig, ModelConfig, RunConfig, validate
+from simct.errors import ConfigError, DataError
+
+SHOWN_CHARACTERS = 200_000  # of the text that the HTML report shows and --at looks into
+LARGE_TEXT = 2**22  # characters; a longer file is read in pieces
+COMPARED_TEXTS = 1_000
+BAR = 24
+
+
+def add_parser(commands) -> None:
+    inspect = commands.add_parser("inspect", help="where two tokenizers disagree and what SimCT recovers (no weights)")
+    add_pair(inspect)
+    text = inspect.add_argument_group("the text (by default the embedded pair's prompts)")
+    text.add_argument("--text", metavar="FILE", help="a UTF-8 text file, or - for standard input")
+    text.add_argument("--dataset", metavar="ID", help="a Hub dataset, or a JSONL, CSV, Parquet or text file; streamed")
+    text.add_argument("--column", metavar="C", help="with --dataset: the column; by default one that holds text")
+    text.add_argument("--split", default="train", metavar="S", help="with --dataset (default: %(default)s)")
+    text.add_argument("--subset", metavar="NAME", help="with --dataset: its configuration, where it has several")
+    text.add_argument("--dataset-revision", metavar="REV", help="with --dataset: a branch, tag or commit")
+    text.add_argument("--limit", type=int, metavar="N", help="with --dataset: only the first N texts")
+    weights = inspect.add_argument_group("with weights (nothing is downloaded but tokenizers, unless asked)")
+    weights.add_argument(
+        "--weights", type=int, metavar="N", help="load both models and judge the pair on N answers (0: load them only)"
+    )
+    weights.add_argument("--prompts", help="prompts to answer; by default the embedded pair's")
+    weights.add_argument("--dtype", default="float32", choices=DTYPES, help="of the weights (default: %(default)s)")
+    weights.add_argument(
+        "--at", metavar="PLACE", help="the candidates at a byte of the text (120), or at a unit of it (u7)"
+    )
+    weights.add_argument("--before", metavar="PROMPT", help="what both models read before the text, by their templates")
+    compare = inspect.add_argument_group("compare with other models")
+    compare.add_argument(
+        "--compare", action="append", default=[], metavar="STUDENT", help="another student (ID or ID@REVISION); repeat"
+    )
+    compare.add_argument("--compare-teacher", action="append", default=[], metavar="TEACHER", help="another teacher")
+    compare.add_argument("--sort", default="strict", choices=("strict", "jaccard", "verdict"))
+    written = inspect.add_argument_group("what is written")
+    written.add_argument("--top", type=int, default=20, metavar="N", help="disagreements shown (default: %(default)s)")
+    written.add_argument("--json", metavar="FILE", help="the report as JSON")
+    written.add_argument("--html", metavar="FILE", help="the report as one page that needs nothing else")
+    written.add_argument("--csv", metavar="FOLDER", help="its tables as CSV files")
+    inspect.set_defaults(run=run_inspect)
+
+
+def add_pair(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--teacher", required=True, help="Hub id or local folder")
+    parser.add_argument("--student", required=True, help="Hub id or local folder")
+    parser.add_argument("--teacher-revision")
+    parser.add_argument("--student-revision")
+
+
+def run_inspect(options) -> int:
+    from simct.inspection.corpus import inspect_corpus
+    from simct.inspection.coverage import format_report
+    from simct.tokenization.pair import TokenizerPair
+
+    _check(options)
+    settle(options.teacher, options.student, *options.compare, *options.compare_teacher, options.dataset)
+    texts, total = _texts(options)
+    sample = _Sample()
+    pair = TokenizerPair.from_pretrained(
+        options.teacher,
+        options.student,
+        teacher_revision=options.teacher_revision,
+        student_revision=options.student_revision,
+    )
+    with stoppable() as should_stop:
+        with progress("Reading", "texts") as tell:
+            counted = inspect_corpus(pair, sample.watch(texts), tell, should_stop, top=options.top, total=total)
+        report = {"teacher": options.teacher, "student": options.student, **counted}
+        print(format_report(report))
+        found = {} if should_stop() else _look_closer(options, pair, sample.text, report, texts, should_stop)
+        stopped = should_stop()
+    _write(options, pair, report, sample.text, found)
+    return 130 if stopped else 0
+
+
+def _check(options) -> None:
+    if options.text and options.dataset:
+        raise ConfigError("Give --text or --dataset, not both.")
+    for name in ("column", "subset", "dataset_revision", "limit"):
+        if getattr(options, name) is not None and not options.dataset:
+            raise ConfigError(f"--{name.replace('_', '-')} is about --dataset, which was not given.")
+    for name, least in (("limit", 1), ("weights", 0), ("top", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ConfigError(f"--{name} must be at least {least}, got {value}.")
+    if options.at is not None and not options.at.removeprefix("u").isdigit():
+        raise ConfigError(f"--at takes a byte offset such as 120, or a unit such as u7, got {options.at!r}.")
+    for path in filter(None, (options.json, options.html)):
+        if not Path(path).expanduser().absolute().parent.is_dir():
+            raise ConfigError(f"There is no folder to write {path!r} in: create it first.")
+
+
+class _Sample:
+    """Keeps the beginning of a stream of texts as it passes, to be shown."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def watch(self, texts: Iterable[str]) -> Iterator[str]:
+        for text in texts:
+            room = SHOWN_CHARACTERS - len(self.text)
+            if room > 0:
+                self.text += ("\n" if self.text and not self.text.endswith("\n") else "") + text[:room]
+            yield text
+
+
+def _texts(options) -> tuple[Iterable[str], int | None]:
+    """What is counted (a list, or a stream that is read once), and how many texts that is, if known."""
+    from simct.data.prompts import load_prompts
+    from simct.demo import PROMPTS
+    from simct.inspection.corpus import dataset_texts, pieces_of
+
+    if options.dataset:
+        stream = dataset_texts(
+            options.dataset,
+            options.column,
+            options.split,
+            options.limit,
+            config_name=options.subset,
+            revision=options.dataset_revision,
+        )
+        first = next(stream)  # a dataset that cannot be read is told before anything else is loaded
+        return chain([first], stream), options.limit
+    if options.text:
+        text = sys.stdin.read() if options.text == "-" else read_text(options.text)
+        if not text:
+            raise DataError("There is no text on standard input.")
+        texts = [text] if len(text) <= LARGE_TEXT else list(pieces_of(text))
+    else:
+        prompts = load_prompts(DataConfig(prompts=str(PROMPTS), limit=500))
+        texts = [f"{prompt.text} {prompt.answer or ''}".strip() for prompt in prompts]
+    return texts, len(texts)
+
+
+def _look_closer(options, pair, text: str, report: dict, texts: Iterable[str], should_stop: Callable[[], bool]) -> dict:
+    """What was asked for beyond counting: a place in the text, reliability, other models. For the HTML report."""
+    from simct.demo import PROMPTS
+    from simct.inspection.candidates import candidates_at, format_candidates, score_units
+    from simct.inspection.compare_pairs import compare_pairs, format_comparison
+    from simct.inspection.reliability import format_reliability, measure_pair
+    from simct.models.loading import device_for_training, load_model
+
+    found: dict = {}
+    device = device_for_training()
+    config = RunConfig(
+        ModelConfig(options.teacher, options.teacher_revision, options.dtype),
+        ModelConfig(options.student, options.student_revision, options.dtype),
+        DataConfig(options.prompts or str(PROMPTS)),
+    )
+    place = None if options.at is None else _unit_at(pair, text, options.at)
+    teacher = student = None
+    if options.weights is not None and (place is not None or options.html):
+        teacher, student = (load_model(model, device).eval() for model in (config.teacher, config.student))
+    if place is not None:
+        found["candidates"] = candidates_at(pair, teacher, student, text, place, prompt=options.before)
+        print(f"\n{format_candidates(found['candidates'])}")
+        report["candidates"] = found["candidates"]
+    if teacher is not None and options.html:
+        with progress("Scoring", "units") as tell:
+            found["scores"] = score_units(
+                pair, teacher, student, text, prompt=options.before, on_progress=tell, should_stop=should_stop
+            )
+    del teacher, student
+    if options.weights and not should_stop():
+        with progress("Measuring", "answers") as tell:
+            measured = measure_pair(
+                validate(config), options.weights, device=device, on_progress=tell, should_stop=should_stop
+            )
+        report["reliability"] = measured
+        print(f"\n{format_reliability(measured)}")
+    if (options.compare or options.compare_teacher) and not should_stop():
+        with progress("Comparing", "pairs") as tell:
+            first = (
+                _at_revision(options.teacher, options.teacher_revision),
+                _at_revision(options.student, options.student_revision),
+            )
+            rows = compare_pairs(
+                [first[0], *options.compare_teacher],
+                [first[1], *options.compare],
+                islice(texts if isinstance(texts, list) else _texts(options)[0], COMPARED_TEXTS),
+                samples=options.weights or 0,
+                prompts=config.data.prompts,
+                dtype=options.dtype,
+                device=device,
+                measured={first: report["reliability"]} if "reliability" in report else None,
+                sort=options.sort,
+                on_progress=tell,
+                should_stop=should_stop,
+            )
+        found["comparison"] = report["comparison"] = rows
+        print(f"\n{format_comparison(rows)}")
+    return found
+
+
+def _at_revision(name: str, revision: str | None) -> str:
+    return f"{name}@{revision}" if revision else name
+
+
+def _unit_at(pair, text: str, place: str) -> int:
+    """The index of the unit that a byte offset lies in, or that is named by its number."""
+    import numpy as np
+
+    from simct.inspection.coverage import spell
+
+    units = spell(pair, text).units
+    if place.startswith("u"):
+        return int(place[1:])
+    if not int(place) < int(units.byte_end[-1]):
+        raise DataError(f"There is no byte {place}: the text that is shown has {units.byte_end[-1]:,}.")
+    return int(np.searchsorted(units.byte_start, int(place), side="right")) - 1
+
+
+def _write(options, pair, report: dict, text: str, found: dict) -> None:
+    from simct.errors import AlignmentError
+    from simct.inspection.coverage import segments
+    from simct.report.html import html_report
+
+    write_json(options.json, report)
+    if options.html:
+        try:
+            units = segments(pair, text)
+        except AlignmentError:  # one side cannot spell what would be shown; the report says so
+            units = []
+        page = html_report(report, units, **found)
+        Path(options.html).expanduser().write_text(page, encoding="utf-8", errors="replace")
+        print(f"written: {options.html}")
+    if options.csv:
+        for path in write_tables(report, Path(options.csv).expanduser()):
+            print(f"written: {path}")
+
+
+def write_tables(report: dict, folder: Path) -> list[Path]:
+    """The report's tables as CSV files in `folder`, which is made if need be; returns their paths."""
+    tables: dict[str, list[dict]] = {
+        "by_kind": [{"kind": kind, **row} for kind, row in report["by_kind"].items()],
+        "unit_shapes": [
+            dict(zip(("student_tokens", "teacher_tokens"), shape.split("x"), strict=True)) | {"units": count}
+            for shape, count in report["unit_shapes"].items()
+        ],
+        "disagreements": [
+            row | {side: " | ".join(row[side]) for side in ("student_tokens", "teacher_tokens")}
+            for row in report["top_disagreements"]
+        ],
+        "candidates": report.get("candidates", {}).get("rows", []),
+        "comparison": [
+            {name: value for name, value in row.items() if name != "reliability"}
+            for row in report.get("comparison", [])
+        ],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, rows in tables.items():
+        if rows:
+            paths.append(folder / f"{name}.csv")
+            with open(paths[-1], "w", encoding="utf-8", errors="replace", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+    return paths
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """While this lasts, Ctrl-C asks for an end instead of being one; a second Ctrl-C ends at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number, frame) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        print("\nStopping with what was counted so far. Press Ctrl-C again to end at once.", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def progress(label: str, things: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on standard error where that is a terminal, and nothing elsewhere; gone when it is over."""
+    shown = sys.stderr.isatty()
+
+    def tell(done: int, total: int | None) -> None:
+        if not shown:
+            return
+        share = min(done / total, 1.0) if total else 0.0
+        bar = f"[{'#' * round(BAR * share):{BAR}}] {share:4.0%} " if total else ""
+        of = f" of {total:,}" if total else ""
+        print(f"\r\x1b[K{label} {bar}{done:,}{of} {things}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield tell
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

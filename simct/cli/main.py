@@ -1,0 +1,223 @@
+"""The command: `simct inspect | estimate | warmup | distill | evaluate | publish | jobs | presets | demo`.
+
+Whatever a person can mend ends in one line on standard error and exit status 2.
+"""
+
+import argparse
+import os
+import sys
+
+from simct.cli.common import RUNS, add_run_options, config_from_options, find_run, follow, read_text, settle, write_json
+from simct.cli.main import inspect as cli_inspect
+from simct.cli.main import jobs as cli_jobs
+from simct.config import CHECKERS
+from simct.errors import SimCTError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except SimCTError as error:
+        print(f"simct: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # the reader of our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        print(f"simct: {error.strerror}: {error.filename or ''}. Check the path and the free space.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("simct: interrupted", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="simct", description="On-policy distillation between models that tokenize text differently."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    cli_inspect.add_parser(commands)
+
+    distill = commands.add_parser("distill", help="train a student on its own rollouts, graded by a teacher")
+    add_run_options(distill)
+    distill.add_argument("--resume", metavar="RUN", help="go on with a run that stopped (its folder or id)")
+    distill.add_argument("--detach", action="store_true", help="start it in the background and return")
+    cli_jobs.add_where_options(distill)
+    distill.set_defaults(run=run_distill)
+
+    warmup = commands.add_parser("warmup", help="a warm start: the student imitates checked answers of the teacher")
+    add_run_options(warmup)
+    warmup.add_argument("--samples-per-prompt", type=int, metavar="K", help="answers of the teacher to each prompt")
+    warmup.add_argument("--checker", choices=CHECKERS, help="which answers to keep")
+    warmup.add_argument(
+        "--allow-code-execution", action="store_true", help="let the checker 'code' run answers, shut in"
+    )
+    warmup.add_argument("--push-to", metavar="OWNER/NAME", help="push the answers as a dataset when done")
+    warmup.add_argument("--private", action="store_true", help="push it privately")
+    warmup.add_argument("--resume", metavar="RUN", help="go on with a warm-up that stopped (its folder or id)")
+    warmup.add_argument("--detach", action="store_true", help="start it in the background and return")
+    cli_jobs.add_where_options(warmup)
+    warmup.set_defaults(run=run_warmup)
+
+    estimate = commands.add_parser("estimate", help="memory, time and cost of a run before it starts (no weights)")
+    add_run_options(estimate)
+    estimate.add_argument("--hardware", help="one machine by name, or cpu; by default all that are known")
+    estimate.add_argument("--devices", type=int, default=1, help="how many GPUs (default: %(default)s)")
+    estimate.add_argument("--prompt-tokens", type=int, default=256, help="length of a prompt (default: %(default)s)")
+    estimate.add_argument("--n-prompts", type=int, help="prompts in the data, for runs given in epochs")
+    estimate.add_argument("--json", help="write the estimate here")
+    estimate.set_defaults(run=run_estimate)
+
+    evaluate = commands.add_parser("evaluate", help="score a model on tasks with checkable answers")
+    evaluate.add_argument("--model", required=True, help="Hub id or local folder")
+    evaluate.add_argument(
+        "--tasks", default="demo", help="comma-separated: demo, JSONL files, lm-eval tasks (default: %(default)s)"
+    )
+    evaluate.add_argument("--seed", type=int, default=0, help="of lm-eval's few-shot examples (default: %(default)s)")
+    evaluate.add_argument(
+        "--allow-code-execution", action="store_true", help="let tasks run what the model wrote, in a sandbox"
+    )
+    evaluate.add_argument("--samples", type=int, help="only the first N prompts of each task")
+    evaluate.add_argument("--max-new-tokens", type=int, default=64)
+    evaluate.add_argument("--json", help="write the scores here")
+    evaluate.set_defaults(run=run_evaluate)
+
+    publish = commands.add_parser("publish", help="push a run's student to the Hub with its model card")
+    publish.add_argument("folder", metavar="RUN", help="run folder or id")
+    publish.add_argument("--repo-id", required=True, help="owner/name on the Hub")
+    publish.add_argument("--private", action="store_true")
+    publish.add_argument("--rollouts", action="store_true", help="also push the rollouts as a dataset")
+    publish.add_argument("--space", action="store_true", help="also create a chat demo Space")
+    publish.add_argument("--card", metavar="FILE", help="the model card to publish, instead of the generated one")
+    publish.add_argument("--runs", default=RUNS)
+    publish.set_defaults(run=run_publish)
+
+    presets = commands.add_parser("presets", help="list the runs that are described beforehand")
+    presets.set_defaults(run=run_presets)
+
+    cli_jobs.add_parser(commands)
+
+    demo = commands.add_parser("demo", help="the main job on the embedded pair: inspect, distil, evaluate")
+    demo.add_argument("--runs", default=RUNS)
+    demo.add_argument("--steps", type=int, help="fewer steps for a quicker look")
+    demo.set_defaults(run=run_demo)
+    return parser
+
+
+def run_distill(options) -> int:
+    run = start_or_resume(options, lambda: config_from_options(options))
+    return 0 if options.detach else follow(run)
+
+
+def start_or_resume(options, describe):
+    """The run that the options ask for, started, or waiting its turn; `describe` gives the RunConfig of a new one."""
+    from simct.jobs import actions
+    from simct.train import check_run
+
+    if options.resume:
+        run = find_run(options.resume, options.runs)
+        print(actions.resume(run, rental=cli_jobs.renewed(options, run)), flush=True)
+    else:
+        config = describe()
+        settle(config.teacher.model, config.student.model, config.data.prompts)
+        check_run(config)
+        run = cli_jobs.start(options, config)
+    print(f"run folder: {run.path}", flush=True)
+    if options.detach and (words := actions.waiting_line(run)):
+        print(f"it starts{words}")
+    return run
+
+
+def run_warmup(options) -> int:
+    def describe():
+        flags = {"warmup.samples_per_prompt": options.samples_per_prompt, "warmup.checker": options.checker}
+        flags |= {"warmup.allow_code_execution": options.allow_code_execution or None, "kind": "warmup"}
+        options.set = [f"{name}={value}" for name, value in flags.items() if value is not None] + options.set
+        return config_from_options(options)
+
+    run = start_or_resume(options, describe)
+    if options.detach:
+        return 0
+    status = follow(run)
+    if run.status().get("state") == "finished":
+        from simct.jobs import actions
+
+        print(f"student: {actions.model_here(run)}")
+        if options.push_to:
+            from simct.publishing.push import publish_dataset
+
+            print(publish_dataset(run.path / "data", options.push_to, private=options.private))
+    return status
+
+
+def run_estimate(options) -> int:
+    from simct.estimate.time_and_cost import estimate_run, format_estimate
+
+    config = config_from_options(options)
+    settle(config.teacher.model, config.student.model)
+    report = estimate_run(config, options.hardware, options.devices, options.prompt_tokens, options.n_prompts)
+    print(format_estimate(report))
+    write_json(options.json, report)
+    return 0
+
+
+def run_presets(options) -> int:
+    from simct.presets import list_presets
+
+    for name, description in list_presets().items():
+        print(f"{name:34} {description}")
+    return 0
+
+
+def run_evaluate(options) -> int:
+    from simct.evaluation.tasks import evaluate_model
+
+    settle(options.model)
+    tasks = [task.strip() for task in options.tasks.split(",") if task.strip()]
+    scores = evaluate_model(
+        options.model,
+        tasks,
+        options.samples,
+        options.max_new_tokens,
+        seed=options.seed,
+        allow_code_execution=options.allow_code_execution,
+    )
+    for task, result in scores.items():
+        error = f" ± {result['stderr']:.3f}" if result.get("stderr") is not None else ""
+        how = result.get("metric", "exact")
+        ended = f", {result['ended']:.0%} ended by themselves" if "ended" in result else ""
+        print(f"{task}: {result['score']:.3f}{error} {how} on {result['n']} prompts{ended}")
+    write_json(options.json, {"model": options.model, "tasks": scores})
+    return 0
+
+
+def run_publish(options) -> int:
+    from simct.publishing.push import publish_run
+
+    run = find_run(options.folder, options.runs)
+    url = publish_run(
+        run,
+        options.repo_id,
+        private=options.private,
+        rollouts=options.rollouts,
+        space=options.space,
+        card=read_text(options.card) if options.card else None,
+    )
+    print(url)
+    return 0
+
+
+def run_demo(options) -> int:
+    from simct.cli.demo import run_tour
+
+    return run_tour(options.runs, options.steps)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""From prompts to samples that can be supervised: data order, rollouts, the teacher's ids, and what they look like."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from simct.config import RunConfig
+from simct.data.prompts import Prompt, prompt_ids
+from simct.errors import DataError
+from simct.models.loading import pad_id_of
+from simct.models.rollout import Rollout, generate, uniforms
+from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.token_bytes import TokenBytes
+
+
+@dataclass(frozen=True)
+class PreparedPrompt:
+    """A prompt as both models read it."""
+
+    prompt: Prompt
+    student_ids: list[int]
+    teacher_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A rollout that can be supervised: completion ids of both models spell the same bytes."""
+
+    prompt: PreparedPrompt
+    student_ids: list[int]
+    teacher_ids: list[int]
+
+
+def prompt_order(n_prompts: int, first: int, count: int, seed: int) -> list[int]:
+    """Prompt indices at positions first … first + count - 1 of an endless sequence of shuffled epochs."""
+    order, indices = {}, []
+    for position in range(first, first + count):
+        epoch, offset = divmod(position, n_prompts)
+        if epoch not in order:
+            order[epoch] = np.random.Generator(
+                np.random.Philox(np.random.SeedSequence([seed, 7919, epoch]))
+            ).permutation(n_prompts)
+        indices.append(int(order[epoch][offset]))
+    return indices
+
+
+@dataclass(frozen=True)
+class StepPrompts:
+    """One process's prompts of a step by sample index: those the student answers, and those its teacher does."""
+
+    own: dict[int, PreparedPrompt]
+    others: dict[int, PreparedPrompt]
+
+
+def prompts_of_step(
+    prompts: list[PreparedPrompt], config: RunConfig, step: int, process: int = 0, processes: int = 1
+) -> StepPrompts:
+    """What this process takes of a step (from 1): a function of (seed, step) and the number of processes."""
+    training, per_prompt = config.training, config.rollout.samples_per_prompt
+    count = training.batch_size // per_prompt
+    order = prompt_order(len(prompts), (step - 1) * count, count, training.seed)
+    size = training.batch_size // processes
+    batch = {index: prompts[order[index // per_prompt]] for index in range(process * size, (process + 1) * size)}
+    fraction = config.rollout.on_policy_fraction
+    own = {i: prompt for i, prompt in batch.items() if student_writes(training.seed, step, i, fraction)}
+    return StepPrompts(own, {i: prompt for i, prompt in batch.items() if i not in own})
+
+
+def prepare_prompts(
+    prompts: list[Prompt], pair: TokenizerPair, config: RunConfig, context_lengths: Iterable[int | None]
+) -> tuple[list[PreparedPrompt], int]:
+    """Both models' prompt ids, and how many prompts were left out as too long. Raises DataError if none is left."""
+    limit = min([config.training.max_length, *(length for length in context_lengths if length)])
+    room = limit - config.rollout.max_new_tokens
+    prepared, too_long = [], 0
+    for prompt in prompts:
+        student_ids = prompt_ids(pair.student.tokenizer, prompt.messages, config.student.enable_thinking)
+        teacher_ids = prompt_ids(pair.teacher.tokenizer, prompt.messages, config.teacher.enable_thinking)
+        if 0 < len(student_ids) <= room and 0 < len(teacher_ids) <= room:
+            prepared.append(PreparedPrompt(prompt, student_ids, teacher_ids))
+        else:
+            too_long += 1
+    if not prepared:
+        raise DataError(
+            f"No prompt leaves room for {config.rollout.max_new_tokens} new tokens within {limit}. "
+            "Lower rollout.max_new_tokens or raise training.max_length."
+        )
+    return prepared, too_long
+
+
+def write_rollouts(
+    model, tokens: TokenBytes, config: RunConfig, prompts: list[list[int]], step: int, indices: list[int]
+) -> list[Rollout]:
+    """Sample one completion for each of `prompts` (token ids); `indices` are their sample indices within the step."""
+    seed, length = config.training.seed, config.rollout.max_new_tokens
+    size = config.rollout.batch_size or max(1, len(prompts))
+    rollouts = []
+    for first in range(0, len(prompts), size):
+        rollouts += generate(
+            model,
+            prompts[first : first + size],
+            tokens.end_ids,
+            pad_id_of(tokens.tokenizer, tokens.end_ids),
+            n_candidates=len(tokens.bytes_of),
+            max_new_tokens=length,
+            temperature=config.rollout.temperature,
+            top_p=config.rollout.top_p,
+            uniforms_BM=uniforms(seed, step, indices[first : first + size], length),
+        )
+    return rollouts
+
+
+def student_writes(seed: int, step: int, index: int, fraction: float) -> bool:
+    """Whether sample `index` of `step` is on-policy; true for `fraction` of them, decided by the seed alone."""
+    return (
+        np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 104729, step, index]))).random() < fraction
+    )
+
+
+def samples_of_teacher(pair: TokenizerPair, prompts, rollouts, excluded: Counter) -> list[Sample]:
+    """Off-policy samples: what the teacher wrote, its ids as sampled, in the student's canonical tokenization."""
+    samples = []
+    for prompt, rollout in zip(prompts, rollouts, strict=True):
+        body = rollout.completion_ids[:-1] if rollout.ended else rollout.completion_ids
+        try:
+            student_ids = pair.student.encode(pair.teacher.decode(body))
+        except ValueError as error:
+            excluded[f"off-policy: {error}"] += 1
+            continue
+        if rollout.ended:
+            student_ids = [*student_ids, pair.student.end_ids[0]]
+        samples.append(Sample(prompt, student_ids, rollout.completion_ids))
+    return samples
+
+
+def to_samples(pair: TokenizerPair, prompts, rollouts, excluded: Counter) -> list[Sample]:
+    """The teacher's ids for each completion's bytes; what cannot be exact is counted by reason in `excluded`."""
+    samples = []
+    for prompt, rollout in zip(prompts, rollouts, strict=True):
+        teacher = pair.teacher_ids_for(rollout.completion_ids)
+        if teacher.excluded:
+            excluded[teacher.excluded] += 1
+            continue
+        if teacher.cut_bytes:
+            excluded["trailing bytes that are not UTF-8"] += 1
+        if teacher.n_student and teacher.ids:
+            samples.append(Sample(prompt, rollout.completion_ids[: teacher.n_student], list(teacher.ids)))
+        else:
+            excluded["nothing to supervise"] += 1
+    return samples
+
+
+def rollout_statistics(pair: TokenizerPair, rollouts: list[Rollout]) -> dict:
+    """Sums over rollouts: lengths in student tokens, how many ended, how many are the canonical tokenization."""
+    canonical = 0
+    for rollout in rollouts:
+        body = rollout.completion_ids[:-1] if rollout.ended else rollout.completion_ids
+        try:
+            canonical += pair.student.encode(pair.student.decode(body)) == body
+        except ValueError:
+            continue
+    return {
+        "rollouts": len(rollouts),
+        "tokens": sum(len(rollout.completion_ids) for rollout in rollouts),
+        "ended": sum(rollout.ended for rollout in rollouts),
+        "canonical": canonical,
+    }
+
+
+def placeholder(prompt: PreparedPrompt, pair: TokenizerPair) -> Sample:
+    return Sample(prompt, [int(pair.shared_student_ids[0])], [int(pair.shared_teacher_ids[0])])
+
+
+def shown_rollouts(
+    pair: TokenizerPair, prompts: list[PreparedPrompt], rollouts: list[Rollout], step: int
+) -> list[dict]:
+    """The first few rollouts of a step, as text for people."""
+    decode = pair.student.tokenizer.decode
+    return [
+        {
+            "step": step,
+            "prompt": prompt.prompt.text,
+            "answer": prompt.prompt.answer,
+            "completion": decode(rollout.completion_ids, skip_special_tokens=True),
+            "ended": rollout.ended,
+        }
+        for prompt, rollout in list(zip(prompts, rollouts, strict=True))[:4]
+    ]

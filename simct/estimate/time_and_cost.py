@@ -1,0 +1,196 @@
+"""What a run will take before it starts: memory on each kind of machine, time, and cost.
+
+Time is arithmetic over the speed of the machine. A decoding step reads all weights and the cache once, and starts a
+layer's kernels one by one, which is what takes the time in eager decoding of small models; a training pass is bound by
+multiplications: 2 for each weight and token forward, twice that backward, as much again as forward when activations are
+recomputed. Speeds are peak figures of the makers times a usual share. Expect the right order, not the minute; memory
+is the part that decides whether a run fits, and is counted much more closely (memory_estimate.py).
+"""
+
+import functools
+import time
+from dataclasses import dataclass
+
+import torch
+
+from simct.config import RunConfig
+from simct.errors import ConfigError
+from simct.estimate.memory import SIZES, MemoryEstimate, Shape, estimate_memory, load_shape_config, shape_of
+
+GIB = 1 << 30
+# what eager PyTorch reaches of the peak figures
+COMPUTE_SHARE, BANDWIDTH_SHARE = 0.35, 0.6
+# a layer of one decoding step, however small: on a CPU (measured) and on GPUs
+LAYER_SECONDS = {"cpu": 0.0015, "cuda": 0.0008}
+# processes, imports and loading before the first step; scoring is not counted
+STARTING_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A GPU (or the CPU): memory in GiB, 16-bit peak in TFLOP/s, bandwidth in GB/s, US dollars an hour if known."""
+
+    name: str
+    memory: float
+    teraflops: float
+    bandwidth: float
+    price: float | None
+
+
+# Peak figures from the makers' data sheets (dense, 16 bit); prices are list prices of Hugging Face Jobs for one GPU at
+# the time of writing, and only a start: `prices` of estimate_run takes live ones.
+MACHINES = (
+    Machine("t4", 15.0, 65, 320, 0.40),
+    Machine("l4", 22.5, 121, 300, 0.80),
+    Machine("a10g", 22.5, 70, 600, 1.00),
+    Machine("l40s", 44.7, 362, 864, 1.80),
+    Machine("a100", 79.2, 312, 2039, 2.50),
+    Machine("h100", 79.2, 989, 3350, None),
+    Machine("h200", 140.0, 989, 4800, 5.00),
+)
+
+
+@functools.cache
+def this_cpu() -> Machine:
+    """This machine's CPU: its memory, and its speed by a quarter of a second of multiplying."""
+    import psutil
+
+    size = 768
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    left @ right
+    count, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < 0.25:
+        left @ right
+        count += 1
+    flops = 2 * size**3 * count / elapsed
+    # measured, so nothing is to be taken off below
+    return Machine("cpu", psutil.virtual_memory().total / GIB, flops / 1e12 / COMPUTE_SHARE, 15 / BANDWIDTH_SHARE, 0.0)
+
+
+def find_machine(name: str) -> Machine:
+    """A machine by name, or "cpu". Raises ConfigError."""
+    if name == "cpu":
+        return this_cpu()
+    for machine in MACHINES:
+        if machine.name == name.lower():
+            return machine
+    raise ConfigError(f"There is no hardware {name!r}. Known: cpu, {', '.join(each.name for each in MACHINES)}.")
+
+
+def step_seconds(
+    run: RunConfig, teacher: Shape, student: Shape, machine: Machine, prompt_tokens: int, devices: int = 1
+) -> dict[str, float]:
+    """Seconds of one optimiser step: {"generating", "training"}, were all completions of full length."""
+    new_tokens, batch = run.rollout.max_new_tokens, max(1, run.training.batch_size // devices)
+    flops, bandwidth = machine.teraflops * 1e12 * COMPUTE_SHARE, machine.bandwidth * 1e9 * BANDWIDTH_SHARE
+    weights = student.parameters * SIZES[run.student.dtype]
+    cache = batch * student.key_value_bytes * (prompt_tokens + new_tokens / 2)
+    decode = max((weights + cache) / bandwidth, 2 * student.parameters * batch / flops)
+    launching = student.layers * LAYER_SECONDS["cpu" if machine.name == "cpu" else "cuda"]
+    prefill = 2 * student.parameters * batch * prompt_tokens / flops
+    tokens = batch * min(prompt_tokens + new_tokens, run.training.max_length)
+    passes = 2 * student.parameters + 2 * student.parameters + 2 * student.trainable
+    if run.training.gradient_checkpointing:
+        passes += 2 * student.parameters
+    return {
+        "generating": prefill + new_tokens * (decode + launching),
+        "training": tokens * (passes + 2 * teacher.parameters) / flops,
+    }
+
+
+def estimate_run(
+    run: RunConfig,
+    hardware: str | None = None,
+    devices: int = 1,
+    prompt_tokens: int = 256,
+    n_prompts: int | None = None,
+    prices: dict[str, float] | None = None,
+    token: str | None = None,
+    configs: tuple | None = None,
+) -> dict:
+    """Memory, time and cost of `run` on `hardware` (or on every machine known), as plain data.
+
+    `n_prompts` is needed for runs given in epochs whose data is not on this machine; `prices` are US dollars an hour by
+    machine. Raises ConfigError, ModelError or HubError (one line).
+    """
+    if devices < 1:
+        raise ConfigError(f"--devices is {devices}; it must be 1 or more.")
+    machines = [find_machine(hardware)] if hardware else list(MACHINES)
+    configs = configs or (load_shape_config(run.teacher, token), load_shape_config(run.student, token))
+    teacher, student = shape_of(configs[0], run.teacher), shape_of(configs[1], run.student, run)
+    steps = steps_of(run, n_prompts)
+    estimates: dict[str, MemoryEstimate] = {}
+    rows = []
+    for machine in machines:
+        kind = "cpu" if machine.name == "cpu" else "cuda"
+        if kind not in estimates:
+            estimates[kind] = estimate_memory(run, prompt_tokens, kind, devices, token, configs)
+        seconds = step_seconds(run, teacher, student, machine, prompt_tokens, devices)
+        hours = None if steps is None else (STARTING_SECONDS + steps * sum(seconds.values())) / 3600
+        price = (prices or {}).get(machine.name, machine.price)
+        rows.append(
+            {
+                "name": machine.name,
+                "devices": devices,
+                "memory": machine.memory * GIB,
+                "fits": estimates[kind].peak <= machine.memory * GIB * 0.97,
+                "seconds_per_step": seconds,
+                "hours": hours,
+                "price": price,
+                "cost": None if hours is None or price is None else hours * price * devices,
+            }
+        )
+    memory = next(iter(estimates.values()))
+    return {
+        "teacher": {"model": teacher.name, "parameters": teacher.parameters},
+        "student": {"model": student.name, "parameters": student.parameters, "trainable": student.trainable},
+        "steps": steps,
+        "prompt_tokens": prompt_tokens,
+        "peak": memory.peak,
+        "parts": memory.parts,
+        "phases": memory.phases,
+        "hardware": rows,
+    }
+
+
+def steps_of(run: RunConfig, n_prompts: int | None) -> int | None:
+    """Steps of the run; None when they depend on data that is not known."""
+    if run.training.epochs is None:
+        return run.training.steps
+    if n_prompts is None:
+        return None
+    rollouts = run.training.epochs * n_prompts * run.rollout.samples_per_prompt
+    return max(1, -(-int(rollouts) // run.training.batch_size))
+
+
+def hours_line(hours: float) -> str:
+    """A length of time in the unit that reads best."""
+    if hours * 60 < 2:
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
+
+
+def format_estimate(report: dict) -> str:
+    """The report for a terminal."""
+    teacher, student = report["teacher"], report["student"]
+    lines = [
+        f"teacher  {teacher['model']}: {teacher['parameters'] / 1e6:,.0f} M parameters",
+        f"student  {student['model']}: {student['parameters'] / 1e6:,.0f} M parameters, "
+        f"{student['trainable'] / 1e6:,.0f} M trained",
+        "",
+        f"peak memory on each device: {report['peak'] / GIB:.2f} GiB (prompts of {report['prompt_tokens']} tokens, "
+        "completions of full length)",
+    ]
+    lines += [f"  {name:18} {size / GIB:8.2f} GiB" for name, size in report["parts"].items() if size]
+    lines += ["at once while:"]
+    lines += [f"  {name:18} {size / GIB:8.2f} GiB" for name, size in report["phases"].items()]
+    steps = "steps depend on the data (--n-prompts)" if report["steps"] is None else f"{report['steps']:,} steps"
+    lines += ["", f"{'hardware':12} {'memory':>10} {'fits':>5} {'a step':>9} {'time':>8} {'cost':>9}   ({steps})"]
+    for row in report["hardware"]:
+        name = row["name"] if row["devices"] == 1 else f"{row['devices']} x {row['name']}"
+        seconds = sum(row["seconds_per_step"].values())
+        time_taken = "?" if row["hours"] is None else hours_line(row["hours"])
+        cost = "?" if row["cost"] is None else f"${row['cost']:.2f}"
+        fits = "yes" if row["fits"] else "no"
+        lines.append(f"{name:12} {row['memory'] / GIB:6.0f} GiB {fits:>5} {seconds:7.2f} s {time_taken:>8} {cost:>9}")
+    return "\n".join(lines)

@@ -1,0 +1,250 @@
+"""Scores on tasks of lm-eval by name (gsm8k, minerva_math500, mbpp, humaneval …) or from a task's YAML file.
+
+lm-eval's own runner is used on the model in memory. Its code tasks fetch a metric that runs what the model wrote; here
+that metric is ours, which runs it in the sandbox, and a task that would run code by other means is refused.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import inspect
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import yaml
+
+from simct.config import EvaluationConfig, local_path
+from simct.errors import ConfigError, DataError, SimCTError, brief
+from simct.evaluation.sandbox.program import run_program, why_unavailable
+from simct.hub.errors import hub_error
+from simct.tokenization.token_bytes import TokenBytes
+
+SHOWN = 8
+
+
+def is_installed() -> bool:
+    return importlib.util.find_spec("lm_eval") is not None
+
+
+def check_task(task: str, allow_code_execution: bool = False) -> None:
+    """Raise ConfigError unless `task` is one that lm-eval knows (or a task's YAML file) and may be run."""
+    if not is_installed():
+        raise ConfigError(
+            f"Task {task!r} is neither demo nor a JSONL file, and lm-eval, which may know it, is not installed. "
+            "Install it: pip install lm_eval."
+        )
+    manager, name = _manager_for(task)
+    if name not in {*manager.all_tasks, *manager.all_groups, *manager.all_tags}:
+        raise ConfigError(
+            f"There is no task {task!r}. Use demo, the path of a JSONL or lm-eval YAML file, or the name of an lm-eval "
+            "task (`lm-eval ls tasks` lists them)."
+        )
+    if local_path(task) is not None and _read_task_file(task).get("unsafe_code") and not allow_code_execution:
+        raise _needs_permission(task)
+
+
+def evaluate_task(model, tokens: TokenBytes, task: str, settings: EvaluationConfig) -> dict:
+    """Score a model in memory on one task: {"score" in 0..1, "metric", "stderr", "n", "seed", "metrics", "samples"}.
+
+    `metrics` holds everything lm-eval reports; `score` is the first of them. Raises ConfigError for an unknown task and
+    for one that runs generated code without permission, DataError or HubError when its data cannot be loaded.
+    """
+    check_task(task, settings.allow_code_execution)
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    manager, name = _manager_for(task)
+    language_model = HFLM(pretrained=model, tokenizer=tokens.tokenizer, batch_size=settings.batch_size)
+    with sandboxed_code_metric():
+        try:
+            results = lm_eval.simple_evaluate(
+                model=language_model,
+                tasks=[name],
+                task_manager=_Guarded(manager, settings.allow_code_execution),
+                limit=settings.samples,
+                apply_chat_template=bool(tokens.tokenizer.chat_template),
+                random_seed=settings.seed,
+                numpy_random_seed=settings.seed,
+                torch_random_seed=settings.seed,
+                fewshot_random_seed=settings.seed,
+                confirm_run_unsafe_code=settings.allow_code_execution,
+                bootstrap_iters=1000,
+            )
+        except SimCTError:
+            raise
+        except (ImportError, ModuleNotFoundError) as error:
+            raise ConfigError(f"Task {task!r} needs a package: {error}. Install it and try again.") from error
+        except Exception as error:
+            # data sets come from the Hub, and lm-eval raises what it meets there as it is
+            told = hub_error(error, task, kind="dataset")
+            raise DataError(f"Task {task!r} could not be scored: {told}") from error
+    return _summary(results, name, settings.seed)
+
+
+def _needs_permission(task: str) -> ConfigError:
+    return ConfigError(
+        f"Task {task!r} runs what the model wrote, in a sandbox. Permit it with --allow-code-execution "
+        "(evaluation.allow_code_execution in run.yaml)."
+    )
+
+
+class SandboxedCodeMetric:
+    """Stands for the code_eval metric of the evaluate package: the same arguments and results, run in the sandbox."""
+
+    def compute(self, references: list[str], predictions: list[list[str]], k: Sequence[int] = (1,), **options):
+        """pass@k over problems: each reference is the tests, each prediction a list of candidate programs."""
+        passed, details = [], {}
+        for problem, (tests, candidates) in enumerate(zip(references, predictions, strict=True)):
+            outcomes = [run_program(f"{candidate}\n\n{tests}\n") for candidate in candidates]
+            passed.append([outcome.passed for outcome in outcomes])
+            details[problem] = [
+                (place, {"task_id": problem, "passed": outcome.passed, "result": outcome.reason or "passed"})
+                for place, outcome in enumerate(outcomes)
+            ]
+        scores = {
+            f"pass@{size}": sum(pass_at_k(len(each), sum(each), size) for each in passed) / len(passed)
+            for size in k
+            if all(len(each) >= size for each in passed)
+        }
+        return scores, details
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """The chance that one of k programs drawn from n, of which `correct` are right, is right (Chen et al. 2021)."""
+    wrong, chance = n - correct, 1.0
+    for drawn in range(k):
+        chance *= max(0, wrong - drawn) / (n - drawn)
+    return 1.0 - chance
+
+
+@contextlib.contextmanager
+def sandboxed_code_metric():
+    """While open, `evaluate.load("code_eval")` gives our metric, so that lm-eval's code tasks run in the sandbox."""
+    import evaluate
+
+    load = evaluate.load
+
+    def load_sandboxed(path, *arguments, **options):
+        if str(path).rstrip("/").rsplit("/", 1)[-1] == "code_eval":
+            return SandboxedCodeMetric()
+        return load(path, *arguments, **options)
+
+    evaluate.load = load_sandboxed
+    try:
+        yield
+    finally:
+        evaluate.load = load
+
+
+class _Guarded:
+    """A task manager that lets no task run generated code without permission, or outside the sandbox."""
+
+    def __init__(self, manager, allowed: bool):
+        self._manager, self._allowed = manager, allowed
+
+    def __getattr__(self, name):
+        return getattr(self._manager, name)
+
+    def load(self, *arguments, **options):
+        loaded = self._manager.load(*arguments, **options)
+        for name, task in loaded["tasks"].items():
+            if not getattr(task, "UNSAFE_CODE", False):
+                continue
+            if not self._allowed:
+                raise _needs_permission(name)
+            if not _uses_sandbox(task):
+                raise ConfigError(
+                    f"Task {name!r} runs what the model wrote by means of its own, outside the sandbox. Leave it out."
+                )
+            reason = why_unavailable()
+            if reason:
+                raise ConfigError(f"Task {name!r} was not run: {reason}.")
+        return loaded
+
+
+def _uses_sandbox(task) -> bool:
+    """Whether the functions that score a task come from a module that holds our metric."""
+    functions = [*task._metric_fn_list.values(), getattr(task.config, "process_results", None)]
+    # lm-eval keeps a function's __call__, which belongs to the function
+    functions = [getattr(function, "__self__", function) for function in functions]
+    return any(
+        isinstance(value, SandboxedCodeMetric)
+        for function in functions
+        for value in getattr(inspect.unwrap(function) if callable(function) else None, "__globals__", {}).values()
+    )
+
+
+def _read_task_file(path: str) -> dict:
+    """The settings of a task's YAML file; its !function references stay unread."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(cast(yaml.ScalarNode, node)))
+    try:
+        settings = yaml.load(Path(path).read_text(encoding="utf-8"), Loader)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the task {path!r}: {brief(error)}") from error
+    if not isinstance(settings, dict) or not isinstance(settings.get("task"), str):
+        raise ConfigError(f"{path!r} is not an lm-eval task: it has no 'task' name.")
+    return settings
+
+
+def _manager_for(task: str):
+    """lm-eval's task manager that knows `task`, and the name it knows it by."""
+    from lm_eval.tasks import TaskManager
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    path = local_path(task)
+    if path is not None and path.suffix in (".yaml", ".yml"):
+        return TaskManager(include_path=str(path.resolve().parent), include_defaults=False), _read_task_file(task)[
+            "task"
+        ]
+    return _known_tasks(), task
+
+
+@functools.cache
+def _known_tasks():
+    """lm-eval's own tasks; listing them takes seconds."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
+def _summary(results: dict, name: str, seed: int) -> dict:
+    """Our shape of lm-eval's results. A group's score is the mean that lm-eval gives for it."""
+    scores = results["results"].get(name) or results.get("groups", {}).get(name) or {}
+    metrics = {key: value for key, value in scores.items() if isinstance(value, int | float) and "," in key}
+    named = [key for key in metrics if not key.split(",")[0].endswith("_stderr")]
+    if not named:
+        raise DataError(f"lm-eval reported no score for {name!r}.")
+    metric, filtering = named[0].split(",", 1)
+    members = results.get("group_subtasks", {}).get(name) or [name]
+    counts = results["n-samples"]
+    samples = [sample for member in members for sample in results.get("samples", {}).get(member, [])]
+    return {
+        "score": float(metrics[named[0]]),
+        "metric": named[0],
+        "stderr": metrics.get(f"{metric}_stderr,{filtering}"),
+        "n": sum(counts[member]["effective"] for member in members if member in counts),
+        "seed": seed,
+        "metrics": metrics,
+        "samples": [_shown(sample, metric) for sample in samples if sample.get("filter") in (None, filtering)][:SHOWN],
+    }
+
+
+def _shown(sample: dict, metric: str) -> dict:
+    arguments = sample.get("arguments")
+    first = next(iter(arguments.values()), {}) if isinstance(arguments, dict) else (arguments or [[""]])[0]
+    prompt = next(iter(first.values()), "") if isinstance(first, dict) else first[0]
+    answers = sample.get("resps") or [[""]]
+    value = sample.get(metric)
+    return {
+        "prompt": str(prompt),
+        "answer": str(sample.get("target", "")),
+        "completion": str(answers[0][0] if isinstance(answers[0], list) else answers[0]),
+        "correct": bool(value) if isinstance(value, int | float) else None,
+    }

@@ -1,0 +1,127 @@
+"""Scores of a model on tasks with checkable answers, by greedy decoding.
+
+A task is `demo` (the embedded pair's held-out prompts), the path of a JSONL file with a prompt and an answer column, or
+a task of lm-eval: its name, or the path of its YAML file. The first two are scored here: the share of prompts whose
+completion holds the reference answer as `answer_matches` reads it. Standard errors are those of a mean over prompts.
+"""
+
+import math
+from pathlib import Path
+from typing import cast
+
+from simct.config import DataConfig, EvaluationConfig, ModelConfig, local_path
+from simct.data.prompts import Prompt, load_prompts, prompt_ids
+from simct.demo import EVAL
+from simct.errors import DataError
+from simct.evaluation import lm_eval as lm_eval_tasks
+from simct.evaluation.answers import answer_matches
+from simct.models.loading import device_for_training, load_model, pad_id_of
+from simct.models.rollout import generate
+from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
+
+SHOWN = 8
+
+
+def is_own_task(task: str) -> bool:
+    """Whether a task is scored here rather than by lm-eval."""
+    return task == "demo" or (local_path(task) is not None and Path(task).suffix in (".jsonl", ".json"))
+
+
+def check_tasks(settings: EvaluationConfig) -> None:
+    """Refuse tasks that could not be scored: unknown ones, ones without answers, ones that run code unasked.
+
+    Raises ConfigError or DataError, before a model is loaded.
+    """
+    for task in settings.tasks:
+        if is_own_task(task):
+            task_prompts(task)
+        else:
+            lm_eval_tasks.check_task(task, settings.allow_code_execution)
+
+
+def task_prompts(task: str) -> list[Prompt]:
+    """The prompts of a task of ours, each with an answer. Raises DataError for a file without."""
+    source = str(EVAL) if task == "demo" else task
+    prompts = load_prompts(DataConfig(prompts=source))
+    if any(prompt.answer is None for prompt in prompts):
+        raise DataError(f"Task {task!r} needs an answer for every prompt. Add an 'answer' column to {source!r}.")
+    return prompts
+
+
+def standard_error(score: float, n: int) -> float | None:
+    """Of a share of n prompts: the sample's standard deviation over √n; None for a single prompt."""
+    return math.sqrt(score * (1 - score) / (n - 1)) if n > 1 else None
+
+
+def evaluate_loaded(model, tokens: TokenBytes, settings: EvaluationConfig, enable_thinking: bool | None = None) -> dict:
+    """Scores of a model in memory: {task: {"score" in 0..1, "stderr", "n", "seed", "samples": [...], ...}}.
+
+    Tasks scored here also tell "ended", the share of completions that ended by themselves.
+    """
+    scores = {}
+    for task in settings.tasks:
+        if not is_own_task(task):
+            scores[task] = lm_eval_tasks.evaluate_task(model, tokens, task, settings)
+            continue
+        prompts = task_prompts(task)[: settings.samples]
+        ids = [prompt_ids(tokens.tokenizer, prompt.messages, enable_thinking) for prompt in prompts]
+        # prompts of like length share a batch, so little is spent on padding
+        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+        completions: dict[int, tuple[str, bool]] = {}
+        for start in range(0, len(order), settings.batch_size):
+            batch = order[start : start + settings.batch_size]
+            rollouts = generate(
+                model,
+                [ids[index] for index in batch],
+                tokens.end_ids,
+                pad_id_of(tokens.tokenizer, tokens.end_ids),
+                n_candidates=len(tokens.bytes_of),
+                max_new_tokens=settings.max_new_tokens,
+            )
+            for index, rollout in zip(batch, rollouts, strict=True):
+                # the ids of one answer, not of several, make one text
+                text = cast(str, tokens.tokenizer.decode(rollout.completion_ids, skip_special_tokens=True))
+                completions[index] = (text, rollout.ended)
+        samples: list[dict] = [
+            {
+                "prompt": prompt.text,
+                "answer": prompt.answer,
+                "completion": completions[index][0],
+                "correct": answer_matches(completions[index][0], prompt.answer or ""),  # task_prompts saw to answers
+            }
+            for index, prompt in enumerate(prompts)
+        ]
+        score = sum(sample["correct"] for sample in samples) / len(samples)
+        scores[task] = {
+            "score": score,
+            "stderr": standard_error(score, len(samples)),
+            "n": len(samples),
+            "seed": settings.seed,
+            "ended": sum(ended for _, ended in completions.values()) / len(samples),
+            "samples": samples[:SHOWN],
+        }
+    return scores
+
+
+def evaluate_model(
+    model: str,
+    tasks: list[str],
+    samples: int | None = None,
+    max_new_tokens: int = 64,
+    revision: str | None = None,
+    dtype: str = "float32",
+    seed: int = 0,
+    allow_code_execution: bool = False,
+) -> dict:
+    """Load `model` (Hub id or folder) and score it; see `evaluate_loaded`. Raises one-line SimCTErrors."""
+    settings = EvaluationConfig(
+        tasks=list(tasks),
+        samples=samples,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        allow_code_execution=allow_code_execution,
+    )
+    check_tasks(settings)
+    tokens = token_bytes(load_tokenizer(model, revision))
+    loaded = load_model(ModelConfig(model=model, revision=revision, dtype=dtype), device_for_training()).eval()
+    return evaluate_loaded(loaded, tokens, settings)

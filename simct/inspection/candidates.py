@@ -1,0 +1,398 @@
+"""The candidates SimCT sees at one place of a text, and the scores of every unit: both models, side by side.
+
+This reads what the losses read, in their notation (docs/method.md), but shows it instead of summing it up.
+Shapes: U units of a text, N units of a chunk, R rows of those units, V vocabulary, C shared columns, K rows of one
+unit.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from simct.data.prompts import prompt_ids
+from simct.errors import AlignmentError, DataError
+from simct.inspection.coverage import Spelled, pieces, printable, quoted, segment, spell
+from simct.losses.divergence import LOG_ZERO, divergence_with_gradient
+from simct.losses.head import Head
+from simct.losses.side import HeadSide, chunk_rows_for
+from simct.models.loading import hidden_rows, pad_id_of
+from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.token_bytes import TokenBytes
+from simct.tokenization.units import UnitBatch, build_units, chunks_by_rows, row_ranges
+
+END_OF_TURN = "end of turn"
+WINDOW = 1024  # tokens of either side that are read at a time; half of them, at least, precede what is scored
+
+
+def candidates_at(
+    pair: TokenizerPair,
+    teacher_model,
+    student_model,
+    text: str,
+    unit_index: int,
+    top: int = 20,
+    *,
+    prompt: str | None = None,
+) -> dict:
+    """What SimCT compares at the start of unit `unit_index` of `text`. JSON-able.
+
+    index, unit: the unit, as in `coverage.segments`. shared_candidates: shared tokens, the end of turn included;
+    candidates: with the unit itself, where it is one. With both models (else None) also:
+    rows: the candidates that are heaviest on either side, with text, ids, kind ("shared" or "unit"), whether written,
+    mass p on both sides (of the unit: the geometric mean over its tokens) and q, its share of all candidates' mass.
+    rest: how many candidates are not in rows, and the same sums over them.
+    Z_T, Z_S: the mass of all candidates; teacher_shared, student_shared: that of the shared tokens alone.
+    kl: the reverse KL of the two q in nats, which is this row's loss.
+    thrown_away_by_strict: what exact matching loses here: the row with its tokens, the unit's masses and the loss.
+    teacher_outside, student_outside: the heaviest tokens of one side that the other has not, with the other's spelling.
+
+    The models read `prompt` by their chat templates first, or else just a start token (BOS, else the end of turn).
+    Raises DataError where there is no such unit, AlignmentError where one side cannot spell the text.
+    """
+    spelled = spell(pair, text)
+    if not 0 <= unit_index < len(spelled.units):
+        last = len(spelled.units) - 1
+        raise DataError(f"There is no unit {unit_index}: this text has the units 0 to {last}.")
+    unit = spelled.units[unit_index]
+    shown = segment(pair, spelled, unit_index)
+    multi = len(shown["student_ids"]) > 1 or len(shown["teacher_ids"]) > 1
+    shared = len(pair.shared_student_ids)
+    result = {"index": unit_index, "unit": shown, "shared_candidates": shared, "candidates": shared + multi}
+    if teacher_model is None or student_model is None:
+        return result | {"rows": [_row(pair, shared, shown)] if multi else []}
+
+    first = _context_start(spelled, unit_index, _room(teacher_model, student_model, _leads(pair, prompt)))
+    sides = []
+    with torch.inference_mode():
+        for tokens, model, ids, start, end, column in (
+            (pair.student, student_model, spelled.student_ids, unit.student_start, unit.student_end, "student_start"),
+            (pair.teacher, teacher_model, spelled.teacher_ids, unit.teacher_start, unit.teacher_end, "teacher_start"),
+        ):
+            before = lead(tokens, prompt) + ids[int(getattr(spelled.units, column)[first]) : start]
+            sides.append(_one_unit(pair, tokens, model, before, ids[start:end]))
+    ours, theirs = sides
+    return result | _compare(pair, shown, multi, ours, theirs, top)
+
+
+def score_units(
+    pair: TokenizerPair,
+    teacher_model,
+    student_model,
+    text: str,
+    *,
+    prompt: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[dict]:
+    """Both models' scores of every unit of `text`, in order (fewer if stopped).
+
+    student_logprob, teacher_logprob: log of the joint probability of the unit's tokens given the text before it.
+    student_score, teacher_score: the mean over its tokens, SimCT's score of the unit. kl: reverse KL between the
+    renormalised candidates at its start, which is the unit's loss. z_t, z_s: the candidates' mass. All in nats or 0 … 1
+    (masses of candidates with a unit may exceed 1, docs/method.md). Texts longer than WINDOW tokens are read in
+    overlapping windows: each unit after half a window of what precedes it, at least.
+    on_progress(units done, units in all). Raises AlignmentError where one side cannot spell the text.
+    """
+    spelled = spell(pair, text)
+    rows: list[dict] = []
+    leads = _leads(pair, prompt)
+    for context, start, end in _windows(spelled, _room(teacher_model, student_model, leads)):
+        if should_stop and should_stop():
+            break
+        with torch.inference_mode():
+            rows += _score_window(pair, teacher_model, student_model, spelled, leads, context, start, end)
+        if on_progress:
+            on_progress(len(rows), len(spelled.units))
+    return rows
+
+
+def lead(tokens: TokenBytes, prompt: str | None) -> list[int]:
+    """Ids read before a text: the prompt by the chat template, or the start token (BOS, else the end of turn)."""
+    if prompt:
+        return prompt_ids(tokens.tokenizer, [{"role": "user", "content": prompt}])
+    bos = tokens.tokenizer.bos_token_id
+    return [tokens.end_ids[0] if bos is None else bos]
+
+
+def _leads(pair: TokenizerPair, prompt: str | None) -> tuple[list[int], list[int]]:
+    return lead(pair.teacher, prompt), lead(pair.student, prompt)
+
+
+def _room(teacher_model, student_model, leads: tuple[list[int], list[int]]) -> int:
+    """Tokens of either side that fit a window behind what both models read first."""
+    limits = [getattr(model.config, "max_position_embeddings", None) for model in (teacher_model, student_model)]
+    room = min([WINDOW, *filter(None, limits)]) - max(map(len, leads))
+    if room < 2:
+        raise DataError("The prompt leaves no room for the text in the models' context: shorten it.")
+    return room
+
+
+def _context_start(spelled: Spelled, index: int, room: int) -> int:
+    """The first unit that can be read before unit `index` is over, with `room` tokens on either side."""
+    units = spelled.units
+    for ends, starts in ((units.teacher_end, units.teacher_start), (units.student_end, units.student_start)):
+        if ends[index] - starts[index] > room:
+            raise DataError(
+                f"Unit {index} alone is {ends[index] - starts[index]:,} tokens long, more than fit: {room:,}."
+            )
+    return max(
+        int((starts < ends[index] - room).sum())
+        for ends, starts in ((units.teacher_end, units.teacher_start), (units.student_end, units.student_start))
+    )
+
+
+def _windows(spelled: Spelled, room: int) -> Iterator[tuple[int, int, int]]:
+    """(first unit read, first unit scored, one past the last), so that windows overlap by half."""
+    units, start = spelled.units, 0
+    while start < len(units):
+        context = 0
+        if start:
+            half = room // 2
+            context = max(
+                int((begins < begins[start] - half).sum()) for begins in (units.teacher_start, units.student_start)
+            )
+            context = max(context, _context_start(spelled, start, room))
+        else:
+            _context_start(spelled, 0, room)
+        end = min(
+            int((ends <= begins[context] + room).sum())
+            for ends, begins in ((units.teacher_end, units.teacher_start), (units.student_end, units.student_start))
+        )
+        yield context, start, end
+        start = end
+
+
+def score_chunk(units: UnitBatch, chunk_N: torch.Tensor, student, teacher) -> dict[str, torch.Tensor]:
+    """The numbers of `score_units` [N] for the units of a batch chosen by index, on the CPU.
+
+    student, teacher: the sides of a loss (losses.chunked) over the batch's rows; one chunk's whole rows are made.
+    """
+    ours, theirs = (
+        _unit_scores(side, starts_U[chunk_N], ends_U[chunk_N], ids_R)
+        for side, starts_U, ends_U, ids_R in (
+            (student, units.student_start_U, units.student_end_U, units.student_ids_S),
+            (teacher, units.teacher_start_U, units.teacher_end_U, units.teacher_ids_T),
+        )
+    )
+    is_candidate_N = ~units.single_U[chunk_N]
+    scores_NC, teacher_scores_NC = (
+        torch.cat([side.shared_NC, side.mean_N.where(is_candidate_N, LOG_ZERO)[:, None]], 1) for side in (ours, theirs)
+    )
+    kl_N, _ = divergence_with_gradient(scores_NC, teacher_scores_NC, "reverse_kl")
+    return {
+        "student_logprob": ours.joint_N,
+        "teacher_logprob": theirs.joint_N,
+        "student_score": ours.mean_N,
+        "teacher_score": theirs.mean_N,
+        "kl": kl_N,
+        "z_s": scores_NC.logsumexp(1).exp(),
+        "z_t": teacher_scores_NC.logsumexp(1).exp(),
+    }
+
+
+@dataclass
+class _UnitScores:
+    """One model at N units: log p of the shared tokens [N, C] at their starts, and of the units, joint and mean [N]."""
+
+    shared_NC: torch.Tensor
+    joint_N: torch.Tensor
+    mean_N: torch.Tensor
+
+
+def _unit_scores(side, start_N: torch.Tensor, end_N: torch.Tensor, ids_R: torch.Tensor) -> _UnitScores:
+    device = side.tensors[0].device
+    rows_R, owner_R = row_ranges(start_N, end_N)
+    size_N = end_N - start_N
+    first_N = torch.cumsum(size_N, 0) - size_N
+    log_p_RV = torch.log_softmax(side.block(rows_R.to(device)).logits_NC, -1)
+    own_R = log_p_RV.gather(1, ids_R[rows_R].to(device)[:, None]).squeeze(1).cpu()
+    joint_N = own_R.new_zeros(len(start_N)).index_add_(0, owner_R, own_R)
+    shared_NC = log_p_RV.index_select(0, first_N.to(device)).index_select(1, side.shared_ids_C).cpu()
+    return _UnitScores(shared_NC, joint_N, joint_N / size_N)
+
+
+def _score_window(pair, teacher_model, student_model, spelled, leads, context, start, end) -> list[dict]:
+    units = spelled.units
+    sides, ids = [], []
+    for tokens, model, side_ids, begins, ends, first_ids, shared_ids in (
+        (pair.teacher, teacher_model, spelled.teacher_ids, units.teacher_start, units.teacher_end, leads[0],
+         pair.shared_teacher_ids),
+        (pair.student, student_model, spelled.student_ids, units.student_start, units.student_end, leads[1],
+         pair.shared_student_ids),
+    ):  # fmt: skip
+        before = first_ids + side_ids[int(begins[context]) : int(begins[start])]
+        ids.append(side_ids[int(begins[start]) : int(ends[end - 1])])
+        hidden_RH, _ = hidden_rows(model, [before], [ids[-1]], pad_id_of(tokens.tokenizer, tokens.end_ids))
+        sides.append(HeadSide(hidden_RH, Head.of(model), shared_ids.to(hidden_RH.device)))
+    teacher, student = sides
+    batch = build_units(pair, [tuple(ids)])
+    chunk_rows = chunk_rows_for(student.tensors[0].device, max(student.vocabulary, teacher.vocabulary))
+    rows: list[dict] = []
+    for chunk_N in chunks_by_rows(torch.arange(len(batch)), batch, chunk_rows):
+        columns = score_chunk(batch, chunk_N, student, teacher)
+        values = (column.tolist() for column in columns.values())
+        rows += [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+    return rows
+
+
+# One place
+
+
+@dataclass
+class _Side:
+    """One model at one unit: log p of its first row [V], of the unit's own tokens [K], and of the shared tokens [C]."""
+
+    log_p_V: torch.Tensor
+    own_K: torch.Tensor
+    shared_C: torch.Tensor
+
+
+def _one_unit(pair, tokens: TokenBytes, model, before: list[int], ids: list[int]) -> _Side:
+    hidden_KH, _ = hidden_rows(model, [before], [ids], pad_id_of(tokens.tokenizer, tokens.end_ids))
+    shared_ids_C = pair.shared_student_ids if tokens is pair.student else pair.shared_teacher_ids
+    side = HeadSide(hidden_KH, Head.of(model), shared_ids_C.to(hidden_KH.device))
+    log_p_KV = torch.log_softmax(side.block(torch.arange(len(ids), device=hidden_KH.device)).logits_NC, -1).cpu()
+    own_K = log_p_KV[torch.arange(len(ids)), torch.tensor(ids)]
+    return _Side(log_p_KV[0], own_K, log_p_KV[0, shared_ids_C])
+
+
+def _compare(pair, shown: dict, multi: bool, ours: _Side, theirs: _Side, top: int) -> dict:
+    scores_S, scores_T = (
+        torch.cat([side.shared_C, side.own_K.mean()[None]]) if multi else side.shared_C for side in (ours, theirs)
+    )
+    kl, _ = divergence_with_gradient(scores_S[None], scores_T[None], "reverse_kl")
+    masses = (scores_S.exp(), scores_T.exp())
+    q_S, q_T = torch.softmax(scores_S, -1), torch.softmax(scores_T, -1)
+    heaviest = torch.maximum(q_S, q_T).topk(min(top, len(q_S))).indices.tolist()
+    written = len(scores_S) - 1
+    if not multi:
+        written = int(pair.student_to_shared[shown["student_ids"][0]]) if shown["kind"] == "shared" else -1
+    if written >= 0 and written not in heaviest:
+        heaviest = [*heaviest[: max(top - 1, 0)], written]
+    numbers = {"student_mass": masses[0], "teacher_mass": masses[1], "student_q": q_S, "teacher_q": q_T}
+    rows = [
+        _row(pair, column, shown)
+        | {name: float(value[column]) for name, value in numbers.items()}
+        | {"written": column == written}
+        for column in heaviest
+    ]
+    unit_mass = {
+        name: float(side.own_K.mean().exp()) if multi else 0.0
+        for name, side in (("student", ours), ("teacher", theirs))
+    }
+    return {
+        "rows": rows,
+        "rest": {"candidates": len(q_S) - len(rows)}
+        | {name: float(value.sum()) - sum(row[name] for row in rows) for name, value in numbers.items()},
+        "Z_S": float(masses[0].sum()),
+        "Z_T": float(masses[1].sum()),
+        "student_shared": float(ours.shared_C.exp().sum()),
+        "teacher_shared": float(theirs.shared_C.exp().sum()),
+        "kl": float(kl[0]),
+        "thrown_away_by_strict": {
+            "row": multi,
+            "student_tokens": len(shown["student_ids"]) if multi else 0,
+            "teacher_tokens": len(shown["teacher_ids"]) if multi else 0,
+            "student_mass": unit_mass["student"],
+            "teacher_mass": unit_mass["teacher"],
+            "kl": float(kl[0]) if multi else 0.0,
+        },
+        "teacher_outside": _outside(
+            "teacher", pair.teacher, "student", pair.student, pair.shared_teacher_ids, theirs, 8
+        ),
+        "student_outside": _outside("student", pair.student, "teacher", pair.teacher, pair.shared_student_ids, ours, 8),
+    }
+
+
+def _row(pair: TokenizerPair, column: int, shown: dict) -> dict:
+    if column == len(pair.shared_student_ids):
+        return {"text": shown["text"], "bytes": shown["bytes"], "student_id": None, "teacher_id": None, "kind": "unit"}
+    student_id, teacher_id = int(pair.shared_student_ids[column]), int(pair.shared_teacher_ids[column])
+    data = pair.student.bytes_of[student_id] if column < len(pair.shared_student_ids) - 1 else None
+    return {
+        "text": END_OF_TURN if data is None else printable(data),
+        "bytes": "" if data is None else data.hex(),
+        "student_id": student_id,
+        "teacher_id": teacher_id,
+        "kind": "shared",
+    }
+
+
+def _outside(
+    name: str, tokens: TokenBytes, other_name: str, other: TokenBytes, shared_ids_C: torch.Tensor, side: _Side, top: int
+) -> list[dict]:
+    """The heaviest tokens of one side that are no candidates, and how the other side would spell their bytes."""
+    log_p_V = side.log_p_V.clone()
+    log_p_V[shared_ids_C] = -torch.inf
+    values, ids = log_p_V.topk(min(top, len(log_p_V)))
+    rows = []
+    for mass, token_id in zip(values.exp().tolist(), ids.tolist(), strict=True):
+        if mass == 0.0:
+            continue
+        data = tokens.bytes_of[token_id] if token_id < len(tokens.bytes_of) else None
+        rows.append(
+            {
+                "text": _special(tokens, token_id) if data is None else printable(data),
+                "bytes": "" if data is None else data.hex(),
+                f"{name}_id": token_id,
+                "mass": mass,
+                **_spelling(other_name, other, data),
+            }
+        )
+    return rows
+
+
+def _spelling(name: str, tokens: TokenBytes, data: bytes | None) -> dict:
+    """How the other side writes `data`; no tokens where it cannot."""
+    try:
+        ids: Sequence[int] = [] if data is None else tokens.encode(data)
+    except AlignmentError:
+        ids = []
+    return {f"{name}_tokens": pieces(tokens, ids), f"{name}_ids": list(ids)}
+
+
+def _special(tokens: TokenBytes, token_id: int) -> str:
+    known = token_id < len(tokens.bytes_of)
+    return str(tokens.tokenizer.convert_ids_to_tokens(token_id)) if known else "a row beyond the tokenizer"
+
+
+def format_candidates(found: dict) -> str:
+    """What `candidates_at` found, for a terminal."""
+    unit = found["unit"]
+    student, teacher = (quoted(unit[f"{side}_pieces"]) for side in ("student", "teacher"))
+    lines = [
+        f"At unit {found['index']} (byte {unit['byte_start']:,}), {unit['kind']}: {student} (student) | {teacher} "
+        "(teacher)",
+        f"Candidates      {found['candidates']:,}: {found['shared_candidates']:,} shared tokens"
+        f"{' and the unit' if found['candidates'] > found['shared_candidates'] else ''}",
+    ]
+    if "Z_T" not in found:
+        return "\n".join([*lines, "                their masses need both models: add --weights"])
+    lost = found["thrown_away_by_strict"]
+    lines += [
+        f"Their mass      {found['Z_S']:.2%} of the student (Z_S), {found['Z_T']:.2%} of the teacher (Z_T); "
+        f"KL {found['kl']:.4f} nats",
+        f"Exact matching  throws this row away: {lost['student_tokens']} student and {lost['teacher_tokens']} teacher "
+        f"tokens, mass {lost['student_mass']:.2%} and {lost['teacher_mass']:.2%}"
+        if lost["row"]
+        else "Exact matching  keeps this row",
+        "",
+        f"  {'candidate':<24}{'student p':>11}{'teacher p':>11}{'student q':>11}{'teacher q':>11}",
+    ]
+    for row in found["rows"]:
+        marks = ("  unit" if row["kind"] == "unit" else "") + ("  written" if row["written"] else "")
+        lines.append(f"  {quoted([row['text']]):<24}{_percents(row)}{marks}")
+    if found["rest"]["candidates"]:
+        lines.append(f"  {found['rest']['candidates']:,} others".ljust(26) + _percents(found["rest"]))
+    if found["teacher_outside"]:
+        lines += ["", "  The teacher's heaviest tokens that the student has not, as the student would spell them"]
+        lines += [
+            f"  {quoted([row['text']]):<24}{row['mass']:>11.3%}  {quoted(row['student_tokens']) or 'not at all'}"
+            for row in found["teacher_outside"]
+        ]
+    return "\n".join(lines)
+
+
+def _percents(row: dict) -> str:
+    return "".join(f"{row[f'{side}_{what}']:>11.3%}" for what in ("mass", "q") for side in ("student", "teacher"))

@@ -1,0 +1,320 @@
+"""A pair measured on a whole corpus: read as a stream, stopped at any time, remembered by content.
+
+Texts are counted in chunks. What was counted of a chunk is kept in a file named by the chunk's text and by both
+tokenizers, so a corpus that is looked at again, in part or after it was stopped, is only read. Memory is bounded by a
+chunk and by how many different disagreements are kept.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simct.config import local_path
+from simct.data.prompts import READERS
+from simct.errors import DataError, brief
+from simct.hub.errors import hub_error
+from simct.inspection.coverage import Counts
+from simct.inspection.text_kinds import KINDS
+from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.token_bytes import TokenBytes
+from simct.tokenization.vocabulary_cache import cache_folder
+
+TEXT_COLUMNS = (
+    "text", "content", "messages", "conversations", "prompt", "question", "instruction", "problem", "completion",
+    "response", "answer", "code",
+)  # fmt: skip
+CHUNK_CHARACTERS = 2**19
+PIECE_CHARACTERS = 2**14  # of a text file, cut at the end of a line
+MOST_DISAGREEMENTS = 200_000
+KEPT_BYTES = 2**29
+FORMAT = "1"  # of the files, and of what is counted
+PROGRESS_SECONDS = 0.1
+
+OnProgress = Callable[[int, int | None], None]
+
+
+def inspect_corpus(
+    pair: TokenizerPair,
+    texts: Iterable[str],
+    on_progress: OnProgress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    cache_dir: Path | str | None = None,
+    top: int = 20,
+    total: int | None = None,
+) -> dict:
+    """The report of `coverage.inspect_pair` over a stream of texts, with `stopped` (bool) and `texts_remembered`.
+
+    on_progress(texts counted, total) is called about ten times a second; should_stop() is asked before every text, and
+    a stopped report holds what was counted until then. Of more than MOST_DISAGREEMENTS different disagreements the
+    rarest are dropped; `disagreements_lost` then says by how much a count may be too low (0: all are exact).
+    cache_dir: where chunks are kept, by default `corpora` beside the other caches (simct.tokenization.vocabulary_cache).
+    """
+    folder = Path(cache_dir) if cache_dir else cache_folder().with_name("corpora")
+    counter = _Counter(pair, folder, on_progress, should_stop, total)
+    for chunk in _chunks(texts, counter.should_stop):
+        counter.count(chunk)
+        if counter.stopped:
+            break
+    counter.tell(last=True)
+    _forget_oldest(folder)
+    return counter.counts.report(pair, top) | {"stopped": counter.stopped, "texts_remembered": counter.remembered}
+
+
+class _Counter:
+    """Adds up chunks, each from its file or by counting, and tells how far it is."""
+
+    def __init__(self, pair, folder: Path, on_progress, should_stop, total) -> None:
+        self.pair, self.folder, self.total = pair, folder, total
+        self.on_progress, self._asked = on_progress, should_stop
+        self.counts, self.remembered, self.stopped = Counts(), 0, False
+        self._key = _pair_key(pair)
+        self._told = 0.0
+
+    def should_stop(self) -> bool:
+        self.stopped = self.stopped or bool(self._asked and self._asked())
+        return self.stopped
+
+    def count(self, chunk: list[str]) -> None:
+        path = self.folder / f"{_chunk_key(self._key, chunk)}.json.gz" if self._key else None
+        counts = path and _read(path)
+        if counts:
+            self.remembered += counts.texts
+        else:
+            counts = Counts()
+            for text in chunk:
+                if self.should_stop():
+                    break
+                counts.add(self.pair, text)
+                self.tell(counts.texts)
+            if path and counts.texts == len(chunk):
+                _write(path, counts)
+        self.counts.join(counts)
+        if len(self.counts.disagreements) > 2 * MOST_DISAGREEMENTS:
+            self.counts.drop_rare(MOST_DISAGREEMENTS)
+        self.tell()
+
+    def tell(self, more: int = 0, last: bool = False) -> None:
+        now = time.monotonic()
+        if self.on_progress and (last or now - self._told > PROGRESS_SECONDS):
+            self._told = now
+            self.on_progress(self.counts.texts + more, self.total)
+
+
+def _chunks(texts: Iterable[str], should_stop: Callable[[], bool]) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    size = 0
+    for text in texts:
+        chunk.append(text)
+        size += len(text)
+        if size >= CHUNK_CHARACTERS or should_stop():
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+# Texts from files and datasets
+
+
+def dataset_texts(
+    source: str,
+    column: str | None = None,
+    split: str = "train",
+    limit: int | None = None,
+    token: str | None = None,
+    *,
+    config_name: str | None = None,
+    revision: str | None = None,
+) -> Iterator[str]:
+    """Stream the texts of a local JSONL, CSV, Parquet or text file, a folder, or a column of a Hub dataset.
+
+    A text file comes in pieces of some kilobytes, cut at line ends. Of chat messages the contents are joined by line
+    breaks. Without `column` the first of TEXT_COLUMNS that is there, or the first that holds text. At most `limit`
+    texts; empty ones do not count. Raises DataError or HubError (one line), possibly after the first texts.
+    """
+    path = local_path(source)
+    if path is None and (Path(source).suffix in READERS or source.startswith(("/", "./", "../", "~"))):
+        raise DataError(f"There is no file {source!r}. Check the path.")
+    if path is not None and path.is_file() and path.suffix.lower() not in READERS:
+        raise DataError(f"{source!r} is not JSONL, CSV, Parquet or text. Convert it to one of these.")
+    if path is not None and path.suffix.lower() == ".txt":
+        found = _file_pieces(path)
+    else:
+        found = _column_texts(source, path, column, split, token, config_name, revision)
+    return _some(source, found, limit)
+
+
+def pieces_of(text: str) -> Iterator[str]:
+    """`text` in pieces of PIECE_CHARACTERS or a little more, each cut at the end of a line where there is one."""
+    file = io.StringIO(text, newline="")
+    while piece := file.read(PIECE_CHARACTERS):
+        yield piece + file.readline(PIECE_CHARACTERS)
+
+
+def _some(source: str, texts: Iterator[str], limit: int | None) -> Iterator[str]:
+    count = 0
+    for text in texts:
+        if not text:
+            continue
+        yield text
+        count += 1
+        if count == limit:
+            return
+    if not count:
+        raise DataError(f"{source!r} has no text. Give a file or dataset column with some.")
+
+
+def _file_pieces(path: Path) -> Iterator[str]:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            while piece := file.read(PIECE_CHARACTERS):
+                yield piece + file.readline(PIECE_CHARACTERS)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{str(path)!r} is not UTF-8 text. Convert it first.") from error
+    except OSError as error:
+        raise DataError(f"Cannot read {str(path)!r}: {error.strerror}. Check the path.") from error
+
+
+def _column_texts(source, path: Path | None, column, split, token, config_name, revision) -> Iterator[str]:
+    try:
+        rows = iter(_stream(source, path, split, token, config_name, revision))
+        first = next(rows, None)
+        if first is None:
+            return
+        column = _text_column(source, first, column)
+        for number, row in enumerate(chain([first], rows)):
+            yield _text_of(row.get(column), source, column, number)
+    except DataError:
+        raise
+    except Exception as error:
+        # datasets raises a dozen unrelated types here (pyarrow, JSON, httpx, its own), each a reason to tell
+        if path is None:
+            raise hub_error(error, source, kind="dataset") from error
+        reason = brief(error.__cause__ or error)
+        raise DataError(f"Cannot read {source!r}: {reason}") from error
+
+
+def _stream(source: str, path: Path | None, split, token, config_name, revision):
+    import datasets
+
+    if path is None:
+        return datasets.load_dataset(source, config_name, split=split, revision=revision, token=token, streaming=True)
+    if path.is_dir():
+        return datasets.load_dataset(str(path), split=split, streaming=True)
+    if path.stat().st_size == 0:
+        raise DataError(f"{source!r} is empty. Give a file with some text.")
+    return datasets.load_dataset(READERS[path.suffix.lower()], data_files=str(path), split="train", streaming=True)
+
+
+def _text_column(source: str, row: dict, column: str | None) -> str:
+    if column is not None:
+        if column not in row:
+            raise DataError(f"{source!r} has no column {column!r}; it has {', '.join(row)}.")
+        return column
+    found = next((name for name in TEXT_COLUMNS if name in row), None)
+    found = found or next((name for name, value in row.items() if isinstance(value, str)), None)
+    if found is None:
+        raise DataError(f"{source!r} has no column of text; it has {', '.join(row)}. Name one with --column.")
+    return found
+
+
+def _text_of(value, source: str, column: str, number: int) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, list):
+        parts = [turn.get("content") or turn.get("value") if isinstance(turn, dict) else turn for turn in value]
+        if all(part is None or isinstance(part, str) for part in parts):
+            return "\n".join(filter(None, parts))
+    raise DataError(f"Column {column!r} of {source!r} holds no text in row {number}: {str(value)[:80]!r}.")
+
+
+# Chunks kept as files
+
+
+def _pair_key(pair: TokenizerPair) -> str | None:
+    """What the counts depend on besides the text; None for a tokenizer that cannot be told from another."""
+    teacher_state, student_state = _state(pair.teacher), _state(pair.student)
+    if teacher_state is None or student_state is None:
+        return None
+    return "-".join([FORMAT, pair.teacher.fingerprint, pair.student.fingerprint, teacher_state, student_state])
+
+
+def _state(tokens: TokenBytes) -> str | None:
+    """A hash of how a tokenizer cuts text: equal vocabularies can be cut by different rules."""
+    backend = getattr(tokens.tokenizer, "backend_tokenizer", None)
+    try:
+        if backend is not None:
+            return hashlib.blake2b(backend.to_str().encode(), digest_size=16).hexdigest()
+        data = Path(tokens.tokenizer.vocab_file).read_bytes()
+    except (AttributeError, TypeError, OSError):
+        return None
+    return hashlib.blake2b(type(tokens.tokenizer).__name__.encode() + data, digest_size=16).hexdigest()
+
+
+def _chunk_key(pair_key: str, chunk: list[str]) -> str:
+    digest = hashlib.blake2b(pair_key.encode(), digest_size=20)
+    for text in chunk:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _write(path: Path, counts: Counts) -> None:
+    kept: dict[str, Any] = {name: value for name, value in vars(counts).items() if isinstance(value, int)}
+    kept["shapes"] = [[*shape, n] for shape, n in counts.shapes.items()]
+    kept["disagreements"] = [[student, teacher, n] for (student, teacher), n in counts.disagreements.items()]
+    kept["excluded"] = dict(counts.excluded)
+    kept["by_kind"] = counts.by_kind.tolist()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), 3))
+            os.replace(draft, path)
+        except BaseException:
+            os.unlink(draft)
+            raise
+    except OSError:  # a full disk or a read-only home: the chunk is simply counted again next time
+        return
+
+
+def _read(path: Path) -> Counts | None:
+    try:
+        kept = json.loads(gzip.decompress(path.read_bytes()))
+        shapes = Counter({(student, teacher): n for student, teacher, n in kept.pop("shapes")})
+        disagreements = Counter({(tuple(s), tuple(t)): n for s, t, n in kept.pop("disagreements")})
+        by_kind = np.array(kept.pop("by_kind"), np.int64).reshape(3, len(KINDS))
+        excluded = Counter(kept.pop("excluded"))
+        counts = Counts(**kept, shapes=shapes, disagreements=disagreements, by_kind=by_kind, excluded=excluded)
+        os.utime(path)
+    except Exception:  # absent, cut short, or not ours
+        return None
+    return counts
+
+
+def _forget_oldest(folder: Path) -> None:
+    """Delete the files that were not used for longest, beyond KEPT_BYTES in all."""
+    try:
+        stored = [(file, file.stat()) for file in folder.glob("*.json.gz")]
+        room = KEPT_BYTES
+        for file, stat in sorted(stored, key=lambda pair: -pair[1].st_mtime):
+            room -= stat.st_size
+            if room < 0:
+                file.unlink(missing_ok=True)
+    except OSError:  # another process tidies up at the same time
+        return

@@ -1,0 +1,269 @@
+"""Where two tokenizers disagree on real text, what exact matching loses there, and what SimCT recovers.
+
+A unit is *shared* when it is one token on each side with equal bytes: exact matching supervises it. It is *recovered*
+when it has several tokens on either side: exact matching loses it and SimCT scores it as one candidate. It is *outside*
+when neither applies; the reason is always given.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simct.errors import AlignmentError
+from simct.inspection.text_kinds import KINDS, TITLES, kinds_of_bytes, kinds_of_spans
+from simct.tokenization.alignment import AlignedUnits
+from simct.tokenization.pair import TEACHER_CANNOT_SPELL, TokenizerPair
+from simct.tokenization.token_bytes import TokenBytes
+
+BY_KIND = ("strict", "recovered", "outside")
+STUDENT_CANNOT_SPELL = "text the student's vocabulary cannot spell"
+NOT_EMITTED = "the same bytes, but an id that the tokenizer itself does not emit"
+
+
+@dataclass
+class Spelled:
+    """One text on both sides: its bytes, ids, aligned units, and which units are shared (bool [U])."""
+
+    data: bytes
+    teacher_ids: list[int]
+    student_ids: list[int]
+    units: AlignedUnits
+    shared: np.ndarray
+
+    @property
+    def recovered(self) -> np.ndarray:
+        """bool [U]: units of several tokens on either side."""
+        return (self.units.student_tokens > 1) | (self.units.teacher_tokens > 1)
+
+
+def spell(pair: TokenizerPair, text: str) -> Spelled:
+    """Tokenize `text` by both sides and align; AlignmentError names the side that cannot spell it."""
+    data = text.encode("utf-8", "surrogatepass")
+    try:
+        student_ids = pair.student.encode(data)
+    except AlignmentError as error:
+        raise AlignmentError(STUDENT_CANNOT_SPELL) from error
+    try:
+        teacher_ids = pair.teacher.encode(data)
+    except AlignmentError as error:
+        raise AlignmentError(TEACHER_CANNOT_SPELL) from error
+    units = pair.align(teacher_ids, student_ids)
+    student_column = pair.student_to_shared.numpy()[np.asarray(student_ids, np.int64)[units.student_start]]
+    teacher_column = pair.teacher_to_shared.numpy()[np.asarray(teacher_ids, np.int64)[units.teacher_start]]
+    single = (units.student_tokens == 1) & (units.teacher_tokens == 1)
+    shared = single & (student_column >= 0) & (student_column == teacher_column)
+    return Spelled(data, teacher_ids, student_ids, units, shared)
+
+
+@dataclass
+class Counts:
+    """What was counted over texts, to be added to, joined with other counts, and made a report.
+
+    by_kind: int64 [3, kinds], student tokens in strict, recovered and outside units. lost: how often a disagreement may
+    have been seen more often than `disagreements` says, since rare ones are dropped where there are too many.
+    """
+
+    texts: int = 0
+    bytes: int = 0
+    teacher_tokens: int = 0
+    student_tokens: int = 0
+    strict: int = 0  # shared units: one token on each side
+    recovered: int = 0  # student tokens in recovered units
+    lost: int = 0
+    shapes: Counter = field(default_factory=Counter)  # (student tokens, teacher tokens) -> units
+    disagreements: Counter = field(default_factory=Counter)  # (student ids, teacher ids) -> units
+    excluded: Counter = field(default_factory=Counter)
+    by_kind: np.ndarray = field(default_factory=lambda: np.zeros((3, len(KINDS)), np.int64))
+
+    def add(self, pair: TokenizerPair, text: str) -> None:
+        """Count one text; if a side cannot spell it, by its reason alone."""
+        self.texts += 1
+        try:
+            spelled = spell(pair, text)
+        except AlignmentError as error:
+            self.excluded[str(error)] += 1
+            return
+        units, recovered_U = spelled.units, spelled.recovered
+        self.bytes += len(spelled.data)
+        self.teacher_tokens += len(spelled.teacher_ids)
+        self.student_tokens += len(spelled.student_ids)
+        self.strict += int(spelled.shared.sum())
+        self.recovered += int(units.student_tokens[recovered_U].sum())
+        self._add_shapes(units)
+        at = np.flatnonzero(recovered_U)
+        columns = (units.student_start, units.student_end, units.teacher_start, units.teacher_end)
+        self.disagreements.update(
+            (tuple(spelled.student_ids[s0:s1]), tuple(spelled.teacher_ids[t0:t1]))
+            for s0, s1, t0, t1 in zip(*(column[at].tolist() for column in columns), strict=True)
+        )
+        kind_U = kinds_of_spans(kinds_of_bytes(text), units.byte_start, units.byte_end)
+        for row, chosen_U in enumerate((spelled.shared, recovered_U, ~spelled.shared & ~recovered_U)):
+            self.by_kind[row] += np.bincount(
+                kind_U[chosen_U], weights=units.student_tokens[chosen_U], minlength=len(KINDS)
+            ).astype(np.int64)
+
+    def _add_shapes(self, units: AlignedUnits) -> None:
+        if not len(units):
+            return
+        student_U, teacher_U = units.student_tokens, units.teacher_tokens
+        width = int(teacher_U.max()) + 1
+        shapes, n = np.unique(student_U * width + teacher_U, return_counts=True)
+        pairs = zip((shapes // width).tolist(), (shapes % width).tolist(), strict=True)
+        self.shapes.update(dict(zip(pairs, n.tolist(), strict=True)))
+
+    def join(self, other: Counts) -> None:
+        """Add what was counted over other texts."""
+        for name, value in vars(other).items():
+            mine = getattr(self, name)
+            if isinstance(mine, Counter):
+                mine.update(value)
+            else:
+                setattr(self, name, mine + value)
+
+    def drop_rare(self, most: int) -> None:
+        """Keep the `most` most frequent disagreements; `lost` grows by the highest count that went."""
+        if len(self.disagreements) > most:
+            ranked = self.disagreements.most_common()
+            self.disagreements = Counter(dict(ranked[:most]))
+            self.lost += ranked[most][1]
+
+    def report(self, pair: TokenizerPair, top: int = 20) -> dict:
+        """JSON-able, as `inspect_pair` describes it."""
+        return {
+            "shared_tokens": pair.shared_tokens,
+            "jaccard": pair.jaccard,
+            "teacher_vocabulary": pair.teacher.vocabulary,
+            "student_vocabulary": pair.student.vocabulary,
+            "student_strict_coverage": _share(self.strict, self.student_tokens),
+            "teacher_strict_coverage": _share(self.strict, self.teacher_tokens),
+            "student_recovered_coverage": _share(self.recovered, self.student_tokens),
+            "unit_shapes": {f"{s}x{t}": n for (s, t), n in self.shapes.most_common()},
+            "by_kind": {
+                kind: {"student_tokens": sum(parts), **dict(zip(BY_KIND, parts, strict=True))}
+                for kind, *parts in zip(KINDS, *self.by_kind.tolist(), strict=True)
+                if sum(parts)
+            },
+            "top_disagreements": [
+                _disagreement(pair, student_ids, teacher_ids, n)
+                for (student_ids, teacher_ids), n in self.disagreements.most_common(top)
+            ],
+            "disagreements_lost": self.lost,
+            "excluded": dict(self.excluded),
+            "texts": self.texts,
+            "bytes": self.bytes,
+            "student_tokens": self.student_tokens,
+            "teacher_tokens": self.teacher_tokens,
+            "strict_tokens": self.strict,
+            "recovered_tokens": self.recovered,
+        }
+
+
+def inspect_pair(pair: TokenizerPair, texts: Iterable[str], top: int = 20) -> dict:
+    """Measure the pair on `texts`, each side in its own canonical tokenization. Returns a JSON-able report.
+
+    Shares are of tokens (0 to 1). unit_shapes counts units as "k_S x k_T". by_kind counts, for each kind of text that
+    occurs (simct.inspection.text_kinds.KINDS), its student tokens: all of them, and those in strict, recovered and outside units;
+    over the kinds these add up to the totals. A text that one side cannot spell is left out and counted by reason in
+    `excluded`. Large corpora: simct.inspection.corpus.
+    """
+    counts = Counts()
+    for text in texts:
+        counts.add(pair, text)
+    return counts.report(pair, top)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _disagreement(pair: TokenizerPair, student_ids: tuple, teacher_ids: tuple, count: int) -> dict:
+    data = pair.student.decode(student_ids)
+    return {
+        "text": printable(data),
+        "bytes": data.hex(),
+        "student_tokens": pieces(pair.student, student_ids),
+        "teacher_tokens": pieces(pair.teacher, teacher_ids),
+        "count": count,
+    }
+
+
+def pieces(tokens: TokenBytes, ids: Iterable[int]) -> list[str]:
+    """What each id spells; bytes that are no character of their own stand as \\xNN."""
+    return [printable(tokens.bytes_of[i] or b"") for i in ids]
+
+
+def printable(data: bytes) -> str:
+    """Bytes as text; those that are no character stand as \\xNN."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+def quoted(pieces: Iterable[str]) -> str:
+    """Pieces for a terminal, each in quotes; bytes that are no character stand as \\xNN there too."""
+    return " ".join(repr(piece).replace("\\\\x", "\\x") for piece in pieces)
+
+
+def format_report(report: dict) -> str:
+    """The report as text for a terminal."""
+    lines = [
+        f"Shared tokens   {report['shared_tokens']:,} byte-equal, of {report['student_vocabulary']:,} (student) and "
+        f"{report['teacher_vocabulary']:,} (teacher); Jaccard {report['jaccard']:.2%}",
+        f"Student tokens  {report['student_strict_coverage']:.2%} matched exactly, "
+        f"{report['student_recovered_coverage']:.2%} more recovered by SimCT",
+        f"Teacher tokens  {report['teacher_strict_coverage']:.2%} matched exactly",
+        f"Text            {report['texts']:,} texts, {report['bytes']:,} bytes, {report['student_tokens']:,} student "
+        f"and {report['teacher_tokens']:,} teacher tokens",
+    ]
+    if report["unit_shapes"]:
+        shapes = ", ".join(f"{shape}: {n:,}" for shape, n in list(report["unit_shapes"].items())[:8])
+        lines.append(f"Unit shapes     {shapes} (student x teacher tokens)")
+    if report["excluded"]:
+        lines += [f"Left out        {n:,} texts: {reason}" for reason, n in report["excluded"].items()]
+    else:
+        lines.append("Left out        nothing")
+    if report["by_kind"]:
+        lines += ["", f"{'By kind of text':<18}{'student tokens':>15}{'exact':>10}{'recovered':>11}"]
+        for kind, row in report["by_kind"].items():
+            n = row["student_tokens"]
+            lines.append(f"  {TITLES[kind]:<16}{n:>15,}{row['strict'] / n:>10.2%}{row['recovered'] / n:>11.2%}")
+    if report["top_disagreements"]:
+        lines += ["", "Most frequent disagreements (student | teacher)"]
+        for row in report["top_disagreements"]:
+            student, teacher = (quoted(row[f"{side}_tokens"]) for side in ("student", "teacher"))
+            lines.append(f"  {row['count']:>7,}  {student} | {teacher}")
+    return "\n".join(lines)
+
+
+def segments(pair: TokenizerPair, text: str) -> list[dict]:
+    """The units of `text` in order, for display, as `segment` describes each.
+
+    Raises AlignmentError where one side cannot spell the text.
+    """
+    spelled = spell(pair, text)
+    return [segment(pair, spelled, index) for index in range(len(spelled.units))]
+
+
+def segment(pair: TokenizerPair, spelled: Spelled, index: int) -> dict:
+    """Unit `index` of a spelled text: text, bytes (hex), byte_start, byte_end, kind ("shared", "recovered" or
+    "outside"), reason (empty unless outside), and both sides' ids and pieces. For paging through long texts.
+    """
+    unit = spelled.units[index]
+    student = spelled.student_ids[unit.student_start : unit.student_end]
+    teacher = spelled.teacher_ids[unit.teacher_start : unit.teacher_end]
+    data = spelled.data[unit.byte_start : unit.byte_end]
+    kind = "shared" if spelled.shared[index] else "recovered" if len(student) + len(teacher) > 2 else "outside"
+    return {
+        "text": printable(data),
+        "bytes": data.hex(),
+        "byte_start": unit.byte_start,
+        "byte_end": unit.byte_end,
+        "kind": kind,
+        "reason": NOT_EMITTED if kind == "outside" else "",
+        "student_ids": student,
+        "teacher_ids": teacher,
+        "student_pieces": pieces(pair.student, student),
+        "teacher_pieces": pieces(pair.teacher, teacher),
+    }

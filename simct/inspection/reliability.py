@@ -1,0 +1,274 @@
+"""Whether a pair will work, and with which method: measured with both models on a few of the student's own answers.
+
+The student writes, both models read, and every unit is looked at: how much of their probability is where the methods
+look, how often a shared token is only the first piece of what the teacher means, and whether recovered units pull the
+student where exact matches do. From these follows a verdict in words, with its numbers and the settings it recommends.
+Small samples on a CPU will do. Shapes: U units, N units of a chunk, R rows, H hidden size.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+
+import torch
+
+from simct import losses
+from simct.config import RunConfig
+from simct.data.prompts import load_prompts
+from simct.data.samples import Sample, prepare_prompts, to_samples, write_rollouts
+from simct.errors import DataError, RunError
+from simct.inspection.candidates import score_chunk
+from simct.inspection.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
+from simct.inspection.verdict import Verdict, format_reliability, judge
+from simct.losses.diagnostics import measure_units
+from simct.losses.head import Head
+from simct.losses.side import HeadSide, chunk_rows_for
+from simct.models.loading import hidden_rows, load_model, pad_id_of
+from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.units import UnitBatch, build_units, chunks_by_rows
+
+__all__ = ["Verdict", "format_reliability", "judge", "measure_pair", "measure_samples"]
+
+ANSWERS_AT_A_TIME = 4
+GRADIENT_PARAMETERS = 200_000_000  # of the student, from its output backwards, on which gradients are compared
+Z_T_EDGES = [index / 10 for index in range(11)]  # of the histogram; its last bin is all above 1
+
+
+def measure_pair(
+    config: RunConfig,
+    samples: int = 16,
+    token: str | None = None,
+    device=None,
+    on_progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    models: tuple[torch.nn.Module, torch.nn.Module] | None = None,
+) -> dict:
+    """Measure the run's two models on `samples` answers of the student to the run's prompts.
+
+    `models`: teacher and student, where they are loaded already.
+
+    Returns a JSON-able report: what `measure_samples` finds; answers, answers_ended (by themselves), excluded, stopped;
+    verdict (words), method, method_options and settings (names as in run.yaml) that it recommends.
+    on_progress(answers measured, answers in all); should_stop() is asked between a few answers, and a verdict is then
+    given on those so far. Raises one-line SimCTErrors; RunError if stopped before the first answer was measured.
+    """
+    pair = TokenizerPair.of_run(config, token)
+    prompts, too_long = prepare_prompts(load_prompts(config.data, token)[:samples], pair, config, [])
+    tell = on_progress or (lambda done, total: None)
+    tell(0, len(prompts))
+    teacher, student = models or (
+        load_model(config.teacher, device, token).eval(),
+        load_model(config.student, device, token).eval(),
+    )
+    measured = _Measured(pair, student, teacher)
+    excluded: Counter = Counter()
+    ended = written = 0
+    for first in range(0, len(prompts), ANSWERS_AT_A_TIME):
+        if should_stop and should_stop():
+            break
+        some = prompts[first : first + ANSWERS_AT_A_TIME]
+        ids = [prompt.student_ids for prompt in some]
+        rollouts = write_rollouts(student, pair.student, config, ids, 1, list(range(first, first + len(some))))
+        written += len(rollouts)
+        ended += sum(rollout.ended for rollout in rollouts)
+        usable = to_samples(pair, some, rollouts, excluded)
+        if usable:
+            measured.add(usable)
+        tell(written, len(prompts))
+    if not written:
+        raise RunError("Stopped before the first answer was measured.")
+    if not measured.answers:
+        raise DataError(f"None of the student's {written} answers can be compared: {dict(excluded)}.")
+    report = measured.report() | {
+        "answers": measured.answers,
+        "answers_written": written,
+        "answers_ended": ended,
+        "prompts_too_long": too_long,
+        "excluded": dict(excluded),
+        "max_new_tokens": config.rollout.max_new_tokens,
+        "stopped": written < len(prompts),
+    }
+    verdict = judge(report)
+    return report | {
+        "verdict": verdict.text,
+        "method": verdict.method,
+        "method_options": verdict.options,
+        "settings": verdict.settings,
+    }
+
+
+def measure_samples(pair: TokenizerPair, student, teacher, samples: list[Sample]) -> dict:
+    """The numbers of `measure_pair` for given answers.
+
+    mass_student, mass_teacher, candidate_mass, prefix_conflict_mass, hindsight_mass: means over units, as
+    losses.diagnostics defines them, but over all units. z_t: the candidates' teacher mass (Z_T) as a histogram of units
+    (edges; counts of shared and recovered units, one more than intervals: the last is all above), and below_half, the
+    share of units under 0.5. kl_shared, kl_recovered: mean reverse KL in nats; kl_quantiles: its 10 %, 50 % and 90 %.
+    recovered_share: share of the student's tokens. recovered_kinds: recovered units by kind of text and by which side
+    splits what the other has whole. gradient_cosine: between the gradients of exact matches and of recovered units.
+    """
+    measured = _Measured(pair, student, teacher)
+    for first in range(0, len(samples), ANSWERS_AT_A_TIME):
+        measured.add(samples[first : first + ANSWERS_AT_A_TIME])
+    return measured.report()
+
+
+class _Measured:
+    """Adds up what is measured over batches of answers."""
+
+    def __init__(self, pair: TokenizerPair, student, teacher) -> None:
+        self.pair, self.student, self.teacher = pair, student, teacher
+        self.answers = self.tokens = self.recovered_tokens = 0
+        self.sums: defaultdict[str, float] = defaultdict(float)
+        self.weights: Counter[str] = Counter()
+        self.columns: dict[str, list[torch.Tensor]] = {"kl": [], "z_t": [], "single": []}
+        self.kinds: Counter = Counter()
+        self.gradients: list[list[torch.Tensor]] = []
+
+    def add(self, samples: list[Sample]) -> None:
+        pair = self.pair
+        student_ids = [sample.student_ids for sample in samples]
+        teacher_ids = [sample.teacher_ids for sample in samples]
+        units = build_units(pair, list(zip(teacher_ids, student_ids, strict=True)))
+        with torch.no_grad():
+            teacher_hidden_RH, _ = hidden_rows(
+                self.teacher, [s.prompt.teacher_ids for s in samples], teacher_ids, _pad(pair.teacher)
+            )
+        student_prompts = [sample.prompt.student_ids for sample in samples]
+        student_hidden_RH, _ = hidden_rows(self.student, student_prompts, student_ids, _pad(pair.student))
+        teacher_head, student_head = Head.of(self.teacher), Head.of(self.student)
+        self._add_gradients(student_hidden_RH, student_head, teacher_hidden_RH, teacher_head, student_ids, teacher_ids)
+        device = student_hidden_RH.device
+        self._add_units(
+            units,
+            HeadSide(student_hidden_RH.detach(), student_head, pair.shared_student_ids.to(device)),
+            HeadSide(teacher_hidden_RH.to(device), teacher_head, pair.shared_teacher_ids.to(device)),
+        )
+        self._add_kinds(units, student_ids)
+        self.answers += len(samples)
+        self.tokens += sum(map(len, student_ids))
+        self.recovered_tokens += int((units.student_size_U * ~units.single_U).sum())
+
+    def _add_units(self, units: UnitBatch, student: HeadSide, teacher: HeadSide) -> None:
+        chunk_rows = chunk_rows_for(student.hidden_RH.device, max(student.vocabulary, teacher.vocabulary))
+        ends_T = torch.isin(units.teacher_ids_T, torch.tensor(self.pair.teacher.end_ids))
+        on_device = units.to(student.hidden_RH.device)
+        for chunk_N in chunks_by_rows(torch.arange(len(units)), units, chunk_rows):
+            with torch.no_grad():
+                means = measure_units(self.pair, on_device, chunk_N.to(student.hidden_RH.device), student, teacher)
+                scored = score_chunk(units, chunk_N, student, teacher)
+            for name, value in means.items():
+                # the end of turn is no text that could go on, and is not in the mean of hindsight
+                ended = int(ends_T[units.teacher_start_U[chunk_N]].sum()) if name == "hindsight_mass" else 0
+                self.sums[name] += float(value) * (len(chunk_N) - ended)
+                self.weights[name] += len(chunk_N) - ended
+            for name in ("kl", "z_t"):
+                self.columns[name].append(scored[name].float())
+            self.columns["single"].append(units.single_U[chunk_N])
+
+    def _add_kinds(self, units: UnitBatch, student_ids: list[list[int]]) -> None:
+        for sequence, ids in enumerate(student_ids):
+            data = self.pair.student.decode([i for i in ids if i not in self.pair.student.end_ids])
+            try:
+                kind_B = kinds_of_bytes(data.decode("utf-8"))
+            except UnicodeDecodeError:
+                continue
+            mine_U = (units.sequence_U == sequence) & ~units.single_U
+            starts, ends = (column[mine_U].numpy() for column in (units.byte_start_U, units.byte_end_U))
+            longer_U = (units.student_size_U - units.teacher_size_U)[mine_U].sign().tolist()
+            kinds = kinds_of_spans(kind_B, starts, ends).tolist()
+            self.kinds.update((KINDS[kind], sign) for kind, sign in zip(kinds, longer_U, strict=True))
+
+    def _add_gradients(self, student_hidden_RH, student_head, teacher_hidden_RH, teacher_head, *ids) -> None:
+        """Gradients of the two parts of SimCT's loss, as it is the sum of both: strict and the rest."""
+
+        def at_hidden(method: str) -> torch.Tensor:
+            result = losses.compute_from_hidden(
+                method, self.pair, student_hidden_RH, student_head, teacher_hidden_RH, teacher_head, *ids,
+                diagnostics=False,
+            )  # fmt: skip
+            return torch.autograd.grad(result.loss_sum, student_hidden_RH, retain_graph=True)[0]
+
+        strict_RH = at_hidden("strict")
+        parameters = _last_parameters(self.student)
+        for part, part_RH in enumerate((strict_RH, at_hidden("simct") - strict_RH)):
+            pulled = torch.autograd.grad(
+                student_hidden_RH, parameters, part_RH, retain_graph=part == 0, allow_unused=True
+            )
+            gradients = [torch.zeros_like(p) if g is None else g for g, p in zip(pulled, parameters, strict=True)]
+            if len(self.gradients) <= part:
+                self.gradients.append(gradients)
+            else:
+                torch._foreach_add_(self.gradients[part], gradients)
+
+    def report(self) -> dict:
+        kl_U, z_t_U = (torch.cat(self.columns[name]) for name in ("kl", "z_t"))
+        single_U = torch.cat(self.columns["single"])
+        return {
+            **{name: total / max(self.weights[name], 1) for name, total in self.sums.items()},
+            "units_shared": int(single_U.sum()),
+            "units_recovered": int((~single_U).sum()),
+            "kl_shared": _mean(kl_U[single_U]),
+            "kl_recovered": _mean(kl_U[~single_U]),
+            "kl_quantiles": {"shared": _quantiles(kl_U[single_U]), "recovered": _quantiles(kl_U[~single_U])},
+            "z_t": {
+                "edges": Z_T_EDGES,
+                "shared": _histogram(z_t_U[single_U]),
+                "recovered": _histogram(z_t_U[~single_U]),
+                "below_half": _mean((z_t_U < 0.5).float()),
+            },
+            "recovered_share": self.recovered_tokens / max(self.tokens, 1),
+            "recovered_kinds": _kind_table(self.kinds),
+            "gradient_cosine": _cosine(*self.gradients),
+        }
+
+
+def _pad(tokens) -> int:
+    return pad_id_of(tokens.tokenizer, tokens.end_ids)
+
+
+def _last_parameters(student) -> list[torch.nn.Parameter]:
+    """Trainable parameters from the model's end backwards, GRADIENT_PARAMETERS of them at most, one tensor at least."""
+    chosen: list[torch.nn.Parameter] = []
+    count = 0
+    for parameter in reversed([parameter for parameter in student.parameters() if parameter.requires_grad]):
+        count += parameter.numel()
+        if chosen and count > GRADIENT_PARAMETERS:
+            break
+        chosen.append(parameter)
+    return chosen
+
+
+def _cosine(left: list[torch.Tensor], right: list[torch.Tensor]) -> float | None:
+    """None where one of the two is zero, as when nothing is recovered."""
+
+    def product(ones: list[torch.Tensor], others: list[torch.Tensor]) -> float:
+        return sum(float((a.double() * b.double()).sum()) for a, b in zip(ones, others, strict=True))
+
+    size = (product(left, left) * product(right, right)) ** 0.5
+    return product(left, right) / size if size > 0 else None
+
+
+def _mean(values_U: torch.Tensor) -> float:
+    return float(values_U.mean()) if len(values_U) else 0.0
+
+
+def _quantiles(values_U: torch.Tensor) -> list[float] | None:
+    if not len(values_U):
+        return None
+    ordered_U = values_U.sort().values  # torch.quantile takes no more than 16 million
+    return [float(ordered_U[round(share * (len(ordered_U) - 1))]) for share in (0.1, 0.5, 0.9)]
+
+
+def _histogram(values_U: torch.Tensor) -> list[int]:
+    """Counts between Z_T_EDGES, 1 itself included in the last of them, and above."""
+    # masses that are one but for rounding are not above it
+    bins_U = torch.bucketize(values_U - 1e-5, torch.tensor(Z_T_EDGES[1:]))
+    return torch.bincount(bins_U, minlength=len(Z_T_EDGES)).tolist()
+
+
+def _kind_table(kinds: Counter) -> dict[str, dict[str, int]]:
+    table: dict[str, dict[str, int]] = {}
+    for (kind, sign), count in kinds.most_common():
+        row = table.setdefault(kind, {"student_splits": 0, "teacher_splits": 0, "both_split": 0})
+        row[{1: "student_splits", -1: "teacher_splits", 0: "both_split"}[sign]] += count
+    return table

@@ -1,0 +1,79 @@
+"""Answers to look at one by one: written id by id, and how likely the teacher finds each unit of them.
+
+Shapes: V vocabulary, H hidden size, T the teacher's tokens of an answer.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from simct.errors import AlignmentError
+from simct.models.loading import hidden_rows, pad_id_of
+from simct.models.rollout import pick_tokens, uniforms
+from simct.tokenization.pair import TokenizerPair
+
+
+def write_answer(
+    model,
+    prompt_ids: list[int],
+    end_ids: tuple[int, ...],
+    n_candidates: int,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> Iterator[int]:
+    """The answer's ids as they come, the end of turn last if the model ends it; greedy at temperature 0.
+
+    `n_candidates` is the number of ids the tokenizer knows. The caller stops it by asking for no more.
+    """
+    drawn_M = uniforms(seed, 0, [0], max_new_tokens)[0].to(model.device)
+    ids, cache = torch.tensor([prompt_ids], device=model.device), None
+    for position in range(max_new_tokens):
+        with torch.inference_mode():
+            output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = output.past_key_values
+        logits_1V = output.logits[:, -1, :n_candidates]
+        if temperature > 0:
+            chosen = int(pick_tokens(logits_1V, drawn_M[position : position + 1], temperature, top_p))
+        else:
+            chosen = int(logits_1V.argmax())
+        yield chosen
+        if chosen in end_ids:
+            return
+        ids = torch.tensor([[chosen]], device=model.device)
+
+
+def agreement(pair: TokenizerPair, teacher_model, teacher_prompt_ids: list[int], student_ids: list[int]) -> list[dict]:
+    """What the teacher thinks of a student's answer, unit by unit: {"bytes", "student", "teacher", "probability"}.
+
+    "student" and "teacher" count tokens; "probability" is the geometric mean over the teacher's tokens of the unit,
+    given its own prompt and the answer so far. The end of turn is a unit without bytes. Raises AlignmentError where the
+    teacher cannot spell the answer; empty for an empty one.
+    """
+    spelled = pair.teacher_ids_for(student_ids)
+    if spelled.excluded:
+        raise AlignmentError(f"The teacher cannot read this answer: {spelled.excluded}.")
+    if not spelled.ids:
+        return []
+    known = student_ids[: spelled.n_student]
+    with torch.inference_mode():
+        pad = pad_id_of(pair.teacher.tokenizer, pair.teacher.end_ids)
+        hidden_TH, _ = hidden_rows(teacher_model, [teacher_prompt_ids], [spelled.ids], pad)
+        logits_TV = teacher_model.get_output_embeddings()(hidden_TH).float()
+        ids_T = torch.tensor(spelled.ids, device=logits_TV.device)
+        chosen_T = logits_TV.log_softmax(-1).gather(1, ids_T[:, None])[:, 0].tolist()
+    units = []
+    for unit in pair.align(spelled.ids, known):
+        pieces = [pair.student.bytes_of[token_id] or b"" for token_id in known[unit.student_start : unit.student_end]]
+        scores = chosen_T[unit.teacher_start : unit.teacher_end]
+        units.append(
+            {
+                "bytes": b"".join(pieces),
+                "student": unit.student_end - unit.student_start,
+                "teacher": unit.teacher_end - unit.teacher_start,
+                "probability": math.exp(sum(scores) / len(scores)),
+            }
+        )
+    return units

@@ -1,0 +1,178 @@
+"""The machines that Hugging Face Jobs rent out: memory and prices by the API, and which of them a run would fit."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import yaml
+
+from simct.config import RunConfig, config_from_dict, dump_config
+from simct.errors import ConfigError, SimCTError
+from simct.estimate.memory import Shape, estimate_memory, load_shape_config, shape_of
+from simct.estimate.time_and_cost import GIB, MACHINES, STARTING_SECONDS, Machine, hours_line, step_seconds, steps_of
+from simct.hub.client import hub_api
+from simct.hub.errors import hub_error
+from simct.hub.retry import patiently
+
+LONGEST_HOURS = 24.0 * 14
+PROMPT_TOKENS = 256
+# Of nominal GB, what a process can use: binary units, driver and reserve taken off.
+USABLE = 0.9
+# Past this, a CPU is no machine to train on.
+CPU_PARAMETERS = 300e6
+# Of the packages that a Job begins with; it is paid like the rest.
+INSTALLING_SECONDS = 150
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A kind of machine Jobs run on. Memory in GB (of all its GPUs together), price in US dollars an hour."""
+
+    name: str
+    title: str
+    gpu: str | None
+    gpus: int
+    gpu_memory: float
+    memory: float
+    price: float
+
+    def cost(self, hours: float) -> float:
+        return self.price * hours
+
+    @property
+    def known(self) -> Machine | None:
+        """The GPU's speed and usable memory, if it is one we know."""
+        words = re.findall(r"[a-z]+\d+[a-z]*", (self.gpu or "").lower())
+        return next((machine for machine in MACHINES if machine.name in words), None)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A machine with what the run would take on it. `fits` is None where no estimate could be made, `hours` where the
+    speed is not known; `why` says in words what speaks against it."""
+
+    machine: Hardware
+    fits: bool | None
+    hours: float | None = None
+    why: str = ""
+
+    @property
+    def cost(self) -> float | None:
+        return None if self.hours is None else self.machine.cost(self.hours)
+
+    def line(self) -> str:
+        """One line for a list: what it is, its price, and what the run would take there."""
+        machine = self.machine
+        size = f"{machine.gpus} × {machine.gpu}, {machine.gpu_memory:.0f} GB" if machine.gpus else "CPU"
+        told = f"{machine.name} · {size} · ${machine.price:.2f} an hour"
+        if self.hours is not None:
+            told += f" · about {hours_line(self.hours)}, ${machine.cost(self.hours):.2f}"
+        return told
+
+
+def list_hardware(token: str | bool | None = None, gpu_memory: float = 0.0) -> list[Hardware]:
+    """Machines with at least `gpu_memory` GB on their GPUs, cheapest first. Raises a one-line HubError."""
+    try:
+        offered = patiently(lambda: hub_api(token).list_jobs_hardware())
+    except Exception as error:
+        raise hub_error(error, kind="job") from error
+    machines = []
+    for each in offered:
+        gpu = each.accelerator
+        if gpu and gpu.type != "gpu":
+            continue  # TPUs and the like, which PyTorch does not train on as it is
+        machines.append(
+            Hardware(
+                name=str(each.name),
+                title=each.pretty_name,
+                gpu=gpu.model if gpu else None,
+                gpus=int(gpu.quantity) if gpu else 0,
+                gpu_memory=_gigabytes(gpu.vram) if gpu else 0.0,
+                memory=_gigabytes(each.ram),
+                price=each.unit_cost_usd * {"second": 3600, "minute": 60, "hour": 1}[each.unit_label],
+            )
+        )
+    fitting = [machine for machine in machines if machine.gpu_memory >= gpu_memory]
+    return sorted(fitting, key=lambda machine: machine.price)
+
+
+def offers(config: RunConfig, token: str | bool | None = None, n_prompts: int | None = None) -> list[Offer]:
+    """Every machine with what `config` would take on it: those that fit first, the cheapest run of them first.
+
+    Reads the two models' config.json, no weights. Raises a one-line HubError when the machines cannot be listed; models
+    that cannot be estimated leave `fits` open.
+    """
+    machines = list_hardware(token)
+    try:
+        weigh = _scales(config, token, n_prompts)
+    except SimCTError as error:
+        return [Offer(machine, None, why=str(error)) for machine in machines]
+    weighed = [weigh(machine) for machine in machines]
+
+    def order(offer: Offer) -> tuple:
+        return not offer.fits, offer.cost is None, offer.cost or 0.0, offer.machine.price
+
+    return sorted(weighed, key=order)
+
+
+def _scales(config: RunConfig, token: str | bool | None, n_prompts: int | None):
+    """A function from a machine to its Offer for `config`."""
+    teacher, student, peak = _measured(dump_config(config), token)
+    steps, size = steps_of(config, n_prompts), teacher.parameters + student.parameters
+
+    def weigh(machine: Hardware) -> Offer:
+        if not machine.gpus:
+            if size > CPU_PARAMETERS:
+                return Offer(machine, False, why="too slow for models of this size")
+            needed, room = peak("cpu"), machine.memory * 1e9 * USABLE
+        else:
+            known = machine.known
+            room = known.memory * GIB * 0.97 if known else machine.gpu_memory / machine.gpus * 1e9 * USABLE
+            needed = peak("cuda")
+        if needed > room:
+            told = f"needs {needed / GIB:.1f} GiB {'a GPU' if machine.gpus else 'of memory'}, has {room / GIB:.1f}"
+            return Offer(machine, False, why=told)
+        if machine.gpus > 1 and config.training.batch_size % machine.gpus:
+            told = f"training.batch_size {config.training.batch_size} is no multiple of its {machine.gpus} GPUs"
+            return Offer(machine, False, why=told)
+        if steps is None or not machine.gpus or not machine.known:
+            return Offer(machine, True)
+        seconds = step_seconds(config, teacher, student, machine.known, PROMPT_TOKENS, machine.gpus)
+        taken = INSTALLING_SECONDS + STARTING_SECONDS + steps * sum(seconds.values())
+        return Offer(machine, True, taken / 3600)
+
+    return weigh
+
+
+@lru_cache(maxsize=32)
+def _measured(text: str, token: str | bool | None) -> tuple[Shape, Shape, Callable[[str], int]]:
+    """Both models' shapes, and a function from "cuda" or "cpu" to the peak in bytes: seconds of work, done once for a
+    configuration. The token is in the key: access is not lent on."""
+    config = config_from_dict(yaml.safe_load(text))
+    configs = load_shape_config(config.teacher, token), load_shape_config(config.student, token)
+
+    @lru_cache
+    def peak(kind: str) -> int:
+        return estimate_memory(config, PROMPT_TOKENS, kind, 1, token, configs).peak
+
+    return shape_of(configs[0], config.teacher), shape_of(configs[1], config.student, config), peak
+
+
+def hours_for(machine: Hardware, spend_limit: float) -> float:
+    """How long `spend_limit` US dollars last on `machine`: the timeout that keeps a Job within them."""
+    if not spend_limit or spend_limit <= 0:
+        raise ConfigError(f"The spending limit is {spend_limit}; it must be more than 0 US dollars.")
+    return min(spend_limit / machine.price, LONGEST_HOURS) if machine.price else LONGEST_HOURS
+
+
+def chosen_hours(machine: Hardware, timeout: float | None, spend_limit: float) -> float:
+    """When the Job ends at the latest, in hours: by the timeout, or when the money is spent. Raises ConfigError."""
+    if timeout is not None and not 0 < timeout <= LONGEST_HOURS:
+        raise ConfigError(f"The timeout is {timeout:g} hours; it must be above 0 and at most {LONGEST_HOURS:g}.")
+    return min(timeout or LONGEST_HOURS, hours_for(machine, spend_limit))
+
+
+def _gigabytes(text: str) -> float:
+    found = re.match(r"([\d.]+)\s*(TB|GB|MB)?", text or "")
+    return float(found[1]) * {"TB": 1000.0, "MB": 0.001}.get(found[2] or "GB", 1.0) if found else 0.0

@@ -1,0 +1,85 @@
+"""What a Job is given to train from: the run's configuration, the local files it names, and this package's source."""
+
+import io
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import simct
+from simct.config import RunConfig, local_path
+from simct.evaluation.tasks import is_own_task
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "huggingface_hub",
+    "peft",
+    "safetensors",
+    "sentencepiece",
+    "protobuf",
+    "tiktoken",
+    "jinja2",
+    "numpy",
+    "pyyaml",
+)
+
+
+def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
+    """The configuration with local models and files renamed to inputs/…, and those files by their new names."""
+    inputs: dict[str, Path] = {}
+
+    def carry(name: str, role: str) -> str:
+        path = local_path(name)
+        if path is None:
+            return name
+        target = f"inputs/{role}{path.suffix if path.is_file() else ''}"
+        if path.is_file():
+            inputs[target] = path
+        else:
+            inputs.update({f"{target}/{p.name}": p for p in path.iterdir() if p.is_file() and p.suffix != ".py"})
+        return target
+
+    config.output = None
+    config.teacher.model = carry(config.teacher.model, "teacher")
+    config.student.model = carry(config.student.model, "student")
+    config.data.prompts = carry(config.data.prompts, "prompts")
+    config.evaluation.tasks = [
+        task if task == "demo" else carry(task, f"task-{index}") for index, task in enumerate(config.evaluation.tasks)
+    ]
+    return config, inputs
+
+
+def package_source() -> bytes:
+    """A zip of this package as it runs here, without the weights of the embedded models; equal sources, equal bytes."""
+    root = Path(simct.__file__).parent
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(root.rglob("*")):
+            wanted = path.suffix in (".py", ".md", ".yaml", ".jsonl") and "__pycache__" not in path.parts
+            if path.is_file() and wanted:
+                entry = zipfile.ZipInfo(f"simct/{path.relative_to(root).as_posix()}")
+                archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+    return file.getvalue()
+
+
+def pinned_packages(config: RunConfig) -> list[str]:
+    """What the Job installs: the versions that run here (a local build tag such as +cpu dropped), and what the run's
+    own settings need, in whatever version there is where it is not installed here."""
+    models = (config.teacher, config.student)
+    maths = config.kind == "warmup" and config.warmup.checker == "maths"
+    extra = {
+        "lm_eval[math]": maths or not all(map(is_own_task, config.evaluation.tasks)),
+        "bitsandbytes": any(model.quantization for model in models) or "bitsandbytes" in config.training.optimizer,
+        "deepspeed": config.training.parallel.startswith("zero"),
+        "vllm": config.rollout.engine == "vllm" and not config.rollout.vllm_url,
+        config.training.tracker or "": config.training.tracker is not None,
+    }
+    pinned = []
+    for name in (*PACKAGES, *(name for name, wanted in extra.items() if wanted)):
+        try:
+            pinned.append(f"{name}=={metadata.version(name.split('[')[0]).split('+')[0]}")
+        except metadata.PackageNotFoundError:
+            pinned += [name] if extra.get(name) else []
+    return pinned

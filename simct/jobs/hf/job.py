@@ -1,0 +1,372 @@
+"""A run on Hugging Face Jobs: the same run.yaml, trained by hf_job_runner on rented hardware.
+
+A Job's disk is lost when it ends, so the run lives in a private repository, <namespace>/simct-run-<id>: what to train
+goes up before the Job starts, and the Job pushes status, metrics, log and checkpoints as they are made. `refresh`
+brings them home; a Job whose time was up resumes from the last checkpoint pushed. Labels tell which Job belongs to
+which run, so that history can be rebuilt from the API alone (hf_history.py). The token travels as a Job secret,
+everything else in the open.
+"""
+
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+
+from simct.config import dump_config
+from simct.errors import ConfigError, HubError, RunError
+from simct.hub.client import hub_api
+from simct.hub.errors import hub_error, page_url, redact
+from simct.hub.retry import passing, patiently
+from simct.jobs.hf.inputs import package_source, pinned_packages, portable_config
+from simct.jobs.local import job as local_job
+from simct.runs.folder import ACTIVE_STATES, RUN_ID, RunFolder, write_atomically
+
+IMAGE = "python:3.12"
+SOURCE_FILE = "simct-src.zip"
+STOP_FILE = "stop"
+JOB_LOG = "job_log.txt"
+APP_LABEL = {"app": "simct-studio"}
+# Between two pushes of a Job: the Hub allows some hundred commits an hour.
+PUSH_SECONDS = float(os.environ.get("SIMCT_PUSH_SECONDS", "60"))
+LONGEST_HOURS = 24 * 14
+# What the runner pushes while it trains, and `refresh` brings home.
+REPORT_FILES = ("status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "inspect.json", "log.txt")
+# What a warm-up makes besides: the teacher's answers, and the dataset of those that were kept.
+DATA_FILE = re.compile(r"(data|samples)/[A-Za-z0-9][\w.-]*")
+# Run by the Job's own Python before anything is installed there: fixed text, told what to do by the environment.
+BOOTSTRAP = """\
+import os, subprocess, sys, tempfile, time, zipfile
+os.environ["SIMCT_STARTED"] = str(time.time())
+pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+subprocess.check_call([*pip, *os.environ["SIMCT_PACKAGES"].split()])
+from huggingface_hub import hf_hub_download
+folder = tempfile.mkdtemp()
+zipfile.ZipFile(hf_hub_download(os.environ["SIMCT_RUN_REPO"], "simct-src.zip")).extractall(folder)
+os.environ["PYTHONPATH"] = folder
+os.execv(sys.executable, [sys.executable, "-m", "simct.jobs.hf.runner"])
+"""
+# Job stages to states of a run, for a Job that ended without reporting by itself.
+ENDED = {
+    "CANCELED": ("stopped", "The Job was cancelled"),
+    "DELETED": ("stopped", "The Job was deleted"),
+    "COMPLETED": ("failed", "The Job ended without saying how"),
+    "ERROR": ("failed", "The Job failed"),
+}
+
+
+def launch(
+    run: RunFolder,
+    flavor: str,
+    hours: float,
+    token: str | None = None,
+    namespace: str | None = None,
+    price: float | None = None,
+) -> str:
+    """Start (or resume) `run` as a Job on `flavor` that ends after `hours` at the latest; returns the Job's id.
+
+    `namespace` (a user or organisation that pays) defaults to the token's own; `price` in US dollars an hour is kept
+    for display. Raises a one-line HubError or RunError; launching again after one takes up what is already uploaded.
+    """
+    if not RUN_ID.fullmatch(run.id):
+        raise RunError(f"A Job is labelled with the name of its run folder, and {run.id!r} is no label. Rename it.")
+    if not 0 < hours <= LONGEST_HOURS:
+        raise ConfigError(f"hours is {hours}; it must be above 0 and at most {LONGEST_HOURS}.")
+    lock = local_job.take(run)
+    if lock is None:
+        raise RunError(f"Run {run.id} is just being started.")
+    try:
+        return _launch(run, flavor, hours, token or get_token(), namespace, price)
+    finally:
+        os.close(lock)
+
+
+def _launch(run: RunFolder, flavor: str, hours: float, token, namespace: str | None, price: float | None) -> str:
+    status = run.status()
+    if status.get("job_id") and status.get("state") in ACTIVE_STATES:
+        raise RunError(f"Run {run.id} is already on Jobs. Stop it first, or wait.")
+    if status.get("state") in ("running", "stopping") or (status.get("state") == "queued" and status.get("pid")):
+        raise RunError(f"Run {run.id} is {status['state']} on this machine. Stop it first, or wait.")
+    api = hub_api(token)
+    repo_id, attempt = None, secrets.token_hex(8)
+    try:
+        namespace = namespace or patiently(api.whoami)["name"]
+        repo_id = f"{namespace}/simct-run-{run.id}"
+        patiently(lambda: api.create_repo(repo_id, private=True, exist_ok=True))
+        if not patiently(lambda: api.repo_info(repo_id)).private:
+            raise HubError(f"{repo_id} exists and is public; a run's working files stay private. Delete or rename it.")
+        patiently(lambda: _upload_inputs(api, run, repo_id))
+        job = _start_job(api, run, repo_id, namespace, flavor, hours, attempt, token)
+    except Exception as error:
+        raise hub_error(error, repo_id, kind="job", writing=True) from error
+    run.set_status(
+        state="queued",
+        **place(job.id, job.url, attempt, namespace, flavor),
+        hours=hours,
+        price=price,
+        started_at=time.time(),
+        finished_at=None,
+        message=f"Waiting for {flavor}",
+        error=None,
+        pid=None,
+        queued_at=None,
+    )
+    (run.path / JOB_LOG).unlink(missing_ok=True)
+    return job.id
+
+
+def place(job_id: str, url: str | None, attempt: str | None, namespace: str, flavor: str) -> dict:
+    """Where a run is, as fields of its status.json."""
+    told = {"backend": "hf", "job_id": job_id, "job_url": url, "attempt": attempt, "namespace": namespace}
+    return told | {"flavor": flavor, "remote_commit": None}
+
+
+def run_repo(run: RunFolder, status: dict) -> str:
+    return status.get("run_repo") or f"{status['namespace']}/simct-run-{run.id}"
+
+
+def _start_job(
+    api: HfApi, run: RunFolder, repo_id: str, namespace: str, flavor: str, hours: float, attempt: str, token
+):
+    """Start the Job, once: after a failure that leaves open whether it was started, look before asking again."""
+    environment = {
+        "SIMCT_RUN_REPO": repo_id,
+        "SIMCT_ATTEMPT": attempt,
+        "SIMCT_PACKAGES": " ".join(pinned_packages(run.config())),
+        "SIMCT_PUSH_SECONDS": str(PUSH_SECONDS),
+        "SIMCT_HOURS": str(hours),
+    }
+    labels = {**APP_LABEL, "simct-run": run.id, "simct-attempt": attempt, "method": run.config().method}
+    asked = False
+
+    def start():
+        nonlocal asked
+        if asked:
+            for job in api.list_jobs(namespace=namespace, labels={"simct-attempt": attempt}):
+                return job
+        asked = True
+        return api.run_job(
+            image=IMAGE,
+            command=["python", "-c", BOOTSTRAP],
+            env=environment,
+            secrets={"HF_TOKEN": token},
+            flavor=flavor,
+            timeout=int(hours * 3600),
+            labels=labels,
+            namespace=namespace,
+        )
+
+    return patiently(start)
+
+
+def refresh(run: RunFolder, token: str | bool | None = None) -> dict:
+    """Bring home what the Job has pushed and return the run's status. An unreachable Hub raises and changes nothing."""
+    status = remote_status(run)
+    if status.get("state") not in ACTIVE_STATES:
+        return status
+    api = hub_api(token)
+    try:
+        job = api.inspect_job(job_id=status["job_id"], namespace=status["namespace"])
+        bring_home(api, run, status)
+    except Exception as error:
+        raise hub_error(error, run_repo(run, status), kind="job") from error
+    return told_by(run, stage_of(job), job.status.message)
+
+
+def stage_of(job) -> str:
+    return str(getattr(job.status.stage, "value", job.status.stage))
+
+
+def told_by(run: RunFolder, stage: str, message: str | None = None) -> dict:
+    """The run's status after what its Job reported and the stage that the API tells; written if that is news."""
+    status = run.status()
+    reported = status.get("reported") or {}
+    if reported.get("attempt") != status.get("attempt"):
+        reported = {}  # what an earlier Job left
+    known = {key: reported.get(key) for key in ("state", "step", "total_steps", "message", "error") if key in reported}
+    if reported.get("state") not in (None, *ACTIVE_STATES):
+        news = known
+    elif stage in ENDED:
+        state, told = ENDED[stage]
+        detail = f"{told}: {message}." if message else f"{told}."
+        if status.get("remote_checkpoint"):
+            detail += f" It can be resumed from {status['remote_checkpoint'].replace('-', ' ')}."
+        news = known | {"state": state, "message": told, "error": detail if state == "failed" else None}
+    elif known and status["state"] != "stopping":
+        news = known
+    else:
+        news = {}
+    if all(status.get(key) == value for key, value in news.items()):
+        return status
+    status = run.set_status(**news)
+    if reported.get("finished_at") and status["state"] not in ACTIVE_STATES:
+        status = run.set_status(finished_at=reported["finished_at"])
+    return status
+
+
+def bring_home(api: HfApi, run: RunFolder, status: dict) -> None:
+    """Copy the pushed reports into the run folder, if anything was pushed since the last time."""
+    repo_id = run_repo(run, status)
+    try:
+        info = api.model_info(repo_id)
+    except RepositoryNotFoundError as error:
+        raise HubError(f"The run's repository {page_url(repo_id)} is gone; its checkpoints with it.") from error
+    if info.sha == status.get("remote_commit"):
+        return
+    reported = status.get("reported")
+    held = [each.rfilename for each in info.siblings or []]
+    for name in held:
+        if name not in REPORT_FILES and not DATA_FILE.fullmatch(name):
+            continue
+        try:
+            path = Path(api.hf_hub_download(repo_id, name, revision=info.sha))
+        except EntryNotFoundError:
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if name == "status.json":
+            reported = json.loads(text)
+        else:
+            (run.path / name).parent.mkdir(exist_ok=True)
+            write_atomically(run.path / name, text)
+    steps = [int(found[1]) for name in held if (found := re.match(r"checkpoints/step-(\d+)/", name))]
+    newest = f"step-{max(steps)}" if steps else None
+    run.set_status(remote_commit=info.sha, reported=reported, remote_checkpoint=newest)
+
+
+def bring_model_home(run: RunFolder, token: str | bool | None = None) -> Path:
+    """Download the finished student into the run's model/; returns the folder."""
+    status = remote_status(run)
+    repo_id = run_repo(run, status)
+    try:
+        patiently(lambda: hub_api(token).snapshot_download(repo_id, allow_patterns=["model/*"], local_dir=run.path))
+    except Exception as error:
+        raise hub_error(error, repo_id) from error
+    if not (run.model_dir / "config.json").exists():
+        raise RunError(f"The Job of run {run.id} has pushed no model yet. Wait until it has finished.")
+    return run.model_dir
+
+
+def fetch_inputs(run: RunFolder, token: str | bool | None = None) -> None:
+    """Bring home the files of another machine that the run was given, so that it can be started anew from here."""
+    config = run.config()
+    named = [config.teacher.model, config.student.model, config.data.prompts, *config.evaluation.tasks]
+    if not any(str(name).startswith("inputs/") for name in named) or (run.path / "inputs").is_dir():
+        return
+    repo_id = run_repo(run, remote_status(run))
+    try:
+        patiently(lambda: hub_api(token).snapshot_download(repo_id, allow_patterns=["inputs/*"], local_dir=run.path))
+    except Exception as error:
+        raise hub_error(error, repo_id) from error
+
+
+def stop(run: RunFolder, token: str | bool | None = None) -> None:
+    """Ask the Job to write a checkpoint and end, which takes it some seconds; one that still waits is cancelled."""
+    status = remote_status(run)
+    repo_id, api = run_repo(run, status), hub_api(token)
+    try:
+        job = patiently(lambda: api.inspect_job(job_id=status["job_id"], namespace=status["namespace"]))
+        if stage_of(job) == "RUNNING":
+            patiently(
+                lambda: api.upload_file(
+                    path_or_fileobj=status["job_id"].encode(),
+                    path_in_repo=STOP_FILE,
+                    repo_id=repo_id,
+                    commit_message="Stop the run",
+                )
+            )
+    except Exception as error:
+        raise hub_error(error, repo_id, writing=True) from error
+    if stage_of(job) == "RUNNING":
+        run.set_status(state="stopping", message="Asked to stop; a checkpoint is written first")
+    else:
+        cancel(run, token)
+
+
+def cancel(run: RunFolder, token: str | bool | None = None) -> None:
+    """End the Job at once. What it pushed so far is kept and can be resumed."""
+    status = remote_status(run)
+    api = hub_api(token)
+    try:
+        job = patiently(lambda: api.inspect_job(job_id=status["job_id"], namespace=status["namespace"]))
+        if stage_of(job) not in ENDED:
+            patiently(lambda: api.cancel_job(job_id=status["job_id"], namespace=status["namespace"]))
+    except Exception as error:
+        raise hub_error(error, run_repo(run, status), kind="job", writing=True) from error
+    patiently_refresh(run, token)
+
+
+def patiently_refresh(run: RunFolder, token: str | bool | None = None) -> dict:
+    """`refresh` for somebody who asked for it once: passing refusals are waited out."""
+
+    def call():
+        try:
+            return refresh(run, token)
+        except HubError as error:
+            raise (error.__cause__ if error.__cause__ and passing(error.__cause__) else error) from None
+
+    try:
+        return patiently(call)
+    except Exception as error:
+        raise hub_error(error, kind="job") from error
+
+
+def delete_repo(run: RunFolder, token: str | bool | None = None) -> None:
+    """Remove the run's private repository, where the Job kept checkpoints and the model. Gone already is fine."""
+    repo_id = run_repo(run, remote_status(run))
+    try:
+        patiently(lambda: hub_api(token).delete_repo(repo_id, missing_ok=True))
+    except Exception as error:
+        raise hub_error(error, repo_id, writing=True) from error
+
+
+def log_lines(run: RunFolder, token: str | bool | None = None, follow: bool = False):
+    """The Job's own output (installation and all), line by line; with `follow`, until it ends."""
+    status = remote_status(run)
+    api = hub_api(token)
+    try:
+        lines = api.fetch_job_logs(job_id=status["job_id"], namespace=status["namespace"], follow=follow)
+        for line in lines:
+            yield redact(line)
+    except Exception as error:
+        raise hub_error(error, kind="job") from error
+
+
+def follow_log(run: RunFolder, token: str | bool | None, wanted: Callable[[], bool]) -> None:
+    """Keep job_log.txt up to date until the Job ends or `wanted` says no. Raises a one-line HubError.
+
+    The API tells the lines from the first one on each time; those that are here already are skipped.
+    """
+    path = run.path / JOB_LOG
+    job_id = run.status().get("job_id")
+    known = sum(1 for _ in path.open(encoding="utf-8")) if path.exists() else 0
+    for number, line in enumerate(log_lines(run, token, follow=True)):
+        if not wanted() or run.status().get("job_id") != job_id:
+            return
+        if number >= known:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(" ".join(line.splitlines()) + "\n")
+
+
+def remote_status(run: RunFolder) -> dict:
+    status = run.status()
+    if not status.get("job_id"):
+        raise RunError(f"Run {run.id} has never been on Hugging Face Jobs.")
+    return status
+
+
+def _upload_inputs(api: HfApi, run: RunFolder, repo_id: str) -> None:
+    """One commit with run.yaml, the local files it names and this package, without an earlier Job's stop request."""
+    config, inputs = portable_config(run.config())
+    operations: list = [
+        CommitOperationAdd("run.yaml", dump_config(config).encode()),
+        CommitOperationAdd(SOURCE_FILE, package_source()),
+        *(CommitOperationAdd(name, path) for name, path in inputs.items()),
+    ]
+    if api.file_exists(repo_id, STOP_FILE):
+        operations.append(CommitOperationDelete(STOP_FILE))
+    api.create_commit(repo_id, operations, commit_message=f"Inputs of run {run.id}")

@@ -1,0 +1,56 @@
+"""Units as single rows of probability: what `uld` (aligned) and `gold` compare.
+
+A unit of several tokens is merged by the chain rule: the distribution at its last token times the probabilities of its
+own earlier tokens, so a merged row sums to the probability of those. Shapes: U units, N units of a chunk, R rows of
+those units, V vocabulary.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from simct.losses.side import Totals, backpropagate
+from simct.tokenization.units import UnitBatch, chunks_by_rows, row_ranges
+
+# Below this the product of a unit's earlier probabilities carries no gradient.
+LEAST_PROBABILITY = 1e-8
+
+
+def merged_units(
+    units: UnitBatch, student, teacher, settings, loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> Totals:
+    """Sum of `loss_of(student_NV, teacher_NV) -> [N]` over all units as merged rows."""
+    single_U = units.single_U
+    every_U = torch.arange(len(units), device=single_U.device)
+    loss_sum, shared_sum = settings.zero(), settings.zero()
+    for chunk_N in chunks_by_rows(every_U, units, settings.chunk_rows):
+        teacher_rows = row_ranges(units.teacher_start_U[chunk_N], units.teacher_end_U[chunk_N])
+        teacher_NV = merge(teacher.block(teacher_rows[0]).logits_NC, units.teacher_ids_T, *teacher_rows)
+        student_rows = row_ranges(units.student_start_U[chunk_N], units.student_end_U[chunk_N])
+
+        def value(logits_RV, rows=student_rows, target_NV=teacher_NV):
+            return loss_of(merge(logits_RV, units.student_ids_S, *rows), target_NV)
+
+        value_N = backpropagate(student.block(student_rows[0]), value)
+        loss_sum += value_N.sum()
+        shared_sum += value_N[single_U[chunk_N]].sum()
+    singles = single_U.sum()
+    stats = {
+        "kl_shared": shared_sum / singles.clamp_min(1),
+        "kl_recovered": (loss_sum - shared_sum) / (len(units) - singles).clamp_min(1),
+        "units_recovered": len(units) - singles,
+    }
+    return Totals(loss_sum, len(units), stats)
+
+
+def merge(logits_RV: torch.Tensor, ids: torch.Tensor, rows_R: torch.Tensor, owner_R: torch.Tensor) -> torch.Tensor:
+    """Merged rows [N, V] from the logits of all rows of N units (rows_R, owner_R as row_ranges gives them)."""
+    p_RV = torch.softmax(logits_RV, -1)
+    last_R = torch.ones_like(owner_R, dtype=torch.bool)
+    last_R[:-1] = owner_R[1:] != owner_R[:-1]
+    if last_R.all():
+        return p_RV
+    own_R = p_RV.gather(1, ids[rows_R][:, None]).squeeze(1).clamp_min(LEAST_PROBABILITY)
+    log_earlier_R = torch.where(last_R, 0.0, own_R.log())
+    earlier_N = log_earlier_R.new_zeros(int(last_R.sum())).index_add(0, owner_R, log_earlier_R).exp()
+    return p_RV[last_R] * earlier_N[:, None]

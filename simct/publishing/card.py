@@ -1,0 +1,382 @@
+"""The model card of a published student, and the cards of what may go with it: rollouts and a demo Space.
+
+What a run or a model wrote (samples, names, settings) is escaped, so that it can neither break nor style the card;
+tokens and paths of the machine that trained are left out.
+"""
+
+import copy
+import re
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+import simct
+from simct.config import ModelConfig, RunConfig, divergence_of, dump_config
+from simct.hub.errors import redact
+from simct.publishing.method_words import DISTILLED, DIVERGENCES, METHOD_NAMES, METHODS, WARM_UP, WARMED_UP
+from simct.runs.folder import RunFolder
+
+CURVE_FILE = "training_curve.png"
+RUN_FILE = "simct_run.yaml"
+TAGS = ["simct", "distillation", "on-policy-distillation", "cross-tokenizer"]
+ROWS_SHOWN = 6
+# What begins markup or a link inside a line; the texts below never begin a line.
+_SPECIAL = re.compile(r"[\\`*_\[\]<>#|~$&:@]|(?<=www)\.", re.IGNORECASE)
+
+
+def hub_id(name: str) -> str | None:
+    """`name` if it reads as a repository id on the Hub and is no file or folder here, else None."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return None if Path(name).expanduser().exists() else name
+
+
+def shown_name(name: str) -> str:
+    """What the card calls a model or data source: its Hub id, or for a local one no more than its last part."""
+    if hub_id(name):
+        return name
+    path = Path(name).expanduser()
+    demo = Path(simct.__file__).parent / "demo"
+    if path.resolve().is_relative_to(demo):
+        return f"SimCT Studio demo {path.resolve().relative_to(demo).as_posix()}"
+    return path.name or "a local file"
+
+
+def escape(text: object, limit: int = 300) -> str:
+    """`text` on one line as Markdown that shows exactly these characters: every special one becomes an entity."""
+    line = " ".join(redact(str(text)).split())
+    if len(line) > limit:
+        line = line[: limit - 1] + "…"
+    return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", line)
+
+
+def public_config(config: RunConfig) -> RunConfig:
+    """A copy of the configuration without paths of this machine."""
+    shown = copy.deepcopy(config)
+    shown.output = None
+    for model in (shown.teacher, shown.student):
+        model.model = shown_name(model.model)
+    shown.data.prompts = shown_name(shown.data.prompts)
+    shown.evaluation.tasks = [shown_name(task) if "/" in task else task for task in shown.evaluation.tasks]
+    return shown
+
+
+def public_yaml(config: RunConfig) -> str:
+    """The run's YAML as it may be published."""
+    return redact(dump_config(public_config(config)))
+
+
+def model_card(run: RunFolder, repo_id: str, license: str | None = None) -> str:
+    """The README of the student in `repo_id`: metadata the Hub understands, then the report.
+
+    `license` is the student's, as the Hub names it. Raises ValueError if huggingface_hub finds the metadata malformed.
+    """
+    config, evaluation, metrics = run.config(), run.evaluation(), run.metrics()
+    template = Template(files("simct.publishing").joinpath("card_template.md").read_text(encoding="utf-8"))
+    body = template.substitute(
+        title=escape(repo_id.split("/")[-1]),
+        repo_id=repo_id,
+        intro=_intro(config),
+        progress=_progress(run),
+        results=_results(evaluation),
+        samples=_samples(evaluation),
+        usage=_usage(run),
+        method=WARM_UP if config.kind == "warmup" else METHODS[config.method],
+        settings="\n".join(f"| {name} | {value} |" for name, value in _settings(config)),
+        curve=f"![Loss by step]({CURVE_FILE})" if len(metrics) > 1 else "No curve: fewer than two steps were recorded.",
+        tokenizers=_tokenizers(run),
+        data=_data(config, metrics),
+        licence=_licence(config, license),
+    )
+    return redact(f"---\n{card_metadata(run, repo_id, license).to_yaml()}\n---\n\n{body}")
+
+
+def card_metadata(run: RunFolder, repo_id: str, license: str | None = None) -> ModelCardData:
+    """The card's metadata. Raises ValueError if huggingface_hub finds it malformed."""
+    config = run.config()
+    base, dataset = hub_id(config.student.model), hub_id(config.data.prompts)
+    teacher = hub_id(config.teacher.model)
+    relation: dict[str, Any] = {"base_model": base, "base_model_relation": "finetune"} if base else {}
+    if teacher:
+        relation["teacher_model"] = teacher
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            task_name="Text generation",
+            dataset_type=_slug(task),
+            dataset_name=_task_name(task),
+            metric_type=_metric(score),
+            metric_name=_metric(score).replace("_", " "),
+            metric_value=round(float(score["score"]), 4),
+            verified=False,
+        )
+        for task, score in run.evaluation().get("after", {}).items()
+        if isinstance(score, dict) and "score" in score
+    ]
+    return ModelCardData(
+        **relation,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        license=license,
+        tags=TAGS[:2] if config.kind == "warmup" else [*TAGS, f"method-{config.method}"],
+        datasets=[dataset] if dataset else None,
+        model_name=repo_id.split("/")[-1] if results else None,
+        eval_results=results or None,
+    )
+
+
+def rollouts_card(run: RunFolder, model_id: str) -> str:
+    """The README of the dataset of what the student wrote while it learned."""
+    config = public_config(run.config())
+    metadata = DatasetCardData(tags=[*TAGS, "synthetic"], pretty_name=f"Rollouts of {model_id}")
+    return redact(
+        f"---\n{metadata.to_yaml()}\n---\n\n# Rollouts of {escape(model_id)}\n\n"
+        f"What [{model_id}](https://huggingface.co/{model_id}) wrote while it was distilled from"
+        f" {escape(config.teacher.model)}: one JSON line a sample, with the `step`, the `prompt`, the `completion` and"
+        " whether it `ended` by itself. Text made by a model, unchecked; prompts come from the training data"
+        f" ({escape(config.data.prompts)}).\n"
+    )
+
+
+def _intro(config: RunConfig) -> str:
+    template = Template(WARMED_UP if config.kind == "warmup" else DISTILLED)
+    return template.substitute(
+        student=_model_link(config.student),
+        teacher=_model_link(config.teacher),
+        method_name=METHOD_NAMES[config.method],
+    )
+
+
+def _model_link(model: ModelConfig) -> str:
+    name = hub_id(model.model)
+    if not name:
+        return escape(shown_name(model.model))
+    revision = model.revision or ""
+    commit = f" (commit `{revision[:12]}`)" if re.fullmatch(r"[0-9a-f]{12,40}", revision) else ""
+    return f"[{name}](https://huggingface.co/{name}){commit}"
+
+
+def _progress(run: RunFolder) -> str:
+    status = run.status()
+    step, total = status.get("step", 0), status.get("total_steps", 0)
+    if status.get("state") == "finished":
+        return f"The run finished all {total:,} steps."
+    state = escape(status.get("state", "unknown"))
+    return f"The run ended early ({state}) after {step:,} of {total:,} steps; this is the student as it was then."
+
+
+def _task_name(task: str) -> str:
+    return "SimCT Studio demo (held out)" if task == "demo" else Path(task).stem
+
+
+def _slug(task: str) -> str:
+    return (
+        "simct-demo" if task == "demo" else re.sub(r"[^a-z0-9-]+", "-", Path(task).stem.lower()).strip("-") or "custom"
+    )
+
+
+def _results(evaluation: dict) -> str:
+    tasks = list(evaluation.get("after", {}))
+    if not tasks:
+        return "This run measured no scores. Evaluate the model before you rely on it."
+    lines = [
+        "| Model | " + " | ".join(f"{escape(_task_name(task))}" for task in tasks) + " |",
+        "|---|" + "---:|" * len(tasks),
+    ]
+    for role, label in (("before", "Student before"), ("after", "**Student after**"), ("teacher", "Teacher")):
+        scores = evaluation.get(role)
+        if scores:
+            lines.append(f"| {label} | " + " | ".join(_score(scores.get(task)) for task in tasks) + " |")
+    return "\n".join(lines) + "\n\n" + " ".join(_how_scored(evaluation["after"]))
+
+
+def _how_scored(scores: dict[str, dict]) -> list[str]:
+    """A sentence for our own tasks, and one for each of lm-eval's, which have a metric and a seed."""
+    theirs = {task: score for task, score in scores.items() if isinstance(score, dict) and score.get("metric")}
+    own = [] if len(theirs) == len(scores) else ["Share of greedy answers that match the reference answer."]
+    return own + [
+        f"{escape(_task_name(task))}: {escape(str(score['metric']))} by lm-eval, seed {score.get('seed', 0)}."
+        for task, score in theirs.items()
+    ]
+
+
+def _metric(score: dict) -> str:
+    """Without the filter that lm-eval names behind it."""
+    return str(score.get("metric") or "exact_match").split(",")[0]
+
+
+def _score(score: dict | None) -> str:
+    if not isinstance(score, dict) or "score" not in score:
+        return "–"
+    count = f" (n = {score['n']:,})" if isinstance(score.get("n"), int) else ""
+    return f"{100 * float(score['score']):.1f} %{count}"
+
+
+def _samples(evaluation: dict) -> str:
+    """A few held-out prompts, mended ones first but failures never left out."""
+    rows = []
+    for task, score in evaluation.get("after", {}).items():
+        before = {s.get("prompt"): s for s in evaluation.get("before", {}).get(task, {}).get("samples", [])}
+        for sample in score.get("samples", []) if isinstance(score, dict) else []:
+            earlier = before.get(sample.get("prompt"), {})
+            rows.append((bool(sample.get("correct")), bool(earlier.get("correct")), sample, earlier))
+    if not rows:
+        return ""
+    mended = [row for row in rows if row[0] and not row[1]][: ROWS_SHOWN // 2]
+    failed = [row for row in rows if not row[0]][: ROWS_SHOWN // 3]
+    others = [row for row in rows if row not in mended and row not in failed]
+    shown = (mended + failed + others)[:ROWS_SHOWN]
+    lines = ["| Prompt | Before | After | Right answer |", "|---|---|---|---|"]
+    for correct, was_correct, sample, earlier in shown:
+        cells = (
+            escape(sample.get("prompt", ""), 160),
+            f"{escape(earlier['completion'], 120)} {_mark(was_correct)}" if "completion" in earlier else "–",
+            f"{escape(sample.get('completion', ''), 120)} {_mark(correct)}",
+            escape(sample.get("answer", ""), 80),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _mark(correct: bool) -> str:
+    return "✓" if correct else "✗"
+
+
+def _usage(run: RunFolder) -> str:
+    """Code that asks the model something, by its chat template if it has one."""
+    chat = (run.model_dir / "chat_template.jinja").exists() or _tokenizer_has_template(run.model_dir)
+    if chat:
+        prepare = [
+            'messages = [{"role": "user", "content": "..."}]',
+            "inputs = tokenizer.apply_chat_template(",
+            '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
+            ")",
+        ]
+    else:
+        prepare = ['inputs = tokenizer("...", return_tensors="pt")']
+    return "\n".join(
+        [
+            *prepare,
+            "output = model.generate(**inputs, max_new_tokens=256)",
+            'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
+        ]
+    )
+
+
+def _tokenizer_has_template(model_dir: Path) -> bool:
+    path = model_dir / "tokenizer_config.json"
+    return path.exists() and '"chat_template"' in path.read_text(encoding="utf-8", errors="replace")
+
+
+def _settings(config: RunConfig) -> list[tuple[str, str]]:
+    """What decides the result, in words; options that are off are left out."""
+    rows = _warmup_settings(config) if config.kind == "warmup" else _distillation_settings(config)
+    lora, training = config.lora, config.training
+    rows += [
+        (
+            "LoRA",
+            f"rank {lora.rank}, alpha {lora.alpha or 2 * (lora.rank or 0)}, merged into the weights"
+            if lora.rank
+            else "",
+        ),
+        ("Parts not trained", ", ".join(training.freeze)),
+        ("Running mean of the weights", f"decay {training.ema_decay:g}" if training.ema_decay else ""),
+        ("Precision", f"student {config.student.dtype}, teacher {config.teacher.dtype}"),
+        ("Teacher quantised", config.teacher.quantization or ""),
+        ("Seed", str(training.seed)),
+        ("Software", f"SimCT Studio {simct.__version__}"),
+    ]
+    return [(name, escape(value)) for name, value in rows if value]
+
+
+def _distillation_settings(config: RunConfig) -> list[tuple[str, str]]:
+    rollout, training = config.rollout, config.training
+    options = ", ".join(f"{key} = {value}" for key, value in config.method_options.items())
+    sampling = (
+        f"temperature {rollout.temperature:g}, top-p {rollout.top_p:g}, at most {rollout.max_new_tokens:,} tokens"
+    )
+    if rollout.on_policy_fraction < 1:
+        sampling += f"; {1 - rollout.on_policy_fraction:.0%} of the answers written by the teacher"
+    return [
+        ("Method", config.method + (f" ({options})" if options else "")),
+        ("Divergence", DIVERGENCES[divergence_of(config)]),
+        ("Steps × rollouts a step", f"{training.steps:,} × {training.batch_size:,}"),
+        ("Optimiser", f"{training.optimizer}, learning rate {training.learning_rate:g}, {training.schedule}"),
+        ("Warm-up of the rate", f"{training.warmup_ratio:.0%} of the steps"),
+        ("Weight decay, gradient clipping", f"{training.weight_decay:g}, {training.max_grad_norm:g}"),
+        ("Sampling", sampling),
+    ]
+
+
+def _warmup_settings(config: RunConfig) -> list[tuple[str, str]]:
+    warmup = config.warmup
+    checked = "unchecked" if warmup.checker == "none" else f"kept only if the {warmup.checker} check passes"
+    return [
+        ("Answers of the teacher", f"{warmup.samples_per_prompt} a prompt, {checked}"),
+        ("Epochs, examples a step", f"{warmup.epochs:g}, {warmup.batch_size:,}"),
+        ("Learning rate", f"{warmup.learning_rate:g}"),
+    ]
+
+
+def _tokenizers(run: RunFolder) -> str:
+    report = run.inspection()
+    if not report:
+        return "This run kept no tokenizer report; `simct inspect` makes one."
+    rows = []
+    for key, label, share in (
+        ("shared_tokens", "Tokens with exactly the same bytes in both vocabularies", False),
+        ("student_vocabulary", "Tokens in the student's vocabulary", False),
+        ("teacher_vocabulary", "Tokens in the teacher's vocabulary", False),
+        ("jaccard", "Overlap of the vocabularies (Jaccard)", True),
+        ("student_strict_coverage", "Student tokens that exact matching supervises", True),
+        ("teacher_strict_coverage", "Teacher tokens that exact matching uses", True),
+        ("student_recovered_coverage", "Student tokens that exact matching loses and SimCT recovers", True),
+    ):
+        value = report.get(key)
+        if isinstance(value, int | float):
+            rows.append(f"| {label} | {f'{100 * value:.1f} %' if share else f'{value:,}'} |")
+    told = "Measured on the prompts' text:\n\n| | |\n|---|---:|\n" + "\n".join(rows)
+    disagreements = report.get("top_disagreements") or []
+    names = [f"“{escape(each.get('text', ''), 40)}” ({each.get('count', 0):,})" for each in disagreements[:8]]
+    return told + (
+        f"\n\nMost frequent stretches that the two spell with different tokens: {', '.join(names)}." if names else ""
+    )
+
+
+def _data(config: RunConfig, metrics: list[dict]) -> str:
+    dataset = hub_id(config.data.prompts)
+    source = (
+        f"[{dataset}](https://huggingface.co/datasets/{dataset})"
+        if dataset
+        else escape(shown_name(config.data.prompts))
+    )
+    told = f"Prompts: {source}, split {escape(config.data.split)}. {_answers_from(config)}"
+    excluded: dict[str, int] = {}
+    for record in metrics:
+        for reason, count in (record.get("excluded") or {}).items():
+            excluded[reason] = excluded.get(reason, 0) + int(count)
+    if excluded:
+        reasons = ", ".join(f"{escape(reason)}: {count:,}" for reason, count in sorted(excluded.items()))
+        told += f" Samples left out, by reason: {reasons}."
+    return told
+
+
+def _answers_from(config: RunConfig) -> str:
+    if config.kind == "warmup":
+        return "The answers learned from are the teacher's."
+    if config.rollout.on_policy_fraction < 1:
+        return "The answers learned from are the student's own and, in part, the teacher's."
+    return "The answers learned from are the student's own."
+
+
+def _licence(config: RunConfig, license: str | None) -> str:
+    teacher = escape(shown_name(config.teacher.model))
+    if license:
+        return f"The student's licence, {escape(license)}, stays; the terms of the teacher, {teacher}, may apply too."
+    return f"No licence is stated: ask the authors of the student, and mind the terms of the teacher, {teacher}."

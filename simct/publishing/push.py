@@ -1,0 +1,369 @@
+"""Pushing a run's student to the Hub, with its card; publishing again updates what is there.
+
+All files go in one commit, so the repository holds the old student or the new one and never half of either. Publishing
+has a state of its own in publish.json (publishing, published, failed) and never touches the run's status; while it
+lasts, `stage` says what is being done and `sent` of `total` how many bytes of it are.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import cast
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetInfo, HfApi, ModelInfo, SpaceInfo
+from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
+
+from simct.config import RunConfig
+from simct.errors import HubError, RunError, SimCTError
+from simct.hub import client
+from simct.hub.client import hub_api
+from simct.hub.errors import hub_error, page_url, redact
+from simct.jobs.local.job import is_alive
+from simct.publishing.card import CURVE_FILE, RUN_FILE, hub_id, public_yaml, rollouts_card, shown_name
+from simct.publishing.card_edit import card_of, check_card, edited_card, save_card
+from simct.publishing.curve import loss_curve
+from simct.publishing.method_words import METHOD_NAMES
+from simct.publishing.upload_progress import watching
+from simct.runs.folder import ACTIVE_STATES, RunFolder
+
+# What a published model consists of; all else in model/ (optimiser states, pickles, code) stays at home.
+MODEL_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "tekken.json",
+    "*.jinja",
+)
+# Smaller files travel in the commit itself.
+SENT_WITH_COMMIT = 1_000_000
+_NO_PROGRESS = {"stage": None, "sent": None, "total": None}
+_ENDED = {**_NO_PROGRESS, "pid": None, "pid_started": None}
+# Where transformers notes from which folder something was loaded.
+_PATH_KEYS = ("_name_or_path", "name_or_path", "tokenizer_file", "vocab_file", "merges_file")
+SPACE_FOLDER = Path(__file__).parents[2] / "spaces" / "student"
+SPACE_FILES = ("README.md", "app.py", "requirements.txt")
+
+
+def publish_run(
+    run: RunFolder,
+    repo_id: str,
+    private: bool = False,
+    token: str | None = None,
+    rollouts: bool = False,
+    space: bool = False,
+    card: str | None = None,
+) -> str:
+    """Push the run's model/ and its card to `repo_id` (owner/name, or a name in the token's account); returns the URL.
+
+    `private` makes the repository private, a new or an existing one; without it a new one is public and an existing one
+    stays as it is. `rollouts` also pushes rollouts.jsonl as the dataset <repo_id>-rollouts, `space` the chat demo as
+    the Space <repo_id>-demo. `card` takes the place of the generated card, now and later. Raises a one-line HubError or
+    RunError, also kept in publish.json; nothing is lost, and calling again takes up where it failed.
+    """
+    with _one_at_a_time(run):
+        try:
+            files = model_files(run)
+            begin(run, repo_id, private)
+            if card is not None:
+                check_card(card, student_licence(run.config(), token))
+                save_card(run, card, repo_id)
+            done = _publish(run, files, repo_id, private, token, rollouts, space)
+        except BaseException as error:
+            told = _told(error, repo_id)
+            fail(run, repo_id, str(told))
+            if isinstance(error, Exception):
+                raise told from error
+            raise
+        run.set_publishing(state="published", error=None, **done, **_ENDED)
+        return done["url"]
+
+
+def begin(run: RunFolder, repo_id: str, private: bool, **more) -> None:
+    """Write down that publishing begins; where the run was published before, its link stays."""
+    gone = (
+        {}
+        if run.publishing().get("repo_id") == repo_id
+        else dict.fromkeys(("url", "commit", "rollouts_url", "space_url"))
+    )
+    fields = {**gone, **_NO_PROGRESS, "stage": "Asking the Hub", **more}
+    run.set_publishing(state="publishing", repo_id=repo_id, private=private, error=None, **fields)
+
+
+def publish_dataset(folder: Path, repo_id: str, private: bool = False, token: str | None = None) -> str:
+    """Push the dataset that a warm-up made (its data/ folder) to `repo_id`; returns the URL. Raises HubError."""
+    files = {name: folder / name for name in ("train.jsonl", "README.md", "warmup.json")}
+    if not all(path.is_file() for path in files.values()):
+        raise RunError(f"{str(folder)!r} is not the data of a warm-up. Finish the warm-up first.")
+    try:
+        api = hub_api(token)
+        if "/" not in repo_id:
+            repo_id = f"{api.whoami()['name']}/{repo_id}"
+        validate_repo_id(repo_id)
+        _prepare_repo(api, repo_id, "dataset", private, marker="warmup.json")
+        _push(api, repo_id, "dataset", dict(files), [], "Publish a teacher's answers")
+    except Exception as error:
+        raise _told(error, repo_id) from error
+    return page_url(repo_id, "dataset")
+
+
+def publishing_state(run: RunFolder) -> dict:
+    """publish.json, with a push whose process has died told as failed."""
+    record = run.publishing()
+    if record.get("state") == "publishing" and not being_published(run):
+        record = run.publishing()
+        if record.get("state") == "publishing":
+            told = "The process that was publishing ended. Publish again: what is already on the Hub is kept."
+            record = run.set_publishing(state="failed", error=told, **_ENDED)
+    return record
+
+
+def being_published(run: RunFolder) -> bool:
+    """Whether a process is at it: it holds the lock, or has been started for that and is about to take it."""
+    return _locked(run) or is_alive(run.publishing())
+
+
+def model_files(run: RunFolder) -> dict[str, Path]:
+    """The files of the run's model to publish, by name. Raises RunError if the run has no whole model yet."""
+    state = run.status().get("state")
+    if state in ACTIVE_STATES:
+        raise RunError(f"Run {run.id} is {state}. Wait until it has finished, or stop it, then publish.")
+    folder = run.model_dir
+    found = {path.name: path for path in sorted(folder.glob("*")) if path.is_file() and _is_model_file(path.name)}
+    weights = [name for name in found if name.endswith(".safetensors")]
+    if "config.json" not in found or not weights:
+        raise RunError(f"Run {run.id} has no trained model in model/ (config.json and *.safetensors) to publish.")
+    for index in (name for name in found if name.endswith(".safetensors.index.json")):
+        listed = json.loads(found[index].read_text(encoding="utf-8")).get("weight_map", {})
+        missing = sorted(set(listed.values()) - set(weights))
+        if missing:
+            raise RunError(f"The model of run {run.id} lacks {missing[0]}, which {index} names. Save the model again.")
+    return found
+
+
+def _is_model_file(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in MODEL_FILES)
+
+
+def _publish(
+    run: RunFolder, files: dict[str, Path], repo_id: str, private: bool, token: str | None, rollouts: bool, space: bool
+) -> dict:
+    api = hub_api(token)
+    if "/" not in repo_id:
+        repo_id = f"{api.whoami()['name']}/{repo_id}"
+    validate_repo_id(repo_id)
+    held = _prepare_repo(api, repo_id, "model", private, marker=RUN_FILE)
+    config = run.config()
+    content: dict[str, bytes | Path] = {name: _public_json(path) for name, path in files.items()}
+    content["README.md"] = _checked_card(api, run, repo_id, token).encode()
+    content[RUN_FILE] = public_yaml(config).encode()
+    curve = loss_curve(run.metrics())
+    if curve:
+        content[CURVE_FILE] = curve
+    stale = [name for name in held if (_is_model_file(name) or name == CURVE_FILE) and name not in content]
+    commit = _push(api, repo_id, "model", content, stale, f"Publish the student of run {run.id}", run)
+    done = {"repo_id": repo_id, "url": page_url(repo_id), "commit": commit}
+    run.set_publishing(**done)  # kept even if what follows fails
+    if rollouts:
+        done["rollouts_url"] = _publish_rollouts(api, run, repo_id, private)
+        run.set_publishing(rollouts_url=done["rollouts_url"])
+    if space:
+        run.set_publishing(stage="Making the chat demo")
+        done["space_url"] = _publish_space(api, run, repo_id, private)
+    return done
+
+
+def _checked_card(api: HfApi, run: RunFolder, repo_id: str, token: str | None) -> str:
+    """The card to push. One that a person edited is checked first, its base model included."""
+    licence = student_licence(run.config(), token)
+    text = card_of(run, repo_id, licence)
+    if edited_card(run) is None:
+        return text
+    base = check_card(text, licence).get("base_model")
+    for name in [base] if isinstance(base, str) else base or []:
+        if not api.repo_exists(name):
+            raise HubError(f"The card names {name} as base_model, and there is no such model on the Hub. Correct it.")
+    return text
+
+
+# what the Hub tells of the kinds of repository that are published here
+RepoInfo = ModelInfo | DatasetInfo | SpaceInfo
+
+
+def _prepare_repo(api: HfApi, repo_id: str, kind: str, private: bool, marker: str) -> list[str]:
+    """Create the repository, or check that the one there is ours to update; returns the files it holds.
+
+    Ours is one that is empty but for what the Hub puts there, or holds `marker`, which every push of ours writes.
+    """
+    try:
+        info = api.repo_info(repo_id, repo_type=kind, timeout=client.SEARCH_SECONDS)
+    except RepositoryNotFoundError:
+        sdk = "gradio" if kind == "space" else None
+        api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
+        return []
+    held = [sibling.rfilename for sibling in cast(RepoInfo, info).siblings or []]
+    if marker not in held and set(held) - {".gitattributes", "README.md"}:
+        raise HubError(
+            f"{repo_id} exists on the Hub and was not made by SimCT Studio. Choose another name; nothing was changed."
+        )
+    if private and not info.private:
+        api.update_repo_settings(repo_id, repo_type=kind, private=True)
+    return held
+
+
+def _push(
+    api: HfApi,
+    repo_id: str,
+    kind: str,
+    content: dict[str, bytes | Path],
+    stale: list[str],
+    message: str,
+    run: RunFolder | None = None,
+) -> str | None:
+    """One commit with all of `content` and without `stale`; returns its sha. Unchanged files are not sent again.
+
+    Large files are sent before the commit, one after another, and `run` is told how far that is.
+    """
+    additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in content.items()]
+    sizes = {each.path_in_repo: each.upload_info.size for each in additions}
+    sent, total = 0, sum(sizes.values())
+    for addition in sorted(additions, key=lambda each: sizes[each.path_in_repo]):
+        name, size = addition.path_in_repo, sizes[addition.path_in_repo]
+        if size < SENT_WITH_COMMIT:
+            continue
+        if run is not None:
+            run.set_publishing(stage=f"Sending {name}", sent=sent, total=total)
+
+        def tell(now: int, before: int = sent, size: int = size) -> None:
+            if run is not None:
+                run.set_publishing(sent=before + min(now, size))
+
+        with watching(tell):
+            api.preupload_lfs_files(repo_id, [addition], repo_type=kind, free_memory=False)
+        sent += size
+    if run is not None:
+        run.set_publishing(stage="Writing the commit", sent=sent, total=total)
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [*additions]
+    operations += [CommitOperationDelete(path_in_repo=name) for name in stale]
+    return api.create_commit(repo_id, operations, repo_type=kind, commit_message=message).oid
+
+
+def _publish_rollouts(api: HfApi, run: RunFolder, model_id: str, private: bool) -> str:
+    path = run.path / "rollouts.jsonl"
+    if not path.exists():
+        raise RunError(f"Run {run.id} kept no rollouts. Publish without them; the model itself is published.")
+    repo_id = f"{model_id}-rollouts"
+    _prepare_repo(api, repo_id, "dataset", private, marker="rollouts.jsonl")
+    text = redact(path.read_text(encoding="utf-8", errors="replace"))
+    content: dict[str, bytes | Path] = {
+        "rollouts.jsonl": text.encode(),
+        "README.md": rollouts_card(run, model_id).encode(),
+    }
+    _push(api, repo_id, "dataset", content, [], f"Publish the rollouts of run {run.id}", run)
+    return page_url(repo_id, "dataset")
+
+
+def _publish_space(api: HfApi, run: RunFolder, model_id: str, private: bool) -> str:
+    """Push the chat demo. It reads what it shows from settings.json, so app.py is the same file for everyone."""
+    if not all((SPACE_FOLDER / name).is_file() for name in SPACE_FILES):
+        raise HubError("The demo Space's files (spaces/student) are not installed here. Publish from a clone instead.")
+    repo_id = f"{model_id}-demo"
+    _prepare_repo(api, repo_id, "space", private, marker="settings.json")
+    content: dict[str, bytes | Path] = {name: SPACE_FOLDER / name for name in SPACE_FILES}
+    card = (SPACE_FOLDER / "README.md").read_text(encoding="utf-8")
+    content["README.md"] = card.replace("MODEL_ID", model_id).encode()
+    config = run.config()
+    shown = {
+        "model": model_id,
+        "student": shown_name(config.student.model),
+        "teacher": shown_name(config.teacher.model),
+        "method": "a warm start on the teacher's answers" if config.kind == "warmup" else METHOD_NAMES[config.method],
+    }
+    content["settings.json"] = json.dumps(shown, indent=1).encode()
+    _push(api, repo_id, "space", content, [], f"Chat demo of {model_id}")
+    return page_url(repo_id, "space")
+
+
+def _public_json(path: Path) -> bytes | Path:
+    """The file itself, or, for JSON that says where on this machine it was loaded from, its content without that."""
+    if path.suffix != ".json" or path.name.endswith(".index.json") or path.name in ("tokenizer.json", "vocab.json"):
+        return path
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path.name} in model/ is not valid JSON. Save the model again.") from error
+    if not isinstance(record, dict):
+        return path
+    kept = {key: value for key, value in record.items() if key not in _PATH_KEYS or hub_id(str(value))}
+    if kept == record:
+        return path
+    return (json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def student_licence(config: RunConfig, token: str | bool | None) -> str | None:
+    """The licence of the student's own repository; None where it is local, states none or cannot be read."""
+    student = config.student.model
+    if not hub_id(student):
+        return "apache-2.0" if _is_demo(student) else None
+    try:
+        info = hub_api(token).model_info(student, revision=config.student.revision, timeout=client.SEARCH_SECONDS)
+        licence = info.card_data.get("license") if info.card_data else None
+    except Exception:  # the card then says that no licence is known
+        return None
+    return licence if isinstance(licence, str) else None
+
+
+def _is_demo(student: str) -> bool:
+    return Path(student).expanduser().resolve().is_relative_to(Path(__file__).parents[1] / "demo")
+
+
+def _told(error: BaseException, repo_id: str) -> SimCTError:
+    if isinstance(error, Exception):
+        return hub_error(error, repo_id, writing=True)
+    return HubError("Publishing was interrupted. Publish again: what is already on the Hub is kept.")
+
+
+def fail(run: RunFolder, repo_id: str, error: str) -> None:
+    """Write down that publishing failed, and why."""
+    with suppress(OSError):  # a full disk: whoever asked is told in another way
+        run.set_publishing(state="failed", repo_id=repo_id, error=error, **_ENDED)
+
+
+@contextmanager
+def _one_at_a_time(run: RunFolder) -> Iterator[None]:
+    """Hold the run's publishing lock, which the system releases even when the process is killed."""
+    with _lock_file(run) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HubError(f"Run {run.id} is being published already. Wait until that has ended.") from None
+        yield
+
+
+def _locked(run: RunFolder) -> bool:
+    with _lock_file(run) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _lock_file(run: RunFolder):
+    try:
+        return open(run.path / ".publish.lock", "w")
+    except OSError as error:
+        raise RunError(f"Cannot write in the run folder of {run.id}: {error.strerror}.") from error

@@ -1,0 +1,263 @@
+"""One tokenizer as exact bytes: what each token id spells, and how the tokenizer itself would spell given bytes.
+
+Everything downstream compares models on bytes, so this module either is exact or refuses (TokenizerError) and says why.
+The families are read in byte_encoders.py; here every spelling is checked against its input before it is returned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from simct.errors import AlignmentError, ModelError
+from simct.hub.errors import known_hub_error
+from simct.tokenization.families import ByteEncoder, byte_encoder, sentencepiece_file, spelling_of
+
+# What a repository whose tokenizer is a tokenizer.model may hold besides.
+_BESIDE_MODEL_FILE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
+
+@dataclass(frozen=True, eq=False)
+class TokenBytes:
+    """A tokenizer as exact bytes. Rows of the lm_head at and beyond len(bytes_of) belong to no token."""
+
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    bytes_of: list[bytes | None] = field(repr=False)  # by token id; None = special, control or unused
+    lengths: np.ndarray = field(repr=False)  # int64 [n_ids], 0 where bytes_of is None
+    end_ids: tuple[int, ...]  # ids that end a turn, the one the chat template emits first
+    id_of: dict[bytes, int] = field(repr=False)  # of several ids with equal bytes, the one the tokenizer emits
+    byte_ids: tuple[int | None, ...] = field(repr=False)  # [256] id that spells a single byte, None where there is none
+    vocabulary: int  # tokens in the tokenizer, special ones included
+    table: tuple[np.ndarray, np.ndarray] = field(repr=False)  # all bytes joined (uint8), where each id's start (int64)
+    fingerprint: str  # of bytes_of, id_of and end_ids: equal for tokenizers that pair alike
+    encode_text: Callable[[str], list[int]] = field(repr=False)
+
+    def encode(self, data: bytes) -> list[int]:
+        """Return the ids by which this tokenizer spells `data`: no dummy prefix, no special tokens, byte for byte.
+
+        Runs that are not valid UTF-8 are spelled byte by byte. Raises AlignmentError where the vocabulary lacks a byte.
+        """
+        return encode_exactly(data, self.encode_text, self.byte_ids, self.bytes_of)
+
+    def decode(self, ids: Iterable[int]) -> bytes:
+        """Return the concatenated bytes of `ids`; AlignmentError names the first id that has none."""
+        ids = ids if isinstance(ids, Sequence) else list(ids)
+        try:
+            if not ids or min(ids) >= 0:
+                return b"".join(map(self.bytes_of.__getitem__, ids))  # type: ignore[arg-type]  # a None is caught below
+        except (TypeError, IndexError):
+            pass
+        position = next(p for p, i in enumerate(ids) if not self.is_text(i))
+        raise AlignmentError(
+            f"Token {ids[position]} at position {position} is a special or unused id and spells no text."
+        )
+
+    def spelled(self, ids_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the joined bytes of int64 ids (uint8) and the length of each (int64 [N]); raises as decode."""
+        if len(ids_N) and not 0 <= ids_N.min() <= ids_N.max() < len(self.bytes_of):
+            self.decode(ids_N.tolist())  # raises, and names the id
+        lengths_N = self.lengths[ids_N]
+        if not lengths_N.all():
+            self.decode(ids_N.tolist())
+        joined, starts = self.table
+        shift_N = starts[ids_N] - np.cumsum(lengths_N) + lengths_N
+        return joined[np.repeat(shift_N, lengths_N) + np.arange(lengths_N.sum())], lengths_N
+
+    def is_text(self, token_id: int) -> bool:
+        """Whether the id spells bytes."""
+        return 0 <= token_id < len(self.bytes_of) and self.bytes_of[token_id] is not None
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerBase, end_ids: Iterable[int] = ()) -> TokenBytes:
+    """Return `tokenizer` as exact bytes, or raise TokenizerError with its family, the reason and what to do.
+
+    `end_ids` are further ids that end a turn (generation_config.eos_token_id). Those of the chat template, of the
+    tokenizer and of a generation_config.json beside a local tokenizer are found here.
+    """
+    ends = _end_ids(tokenizer, end_ids)
+    encoder = _encoder(tokenizer, ends)
+    bytes_of = encoder.bytes_of
+    lengths = np.array([len(data) if data else 0 for data in bytes_of], dtype=np.int64)
+    id_of = _id_of(encoder)
+    return TokenBytes(
+        tokenizer=tokenizer,
+        bytes_of=bytes_of,
+        lengths=lengths,
+        end_ids=ends,
+        id_of=id_of,
+        byte_ids=encoder.byte_ids,
+        vocabulary=len(tokenizer),
+        table=(np.frombuffer(b"".join(filter(None, bytes_of)), np.uint8), np.cumsum(lengths) - lengths),
+        fingerprint=_fingerprint(bytes_of, lengths, id_of, ends),
+        encode_text=encoder.encode,
+    )
+
+
+def encode_exactly(
+    data: bytes,
+    encode_text: Callable[[str], list[int]],
+    byte_ids: Sequence[int | None],
+    bytes_of: Sequence[bytes | None],
+) -> list[int]:
+    """Spell `data` by text runs and single bytes; AlignmentError unless the ids spell exactly `data`."""
+    ids: list[int] = []
+    for chunk, text in _utf8_runs(data):
+        if text is not None:
+            ids.extend(encode_text(text))
+            continue
+        for value in chunk:
+            token_id = byte_ids[value]
+            if token_id is None:
+                raise AlignmentError(f"The vocabulary has no token for the byte 0x{value:02X}.")
+            ids.append(token_id)
+    if spelling_of(bytes_of, ids) != data:
+        raise AlignmentError("The tokenizer does not reproduce this text.")
+    return ids
+
+
+def load_tokenizer(name_or_path: str, revision: str | None = None, token: str | None = None) -> PreTrainedTokenizerBase:
+    """Load a tokenizer by Hub id or folder; code in the repository is never run. Raises one-line ModelErrors."""
+    try:
+        return AutoTokenizer.from_pretrained(name_or_path, revision=revision, token=token, trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(_load_reason(str(name_or_path), error)) from error
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike) -> None:
+    """Write `tokenizer` into `folder` such that what is loaded from there spells text with the same ids.
+
+    For one that comes from a tokenizer.model alone, transformers (5.23) would write a tokenizer.json of its own making,
+    with other merges than SentencePiece has; such a tokenizer keeps the files that it came with.
+    """
+    tokenizer.save_pretrained(folder)
+    source = sentencepiece_file(tokenizer)
+    if source is None:
+        return
+    Path(folder, "tokenizer.json").unlink(missing_ok=True)
+    for name in (source.name, *_BESIDE_MODEL_FILE):
+        if source.with_name(name).is_file():
+            shutil.copyfile(source.with_name(name), Path(folder, name))
+
+
+def _load_reason(name: str, error: BaseException) -> str:
+    if os.path.isdir(name):
+        return f"{name} holds no tokenizer that can be loaded: save one there with tokenizer.save_pretrained."
+    if name.startswith(("/", "./", "../", "~")):
+        return f"There is no folder {name}: check the path, or give a model's Hub id."
+    # transformers tells of a gated or absent repository in an error of its own, raised from the Hub's
+    told = known_hub_error(error, name)
+    if told is not None:
+        return str(told)
+    text = str(error).strip()
+    if "trust_remote_code" in text:
+        return (
+            f"{name} needs its own Python code to tokenize, which is never run: choose a model with a tokenizer.json."
+        )
+    return f"No tokenizer could be loaded from {name}: {text.splitlines()[0] if text else type(error).__name__}"
+
+
+# What ends a turn
+
+
+def _end_ids(tokenizer: PreTrainedTokenizerBase, more: Iterable[int]) -> tuple[int, ...]:
+    found = [_template_end_id(tokenizer), tokenizer.eos_token_id, *more, *_local_generation_ends(tokenizer)]
+    return tuple(dict.fromkeys(int(i) for i in found if i is not None))
+
+
+def _template_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The added token that the chat template writes right after an answer, if it has a template that writes one."""
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+    answer = "end-of-turn-probe"
+    messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": answer}]
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        added = tokenizer.added_tokens_decoder
+    except Exception:  # templates may raise on anything, and some tokenizers have no such table
+        return None
+    if not isinstance(text, str) or answer not in text:
+        return None
+    after = text.rpartition(answer)[2].lstrip()
+    following = [i for i, token in added.items() if token.content.strip() and after.startswith(token.content)]
+    return max(following, key=lambda i: len(added[i].content), default=None)
+
+
+def _local_generation_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    folder = getattr(tokenizer, "name_or_path", "") or ""
+    if not os.path.isfile(os.path.join(folder, "generation_config.json")):
+        return []
+    return generation_ends(folder)
+
+
+def generation_ends(name_or_path: str, revision: str | None = None, token: str | None = None) -> list[int]:
+    """eos_token_id of the model's generation config as a list; empty where it has none."""
+    from transformers import GenerationConfig
+
+    try:
+        eos = GenerationConfig.from_pretrained(name_or_path, revision=revision or "main", token=token).eos_token_id
+    except Exception:  # many repositories have no such file, and the tokenizer's own EOS is enough
+        return []
+    return list(eos) if isinstance(eos, list | tuple) else [] if eos is None else [eos]
+
+
+# Building blocks
+
+_ENCODERS: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[tuple, ByteEncoder]] = WeakKeyDictionary()
+
+
+def _encoder(tokenizer: PreTrainedTokenizerBase, ends: tuple[int, ...]) -> ByteEncoder:
+    """The tokenizer's encoder, built once for an object until tokens are added to it."""
+    state = (len(tokenizer), tuple(tokenizer.all_special_ids), ends)
+    known = _ENCODERS.get(tokenizer)
+    if known is None or known[0] != state:
+        known = _ENCODERS[tokenizer] = (state, byte_encoder(tokenizer, ends))
+    return known[1]
+
+
+def _id_of(encoder: ByteEncoder) -> dict[bytes, int]:
+    id_of = {data: i for i, data in enumerate(encoder.bytes_of) if data is not None}
+    several: dict[bytes, list[int]] = {}
+    for token_id, data in enumerate(encoder.bytes_of):
+        if data is not None and id_of[data] != token_id:
+            several.setdefault(data, [id_of[data]]).append(token_id)
+    for data, ids in several.items():
+        try:
+            emitted = encode_exactly(data, encoder.encode, encoder.byte_ids, encoder.bytes_of)
+        except AlignmentError:
+            emitted = []
+        id_of[data] = emitted[0] if len(emitted) == 1 and emitted[0] in ids else min(ids)
+    return id_of
+
+
+def _fingerprint(bytes_of: list[bytes | None], lengths: np.ndarray, id_of: dict[bytes, int], ends: tuple) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    digest.update(lengths.tobytes())
+    digest.update(b"".join([data for data in bytes_of if data is not None]))
+    digest.update(np.fromiter(id_of.values(), np.int64, len(id_of)).tobytes())
+    digest.update(repr(ends).encode())
+    return digest.hexdigest()
+
+
+def _utf8_runs(data: bytes) -> list[tuple[bytes, str | None]]:
+    """Cut `data` into maximal valid UTF-8 runs (with their text) and the bytes between them (with None)."""
+    runs: list[tuple[bytes, str | None]] = []
+    start = 0
+    while start < len(data):
+        try:
+            runs.append((data[start:], data[start:].decode("utf-8")))
+            break
+        except UnicodeDecodeError as error:
+            if error.start:
+                valid = data[start : start + error.start]
+                runs.append((valid, valid.decode("utf-8")))
+            runs.append((data[start + error.start : start + error.end], None))
+            start += error.end
+    return runs

@@ -1,0 +1,98 @@
+"""Checkpoints: the trained parameters, the optimiser and the running mean, whole or not at all.
+
+Sharded weights are written whole, so that a run may go on sharded over another number of processes.
+"""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+
+from simct.runs.folder import read_json, write_atomically
+from simct.training.optimizer import WeightAverage
+from simct.training.sharding import like, load_optimizer_state, optimizer_state, own_part, to_whole
+
+TRAINED_FILE = "trained.safetensors"
+SHARDED_FILE = "optimizer.pt"
+
+
+def trained_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """What checkpoints hold of a model: no frozen base under LoRA, no tied weight twice."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def checkpoint_trained_parameters(accelerator: Accelerator) -> None:
+    """Let Accelerate's checkpoints hold the trained parameters only."""
+
+    def save(models, weights, folder) -> None:
+        if accelerator.is_main_process:
+            trained = trained_parameters(accelerator.unwrap_model(models[0]))
+            save_file({n: p.detach().contiguous() for n, p in trained.items()}, Path(folder) / TRAINED_FILE)
+        weights.clear()
+
+    def load(models, folder) -> None:
+        saved = load_file(Path(folder) / TRAINED_FILE)
+        with torch.no_grad():
+            for name, parameter in trained_parameters(accelerator.unwrap_model(models[0])).items():
+                parameter.copy_(saved[name])
+        models.clear()
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)
+
+
+def save_sharded(accelerator: Accelerator, module, optimizer, average: WeightAverage | None, folder: Path) -> None:
+    """The state of a sharded run, whole. To be called by all processes."""
+    tensors = {name: to_whole(parameter.detach()) for name, parameter in trained_parameters(module).items()}
+    state = {"optimizer": optimizer_state(optimizer), "average": to_whole(average.state_dict()) if average else None}
+    if accelerator.is_main_process:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TRAINED_FILE)
+        torch.save(state, folder / SHARDED_FILE)
+
+
+def load_sharded(module, optimizer, average: WeightAverage | None, folder: Path) -> None:
+    """Take up what `save_sharded` wrote, each process its part."""
+    saved = load_file(folder / TRAINED_FILE)
+    state = torch.load(folder / SHARDED_FILE, map_location="cpu", weights_only=True)
+    with torch.no_grad():
+        for name, parameter in trained_parameters(module).items():
+            own_part(parameter).copy_(own_part(like(saved[name], parameter)))
+    load_optimizer_state(optimizer, state["optimizer"])
+    if average:
+        average.load_state_dict(state["average"])
+
+
+def save_checkpoint(
+    accelerator: Accelerator, save_state: Callable[[Path], None], folder: Path, step: int, keep: int, loss: float
+) -> None:
+    """Write checkpoints/step-N whole or not at all, then drop the oldest beyond `keep`.
+
+    `save_state(folder)` writes the state, called by all processes. `loss` is the mean since the checkpoint before;
+    best.json names the checkpoint with the lowest, which stays.
+    """
+    target, temporary = folder / f"step-{step}", folder / f".step-{step}"
+    if accelerator.is_main_process:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    save_state(temporary)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        (temporary / "trainer.json").write_text(json.dumps({"step": step}))
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(temporary, target)
+        best = read_json(folder / "best.json")
+        if math.isfinite(loss) and loss <= best.get("loss", math.inf):
+            best = {"step": step, "loss": loss}
+            write_atomically(folder / "best.json", json.dumps(best))
+        steps = sorted(int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit())
+        for old in steps[:-keep]:
+            if old != best.get("step"):
+                shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
+    accelerator.wait_for_everyone()

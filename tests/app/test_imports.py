@@ -1,0 +1,60 @@
+"""Late imports of the studio: all in one thread before any handler runs, and the page is served meanwhile."""
+
+import ast
+import asyncio
+import threading
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from app.server import imports as libraries
+
+APP = Path(libraries.__file__).parent
+
+
+def imported_late(path: Path) -> set[str]:
+    """Modules of simct that functions of a file import."""
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    nodes = [node for function in functions for node in ast.walk(function)]
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    folder = APP.parent
+    files = {name for name in found if (folder / (name.replace(".", "/") + ".py")).is_file()}
+    packages = {name for name in found if (folder / name.replace(".", "/") / "__init__.py").is_file()}
+    return {name.removeprefix("simct.") for name in files | packages if name.startswith("simct.")}
+
+
+def test_what_a_page_imports_late_is_imported_before_it_is_asked():
+    at_once = {"config", "hub", "jobs"}  # with the page itself
+    late = set().union(*(imported_late(path) for path in APP.glob("*.py")))
+    assert {"reliability", "tokenizer_pair", "jobs.hf_job"} <= late
+    assert late - set(libraries.LATE) - at_once - {"hub.errors_from_hub"} == set()
+
+
+def test_handlers_wait_for_the_imports(monkeypatch):
+    monkeypatch.setattr(libraries, "_ready", threading.Event())
+    with libraries.Page() as page:
+        button, text = gr.Button(), gr.Textbox()
+        button.click(lambda: "done", outputs=text)
+
+    async def visit():
+        asked = asyncio.create_task(page.process_api(0, []))
+        await asyncio.sleep(0.2)
+        assert not asked.done()
+        libraries._ready.set()
+        assert (await asyncio.wait_for(asked, 5))["data"] == ["done"]
+
+    asyncio.run(visit())
+
+
+def test_an_import_that_fails_leaves_the_pages_to_tell_it(monkeypatch):
+    monkeypatch.setattr(libraries, "_ready", threading.Event())
+    monkeypatch.setattr(libraries, "LATE", ["no_such_module"])
+    with pytest.raises(ModuleNotFoundError):
+        libraries.import_all()
+    assert libraries._ready.is_set()

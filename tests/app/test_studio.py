@@ -1,0 +1,327 @@
+"""What the studio says and draws, and what it refuses, without a browser."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.data import source as data_source
+from app.inspect import lanes
+from app.page import bar_charts, markup
+from app.page import line_charts as charts
+from app.pair import model_facts as models
+from app.publish import view as publish_view
+from app.runs import tab as runs_tab
+from app.runs import view as run_view
+from app.server.settings import Settings
+from app.studio import build
+from app.train.form import starting_config
+from simct import demo
+from simct.config import DataConfig
+from simct.errors import DataError, HubError, ModelError, RunError
+from simct.inspection.coverage import inspect_pair, segments
+from simct.runs.folder import RunFolder
+from simct.tokenization.pair import TokenizerPair
+
+HOSTILE = '<img src=x onerror="alert(1)">\'"&</span><script>alert(2)</script>'
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(runs_dir=tmp_path / "runs", public=False)
+
+
+@pytest.fixture
+def public(tmp_path):
+    return Settings(runs_dir=tmp_path / "runs", public=True)
+
+
+def make_run(settings: Settings, **status) -> RunFolder:
+    config = starting_config()
+    config.teacher.model, config.student.model = settings.default_pair.values()
+    config.data.prompts = str(demo.PROMPTS)
+    run = RunFolder.create(settings.runs_dir, config, owner=status.pop("owner", None))
+    run.set_status(**status)
+    return run
+
+
+# Markup
+
+
+def test_invisible_characters_are_drawn():
+    assert markup.visible("a b\tc\n\u00a0\u200b\x07") == "a·b⇥c⏎⍽⟨200B⟩⟨7⟩"
+
+
+def test_bytes_that_are_not_text_are_drawn_one_by_one():
+    assert markup.visible_bytes("é".encode() + b"\xf0\x9f") == "é⟨F0⟩⟨9F⟩"
+
+
+@pytest.mark.parametrize("make", [
+    lambda text: markup.note("error", text),
+    lambda text: markup.tiles([(text, text, text)]),
+    lambda text: markup.table((text,), [(text,)]),
+    lambda text: markup.chips([text]),
+    lambda text: markup.empty(text),
+    lambda text: markup.pill(text),
+    lambda text: charts.line_chart(text, {text: [(1, 0.5), (2, 0.25)]}),
+    lambda text: publish_view.publishing_line({"state": "published", "url": f'https://x/"{text}', "repo_id": text}),
+    lambda text: publish_view.publishing_line({"state": "failed", "error": text}),
+])  # fmt: skip
+def test_text_from_outside_is_escaped(make):
+    html = make(HOSTILE)
+    assert "&lt;img" in html
+    assert "<img" not in html and "<script" not in html and 'onerror="' not in html
+
+
+def test_links_to_other_schemes_are_not_made():
+    line = publish_view.publishing_line({"state": "published", "url": "javascript:alert(1)", "repo_id": "a/b"})
+    assert "href" not in line and "a/b" in line
+
+
+def test_lanes_show_every_token_once_and_escape_it(pair):
+    text = f"{HOSTILE} adolescent 🙂\n"
+    rows = segments(pair, text)
+    html = lanes.lanes(lanes.unit(pair, row) for row in rows)
+    assert html.count('class="unit ') == len(rows)
+    assert html.count("<i>") == sum(len(row["student_ids"]) + len(row["teacher_ids"]) for row in rows) + len(
+        lanes.KINDS
+    )
+    assert "<img" not in html and "<script" not in html and "⏎" in html
+
+
+def test_heat_map_counts_every_unit():
+    html = bar_charts.heat_map({"1x1": 10, "2x1": 3, "1x9": 2, "12x7": 1})
+    assert "2 student × 1 teacher tokens: 3 units" in html
+    assert "1 student × 6+ teacher tokens: 2 units" in html
+    assert "6+ student × 6+ teacher tokens: 1 units" in html
+
+
+# Charts
+
+
+def test_a_chart_has_a_point_for_every_step_and_leaves_out_what_is_not_finite():
+    svg = charts.line_chart("Loss", {"loss": [(1, 2.0), (2, float("nan")), (3, 1.0)]})
+    assert svg.count("<title>step") == 2 and "nan" not in svg.lower()
+
+
+def test_a_chart_without_values_says_so():
+    assert "No values yet" in charts.line_chart("Loss", {"loss": []})
+
+
+def test_long_series_are_thinned_but_end_where_they_end():
+    points = [(step, float(step)) for step in range(1, 5001)]
+    thinned = charts.thin(points)
+    assert len(thinned) <= charts.MAX_POINTS + 1 and thinned[0] == (1, 1.0) and thinned[-1] == (5000, 5000.0)
+
+
+def test_ticks_are_round_and_inside():
+    assert charts.ticks(0, 1) == pytest.approx([0, 0.25, 0.5, 0.75, 1.0])
+    assert all(0.13 <= value <= 0.87 for value in charts.ticks(0.13, 0.87))
+
+
+def test_smoothing_a_constant_changes_nothing():
+    assert [y for _, y in charts.smooth([(step, 3.0) for step in range(9)])] == pytest.approx([3.0] * 9)
+
+
+# Models
+
+
+def test_facts_of_the_embedded_pair_are_read_from_its_folder(settings, pair):
+    facts = models.facts(settings, str(demo.TEACHER), None)
+    assert facts.where == "embedded" and facts.vocabulary == len(pair.teacher.bytes_of)
+    assert facts.size == sum(path.stat().st_size for path in demo.TEACHER.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("model", "told"), [("", "Choose a model"), ("/no/such/folder", "no folder"), ("./nowhere", "no folder")]
+)
+def test_models_that_cannot_be_read_are_told_in_one_line(settings, model, told):
+    with pytest.raises(ModelError, match=told) as caught:
+        models.facts(settings, model, None)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_model_is_told(settings, tmp_path):
+    with pytest.raises(ModelError, match=r"no readable config\.json"):
+        models.facts(settings, str(tmp_path), None)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"no .*safetensors weights"):
+        models.facts(settings, str(tmp_path), None)
+
+
+def test_a_public_studio_reads_no_folders_but_the_embedded(public, tmp_path):
+    with pytest.raises(ModelError, match="Hub only"):
+        models.facts(public, str(tmp_path), None)
+    with pytest.raises(ModelError, match="Hub only"):
+        models.pair_of(public, str(demo.TEACHER), "../somewhere", None)
+    assert models.facts(public, str(demo.TEACHER), False).where == "embedded"
+
+
+def test_a_public_studio_reads_prompts_from_the_hub_or_an_upload_only(public, tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("not for visitors")
+    with pytest.raises(DataError, match="Hub or an upload"):
+        data_source.read(public, DataConfig(prompts=str(secret)), False)
+
+
+def test_a_public_studio_never_lends_the_machine_s_token(public, settings):
+    assert public.token(None) is False
+    assert settings.token(None) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(999, "999 B"), (1_200_000, "1.2 MB"), (3e11, "300 GB"), (2.5e12, "2.5 TB")]
+)
+def test_sizes_read_well(size, told):
+    assert models.human_size(size) == told
+
+
+# Runs
+
+
+def test_only_sensible_actions_are_offered(settings):
+    run = make_run(settings, state="running", step=3)
+    assert runs_tab.allowed_actions(run, "running") == {
+        "stop": True, "kill": True, "resume": False, "retry": False, "duplicate": True, "delete": False,
+        "fetch": False, "publish": False,
+    }  # fmt: skip
+    assert runs_tab.allowed_actions(run, "finished")["publish"]
+    assert not any(runs_tab.allowed_actions(None, None).values())
+
+
+def test_public_runs_are_seen_and_touched_by_their_owner_only(public):
+    run = make_run(public, state="finished", owner="ann")
+    assert [found.id for found in runs_tab.runs_of(public, "ann")] == [run.id]
+    assert runs_tab.runs_of(public, "bob") == [] and runs_tab.runs_of(public, None) == []
+    for stranger in ("bob", None):
+        with pytest.raises(RunError, match="no run"):
+            runs_tab.owned_run(public, run.id, stranger)
+    assert runs_tab.owned_run(public, run.id, "ann").path == run.path
+
+
+@pytest.mark.parametrize("name", ["../runs", "..", "", None, "/etc", "a/b"])
+def test_run_ids_cannot_leave_the_runs_folder(settings, name):
+    make_run(settings, state="finished")
+    with pytest.raises(RunError):
+        runs_tab.owned_run(settings, name, None)
+
+
+def test_deleting_removes_the_folder(settings):
+    run = make_run(settings, state="finished")
+    runs_tab.perform("delete", run, None)
+    assert not run.path.exists()
+
+
+def test_a_run_is_shown_from_its_folder(settings):
+    run = make_run(settings, state="running", step=2, total_steps=60)
+    for step in (1, 2):
+        run.append(
+            "metrics.jsonl", {"step": step, "loss": 1 / step, "kl_shared": 0.5, "coverage_strict": 0.9, "seconds": 2.0}
+        )
+    run.append("rollouts.jsonl", {"step": 2, "prompt": HOSTILE, "completion": HOSTILE, "ended": True})
+    run.log_path.write_text(f"step 1\n{HOSTILE}\n")
+    run.save_evaluation({"before": {"demo": {"score": 0.25, "n": 8}}, "after": {"demo": {"score": 0.75, "n": 8}}})
+    head, results, curves, samples, log, config = run_view.panels(run)
+    assert "step 2 of 60" in head and "Embedded teacher → Embedded student" in head and "about 1 min 56 s left" in head
+    assert "25.0%" in results and "75.0%" in results
+    assert "step 2: 0.5" in curves
+    for html in (samples, log):
+        assert "&lt;img" in html and "<img" not in html and "<script" not in html
+    assert "method: simct" in config
+
+
+def test_a_failed_run_says_why(settings):
+    run = make_run(settings, state="failed", error="Loss is not finite at step 3. Lower the learning rate.")
+    assert "note-error" in run_view.head(run, []) and "Lower the learning rate" in run_view.head(run, [])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min 01 s"), (3600, "1 h 00 min"), (5400, "1 h 30 min")]
+)
+def test_durations_read_well(seconds, told):
+    assert run_view.duration(seconds) == told
+
+
+@pytest.mark.parametrize("repo_id", ["", "name", "a/b/c", "../x/y", "a/<b>", "-a/b", None])
+def test_repository_names_are_checked(repo_id):
+    with pytest.raises(HubError, match="owner/name"):
+        publish_view.checked_repo_id(repo_id)
+    assert publish_view.checked_repo_id(" me/my-model.v1 ") == "me/my-model.v1"
+
+
+def test_uploads_are_kept_beside_the_runs(settings, monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "temporary"))
+    upload = tmp_path / "temporary" / "abc" / "my prompts.jsonl"
+    upload.parent.mkdir(parents=True)
+    upload.write_text('{"prompt": "hello"}\n')
+    kept = Path(data_source.keep_upload(settings, str(upload)))
+    upload.unlink()
+    assert kept.read_text() == '{"prompt": "hello"}\n' and kept.is_relative_to(settings.runs_dir)
+    assert runs_tab.runs_of(settings, None) == []
+    secret = tmp_path / "secret.txt"
+    secret.write_text("not an upload")
+    with pytest.raises(DataError, match="did not arrive"):
+        data_source.keep_upload(settings, str(secret))
+
+
+# Starting
+
+
+def test_a_port_in_use_ends_with_one_line_and_status_2(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "app", "--port", str(port), "--runs", str(tmp_path)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert ended.stderr.strip().count("\n") == 0 and f"Port {port}" in ended.stderr and "--port" in ended.stderr
+
+
+def test_a_runs_folder_that_cannot_be_made_ends_with_one_line_and_status_2(tmp_path):
+    (tmp_path / "file").write_text("")
+    command = [sys.executable, "-m", "app", "--port", "1", "--runs", str(tmp_path / "file" / "runs")]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        command[4] = str(probe.getsockname()[1])
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2 and ended.stderr.strip().count("\n") == 0 and "runs folder" in ended.stderr
+
+
+def test_numbers_shown_are_those_of_the_library(pair):
+    from app.inspect.numbers import headline
+
+    report = inspect_pair(pair, ["Say it plainly: the adolescent should purchase documentation."])
+    html = headline(report)
+    assert f"{report['student_strict_coverage']:.1%}" in html and f"{report['student_recovered_coverage']:.1%}" in html
+    assert report["student_recovered_coverage"] > 0
+
+
+def test_what_was_left_out_is_counted_by_reason_and_never_hidden():
+    records = [{"step": 1, "excluded": {"special token inside the completion": 2}}, {"step": 2, "excluded": {}}]
+    records.append({"step": 3, "excluded": {"special token inside the completion": 1, "<b>odd</b>": 1}})
+    told = run_view.left_out(records)
+    assert "3 × special token inside the completion" in told
+    assert "&lt;b&gt;odd" in told and "<b>odd" not in told
+    assert "Every answer could be supervised" in run_view.left_out([{"step": 1, "excluded": {}}])
+
+
+def test_nothing_done_to_a_field_is_dropped_while_the_last_change_is_answered(settings):
+    page = build(settings).config
+    names = {part["id"]: part["props"].get("elem_id") for part in page["components"]}
+    typed = {"input", "change", "submit", "blur", "upload", "clear", "select", "key_up", "release"}
+    dropping = [
+        (names.get(target), kind)
+        for event in page["dependencies"]
+        for target, kind in event["targets"]
+        if event["backend_fn"] and event["trigger_mode"] == "once" and kind in typed
+    ]
+    # answers that are being written are not asked for again
+    assert [kind for _, kind in dropping] == ["submit"]

@@ -1,0 +1,96 @@
+"""Measuring a pair on a Space with ZeroGPU: the real package `spaces`, which asks a stand-in for its device service."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from app.data import choice as data_choice
+from app.inspect import reliability as verdict_tab
+from app.inspect import source as inspect_source
+from app.server import work
+from app.server.settings import Settings
+from simct import demo
+
+pytest.importorskip("spaces.zero", reason="the package `spaces` is not installed")
+ROOT = Path(__file__).parents[2]
+ANSWERS = 5
+
+
+class DeviceService:
+    """What a ZeroGPU Space asks for GPUs: notes what it was asked, and lends, or refuses by quota."""
+
+    def __init__(self, quota_left: int | None = None):
+        self.asked: list[tuple[str, dict]] = []
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                url = urllib.parse.urlparse(self.path)
+                service.asked.append((url.path, dict(urllib.parse.parse_qsl(url.query))))
+                lent = {"idle": False, "nvidiaIndex": 0, "nvidiaUUID": "GPU-0", "allowToken": "allowed"}
+                refused = url.path == "/schedule" and quota_left is not None
+                body = json.dumps({"left": quota_left, "wait": "01:00:00"} if refused else lent).encode()
+                self.send_response(429 if refused else 200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def measure(self, answers: int = ANSWERS, *arguments: str) -> dict:
+        """What tests/zero_gpu_measure.py tells, run against this service."""
+        environment = os.environ | {
+            "SPACES_ZERO_GPU": "true",
+            "SPACES_ZERO_DEVICE_API_URL": f"http://127.0.0.1:{self.server.server_port}",
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-m", "tests.support.zero_gpu_measure", str(answers), *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        self.server.shutdown()
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_pair_is_measured_in_the_process_that_has_the_gpu_and_as_it_is_elsewhere(tmp_path):
+    service = DeviceService()
+    told = service.measure()
+    assert told["error"] == "" and told["doing"][-1] == "Measuring on a GPU, answers:"
+    assert told["believes_in_a_gpu"] and told["loaded_on"] == "cpu" and not told["models_kept"]
+    (_, scheduled), (_, allowed), (_, released) = service.asked
+    assert [path for path, _ in service.asked] == ["/schedule", "/allow", "/release"]
+    assert 40 < int(scheduled["durationSeconds"]) < 60
+    assert int(allowed["pid"]) != told["pid"] and released["fail"] == "false"
+    here = verdict_tab._measure(
+        Settings(runs_dir=tmp_path, public=False), str(demo.TEACHER), str(demo.STUDENT), data_choice.START, 24,
+        (inspect_source.CHOSEN, None, "", "", "", "train", ANSWERS), None, work.Work(),
+    )  # fmt: skip
+    there = told["report"]
+    assert there["answers"] == here["answers"] and there["method"] == here["method"]
+    for number in ("mass_student", "mass_teacher", "kl_shared", "kl_recovered", "gradient_cosine"):
+        assert there[number] == pytest.approx(here[number], rel=1e-3)
+
+
+def test_a_visitor_without_quota_is_told_in_one_line():
+    told = DeviceService(quota_left=3).measure()
+    assert told["report"] is None and told["error"].startswith("No GPU was lent: ") and "quota" in told["error"]
+    assert "\n" not in told["error"]
+
+
+@pytest.mark.long
+def test_a_cancel_gives_the_gpu_back():
+    service = DeviceService()
+    told = service.measure(80, "cancel")
+    assert told["error"] == "Cancelled." and told["report"] is None
+    assert service.asked[-1][0] == "/release"

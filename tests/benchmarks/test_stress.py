@@ -1,0 +1,54 @@
+"""The table of the stress benchmark: means and deviations as told, gathered from files, put between its marks."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from simct.losses import METHODS, compute
+from tests.support.loss_cases import case, tiny_pair
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("stress_benchmark", ROOT / "benchmarks" / "stress.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(seed, score, **fields):
+    cell = {"pair": "default", "variant": "simct", "seed": seed, "rate": 1e-4, "steps": 60, "batch_size": 16}
+    return {**cell, "score": score, **fields}
+
+
+def test_table_is_gathered_from_all_files_into_the_document(benchmark, tmp_path):
+    start = {"default": {"teacher": 0.99, "student": 0.5}}
+    for name, runs in (("stress", [run(0, 0.5), run(1, 0.7)]), ("stress_more", [run(1, 0.7), run(2, 0.6, rate=3e-4)])):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"start": start, "runs": runs}))
+    kept = benchmark.all_results(tmp_path / "stress.json")
+    assert len(kept["runs"]) == 3
+    document = tmp_path / "method.md"
+    document.write_text(f"before\n{benchmark.BEGIN}\nold\n{benchmark.END}\nafter\n")
+    benchmark.write_table(kept, document)
+    text = document.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert "| simct | 0.600 ± 0.141 (2) | 0.600 (1) |" in text
+    assert "teacher 0.990, student before 0.500" in text
+
+
+def test_the_document_has_the_marks(benchmark):
+    text = (ROOT / "docs" / "method.md").read_text()
+    assert text.count(benchmark.BEGIN) == text.count(benchmark.END) == 1
+
+
+def test_every_variant_is_a_valid_use_of_a_method(benchmark):
+    pair = tiny_pair()
+    sequences, student, teacher = case(pair, "mixed")
+    ids = [s for _, s in sequences], [t for t, _ in sequences]
+    for method, divergence, options in benchmark.VARIANTS.values():
+        assert compute(method, pair, student, teacher, *ids, divergence, **options).rows > 0
+    assert {method for method, _, _ in benchmark.VARIANTS.values()} == set(METHODS)

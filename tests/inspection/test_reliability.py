@@ -1,0 +1,200 @@
+"""The verdict is measured on real weights, and tells the pair on which SimCT works from those on which it does not."""
+
+import pytest
+import torch
+
+from simct import losses
+from simct.config import config_from_dict
+from simct.data.samples import PreparedPrompt, Sample
+from simct.demo import PAIRS
+from simct.errors import RunError
+from simct.inspection import reliability
+from simct.inspection.reliability import format_reliability, judge, measure_pair, measure_samples
+from simct.models.loading import load_model
+from simct.tokenization.pair import TokenizerPair
+from tests.support.random_pair import save_pair
+
+
+@pytest.fixture(scope="module")
+def reports():
+    return {
+        name: measure_pair(
+            config_from_dict(
+                {
+                    "teacher": str(pair.teacher),
+                    "student": str(pair.student),
+                    "data": {"prompts": str(pair.prompts)},
+                    "rollout": {"max_new_tokens": 40, "temperature": 1.0, "top_p": 1.0},
+                }
+            ),
+            samples=24,
+        )
+        for name, pair in PAIRS.items()
+    }
+
+
+def test_the_embedded_pairs_get_the_method_that_works_on_them(reports):
+    assert {name: report["method"] for name, report in reports.items()} == {
+        "default": "simct",
+        "student_splits": "marginal",
+        "teacher_splits": "marginal",
+    }
+
+
+def test_the_numbers_are_shares_and_tell_the_pairs_apart(reports):
+    for report in reports.values():
+        for name in ("mass_student", "mass_teacher", "prefix_conflict_mass", "hindsight_mass", "recovered_share"):
+            assert 0 <= report[name] <= 1 + 1e-5, name
+        assert report["kl_shared"] >= 0 and -1 <= report["gradient_cosine"] <= 1
+    assert reports["student_splits"]["prefix_conflict_mass"] > 5 * reports["default"]["prefix_conflict_mass"]
+    assert reports["teacher_splits"]["mass_student"] < reports["default"]["mass_student"]
+
+
+def test_a_verdict_quotes_the_number_it_rests_on(reports):
+    conflict = reports["student_splits"]["prefix_conflict_mass"]
+    assert f"{conflict:.1%}" in reports["student_splits"]["verdict"]
+    assert f"{reports['default']['recovered_share']:.1%}" in reports["default"]["verdict"]
+
+
+def test_distributions_are_those_of_the_units(reports):
+    for report in reports.values():
+        z_t = report["z_t"]
+        assert sum(z_t["shared"]) == report["units_shared"] > 0
+        assert sum(z_t["recovered"]) == report["units_recovered"] > 0
+        lower = sum(sum(z_t[name][:5]) for name in ("shared", "recovered"))
+        assert lower == round(z_t["below_half"] * (report["units_shared"] + report["units_recovered"]))
+        for name in ("shared", "recovered"):
+            low, middle, high = report["kl_quantiles"][name]
+            assert -1e-5 <= low <= middle <= high
+        splits = sum(sum(row.values()) for row in report["recovered_kinds"].values())
+        assert splits == report["units_recovered"]
+    kinds = reports["student_splits"]["recovered_kinds"]
+    assert sum(row["student_splits"] for row in kinds.values()) > 0
+    assert not any(row["teacher_splits"] for row in kinds.values())
+    assert "The teacher writes whole what the student splits" in reports["student_splits"]["verdict"]
+    for name, report in reports.items():
+        assert report["settings"]["method"] == report["method"], name
+        printed = format_reliability(report)
+        assert report["verdict"] in printed and f"{report['z_t']['below_half']:.1%} of the units" in printed
+
+
+def test_batches_change_nothing(tmp_path, monkeypatch):
+    """The numbers of one batch are those of the loss, and the same as of many batches."""
+    teacher_name, student_name = save_pair(tmp_path)
+    pair = TokenizerPair.from_pretrained(teacher_name, student_name)
+    config = config_from_dict({"teacher": teacher_name, "student": student_name, "data": {"prompts": "p"}})
+    teacher, student = load_model(config.teacher), load_model(config.student)
+    samples = []
+    for text in (
+        b"parser.add_argument the whitespace 12",
+        b"def wrap(text, width=70):",
+        b"12 and 345",
+        b"a",
+        b"return x",
+    ):
+        student_ids = [*pair.student.encode(text), pair.student.end_ids[0]]
+        samples.append(Sample(PreparedPrompt(None, [5, 6], [7, 8]), student_ids, pair.teacher_ids_for(student_ids).ids))
+    monkeypatch.setattr(reliability, "ANSWERS_AT_A_TIME", 5)
+    once = measure_samples(pair, student, teacher, samples)
+    monkeypatch.setattr(reliability, "ANSWERS_AT_A_TIME", 2)
+    often = measure_samples(pair, student, teacher, samples)
+    assert once["recovered_kinds"] == often["recovered_kinds"] and once["z_t"]["shared"] == often["z_t"]["shared"]
+    for name in ("mass_teacher", "mass_student", "candidate_mass", "prefix_conflict_mass", "hindsight_mass"):
+        assert once[name] == pytest.approx(often[name], rel=1e-4), name
+    for name in ("kl_shared", "kl_recovered", "gradient_cosine"):
+        assert once[name] == pytest.approx(often[name], rel=1e-3), name
+    student_ids, teacher_ids = ([getattr(s, f"{side}_ids") for s in samples] for side in ("student", "teacher"))
+    with torch.no_grad():
+        rows = [
+            torch.cat([model(torch.tensor([lead + ids])).logits[0, 1:-1] for ids in sequences])
+            for model, lead, sequences in ((student, [5, 6], student_ids), (teacher, [7, 8], teacher_ids))
+        ]
+    stats = losses.compute("simct", pair, *rows, student_ids, teacher_ids).stats
+    for name in ("kl_shared", "kl_recovered"):
+        assert once[name] == pytest.approx(stats[name], rel=1e-3, abs=1e-5), name
+    assert (once["units_shared"], once["units_recovered"]) == (stats["units_shared"], stats["units_recovered"])
+
+
+def test_only_the_last_parameters_are_compared_where_there_are_many(tmp_path, monkeypatch):
+    _, student_name = save_pair(tmp_path)
+    student = load_model(config_from_dict({"student": student_name, "teacher": "t", "data": {"prompts": "p"}}).student)
+    everything = list(student.parameters())
+    assert {id(p) for p in reliability._last_parameters(student)} == {id(p) for p in everything}
+    monkeypatch.setattr(reliability, "GRADIENT_PARAMETERS", sum(p.numel() for p in everything[-3:]))
+    assert [id(p) for p in reliability._last_parameters(student)] == [id(p) for p in everything[:-4:-1]]
+
+
+def test_measuring_tells_how_far_it_is_and_can_be_stopped():
+    pair = PAIRS["student_splits"]
+    config = config_from_dict(
+        {"teacher": str(pair.teacher), "student": str(pair.student), "data": {"prompts": str(pair.prompts)}}
+    )
+    told = []
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+
+    report = measure_pair(config, 12, on_progress=tell, should_stop=lambda: told[-1][0] >= 4)
+    assert told == [(0, 12), (4, 12)]
+    assert (report["answers_written"], report["stopped"]) == (4, True) and report["verdict"].startswith("Use ")
+    with pytest.raises(RunError, match="before the first answer"):
+        measure_pair(config, 12, should_stop=lambda: True)
+
+
+def test_the_gradient_cosine_is_that_of_the_two_parts_of_the_loss(tmp_path):
+    """Against plain autograd on full logits, part by part."""
+    teacher_name, student_name = save_pair(tmp_path)
+    pair = TokenizerPair.from_pretrained(teacher_name, student_name)
+    config = config_from_dict({"teacher": teacher_name, "student": student_name, "data": {"prompts": "p"}})
+    teacher, student = load_model(config.teacher), load_model(config.student)
+    student_ids = pair.student.encode(b"parser.add_argument the whitespace 12")
+    teacher_ids = pair.teacher_ids_for(student_ids).ids
+    prompt = PreparedPrompt(None, [5, 6], [7, 8])
+    report = measure_samples(pair, student, teacher, [Sample(prompt, student_ids, teacher_ids)])
+    logits_TV = teacher(torch.tensor([[7, 8, *teacher_ids]])).logits[0, 1:-1].detach()
+
+    def gradient(method):
+        student.zero_grad()
+        logits_SV = student(torch.tensor([[5, 6, *student_ids]])).logits[0, 1:-1]
+        result = losses.compute(
+            method=method, pair=pair, student_logits=logits_SV, teacher_logits=logits_TV,
+            student_ids=student_ids, teacher_ids=teacher_ids,
+        )  # fmt: skip
+        result.loss_sum.backward()
+        names = [name for name, _ in student.named_parameters() if name != "lm_head.weight"]
+        return torch.cat([student.get_parameter(name).grad.flatten() for name in names]).double()
+
+    strict_G, simct_G = gradient("strict"), gradient("simct")
+    recovered_G = simct_G - strict_G
+    expected = torch.nn.functional.cosine_similarity(strict_G, recovered_G, dim=0)
+    assert report["gradient_cosine"] == pytest.approx(float(expected), abs=1e-3)
+    assert report["units_recovered"] > 0 and report["units_shared"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "method", "words"),
+    [
+        ({}, "simct", "which SimCT recovers"),
+        ({"prefix_conflict_mass": 0.07}, "marginal", "7.0% of the student's probability"),
+        ({"hindsight_mass": 0.3}, "marginal", "30.0% goes on past"),
+        ({"mass_teacher": 0.6}, "marginal", "Only 60.0% of the teacher's"),
+        ({"recovered_share": 0.001}, "simct", "next to nothing"),
+        ({"gradient_cosine": -0.5}, "simct", "cosine -0.50"),
+        ({"z_t": {"below_half": 0.06}}, "simct", "mass_mask: true. "),
+        ({"answers_written": 10, "answers_ended": 5, "max_new_tokens": 40}, "simct", "rollout.max_new_tokens to 80"),
+        (
+            {"answers_written": 10, "answers_ended": 10, "excluded": {"a special token": 3}},
+            "simct",
+            "3 for a special token",
+        ),
+    ],
+)
+def test_each_rule_of_the_verdict(change, method, words):
+    healthy = {
+        "mass_teacher": 0.99, "mass_student": 0.98, "candidate_mass": 0.99, "prefix_conflict_mass": 0.001,
+        "hindsight_mass": 0.01, "recovered_share": 0.1, "gradient_cosine": 0.2,
+    }  # fmt: skip
+    verdict = judge(healthy | change)
+    assert verdict.settings["method"] == verdict.method
+    assert verdict.method == method
+    assert words in verdict.text

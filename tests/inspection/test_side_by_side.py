@@ -1,0 +1,63 @@
+"""An answer written id by id is the one that generation gives, and the teacher's view of it is its own probability."""
+
+import math
+
+import pytest
+import torch
+
+from simct import demo
+from simct.config import ModelConfig
+from simct.data.prompts import prompt_ids
+from simct.errors import AlignmentError
+from simct.inspection.side_by_side import agreement, write_answer
+from simct.models.loading import load_model
+from simct.models.rollout import generate, uniforms
+from simct.tokenization.pair import TokenizerPair
+
+MESSAGES = [{"role": "user", "content": "Say it plainly: the adolescent should purchase documentation."}]
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
+
+
+@pytest.fixture(scope="module")
+def student():
+    return load_model(ModelConfig(str(demo.STUDENT))).eval()
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return load_model(ModelConfig(str(demo.TEACHER))).eval()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_same_ids_as_rollouts(pair, student, temperature):
+    ids, known = prompt_ids(pair.student.tokenizer, MESSAGES), len(pair.student.bytes_of)
+    written = list(write_answer(student, ids, pair.student.end_ids, known, 24, temperature, 0.9, seed=5))
+    drawn = uniforms(5, 0, [0], 24) if temperature else None
+    (rollout,) = generate(student, [ids], pair.student.end_ids, 0, known, 24, temperature, 0.9, drawn)
+    assert written == rollout.completion_ids
+
+
+def test_agreement_is_the_teachers_probability_of_its_own_spelling(pair, student, teacher):
+    ids = prompt_ids(pair.student.tokenizer, MESSAGES)
+    answer = list(write_answer(student, ids, pair.student.end_ids, len(pair.student.bytes_of), 24))
+    context = prompt_ids(pair.teacher.tokenizer, MESSAGES)
+    units = agreement(pair, teacher, context, answer)
+    assert b"".join(unit["bytes"] for unit in units) == pair.student.decode(answer[:-1])
+    assert units[-1]["bytes"] == b"" and sum(unit["student"] for unit in units) == len(answer)
+    spelled = pair.teacher_ids_for(answer).ids
+    with torch.inference_mode():
+        logits = teacher(torch.tensor([context + spelled])).logits[0, len(context) - 1 : -1].log_softmax(-1)
+    total = sum(float(logits[row, token]) for row, token in enumerate(spelled))
+    assert sum(unit["teacher"] * math.log(unit["probability"]) for unit in units) == pytest.approx(total, rel=1e-4)
+
+
+def test_what_the_teacher_cannot_read_is_told(pair, teacher):
+    special = pair.student.tokenizer.convert_tokens_to_ids(pair.student.tokenizer.all_special_tokens[0])
+    word = pair.student.encode(b"word")
+    with pytest.raises(AlignmentError, match="cannot read this answer"):
+        agreement(pair, teacher, [1], [special, *word])
+    assert agreement(pair, teacher, [1], []) == []

@@ -1,0 +1,64 @@
+"""Run by test_zero_gpu.py as the process of a Space with ZeroGPU: measures the embedded pair and prints JSON.
+
+The package `spaces` is the real one, but for its part that makes PyTorch believe in a GPU and starts it: that needs a
+build of PyTorch for CUDA, and a GPU.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from app.server.settings import Settings
+from simct import demo
+
+_really_available = torch.cuda.is_available
+sys.modules["spaces.zero.torch"] = SimpleNamespace(
+    patch=lambda: setattr(torch.cuda, "is_available", lambda: True),
+    unpatch=lambda: setattr(torch.cuda, "is_available", _really_available),
+    is_in_bad_fork=lambda: False,
+    enter_mode=lambda: None,
+    init=lambda nvidia_uuid: None,
+    pack=lambda: 0,
+    size=lambda: 0,
+    move=lambda callback=None: None,
+)
+
+PAIR = str(demo.TEACHER), str(demo.STUDENT)
+
+
+def main(answers: int, cancel: bool) -> None:
+    from app.data import choice as data_choice
+    from app.inspect import reliability as verdict_tab
+    from app.inspect import source as inspect_source
+    from app.server import weights, work
+
+    settings = Settings(runs_dir=Path(tempfile.mkdtemp()), public=True)
+    fields = (inspect_source.CHOSEN, None, "", "", "", "train", answers)
+    doing = []
+    asked = (settings, *PAIR, data_choice.START, 24, fields, False)
+    for now in work.follow(lambda task: verdict_tab._measure(*asked, task), weights=True):
+        if now.doing not in doing:
+            doing.append(now.doing)
+        if cancel and now.done:
+            now.stop()
+    kept = weights.kept(*PAIR, False) is not None
+    *_, loaded = work.follow(lambda task: weights.load(settings, *PAIR, False, task), weights=True)
+    told = {
+        "pid": os.getpid(),
+        "believes_in_a_gpu": torch.cuda.is_available(),
+        "models_kept": kept,
+        "loaded_on": str(next(loaded.result.student.parameters()).device),
+        "doing": doing,
+        "report": now.result,
+        "error": now.error,
+    }
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:] == ["cancel"])

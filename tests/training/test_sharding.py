@@ -1,0 +1,136 @@
+"""FSDP2 over two CPU processes: the weights of one process, exact resume, a teacher in parts."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from simct.config import config_from_dict
+from simct.data.prompts import Prompt
+from simct.data.samples import prepare_prompts
+from simct.models.loading import load_model, plain_state
+from simct.runs.folder import RunFolder
+from simct.tokenization.pair import TokenizerPair
+from simct.training.optimizer import merged_student, trainable_student
+from simct.training.trainer import train
+from tests.support.random_pair import save_pair
+
+TEXTS = ["the cat", "a 12", "and 23 the", "1223", "hand and band", "the theatre 12", "naïve", "and"]
+FSDP2 = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+}
+
+
+def new_config(folder, lora_rank=None, micro_batch_size=2):
+    teacher, student = save_pair(folder)
+    prompts = folder / "prompts.jsonl"
+    prompts.write_text("\n".join(json.dumps({"prompt": text}) for text in TEXTS))
+    return config_from_dict(
+        {
+            "teacher": {"model": str(teacher), "sharded": True},
+            "student": str(student),
+            "data": {"prompts": str(prompts)},
+            "rollout": {"max_new_tokens": 8, "temperature": 1.0},
+            "lora": {"rank": lora_rank, "dropout": 0.2},
+            "training": {
+                "steps": 4, "batch_size": 8, "micro_batch_size": micro_batch_size, "learning_rate": 1e-3,
+                "checkpoint_every": 2, "ema_decay": 0.5,
+            },
+        }
+    )  # fmt: skip
+
+
+def train_sharded(
+    run: RunFolder, *options: str, entry="tests.support.cpu_sharded", settings=FSDP2
+) -> dict[str, torch.Tensor]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    process = subprocess.run(
+        [*command, "-m", entry, str(run.path / "run.yaml"), *options],
+        env={**os.environ, **settings, "ACCELERATE_USE_CPU": "1"}, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert run.status()["processes"] == 2
+    return load_file(run.model_dir / "model.safetensors")
+
+
+def train_alone(config, checkpoints) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """The weights and losses of one process."""
+    pair = TokenizerPair.from_pretrained(config.teacher.model, config.student.model)
+    student, teacher = load_model(config.student), load_model(config.teacher)
+    prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": text},)) for text in TEXTS], pair, config, [])
+    losses = []
+    train(
+        config, Accelerator(cpu=True), teacher, student, pair, prompts, checkpoints,
+        on_step=lambda record, samples: losses.append(record["loss"]),
+    )  # fmt: skip
+    return student.state_dict(), losses
+
+
+def same_run(config, tmp_path, **how) -> None:
+    """Two processes reach the weights of one, and stopped at step 2 resume to the same."""
+    run = RunFolder.create(tmp_path / "runs", config)
+    sharded = train_sharded(run, **how)
+    expected, losses = train_alone(config, tmp_path / "checkpoints")
+    start = load_model(config.student).state_dict()
+    assert [record["loss"] for record in run.metrics()] == pytest.approx(losses, rel=1e-5)
+    moved = [name for name in expected if not torch.equal(start[name], expected[name])]
+    assert moved and all(torch.allclose(expected[name], sharded[name], rtol=0, atol=1e-5) for name in sharded)
+
+    shutil.rmtree(run.checkpoints_dir / "step-4")
+    shutil.rmtree(run.model_dir)
+    resumed = train_sharded(run, "--resume", **how)
+    steps = [json.loads(line)["step"] for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 3, 4]
+    assert all(torch.equal(sharded[name], resumed[name]) for name in sharded)
+
+
+def test_two_sharded_processes_reach_the_weights_of_one_and_resume_to_them(tmp_path):
+    same_run(new_config(tmp_path), tmp_path)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+def test_deepspeed_reaches_the_weights_of_one_process_and_resumes_to_them(tmp_path):
+    config = new_config(tmp_path, micro_batch_size=8)
+    config.teacher.sharded = False
+    zero2 = {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2",
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
+        "DS_ACCELERATOR": "cpu",
+    }
+    same_run(config, tmp_path, entry="simct.train", settings=zero2)
+
+
+@pytest.mark.long
+def test_a_sharded_student_with_lora_is_saved_merged(tmp_path):
+    config = new_config(tmp_path, lora_rank=4)
+    sharded = train_sharded(RunFolder.create(tmp_path / "runs", config))
+    start = load_model(config.student).state_dict()
+    assert set(sharded) <= set(start)
+    changed = {name for name in sharded if not torch.equal(sharded[name], start[name])}
+    assert changed and all("proj" in name for name in changed)
+
+
+def test_plain_state_is_what_merging_gives_and_leaves_the_student_alone(tmp_path):
+    config = new_config(tmp_path, lora_rank=4)
+    student = trainable_student(load_model(config.student), config)
+    for name, parameter in student.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    plain = plain_state(student)
+    assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
+    merged = merged_student(student, config).state_dict()
+    assert set(plain) == set(merged)
+    assert all(torch.allclose(plain[name], merged[name], atol=1e-6) for name in merged)

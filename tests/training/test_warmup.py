@@ -1,0 +1,287 @@
+"""The warm start: what is kept, what is learnt from it, and going on after stops and kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from accelerate import Accelerator
+
+from simct import demo
+from simct.config import ModelConfig, config_from_dict, load_config, save_config, set_option
+from simct.data.prompts import Prompt, load_prompts, prompt_ids
+from simct.errors import ConfigError, DataError, HubError, RunError
+from simct.evaluation.sandbox.program import why_unavailable
+from simct.losses.head import Head
+from simct.models.loading import hidden_rows, load_model
+from simct.models.rollout import Rollout
+from simct.publishing.push import publish_dataset
+from simct.runs.folder import RunFolder, read_jsonl
+from simct.tokenization.token_bytes import load_tokenizer, token_bytes
+from simct.train import check_run, total_steps
+from simct.training.fine_tuning import Example, FineTuningStep, completion_loss, fine_tune, warmup_training
+from simct.training.warmup import judge, load_examples, warm_up, write_dataset
+from tests.support.hub_server import TOKEN, HubServer
+
+N = 24
+
+
+def new_config(**warmup):
+    warmup = {"checker": "text", "max_new_tokens": 40, "generation_batch_size": 8, "batch_size": 8, **warmup}
+    return config_from_dict(
+        {
+            "kind": "warmup",
+            "teacher": str(demo.TEACHER),
+            "student": str(demo.STUDENT),
+            "data": {"prompts": str(demo.PROMPTS), "limit": N},
+            "rollout": {"temperature": 1.0, "top_p": 1.0},
+            "training": {"checkpoint_every": 2, "micro_batch_size": 4},
+            "warmup": {"learning_rate": 1e-3, **warmup},
+        }
+    )
+
+
+def carry_out(run: RunFolder, stop_after: int | None = None):
+    """The warm-up in this process, asked to stop once it has looked that often whether to."""
+    looks = iter(range(10**6))
+    return warm_up(run, Accelerator(cpu=True), lambda: stop_after is not None and next(looks) >= stop_after)
+
+
+@pytest.fixture(scope="module")
+def student_tokens():
+    return token_bytes(load_tokenizer(str(demo.STUDENT)))
+
+
+@pytest.fixture(scope="module")
+def teacher_tokens():
+    return token_bytes(load_tokenizer(str(demo.TEACHER)))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run = RunFolder.create(tmp_path_factory.mktemp("runs"), new_config(samples_per_prompt=2))
+    student, tokens, step, done = carry_out(run)
+    assert done
+    student.save_pretrained(run.model_dir)
+    tokens.tokenizer.save_pretrained(run.model_dir)
+    return run, student, step
+
+
+def test_the_data_is_a_dataset_of_checked_conversations(finished, monkeypatch, tmp_path):
+    run, _, _ = finished
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    rows = datasets.load_dataset(str(run.path / "data"), split="train")
+    counts = json.loads((run.path / "data" / "warmup.json").read_text())
+    assert len(rows) == counts["kept"] and counts["sampled"] == 2 * N
+    assert counts["kept"] + sum(counts["left_out"].values()) == 2 * N
+    assert 0 < len(rows) < 2 * N
+    references = {row["prompt"]: row["answer"] for row in demo.load_exercises(demo.PROMPTS)[:N]}
+    for row in rows:
+        user, answer = row["messages"]
+        assert (user["role"], answer["role"]) == ("user", "assistant")
+        assert answer["content"].strip() == references[user["content"]] == row["reference"]
+        assert (row["teacher"], row["checker"]) == ("teacher", "text")
+    assert len({(row["prompt"], row["messages"][1]["content"]) for row in rows}) == len(rows)
+    card = (run.path / "data" / "README.md").read_text()
+    assert f"{counts['kept']} of {2 * N} answers" in card and str(demo.TEACHER) not in card
+
+
+def test_the_student_learns_the_answers_and_can_be_distilled(finished, student_tokens):
+    run, student, step = finished
+    config = run.config()
+    examples, left_out = load_examples(run.path / "data", student_tokens, config)
+    assert not left_out
+    metrics = run.metrics()
+    assert [record["step"] for record in metrics] == list(range(1, step + 1))
+    assert step == warmup_training(config, len(examples), 1).steps
+
+    def nats(model) -> float:
+        with torch.no_grad():
+            return float(FineTuningStep(model.eval(), 0)(examples)) / sum(len(each.completion_ids) for each in examples)
+
+    assert nats(student) < 0.7 * nats(load_model(config.student))
+    assert torch.equal(
+        load_model(ModelConfig(model=str(run.model_dir))).get_input_embeddings().weight,
+        student.get_input_embeddings().weight,
+    )
+    distilling = replace(config, kind="distill")
+    set_option(distilling, "student.model", str(run.model_dir))
+    check_run(distilling)
+
+
+def test_only_the_completion_and_its_end_are_learnt(student_tokens):
+    model = load_model(ModelConfig(model=str(demo.STUDENT)))
+    prompts = load_prompts(new_config().data)[:3]
+    examples = [
+        Example(
+            prompt_ids(student_tokens.tokenizer, prompt.messages),
+            [*student_tokens.encode(prompt.answer.encode()), student_tokens.end_ids[0]],
+        )
+        for prompt in prompts
+    ]
+    step = FineTuningStep(model, 0)
+    loss = step(examples)
+    loss.backward()
+    ours = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    reference = 0.0
+    for example in examples:
+        ids = torch.tensor([example.prompt_ids + example.completion_ids])
+        labels = ids.clone()
+        labels[:, : len(example.prompt_ids)] = -100
+        reference = reference + model(input_ids=ids, labels=labels).loss * len(example.completion_ids)
+    reference.backward()
+    assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(ours[name], parameter.grad, atol=1e-4), name
+
+
+def test_the_loss_is_the_same_in_blocks(student_tokens, monkeypatch):
+    model = load_model(ModelConfig(model=str(demo.STUDENT)))
+    ids = list(range(40, 70))
+    hidden, _ = hidden_rows(model, [[5, 6]], [ids], 0)
+    whole = completion_loss(hidden, Head.of(model), torch.tensor(ids))
+    monkeypatch.setattr("simct.training.fine_tuning.chunk_rows_for", lambda device, vocabulary: 7)
+    assert float(completion_loss(hidden, Head.of(model), torch.tensor(ids)).detach()) == pytest.approx(
+        float(whole), rel=1e-5
+    )
+
+
+def test_splitting_a_step_changes_nothing(finished, student_tokens, tmp_path):
+    run, student, _ = finished
+    config = run.config()
+    config.training.micro_batch_size = 8
+    examples, _ = load_examples(run.path / "data", student_tokens, config)
+    other = load_model(config.student)
+    fine_tune(config, Accelerator(cpu=True), other, student_tokens, examples, tmp_path)
+    for mine, theirs in zip(student.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 9])
+def test_a_stopped_warmup_goes_on_to_the_same_weights(finished, tmp_path, stop_after):
+    _, expected, last = finished
+    run = RunFolder.create(tmp_path, new_config(samples_per_prompt=2))
+    student, _, step, done = carry_out(run, stop_after)
+    assert not done and step < last
+    assert (student is None) == (stop_after < 2 * N / 8), "stopped while sampling"
+    student, _, step, done = carry_out(run)
+    assert done and step == last
+    for mine, theirs in zip(student.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_killed_warmup_goes_on_to_the_same_weights(finished, tmp_path):
+    _, expected, _ = finished
+    run = RunFolder.create(tmp_path, new_config(samples_per_prompt=2))
+    save_config(run.config(), run.path / "run.yaml")
+    command = [sys.executable, "-m", "simct.train", str(run.path / "run.yaml")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    process = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2])
+    answers = run.path / "samples" / "0.jsonl"
+    deadline = time.monotonic() + 120
+    while not read_jsonl(answers) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    known = answers.read_text()
+    assert known and not run.model_dir.exists()
+    # a line that was being written when the machine went down
+    answers.write_text(known + '{"index": 40, "comple')
+    assert subprocess.run(command, env=environment, cwd=Path(__file__).parents[2]).returncode == 0
+    assert run.status()["state"] == "finished"
+    assert answers.read_text().startswith(known)
+    trained = load_model(ModelConfig(model=str(run.model_dir)))
+    for mine, theirs in zip(trained.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_what_is_left_out_and_why(teacher_tokens, tmp_path):
+    config = new_config(samples_per_prompt=4)
+    prompt = Prompt(({"role": "user", "content": "Say it."},), "hello")
+    end = teacher_tokens.end_ids[0]
+    right, wrong = teacher_tokens.encode(b"hello"), teacher_tokens.encode(b"goodbye")
+    special = next(index for index, data in enumerate(teacher_tokens.bytes_of) if data is None and index != end)
+    rollouts = [
+        Rollout([], [*right, end], True),
+        Rollout([], right, False),
+        Rollout([], [*wrong, end], True),
+        Rollout([], [special, end], True),
+        Rollout([], [end], True),
+        Rollout([], [*right, end], True),
+    ]
+    numbers = [0, 1, 2, 3, 4, 3 * 4]
+    records = judge(config, teacher_tokens, numbers, [prompt] * 6, rollouts)
+    assert [record["reason"] for record in records] == [
+        "", "did not end", "failed the text check", "holds special tokens or broken text", "empty", "",
+    ]  # fmt: skip
+    run = RunFolder.create(tmp_path, config)
+    same = [*records[:5], {"index": 1, "completion": "hello", "reason": ""}]
+    write_dataset(run, config, [prompt] * 4, sorted(same, key=lambda record: record["index"]), too_long=2)
+    counts = json.loads((run.path / "data" / "warmup.json").read_text())
+    assert counts["kept"] == 1 and counts["left_out"]["same answer again"] == 1
+    assert counts["left_out"]["prompt too long"] == 2
+    with pytest.raises(DataError, match=r"None of the teacher's 4 answers was kept .*did not end"):
+        write_dataset(run, config, [prompt] * 4, records[1:5], too_long=0)
+
+
+@pytest.mark.skipif(why_unavailable() is not None, reason=f"no sandbox here: {why_unavailable()}")
+def test_code_is_checked_by_its_tests(teacher_tokens):
+    config = new_config(checker="code", allow_code_execution=True)
+    prompt = Prompt(({"role": "user", "content": "Code."},), "assert x == 1")
+    rollouts = [
+        Rollout([], [*teacher_tokens.encode(text), teacher_tokens.end_ids[0]], True) for text in (b"x = 1", b"x = 2")
+    ]
+    records = judge(config, teacher_tokens, [0, 1], [prompt] * 2, rollouts)
+    assert [record["reason"] for record in records] == ["", "failed the code check"]
+
+
+def test_what_is_refused_before_sampling(tmp_path):
+    with pytest.raises(ConfigError, match="--allow-code-execution"):
+        check_run(new_config(checker="code"))
+    bare = tmp_path / "prompts.jsonl"
+    bare.write_text('{"prompt": "one"}\n')
+    config = new_config(checker="number")
+    config.data.prompts = str(bare)
+    with pytest.raises(ConfigError, match="needs a reference answer"):
+        check_run(config)
+    with pytest.raises(ConfigError, match=r"warmup\.checker is 'vibes'"):
+        new_config(checker="vibes")
+
+
+def test_epochs_decide_the_steps(tmp_path):
+    config = new_config()
+    assert total_steps(config, 1000) == config.training.steps == 100
+    config.training.epochs, config.training.batch_size, config.rollout.samples_per_prompt = 2, 64, 4
+    assert total_steps(config, 1000) == 125
+    save_config(config, tmp_path / "run.yaml")
+    config = load_config(tmp_path / "run.yaml")
+    assert config.training.epochs == 2
+    set_option(config, "training.steps", "7")
+    assert total_steps(config, 1000) == 7
+    with pytest.raises(ConfigError, match=r"training\.epochs"):
+        config_from_dict({"teacher": "a", "student": "b", "data": {"prompts": "c"}, "training": {"epochs": 0}})
+
+
+def test_the_data_is_pushed_and_updated_but_never_over_something_else(finished, monkeypatch):
+    run, _, _ = finished
+    with HubServer() as hub:
+        hub.use(monkeypatch)
+        for _ in range(2):
+            assert publish_dataset(run.path / "data", "tester/answers", private=True, token=TOKEN).endswith(
+                "/datasets/tester/answers"
+            )
+        held = hub.repos["datasets/tester/answers"]
+        assert {"train.jsonl", "README.md", "warmup.json"} <= set(held.files) and held.private
+        hub.add_dataset("tester/other", demo.FOLDER / "stress")
+        with pytest.raises(HubError, match="was not made by"):
+            publish_dataset(run.path / "data", "tester/other", token=TOKEN)
+    with pytest.raises(RunError, match="not the data of a warm-up"):
+        publish_dataset(run.path, "tester/answers")
