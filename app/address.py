@@ -6,9 +6,9 @@ import gradio as gr
 
 from app.data import choice as data_choice
 from app.page import markup
-from app.pair import model_facts as models
-from app.pair import tab as pair_tab
+from app.pair import model_field
 from app.runs import tab as runs_tab
+from app.server import model_facts as models
 from app.server.settings import Settings
 from app.train.form import base_config, starting_config
 from simct.config import RunConfig
@@ -74,8 +74,8 @@ def restoring(settings: Settings, load: Callable, inspected: Callable):
         teacher, student = (asked.get(name) or default for name, default in settings.default_pair.items())
         chosen = runs_tab.choices(settings, asked.get("run"), settings.owner(profile))
         return (
-            pair_tab.shown(teacher),
-            pair_tab.shown(student),
+            model_field.shown(teacher),
+            model_field.shown(student),
             chosen,
             gr.Tabs(selected=step),
             gr.Timer(active=step == "runs"),
@@ -99,8 +99,8 @@ def pair_and_data(config: RunConfig) -> list:
     """The pair and prompts of a run that was loaded whole, for the steps they belong to."""
     data = data_choice.kept(config.data)
     return [
-        pair_tab.shown(models.joined(config.teacher.model, config.teacher.revision)),
-        pair_tab.shown(models.joined(config.student.model, config.student.revision)),
+        model_field.shown(models.joined(config.teacher.model, config.teacher.revision)),
+        model_field.shown(models.joined(config.student.model, config.student.revision)),
         data,
         *data_choice.restored(data),
     ]

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 import gradio as gr
 import yaml
 
-from app.pair import model_facts as models
-from app.runs.tab import runs_of
-from app.server.settings import Settings, one_line
+from app.page.markup import one_line
+from app.runs.page import runs_of
+from app.server import model_facts as models
+from app.server.settings import Settings
 from app.train import estimate as estimate_view
 from simct.config import config_from_dict
 from simct.errors import ConfigError, SimCTError

@@ -23,7 +23,7 @@ from app.server import imports as libraries
 from app.server.settings import Settings
 from app.train import tab as train_tab
 from app.train.form import base_config, kept, starting_config
-from simct.hub import clients
+from simct.hub import client
 
 HERE = Path(__file__).parent
 MAX_UPLOAD = "200mb"
@@ -137,7 +137,7 @@ def build(settings: Settings) -> gr.Blocks:
 
 def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) -> None:
     """Serve the page, say where it is, and block."""
-    clients.give_up_at_once()
+    client.give_up_at_once()
     page = build(settings)
     libraries.import_behind(lambda: background.of(settings))
     _, url, _ = page.queue(default_concurrency_limit=4, max_size=64).launch(

@@ -76,7 +76,8 @@ def cases(smollm2: Path | None) -> dict[str, dict]:
 
 def longest_prompt(config: RunConfig) -> int:
     """Tokens of the longest prompt of either model."""
-    from simct.data.prompts import load_prompts, prompt_ids
+    from simct.data.prompts import load_prompts
+    from simct.data.templates import prompt_ids
     from simct.tokenization.token_bytes import load_tokenizer
 
     tokenizers = [load_tokenizer(config.teacher.model), load_tokenizer(config.student.model)]

@@ -26,14 +26,15 @@ from simct.data.samples import prepare_prompts
 from simct.errors import ConfigError, RunError, SimCTError, brief
 from simct.estimate.memory import check_trained
 from simct.evaluation.tasks import check_tasks, evaluate_loaded
-from simct.hub.clients import settle_clients
+from simct.hub.client import settle_clients
 from simct.inspection.coverage import inspect_pair
 from simct.jobs.local.job import process_start_time
+from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import save_tokenizer
-from simct.training.optimizer import build_optimizer, merged_student, trainable_student
+from simct.training.optimizer import build_optimizer
 from simct.training.trainer import train
 from simct.training.warmup import check_warmup, warm_up
 

@@ -9,7 +9,8 @@ from simct.cli.main import main as cli
 from simct.config import config_from_dict, config_to_dict
 from simct.demo import PROMPTS, STUDENT, TEACHER
 from simct.errors import ConfigError, DataError
-from simct.estimate.time_and_cost import GIB, estimate_run
+from simct.estimate.machines import GIB
+from simct.estimate.time_and_cost import estimate_run
 from simct.presets import list_presets, load_preset
 from tests.support.known_configs import known_config
 from tools.build_data import SOURCES, Source, build, main

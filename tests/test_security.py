@@ -34,7 +34,8 @@ from simct.models.loading import load_model
 from simct.publishing import process as publish_job
 from simct.publishing.card_edit import check_card, save_card
 from simct.publishing.push import publish_run, publishing_state
-from simct.runs.folder import RUN_ID, RunFolder, open_run
+from simct.runs.folder import RUN_ID, RunFolder
+from simct.runs.listing import open_run
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import load_tokenizer
 from tests.app.test_studio import HOSTILE

@@ -18,7 +18,7 @@ import numpy as np
 from simct.config import DataConfig
 from simct.data.prompts import load_prompts
 from simct.errors import DataError, SimCTError
-from simct.runs.folder import write_atomically
+from simct.files import write_atomically
 
 
 @dataclass(frozen=True)

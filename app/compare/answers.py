@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from app.data import source as data_source
-from app.pair import model_facts as models
+from app.server import model_facts as models
 from app.server import weights
 from app.server.settings import Settings
 from app.server.work import Work
@@ -108,7 +108,7 @@ def write(
     task: Work,
 ) -> None:
     """Fill `state` with one answer a side of `chosen`, and the students' with what the teacher thinks of them."""
-    from simct.data.prompts import prompt_ids
+    from simct.data.templates import prompt_ids
     from simct.inspection.side_by_side import agreement, write_answer
 
     config = run.config()

@@ -9,11 +9,14 @@ from app.compare import answers as compare_models
 from app.compare import view as compare_view
 from app.compare.answers import Answer
 from app.page import markup
-from app.pair import model_facts as models
+from app.page.markup import one_line
+from app.runs import names as run_names
 from app.runs import view as run_view
-from app.runs.tab import owned_run, runs_of
+from app.runs.actions import owned_run
+from app.runs.page import runs_of
+from app.server import model_facts as models
 from app.server import work
-from app.server.settings import Settings, one_line
+from app.server.settings import Settings
 from simct.errors import DataError, SimCTError
 
 
@@ -51,7 +54,7 @@ def build(settings: Settings, runs) -> CompareTab:
     def refresh(chosen: str | None, current: str | None, profile: gr.OAuthProfile | None = None) -> dict:
         """Runs that have begun, the one chosen under Runs picked."""
         found = [each for each in runs_of(settings, settings.owner(profile)) if each.status().get("step")]
-        options = [(run_view.label(each).replace("\n", " · "), each.id) for each in found]
+        options = [(run_names.label(each).replace("\n", " · "), each.id) for each in found]
         ids = [run_id for _, run_id in options]
         return gr.Dropdown(
             choices=options, value=next((each for each in (chosen, current) if each in ids), next(iter(ids), None))

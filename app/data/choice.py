@@ -6,7 +6,8 @@ import gradio as gr
 
 from app.data import hub_dataset
 from app.data import source as data_source
-from app.server.settings import Settings, one_line
+from app.page.markup import one_line
+from app.server.settings import Settings
 from simct import demo
 from simct.config import DataConfig, RunConfig, local_path
 from simct.errors import SimCTError

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app.page import markup
-from app.pair.tab import MIN_QUERY, TYPED
-from app.server.settings import Settings, one_line
+from app.page.markup import one_line
+from app.pair.model_field import MIN_QUERY, TYPED
+from app.server.settings import Settings
 from simct.errors import SimCTError
 
 KEPT = ("revision", "license")

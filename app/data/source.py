@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
-from app.pair import model_facts as models
+from app.server import model_facts as models
 from app.server.settings import Settings
 from simct import demo
 from simct.config import DataConfig, RunConfig, local_path, set_option
@@ -100,7 +100,8 @@ def read(settings: Settings, data: DataConfig, token: str | bool | None) -> Sour
 
 @lru_cache(maxsize=8)
 def _read(fields: str, changed: int, token: str | bool | None) -> Source:
-    from simct.data.prompts import prompt_and_answer, prompt_of
+    from simct.data.formats import prompt_and_answer
+    from simct.data.prompts import prompt_of
 
     data = DataConfig(**dict(zip(FIELDS, json.loads(fields), strict=True)))
     rows, total = _rows(data.prompts, data.config_name, data.split, data.revision, changed, token)
@@ -132,7 +133,7 @@ def _rows(
         rows = preview_dataset(prompts, config_name, split, HUB_ROWS, token)
         total = len(rows) if len(rows) < HUB_ROWS else None
     else:
-        from simct.data.prompts import load_rows
+        from simct.data.formats import load_rows
 
         found = load_rows(DataConfig(prompts, split, config_name, revision))
         rows, total = [found[index] for index in range(min(SAMPLE, len(found)))], len(found)

@@ -11,8 +11,9 @@ from app.data import source as data_source
 from app.data import view as data_view
 from app.data.choice import EMBEDDED, HUB, SOURCES, START, UPLOAD, licence_notes, settled, started
 from app.page import markup
-from app.pair import model_facts as models
-from app.server.settings import Settings, one_line
+from app.page.markup import one_line
+from app.server import model_facts as models
+from app.server.settings import Settings
 from simct.errors import DataError, SimCTError
 
 FOUND_BY_NAME = "Found by its name"

@@ -55,7 +55,7 @@ def both_readings(pair, prompt) -> str:
 
 
 def _reading(side: str, tokens, prompt) -> str:
-    from simct.data.prompts import prompt_ids
+    from simct.data.templates import prompt_ids
 
     head = f"<h3>{side.capitalize()} reads"
     try:

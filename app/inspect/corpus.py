@@ -7,8 +7,8 @@ import gradio as gr
 from app.inspect import numbers as inspect_numbers
 from app.inspect import source as inspect_source
 from app.page import markup, saving
-from app.pair import model_facts as models
-from app.server import work
+from app.server import downloads, work
+from app.server import model_facts as models
 from app.server.settings import Settings
 from simct.errors import DataError
 
@@ -77,7 +77,7 @@ def build(settings: Settings, pair) -> None:
     )  # fmt: skip
     cancel.click(work.stop, task, **settings.quiet)
     for kind, button in takes.items():
-        saving.offer(settings, button, TAKES[kind], [found], note)
+        downloads.offer(settings, button, TAKES[kind], [found], note)
 
 
 def _measure(

@@ -9,7 +9,7 @@ import numpy as np
 from app.inspect import lanes
 from app.inspect.source import MAX_CHARACTERS
 from app.page import saving
-from app.pair import model_facts as models
+from app.server import model_facts as models
 from app.server.settings import Settings
 from simct.errors import DataError
 

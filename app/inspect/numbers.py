@@ -2,7 +2,7 @@
 
 from app.page import bar_charts, markup, saving
 from app.page.line_charts import mass
-from app.pair import model_facts as models
+from app.server import model_facts as models
 from simct.inspection.text_kinds import KINDS, TITLES
 
 UNIT_KINDS = ("shared", "recovered", "outside")

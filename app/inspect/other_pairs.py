@@ -7,11 +7,12 @@ import gradio as gr
 
 from app.inspect import other_pairs_view as compare_pairs_table
 from app.inspect import source as inspect_source
-from app.page import markup, saving
-from app.pair import model_facts as models
+from app.page import markup
+from app.page.markup import one_line
 from app.pair import model_field
-from app.server import weights, work
-from app.server.settings import Settings, one_line
+from app.server import downloads, weights, work
+from app.server import model_facts as models
+from app.server.settings import Settings
 from simct import demo
 from simct.errors import DataError, SimCTError
 
@@ -86,7 +87,7 @@ def build(settings: Settings, pair) -> None:
         **settings.in_turn("several"),
     )  # fmt: skip
     for kind, button in takes.items():
-        saving.offer(settings, button, compare_pairs_table.TAKES[kind], [found], note)
+        downloads.offer(settings, button, compare_pairs_table.TAKES[kind], [found], note)
 
 
 def search(settings: Settings):

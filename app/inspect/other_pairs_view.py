@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from app.page import markup, saving
-from app.pair import model_facts as models
+from app.server import model_facts as models
 from simct.errors import DataError
 
 COLUMNS = (

@@ -9,7 +9,7 @@ from app.inspect import document as inspect_document
 from app.inspect import lanes, position_view
 from app.inspect.document import Document
 from app.page import markup, saving
-from app.server import weights, work
+from app.server import downloads, weights, work
 from app.server.settings import Settings
 
 WORDS = "Load both models"
@@ -87,7 +87,7 @@ def build(settings: Settings, pair, document: gr.State, at: gr.Number) -> Positi
         show, inputs, outputs, concurrency_limit=None, **settings.latest
     )
     for kind, button in takes.items():
-        saving.offer(settings, button, TAKES[kind], [found_state], note)
+        downloads.offer(settings, button, TAKES[kind], [found_state], note)
     return PositionView(show, inputs, outputs)
 
 

@@ -8,8 +8,8 @@ import gradio as gr
 from app.inspect import reliability_view as verdict_view
 from app.inspect import source as inspect_source
 from app.page import markup, saving
-from app.pair import model_facts as models
-from app.server import weights, work, zero_gpu
+from app.server import downloads, weights, work, zero_gpu
+from app.server import model_facts as models
 from app.server.settings import ZERO_GPU, Settings
 from simct.config import ModelConfig, RunConfig, validate
 
@@ -101,7 +101,7 @@ def build(settings: Settings, pair, prompts: gr.JSON, verdict: gr.JSON) -> Verdi
     )
     cancel.click(work.stop, task, **settings.quiet)
     for kind, button in takes.items():
-        saving.offer(settings, button, TAKES[kind], [pair.teacher, pair.student, verdict], note)
+        downloads.offer(settings, button, TAKES[kind], [pair.teacher, pair.student, verdict], note)
     return VerdictView(train, show, inputs, outputs)
 
 

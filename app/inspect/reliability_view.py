@@ -2,7 +2,7 @@
 
 from app.page import bar_charts, markup, saving
 from app.page.line_charts import mass, number
-from app.pair import model_facts as models
+from app.server import model_facts as models
 from simct.config import RunConfig, set_option
 from simct.errors import ConfigError, DataError
 from simct.inspection.text_kinds import TITLES

@@ -13,7 +13,8 @@ from app.inspect import position as inspect_position
 from app.inspect import reliability as verdict_tab
 from app.inspect import text as inspect_text
 from app.page import markup
-from app.server.settings import Settings, one_line
+from app.page.markup import one_line
+from app.server.settings import Settings
 from simct.errors import SimCTError
 
 

@@ -12,7 +12,7 @@ from app.inspect import reliability_view as verdict_view
 from app.inspect import source as inspect_source
 from app.inspect.document import Document
 from app.page import markup, saving
-from app.server import work
+from app.server import downloads, work
 from app.server.settings import Settings
 
 DEFAULT_TEXT = (
@@ -127,7 +127,7 @@ def build(settings: Settings, pair, verdict: gr.components.Component) -> TextVie
     view.select(inspect_document.chosen, document, at, **settings.latest)
     inspect_source.wire(settings, source, text)
     for kind, button in takes.items():
-        saving.offer(settings, button, TAKES[kind], [document, verdict], turned)
+        downloads.offer(settings, button, TAKES[kind], [document, verdict], turned)
     return TextView(text, document, at, look, refresh, inputs, outputs)
 
 

@@ -70,7 +70,7 @@ def figure(
     told: str = "",
     empty: str = "",
 ) -> str:
-    """A drawing with its title, a legend of `names`, a line under it, and buttons that save it (app/saving.py)."""
+    """A drawing with its title, a legend of `names`, a line under it, and buttons that save it (app/page/saving.py)."""
     legend = legend or "".join(
         f'<span class="key {kind}{index}"><i></i>{escape(name)}</span>' for index, name in enumerate(names)
     )

@@ -5,6 +5,7 @@ from html import escape
 
 import gradio as gr
 
+from simct.errors import SimCTError
 from simct.inspection.text_kinds import drawn as visible
 
 NOTE_MARKS = {"ok": "✓", "warn": "!", "error": "✕", "busy": "…", "quiet": "·"}
@@ -80,3 +81,19 @@ def pill(state: str) -> str:
 def empty(text: str) -> str:
     """What a panel says while it has nothing to show."""
     return f'<p class="empty">{escape(text)}</p>'
+
+
+def duration(seconds: float) -> str:
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def one_line(error: Exception) -> str:
+    """What a person is told: our own messages as they are, anything else by its kind."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, SimCTError) else f"{type(error).__name__}: {text}"[:300]

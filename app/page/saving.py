@@ -1,13 +1,7 @@
 """Taking things home: charts as SVG or PNG and numbers as files, made in the visitor's own browser."""
 
 import json
-from collections.abc import Callable, Sequence
-
-import gradio as gr
-
-from app.page import markup
-from app.server.settings import Settings, one_line
-from simct.errors import SimCTError
+from collections.abc import Sequence
 
 # What a stylesheet gave a drawing must be written into it, or the saved file would be black on black.
 SCRIPT = r"""
@@ -88,33 +82,6 @@ TAKE = """(made) => {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 4000);
 }"""
-
-TYPES = {"json": "application/json", "csv": "text/csv", "html": "text/html"}
-
-
-def offer(
-    settings: Settings,
-    button: gr.Button,
-    make: Callable[..., tuple[str, ...]],
-    inputs: Sequence[gr.components.Component],
-    note: gr.HTML,
-) -> None:
-    """A click on `button` downloads what `make(token, *values)` returns: (file name, content).
-
-    Errors go to `note`, and so does a third value: what to know about the file.
-    """
-    file = gr.Textbox(visible=False)
-
-    # Gradio fills in who is visiting by position, so that comes before the values
-    def prepare(visitor: gr.OAuthToken | None, *values) -> tuple[str, str | dict]:
-        try:
-            name, content, *told = make(settings.token(visitor), *values)
-        except SimCTError as error:
-            return "", markup.note("error", one_line(error))
-        made = {"name": name, "type": TYPES[name.rsplit(".", 1)[1]], "content": content}
-        return json.dumps(made), markup.note("quiet", "".join(told))
-
-    button.click(prepare, inputs, [file, note], **settings.quiet).then(None, file, js=TAKE, api_visibility="private")
 
 
 def as_json(report: dict) -> str:

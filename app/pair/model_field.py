@@ -7,8 +7,9 @@ import gradio as gr
 
 from app.page import hub_notes as hub_view
 from app.page import markup
-from app.pair import model_facts as models
-from app.server.settings import Settings, one_line
+from app.page.markup import one_line
+from app.server import model_facts as models
+from app.server.settings import Settings
 from simct.errors import SimCTError
 
 MIN_QUERY = 2

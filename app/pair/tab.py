@@ -7,10 +7,11 @@ import gradio as gr
 
 from app.page import hub_notes as hub_view
 from app.page import markup
-from app.pair import model_facts as models
+from app.page.markup import one_line
 from app.pair import model_field
-from app.pair.model_field import MIN_QUERY, TYPED, shown  # noqa: F401  (other steps search the Hub in the same way)
-from app.server.settings import Settings, one_line
+from app.pair.model_field import shown
+from app.server import model_facts as models
+from app.server.settings import Settings
 from simct.errors import SimCTError
 
 TASKS = [
@@ -125,7 +126,8 @@ def summary_of(
     settings: Settings, facts: list[models.Facts], teacher: str, student: str, token: str | bool | None
 ) -> str:
     """What both have in common, what each is, and what their licences and origins mean for the student."""
-    from simct.hub.search import base_model_line, licence_compatibility, licence_concerns
+    from simct.hub.licenses import licence_compatibility, licence_concerns
+    from simct.hub.search import base_model_line
 
     pair = models.pair_of(settings, teacher, student, token)
     numbers = markup.tiles(

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app.page import markup
+from app.page.markup import one_line
 from app.publish.card_view import card_preview
-from app.runs.tab import owned_run
-from app.server.settings import Settings, one_line
+from app.runs.actions import owned_run
+from app.server.settings import Settings
 from simct.errors import SimCTError
 from simct.publishing.card_edit import PLACEHOLDER, card_of, check_card, edited_card, reset_card, save_card
 from simct.publishing.push import student_licence

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app.page import markup
+from app.page.markup import one_line
 from app.publish import card as publish_card
 from app.publish import view as publish_view
 from app.publish.view import checked_repo_id
-from app.runs import view as run_view
-from app.runs.tab import owned_run, runs_of
-from app.server.settings import Settings, one_line
+from app.runs import names as run_names
+from app.runs.actions import owned_run
+from app.runs.page import runs_of
+from app.server.settings import Settings
 from simct.errors import HubError, SimCTError
 from simct.publishing.push import publishing_state
 
@@ -70,7 +72,7 @@ def build(settings: Settings) -> PublishTab:
     def refresh(chosen: str | None, current: str | None, profile: gr.OAuthProfile | None = None) -> dict:
         """Finished runs, with the one chosen under Runs picked."""
         found = [
-            (run_view.label(each).replace("\n", " · "), each.id)
+            (run_names.label(each).replace("\n", " · "), each.id)
             for each in runs_of(settings, settings.owner(profile))
             if each.status().get("state") == "finished"
         ]

@@ -8,7 +8,7 @@ from huggingface_hub import get_token
 
 from app.page import hub_notes as hub_view
 from app.page import markup
-from app.pair import model_facts as models
+from app.server import model_facts as models
 from simct.errors import HubError
 from simct.hub.client import ask
 from simct.runs.folder import RunFolder

@@ -3,7 +3,8 @@
 from app.server.settings import Settings
 from simct.errors import RunError
 from simct.jobs import actions
-from simct.runs.folder import ACTIVE_STATES, RunFolder, open_run
+from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.runs.listing import open_run
 
 ACTIONS = ("stop", "kill", "resume", "retry", "duplicate", "delete", "fetch", "publish")
 

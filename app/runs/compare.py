@@ -6,10 +6,12 @@ import gradio as gr
 
 from app.page import line_charts as charts
 from app.page import markup
-from app.pair.model_facts import display_name
-from app.runs import view as run_view
-from app.runs.tab import owned_run, runs_of
-from app.server.settings import Settings, one_line
+from app.page.markup import one_line
+from app.runs import names as run_names
+from app.runs.actions import owned_run
+from app.runs.page import runs_of
+from app.server.model_facts import display_name
+from app.server.settings import Settings
 from simct.config import RunConfig, config_to_dict
 from simct.errors import SimCTError
 from simct.runs.folder import RunFolder
@@ -50,7 +52,7 @@ def build(settings: Settings) -> gr.Dropdown:
 
     def refresh(current: list[str], profile: gr.OAuthProfile | None = None) -> dict:
         runs = runs_of(settings, settings.owner(profile))
-        options = [(run_view.label(run).replace("\n", " · "), run.id) for run in runs]
+        options = [(run_names.label(run).replace("\n", " · "), run.id) for run in runs]
         ids = [run_id for _, run_id in options]
         return gr.Dropdown(choices=options, value=[run_id for run_id in current or [] if run_id in ids])
 

@@ -8,7 +8,8 @@ from app.page import markup
 from app.runs.names import label
 from app.server.settings import Settings
 from simct.jobs.local import queue
-from simct.runs.folder import ACTIVE_STATES, RunFolder, list_statuses
+from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.runs.listing import list_statuses
 
 PAGE = 30
 STATES = ["All runs", "Active", "Finished", "Stopped", "Failed"]

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app.page import markup
+from app.page.markup import one_line
 from app.runs import list as run_list
 from app.runs import view as run_view
-from app.runs.actions import ACTIONS, allowed_actions, owned_run, perform, question  # noqa: F401
+from app.runs.actions import ACTIONS, owned_run, perform, question
 from app.runs.list import PAGE, STATES, choices
-from app.runs.page import current, runs_of  # noqa: F401  (other pages take runs_of and owned_run from here)
+from app.runs.page import current
 from app.server import background
-from app.server.settings import Settings, one_line
+from app.server.settings import Settings
 from simct.config import RunConfig
 from simct.errors import SimCTError
 from simct.jobs import actions

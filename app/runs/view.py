@@ -5,10 +5,12 @@ from collections import Counter
 
 from app.page import line_charts as charts
 from app.page import markup
-from app.runs.names import duration, label, names  # noqa: F401  (other pages take label and duration from here)
-from simct.hub.errors import redact
+from app.page.markup import duration
+from app.runs.names import names
+from simct.files import tail
+from simct.hub.redact import redact
 from simct.jobs.local import job as local_job
-from simct.runs.folder import ACTIVE_STATES, RunFolder, tail
+from simct.runs.folder import ACTIVE_STATES, RunFolder
 
 FILES = (
     "status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "log.txt", "job_log.txt", "run.yaml",

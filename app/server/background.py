@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.server.settings import Settings, one_line
+from app.page.markup import one_line
+from app.server.settings import Settings
 from simct.errors import SimCTError
 from simct.hub.retry import BackOff
 from simct.jobs.local import queue
-from simct.runs.folder import ACTIVE_STATES, RunFolder, list_statuses
+from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.runs.listing import list_statuses
 
 EVERY_SECONDS = 1.0
 JOB_SECONDS = 5.0

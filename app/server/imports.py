@@ -12,9 +12,11 @@ import gradio as gr
 
 # every module of simct that the pages import only when they need it
 LATE = """
-candidates compare_pairs corpus cost_estimate coverage losses memory_estimate models prompt_report prompts reliability
-report_html side_by_side token_bytes tokenizer_pair train
-hub.dataset_rows hub.publish_job hub.search jobs.hf_hardware jobs.hf_history jobs.hf_job
+tokenization.token_bytes tokenization.pair losses models.loading
+data.formats data.templates data.prompts data.prompt_report
+inspection.coverage inspection.corpus inspection.candidates inspection.reliability inspection.compare_pairs
+inspection.side_by_side report.html estimate.machines estimate.memory estimate.time_and_cost train
+hub.datasets hub.licenses hub.search jobs.hf.hardware jobs.hf.history jobs.hf.job publishing.process
 """.split()  # noqa: SIM905
 
 _ready = threading.Event()
@@ -36,10 +38,8 @@ def import_behind(then: Callable[[], object]) -> None:
 
 def import_all() -> None:
     try:
-        import datasets  # noqa: F401
-
-        for name in LATE:
-            importlib.import_module(f"simct.{name}")
+        for name in ("datasets", *(f"simct.{name}" for name in LATE)):
+            importlib.import_module(name)
     finally:
         # what cannot be imported is told by the page that needs it
         _ready.set()

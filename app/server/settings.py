@@ -7,7 +7,6 @@ from pathlib import Path
 import gradio as gr
 
 from simct import demo
-from simct.errors import SimCTError
 
 TEACHER_NAME = "Embedded teacher"
 STUDENT_NAME = "Embedded student"
@@ -58,9 +57,3 @@ class Settings:
 
     def owner(self, visitor: gr.OAuthProfile | None) -> str | None:
         return visitor.username if visitor is not None else None
-
-
-def one_line(error: Exception) -> str:
-    """What a person is told: our own messages as they are, anything else by its kind."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, SimCTError) else f"{type(error).__name__}: {text}"[:300]

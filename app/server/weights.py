@@ -5,8 +5,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.pair import model_facts as models
-from app.server.settings import ZERO_GPU, Settings, one_line
+from app.page.markup import one_line
+from app.server import model_facts as models
+from app.server.settings import ZERO_GPU, Settings
 from app.server.work import Stopped, Work
 from simct.errors import ModelError, SimCTError
 

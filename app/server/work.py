@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from app.page import markup
-from app.server.settings import one_line
+from app.page.markup import one_line
 from simct.errors import SimCTError
 
 EVERY_SECONDS = 0.3

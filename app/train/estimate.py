@@ -5,10 +5,10 @@ from functools import lru_cache
 
 from app.data import source as data_source
 from app.page import markup
-from app.pair import model_facts as models
-from app.runs.view import duration
+from app.page.markup import duration, one_line
+from app.server import model_facts as models
 from app.server import work
-from app.server.settings import Settings, one_line
+from app.server.settings import Settings
 from simct.config import RunConfig
 from simct.errors import ConfigError, SimCTError
 
@@ -35,8 +35,9 @@ def estimate(settings: Settings, config: RunConfig, token: str | bool | None, ro
 
     `rows` is how many the dataset has, where that is known.
     """
+    from simct.estimate.machines import MACHINES
     from simct.estimate.memory import load_shape_config
-    from simct.estimate.time_and_cost import MACHINES, estimate_run
+    from simct.estimate.time_and_cost import estimate_run
 
     prompt_tokens, count = prompt_facts(settings, config, token, rows)
     configs = tuple(load_shape_config(model, token) for model in (config.teacher, config.student))
@@ -55,7 +56,7 @@ def _this_machine():
     """The GPU of this machine as the estimate knows it, else its CPU."""
     import torch
 
-    from simct.estimate.time_and_cost import MACHINES, this_cpu
+    from simct.estimate.machines import MACHINES, this_cpu
 
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name().lower()

@@ -8,7 +8,7 @@ import gradio as gr
 import yaml
 
 from app.page import markup
-from app.pair.model_facts import split_revision
+from app.server.model_facts import split_revision
 from app.train.fields import BASIC, FOLDED, Field
 from simct.config import DataConfig, RunConfig, config_to_dict, set_option
 from simct.errors import ConfigError

@@ -1,7 +1,7 @@
 """Before a run starts: what can be checked is checked, and what can change is pinned."""
 
 from app.data import source as data_source
-from app.pair import model_facts as models
+from app.server import model_facts as models
 from app.server.settings import Settings
 from simct.config import RunConfig, local_path, validate
 from simct.errors import ConfigError

@@ -8,8 +8,9 @@ import gradio as gr
 from app.data import choice as data_choice
 from app.data import source as data_source
 from app.page import markup
-from app.pair import model_facts as models
-from app.server.settings import Settings, one_line
+from app.page.markup import one_line
+from app.server import model_facts as models
+from app.server.settings import Settings
 from app.train import estimate as estimate_view
 from app.train import prepare as launch
 from app.train import where as where_form

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app.page import markup
-from app.server.settings import Settings, one_line
+from app.page.markup import one_line
+from app.server.settings import Settings
 from simct.config import RunConfig
 from simct.errors import ConfigError, HubError, RunError, SimCTError
 from simct.jobs import actions

@@ -66,7 +66,7 @@ def config_from_options(options) -> RunConfig:
 
 def settle(*names: str | None) -> None:
     """Quiet the Hub's clients, and look once whether the Hub answers if one of `names` is on it."""
-    from simct.hub.clients import settle_clients
+    from simct.hub.client import settle_clients
 
     settle_clients([name for name in names if name])
 
@@ -155,7 +155,8 @@ def _look(run, look, told: str | None) -> str | None:
 
 
 def find_run(name: str, runs_dir: str):
-    from simct.runs.folder import RunFolder, open_run
+    from simct.runs.folder import RunFolder
+    from simct.runs.listing import open_run
 
     path = Path(name).expanduser()
     if (path / "status.json").is_file():

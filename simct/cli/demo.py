@@ -10,9 +10,10 @@ from simct.config import DataConfig
 from simct.data.prompts import load_prompts
 from simct.demo import EVAL, PROMPTS, STUDENT, TEACHER
 from simct.errors import RunError
-from simct.inspection.coverage import format_report, inspect_pair
+from simct.inspection.coverage import inspect_pair
 from simct.jobs.local import job as local_job
 from simct.presets import load_preset
+from simct.report.text import format_report
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
 

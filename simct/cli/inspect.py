@@ -64,7 +64,7 @@ def add_pair(parser: argparse.ArgumentParser) -> None:
 
 def run_inspect(options) -> int:
     from simct.inspection.corpus import inspect_corpus
-    from simct.inspection.coverage import format_report
+    from simct.report.text import format_report
     from simct.tokenization.pair import TokenizerPair
 
     _check(options)
@@ -150,10 +150,11 @@ def _texts(options) -> tuple[Iterable[str], int | None]:
 def _look_closer(options, pair, text: str, report: dict, texts: Iterable[str], should_stop: Callable[[], bool]) -> dict:
     """What was asked for beyond counting: a place in the text, reliability, other models. For the HTML report."""
     from simct.demo import PROMPTS
-    from simct.inspection.candidates import candidates_at, format_candidates, score_units
-    from simct.inspection.compare_pairs import compare_pairs, format_comparison
-    from simct.inspection.reliability import format_reliability, measure_pair
+    from simct.inspection.candidates import candidates_at, score_units
+    from simct.inspection.compare_pairs import compare_pairs
+    from simct.inspection.reliability import measure_pair
     from simct.models.loading import device_for_training, load_model
+    from simct.report.text import format_candidates, format_comparison, format_reliability
 
     found: dict = {}
     device = device_for_training()

@@ -168,7 +168,8 @@ def list_jobs(options) -> int:
     """Runs with their state, newest first; Jobs are asked about, and told as last known when they cannot be."""
     from simct.jobs import actions
     from simct.jobs.local import queue
-    from simct.runs.folder import ACTIVE_STATES, list_statuses
+    from simct.runs.folder import ACTIVE_STATES
+    from simct.runs.listing import list_statuses
 
     trouble = None
     rows = []

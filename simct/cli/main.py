@@ -7,9 +7,9 @@ import argparse
 import os
 import sys
 
+from simct.cli import inspect as cli_inspect
+from simct.cli import jobs as cli_jobs
 from simct.cli.common import RUNS, add_run_options, config_from_options, find_run, follow, read_text, settle, write_json
-from simct.cli.main import inspect as cli_inspect
-from simct.cli.main import jobs as cli_jobs
 from simct.config import CHECKERS
 from simct.errors import SimCTError
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import jinja2
 
-from simct.data.prompts import Prompt, prompt_ids
+from simct.data.prompts import Prompt
+from simct.data.templates import prompt_ids
 from simct.errors import DataError
 from simct.tokenization.pair import TokenizerPair
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from simct.config import RunConfig
-from simct.data.prompts import Prompt, prompt_ids
+from simct.data.prompts import Prompt
+from simct.data.templates import prompt_ids
 from simct.errors import DataError
 from simct.models.loading import pad_id_of
 from simct.models.rollout import Rollout, generate, uniforms

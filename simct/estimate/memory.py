@@ -27,7 +27,7 @@ from simct.config import ModelConfig, RunConfig, local_path
 from simct.errors import ConfigError, ModelError, brief
 from simct.hub.errors import hub_error
 from simct.losses.side import chunk_rows_for
-from simct.training.optimizer import trainable_student
+from simct.models.adapters import trainable_student
 
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Python, torch, transformers, datasets and accelerate as loaded by a run; on a GPU its context and libraries

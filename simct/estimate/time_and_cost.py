@@ -4,77 +4,18 @@ Time is arithmetic over the speed of the machine. A decoding step reads all weig
 layer's kernels one by one, which is what takes the time in eager decoding of small models; a training pass is bound by
 multiplications: 2 for each weight and token forward, twice that backward, as much again as forward when activations are
 recomputed. Speeds are peak figures of the makers times a usual share. Expect the right order, not the minute; memory
-is the part that decides whether a run fits, and is counted much more closely (memory_estimate.py).
+is the part that decides whether a run fits, and is counted much more closely (memory.py).
 """
-
-import functools
-import time
-from dataclasses import dataclass
-
-import torch
 
 from simct.config import RunConfig
 from simct.errors import ConfigError
+from simct.estimate.machines import BANDWIDTH_SHARE, COMPUTE_SHARE, GIB, MACHINES, Machine, find_machine
 from simct.estimate.memory import SIZES, MemoryEstimate, Shape, estimate_memory, load_shape_config, shape_of
 
-GIB = 1 << 30
-# what eager PyTorch reaches of the peak figures
-COMPUTE_SHARE, BANDWIDTH_SHARE = 0.35, 0.6
 # a layer of one decoding step, however small: on a CPU (measured) and on GPUs
 LAYER_SECONDS = {"cpu": 0.0015, "cuda": 0.0008}
 # processes, imports and loading before the first step; scoring is not counted
 STARTING_SECONDS = 15
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A GPU (or the CPU): memory in GiB, 16-bit peak in TFLOP/s, bandwidth in GB/s, US dollars an hour if known."""
-
-    name: str
-    memory: float
-    teraflops: float
-    bandwidth: float
-    price: float | None
-
-
-# Peak figures from the makers' data sheets (dense, 16 bit); prices are list prices of Hugging Face Jobs for one GPU at
-# the time of writing, and only a start: `prices` of estimate_run takes live ones.
-MACHINES = (
-    Machine("t4", 15.0, 65, 320, 0.40),
-    Machine("l4", 22.5, 121, 300, 0.80),
-    Machine("a10g", 22.5, 70, 600, 1.00),
-    Machine("l40s", 44.7, 362, 864, 1.80),
-    Machine("a100", 79.2, 312, 2039, 2.50),
-    Machine("h100", 79.2, 989, 3350, None),
-    Machine("h200", 140.0, 989, 4800, 5.00),
-)
-
-
-@functools.cache
-def this_cpu() -> Machine:
-    """This machine's CPU: its memory, and its speed by a quarter of a second of multiplying."""
-    import psutil
-
-    size = 768
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    left @ right
-    count, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < 0.25:
-        left @ right
-        count += 1
-    flops = 2 * size**3 * count / elapsed
-    # measured, so nothing is to be taken off below
-    return Machine("cpu", psutil.virtual_memory().total / GIB, flops / 1e12 / COMPUTE_SHARE, 15 / BANDWIDTH_SHARE, 0.0)
-
-
-def find_machine(name: str) -> Machine:
-    """A machine by name, or "cpu". Raises ConfigError."""
-    if name == "cpu":
-        return this_cpu()
-    for machine in MACHINES:
-        if machine.name == name.lower():
-            return machine
-    raise ConfigError(f"There is no hardware {name!r}. Known: cpu, {', '.join(each.name for each in MACHINES)}.")
 
 
 def step_seconds(

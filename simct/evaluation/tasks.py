@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import cast
 
 from simct.config import DataConfig, EvaluationConfig, ModelConfig, local_path
-from simct.data.prompts import Prompt, load_prompts, prompt_ids
+from simct.data.prompts import Prompt, load_prompts
+from simct.data.templates import prompt_ids
 from simct.demo import EVAL
 from simct.errors import DataError
 from simct.evaluation import lm_eval as lm_eval_tasks

@@ -1,11 +1,15 @@
-"""A client of the Hub that never hangs, and one quick question at a time, for the modules beside this one."""
+"""The Hub's clients as they behave here: never hanging, silent in logs, quick to notice a Hub out of reach."""
 
+import logging
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 import simct
+from simct.config import local_path
 
 # What a person waits for in a search.
 SEARCH_SECONDS = 10.0
@@ -37,3 +41,69 @@ def ask(path: str, params: dict, token: str | bool | None) -> Any:
     )
     hf_raise_for_status(response)
     return response.json()
+
+
+# For any answer at all, when it is asked whether the Hub is there.
+ANSWER_SECONDS = 10
+
+
+def settle_clients(names: Sequence[str] = ()) -> None:
+    """Show progress bars on terminals only; go offline when one of `names` is on the Hub and the Hub is out of reach.
+
+    Offline, what is cached still loads, and what is not fails at once with its reason instead of after a minute of
+    retries.
+    """
+    import datasets
+    import huggingface_hub
+    import transformers
+
+    _silence_retries()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+        huggingface_hub.utils.disable_progress_bars()
+        transformers.utils.logging.disable_progress_bar()
+    on_hub = any(local_path(name) is None for name in names)
+    if on_hub and not huggingface_hub.constants.HF_HUB_OFFLINE and not hub_answers():
+        huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+
+
+def give_up_at_once() -> None:
+    """For a process that people wait for: tell a Hub out of reach at the first try, and look again at the next call.
+
+    The clients would try for half a minute; what is cached still loads. A connection that breaks later, in the middle
+    of a download, is made anew as ever.
+    """
+    import httpx2
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.utils._http import hf_request_event_hook
+
+    class Impatient(httpx2.Client):
+        def send(self, request, **options):
+            try:
+                return super().send(request, **options)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                # of all that means no connection, this is what no caller tries again
+                raise OfflineModeIsEnabled(f"Cannot reach {request.url.host}: {error}") from error
+
+    _silence_retries()
+    set_client_factory(
+        lambda: Impatient(event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True, timeout=None)
+    )
+
+
+def _silence_retries() -> None:
+    # every retry is announced; the reason is told once, at the end
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+
+def hub_answers() -> bool:
+    """Whether the Hub's address gives any answer at all."""
+    import httpx2
+    import huggingface_hub
+
+    try:
+        huggingface_hub.utils.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=ANSWER_SECONDS)
+    except (httpx2.TransportError, httpx2.InvalidURL):
+        return False
+    return True

@@ -13,7 +13,8 @@ from huggingface_hub.utils import validate_repo_id
 from simct.errors import DataError
 from simct.hub import client
 from simct.hub.client import ask, hub_api
-from simct.hub.errors import known_hub_error, redact
+from simct.hub.errors import known_hub_error
+from simct.hub.redact import redact
 
 PUBLIC_HUB = "https://huggingface.co"
 # Longer cells are cut: far longer than any prompt that leaves room for an answer.

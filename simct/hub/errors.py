@@ -10,10 +10,10 @@ from huggingface_hub import constants
 from huggingface_hub import errors as hub
 
 from simct.errors import DataError, HubError, ModelError, SimCTError
+from simct.hub.redact import redact
 
 SIGN_IN = "sign in with `hf auth login` (in a Space: the sign-in button)"
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
-_TOKEN = re.compile(r"\b(hf_oauth_|hf_jwt_)[\w.-]{8,}|\b(hf_|api_org_)[A-Za-z0-9]{16,}")
 _CLASSES: dict[str, type[SimCTError]] = {"model": ModelError, "dataset": DataError}
 _PREFIXES = {"dataset": "datasets/", "space": "spaces/"}
 _UNREACHABLE = (
@@ -26,11 +26,6 @@ _UNREACHABLE = (
     ConnectionError,
     TimeoutError,
 )
-
-
-def redact(text: str) -> str:
-    """`text` with everything that looks like a Hugging Face token blotted out."""
-    return _TOKEN.sub(r"\1\2…", text)
 
 
 def page_url(repo_id: str, kind: str = "model") -> str:

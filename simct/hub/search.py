@@ -14,9 +14,7 @@ from huggingface_hub.utils import validate_repo_id
 from simct.errors import HubError, ModelError
 from simct.hub import client
 from simct.hub.client import ask, hub_api
-from simct.hub.datasets import dataset_info, preview_dataset  # noqa: F401  (finding data is one page to its users)
 from simct.hub.errors import hub_error
-from simct.hub.licenses import licence_compatibility, licence_concerns  # noqa: F401
 
 # What people choose to sort by, and what the Hub calls it.
 SORTS = {"downloads": "downloads", "likes": "likes", "trending": "trendingScore"}

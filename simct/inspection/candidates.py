@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from simct.data.prompts import prompt_ids
+from simct.data.templates import prompt_ids
 from simct.errors import AlignmentError, DataError
-from simct.inspection.coverage import Spelled, pieces, printable, quoted, segment, spell
+from simct.inspection.coverage import Spelled, pieces, printable, segment, spell
 from simct.losses.divergence import LOG_ZERO, divergence_with_gradient
 from simct.losses.head import Head
 from simct.losses.side import HeadSide, chunk_rows_for
@@ -355,43 +355,6 @@ def _spelling(name: str, tokens: TokenBytes, data: bytes | None) -> dict:
 def _special(tokens: TokenBytes, token_id: int) -> str:
     known = token_id < len(tokens.bytes_of)
     return str(tokens.tokenizer.convert_ids_to_tokens(token_id)) if known else "a row beyond the tokenizer"
-
-
-def format_candidates(found: dict) -> str:
-    """What `candidates_at` found, for a terminal."""
-    unit = found["unit"]
-    student, teacher = (quoted(unit[f"{side}_pieces"]) for side in ("student", "teacher"))
-    lines = [
-        f"At unit {found['index']} (byte {unit['byte_start']:,}), {unit['kind']}: {student} (student) | {teacher} "
-        "(teacher)",
-        f"Candidates      {found['candidates']:,}: {found['shared_candidates']:,} shared tokens"
-        f"{' and the unit' if found['candidates'] > found['shared_candidates'] else ''}",
-    ]
-    if "Z_T" not in found:
-        return "\n".join([*lines, "                their masses need both models: add --weights"])
-    lost = found["thrown_away_by_strict"]
-    lines += [
-        f"Their mass      {found['Z_S']:.2%} of the student (Z_S), {found['Z_T']:.2%} of the teacher (Z_T); "
-        f"KL {found['kl']:.4f} nats",
-        f"Exact matching  throws this row away: {lost['student_tokens']} student and {lost['teacher_tokens']} teacher "
-        f"tokens, mass {lost['student_mass']:.2%} and {lost['teacher_mass']:.2%}"
-        if lost["row"]
-        else "Exact matching  keeps this row",
-        "",
-        f"  {'candidate':<24}{'student p':>11}{'teacher p':>11}{'student q':>11}{'teacher q':>11}",
-    ]
-    for row in found["rows"]:
-        marks = ("  unit" if row["kind"] == "unit" else "") + ("  written" if row["written"] else "")
-        lines.append(f"  {quoted([row['text']]):<24}{_percents(row)}{marks}")
-    if found["rest"]["candidates"]:
-        lines.append(f"  {found['rest']['candidates']:,} others".ljust(26) + _percents(found["rest"]))
-    if found["teacher_outside"]:
-        lines += ["", "  The teacher's heaviest tokens that the student has not, as the student would spell them"]
-        lines += [
-            f"  {quoted([row['text']]):<24}{row['mass']:>11.3%}  {quoted(row['student_tokens']) or 'not at all'}"
-            for row in found["teacher_outside"]
-        ]
-    return "\n".join(lines)
 
 
 def _percents(row: dict) -> str:

@@ -10,8 +10,9 @@ from simct.config import DataConfig, ModelConfig, RunConfig, validate
 from simct.errors import SimCTError, brief
 from simct.inspection.corpus import inspect_corpus
 from simct.inspection.reliability import measure_pair
+from simct.tokenization.end_of_turn import generation_ends
 from simct.tokenization.pair import TokenizerPair
-from simct.tokenization.token_bytes import TokenBytes, generation_ends, load_tokenizer, token_bytes
+from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
 
 SORTS = ("strict", "jaccard", "verdict")
 
@@ -84,24 +85,6 @@ def sort_rows(rows: Sequence[dict], by: str = "strict") -> list[dict]:
         return (0, float(row["method"] != "simct"), row["reliability"].get("prefix_conflict_mass", 0.0))
 
     return sorted(rows, key=key)
-
-
-def format_comparison(rows: Sequence[dict]) -> str:
-    """The table for a terminal, with verdicts and reasons under it."""
-    names = [f"{row['teacher']} → {row['student']}" for row in rows]
-    width = min(max(map(len, names), default=4), 72)
-    lines = [f"{'pair':<{width}}{'shared':>10}{'Jaccard':>10}{'exact':>10}{'recovered':>11}  method"]
-    notes = []
-    for name, row in zip(names, rows, strict=True):
-        shown = name if len(name) <= width else f"…{name[1 - width :]}"
-        if row["error"]:
-            lines.append(f"{shown:<{width}}  {row['error']}")
-            continue
-        shares = f"{row['jaccard']:>10.2%}{row['strict']:>10.2%}{row['recovered']:>11.2%}"
-        lines.append(f"{shown:<{width}}{row['shared_tokens']:>10,}{shares}  {row['method'] or ''}".rstrip())
-        if row["verdict"]:
-            notes.append(f"{name}: {row['verdict']}")
-    return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
 def split_revision(name: str) -> tuple[str, str | None]:

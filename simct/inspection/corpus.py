@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 
 from simct.config import local_path
-from simct.data.prompts import READERS
+from simct.data.formats import READERS
 from simct.errors import DataError, brief
+from simct.files import cache_folder
 from simct.hub.errors import hub_error
 from simct.inspection.coverage import Counts
 from simct.inspection.text_kinds import KINDS
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
-from simct.tokenization.vocabulary_cache import cache_folder
 
 TEXT_COLUMNS = (
     "text", "content", "messages", "conversations", "prompt", "question", "instruction", "problem", "completion",
@@ -60,7 +60,7 @@ def inspect_corpus(
     on_progress(texts counted, total) is called about ten times a second; should_stop() is asked before every text, and
     a stopped report holds what was counted until then. Of more than MOST_DISAGREEMENTS different disagreements the
     rarest are dropped; `disagreements_lost` then says by how much a count may be too low (0: all are exact).
-    cache_dir: where chunks are kept, by default `corpora` beside the other caches (simct.tokenization.vocabulary_cache).
+    cache_dir: where chunks are kept, by default `corpora` beside the other caches (files.cache_folder).
     """
     folder = Path(cache_dir) if cache_dir else cache_folder().with_name("corpora")
     counter = _Counter(pair, folder, on_progress, should_stop, total)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simct.errors import AlignmentError
-from simct.inspection.text_kinds import KINDS, TITLES, kinds_of_bytes, kinds_of_spans
+from simct.inspection.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
 from simct.tokenization.alignment import AlignedUnits
 from simct.tokenization.pair import TEACHER_CANNOT_SPELL, TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
@@ -166,7 +166,7 @@ def inspect_pair(pair: TokenizerPair, texts: Iterable[str], top: int = 20) -> di
     """Measure the pair on `texts`, each side in its own canonical tokenization. Returns a JSON-able report.
 
     Shares are of tokens (0 to 1). unit_shapes counts units as "k_S x k_T". by_kind counts, for each kind of text that
-    occurs (simct.inspection.text_kinds.KINDS), its student tokens: all of them, and those in strict, recovered and outside units;
+    occurs (text_kinds.KINDS), its student tokens: all of them, and those in strict, recovered and outside units;
     over the kinds these add up to the totals. A text that one side cannot spell is left out and counted by reason in
     `excluded`. Large corpora: simct.inspection.corpus.
     """
@@ -199,42 +199,6 @@ def pieces(tokens: TokenBytes, ids: Iterable[int]) -> list[str]:
 def printable(data: bytes) -> str:
     """Bytes as text; those that are no character stand as \\xNN."""
     return data.decode("utf-8", "backslashreplace")
-
-
-def quoted(pieces: Iterable[str]) -> str:
-    """Pieces for a terminal, each in quotes; bytes that are no character stand as \\xNN there too."""
-    return " ".join(repr(piece).replace("\\\\x", "\\x") for piece in pieces)
-
-
-def format_report(report: dict) -> str:
-    """The report as text for a terminal."""
-    lines = [
-        f"Shared tokens   {report['shared_tokens']:,} byte-equal, of {report['student_vocabulary']:,} (student) and "
-        f"{report['teacher_vocabulary']:,} (teacher); Jaccard {report['jaccard']:.2%}",
-        f"Student tokens  {report['student_strict_coverage']:.2%} matched exactly, "
-        f"{report['student_recovered_coverage']:.2%} more recovered by SimCT",
-        f"Teacher tokens  {report['teacher_strict_coverage']:.2%} matched exactly",
-        f"Text            {report['texts']:,} texts, {report['bytes']:,} bytes, {report['student_tokens']:,} student "
-        f"and {report['teacher_tokens']:,} teacher tokens",
-    ]
-    if report["unit_shapes"]:
-        shapes = ", ".join(f"{shape}: {n:,}" for shape, n in list(report["unit_shapes"].items())[:8])
-        lines.append(f"Unit shapes     {shapes} (student x teacher tokens)")
-    if report["excluded"]:
-        lines += [f"Left out        {n:,} texts: {reason}" for reason, n in report["excluded"].items()]
-    else:
-        lines.append("Left out        nothing")
-    if report["by_kind"]:
-        lines += ["", f"{'By kind of text':<18}{'student tokens':>15}{'exact':>10}{'recovered':>11}"]
-        for kind, row in report["by_kind"].items():
-            n = row["student_tokens"]
-            lines.append(f"  {TITLES[kind]:<16}{n:>15,}{row['strict'] / n:>10.2%}{row['recovered'] / n:>11.2%}")
-    if report["top_disagreements"]:
-        lines += ["", "Most frequent disagreements (student | teacher)"]
-        for row in report["top_disagreements"]:
-            student, teacher = (quoted(row[f"{side}_tokens"]) for side in ("student", "teacher"))
-            lines.append(f"  {row['count']:>7,}  {student} | {teacher}")
-    return "\n".join(lines)
 
 
 def segments(pair: TokenizerPair, text: str) -> list[dict]:

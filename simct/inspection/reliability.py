@@ -18,15 +18,13 @@ from simct.data.samples import Sample, prepare_prompts, to_samples, write_rollou
 from simct.errors import DataError, RunError
 from simct.inspection.candidates import score_chunk
 from simct.inspection.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
-from simct.inspection.verdict import Verdict, format_reliability, judge
+from simct.inspection.verdict import judge
 from simct.losses.diagnostics import measure_units
 from simct.losses.head import Head
 from simct.losses.side import HeadSide, chunk_rows_for
 from simct.models.loading import hidden_rows, load_model, pad_id_of
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.units import UnitBatch, build_units, chunks_by_rows
-
-__all__ = ["Verdict", "format_reliability", "judge", "measure_pair", "measure_samples"]
 
 ANSWERS_AT_A_TIME = 4
 GRADIENT_PARAMETERS = 200_000_000  # of the student, from its output backwards, on which gradients are compared

@@ -6,7 +6,6 @@ N rows (positions that predict a completion token), H hidden size.
 
 import importlib.util
 import os
-from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -92,33 +91,6 @@ def hidden_rows(
         input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), use_cache=False
     ).last_hidden_state
     return hidden_BLH.flatten(0, 1)[torch.cat(rows).to(device)], lengths
-
-
-def without_adapters(student):
-    """The model that LoRA adapts, or the student itself where there are no adapters."""
-    return student.get_base_model() if hasattr(student, "get_base_model") else student
-
-
-def plain_state(student) -> dict[str, torch.Tensor]:
-    """The student's weights by the names of the plain model; LoRA is added to copies, the student stays as it is."""
-    from peft.tuners.lora import LoraLayer
-
-    base = without_adapters(student)
-    # any: get_delta_weight is a method of each kind of LoRA layer, not of their common class
-    adapted: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
-    merged = {
-        f"{name}.weight": module.base_layer.weight + sum(map(module.get_delta_weight, module.active_adapters))
-        for name, module in adapted.items()
-    }
-    # not state_dict(), which splits again what was gathered
-    named = dict(base.named_parameters(remove_duplicate=False))
-    for prefix, module in base.named_modules():
-        kept = {
-            name: value for name, value in module._buffers.items() if name not in module._non_persistent_buffers_set
-        }
-        named |= {f"{prefix}.{name}".lstrip("."): value for name, value in kept.items() if value is not None}
-    state = {name.replace(".base_layer.", "."): value for name, value in named.items() if ".lora_" not in name}
-    return {name: merged.get(name, value).detach() for name, value in state.items()}
 
 
 def pad_id_of(tokenizer, end_ids: tuple[int, ...]) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 
 from simct.config import RunConfig
 from simct.errors import ConfigError, RunError, brief
-from simct.models.loading import plain_state, without_adapters
+from simct.models.adapters import plain_state, without_adapters
 from simct.models.rollout import Rollout
 from simct.tokenization.token_bytes import TokenBytes, save_tokenizer
 

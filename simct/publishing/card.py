@@ -16,7 +16,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 import simct
 from simct.config import ModelConfig, RunConfig, divergence_of, dump_config
-from simct.hub.errors import redact
+from simct.hub.redact import redact
 from simct.publishing.method_words import DISTILLED, DIVERGENCES, METHOD_NAMES, METHODS, WARM_UP, WARMED_UP
 from simct.runs.folder import RunFolder
 

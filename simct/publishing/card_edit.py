@@ -11,9 +11,10 @@ from huggingface_hub import ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from simct.errors import HubError, RunError, brief
-from simct.hub.errors import redact
+from simct.files import write_atomically
+from simct.hub.redact import redact
 from simct.publishing.card import model_card
-from simct.runs.folder import RunFolder, write_atomically
+from simct.runs.folder import RunFolder
 
 CARD_FILE = "card.md"
 PLACEHOLDER = "your-name/model-name"

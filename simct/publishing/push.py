@@ -21,7 +21,8 @@ from simct.config import RunConfig
 from simct.errors import HubError, RunError, SimCTError
 from simct.hub import client
 from simct.hub.client import hub_api
-from simct.hub.errors import hub_error, page_url, redact
+from simct.hub.errors import hub_error, page_url
+from simct.hub.redact import redact
 from simct.jobs.local.job import is_alive
 from simct.publishing.card import CURVE_FILE, RUN_FILE, hub_id, public_yaml, rollouts_card, shown_name
 from simct.publishing.card_edit import card_of, check_card, edited_card, save_card

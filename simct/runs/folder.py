@@ -15,11 +15,9 @@ model/            the student, in the usual Hugging Face layout
 
 import fcntl
 import json
-import os
 import re
 import secrets
 import shutil
-import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,55 +25,11 @@ from pathlib import Path
 
 from simct.config import RunConfig, load_config, save_config
 from simct.errors import RunError
+from simct.files import read_json, read_jsonl, tail, write_atomically
 
 STATES = ("queued", "running", "stopping", "stopped", "failed", "finished")
 ACTIVE_STATES = ("queued", "running", "stopping")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` as a whole: a reader or a crash sees the old text or the new, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> dict:
-    """What a JSON file holds; empty when it is absent or unreadable."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def read_jsonl(path: Path) -> list[dict]:
-    """Every whole line; a line cut short by a crash is left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
-    return records
-
-
-def tail(path: Path, lines: int) -> str:
-    """The last `lines` of a file, as far as they are of usual length; nothing of one that is absent."""
-    if not path.exists():
-        return ""
-    with open(path, "rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - 200 * lines))
-        text = file.read().decode("utf-8", errors="replace")
-    return "\n".join(text.splitlines()[-lines:])
 
 
 @dataclass(frozen=True)
@@ -204,49 +158,3 @@ def title(config: RunConfig) -> dict[str, str]:
     """What a list of runs tells about one, kept in status.json so that listing reads no run.yaml."""
     names = {"method": config.method, "kind": config.kind}
     return names | {"teacher": config.teacher.model, "student": config.student.model}
-
-
-def open_run(runs_dir: str | Path, run_id: str) -> RunFolder:
-    """The run `run_id` under `runs_dir`. Raises RunError when the id is malformed or no such run exists."""
-    if not RUN_ID.fullmatch(run_id or ""):
-        raise RunError(f"{run_id!r} is not a run id. See `simct jobs` for the list.")
-    root = Path(runs_dir).expanduser().resolve()
-    path = (root / run_id).resolve()
-    if path.parent != root or not (path / "status.json").is_file():
-        raise RunError(f"There is no run {run_id!r} in {str(root)!r}. See `simct jobs` for the list.")
-    return RunFolder(path)
-
-
-def list_runs(runs_dir: str | Path) -> list[RunFolder]:
-    """Every run under `runs_dir`, newest first by creation time."""
-    return [run for run, _ in list_statuses(runs_dir)]
-
-
-_statuses: dict[str, tuple[tuple, dict]] = {}
-_statuses_lock = threading.Lock()
-
-
-def list_statuses(runs_dir: str | Path) -> list[tuple[RunFolder, dict]]:
-    """Every run under `runs_dir` with its status, newest first. Each status.json is read once for each time it is
-    replaced, so that a long history costs one `stat` a run. The dicts are shared: copy before changing one."""
-    root = Path(runs_dir).expanduser().resolve()
-    found = []
-    try:
-        entries = [entry.path for entry in os.scandir(root) if not entry.name.startswith(".")]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    with _statuses_lock:
-        for path in entries:
-            try:
-                told = os.stat(os.path.join(path, "status.json"))
-            except OSError:
-                continue
-            stamp = (told.st_ino, told.st_mtime_ns, told.st_size)
-            known = _statuses.get(path)
-            if known is None or known[0] != stamp:
-                status = read_json(Path(path) / "status.json")
-                known = _statuses[path] = (stamp, status)
-            found.append((RunFolder(Path(path)), known[1]))
-        if len(_statuses) > 2 * len(found) + 1000:
-            _statuses.clear()
-    return sorted(found, key=lambda each: each[1].get("created_at") or 0, reverse=True)

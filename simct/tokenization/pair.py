@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from simct.config import RunConfig
 from simct.errors import AlignmentError, TokenizerError
 from simct.tokenization.alignment import AlignedUnits, align_boundaries
-from simct.tokenization.token_bytes import TokenBytes, generation_ends, load_tokenizer, token_bytes
+from simct.tokenization.end_of_turn import generation_ends
+from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
 from simct.tokenization.vocabulary_cache import Bridge, bridge
 
 SPECIAL_INSIDE = "special token inside the completion"

@@ -1,7 +1,7 @@
 """One tokenizer as exact bytes: what each token id spells, and how the tokenizer itself would spell given bytes.
 
 Everything downstream compares models on bytes, so this module either is exact or refuses (TokenizerError) and says why.
-The families are read in byte_encoders.py; here every spelling is checked against its input before it is returned.
+The families are read in families.py; here every spelling is checked against its input before it is returned.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from simct.errors import AlignmentError, ModelError
 from simct.hub.errors import known_hub_error
+from simct.tokenization.end_of_turn import end_ids_of
 from simct.tokenization.families import ByteEncoder, byte_encoder, sentencepiece_file, spelling_of
 
 # What a repository whose tokenizer is a tokenizer.model may hold besides.
@@ -82,7 +83,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, end_ids: Iterable[int] = ())
     `end_ids` are further ids that end a turn (generation_config.eos_token_id). Those of the chat template, of the
     tokenizer and of a generation_config.json beside a local tokenizer are found here.
     """
-    ends = _end_ids(tokenizer, end_ids)
+    ends = end_ids_of(tokenizer, end_ids)
     encoder = _encoder(tokenizer, ends)
     bytes_of = encoder.bytes_of
     lengths = np.array([len(data) if data else 0 for data in bytes_of], dtype=np.int64)
@@ -165,47 +166,6 @@ def _load_reason(name: str, error: BaseException) -> str:
 
 
 # What ends a turn
-
-
-def _end_ids(tokenizer: PreTrainedTokenizerBase, more: Iterable[int]) -> tuple[int, ...]:
-    found = [_template_end_id(tokenizer), tokenizer.eos_token_id, *more, *_local_generation_ends(tokenizer)]
-    return tuple(dict.fromkeys(int(i) for i in found if i is not None))
-
-
-def _template_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The added token that the chat template writes right after an answer, if it has a template that writes one."""
-    if not getattr(tokenizer, "chat_template", None):
-        return None
-    answer = "end-of-turn-probe"
-    messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": answer}]
-    try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
-        added = tokenizer.added_tokens_decoder
-    except Exception:  # templates may raise on anything, and some tokenizers have no such table
-        return None
-    if not isinstance(text, str) or answer not in text:
-        return None
-    after = text.rpartition(answer)[2].lstrip()
-    following = [i for i, token in added.items() if token.content.strip() and after.startswith(token.content)]
-    return max(following, key=lambda i: len(added[i].content), default=None)
-
-
-def _local_generation_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    folder = getattr(tokenizer, "name_or_path", "") or ""
-    if not os.path.isfile(os.path.join(folder, "generation_config.json")):
-        return []
-    return generation_ends(folder)
-
-
-def generation_ends(name_or_path: str, revision: str | None = None, token: str | None = None) -> list[int]:
-    """eos_token_id of the model's generation config as a list; empty where it has none."""
-    from transformers import GenerationConfig
-
-    try:
-        eos = GenerationConfig.from_pretrained(name_or_path, revision=revision or "main", token=token).eos_token_id
-    except Exception:  # many repositories have no such file, and the tokenizer's own EOS is enough
-        return []
-    return list(eos) if isinstance(eos, list | tuple) else [] if eos is None else [eos]
 
 
 # Building blocks

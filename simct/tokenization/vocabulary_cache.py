@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from simct.files import cache_folder
+
 Bridge = tuple[np.ndarray, np.ndarray]  # teacher ids [n], student ids [n]; int64, ascending in the student's
 KEPT_IN_MEMORY = 16
 KEPT_ON_DISK = 128
@@ -34,13 +36,6 @@ def bridge(teacher: str, student: str, match: Callable[[], Bridge], valid: Calla
     while len(_memory) > KEPT_IN_MEMORY:
         _memory.popitem(last=False)
     return found
-
-
-def cache_folder() -> Path:
-    """$SIMCT_CACHE, else simct under $XDG_CACHE_HOME or ~/.cache."""
-    own = os.environ.get("SIMCT_CACHE")
-    base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simct"
-    return base / "bridges"
 
 
 def _read(path: Path) -> Bridge | None:

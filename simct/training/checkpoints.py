@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from simct.runs.folder import read_json, write_atomically
+from simct.files import read_json, write_atomically
 from simct.training.optimizer import WeightAverage
 from simct.training.sharding import like, load_optimizer_state, optimizer_state, own_part, to_whole
 

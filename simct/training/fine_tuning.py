@@ -27,7 +27,8 @@ from simct.losses.side import HeadSide, Totals, backpropagate, chunk_rows_for, o
 from simct.models.loading import hidden_rows, pad_id_of
 from simct.tokenization.token_bytes import TokenBytes
 from simct.training.checkpoints import checkpoint_trained_parameters, save_checkpoint
-from simct.training.optimizer import build_optimizer, learning_rate_at
+from simct.training.optimizer import build_optimizer
+from simct.training.schedule import learning_rate_at
 from simct.training.sharding import on_any_process
 
 

@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from simct.config import RunConfig
 from simct.errors import ConfigError, RunError
-from simct.models.loading import plain_state, without_adapters
+from simct.models.adapters import plain_state, without_adapters
 
 T = TypeVar("T")
 

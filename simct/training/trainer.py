@@ -49,7 +49,8 @@ from simct.training.checkpoints import (
     trained_parameters,
 )
 from simct.training.collapse import CollapseWatch
-from simct.training.optimizer import WeightAverage, build_optimizer, learning_rate_at
+from simct.training.optimizer import WeightAverage, build_optimizer
+from simct.training.schedule import learning_rate_at
 from simct.training.sharding import (
     deepspeed_step,
     on_any_process,

@@ -20,17 +20,19 @@ import torch
 from accelerate import Accelerator
 
 from simct.config import RunConfig, local_path
-from simct.data.prompts import Prompt, load_prompts, prompt_ids
+from simct.data.prompts import Prompt, load_prompts
 from simct.data.samples import write_rollouts
+from simct.data.templates import prompt_ids
 from simct.errors import ConfigError, DataError
 from simct.evaluation.answers import check
 from simct.evaluation.sandbox.program import why_unavailable
+from simct.files import read_jsonl, write_atomically
+from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
 from simct.models.rollout import Rollout
-from simct.runs.folder import RunFolder, read_jsonl, write_atomically
+from simct.runs.folder import RunFolder
 from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
 from simct.training.fine_tuning import Example, fine_tune
-from simct.training.optimizer import merged_student, trainable_student
 from simct.training.sharding import on_any_process
 
 DATA_FILE = "train.jsonl"

@@ -11,10 +11,11 @@ from app.data import source as data_source
 from app.inspect import lanes
 from app.page import bar_charts, markup
 from app.page import line_charts as charts
-from app.pair import model_facts as models
 from app.publish import view as publish_view
-from app.runs import tab as runs_tab
+from app.runs import actions as run_actions
+from app.runs import page as runs_page
 from app.runs import view as run_view
+from app.server import model_facts as models
 from app.server.settings import Settings
 from app.studio import build
 from app.train.form import starting_config
@@ -188,34 +189,34 @@ def test_sizes_read_well(size, told):
 
 def test_only_sensible_actions_are_offered(settings):
     run = make_run(settings, state="running", step=3)
-    assert runs_tab.allowed_actions(run, "running") == {
+    assert run_actions.allowed_actions(run, "running") == {
         "stop": True, "kill": True, "resume": False, "retry": False, "duplicate": True, "delete": False,
         "fetch": False, "publish": False,
     }  # fmt: skip
-    assert runs_tab.allowed_actions(run, "finished")["publish"]
-    assert not any(runs_tab.allowed_actions(None, None).values())
+    assert run_actions.allowed_actions(run, "finished")["publish"]
+    assert not any(run_actions.allowed_actions(None, None).values())
 
 
 def test_public_runs_are_seen_and_touched_by_their_owner_only(public):
     run = make_run(public, state="finished", owner="ann")
-    assert [found.id for found in runs_tab.runs_of(public, "ann")] == [run.id]
-    assert runs_tab.runs_of(public, "bob") == [] and runs_tab.runs_of(public, None) == []
+    assert [found.id for found in runs_page.runs_of(public, "ann")] == [run.id]
+    assert runs_page.runs_of(public, "bob") == [] and runs_page.runs_of(public, None) == []
     for stranger in ("bob", None):
         with pytest.raises(RunError, match="no run"):
-            runs_tab.owned_run(public, run.id, stranger)
-    assert runs_tab.owned_run(public, run.id, "ann").path == run.path
+            run_actions.owned_run(public, run.id, stranger)
+    assert run_actions.owned_run(public, run.id, "ann").path == run.path
 
 
 @pytest.mark.parametrize("name", ["../runs", "..", "", None, "/etc", "a/b"])
 def test_run_ids_cannot_leave_the_runs_folder(settings, name):
     make_run(settings, state="finished")
     with pytest.raises(RunError):
-        runs_tab.owned_run(settings, name, None)
+        run_actions.owned_run(settings, name, None)
 
 
 def test_deleting_removes_the_folder(settings):
     run = make_run(settings, state="finished")
-    runs_tab.perform("delete", run, None)
+    run_actions.perform("delete", run, None)
     assert not run.path.exists()
 
 
@@ -246,7 +247,7 @@ def test_a_failed_run_says_why(settings):
     ("seconds", "told"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min 01 s"), (3600, "1 h 00 min"), (5400, "1 h 30 min")]
 )
 def test_durations_read_well(seconds, told):
-    assert run_view.duration(seconds) == told
+    assert markup.duration(seconds) == told
 
 
 @pytest.mark.parametrize("repo_id", ["", "name", "a/b/c", "../x/y", "a/<b>", "-a/b", None])
@@ -264,7 +265,7 @@ def test_uploads_are_kept_beside_the_runs(settings, monkeypatch, tmp_path):
     kept = Path(data_source.keep_upload(settings, str(upload)))
     upload.unlink()
     assert kept.read_text() == '{"prompt": "hello"}\n' and kept.is_relative_to(settings.runs_dir)
-    assert runs_tab.runs_of(settings, None) == []
+    assert runs_page.runs_of(settings, None) == []
     secret = tmp_path / "secret.txt"
     secret.write_text("not an upload")
     with pytest.raises(DataError, match="did not arrive"):

@@ -7,10 +7,10 @@ import pytest
 
 from simct import demo
 from simct.config import load_config, save_config
-from simct.data.prompts import prompt_ids
+from simct.data.templates import prompt_ids
 from simct.inspection.coverage import inspect_pair, segments
 from simct.presets import load_preset
-from simct.runs.folder import list_runs
+from simct.runs.listing import list_runs
 from simct.tokenization.pair import TokenizerPair
 from tests.support.hub_server import HubServer
 

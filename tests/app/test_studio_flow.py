@@ -174,7 +174,7 @@ def test_rows_and_readings_are_escaped_and_hold_every_token(settings, pair, tmp_
     source = data_source.read(settings, DataConfig(str(path)), None)
     for html in (data_view.rows_table(source), data_view.both_readings(pair, source.prompts[0])):
         assert "&lt;" in html and "<img" not in html and "<script" not in html
-    from simct.data.prompts import prompt_ids
+    from simct.data.templates import prompt_ids
 
     ids = prompt_ids(pair.student.tokenizer, source.prompts[0].messages)
     assert data_view.both_readings(pair, source.prompts[0]).split("</section>")[0].count("<i ") == len(ids)

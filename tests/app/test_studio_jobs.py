@@ -1,6 +1,6 @@
 """What the studio does behind its pages: Jobs are followed with their owner's token only, and nobody waits for the Hub.
 
-The Hub is the loopback one and its Jobs are processes with the real runner; training is stood in for by tests/stand_in.
+The Hub is the loopback one and its Jobs are processes with the real runner; training is stood in for by tests/support/stand_in.
 """
 
 import time
@@ -16,7 +16,7 @@ from simct.hub import retry as hf_retry
 from simct.jobs import actions
 from simct.jobs.actions import Rental
 from simct.jobs.hf import job as hf_job
-from simct.runs.folder import list_runs
+from simct.runs.listing import list_runs
 from tests.jobs.test_hf_job_trouble import STAND_IN
 from tests.support.hub_server import HubServer
 from tests.support.stand_in_runs import config, until

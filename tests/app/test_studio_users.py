@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 pytest.importorskip("playwright.sync_api")  # of tests.support.studio_page
-from simct.runs.folder import list_statuses
+from simct.runs.listing import list_statuses
 from tests.support.shared_studio import Refused, SharedStudio, Visitor
 from tests.support.stand_in_runs import turns, until, weights_after
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from simct.cli.main import inspect as cli_inspect
+from simct.cli import inspect as cli_inspect
 from simct.cli.main import main
 from simct.demo import PAIRS
 from simct.inspection import corpus

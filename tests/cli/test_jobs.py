@@ -1,4 +1,4 @@
-"""`simct jobs`, and where `simct distill` starts runs. Training is stood in for by tests/stand_in; checks are real."""
+"""`simct jobs`, and where `simct distill` starts runs. Training is stood in for by tests/support/stand_in; checks are real."""
 
 import json
 
@@ -9,7 +9,8 @@ from simct.hub import retry as hf_retry
 from simct.jobs.hf import job as hf_job
 from simct.jobs.local import job as local_job
 from simct.jobs.local import queue
-from simct.runs.folder import ACTIVE_STATES, RunFolder, list_runs, list_statuses, open_run
+from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.runs.listing import list_runs, list_statuses, open_run
 from tests.jobs.test_hf_job_trouble import STAND_IN
 from tests.support import stand_in_runs
 from tests.support.hub_server import HubServer

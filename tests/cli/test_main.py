@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from simct.cli.common import progress_bar, show_log
 from simct.cli.main import main
-from simct.runs.folder import RunFolder, list_runs
+from simct.runs.folder import RunFolder
+from simct.runs.listing import list_runs
 from tests.support.hub_server import HubServer
 from tests.support.random_pair import TEMPLATE, random_model, save_pair, student_tokenizer
 

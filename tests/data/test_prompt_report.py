@@ -3,7 +3,8 @@
 from simct import demo
 from simct.config import DataConfig
 from simct.data.prompt_report import describe_prompts, system_handling
-from simct.data.prompts import Prompt, load_prompts, prompt_ids
+from simct.data.prompts import Prompt, load_prompts
+from simct.data.templates import prompt_ids
 from simct.tokenization.pair import TokenizerPair
 
 PAIR = TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))

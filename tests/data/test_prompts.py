@@ -6,7 +6,8 @@ import datasets
 import pytest
 
 from simct.config import DataConfig
-from simct.data.prompts import load_prompts, prompt_ids, render
+from simct.data.prompts import load_prompts
+from simct.data.templates import prompt_ids, render
 from simct.errors import DataError
 from tests.support.random_pair import TEMPLATE, student_tokenizer
 

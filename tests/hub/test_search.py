@@ -7,7 +7,8 @@ import pytest
 
 from simct.errors import DataError, HubError, ModelError, SimCTError
 from simct.hub import client, search
-from simct.hub.errors import hub_error, redact
+from simct.hub.errors import hub_error
+from simct.hub.redact import redact
 from simct.hub.search import (
     ModelHit,
     base_model_line,

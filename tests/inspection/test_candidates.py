@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from simct import losses
-from simct.data.prompts import prompt_ids
+from simct.data.templates import prompt_ids
 from simct.errors import AlignmentError, DataError
 from simct.inspection import candidates
-from simct.inspection.candidates import END_OF_TURN, candidates_at, format_candidates, score_units
+from simct.inspection.candidates import END_OF_TURN, candidates_at, score_units
 from simct.inspection.coverage import segments
 from simct.losses.diagnostics import measure_units
 from simct.losses.side import LogitsSide
+from simct.report.text import format_candidates
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.units import build_units
 from tests.support import real_tokenizers as real

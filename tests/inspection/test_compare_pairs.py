@@ -6,8 +6,9 @@ import pytest
 
 from simct.demo import PAIRS
 from simct.inspection import compare_pairs as module
-from simct.inspection.compare_pairs import compare_pairs, format_comparison, sort_rows, split_revision
+from simct.inspection.compare_pairs import compare_pairs, sort_rows, split_revision
 from simct.inspection.coverage import inspect_pair
+from simct.report.text import format_comparison
 from simct.tokenization.pair import TokenizerPair
 
 TEXTS = ["What is 12 plus 34? It is forty-six.", "Say it plainly: the adolescent should purchase documentation."]

@@ -8,7 +8,8 @@ import pytest
 from tokenizers import AddedToken
 
 from simct.errors import AlignmentError
-from simct.inspection.coverage import KINDS, NOT_EMITTED, format_report, inspect_pair, segments
+from simct.inspection.coverage import KINDS, NOT_EMITTED, inspect_pair, segments
+from simct.report.text import format_report
 from simct.tokenization.pair import TEACHER_CANNOT_SPELL, TokenizerPair
 from tests.support import trained_tokenizers as trained
 from tests.support import varied_texts as texts

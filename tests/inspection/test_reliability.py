@@ -9,8 +9,10 @@ from simct.data.samples import PreparedPrompt, Sample
 from simct.demo import PAIRS
 from simct.errors import RunError
 from simct.inspection import reliability
-from simct.inspection.reliability import format_reliability, judge, measure_pair, measure_samples
+from simct.inspection.reliability import measure_pair, measure_samples
+from simct.inspection.verdict import judge
 from simct.models.loading import load_model
+from simct.report.text import format_reliability
 from simct.tokenization.pair import TokenizerPair
 from tests.support.random_pair import save_pair
 

@@ -7,7 +7,7 @@ import torch
 
 from simct import demo
 from simct.config import ModelConfig
-from simct.data.prompts import prompt_ids
+from simct.data.templates import prompt_ids
 from simct.errors import AlignmentError
 from simct.inspection.side_by_side import agreement, write_answer
 from simct.models.loading import load_model

@@ -6,7 +6,8 @@ from simct.jobs import actions
 from simct.jobs.actions import Rental
 from simct.jobs.hf import history as hf_history
 from simct.jobs.hf import job as hf_job
-from simct.runs.folder import RunFolder, list_runs, open_run
+from simct.runs.folder import RunFolder
+from simct.runs.listing import list_runs, open_run
 from tests.support.hub_server import HubServer
 from tests.support.stand_in_runs import config, new
 

@@ -1,5 +1,5 @@
 """Hugging Face Jobs on bad days: refusals, cut connections, time that runs out. The runner is real, and so are its
-processes; training is stood in for by tests/stand_in."""
+processes; training is stood in for by tests/support/stand_in."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,8 @@ from simct.jobs.actions import Rental
 from simct.jobs.hf import job as hf_job
 from simct.jobs.hf import runner as hf_job_runner
 from simct.jobs.local import job as local_job
-from simct.runs.folder import RunFolder, list_runs
+from simct.runs.folder import RunFolder
+from simct.runs.listing import list_runs
 from tests.support import stand_in_runs
 from tests.support.hub_server import TOKEN, HubServer
 from tests.support.stand_in_runs import config, until, weights_after

@@ -1,6 +1,6 @@
 """The studio and the runs are killed, with real signals at moments of a seeded generator, and nothing is lost.
 
-Training is stood in for by tests/stand_in, but for the last test, which trains.
+Training is stood in for by tests/support/stand_in, but for the last test, which trains.
 """
 
 import os
@@ -18,7 +18,8 @@ from simct.config import config_from_dict
 from simct.jobs import actions
 from simct.jobs.local import job as local_job
 from simct.jobs.local import queue
-from simct.runs.folder import ACTIVE_STATES, RunFolder, list_statuses
+from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.runs.listing import list_statuses
 from tests.support import stand_in_runs
 from tests.support.random_pair import save_pair
 from tests.support.stand_in_runs import all_over, new, turns, until, weights_after

@@ -12,7 +12,8 @@ import pytest
 from simct.errors import RunError
 from simct.jobs.local import job as local_job
 from simct.jobs.local import queue
-from simct.runs.folder import RunFolder, list_statuses
+from simct.runs.folder import RunFolder
+from simct.runs.listing import list_statuses
 from tests.support import stand_in_runs
 from tests.support.stand_in_runs import all_over, new, turns, until, weights_after
 

@@ -8,7 +8,9 @@ import pytest
 
 from simct.config import config_from_dict
 from simct.errors import RunError
-from simct.runs.folder import RunFolder, list_runs, open_run, write_atomically
+from simct.files import write_atomically
+from simct.runs.folder import RunFolder
+from simct.runs.listing import list_runs, open_run
 
 
 def new_config(**more):

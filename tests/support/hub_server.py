@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support import (
     hub_jobs,
-    hub_writes,  # noqa: F401  (they add their routes)
+    hub_writes,  # noqa: F401  (it adds its routes)
 )
 from tests.support.hub_repos import PREFIXES, Blob, Refused, Repo, User, folder_blobs, is_lfs
 from tests.support.hub_routes import ROUTES, Answer, Request

@@ -2,7 +2,7 @@
 
 Real: the studio's process, its pages, handlers and queue, Gradio's own sessions and event protocol, run folders,
 supervisors, processes and signals. Stood in for: the sign-in at huggingface.co, by the very cookie it would have led to
-(signed with the Space's secret), and training itself, by tests/stand_in.
+(signed with the Space's secret), and training itself, by tests/support/stand_in.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Runs whose training is stood in for by tests/stand_in: real run folders, queue, supervisor, processes and signals."""
+"""Runs whose training is stood in for by tests/support/stand_in: real run folders, queue, supervisor, processes and signals."""
 
 import hashlib
 import json
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from simct.config import config_from_dict
 from simct.jobs.local import queue
-from simct.runs.folder import ACTIVE_STATES, RunFolder, list_statuses
+from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.runs.listing import list_statuses
 
 STAND_IN = Path(__file__).parent / "stand_in"
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from simct.config import config_from_dict
 from simct.data.prompts import Prompt
 from simct.data.samples import prepare_prompts
-from simct.models.loading import load_model, plain_state
+from simct.models.adapters import merged_student, plain_state, trainable_student
+from simct.models.loading import load_model
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
-from simct.training.optimizer import merged_student, trainable_student
 from simct.training.trainer import train
 from tests.support.random_pair import save_pair
 

@@ -23,12 +23,14 @@ from simct.data.prompts import Prompt
 from simct.data.samples import Sample, prepare_prompts, prompt_order, student_writes, to_samples
 from simct.errors import ConfigError, DataError, RunError
 from simct.jobs.local import job as local_job
+from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import hidden_rows, load_model
 from simct.models.rollout import Rollout
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
 from simct.training.collapse import CollapseWatch
-from simct.training.optimizer import build_optimizer, learning_rate_at, merged_student, trainable_student
+from simct.training.optimizer import build_optimizer
+from simct.training.schedule import learning_rate_at
 from simct.training.trainer import train
 from tests.support.random_pair import save_pair
 

@@ -16,14 +16,16 @@ from accelerate import Accelerator
 
 from simct import demo
 from simct.config import ModelConfig, config_from_dict, load_config, save_config, set_option
-from simct.data.prompts import Prompt, load_prompts, prompt_ids
+from simct.data.prompts import Prompt, load_prompts
+from simct.data.templates import prompt_ids
 from simct.errors import ConfigError, DataError, HubError, RunError
 from simct.evaluation.sandbox.program import why_unavailable
+from simct.files import read_jsonl
 from simct.losses.head import Head
 from simct.models.loading import hidden_rows, load_model
 from simct.models.rollout import Rollout
 from simct.publishing.push import publish_dataset
-from simct.runs.folder import RunFolder, read_jsonl
+from simct.runs.folder import RunFolder
 from simct.tokenization.token_bytes import load_tokenizer, token_bytes
 from simct.train import check_run, total_steps
 from simct.training.fine_tuning import Example, FineTuningStep, completion_loss, fine_tune, warmup_training

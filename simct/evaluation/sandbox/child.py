@@ -1,4 +1,4 @@
-"""The script that `sandbox.py` starts: it shuts itself in, then runs a program. Standard library only.
+"""The script that `program.py` starts: it shuts itself in, then runs a program. Standard library only.
 
 Standard input is one JSON object: {"code", "cpu_seconds", "memory_bytes", "file_bytes", "processes", "readable",
 "packages", "scratch", "report", "secret"}; what happened goes to descriptor "report" as JSON lines. Three processes:

@@ -9,8 +9,9 @@ import yaml
 
 from simct.config import RunConfig, config_from_dict, dump_config
 from simct.errors import ConfigError, SimCTError
+from simct.estimate.machines import GIB, MACHINES, Machine
 from simct.estimate.memory import Shape, estimate_memory, load_shape_config, shape_of
-from simct.estimate.time_and_cost import GIB, MACHINES, STARTING_SECONDS, Machine, hours_line, step_seconds, steps_of
+from simct.estimate.time_and_cost import STARTING_SECONDS, hours_line, step_seconds, steps_of
 from simct.hub.client import hub_api
 from simct.hub.errors import hub_error
 from simct.hub.retry import patiently

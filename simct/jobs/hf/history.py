@@ -18,7 +18,8 @@ from simct.hub.errors import hub_error
 from simct.hub.retry import patiently
 from simct.jobs.hf.job import APP_LABEL, bring_home, place, stage_of, told_by
 from simct.jobs.local import job as local_job
-from simct.runs.folder import ACTIVE_STATES, RUN_ID, RunFolder, list_statuses, title
+from simct.runs.folder import ACTIVE_STATES, RUN_ID, RunFolder, title
+from simct.runs.listing import list_statuses
 
 # A run that was to become a Job and of which the API knows none is given up after this.
 STARTING_SECONDS = 120.0

@@ -1,9 +1,9 @@
-"""A run on Hugging Face Jobs: the same run.yaml, trained by hf_job_runner on rented hardware.
+"""A run on Hugging Face Jobs: the same run.yaml, trained by runner.py on rented hardware.
 
 A Job's disk is lost when it ends, so the run lives in a private repository, <namespace>/simct-run-<id>: what to train
 goes up before the Job starts, and the Job pushes status, metrics, log and checkpoints as they are made. `refresh`
 brings them home; a Job whose time was up resumes from the last checkpoint pushed. Labels tell which Job belongs to
-which run, so that history can be rebuilt from the API alone (hf_history.py). The token travels as a Job secret,
+which run, so that history can be rebuilt from the API alone (history.py). The token travels as a Job secret,
 everything else in the open.
 """
 
@@ -20,12 +20,14 @@ from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
 from simct.config import dump_config
 from simct.errors import ConfigError, HubError, RunError
+from simct.files import write_atomically
 from simct.hub.client import hub_api
-from simct.hub.errors import hub_error, page_url, redact
+from simct.hub.errors import hub_error, page_url
+from simct.hub.redact import redact
 from simct.hub.retry import passing, patiently
 from simct.jobs.hf.inputs import package_source, pinned_packages, portable_config
 from simct.jobs.local import job as local_job
-from simct.runs.folder import ACTIVE_STATES, RUN_ID, RunFolder, write_atomically
+from simct.runs.folder import ACTIVE_STATES, RUN_ID, RunFolder
 
 IMAGE = "python:3.12"
 SOURCE_FILE = "simct-src.zip"

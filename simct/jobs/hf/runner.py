@@ -20,7 +20,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from simct.config import load_config, local_path, save_config
 from simct.errors import RunError
 from simct.hub.client import hub_api
-from simct.hub.errors import redact
+from simct.hub.redact import redact
 from simct.hub.retry import passing
 from simct.jobs.hf.job import DATA_FILE, REPORT_FILES, STOP_FILE
 from simct.jobs.local import job as local_job

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from simct.errors import RunError, SimCTError
 from simct.jobs.local import job as local_job
-from simct.runs.folder import ACTIVE_STATES, RunFolder, list_statuses
+from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.runs.listing import list_statuses
 
 LOCK_FILE = ".queue.lock"
 MOST_WAITING = 200

@@ -1,4 +1,4 @@
-"""The process that stands over a run on this machine: `python -m simct.jobs.local.supervise [--from-queue] RUN -- COMMAND`.
+"""The process that stands over a run here: `python -m simct.jobs.local.supervise [--from-queue] RUN -- COMMAND`.
 
 It holds the run's process lock, starts the command, waits until nothing of its process group is left, writes down an
 end that the trainer could not write itself, and starts what waits for the device. Signals to the group pass it by; only

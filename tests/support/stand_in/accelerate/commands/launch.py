@@ -14,8 +14,9 @@ import sys
 import time
 from pathlib import Path
 
+from simct.files import write_atomically
 from simct.jobs.local.job import process_start_time
-from simct.runs.folder import RunFolder, write_atomically
+from simct.runs.folder import RunFolder
 
 
 def main() -> None:

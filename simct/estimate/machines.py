@@ -1,0 +1,64 @@
+"""The machines that runs are estimated for: GPUs by their makers' figures, and this CPU as measured."""
+
+import functools
+import time
+from dataclasses import dataclass
+
+import torch
+
+from simct.errors import ConfigError
+
+GIB = 1 << 30
+# what eager PyTorch reaches of the peak figures
+COMPUTE_SHARE, BANDWIDTH_SHARE = 0.35, 0.6
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A GPU (or the CPU): memory in GiB, 16-bit peak in TFLOP/s, bandwidth in GB/s, US dollars an hour if known."""
+
+    name: str
+    memory: float
+    teraflops: float
+    bandwidth: float
+    price: float | None
+
+
+# Peak figures from the makers' data sheets (dense, 16 bit); prices are list prices of Hugging Face Jobs for one GPU at
+# the time of writing, and only a start: `prices` of estimate_run takes live ones.
+MACHINES = (
+    Machine("t4", 15.0, 65, 320, 0.40),
+    Machine("l4", 22.5, 121, 300, 0.80),
+    Machine("a10g", 22.5, 70, 600, 1.00),
+    Machine("l40s", 44.7, 362, 864, 1.80),
+    Machine("a100", 79.2, 312, 2039, 2.50),
+    Machine("h100", 79.2, 989, 3350, None),
+    Machine("h200", 140.0, 989, 4800, 5.00),
+)
+
+
+@functools.cache
+def this_cpu() -> Machine:
+    """This machine's CPU: its memory, and its speed by a quarter of a second of multiplying."""
+    import psutil
+
+    size = 768
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    left @ right
+    count, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < 0.25:
+        left @ right
+        count += 1
+    flops = 2 * size**3 * count / elapsed
+    # measured, so nothing is to be taken off below
+    return Machine("cpu", psutil.virtual_memory().total / GIB, flops / 1e12 / COMPUTE_SHARE, 15 / BANDWIDTH_SHARE, 0.0)
+
+
+def find_machine(name: str) -> Machine:
+    """A machine by name, or "cpu". Raises ConfigError."""
+    if name == "cpu":
+        return this_cpu()
+    for machine in MACHINES:
+        if machine.name == name.lower():
+            return machine
+    raise ConfigError(f"There is no hardware {name!r}. Known: cpu, {', '.join(each.name for each in MACHINES)}.")

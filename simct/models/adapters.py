@@ -1,0 +1,89 @@
+"""What of a student is trained: frozen parts, LoRA adapters, and adapters merged into the weights again."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from simct.config import LoraConfig, RunConfig
+from simct.errors import ConfigError, brief
+from simct.models.loading import load_model
+
+
+def trainable_student(student, config: RunConfig):
+    """`student` with parts frozen and LoRA added as the run says. Raises ConfigError if nothing is left to train."""
+    if config.lora.rank:
+        torch.manual_seed(config.training.seed)  # adapters start at random
+        student = _with_lora(student, config.lora, config.lora.rank)
+    for part in config.training.freeze:
+        matched = [parameter for name, parameter in student.named_parameters() if part in name]
+        if not matched:
+            raise ConfigError(f"training.freeze: no parameter of the student has {part!r} in its name.")
+        for parameter in matched:
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        raise ConfigError(f"training.freeze is {config.training.freeze!r}, which leaves nothing to train.")
+    return student
+
+
+def _with_lora(student, lora: LoraConfig, rank: int):
+    import peft
+
+    try:
+        return peft.get_peft_model(
+            student,
+            peft.LoraConfig(
+                r=rank,
+                lora_alpha=lora.alpha or 2 * rank,
+                lora_dropout=lora.dropout,
+                target_modules=lora.targets[0] if len(lora.targets) == 1 else lora.targets,
+                task_type="CAUSAL_LM",
+            ),
+        )
+    except ValueError as error:
+        reason = brief(error)
+        raise ConfigError(f"lora.targets is {lora.targets!r}: {reason}") from error
+
+
+def merged_student(student, config: RunConfig, token: str | None = None):
+    """The plain model: LoRA adapters, if any, merged into the weights they adapt.
+
+    Adapters of a quantized student are merged into its weights as they were before, read anew on the CPU: merged into
+    the quantized ones they would be rounded with them.
+    """
+    if not hasattr(student, "merge_and_unload"):
+        return student
+    if config.student.quantization is None:
+        return student.merge_and_unload()
+    import peft
+
+    whole = trainable_student(load_model(replace(config.student, quantization=None), token=token), config)
+    peft.set_peft_model_state_dict(whole, peft.get_peft_model_state_dict(student))
+    return whole.merge_and_unload()
+
+
+def without_adapters(student):
+    """The model that LoRA adapts, or the student itself where there are no adapters."""
+    return student.get_base_model() if hasattr(student, "get_base_model") else student
+
+
+def plain_state(student) -> dict[str, torch.Tensor]:
+    """The student's weights by the names of the plain model; LoRA is added to copies, the student stays as it is."""
+    from peft.tuners.lora import LoraLayer
+
+    base = without_adapters(student)
+    # any: get_delta_weight is a method of each kind of LoRA layer, not of their common class
+    adapted: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+    merged = {
+        f"{name}.weight": module.base_layer.weight + sum(map(module.get_delta_weight, module.active_adapters))
+        for name, module in adapted.items()
+    }
+    # not state_dict(), which splits again what was gathered
+    named = dict(base.named_parameters(remove_duplicate=False))
+    for prefix, module in base.named_modules():
+        kept = {
+            name: value for name, value in module._buffers.items() if name not in module._non_persistent_buffers_set
+        }
+        named |= {f"{prefix}.{name}".lstrip("."): value for name, value in kept.items() if value is not None}
+    state = {name.replace(".base_layer.", "."): value for name, value in named.items() if ".lora_" not in name}
+    return {name: merged.get(name, value).detach() for name, value in state.items()}
