@@ -144,7 +144,7 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) 
         server_name=host,
         server_port=port,
         theme=theme(),
-        css_paths=[HERE / "studio.css"],
+        css_paths=[HERE / "page" / "static" / "studio.css"],
         footer_links=[],
         allowed_paths=[],
         max_file_size=MAX_UPLOAD,

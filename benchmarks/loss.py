@@ -90,7 +90,7 @@ class SyntheticPair:
 
 
 def dense_simct(pair, units, student_SV, teacher_TV):
-    """Reverse-KL SimCT by autograd on whole logits, vectorised as one would write it first."""
+    """Reverse-KL SimCT by autograd on whole logits, vectorized as one would write it first."""
     log_s, log_t = log_softmax(student_SV.float(), -1), log_softmax(teacher_TV.float(), -1)
 
     def scores(logp, ids, start_U, end_U, shared_ids):

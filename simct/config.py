@@ -94,11 +94,11 @@ class LoraConfig:
 
 @dataclass
 class TrainingConfig:
-    """The optimisation. `batch_size` is the number of rollouts in one optimiser step, over all processes.
+    """The optimization. `batch_size` is the number of rollouts in one optimizer step, over all processes.
 
     `epochs`, when given, decides `steps`: as many as take every prompt that often. `freeze` lists parts of parameter
     names that are not trained. `parallel` is how several GPUs share the student: whole on each (ddp), split (fsdp2), or
-    its gradients and optimiser state split by DeepSpeed (zero2). With `ema_decay` the saved student is the running mean
+    its gradients and optimizer state split by DeepSpeed (zero2). With `ema_decay` the saved student is the running mean
     of the trained weights.
     """
 
@@ -145,7 +145,7 @@ class EvaluationConfig:
 class WarmupConfig:
     """A warm start: the student imitates checked answers of the teacher, before it learns from its own.
 
-    Sampling takes temperature and top-p from `rollout`. `batch_size` is the examples of an optimiser step.
+    Sampling takes temperature and top-p from `rollout`. `batch_size` is the examples of an optimizer step.
     """
 
     samples_per_prompt: int = 1

@@ -80,7 +80,7 @@ def check_settings(
 
 
 def total_steps(config: RunConfig, n_prompts: int) -> int:
-    """Optimiser steps of a run: as configured, or as many as its epochs take."""
+    """Optimizer steps of a run: as configured, or as many as its epochs take."""
     if config.training.epochs is None:
         return config.training.steps
     rollouts = config.training.epochs * n_prompts * config.rollout.samples_per_prompt

@@ -78,7 +78,7 @@ SETTINGS = {
     "method_options.scoring": ("none", r"Unknown scoring 'none'"),
     "method_options.temperature": ("0", r"temperature must be positive, got 0"),
     "method_options.chunk_rows": ("0", r"chunk_rows must be at least 1, got 0"),
-    "training.optimizer": ("Adamm", r"'Adamm'; torch.optim has no such optimiser"),
+    "training.optimizer": ("Adamm", r"'Adamm'; torch.optim has no such optimizer"),
     "training.freeze": ("nowhere", r"no parameter of the student has 'nowhere'"),
     "lora.targets": ("nothing", r"lora.targets is \['nothing'\]"),
     "evaluation.tasks": ("no-such-task", r"There is no task 'no-such-task'"),
@@ -90,7 +90,7 @@ def test_a_setting_that_could_only_fail_later_is_refused_before_anything_starts(
     value, told = SETTINGS[name]
     rank = ["--set", "lora.rank=4"] if name.startswith("lora") else []
     command = ["distill", "--preset", "demo-cpu", *rank, "--set", f"{name}={value}", "--runs", str(tmp_path / "runs")]
-    assert cli.main(command) == 2
+    assert cli(command) == 2
     printed = capsys.readouterr().err.strip().splitlines()
     assert len(printed) == 1 and re.search(told, printed[0]) and not (tmp_path / "runs").exists()
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from simct import losses
+from simct.cli.main import build_parser
 from simct.cli.main import main as cli
 from simct.config import config_from_dict, config_to_dict
 from simct.demo import PROMPTS, STUDENT, TEACHER
@@ -80,14 +81,14 @@ def test_small_presets_fit_the_gpu_they_name(name, machine):
 
 
 def test_presets_start_runs_from_the_command(capsys):
-    assert cli.main(["presets"]) == 0
+    assert cli(["presets"]) == 0
     assert "demo-cpu" in capsys.readouterr().out
-    options = cli.build_parser().parse_args(["distill", "--preset", "demo-cpu", "--steps", "3"])
+    options = build_parser().parse_args(["distill", "--preset", "demo-cpu", "--steps", "3"])
     config = cli.config_from_options(options)
     assert config.training.steps == 3 and config.student.model == str(STUDENT)
-    options = cli.build_parser().parse_args(["distill", "--preset", "gpu-16gb", "--steps", "3"])
+    options = build_parser().parse_args(["distill", "--preset", "gpu-16gb", "--steps", "3"])
     assert cli.config_from_options(options).training.epochs is None
-    assert cli.main(["distill", "--preset", "demo-cpu", "--config", "run.yaml"]) == 2
+    assert cli(["distill", "--preset", "demo-cpu", "--config", "run.yaml"]) == 2
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Answers side by side as HTML: the text as it comes, then coloured by how likely the teacher finds each unit."""
+"""Answers side by side as HTML: the text as it comes, then colored by how likely the teacher finds each unit."""
 
 from app.compare.answers import SIDES, Answer
 from app.page import markup
@@ -8,10 +8,10 @@ LEVELS = ((0.5, "likely", "over 50%"), (0.1, "fair", "10–50%"), (0.01, "rare",
 
 
 def cards(answers: dict[str, Answer]) -> str:
-    """One card a model, in the order of SIDES, and what the colours mean once there are any."""
+    """One card a model, in the order of SIDES, and what the colors mean once there are any."""
     drawn = "".join(_card(side, answers[side]) for side in SIDES if side in answers)
-    coloured = any(answer.units for answer in answers.values())
-    return f'<div class="answers">{drawn}</div>{legend() if coloured else ""}'
+    colored = any(answer.units for answer in answers.values())
+    return f'<div class="answers">{drawn}</div>{legend() if colored else ""}'
 
 
 def legend() -> str:

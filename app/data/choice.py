@@ -64,15 +64,15 @@ def started(run: dict | None) -> RunConfig:
     return config
 
 
-def licence_notes(data: dict) -> list[tuple[str, str]]:
-    """What to look up about the dataset's licence."""
+def license_notes(data: dict) -> list[tuple[str, str]]:
+    """What to look up about the dataset's license."""
     if data.get("source") != HUB:
         return []
-    licence = (data.get("license") or "").lower()
-    if not licence:
-        return [("warn", "The dataset states no licence: ask its author before publishing what it trained.")]
-    if "nc" in licence.split("-") or licence in ("other", "unknown"):
-        return [("warn", f"The dataset's licence is {licence}: read what it allows before publishing the student.")]
+    license = (data.get("license") or "").lower()
+    if not license:
+        return [("warn", "The dataset states no license: ask its author before publishing what it trained.")]
+    if "nc" in license.split("-") or license in ("other", "unknown"):
+        return [("warn", f"The dataset's license is {license}: read what it allows before publishing the student.")]
     return []
 
 

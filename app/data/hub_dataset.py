@@ -15,7 +15,7 @@ KEPT = ("revision", "license")
 
 @dataclass(frozen=True)
 class HubDataset:
-    """`described` holds what was found out about the dataset that was chosen last: id, revision, licence."""
+    """`described` holds what was found out about the dataset that was chosen last: id, revision, license."""
 
     dataset: gr.Dropdown
     config: gr.Dropdown
@@ -57,7 +57,7 @@ def build(settings: Settings) -> HubDataset:
         return gr.Dropdown(choices=found), markup.note("quiet", told)
 
     def describe(name: str, visitor: gr.OAuthToken | None = None):
-        """Configurations, splits and licence of the dataset chosen; one line if it cannot be read."""
+        """Configurations, splits and license of the dataset chosen; one line if it cannot be read."""
         name = (name or "").strip()
         if not name:
             return gr.skip(), gr.skip(), gr.skip(), ""
@@ -70,7 +70,7 @@ def build(settings: Settings) -> HubDataset:
         configs = {each.name: {split.name: split.rows for split in each.splits} for each in info.configs}
         first = next(iter(configs), None)
         facts = {"id": name, "revision": info.revision, "license": info.license, "configs": configs}
-        told = " · ".join(part for part in (info.license or "no licence stated", "gated" if info.gated else "") if part)
+        told = " · ".join(part for part in (info.license or "no license stated", "gated" if info.gated else "") if part)
         return (
             gr.Dropdown(choices=list(configs), value=first, interactive=len(configs) > 1),
             _splits(configs, first),

@@ -9,7 +9,7 @@ import gradio as gr
 from app.data import hub_dataset
 from app.data import source as data_source
 from app.data import view as data_view
-from app.data.choice import EMBEDDED, HUB, SOURCES, START, UPLOAD, licence_notes, settled, started
+from app.data.choice import EMBEDDED, HUB, SOURCES, START, UPLOAD, license_notes, settled, started
 from app.page import markup
 from app.page.markup import one_line
 from app.server import model_facts as models
@@ -147,7 +147,7 @@ def look(settings: Settings, teacher: str, student: str, data: dict, run: dict, 
     count = len(source.prompts)
     return (
         data_view.line(source, report),
-        data_view.notices(report, licence_notes(data)),
+        data_view.notices(report, license_notes(data)),
         data_view.rows_table(source),
         *mapping,
         gr.Slider(maximum=max(2, count), value=min(shown, count), visible=count > 1),

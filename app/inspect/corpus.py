@@ -1,4 +1,4 @@
-"""Inspect, the corpus: coverage over a file or a dataset, streamed, cancelled when asked, and remembered."""
+"""Inspect, the corpus: coverage over a file or a dataset, streamed, canceled when asked, and remembered."""
 
 from collections.abc import Iterator, Sequence
 
@@ -93,7 +93,7 @@ def _measure(
     total = limit if values[0] == inspect_source.DATASET else None
     report = inspect_corpus(pair, texts, task.progress, task.should_stop, top=TOP, total=total)
     if not report["texts"]:
-        raise DataError("Cancelled before the first text was counted.")
+        raise DataError("Canceled before the first text was counted.")
     return report
 
 
@@ -102,7 +102,7 @@ def _line(report: dict, name: str, seconds: float) -> str:
     if report["texts_remembered"]:
         counted += f" ({report['texts_remembered']:,} remembered from before)"
     left = "; ".join(f"{count:,} × {reason}" for reason, count in report["excluded"].items())
-    told = f"{'Cancelled after ' if report['stopped'] else ''}{counted}.{f' Left out: {left}.' if left else ''}"
+    told = f"{'Canceled after ' if report['stopped'] else ''}{counted}.{f' Left out: {left}.' if left else ''}"
     return markup.note("warn" if report["stopped"] or left else "ok", told)
 
 

@@ -1,4 +1,4 @@
-"""Both segmentations over the same text: two lanes, cut into aligned units, coloured by kind or by a model's score."""
+"""Both segmentations over the same text: two lanes, cut into aligned units, colored by kind or by a model's score."""
 
 from collections.abc import Sequence
 from html import escape

@@ -85,7 +85,7 @@ def _masses(found: dict) -> str:
     for row in found["rows"]:
         which = "the unit itself" if row["kind"] == "unit" else f"ids {row['student_id']} and {row['teacher_id']}"
         name = markup.visible(row["text"]) + (" ◂" if row["written"] else "")
-        told = f"{which}; renormalised {row['student_q']:.2%} and {row['teacher_q']:.2%}"
+        told = f"{which}; renormalized {row['student_q']:.2%} and {row['teacher_q']:.2%}"
         rows.append((name, (row["student_mass"], row["teacher_mass"]), told))
     rest = found["rest"]
     if rest["candidates"]:

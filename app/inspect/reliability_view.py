@@ -52,7 +52,7 @@ def _verdict(report: dict) -> str:
     words = report["verdict"].removeprefix(f"Use {report['method']}. ")
     rows = [(name, str(value)) for name, value in settings.items()]
     sample = f"Measured on {report['answers']:,} answers of the student"
-    sample += " (cancelled early)." if report.get("stopped") else "."
+    sample += " (canceled early)." if report.get("stopped") else "."
     if report["excluded"]:
         left = "; ".join(f"{count:,} × {reason}" for reason, count in report["excluded"].items())
         sample += f" Left out: {left}."

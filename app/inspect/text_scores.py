@@ -33,7 +33,7 @@ def build(settings: Settings, pair, document: gr.State, at: gr.Number, view: gr.
     score = gr.Button(WORDS, size="sm", elem_id="inspect-score", min_width=180)
     cancel = gr.Button("Cancel", size="sm", visible=False, min_width=80, elem_id="inspect-score-cancel")
     shade = gr.Radio(
-        [KINDS, *lanes.SHADES], value=KINDS, label="Colour by", visible=False, elem_id="inspect-shade", min_width=260
+        [KINDS, *lanes.SHADES], value=KINDS, label="Color by", visible=False, elem_id="inspect-shade", min_width=260
     )
     note = markup.panel(elem_id="inspect-scoring")
     task = gr.State(None)

@@ -43,10 +43,10 @@ def label(hit: ModelHit, query: str = "") -> str:
     """
     told = [
         f"{count(hit.parameters)} parameters" if hit.parameters else "",
-        hit.license or "no licence stated",
+        hit.license or "no license stated",
         f"{count(hit.downloads)} downloads",
         hit.family or "",
-        f"quantised ({hit.quantized})" if hit.quantized else "",
+        f"quantized ({hit.quantized})" if hit.quantized else "",
         "private" if hit.private else "",
         "gated: ask for access" if hit.gated else "",
         f"found by “{query}”" if query.lower() not in hit.id.lower() else "",

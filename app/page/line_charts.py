@@ -1,6 +1,6 @@
 """Line charts as plain SVG, and the figure that every chart stands in.
 
-Both are themed by the page's own colours, light and dark, with nothing to load.
+Both are themed by the page's own colors, light and dark, with nothing to load.
 """
 
 import math

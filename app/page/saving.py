@@ -28,7 +28,7 @@ const drawn = (figure) => {
     styled[i].setAttribute('style', STYLES.map(name => `${name}:${style.getPropertyValue(name)}`).join(';'));
   });
   const [x, y, width, height] = svg.getAttribute('viewBox').split(' ').map(Number);
-  const colours = getComputedStyle(figure);
+  const colors = getComputedStyle(figure);
   const whole = document.createElementNS(SVG, 'svg');
   const under = figure.querySelector('.under')?.textContent || '';
   const size = {width: Math.max(width, 5.8 * under.length) + 24, height: height + TALL + (under ? 34 : 16)};
@@ -36,16 +36,16 @@ const drawn = (figure) => {
   whole.setAttribute('width', size.width);
   whole.setAttribute('height', size.height);
   whole.setAttribute('viewBox', `${x - 12} ${y - TALL} ${size.width} ${size.height}`);
-  put(whole, 'rect', {x: x - 12, y: y - TALL, width: '100%', height: '100%', fill: colours.backgroundColor});
+  put(whole, 'rect', {x: x - 12, y: y - TALL, width: '100%', height: '100%', fill: colors.backgroundColor});
   const words = (attributes, text, weight, px) => put(whole, 'text', {
-    fill: colours.color, style: `font: ${weight} ${px}px system-ui, sans-serif`, ...attributes}, text);
+    fill: colors.color, style: `font: ${weight} ${px}px system-ui, sans-serif`, ...attributes}, text);
   words({x, y: y - TALL + 20}, figure.dataset.name, 600, 14);
   let across = x;
   figure.querySelectorAll('.key').forEach(key => {
     const mark = key.querySelector('i'), shown = getComputedStyle(mark);
     const told = key.textContent.trim().replace(/\s+/g, ' ');
-    const colour = shown.borderTopWidth !== '0px' ? shown.borderTopColor : shown.backgroundColor;
-    put(whole, 'rect', {x: across, y: y - 16, width: 12, height: 4, fill: colour});
+    const color = shown.borderTopWidth !== '0px' ? shown.borderTopColor : shown.backgroundColor;
+    put(whole, 'rect', {x: across, y: y - 16, width: 12, height: 4, fill: color});
     words({x: across + 16, y: y - 10}, told, 400, 11);
     across += 28 + 6.2 * told.length;
   });

@@ -1,10 +1,10 @@
-"""The look: quiet greys, ink for what is pressed, the visitor's own fonts, light and dark."""
+"""The look: quiet grays, ink for what is pressed, the visitor's own fonts, light and dark."""
 
 import gradio as gr
 
 
 def theme() -> gr.themes.Base:
-    """Quiet greys, ink for what is pressed, the visitor's own fonts."""
+    """Quiet grays, ink for what is pressed, the visitor's own fonts."""
     sans = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "sans-serif")
     mono = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "Consolas", "monospace")
     base = gr.themes.Base(

@@ -28,7 +28,7 @@ SIZES = [
     ("16B to 80B", f"{16 * BILLION}-{80 * BILLION}"),
     ("over 80B", f"{80 * BILLION}-{10**15}"),
 ]
-LICENCES = [("Any licence", ""), *((name, name) for name in ("apache-2.0", "mit", "gemma", "llama3.1", "llama3.2"))]
+LICENCES = [("Any license", ""), *((name, name) for name in ("apache-2.0", "mit", "gemma", "llama3.1", "llama3.2"))]
 ACCESS = [("Gated or not", ""), ("Open to everyone", "open"), ("Gated", "gated")]
 SORTS = [("Most downloads", "downloads"), ("Most likes", "likes"), ("Trending", "trending")]
 
@@ -97,12 +97,12 @@ def build(settings: Settings) -> PairTab:
 
 
 def _filters() -> list[gr.Dropdown]:
-    """What narrows both searches, folded away: task, size, licence, access, order."""
+    """What narrows both searches, folded away: task, size, license, access, order."""
     with gr.Accordion("Filters", open=False, elem_id="pair-filters"), gr.Row():
         return [
             gr.Dropdown(TASKS, value=TASKS[0][1], label="Task", filterable=False, min_width=150),
             gr.Dropdown(SIZES, value="", label="Size", filterable=False, min_width=150),
-            gr.Dropdown(LICENCES, value="", label="Licence", allow_custom_value=True, min_width=150),
+            gr.Dropdown(LICENCES, value="", label="License", allow_custom_value=True, min_width=150),
             gr.Dropdown(ACCESS, value="", label="Access", filterable=False, min_width=150),
             gr.Dropdown(SORTS, value="downloads", label="Order", filterable=False, min_width=150),
         ]
@@ -110,11 +110,11 @@ def _filters() -> list[gr.Dropdown]:
 
 def _asking(values: Sequence[str]) -> dict:
     """The filters as arguments of search_models."""
-    task, size, licence, access, order = values
+    task, size, license, access, order = values
     low, high = (int(part) for part in size.split("-")) if size else (None, None)
     return {
         "task": task or None,
-        "license": (licence or "").strip() or None,
+        "license": (license or "").strip() or None,
         "gated": {"open": False, "gated": True}.get(access),
         "min_parameters": low or None,
         "max_parameters": high,
@@ -125,8 +125,8 @@ def _asking(values: Sequence[str]) -> dict:
 def summary_of(
     settings: Settings, facts: list[models.Facts], teacher: str, student: str, token: str | bool | None
 ) -> str:
-    """What both have in common, what each is, and what their licences and origins mean for the student."""
-    from simct.hub.licenses import licence_compatibility, licence_concerns
+    """What both have in common, what each is, and what their licenses and origins mean for the student."""
+    from simct.hub.licenses import license_compatibility, license_concerns
     from simct.hub.search import base_model_line
 
     pair = models.pair_of(settings, teacher, student, token)
@@ -146,12 +146,12 @@ def summary_of(
         ("Architecture", *(model.family for model in facts)),
         ("Tokenizer", *(model.tokenizer for model in facts)),
         ("Weights", *(models.human_size(model.size) if model.size else "unknown" for model in facts)),
-        ("Licence", *(model.license or "not stated" for model in facts)),
+        ("License", *(model.license or "not stated" for model in facts)),
         ("Access", *("gated, granted" if model.gated else "open" for model in facts)),
         ("Revision", *((model.revision or "–")[:12] for model in facts)),
     ]
-    concerns = licence_concerns(*facts)
-    lines = markup.note("warn" if concerns else "quiet", licence_compatibility(*facts))
+    concerns = license_concerns(*facts)
+    lines = markup.note("warn" if concerns else "quiet", license_compatibility(*facts))
     hits = [model.hit for model in facts]
     origin = base_model_line(*hits) if all(hits) else None
     lines += markup.note("warn", origin or "")

@@ -12,7 +12,7 @@ from app.runs.actions import owned_run
 from app.server.settings import Settings
 from simct.errors import SimCTError
 from simct.publishing.card_edit import PLACEHOLDER, card_of, check_card, edited_card, reset_card, save_card
-from simct.publishing.push import student_licence
+from simct.publishing.push import student_license
 from simct.runs.folder import RunFolder
 
 EMPTY = "*The card appears when a run has finished.*"
@@ -35,13 +35,13 @@ class CardPanel:
 
     def show(self, run: RunFolder, repo_id: str, token: str | bool | None) -> list:
         """The card as it would be published in `repo_id`. Raises a one-line SimCTError."""
-        licence = student_licence(run.config(), token)
-        text = card_of(run, repo_id or PLACEHOLDER, licence)
+        license = student_license(run.config(), token)
+        text = card_of(run, repo_id or PLACEHOLDER, license)
         edited = edited_card(run) is not None
         line = markup.note("quiet", EDITED if edited else "")
         if edited:
             try:
-                check_card(text, licence)
+                check_card(text, license)
             except SimCTError as error:
                 line = markup.note("error", one_line(error))
         return [card_preview(run, text), line, text, gr.Button(interactive=True), gr.Button(visible=edited)]
@@ -64,7 +64,7 @@ class CardPanel:
                 if text is None:
                     reset_card(found)
                 elif (
-                    text.strip() != card_of(found, named or PLACEHOLDER, student_licence(found.config(), token)).strip()
+                    text.strip() != card_of(found, named or PLACEHOLDER, student_license(found.config(), token)).strip()
                 ):
                     save_card(found, text, named or PLACEHOLDER)
                 return self.show(found, named, token)
@@ -129,5 +129,5 @@ def nothing() -> list:
 def check(run: RunFolder, token: str | bool | None) -> None:
     """Raises a one-line HubError if an edited card could not be published as it is."""
     if edited_card(run) is not None:
-        licence = student_licence(run.config(), token)
-        check_card(card_of(run, PLACEHOLDER, licence), licence)
+        license = student_license(run.config(), token)
+        check_card(card_of(run, PLACEHOLDER, license), license)

@@ -135,7 +135,7 @@ def _download(facts: models.Facts, token: str | bool | None, work: Work) -> None
 
         def update(self, n=1):
             if work.should_stop():
-                raise Stopped("Cancelled.")
+                raise Stopped("Canceled.")
             if self.counts:
                 self.so_far += int(n or 0)
                 work.progress(self.so_far, facts.size)

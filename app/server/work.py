@@ -19,7 +19,7 @@ _weights = threading.Lock()
 
 
 class Stopped(SimCTError):
-    """The visitor cancelled."""
+    """The visitor canceled."""
 
 
 class Work:
@@ -46,7 +46,7 @@ class Work:
     def step(self, doing: str) -> None:
         """Begin another part of the task. Raises Stopped after a cancel."""
         if self.should_stop():
-            raise Stopped("Cancelled.")
+            raise Stopped("Canceled.")
         self.doing, self.done, self.total, self.form = doing, 0, None, "{:,}".format
 
     @property

@@ -11,7 +11,7 @@ METHOD_NAMES = {
     "simct": "SimCT: shared tokens and aligned units (as published)",
     "strict": "Strict: tokens both cut the same way, nothing else",
     "marginal": "Marginal: compares the two models on text",
-    "bpm": "Byte-prefix marginalisation",
+    "bpm": "Byte-prefix marginalization",
     "uld": "ULD: sorted probabilities",
     "gold": "GOLD: merged spans",
     "alm": "ALM: chunk likelihoods",
@@ -73,14 +73,14 @@ FOLDED = {
             Field("method_options", "Method options", "text", placeholder="mass_mask: 0.5", info="As YAML."),
         ),
     ),
-    "Optimiser": (
+    "Optimizer": (
         (
             Field("training.schedule", "Schedule", "choice", SCHEDULES),
             Field("training.warmup_ratio", "Warm-up, share of steps"),
             Field("training.weight_decay", "Weight decay"),
         ),
         (
-            Field("training.optimizer", "Optimiser", "text"),
+            Field("training.optimizer", "Optimizer", "text"),
             Field("training.max_grad_norm", "Gradient clipping"),
             Field("training.ema_decay", "Mean of weights, decay", info="Empty: off."),
         ),

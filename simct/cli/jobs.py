@@ -52,7 +52,7 @@ def add_where_options(parser: argparse.ArgumentParser) -> None:
 def add_rental_options(parser: argparse.ArgumentParser) -> None:
     jobs = parser.add_argument_group("Hugging Face Jobs")
     jobs.add_argument("--flavor", help="the machine; without it the machines are listed with what the run would cost")
-    jobs.add_argument("--namespace", help="user or organisation that pays (default: the token's own)")
+    jobs.add_argument("--namespace", help="user or organization that pays (default: the token's own)")
     jobs.add_argument("--timeout", type=hours, metavar="TIME", help="end the Job after this, such as 90m or 4h")
     jobs.add_argument("--spend-limit", type=float, metavar="USD", help="what it may cost at the most; required")
 

@@ -1,6 +1,6 @@
 """How much memory a run will need, from the two models' config.json alone: no weights are downloaded.
 
-Weights, gradients, optimiser states and the KV cache follow from shapes. What a forward and a backward pass hold at
+Weights, gradients, optimizer states and the KV cache follow from shapes. What a forward and a backward pass hold at
 their peak is not guessed: the passes are run on fake tensors, which have shapes and no data, while every storage that
 comes and goes is counted; one and two periods of layers are enough, the rest follows a straight line. The loss is
 counted from the size of its blocks. Sizes are in bytes.
@@ -335,7 +335,7 @@ def estimate_memory(
     loss = loss_bytes(run, teacher, student, micro_batch * new_tokens, device)
     # from the second micro-batch on, all gradients are there from the start
     accumulated = gradients if local_batch > micro_batch else 0
-    # the optimisers of torch that are not fused work on copies: of all parameters at once on GPUs, else of one
+    # the optimizers of torch that are not fused work on copies: of all parameters at once on GPUs, else of one
     copies = student.trainable if device == "cuda" else 2 * min(student.largest, student.trainable)
     temporary = 0 if training.optimizer.removeprefix("torch.optim.") in FUSED else trained_size * copies
     base = sum(resident.values())

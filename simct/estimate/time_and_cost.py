@@ -21,7 +21,7 @@ STARTING_SECONDS = 15
 def step_seconds(
     run: RunConfig, teacher: Shape, student: Shape, machine: Machine, prompt_tokens: int, devices: int = 1
 ) -> dict[str, float]:
-    """Seconds of one optimiser step: {"generating", "training"}, were all completions of full length."""
+    """Seconds of one optimizer step: {"generating", "training"}, were all completions of full length."""
     new_tokens, batch = run.rollout.max_new_tokens, max(1, run.training.batch_size // devices)
     flops, bandwidth = machine.teraflops * 1e12 * COMPUTE_SHARE, machine.bandwidth * 1e9 * BANDWIDTH_SHARE
     weights = student.parameters * SIZES[run.student.dtype]

@@ -75,11 +75,11 @@ def dataset_info(
         )
     except Exception as error:
         raise dataset_error(error, repo_id) from error
-    licence = info.card_data.get("license") if info.card_data else None
+    license = info.card_data.get("license") if info.card_data else None
     facts = DatasetFacts(
         id=repo_id,
         revision=info.sha,
-        license=licence if isinstance(licence, str) else None,
+        license=license if isinstance(license, str) else None,
         gated=bool(info.gated),
         private=bool(info.private),
         configs=configs,

@@ -1,6 +1,6 @@
-"""What the licences of a teacher and a student mean for a student made of both, as far as their names tell.
+"""What the licenses of a teacher and a student mean for a student made of both, as far as their names tell.
 
-Summaries of well-known terms for people who are about to read them, not legal advice. A licence that is not known here
+Summaries of well-known terms for people who are about to read them, not legal advice. A license that is not known here
 is called unknown, and nothing is concluded from it.
 """
 
@@ -8,7 +8,7 @@ import re
 from typing import Protocol
 
 NOT_ADVICE = "Not legal advice."
-# Family of licences (ids as the Hub has them), what a teacher's says of a student, what a student's says of the new
+# Family of licenses (ids as the Hub has them), what a teacher's says of a student, what a student's says of the new
 # one; an empty text is nothing to look up. The first that matches counts.
 _FAMILIES = [
     (
@@ -56,31 +56,31 @@ _FAMILIES = [
 
 
 class Licensed(Protocol):
-    """A model with a licence: its id on the Hub, as a card gives it, or None."""
+    """A model with a license: its id on the Hub, as a card gives it, or None."""
 
     @property
     def license(self) -> str | None: ...
 
 
-def licence_concerns(teacher: Licensed, student: Licensed) -> list[str]:
+def license_concerns(teacher: Licensed, student: Licensed) -> list[str]:
     """What to look up before a student is published, the teacher's terms first; empty where both are permissive."""
     taught, learnt = ((model.license or "").strip().lower() for model in (teacher, student))
     if taught == learnt and re.fullmatch(r"llama-?[23]", taught):
         return [f"Both are under {taught}, which stays with the new student."]
     return [
-        f"The {role}'s licence {told}"
+        f"The {role}'s license {told}"
         for role, told in (("teacher", _say(taught, 0)), ("student", _say(learnt, 1)))
         if told
     ]
 
 
-def licence_compatibility(teacher: Licensed, student: Licensed) -> str:
-    """One line on whether a student made of both may be shared, and how. Unknown licences stay unknown."""
-    concerns = licence_concerns(teacher, student)
+def license_compatibility(teacher: Licensed, student: Licensed) -> str:
+    """One line on whether a student made of both may be shared, and how. Unknown licenses stay unknown."""
+    concerns = license_concerns(teacher, student)
     if concerns:
         return f"{' '.join(concerns)} {NOT_ADVICE}"
     names = f"teacher {teacher.license}, student {student.license}"
-    return f"Both licences are permissive ({names}): keep their notices. {NOT_ADVICE}"
+    return f"Both licenses are permissive ({names}): keep their notices. {NOT_ADVICE}"
 
 
 def _say(name: str, side: int) -> str:

@@ -23,7 +23,7 @@ _MODEL_DETAILS = [*_DETAILS, "config", "library_name", "pipeline_tag", "safetens
 _DATASET_DETAILS = [*_DETAILS, "description"]
 # Classes of tokenizers that say nothing about the tokenizer.
 _GENERIC = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend", "AutoTokenizer")
-_MADE = {"merge": "merged", "quantized": "quantised", "adapter": "adapted"}
+_MADE = {"merge": "merged", "quantized": "quantized", "adapter": "adapted"}
 _ITEM_BYTES = {
     "F64": 8,
     "F32": 4,
@@ -201,13 +201,13 @@ def base_model_line(teacher: ModelHit, student: ModelHit) -> str | None:
                 f"The {role} is listed for {model.task}, not for text generation: it may not load as a language model."
             )
     if student.quantized:
-        return f"The student's weights are quantised ({student.quantized}) and cannot be trained: take its base model."
+        return f"The student's weights are quantized ({student.quantized}) and cannot be trained: take its base model."
     shared = {teacher.id, teacher.base_model} & {student.id, student.base_model} - {None}
     if shared:
         return f"Both come from {shared.pop()}: if they share one tokenizer, every method is ordinary distillation."
     if student.base_model and student.base_relation != "finetune":
         how = _MADE.get(student.base_relation or "", "made")
-        return f"The student was {how} from {student.base_model}, whose licence may bind it too."
+        return f"The student was {how} from {student.base_model}, whose license may bind it too."
     return None
 
 

@@ -89,7 +89,7 @@ def score_units(
 
     student_logprob, teacher_logprob: log of the joint probability of the unit's tokens given the text before it.
     student_score, teacher_score: the mean over its tokens, SimCT's score of the unit. kl: reverse KL between the
-    renormalised candidates at its start, which is the unit's loss. z_t, z_s: the candidates' mass. All in nats or 0 … 1
+    renormalized candidates at its start, which is the unit's loss. z_t, z_s: the candidates' mass. All in nats or 0 … 1
     (masses of candidates with a unit may exceed 1, docs/method.md). Texts longer than WINDOW tokens are read in
     overlapping windows: each unit after half a window of what precedes it, at least.
     on_progress(units done, units in all). Raises AlignmentError where one side cannot spell the text.

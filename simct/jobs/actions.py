@@ -104,7 +104,7 @@ def stop(run: RunFolder, token: str | bool | None = None) -> str:
 
         hf_job.stop(run, token)
         told = "Asked to stop: a checkpoint is written and pushed first."
-        return told if run.status()["state"] == "stopping" else "Cancelled before it started."
+        return told if run.status()["state"] == "stopping" else "Canceled before it started."
     waited = local_job.is_waiting(status)
     status = local_job.stop(run)
     queue.advance(run.path.parent)
@@ -120,7 +120,7 @@ def kill(run: RunFolder, token: str | bool | None = None) -> str:
         from simct.jobs.hf import job as hf_job
 
         hf_job.cancel(run, token)
-        return "The Job is cancelled. What it pushed last can be resumed."
+        return "The Job is canceled. What it pushed last can be resumed."
     local_job.kill(run)
     queue.advance(run.path.parent)
     return "Ended at once." + (" Its last checkpoint can be resumed." if run.latest_checkpoint() else "")

@@ -1,4 +1,4 @@
-"""bpm: byte-prefix marginalisation. Each teacher string goes to the longest student token that is a prefix of it.
+"""bpm: byte-prefix marginalization. Each teacher string goes to the longest student token that is a prefix of it.
 
 Rows are the student's boundaries; inside a teacher token, only teacher tokens that start with the bytes written so far
 count. The student is compared, over its own tokens, with the masses so collected. Student tokens that no teacher string

@@ -1,7 +1,7 @@
 """Divergences between a student's and a teacher's distribution over the same candidates.
 
-Shapes: N rows, C candidates. Both sides come as log-probabilities (rows sum to one) or as scores to be normalised.
-Names: `reverse_kl` KL(student‖teacher), `forward_kl` KL(teacher‖student), and `js`, the generalised Jensen-Shannon
+Shapes: N rows, C candidates. Both sides come as log-probabilities (rows sum to one) or as scores to be normalized.
+Names: `reverse_kl` KL(student‖teacher), `forward_kl` KL(teacher‖student), and `js`, the generalized Jensen-Shannon
 divergence β·KL(T‖M) + (1−β)·KL(S‖M) with M = β·T + (1−β)·S (Agarwal et al. 2024, arXiv 2306.13649, Eq. 3).
 Every result is in nats and is not multiplied by a squared temperature.
 """

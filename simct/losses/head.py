@@ -80,7 +80,7 @@ def _weight_and_bias(layer) -> tuple[torch.Tensor, torch.Tensor | None]:
     weight, bias = getattr(base, "weight", None), getattr(base, "bias", None)
     if weight is None or weight.dim() != 2 or not weight.is_floating_point():
         raise ModelError(
-            f"The lm_head ({type(base).__name__}) is quantised or flattened and cannot be read: keep it in bfloat16, "
+            f"The lm_head ({type(base).__name__}) is quantized or flattened and cannot be read: keep it in bfloat16, "
             "and use FSDP2 rather than FSDP1."
         )
     for name in adapters:

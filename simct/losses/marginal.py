@@ -140,7 +140,7 @@ def _teacher_rows(rows: TextRows, chunk: np.ndarray, rules: Rules) -> np.ndarray
 def teacher_target(
     strings: PairStrings, rows: TextRows, chunk: np.ndarray, read: Callable[[np.ndarray], torch.Tensor], rules: Rules
 ) -> Target:
-    """What the teacher expects next, as strings, at rows `chunk` (indices into `rows`), normalised per row.
+    """What the teacher expects next, as strings, at rows `chunk` (indices into `rows`), normalized per row.
 
     `read(teacher_rows)` gives the teacher's logits [R, V] there.
     """

@@ -2,7 +2,7 @@
 
 At a unit's start both models have read the same text h. Candidates are the shared tokens and, where the unit takes more
 than one token on either side, the unit u. A shared token scores log p(v|h); u scores the mean of its own tokens'
-log-probabilities under the model that reads them. Each model's scores are normalised by a softmax, and the loss is the
+log-probabilities under the model that reads them. Each model's scores are normalized by a softmax, and the loss is the
 divergence between the two, averaged over units. Shapes: U units, N units of a chunk, R rows of those units,
 V vocabulary, C shared columns.
 """
@@ -98,13 +98,13 @@ class _UnitScores:
         own_R = logits_RV.gather(1, self.ids_R[:, None]).squeeze(1)
         shared_NC = logits_RV.index_select(0, self.first_N).index_select(1, shared_ids_C)
         if not self.raw:
-            # From here on the block holds exp(logit - largest): the log-normalisers now, the gradient later.
+            # From here on the block holds exp(logit - largest): the log-normalizers now, the gradient later.
             largest_R = logits_RV.amax(1)
             self.exp_RV = logits_RV.sub_(largest_R[:, None]).exp_()
             self.sum_R = self.exp_RV.sum(1)
-            log_normaliser_R = largest_R + self.sum_R.log()
-            own_R = own_R - log_normaliser_R
-            shared_NC -= log_normaliser_R[self.first_N, None]
+            log_normalizer_R = largest_R + self.sum_R.log()
+            own_R = own_R - log_normalizer_R
+            shared_NC -= log_normalizer_R[self.first_N, None]
         unit_N = own_R.new_zeros(len(start_N)).index_add_(0, self.owner_R, own_R / self.size_N[self.owner_R])
         self.scores_NC = torch.cat([shared_NC, unit_N[:, None]], 1)
 

@@ -92,7 +92,7 @@ def model_card(run: RunFolder, repo_id: str, license: str | None = None) -> str:
         curve=f"![Loss by step]({CURVE_FILE})" if len(metrics) > 1 else "No curve: fewer than two steps were recorded.",
         tokenizers=_tokenizers(run),
         data=_data(config, metrics),
-        licence=_licence(config, license),
+        license=_license(config, license),
     )
     return redact(f"---\n{card_metadata(run, repo_id, license).to_yaml()}\n---\n\n{body}")
 
@@ -288,7 +288,7 @@ def _settings(config: RunConfig) -> list[tuple[str, str]]:
         ("Parts not trained", ", ".join(training.freeze)),
         ("Running mean of the weights", f"decay {training.ema_decay:g}" if training.ema_decay else ""),
         ("Precision", f"student {config.student.dtype}, teacher {config.teacher.dtype}"),
-        ("Teacher quantised", config.teacher.quantization or ""),
+        ("Teacher quantized", config.teacher.quantization or ""),
         ("Seed", str(training.seed)),
         ("Software", f"SimCT Studio {simct.__version__}"),
     ]
@@ -307,7 +307,7 @@ def _distillation_settings(config: RunConfig) -> list[tuple[str, str]]:
         ("Method", config.method + (f" ({options})" if options else "")),
         ("Divergence", DIVERGENCES[divergence_of(config)]),
         ("Steps × rollouts a step", f"{training.steps:,} × {training.batch_size:,}"),
-        ("Optimiser", f"{training.optimizer}, learning rate {training.learning_rate:g}, {training.schedule}"),
+        ("Optimizer", f"{training.optimizer}, learning rate {training.learning_rate:g}, {training.schedule}"),
         ("Warm-up of the rate", f"{training.warmup_ratio:.0%} of the steps"),
         ("Weight decay, gradient clipping", f"{training.weight_decay:g}, {training.max_grad_norm:g}"),
         ("Sampling", sampling),
@@ -375,8 +375,8 @@ def _answers_from(config: RunConfig) -> str:
     return "The answers learned from are the student's own."
 
 
-def _licence(config: RunConfig, license: str | None) -> str:
+def _license(config: RunConfig, license: str | None) -> str:
     teacher = escape(shown_name(config.teacher.model))
     if license:
-        return f"The student's licence, {escape(license)}, stays; the terms of the teacher, {teacher}, may apply too."
-    return f"No licence is stated: ask the authors of the student, and mind the terms of the teacher, {teacher}."
+        return f"The student's license, {escape(license)}, stays; the terms of the teacher, {teacher}, may apply too."
+    return f"No license is stated: ask the authors of the student, and mind the terms of the teacher, {teacher}."

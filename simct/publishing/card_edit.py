@@ -72,10 +72,10 @@ def card_parts(text: str) -> tuple[str, str]:
     return (parts[1], text[parts.end() :]) if parts else ("", text)
 
 
-def check_card(text: str, licence: str | None = None) -> dict:
+def check_card(text: str, license: str | None = None) -> dict:
     """The card's metadata. Raises a one-line HubError that names the field the Hub would refuse or misread.
 
-    `licence` is one that passes although it is not known here: the student's own, as the Hub gave it.
+    `license` is one that passes although it is not known here: the student's own, as the Hub gave it.
     """
     front, body = card_parts(text)
     try:
@@ -94,7 +94,7 @@ def check_card(text: str, licence: str | None = None) -> dict:
         raise HubError("The card says nothing below its metadata. Write something, or reset it to the generated one.")
     if redact(text) != text:
         raise HubError("The card holds what looks like an access token. Take it out before you publish.")
-    _check_licence(data, licence)
+    _check_license(data, license)
     _check_ids(data)
     _check_words(data)
     try:
@@ -104,16 +104,16 @@ def check_card(text: str, licence: str | None = None) -> dict:
     return data
 
 
-def _check_licence(data: dict, known: str | None) -> None:
-    licence = data.get("license")
-    if licence is None:
+def _check_license(data: dict, known: str | None) -> None:
+    license = data.get("license")
+    if license is None:
         return
-    if not isinstance(licence, str) or licence not in LICENCES | {known}:
+    if not isinstance(license, str) or license not in LICENCES | {known}:
         raise HubError(
-            f"license is {licence!r}, which is no licence id of the Hub. Use one such as apache-2.0, or `other` with a"
+            f"license is {license!r}, which is no license id of the Hub. Use one such as apache-2.0, or `other` with a"
             " license_name."
         )
-    if licence == "other" and not isinstance(data.get("license_name"), str):
+    if license == "other" and not isinstance(data.get("license_name"), str):
         raise HubError("license is `other`: say which with license_name.")
 
 

@@ -3,13 +3,13 @@
 DIVERGENCES = {
     "reverse_kl": "reverse KL, KL(student ‖ teacher)",
     "forward_kl": "forward KL, KL(teacher ‖ student)",
-    "js": "generalised Jensen–Shannon",
+    "js": "generalized Jensen–Shannon",
 }
 METHOD_NAMES = {
     "simct": "SimCT",
     "strict": "strict shared-token matching",
     "marginal": "byte-level marginal matching",
-    "bpm": "byte-prefix marginalisation",
+    "bpm": "byte-prefix marginalization",
     "uld": "Universal Logit Distillation",
     "gold": "GOLD",
     "alm": "approximate likelihood matching",
@@ -38,7 +38,7 @@ vocabulary they share. Stretches that they spell with different tokens are left 
 **Byte-level marginal matching**: the models are compared on text rather than on tokens. Each teacher token's bytes are
 given to the longest student token that begins them, and the two distributions over these classes are matched.""",
     "bpm": """\
-**Byte-prefix marginalisation**: each teacher token's probability goes to the longest student token whose bytes begin
+**Byte-prefix marginalization**: each teacher token's probability goes to the longest student token whose bytes begin
 the teacher's, and the student learns that distribution.""",
     "uld": """\
 **Universal Logit Distillation**: both models' probabilities are sorted, and the sorted lists are compared by their L1

@@ -31,7 +31,7 @@ from simct.publishing.method_words import METHOD_NAMES
 from simct.publishing.upload_progress import watching
 from simct.runs.folder import ACTIVE_STATES, RunFolder
 
-# What a published model consists of; all else in model/ (optimiser states, pickles, code) stays at home.
+# What a published model consists of; all else in model/ (optimizer states, pickles, code) stays at home.
 MODEL_FILES = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -80,7 +80,7 @@ def publish_run(
             files = model_files(run)
             begin(run, repo_id, private)
             if card is not None:
-                check_card(card, student_licence(run.config(), token))
+                check_card(card, student_license(run.config(), token))
                 save_card(run, card, repo_id)
             done = _publish(run, files, repo_id, private, token, rollouts, space)
         except BaseException as error:
@@ -189,11 +189,11 @@ def _publish(
 
 def _checked_card(api: HfApi, run: RunFolder, repo_id: str, token: str | None) -> str:
     """The card to push. One that a person edited is checked first, its base model included."""
-    licence = student_licence(run.config(), token)
-    text = card_of(run, repo_id, licence)
+    license = student_license(run.config(), token)
+    text = card_of(run, repo_id, license)
     if edited_card(run) is None:
         return text
-    base = check_card(text, licence).get("base_model")
+    base = check_card(text, license).get("base_model")
     for name in [base] if isinstance(base, str) else base or []:
         if not api.repo_exists(name):
             raise HubError(f"The card names {name} as base_model, and there is no such model on the Hub. Correct it.")
@@ -314,17 +314,17 @@ def _public_json(path: Path) -> bytes | Path:
     return (json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def student_licence(config: RunConfig, token: str | bool | None) -> str | None:
-    """The licence of the student's own repository; None where it is local, states none or cannot be read."""
+def student_license(config: RunConfig, token: str | bool | None) -> str | None:
+    """The license of the student's own repository; None where it is local, states none or cannot be read."""
     student = config.student.model
     if not hub_id(student):
         return "apache-2.0" if _is_demo(student) else None
     try:
         info = hub_api(token).model_info(student, revision=config.student.revision, timeout=client.SEARCH_SECONDS)
-        licence = info.card_data.get("license") if info.card_data else None
-    except Exception:  # the card then says that no licence is known
+        license = info.card_data.get("license") if info.card_data else None
+    except Exception:  # the card then says that no license is known
         return None
-    return licence if isinstance(licence, str) else None
+    return license if isinstance(license, str) else None
 
 
 def _is_demo(student: str) -> bool:

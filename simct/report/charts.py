@@ -1,6 +1,6 @@
 """The charts of a report as plain SVG, drawn 360 units wide so that they can be read on a phone.
 
-Colours are classes (strict, shared, recovered, outside) that the page's own style fills, light or dark.
+Colors are classes (strict, shared, recovered, outside) that the page's own style fills, light or dark.
 """
 
 import math

@@ -152,11 +152,9 @@ def _charts(report: dict, reliability: dict | None) -> str:
 
 
 def _figure(name: str, title: str, svg: str, keys: tuple[str, ...]) -> str:
-    colours = {"strict": "--grey", "shared": "--grey", "recovered": "--blue", "outside": "--orange"}
+    colors = {"strict": "--gray", "shared": "--gray", "recovered": "--blue", "outside": "--orange"}
     words = {"strict": "matched exactly"}
-    legend = "".join(
-        f'<span><i style="background:var({colours[key]})"></i>{words.get(key, key)}</span>' for key in keys
-    )
+    legend = "".join(f'<span><i style="background:var({colors[key]})"></i>{words.get(key, key)}</span>' for key in keys)
     return (
         f'<figure data-name="{name}"><figcaption>{escape(title)}<span class="save">'
         '<button data-save="svg">SVG</button><button data-save="png">PNG</button></span></figcaption>'

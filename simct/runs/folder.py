@@ -2,7 +2,7 @@
 
 run.yaml          the configuration, exactly as it runs
 status.json       state, step, message, error, process id, heartbeat; replaced atomically
-metrics.jsonl     one line an optimiser step
+metrics.jsonl     one line an optimizer step
 rollouts.jsonl    samples of what the student wrote
 evaluation.json   scores before and after
 inspect.json      what the two tokenizers share, on the prompts' text

@@ -1,7 +1,7 @@
 """Tokenizer families as exact byte encoders: the bytes of each id, and an encoder freed of whatever changes bytes.
 
 A fast tokenizer's backend is rebuilt around the same model without post-processor, dummy prefix, special-token parsing
-and Unicode normalisation, so the tokenizer that was given is never changed. Slow-only tokenizers (SentencePiece,
+and Unicode normalization, so the tokenizer that was given is never changed. Slow-only tokenizers (SentencePiece,
 Mistral's own) are read through their own library. What the rebuilt backend still spells differently (an unknown
 character, a literal U+2581, text that looks like a control piece) is re-spelled by characters, then by bytes.
 """
@@ -23,7 +23,7 @@ from simct.errors import AlignmentError, TokenizerError
 
 ModelProto = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]  # generated code makes it at run time
 SPACE = "▁"  # U+2581, SentencePiece's visible space
-ADVICE = "choose a model whose tokenizer is byte-level BPE or SentencePiece without normalisation"
+ADVICE = "choose a model whose tokenizer is byte-level BPE or SentencePiece without normalization"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _CHANGES_TEXT = {"NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer", "Nmt", "Precompiled"}
 _DROPS_SPACES = {"Whitespace", "WhitespaceSplit", "BertPreTokenizer", "CharDelimiterSplit"}
@@ -124,7 +124,7 @@ def _refuse(tokenizer: PreTrainedTokenizerBase, model: models.Model, spec: dict)
         if step["type"] in _CHANGES_TEXT and step.get("precompiled_charsmap", "x"):
             kind = "SentencePiece charsmap, such as nmt_nfkc" if step["type"] == "Precompiled" else step["type"]
             raise _refusal(
-                tokenizer, f"a tokenizer with a normaliser ({kind})", "its tokens do not spell the text it was given"
+                tokenizer, f"a tokenizer with a normalizer ({kind})", "its tokens do not spell the text it was given"
             )
     for step in _steps(spec["pre_tokenizer"]):
         if step["type"] in _DROPS_SPACES or step.get("behavior") == "Removed":
@@ -139,7 +139,7 @@ def _refusal(tokenizer: PreTrainedTokenizerBase, what: str, why: str) -> Tokeniz
 
 
 def _without_changes(spec: dict) -> dict:
-    """The backend's steps without dummy prefix and normalisation, around an empty model."""
+    """The backend's steps without dummy prefix and normalization, around an empty model."""
     kept = [
         step
         for step in _steps(spec["normalizer"])
@@ -348,7 +348,7 @@ def _from_sentencepiece(
     if rules.precompiled_charsmap:
         kind = rules.name or "a SentencePiece charsmap"
         raise _refusal(
-            tokenizer, f"a tokenizer with a normaliser ({kind})", "its tokens do not spell the text it was given"
+            tokenizer, f"a tokenizer with a normalizer ({kind})", "its tokens do not spell the text it was given"
         )
     rules.add_dummy_prefix = rules.remove_extra_whitespaces = False
     rules.escape_whitespaces = True

@@ -1,4 +1,4 @@
-"""Checkpoints: the trained parameters, the optimiser and the running mean, whole or not at all.
+"""Checkpoints: the trained parameters, the optimizer and the running mean, whole or not at all.
 
 Sharded weights are written whole, so that a run may go on sharded over another number of processes.
 """

@@ -1,6 +1,6 @@
 """Plain supervised fine-tuning on completions, under Accelerate: what the warm start trains by.
 
-One optimiser step takes a batch over all processes; its gradient is that of the mean over all completion ids of the
+One optimizer step takes a batch over all processes; its gradient is that of the mean over all completion ids of the
 step, however it is split. Data order and learning rate are functions of (seed, step), so a resumed run continues as if
 it had not stopped. Shapes: N completion ids of a micro-batch, H hidden size, V vocabulary.
 """
@@ -76,7 +76,7 @@ def completion_loss(hidden_NH: torch.Tensor, head: Head, ids_N: torch.Tensor) ->
 
 
 def warmup_training(config: RunConfig, n_examples: int, processes: int) -> TrainingConfig:
-    """The optimisation of the warm-up: `training` with the warm-up's rate and batch, and steps for its epochs."""
+    """The optimization of the warm-up: `training` with the warm-up's rate and batch, and steps for its epochs."""
     warmup = config.warmup
     batch_size = min(warmup.batch_size, n_examples)
     batch_size = max(1, batch_size // processes) * processes

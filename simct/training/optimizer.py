@@ -1,4 +1,4 @@
-"""What is trained and how: frozen parts, LoRA, optimisers by name, the schedule, a running mean of the weights."""
+"""What is trained and how: frozen parts, LoRA, optimizers by name, the schedule, a running mean of the weights."""
 
 import importlib
 import inspect
@@ -12,7 +12,7 @@ from simct.training.sharding import like, own_part
 
 
 def build_optimizer(parameters: Iterable[torch.nn.Parameter], training: TrainingConfig) -> torch.optim.Optimizer:
-    """An optimiser of torch.optim by name (AdamW, SGD, …), or of bitsandbytes as bitsandbytes.AdamW8bit.
+    """An optimizer of torch.optim by name (AdamW, SGD, …), or of bitsandbytes as bitsandbytes.AdamW8bit.
 
     Raises ConfigError for a name that does not exist or a package that is not installed.
     """
@@ -25,7 +25,7 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], training: Training
         raise ConfigError(f"training.optimizer is {training.optimizer!r}: install {package} first.") from error
     kind = getattr(module, name, None)
     if not isinstance(kind, type) or name == "Optimizer":
-        raise ConfigError(f"training.optimizer is {training.optimizer!r}; {module.__name__} has no such optimiser.")
+        raise ConfigError(f"training.optimizer is {training.optimizer!r}; {module.__name__} has no such optimizer.")
     parameters = list(parameters)
     # in one pass over memory instead of one for each term, on the devices that have it
     fusible = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)

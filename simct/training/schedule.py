@@ -6,7 +6,7 @@ from simct.config import TrainingConfig
 
 
 def learning_rate_at(step: int, training: TrainingConfig) -> float:
-    """The rate for optimiser step `step` (1-based): linear warm-up, then the schedule down to zero after the last."""
+    """The rate for optimizer step `step` (1-based): linear warm-up, then the schedule down to zero after the last."""
     warmup = math.ceil(training.warmup_ratio * training.steps)
     if step <= warmup:
         return training.learning_rate * step / warmup

@@ -84,12 +84,12 @@ def own_part(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict:
-    """The optimiser's state with whole tensors. To be called by all processes."""
+    """The optimizer's state with whole tensors. To be called by all processes."""
     return to_whole(optimizer.state_dict())
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Give the optimiser a state of whole tensors, split as its parameters are."""
+    """Give the optimizer a state of whole tensors, split as its parameters are."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, kept in state["state"].items():
         parameter = parameters[int(index)]
@@ -147,7 +147,7 @@ def settle_deepspeed(accelerator: Accelerator, config: RunConfig) -> None:
 
 
 def deepspeed_step(accelerator: Accelerator, engine, loss: torch.Tensor) -> float:
-    """Backward pass, clipping and optimiser step in one, as DeepSpeed has it; returns the norm of the gradient.
+    """Backward pass, clipping and optimizer step in one, as DeepSpeed has it; returns the norm of the gradient.
 
     Raises RunError, before anything is applied, when the loss is not finite.
     """

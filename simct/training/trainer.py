@@ -1,6 +1,6 @@
 """The Accelerate loop: the student writes, the teacher grades every unit, the student learns.
 
-One optimiser step takes `batch_size` rollouts over all processes. The gradient is that of the mean over *all* rows of
+One optimizer step takes `batch_size` rollouts over all processes. The gradient is that of the mean over *all* rows of
 the step: micro-batches add up sums, and the sum is divided once by the number of rows on all processes, so that
 splitting the step differently does not change it. Rollouts, data order and learning rate are functions of (seed, step),
 so a resumed run continues as if it had not stopped.

@@ -260,7 +260,7 @@ tags:
 
 {left_out and "Left out:" + chr(10) + chr(10) + left_out}
 Columns: `messages` (the conversation with the answer), `reference`, `prompt` and `sample` (indices), `teacher`,
-`checker`. The licences of the teacher and of the prompts apply.
+`checker`. The licenses of the teacher and of the prompts apply.
 """
 
 

@@ -31,7 +31,7 @@ ROWS = [
 ROWS.append(ROWS[0])
 
 
-def licence(name: str) -> dict[str, bytes]:
+def license(name: str) -> dict[str, bytes]:
     front = f"license: {name}\nlibrary_name: transformers\npipeline_tag: text-generation"
     return {"README.md": f"---\n{front}\n---\n".encode()}
 
@@ -39,8 +39,8 @@ def licence(name: str) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def hub():
     with HubServer() as server:
-        server.add_model("acme/wordy-teacher", demo.TEACHER, files=licence("apache-2.0"), downloads=900)
-        server.add_model("acme/tiny-student", demo.STUDENT, files=licence("mit"), downloads=800)
+        server.add_model("acme/wordy-teacher", demo.TEACHER, files=license("apache-2.0"), downloads=900)
+        server.add_model("acme/tiny-student", demo.STUDENT, files=license("mit"), downloads=800)
         server.add_model("acme/locked", demo.TEACHER, gated="manual")
         rows = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
         about = b"---\nlicense: cc-by-4.0\n---\n"
@@ -291,7 +291,7 @@ def test_prompts_that_cannot_be_used_are_told_and_nothing_is_launched(studio, ru
     for name, content, told in (
         ("empty.jsonl", "", "empty"),
         ("broken.jsonl", "{nonsense\n", "load"),
-        ("wrong.jsonl", '{"colour": "red"}\n', "colour"),
+        ("wrong.jsonl", '{"color": "red"}\n', "color"),
     ):
         (tmp_path / name).write_text(content)
         field.set_input_files(tmp_path / name)
@@ -302,10 +302,10 @@ def test_prompts_that_cannot_be_used_are_told_and_nothing_is_launched(studio, ru
     expect(studio.at("#data-rows")).to_contain_text("red")
     studio.step("Train")
     studio.page.get_by_role("button", name="Launch on this machine").click()
-    expect(studio.at("#train-note .note-error")).to_contain_text("colour")
+    expect(studio.at("#train-note .note-error")).to_contain_text("color")
     assert len(list_runs(runs_dir)) == before
     studio.step("Data")
-    studio.pick("#prompt-column", "colour")
+    studio.pick("#prompt-column", "color")
     expect(studio.at("#prompt-note .note-ok")).to_contain_text("1 prompt, no answers")
 
 

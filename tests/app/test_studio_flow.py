@@ -191,7 +191,7 @@ def test_a_changed_file_is_read_again(settings, tmp_path):
 # Compare
 
 
-def test_answers_are_written_coloured_and_stopped(settings):
+def test_answers_are_written_colored_and_stopped(settings):
     run = make_run(settings)
     state: dict[str, Answer] = {}
     question = "Say it plainly: The constable may sell the light key on Saturday."
@@ -203,7 +203,7 @@ def test_answers_are_written_coloured_and_stopped(settings):
     assert html.count("<section") == 2 and 'class="ag-' in html
     stopped, task = {}, Work()
     task.stop()
-    with pytest.raises(Exception, match="Cancelled"):
+    with pytest.raises(Exception, match="Canceled"):
         compare_models.write(settings, run, question, ["before"], 0.0, 32, None, stopped, task)
     assert stopped["before"].ids == []
 

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.skipif(studio_page.CHROMIUM is None, reason="no Chromiu
 expect = playwright.expect
 
 
-def card(licence: str, more: str = "") -> dict[str, bytes]:
-    front = f"license: {licence}\nlibrary_name: transformers\npipeline_tag: text-generation\n{more}"
+def card(license: str, more: str = "") -> dict[str, bytes]:
+    front = f"license: {license}\nlibrary_name: transformers\npipeline_tag: text-generation\n{more}"
     return {"README.md": f"---\n{front}\n---\n# A model\n".encode()}
 
 
@@ -81,7 +81,7 @@ def test_results_tell_what_helps_to_choose_and_filters_narrow_them(studio):
     expect(options.filter(has_text="acme/wordy-teacher")).to_have_count(0)
 
 
-def test_what_must_be_asked_for_is_a_link_and_licences_are_told(studio, hub):
+def test_what_must_be_asked_for_is_a_link_and_licenses_are_told(studio, hub):
     expect(studio.at("#teacher-note")).to_contain_text("embedded")
     studio.name_model("teacher", "acme/locked-teacher")
     link = studio.at("#teacher-note .note-error a")

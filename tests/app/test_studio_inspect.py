@@ -178,7 +178,7 @@ def test_models_that_do_not_fit_in_memory_are_refused_before_they_are_read():
         weights.precision(20_000_000_000, room)
 
 
-def test_a_download_is_counted_in_bytes_and_ends_when_it_is_cancelled(settings, monkeypatch):
+def test_a_download_is_counted_in_bytes_and_ends_when_it_is_canceled(settings, monkeypatch):
     with HubServer() as hub:
         hub.use(monkeypatch)
         filler = bytes(3_000_000)
@@ -190,7 +190,7 @@ def test_a_download_is_counted_in_bytes_and_ends_when_it_is_cancelled(settings, 
             if now.doing.startswith("Downloading") and now.done:
                 seen.append(now.done)
                 now.stop()
-        assert now.error == "Cancelled."
+        assert now.error == "Canceled."
         assert seen and weights.kept("acme/slow", "acme/slow", TOKEN) is None
 
 
@@ -209,7 +209,7 @@ def test_work_is_told_as_it_goes_and_ends_with_its_result():
     assert ("Counting:", 4) in seen and len({done for _, done in seen}) > 1
 
 
-def test_work_stops_when_it_is_cancelled_or_nobody_follows():
+def test_work_stops_when_it_is_canceled_or_nobody_follows():
     ended = threading.Event()
 
     def task(task):
@@ -222,7 +222,7 @@ def test_work_stops_when_it_is_cancelled_or_nobody_follows():
 
     following = work.follow(task)
     next(following).stop()
-    assert [now.error for now in following][-1] == "Cancelled."
+    assert [now.error for now in following][-1] == "Canceled."
     ended.clear()
     following = work.follow(task)
     next(following)
@@ -310,7 +310,7 @@ def test_a_corpus_is_measured_as_the_library_does_and_a_cancel_keeps_what_was_co
     values = source(inspect_source.UPLOAD, upload, number=399)
     stopped = corpus_view._measure(settings, TEACHER, STUDENT, values, None, task)
     assert stopped["stopped"] and 0 < stopped["texts"] < 399
-    assert "Cancelled after" in corpus_view._line(stopped, "c.jsonl", 1.0)
+    assert "Canceled after" in corpus_view._line(stopped, "c.jsonl", 1.0)
 
 
 # Reliability and several models
@@ -528,7 +528,7 @@ def test_from_a_text_to_a_position_a_saved_chart_and_a_link_that_comes_back(stud
 
 
 @in_browser
-def test_a_corpus_is_cancelled_a_pair_is_judged_and_training_takes_it_over(studio, hub):
+def test_a_corpus_is_canceled_a_pair_is_judged_and_training_takes_it_over(studio, hub):
     studio.open("?step=inspect&part=corpus")
     studio.page.get_by_label("Hub dataset").check()
     studio.at("#corpus-dataset input, #corpus-dataset textarea").fill("acme/nothing")
@@ -538,7 +538,7 @@ def test_a_corpus_is_cancelled_a_pair_is_judged_and_training_takes_it_over(studi
     hub.rate = 200_000
     studio.at("#corpus-start").click()
     studio.at("#corpus-cancel").click()
-    expect(studio.at("#corpus-note")).to_contain_text("Cancelled")
+    expect(studio.at("#corpus-note")).to_contain_text("Canceled")
     expect(studio.at("#corpus-cancel")).to_be_hidden()
     hub.rate = None
     studio.at("#corpus-limit input").fill("200")

@@ -1,6 +1,6 @@
 """What the studio does behind its pages: Jobs are followed with their owner's token only, and nobody waits for the Hub.
 
-The Hub is the loopback one and its Jobs are processes with the real runner; training is stood in for by tests/support/stand_in.
+The Hub is the loopback one and its Jobs are processes with the real runner; training is stood in for by stand_in.
 """
 
 import time

@@ -93,7 +93,13 @@ def test_it_is_deployed_by_the_documented_command():
         command = [sys.executable, *shlex.split(documented()[0][1])[1:]]
         subprocess.run(command, env=hub.env(), check=True, timeout=120, capture_output=True, cwd=ROOT)
         files = set(hub.repos["spaces/tester/simct-studio"].files)
-        assert {"README.md", "main.py", "requirements.txt", "simct/inspection/coverage.py", "app/page/static/studio.css"} <= files
+        assert {
+            "README.md",
+            "main.py",
+            "requirements.txt",
+            "simct/inspection/coverage.py",
+            "app/page/static/studio.css",
+        } <= files
         assert not any("__pycache__" in name for name in files)
         refused = subprocess.run(
             [sys.executable, DEPLOY, "somebody-else/studio"], env=hub.env(), timeout=120, capture_output=True, text=True

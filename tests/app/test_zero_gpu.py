@@ -92,5 +92,5 @@ def test_a_visitor_without_quota_is_told_in_one_line():
 def test_a_cancel_gives_the_gpu_back():
     service = DeviceService()
     told = service.measure(80, "cancel")
-    assert told["error"] == "Cancelled." and told["report"] is None
+    assert told["error"] == "Canceled." and told["report"] is None
     assert service.asked[-1][0] == "/release"

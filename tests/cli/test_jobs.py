@@ -1,4 +1,4 @@
-"""`simct jobs`, and where `simct distill` starts runs. Training is stood in for by tests/support/stand_in; checks are real."""
+"""`simct jobs`, and where `simct distill` starts runs. Training is stood in for by stand_in; checks are real."""
 
 import json
 
@@ -154,7 +154,7 @@ def test_a_job_is_followed_listed_stopped_and_found_again_by_the_command(pair, r
     assert "A Job takes it up on cpu-basic" in call(
         capsys, "jobs", "resume", run.id, "--spend-limit", "0.01", "--runs", other
     )
-    assert "cancelled" in call(capsys, "jobs", "kill", run.id, "--runs", other)
+    assert "canceled" in call(capsys, "jobs", "kill", run.id, "--runs", other)
     hub.fail("", 503, times=99)
     monkeypatch.setattr(hf_retry, "PATIENCE", 0.0)
     assert "trouble of its own" in refused(capsys, "jobs", "delete", run.id, "--runs", other)

@@ -136,7 +136,7 @@ def test_the_command_estimates_without_weights(tmp_path, capsys):
     (folder / "config.json").write_text((demo.STUDENT / "config.json").read_text())
     arguments = ["--teacher", str(demo.TEACHER), "--student", str(folder), "--prompts", str(demo.PROMPTS)]
     report = tmp_path / "estimate.json"
-    assert cli.main(["estimate", *arguments, "--hardware", "cpu", "--json", str(report)]) == 0
+    assert cli(["estimate", *arguments, "--hardware", "cpu", "--json", str(report)]) == 0
     assert "peak memory on each device" in capsys.readouterr().out
     assert json.loads(report.read_text())["peak"] > 0.3 * GIB
     (folder / "config.json").write_text('{"model_type": "bert"}')
@@ -167,6 +167,6 @@ def test_smollm2_reads_writes_and_answers():
     assert rollout.ended and "Paris" in tokens.tokenizer.decode(rollout.completion_ids)
 
 
-def test_the_optimisers_said_to_be_fused_are_those_that_torch_fuses():
+def test_the_optimizers_said_to_be_fused_are_those_that_torch_fuses():
     kinds = {name: kind for name, kind in vars(torch.optim).items() if isinstance(kind, type)}
     assert set(FUSED) == {name for name, kind in kinds.items() if "fused" in inspect.signature(kind).parameters}

@@ -289,7 +289,7 @@ def test_what_the_models_were_made_from_is_one_line(hub):
     assert base_model_line(plain, plain.__class__(**{**vars(plain), "id": "acme/other"})) is None
     assert "Both come from acme/root" in base_model_line(tuned, merged)
     assert "The student was merged from acme/root" in base_model_line(plain, merged)
-    assert "quantised (gptq)" in base_model_line(plain, four_bit) and base_model_line(four_bit, plain) is None
+    assert "quantized (gptq)" in base_model_line(plain, four_bit) and base_model_line(four_bit, plain) is None
     assert "automatic-speech-recognition" in base_model_line(speech, plain)
     assert base_model_line(plain, tuned) is None
 

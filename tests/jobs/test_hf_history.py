@@ -99,7 +99,7 @@ def test_a_run_whose_job_was_never_started_is_given_up_in_time(hub, tmp_path, mo
     assert run.status()["state"] == "failed"
 
 
-def test_namespaces_are_the_account_and_its_organisations(hub):
+def test_namespaces_are_the_account_and_its_organizations(hub):
     from tests.support.hub_server import TOKEN
 
     hub.add_user("tester", TOKEN, orgs=("lab", "club"))

@@ -115,7 +115,7 @@ def test_stopped_and_resumed_it_comes_to_the_same_end(runs_dir):
 DIES = """
 import os, subprocess, sys
 from pathlib import Path
-from simct.jobs import queue
+from simct.jobs.local import queue
 from simct.runs.folder import RunFolder
 start = subprocess.Popen
 def die(*arguments, **options):
@@ -195,7 +195,7 @@ def test_a_lent_token_stays_in_memory_and_goes_to_its_own_run_only(runs_dir, mon
 
 LOOKS = """
 import random, sys, time
-from simct.jobs import queue
+from simct.jobs.local import queue
 from tests.support.stand_in_runs import new
 runs_dir, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 chance = random.Random(seed)
@@ -240,15 +240,15 @@ def test_nothing_is_lost_or_started_twice_when_many_processes_look_and_are_kille
 
 
 def test_a_thousand_runs_cost_one_look_each_and_are_read_once(tmp_path, monkeypatch):
-    from simct.runs import folder as run_folder
+    from simct.runs import listing
 
     for number in range(1000):
         folder = tmp_path / f"run-{number:04}"
         folder.mkdir()
         (folder / "status.json").write_text(f'{{"state": "finished", "created_at": {number}}}')
     reads = []
-    read = run_folder.read_json
-    monkeypatch.setattr(run_folder, "read_json", lambda path: reads.append(path) or read(path))
+    read = listing.read_json
+    monkeypatch.setattr(listing, "read_json", lambda path: reads.append(path) or read(path))
     assert [run.id for run, _ in list_statuses(tmp_path)[:2]] == ["run-0999", "run-0998"]
     assert len(reads) == 1000
     list_statuses(tmp_path)

@@ -195,5 +195,5 @@ def test_ticks_cover_the_range():
 
 def test_the_template_travels_with_the_package():
     package_data = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert "hub/*.md" in package_data["package-data"]["simct"]
+    assert "publishing/*.md" in package_data["package-data"]["simct"]
     assert "$results" in (Path(simct.__file__).parent / "publishing" / "card_template.md").read_text()

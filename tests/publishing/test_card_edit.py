@@ -75,7 +75,7 @@ def test_a_card_without_metadata_or_words_is_refused():
         check_card("---\nlicense: mit\n---\n\n")
 
 
-def test_a_licence_the_hub_gave_passes_although_it_is_new():
+def test_a_license_the_hub_gave_passes_although_it_is_new():
     with pytest.raises(HubError):
         check_card("---\nlicense: llama9\n---\nx\n")
     check_card("---\nlicense: llama9\n---\nx\n", "llama9")
@@ -93,8 +93,8 @@ def test_the_edited_card_is_what_is_published_and_a_wrong_one_changes_nothing(ru
         publish_run(run, "tester/tiny", card=GOOD)
         assert hub.repos["tester/tiny"].files["README.md"].decode() == GOOD
         before = hub.repos["tester/tiny"].head.sha
-        wrong_licence, wrong_base = GOOD.replace("apache-2.0", "nonsense"), GOOD.replace("acme/student", "acme/none")
-        for wrong, told in ((wrong_licence, "license"), (wrong_base, "no such model")):
+        wrong_license, wrong_base = GOOD.replace("apache-2.0", "nonsense"), GOOD.replace("acme/student", "acme/none")
+        for wrong, told in ((wrong_license, "license"), (wrong_base, "no such model")):
             with pytest.raises(HubError, match=told):
                 publish_run(run, "tester/tiny", card=wrong)
             assert run.publishing()["state"] == "failed" and hub.repos["tester/tiny"].head.sha == before

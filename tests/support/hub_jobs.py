@@ -96,7 +96,7 @@ class Job:
             self.message = f"Job failed with exit code: {code}" if code else None
 
     def end(self, stage: str, message: str | None = None) -> None:
-        """Kill the process group, as a cancelled or timed-out container ends: nothing of it can react."""
+        """Kill the process group, as a canceled or timed-out container ends: nothing of it can react."""
         if self.stage in TERMINAL:
             return
         self.stage, self.message = stage, message

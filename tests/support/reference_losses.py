@@ -1,7 +1,7 @@
 """Slow, obvious float64 versions of the methods, written from their formulas and sharing no code with simct.losses.
 
 Each takes one or more sequences as (teacher_ids, student_ids) with the rows of both sides' logits flattened in order,
-and returns the list of row losses as differentiable scalars. Nothing here is vectorised on purpose.
+and returns the list of row losses as differentiable scalars. Nothing here is vectorized on purpose.
 """
 
 import math
@@ -141,7 +141,7 @@ def _strings(side, p, start=b""):
     return masses
 
 
-def _normalised(masses):
+def _normalized(masses):
     total = sum(masses.values())
     return {key: value / total for key, value in masses.items()}
 
@@ -154,7 +154,7 @@ def teacher_strings(pair, ids, p, offset, bridge):
     if start < offset:
         prefix = pair.teacher.bytes_of[ids[at]][: offset - start]
         masses = _strings(pair.teacher, p[at], prefix)
-        return _normalised(masses), sum(masses.values())
+        return _normalized(masses), sum(masses.values())
     masses = _strings(pair.teacher, p[at])
     if bridge and at > 0:
         spelled = pair.teacher.bytes_of[ids[at - 1]]
@@ -163,7 +163,7 @@ def teacher_strings(pair, ids, p, offset, bridge):
         masses = {key: value * ended for key, value in masses.items()}
         for key, value in beyond.items():
             masses[key] = masses.get(key, 0.0) + value
-        masses = _normalised(masses)
+        masses = _normalized(masses)
     return masses, 1.0
 
 
@@ -248,7 +248,7 @@ def marginal(
             begun = b""
             if places[at][0] < offset:
                 begun = pair.student.bytes_of[student_ids[at]][: offset - places[at][0]]
-            student = _normalised(_strings(pair.student, p_s[at], begun))
+            student = _normalized(_strings(pair.student, p_s[at], begun))
             if mass > min_mass:
                 losses.append(class_divergence(classes(student, target, significant, join), divergence, beta))
     return losses

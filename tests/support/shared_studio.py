@@ -110,7 +110,7 @@ class Visitor:
     def component(self, elem_id: str) -> int:
         return next(each["id"] for each in self.page["components"] if each["props"].get("elem_id") == elem_id)
 
-    def labelled(self, label: str) -> int:
+    def labeled(self, label: str) -> int:
         return next(each["id"] for each in self.page["components"] if each["props"].get("label") == label)
 
     def event(self, component: int, name: str) -> dict:
@@ -152,7 +152,7 @@ class Visitor:
     def launch(self, **settings) -> str:
         """Press Launch with `settings` by label; returns the run's id."""
         event = self.event(self.component("launch"), "click")
-        given = {str(self.labelled(label)): value for label, value in settings.items()}
+        given = {str(self.labeled(label)): value for label, value in settings.items()}
         note, run_id = self.send(event, self.values(event, **given))
         assert "note-error" not in note, note
         return run_id

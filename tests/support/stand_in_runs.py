@@ -1,4 +1,4 @@
-"""Runs whose training is stood in for by tests/support/stand_in: real run folders, queue, supervisor, processes and signals."""
+"""Runs whose training is stood in for by stand_in: real run folders, queue, supervisor, processes and signals."""
 
 import hashlib
 import json

@@ -62,7 +62,7 @@ def sentencepiece_bpe_backend(fallback: bool = True) -> Tokenizer:
 
 
 def sentencepiece_bpe(prefix: str = "never", fallback: bool = True) -> PreTrainedTokenizerFast:
-    """prefix: never, prepend (a normaliser), first or always (Metaspace)."""
+    """prefix: never, prepend (a normalizer), first or always (Metaspace)."""
     tokenizer = edited(sentencepiece_bpe_backend(fallback))
     if prefix == "prepend":
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])

@@ -191,7 +191,7 @@ def test_no_dummy_space_where_the_tokenizer_adds_one():
         assert tokens.decode(tokens.encode(b" text")) == b" text"
 
 
-def test_normalisation_is_bypassed_where_the_bytes_can_be_kept():
+def test_normalization_is_bypassed_where_the_bytes_can_be_kept():
     tokenizer = trained.edited(trained.byte_level_backend())
     tokenizer.normalizer = normalizers.NFC()
     tokens = token_bytes(trained.wrap(tokenizer))
@@ -246,7 +246,7 @@ def test_families_that_cannot_be_exact_are_refused_by_name_with_advice(name):
     assert "\n" not in str(error.value)
 
 
-def test_jurassic_with_its_own_normaliser_is_refused():
+def test_jurassic_with_its_own_normalizer_is_refused():
     with pytest.raises(TokenizerError, match="charsmap"):
         token_bytes(real.j2(identity=False))
     with pytest.raises(TokenizerError, match="nmt_nfkc"):

@@ -264,7 +264,7 @@ def test_the_teacher_writes_its_share(folders, prompts_file, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["SGD", "torch.optim.AdamW", "Adafactor"])
-def test_optimisers_of_torch_by_name(folders, prompts_file, name):
+def test_optimizers_of_torch_by_name(folders, prompts_file, name):
     training = new_config(folders, prompts_file, optimizer=name).training
     parameter = torch.nn.Parameter(torch.ones(3, 3))
     optimizer = build_optimizer([parameter], training)
@@ -275,7 +275,7 @@ def test_optimisers_of_torch_by_name(folders, prompts_file, name):
 
 
 @pytest.mark.parametrize("name", ["AdamZ", "os.system", "Optimizer", "LBFGS"])
-def test_other_optimisers_are_refused_by_name(folders, prompts_file, name):
+def test_other_optimizers_are_refused_by_name(folders, prompts_file, name):
     training = new_config(folders, prompts_file, optimizer=name).training
     with pytest.raises(ConfigError, match=re.escape(name)):
         build_optimizer([torch.nn.Parameter(torch.ones(2))], training)

@@ -49,7 +49,7 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
 def encode_batch(
     tokenizer: PreTrainedTokenizerBase, examples: list[tuple[str, str]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded ids_BL and labels_BL, where only the answer and its end of turn are labelled."""
+    """Right-padded ids_BL and labels_BL, where only the answer and its end of turn are labeled."""
     rows = []
     for prompt, answer in examples:
         prompt_ids = tokenizer(chat_prompt(tokenizer, prompt), add_special_tokens=False).input_ids

@@ -26,7 +26,7 @@ STARTING_SECONDS = 120.0
 
 
 def namespaces_of(token: str | bool | None = None) -> list[str]:
-    """The account of `token` and its organisations, which Jobs can be charged to. Raises a one-line HubError."""
+    """The account of `token` and its organizations, which Jobs can be charged to. Raises a one-line HubError."""
     try:
         account = patiently(lambda: hub_api(token).whoami())
     except Exception as error:

@@ -55,7 +55,7 @@ os.execv(sys.executable, [sys.executable, "-m", "simct.jobs.hf.runner"])
 """
 # Job stages to states of a run, for a Job that ended without reporting by itself.
 ENDED = {
-    "CANCELED": ("stopped", "The Job was cancelled"),
+    "CANCELED": ("stopped", "The Job was canceled"),
     "DELETED": ("stopped", "The Job was deleted"),
     "COMPLETED": ("failed", "The Job ended without saying how"),
     "ERROR": ("failed", "The Job failed"),
@@ -72,11 +72,11 @@ def launch(
 ) -> str:
     """Start (or resume) `run` as a Job on `flavor` that ends after `hours` at the latest; returns the Job's id.
 
-    `namespace` (a user or organisation that pays) defaults to the token's own; `price` in US dollars an hour is kept
+    `namespace` (a user or organization that pays) defaults to the token's own; `price` in US dollars an hour is kept
     for display. Raises a one-line HubError or RunError; launching again after one takes up what is already uploaded.
     """
     if not RUN_ID.fullmatch(run.id):
-        raise RunError(f"A Job is labelled with the name of its run folder, and {run.id!r} is no label. Rename it.")
+        raise RunError(f"A Job is labeled with the name of its run folder, and {run.id!r} is no label. Rename it.")
     if not 0 < hours <= LONGEST_HOURS:
         raise ConfigError(f"hours is {hours}; it must be above 0 and at most {LONGEST_HOURS}.")
     lock = local_job.take(run)
@@ -267,7 +267,7 @@ def fetch_inputs(run: RunFolder, token: str | bool | None = None) -> None:
 
 
 def stop(run: RunFolder, token: str | bool | None = None) -> None:
-    """Ask the Job to write a checkpoint and end, which takes it some seconds; one that still waits is cancelled."""
+    """Ask the Job to write a checkpoint and end, which takes it some seconds; one that still waits is canceled."""
     status = remote_status(run)
     repo_id, api = run_repo(run, status), hub_api(token)
     try:
