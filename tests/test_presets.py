@@ -5,6 +5,7 @@ import json
 import pytest
 
 from simct import losses
+from simct.cli.common import config_from_options
 from simct.cli.main import build_parser
 from simct.cli.main import main as cli
 from simct.config import config_from_dict, config_to_dict
@@ -84,10 +85,10 @@ def test_presets_start_runs_from_the_command(capsys):
     assert cli(["presets"]) == 0
     assert "demo-cpu" in capsys.readouterr().out
     options = build_parser().parse_args(["distill", "--preset", "demo-cpu", "--steps", "3"])
-    config = cli.config_from_options(options)
+    config = config_from_options(options)
     assert config.training.steps == 3 and config.student.model == str(STUDENT)
     options = build_parser().parse_args(["distill", "--preset", "gpu-16gb", "--steps", "3"])
-    assert cli.config_from_options(options).training.epochs is None
+    assert config_from_options(options).training.epochs is None
     assert cli(["distill", "--preset", "demo-cpu", "--config", "run.yaml"]) == 2
 
 
