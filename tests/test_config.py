@@ -2,18 +2,9 @@
 
 import pytest
 
-from simct import losses
-from simct.config import (
-    RunConfig,
-    config_from_dict,
-    config_to_dict,
-    divergence_of,
-    load_config,
-    save_config,
-    set_option,
-    validate,
-)
+from simct.config import RunConfig, config_from_dict, divergence_of, load_config, save_config, set_option, validate
 from simct.errors import ConfigError
+from simct.methods import METHODS
 
 MINIMAL = {"teacher": "a/teacher", "student": {"model": "b/student"}, "data": {"prompts": "p.jsonl"}}
 
@@ -104,13 +95,14 @@ def test_defaults_lack_only_the_models_and_the_prompts():
     config = RunConfig()
     config.teacher.model = config.student.model = config.data.prompts = "x"
     assert validate(config) is config
-    assert config_from_dict(config_to_dict(config)) == config
+    assert config_from_dict(config.model_dump()) == config
 
 
 def test_a_method_keeps_its_own_divergence_unless_one_is_named():
     config = config_from_dict(MINIMAL)
-    for method, module in losses.METHODS.items():
-        config.method, config.divergence = method, None
-        assert divergence_of(config) == getattr(module, "DIVERGENCE", "reverse_kl")
+    for name, method in METHODS.items():
+        config.method, config.divergence = name, None
+        assert divergence_of(config) == method.divergence
         config.divergence = "js"
-        assert divergence_of(config) == "js"
+        assert divergence_of(config) == ("js" if method.divergence else None)
+    assert {name for name, method in METHODS.items() if method.divergence is None} == {"uld"}

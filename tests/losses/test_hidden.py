@@ -5,8 +5,9 @@ import torch
 import transformers
 
 from simct.errors import ConfigError, ModelError
-from simct.losses import METHODS, Head, compute, compute_from_hidden
-from simct.losses.head import check_head
+from simct.losses import compute, compute_from_hidden
+from simct.losses.head import Head, check_head
+from simct.methods import METHODS
 from tests.support.loss_cases import TEXTS, same_pair, sequence, tiny_pair
 
 SIZES = {
