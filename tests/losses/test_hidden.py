@@ -173,7 +173,7 @@ def test_backward_twice_is_an_error():
 def test_chunk_rows_must_be_positive():
     pair = same_pair()
     logits = torch.zeros(1, len(pair.student.bytes_of))
-    with pytest.raises(ConfigError, match="chunk_rows must be at least 1"):
+    with pytest.raises(ConfigError, match="chunk_rows is 0; it must be empty or 1 or more"):
         compute("simct", pair, logits, logits, [3], [3], chunk_rows=0)
 
 
