@@ -211,7 +211,7 @@ def _limits(metadata: list[Any], is_list: bool) -> str:
     for limit in metadata:
         for name in ("ge", "gt", "lt", "le", "max_length"):
             if (value := getattr(limit, name, None)) is not None:
-                words[name] = f"{value:,}" if isinstance(value, int) else f"{value:g}"
+                words[name] = f"{value:,.0f}" if value == int(value) else f"{value:g}"
     patterns = {"ge": "{} or more", "gt": "above {}", "lt": "below {}", "le": "at most {}"}
     patterns["max_length"] = "a list of at most {} entries" if is_list else "a text of at most {} characters"
     return " and ".join(pattern.format(words[name]) for name, pattern in patterns.items() if name in words)

@@ -107,7 +107,7 @@ def _shown(name: str, value: Any) -> Any:
 
 
 def method_line(known: dict | None, teacher: str, student: str, method: str) -> tuple[str, gr.Button]:
-    """What was measured for this pair about its methods, beside the method chosen."""
+    """What was measured for this pair about its methods, beside the chosen one."""
     known = known or {}
     if (known.get("teacher"), known.get("student")) != (teacher, student):
         return markup.note("quiet", "Which method suits this pair has not been measured yet."), gr.Button(visible=True)

@@ -21,7 +21,7 @@ REMOTE_SECONDS = 5.0
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """What describes a run, for every command that takes one."""
     parser.add_argument("--config", help="run.yaml; flags below override it")
-    parser.add_argument("--preset", help="a run described beforehand; `simct presets` lists them")
+    parser.add_argument("--preset", help="a run that is ready to start; `simct presets` lists them")
     parser.add_argument("--teacher", help="Hub id or local folder")
     parser.add_argument("--student", help="Hub id or local folder")
     parser.add_argument("--prompts", help="JSONL, CSV or Parquet file, or Hub dataset id")

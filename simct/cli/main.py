@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         "distill", help="train a student on its own rollouts, graded by a teacher", **described
     )
     add_run_options(distill)
-    distill.add_argument("--resume", metavar="RUN", help="go on with a run that stopped (its folder or id)")
+    distill.add_argument("--resume", metavar="RUN", help="continue a run that stopped (its folder or id)")
     distill.add_argument("--detach", action="store_true", help="start it in the background and return")
     cli_jobs.add_where_options(distill)
     distill.set_defaults(run=run_distill)
@@ -70,11 +70,11 @@ def build_parser() -> argparse.ArgumentParser:
     warmup.add_argument("--samples-per-prompt", type=int, metavar="K", help="answers of the teacher to each prompt")
     warmup.add_argument("--checker", choices=CHECKERS, help="which answers to keep")
     warmup.add_argument(
-        "--allow-code-execution", action="store_true", help="let the checker 'code' run answers, shut in"
+        "--allow-code-execution", action="store_true", help="let the checker 'code' run answers, in a sandbox"
     )
     warmup.add_argument("--push-to", metavar="OWNER/NAME", help="push the answers as a dataset when done")
     warmup.add_argument("--private", action="store_true", help="push it privately")
-    warmup.add_argument("--resume", metavar="RUN", help="go on with a warm-up that stopped (its folder or id)")
+    warmup.add_argument("--resume", metavar="RUN", help="continue a warm-up that stopped (its folder or id)")
     warmup.add_argument("--detach", action="store_true", help="start it in the background and return")
     cli_jobs.add_where_options(warmup)
     warmup.set_defaults(run=run_warmup)
@@ -114,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     publish.add_argument("--runs", default=RUNS)
     publish.set_defaults(run=run_publish)
 
-    presets = commands.add_parser("presets", help="list the runs that are described beforehand")
+    presets = commands.add_parser("presets", help="list the presets: runs that are ready to start")
     presets.set_defaults(run=run_presets)
 
     cli_settings.add_parser(commands)

@@ -41,18 +41,18 @@ def described() -> Iterator[tuple[str, str]]:
             yield f"method_options.{name}", _text(f"method_options.{name}, for {method.name}", own[name])
 
 
-def _text(head: str, setting: Setting) -> str:
-    """The setting on a few lines: name, default, what is allowed; its help, indented."""
-    empty = f"empty ({setting.empty})" if setting.empty else "empty"
-    default = empty if setting.default in (None, "", [], {}) else _plain(setting.default)
-    lines = [f"{head}: {setting.allowed or setting.expected}; default {default}", setting.help]
-    return "\n".join(
-        textwrap.fill(line, 100, initial_indent=indent, subsequent_indent="    ")
-        for line, indent in zip(lines, ("", "    "), strict=True)
-    )
-
-
-def _plain(value: Any) -> str:
+def default_of(setting: Setting) -> str:
+    """The default as people write it; for an empty one, what that means."""
+    value = setting.default
+    if value in (None, "", [], {}):
+        return f"empty ({setting.empty})" if setting.empty else "empty"
     if isinstance(value, list):
         return ", ".join(value)
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _text(head: str, setting: Setting) -> str:
+    """The setting on a few lines: name, what is allowed, default; its help, indented."""
+    first = f"{head}: {setting.allowed or setting.expected}; default {default_of(setting)}"
+    paragraphs = textwrap.wrap(first, 100, subsequent_indent="    ")
+    return "\n".join([*paragraphs, textwrap.indent(textwrap.fill(setting.help, 96), "    ")])

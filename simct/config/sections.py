@@ -391,9 +391,9 @@ class EvaluationConfig(Section):
     """Scores before and after training; an empty list of tasks skips them."""
 
     tasks: list[str] = setting(
-        "Score before and after",
+        "Evaluation tasks",
         [],
-        "demo, JSONL files with answers, or tasks of lm-eval such as gsm8k. None skips scoring.",
+        "Scored before and after training: demo, JSONL files with answers, tasks of lm-eval such as gsm8k.",
         max_length=1000,
     )
     samples: int | None = setting(

@@ -42,7 +42,7 @@ def read_yaml(text: str, what: str = "This") -> Any:
 
 
 def _check_shape(text: str, what: str) -> None:
-    """Raise ConfigError for nesting too deep or too many aliases, told from the events alone."""
+    """Raise ConfigError for nesting that is too deep or too many aliases; looks at the parser's events only."""
     level = aliases = 0
     for event in yaml.parse(text, _Loader):
         if isinstance(event, yaml.CollectionStartEvent):

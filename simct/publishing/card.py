@@ -352,10 +352,10 @@ def _tokenizers(run: RunFolder) -> str:
         value = report.get(key)
         if isinstance(value, int | float):
             rows.append(f"| {label} | {f'{100 * value:.1f} %' if share else f'{value:,}'} |")
-    told = "Measured on the prompts' text:\n\n| | |\n|---|---:|\n" + "\n".join(rows)
+    table = "Measured on the prompts' text:\n\n| | |\n|---|---:|\n" + "\n".join(rows)
     disagreements = report.get("top_disagreements") or []
     names = [f"“{escape(each.get('text', ''), 40)}” ({each.get('count', 0):,})" for each in disagreements[:8]]
-    return told + (
+    return table + (
         f"\n\nMost frequent stretches that the two spell with different tokens: {', '.join(names)}." if names else ""
     )
 
@@ -367,15 +367,15 @@ def _data(config: RunConfig, metrics: list[dict]) -> str:
         if dataset
         else escape(shown_name(config.data.prompts))
     )
-    told = f"Prompts: {source}, split {escape(config.data.split)}. {_answers_from(config)}"
+    text = f"Prompts: {source}, split {escape(config.data.split)}. {_answers_from(config)}"
     excluded: dict[str, int] = {}
     for record in metrics:
         for reason, count in (record.get("excluded") or {}).items():
             excluded[reason] = excluded.get(reason, 0) + int(count)
     if excluded:
         reasons = ", ".join(f"{escape(reason)}: {count:,}" for reason, count in sorted(excluded.items()))
-        told += f" Samples left out, by reason: {reasons}."
-    return told
+        text += f" Samples left out, by reason: {reasons}."
+    return text
 
 
 def _answers_from(config: RunConfig) -> str:
