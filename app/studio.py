@@ -22,7 +22,8 @@ from app.server import background
 from app.server import imports as libraries
 from app.server.settings import Settings
 from app.train import tab as train_tab
-from app.train.form import base_config, kept, starting_config
+from app.train.form import base_config, starting_config
+from simct.config import brief
 from simct.hub import client
 
 HERE = Path(__file__).parent
@@ -42,7 +43,7 @@ def build(settings: Settings) -> gr.Blocks:
         where = markup.panel(address.decided(*settings.default_pair.values(), None, None), elem_id="where")
         # kept by the browser, as plain data: the prompts chosen, the settings of Train, and what was measured of a pair
         prompts = gr.JSON(data_choice.START, visible="hidden")
-        run, verdict = gr.JSON(kept(starting_config()), visible="hidden"), gr.JSON({}, visible="hidden")
+        run, verdict = gr.JSON(brief(starting_config()), visible="hidden"), gr.JSON({}, visible="hidden")
         steps: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="steps") as tabs:
             with gr.Tab("Pair", id="pair") as steps["pair"]:

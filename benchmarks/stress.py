@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from accelerate import Accelerator
 
-from simct.config import DataConfig, EvaluationConfig, ModelConfig, config_from_dict
+from simct.config import config_from_dict
+from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig
 from simct.data.prompts import load_prompts
 from simct.data.samples import prepare_prompts
 from simct.demo import PAIRS

@@ -125,7 +125,7 @@ def run_trl(settings: dict) -> dict:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl.experimental.gold import GOLDConfig, GOLDTrainer
 
-    from simct.config import DataConfig
+    from simct.config.sections import DataConfig
     from simct.data.prompts import load_prompts
 
     prompts = load_prompts(DataConfig(prompts=settings["prompts"]))

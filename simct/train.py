@@ -19,8 +19,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from simct import losses
-from simct.config import RunConfig, config_to_dict
+from simct.config import RunConfig, validate
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.samples import prepare_prompts
 from simct.errors import ConfigError, RunError, SimCTError, brief
@@ -67,12 +66,12 @@ def check_settings(
     config: RunConfig, prompts: list[Prompt], pair: TokenizerPair | None, token: str | bool | None = None
 ) -> None:
     """check_run for prompts and a pair that are there already; a warm-up has no pair. Raises a one-line SimCTError."""
+    validate(config)
     check_tasks(config.evaluation)
     if config.kind == "warmup":
         check_warmup(config, prompts)
     if pair is not None:
         prepare_prompts(prompts[:100], pair, config, [])
-        losses.check_options(config.method, pair, config.divergence, **config.method_options)
     if config.training.optimizer.partition(".")[0] != "bitsandbytes":
         # which may be there only where the run will be
         build_optimizer([torch.nn.Parameter(torch.zeros(1))], config.training)
@@ -214,7 +213,7 @@ def start_tracker(accelerator: Accelerator, run: RunFolder, config: RunConfig) -
         return
     if not accelerator.log_with:
         raise ConfigError(f"training.tracker is {config.training.tracker!r}: install that package, or leave it empty.")
-    settings = {name: str(value) for name, value in config_to_dict(config).items()}
+    settings = {name: str(value) for name, value in config.model_dump().items()}
     # the run's own name, under which a run that is resumed goes on
     named = {"trackio": {"name": run.id}, "wandb": {"name": run.id, "id": run.id}}.get(config.training.tracker)
     options = {config.training.tracker: named | {"resume": "allow"}} if named else {}

@@ -8,6 +8,7 @@ ROOT = Path(__file__).parents[1]
 SIMCT = (
     "errors",
     "files",
+    "setting",
     "methods",
     "config",
     "demo",

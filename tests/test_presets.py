@@ -4,11 +4,10 @@ import json
 
 import pytest
 
-from simct import losses
 from simct.cli.common import config_from_options
 from simct.cli.main import build_parser
 from simct.cli.main import main as cli
-from simct.config import config_from_dict, config_to_dict
+from simct.config import config_from_dict, validate
 from simct.demo import PROMPTS, STUDENT, TEACHER
 from simct.errors import ConfigError, DataError
 from simct.estimate.machines import GIB
@@ -33,8 +32,8 @@ def test_every_preset_is_a_run_with_a_description():
     for name, description in described.items():
         assert len(description) > 20, name
         config = load_preset(name)
-        assert config_from_dict(config_to_dict(config)) == config
-        losses._method(config.method, config.method_options)
+        assert config_from_dict(config.model_dump()) == config
+        assert validate(config) is config
         assert config.output is None
     with pytest.raises(ConfigError, match="no preset 'nothing'"):
         load_preset("nothing")

@@ -26,7 +26,7 @@ from app.server import imports as libraries
 from app.server.settings import Settings
 from app.train import prepare as launch
 from simct import demo
-from simct.config import ModelConfig
+from simct.config.sections import ModelConfig
 from simct.errors import HubError, ModelError, RunError
 from simct.inspection.coverage import segments
 from simct.jobs.local import job as local_job
@@ -80,7 +80,7 @@ def test_code_of_a_repository_is_never_run(hub, tmp_path):
         with pytest.raises(ModelError):
             load_tokenizer(name)
         with pytest.raises(ModelError):
-            load_model(ModelConfig(name))
+            load_model(ModelConfig(model=name))
     assert not marker.exists()
 
 
@@ -102,14 +102,14 @@ def test_pickled_weights_are_never_read(hub, tmp_path):
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(ModelError):  # not even weights that do no harm
-        load_model(ModelConfig(str(folder)))
+        load_model(ModelConfig(model=str(folder)))
     # what torch.load would unpickle: a call
     command = f"(lambda f: f.write('ran'))(open({str(marker)!r}, 'w'))"
     (folder / "pytorch_model.bin").write_bytes(b"cbuiltins\neval\n(V" + command.encode() + b"\ntR.")
     hub.add_model("acme/pickle", folder)
     for name in ("acme/pickle", str(folder)):
         with pytest.raises(ModelError):
-            load_model(ModelConfig(name))
+            load_model(ModelConfig(model=name))
     assert not marker.exists()
 
 

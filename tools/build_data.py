@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data.prompts import load_prompts
 from simct.errors import DataError, SimCTError
 from simct.files import write_atomically

@@ -9,7 +9,8 @@ from app.data import source as data_source
 from app.page.markup import one_line
 from app.server.settings import Settings
 from simct import demo
-from simct.config import DataConfig, RunConfig, local_path
+from simct.config import RunConfig, local_path
+from simct.config.sections import DataConfig
 from simct.errors import SimCTError
 
 EMBEDDED, HUB, UPLOAD = "Embedded", "Hub dataset", "Upload a file"

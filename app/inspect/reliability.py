@@ -11,7 +11,7 @@ from app.page import markup, saving
 from app.server import downloads, weights, work, zero_gpu
 from app.server import model_facts as models
 from app.server.settings import ZERO_GPU, Settings
-from simct.config import ModelConfig, RunConfig, validate
+from simct.config import config_from_dict
 
 WORDS = "Measure this pair"
 ANSWERS, MOST_ANSWERS = 16, 256
@@ -120,12 +120,11 @@ def _measure(
     data = inspect_source.data_config(settings, chosen, values)
     answers = min(max(int(values[-1] or ANSWERS), 1), MOST_ANSWERS)
     sides = [
-        ModelConfig(models.location(model), models.facts(settings, model, token).revision)
+        {"model": models.location(model), "revision": models.facts(settings, model, token).revision}
         for model in (teacher, student)
     ]
-    config = RunConfig(*sides, data)
-    config.rollout.max_new_tokens = most
-    config = validate(config)
+    described = {"teacher": sides[0], "student": sides[1], "data": data, "rollout": {"max_new_tokens": most}}
+    config = config_from_dict(described)
     if ZERO_GPU:
         size = weights.allow(settings, teacher, student, token)
         config.teacher.dtype = config.student.dtype = weights.precision(size, zero_gpu.MEMORY)

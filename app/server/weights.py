@@ -99,13 +99,15 @@ def load(settings: Settings, teacher: str, student: str, token: str | bool | Non
 
 
 def load_one(settings: Settings, model: str, side: str, dtype: str, token: str | bool | None, work: Work):
-    from simct.config import ModelConfig
+    from simct.config.sections import ModelConfig
     from simct.models.loading import device_for_training, load_model
 
     facts = fetch(settings, model, side, token, work)
     work.step(f"Loading the {side} {facts.name}…")
     device = "cpu" if ZERO_GPU else device_for_training()
-    return load_model(ModelConfig(models.location(model), facts.revision, dtype), device, token).eval()
+    return load_model(
+        ModelConfig(model=models.location(model), revision=facts.revision, dtype=dtype), device, token
+    ).eval()
 
 
 def fetch(settings: Settings, model: str, side: str, token: str | bool | None, work: Work) -> models.Facts:

@@ -11,7 +11,8 @@ from itertools import chain, islice
 from pathlib import Path
 
 from simct.cli.common import read_text, settle, write_json
-from simct.config import DTYPES, DataConfig, ModelConfig, RunConfig, validate
+from simct.config import config_from_dict
+from simct.config.sections import DTYPES, DataConfig
 from simct.errors import ConfigError, DataError
 
 SHOWN_CHARACTERS = 200_000  # of the text that the HTML report shows and --at looks into
@@ -158,10 +159,12 @@ def _look_closer(options, pair, text: str, report: dict, texts: Iterable[str], s
 
     found: dict = {}
     device = device_for_training()
-    config = RunConfig(
-        ModelConfig(options.teacher, options.teacher_revision, options.dtype),
-        ModelConfig(options.student, options.student_revision, options.dtype),
-        DataConfig(options.prompts or str(PROMPTS)),
+    config = config_from_dict(
+        {
+            "teacher": {"model": options.teacher, "revision": options.teacher_revision, "dtype": options.dtype},
+            "student": {"model": options.student, "revision": options.student_revision, "dtype": options.dtype},
+            "data": {"prompts": options.prompts or str(PROMPTS)},
+        }
     )
     place = None if options.at is None else _unit_at(pair, text, options.at)
     teacher = student = None
@@ -179,9 +182,7 @@ def _look_closer(options, pair, text: str, report: dict, texts: Iterable[str], s
     del teacher, student
     if options.weights and not should_stop():
         with progress("Measuring", "answers") as tell:
-            measured = measure_pair(
-                validate(config), options.weights, device=device, on_progress=tell, should_stop=should_stop
-            )
+            measured = measure_pair(config, options.weights, device=device, on_progress=tell, should_stop=should_stop)
         report["reliability"] = measured
         print(f"\n{format_reliability(measured)}")
     if (options.compare or options.compare_teacher) and not should_stop():

@@ -6,7 +6,7 @@ One pair that cannot be used is a row with its reason, not the end of the table.
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from simct.config import DataConfig, ModelConfig, RunConfig, validate
+from simct.config import RunConfig, config_from_dict
 from simct.errors import SimCTError, brief
 from simct.inspection.corpus import inspect_corpus
 from simct.inspection.reliability import measure_pair
@@ -125,8 +125,11 @@ def _tokens(report: dict) -> dict:
 
 
 def _config(teacher: str, student: str, prompts: str, dtype: str) -> RunConfig:
-    teacher_model, student_model = (ModelConfig(*split_revision(name), dtype) for name in (teacher, student))
-    return validate(RunConfig(teacher_model, student_model, DataConfig(prompts)))
+    described: dict = {"data": {"prompts": prompts}}
+    for role, name in (("teacher", teacher), ("student", student)):
+        model, revision = split_revision(name)
+        described[role] = {"model": model, "revision": revision, "dtype": dtype}
+    return config_from_dict(described)
 
 
 def _verdict(measured: dict) -> dict:

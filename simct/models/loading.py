@@ -10,7 +10,8 @@ import os
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from simct.config import ModelConfig, local_path
+from simct.config import local_path
+from simct.config.sections import ModelConfig
 from simct.errors import ModelError, brief
 from simct.hub.errors import known_hub_error
 

@@ -1,4 +1,4 @@
-"""Runs described beforehand: one YAML file each, its first comment saying what it is for."""
+"""Presets: runs that are ready to start, one YAML file each, its first comment saying what it is for."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def list_presets() -> dict[str, str]:
 
 
 def load_preset(name: str) -> RunConfig:
-    """The run that a preset describes, to be changed freely. Raises ConfigError for a name that is not one."""
+    """The run that a preset describes, which may be changed. Raises ConfigError for an unknown name."""
     known = list_presets()
     if name not in known:
         raise ConfigError(f"There is no preset {name!r}. Choose one of: {', '.join(known)}.")

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch.nn.functional import cross_entropy
 
-from simct.config import RunConfig, TrainingConfig
+from simct.config import RunConfig
+from simct.config.sections import TrainingConfig
 from simct.data.samples import prompt_order
 from simct.errors import RunError
 from simct.losses.head import Head
@@ -80,11 +81,12 @@ def warmup_training(config: RunConfig, n_examples: int, processes: int) -> Train
     warmup = config.warmup
     batch_size = min(warmup.batch_size, n_examples)
     batch_size = max(1, batch_size // processes) * processes
-    return replace(
-        config.training,
-        learning_rate=warmup.learning_rate,
-        batch_size=batch_size,
-        steps=math.ceil(warmup.epochs * n_examples / batch_size),
+    return config.training.model_copy(
+        update={
+            "learning_rate": warmup.learning_rate,
+            "batch_size": batch_size,
+            "steps": math.ceil(warmup.epochs * n_examples / batch_size),
+        }
     )
 
 

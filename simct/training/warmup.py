@@ -13,7 +13,6 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -129,7 +128,8 @@ def sample_answers(
     pending = sorted((n for n in numbers if n not in known), key=lambda n: -len(ids[n // warmup.samples_per_prompt]))
     accelerator.wait_for_everyone()
     teacher = load_model(config.teacher, accelerator.device, token).eval() if pending else None
-    writing = replace(config, rollout=replace(config.rollout, max_new_tokens=warmup.max_new_tokens))
+    rollout = config.rollout.model_copy(update={"max_new_tokens": warmup.max_new_tokens})
+    writing = config.model_copy(update={"rollout": rollout})
     stride = warmup.generation_batch_size * world
     for start in range(0, len(pending), stride):
         if on_any_process(accelerator, stop_requested()):

@@ -20,7 +20,7 @@ from app.server.settings import Settings
 from app.studio import build
 from app.train.form import starting_config
 from simct import demo
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.errors import DataError, HubError, ModelError, RunError
 from simct.inspection.coverage import inspect_pair, segments
 from simct.runs.folder import RunFolder

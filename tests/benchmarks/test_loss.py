@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
-from simct.losses import Head, compute_from_hidden
+from simct.losses import compute_from_hidden
+from simct.losses.head import Head
 from simct.tokenization.units import build_units
 
 SOURCE = Path(__file__).parents[2] / "benchmarks" / "loss.py"

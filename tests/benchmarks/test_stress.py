@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from simct.losses import METHODS, compute
+from simct.losses import compute
+from simct.methods import METHODS
 from tests.support.loss_cases import case, tiny_pair
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from simct import demo
-from simct.config import ModelConfig
+from simct.config.sections import ModelConfig
 from simct.data.templates import prompt_ids
 from simct.errors import AlignmentError
 from simct.inspection.side_by_side import agreement, write_answer
@@ -24,12 +24,12 @@ def pair():
 
 @pytest.fixture(scope="module")
 def student():
-    return load_model(ModelConfig(str(demo.STUDENT))).eval()
+    return load_model(ModelConfig(model=str(demo.STUDENT))).eval()
 
 
 @pytest.fixture(scope="module")
 def teacher():
-    return load_model(ModelConfig(str(demo.TEACHER))).eval()
+    return load_model(ModelConfig(model=str(demo.TEACHER))).eval()
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

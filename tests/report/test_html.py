@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from simct.config import ModelConfig
+from simct.config.sections import ModelConfig
 from simct.demo import PAIRS
 from simct.inspection.candidates import candidates_at, score_units
 from simct.inspection.coverage import inspect_pair, segments
@@ -106,7 +106,7 @@ def full_page(tmp_path_factory):
     folders = PAIRS["student_splits"]
     names = str(folders.teacher), str(folders.student)
     pair = TokenizerPair.from_pretrained(*names)
-    models = [load_model(ModelConfig(name)) for name in names]
+    models = [load_model(ModelConfig(model=name)) for name in names]
     text = "Write in digits: twelve and 34.\n" * 60
     report = {"teacher": names[0], "student": names[1], **inspect_pair(pair, [text])}
     rows = segments(pair, text)

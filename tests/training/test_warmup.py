@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -15,7 +14,8 @@ import torch
 from accelerate import Accelerator
 
 from simct import demo
-from simct.config import ModelConfig, config_from_dict, load_config, save_config, set_option
+from simct.config import config_from_dict, load_config, save_config, set_option
+from simct.config.sections import ModelConfig
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.templates import prompt_ids
 from simct.errors import ConfigError, DataError, HubError, RunError
@@ -113,7 +113,7 @@ def test_the_student_learns_the_answers_and_can_be_distilled(finished, student_t
         load_model(ModelConfig(model=str(run.model_dir))).get_input_embeddings().weight,
         student.get_input_embeddings().weight,
     )
-    distilling = replace(config, kind="distill")
+    distilling = config.model_copy(update={"kind": "distill"})
     set_option(distilling, "student.model", str(run.model_dir))
     check_run(distilling)
 

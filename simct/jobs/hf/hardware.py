@@ -5,9 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-import yaml
-
-from simct.config import RunConfig, config_from_dict, dump_config
+from simct.config import RunConfig, config_from_text, dump_config
 from simct.errors import ConfigError, SimCTError
 from simct.estimate.machines import GIB, MACHINES, Machine
 from simct.estimate.memory import Shape, estimate_memory, load_shape_config, shape_of
@@ -150,7 +148,7 @@ def _scales(config: RunConfig, token: str | bool | None, n_prompts: int | None):
 def _measured(text: str, token: str | bool | None) -> tuple[Shape, Shape, Callable[[str], int]]:
     """Both models' shapes, and a function from "cuda" or "cpu" to the peak in bytes: seconds of work, done once for a
     configuration. The token is in the key: access is not lent on."""
-    config = config_from_dict(yaml.safe_load(text))
+    config = config_from_text(text)
     configs = load_shape_config(config.teacher, token), load_shape_config(config.student, token)
 
     @lru_cache

@@ -22,6 +22,7 @@ PACKAGES = (
     "tiktoken",
     "jinja2",
     "numpy",
+    "pydantic",
     "pyyaml",
 )
 
