@@ -57,7 +57,7 @@ def run_one(settings: dict) -> dict:
     from simct.data.samples import prepare_prompts
     from simct.models.loading import load_model
     from simct.tokenization.pair import TokenizerPair
-    from simct.training.trainer import train
+    from simct.training.trainer import Trainer
 
     torch.set_num_threads(1)
     size = settings["batch_size"]
@@ -81,11 +81,11 @@ def run_one(settings: dict) -> dict:
     prompts, _ = prepare_prompts(load_prompts(config.data), pair, config, [])
     records: list[dict] = []
     with tempfile.TemporaryDirectory() as folder:
-        train(
+        Trainer(
             config, Accelerator(cpu=not torch.cuda.is_available()), load_model(config.teacher),
             load_model(config.student), pair, prompts, Path(folder) / "checkpoints",
             on_step=lambda record, samples: records.append(record),
-        )  # fmt: skip
+        ).train()  # fmt: skip
     later = records[SKIPPED:]
     seconds = sum(record["seconds"] for record in later)
     return {

@@ -29,7 +29,7 @@ from simct.runs.folder import RunFolder
 from simct.tokenization.token_bytes import load_tokenizer, token_bytes
 from simct.train import check_run, total_steps
 from simct.training.fine_tuning import Example, FineTuningStep, completion_loss, fine_tune, warmup_training
-from simct.training.warmup import judge, load_examples, warm_up, write_dataset
+from simct.training.warmup import check_answers, load_examples, warm_up, write_dataset
 from tests.support.hub_server import TOKEN, HubServer
 
 N = 24
@@ -53,7 +53,8 @@ def new_config(**warmup):
 def carry_out(run: RunFolder, stop_after: int | None = None):
     """The warm-up in this process, asked to stop once it has looked that often whether to."""
     looks = iter(range(10**6))
-    return warm_up(run, Accelerator(cpu=True), lambda: stop_after is not None and next(looks) >= stop_after)
+    trained, tokens = warm_up(run, Accelerator(cpu=True), lambda: stop_after is not None and next(looks) >= stop_after)
+    return trained.student, tokens, trained.step, trained.done
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +221,7 @@ def test_what_is_left_out_and_why(teacher_tokens, tmp_path):
         Rollout([], [*right, end], True),
     ]
     numbers = [0, 1, 2, 3, 4, 3 * 4]
-    records = judge(config, teacher_tokens, numbers, [prompt] * 6, rollouts)
+    records = check_answers(config, teacher_tokens, numbers, [prompt] * 6, rollouts)
     assert [record["reason"] for record in records] == [
         "", "did not end", "failed the text check", "holds special tokens or broken text", "empty", "",
     ]  # fmt: skip
@@ -241,7 +242,7 @@ def test_code_is_checked_by_its_tests(teacher_tokens):
     rollouts = [
         Rollout([], [*teacher_tokens.encode(text), teacher_tokens.end_ids[0]], True) for text in (b"x = 1", b"x = 2")
     ]
-    records = judge(config, teacher_tokens, [0, 1], [prompt] * 2, rollouts)
+    records = check_answers(config, teacher_tokens, [0, 1], [prompt] * 2, rollouts)
     assert [record["reason"] for record in records] == ["", "failed the code check"]
 
 
