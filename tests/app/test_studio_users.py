@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip("playwright.sync_api")  # of tests.support.studio_page
 from simct.runs.listing import list_statuses
 from tests.support.shared_studio import Refused, SharedStudio, Visitor
-from tests.support.stand_in_runs import turns, until, weights_after
+from tests.support.stand_in_runs import turns, weights_after
+from tests.support.waiting import until
 
 USERS = 50
 

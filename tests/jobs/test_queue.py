@@ -14,17 +14,8 @@ from simct.jobs.local import job as local_job
 from simct.jobs.local import queue
 from simct.runs.folder import RunFolder
 from simct.runs.listing import list_statuses
-from tests.support import stand_in_runs
-from tests.support.stand_in_runs import all_over, new, turns, until, weights_after
-
-
-@pytest.fixture
-def runs_dir(tmp_path, monkeypatch):
-    stand_in_runs.use(monkeypatch)
-    yield tmp_path
-    for run, told in list_statuses(tmp_path):
-        if told.get("state") in ("queued", "running", "stopping"):
-            local_job.kill(run)
+from tests.support.stand_in_runs import all_over, new, turns, weights_after
+from tests.support.waiting import until
 
 
 def never_two_at_once(runs_dir, devices: int = 1) -> None:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from simct.train import check_run, total_steps
 from simct.training.fine_tuning import Example, FineTuningStep, completion_loss, fine_tune, warmup_training
 from simct.training.warmup import judge, load_examples, warm_up, write_dataset
 from tests.support.hub_server import TOKEN, HubServer
+from tests.support.waiting import until
 
 N = 24
 
@@ -188,9 +188,7 @@ def test_a_killed_warmup_goes_on_to_the_same_weights(finished, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     process = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2])
     answers = run.path / "samples" / "0.jsonl"
-    deadline = time.monotonic() + 120
-    while not read_jsonl(answers) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: read_jsonl(answers) or process.poll() is not None, 120, 0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     known = answers.read_text()
