@@ -56,6 +56,22 @@ def turns(runs_dir: Path | str, what: str = "began") -> list[dict]:
     return [turn for turn in map(json.loads, lines) if turn["what"] == what]
 
 
+def most_at_once(runs_dir: Path, device: str | None = None) -> int:
+    """How many runs trained at the same moment at most, on one device or in all."""
+    moments = [
+        (turn["at"], change)
+        for what, change in (("began", 1), ("ended", -1))
+        for turn in turns(runs_dir, what)
+        if device in (None, turn["visible"])
+    ]
+    running, most = 0, 0
+    for _, change in sorted(moments):
+        running += change
+        assert running >= 0
+        most = max(most, running)
+    return most
+
+
 def all_over(runs_dir: Path, seconds: float = 60.0) -> None:
     """Advance the queue until no run is active."""
 

@@ -31,6 +31,7 @@ from simct.training.fine_tuning import Example, FineTuningStep, completion_loss,
 from simct.training.warmup import judge, load_examples, warm_up, write_dataset
 from tests.support.hub_server import TOKEN, HubServer
 from tests.support.waiting import until
+from tools.demo.exercises import load_exercises
 
 N = 24
 
@@ -84,7 +85,7 @@ def test_the_data_is_a_dataset_of_checked_conversations(finished, monkeypatch, t
     assert len(rows) == counts["kept"] and counts["sampled"] == 2 * N
     assert counts["kept"] + sum(counts["left_out"].values()) == 2 * N
     assert 0 < len(rows) < 2 * N
-    references = {row["prompt"]: row["answer"] for row in demo.load_exercises(demo.PROMPTS)[:N]}
+    references = {row["prompt"]: row["answer"] for row in load_exercises(demo.PROMPTS)[:N]}
     for row in rows:
         user, answer = row["messages"]
         assert (user["role"], answer["role"]) == ("user", "assistant")

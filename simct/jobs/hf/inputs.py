@@ -17,12 +17,18 @@ PACKAGES = (
     "huggingface_hub",
     "peft",
     "safetensors",
+    "tokenizers",
     "sentencepiece",
     "protobuf",
     "tiktoken",
     "jinja2",
     "numpy",
     "pyyaml",
+    "pydantic",
+    "psutil",
+    "pillow",
+    "tqdm",
+    "httpx2",
 )
 
 
