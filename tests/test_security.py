@@ -235,7 +235,7 @@ def served(tmp_path, monkeypatch, capsys) -> dict:
 
     monkeypatch.setattr(gradio.Blocks, "launch", launch_)
     monkeypatch.setattr(gradio.Blocks, "block_thread", lambda page: None)
-    monkeypatch.setattr(studio.client, "give_up_at_once", lambda: None)
+    monkeypatch.setattr(studio.client, "fail_fast", lambda: None)
     monkeypatch.setattr(libraries, "import_behind", lambda then: None)
     monkeypatch.setattr(sys, "argv", ["app"])
     from app.__main__ import main

@@ -70,7 +70,7 @@ def _causes(error: BaseException) -> list[BaseException]:
         cause = cause.__cause__ or cause.__context__
     if _refused_card(error):
         return chain
-    # The answer of the Hub says more than an exception about a cache that was tried after it.
+    # the Hub's answer says more than an exception about a cache that was tried after it
     return sorted(chain, key=lambda each: not isinstance(each, hub.HfHubHTTPError))
 
 
@@ -160,7 +160,7 @@ def _of_account(error: hub.HfHubHTTPError, name: str, reason: str, writing: bool
 
 
 def _of_request(error: hub.HfHubHTTPError, name: str, reason: str) -> HubError | None:
-    """Conflicts, sizes, rate limits, and the Hub's own trouble."""
+    """Conflicts, sizes, rate limits, and problems of the Hub."""
     status = error.response.status_code
     if status == 409:
         return HubError(f"{name} is already taken or being changed{reason}. Choose another name, or try again.")
@@ -174,15 +174,13 @@ def _of_request(error: hub.HfHubHTTPError, name: str, reason: str) -> HubError |
             f"The Hub is limiting requests. Wait {f'{wait} s' if wait else 'a few minutes'}, then try again."
         )
     if status >= 500:
-        return HubError(
-            f"The Hub has trouble of its own (status {status}). Nothing is lost; try again in a few minutes."
-        )
+        return HubError(f"The Hub is having problems (status {status}). Nothing is lost; try again in a few minutes.")
     return None
 
 
 def _unreachable(error: BaseException, name: str | None) -> HubError:
     wanted = f", and {name} is not in the cache" if isinstance(error, hub.LocalEntryNotFoundError) and name else ""
-    # without the variable, the command has gone offline by itself because the Hub did not answer
+    # without the variable, the command went offline because the Hub did not answer
     asked = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     if asked and (constants.HF_HUB_OFFLINE or isinstance(error, hub.OfflineModeIsEnabled)):
         return HubError(f"Offline mode is on (HF_HUB_OFFLINE){wanted}. Unset it, or give a local folder.")
@@ -195,7 +193,7 @@ def _unreachable(error: BaseException, name: str | None) -> HubError:
 
 
 def _server_reason(error: hub.HfHubHTTPError) -> str:
-    """What the Hub itself says, as ': reason', or nothing."""
+    """The Hub's own reason, as ': reason', or nothing."""
     text = error.response.headers.get("X-Error-Message") or error.server_message or ""
     text = " ".join(text.split()).rstrip(".")
     return f": {text[:200]}" if text else ""

@@ -230,7 +230,7 @@ def test_a_hub_that_does_not_answer_is_told_while_searching(studio, hub):
     field.click()
     field.fill("")
     field.press_sequentially("tiny", delay=25)
-    expect(studio.at("#student-note .note-warn")).to_contain_text("trouble of its own")
+    expect(studio.at("#student-note .note-warn")).to_contain_text("having problems")
     hub.faults.clear()
 
 

@@ -136,7 +136,7 @@ def test_a_job_is_followed_listed_stopped_and_found_again_by_the_command(pair, r
     assert "canceled" in call(capsys, "jobs", "kill", run.id, "--runs", other)
     hub.fail("", 503, times=99)
     monkeypatch.setattr(hf_retry, "PATIENCE", 0.0)
-    assert "trouble of its own" in refused(capsys, "jobs", "delete", run.id, "--runs", other)
+    assert "having problems" in refused(capsys, "jobs", "delete", run.id, "--runs", other)
     assert open_run(other, run.id)
     hub.faults.clear()
     call(capsys, "jobs", "delete", run.id, "--runs", other)
