@@ -138,7 +138,7 @@ def build(settings: Settings) -> gr.Blocks:
 
 def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) -> None:
     """Serve the page, say where it is, and block."""
-    client.give_up_at_once()
+    client.fail_fast()
     page = build(settings)
     libraries.import_behind(lambda: background.of(settings))
     _, url, _ = page.queue(default_concurrency_limit=4, max_size=64).launch(

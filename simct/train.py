@@ -30,7 +30,7 @@ from simct.data.samples import PreparedPrompt, prepare_prompts
 from simct.errors import ConfigError, RunError, SimCTError, brief
 from simct.estimate.memory import check_trained
 from simct.evaluation.tasks import check_tasks, evaluate_loaded
-from simct.hub.client import settle_clients
+from simct.hub.client import prepare_clients
 from simct.inspection.coverage import inspect_pair
 from simct.jobs.local.job import process_start_time
 from simct.models.adapters import merged_student, trainable_student
@@ -303,7 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run_yaml", type=Path, help="run.yaml inside its run folder")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     options = parser.parse_args(arguments)
-    settle_clients()
+    prepare_clients()
     run = RunFolder(options.run_yaml.resolve().parent)
     try:
         if not run.status():

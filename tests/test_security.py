@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import gradio
@@ -36,25 +35,18 @@ from simct.publishing.card_edit import check_card, save_card
 from simct.publishing.push import publish_run, publishing_state
 from simct.runs.folder import RUN_ID, RunFolder
 from simct.runs.listing import open_run
-from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import load_tokenizer
-from tests.app.test_studio import HOSTILE
+from tests.support.hostile import HOSTILE
 from tests.support.hub_runs import finished_run
 from tests.support.hub_server import TOKEN, HubServer
-from tests.support.studio_page import free_port, wait_for
+from tests.support.servers import free_port, serving
 from tests.support.tiny_models import save_tiny_model
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("simct", "app", "spaces") for path in sorted((ROOT / folder).rglob("*.py"))]
 # What a program may ask of a studio without an account: all of it only reads.
-PUBLIC_API = {"/inspect", "/coverage", "/estimate", "/runs"}
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    with HubServer() as server:
-        server.use(monkeypatch)
-        yield server
+PUBLIC_API = {"/inspect", "/estimate", "/runs"}
 
 
 def writes(marker: Path) -> str:
@@ -243,7 +235,7 @@ def served(tmp_path, monkeypatch, capsys) -> dict:
 
     monkeypatch.setattr(gradio.Blocks, "launch", launch_)
     monkeypatch.setattr(gradio.Blocks, "block_thread", lambda page: None)
-    monkeypatch.setattr(studio.client, "give_up_at_once", lambda: None)
+    monkeypatch.setattr(studio.client, "fail_fast", lambda: None)
     monkeypatch.setattr(libraries, "import_behind", lambda then: None)
     monkeypatch.setattr(sys, "argv", ["app"])
     from app.__main__ import main
@@ -297,9 +289,8 @@ def test_hostile_text_is_shown_as_text(tmp_path, shown):
     assert 'href="javascript' not in html
 
 
-def test_hostile_tokens_are_shown_as_text():
-    pair = TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
-    html = lanes.lanes(lanes.unit(pair, row) for row in segments(pair, HOSTILE))
+def test_hostile_tokens_are_shown_as_text(embedded_pair):
+    html = lanes.lanes(lanes.unit(embedded_pair, row) for row in segments(embedded_pair, HOSTILE))
     assert "<img" not in html and "<script" not in html
 
 
@@ -338,21 +329,9 @@ def space(tmp_path_factory):
         subprocess.run([sys.executable, ROOT / "spaces/studio/deploy.py", "--folder", folder], check=True)
         port = free_port()
         settings |= {"GRADIO_SERVER_PORT": str(port), "RUNS_DIR": str(runs)}
-        log = runs.with_name("log.txt")
-        with open(log, "w") as printed:
-            process = subprocess.Popen(
-                [sys.executable, "main.py"],
-                cwd=folder,
-                env=hub.env(token="hf_machinemachinemachine", **settings),
-                stdout=printed,
-                stderr=printed,
-            )
-        try:
-            assert wait_for(f"http://127.0.0.1:{port}/", process), log.read_text()
-            yield hub, hub_oauth, runs, f"http://127.0.0.1:{port}", scopes
-        finally:
-            process.terminate()
-            process.wait(20)
+        environment = hub.env(token="hf_machinemachinemachine", **settings)
+        with serving([sys.executable, "main.py"], port, environment, folder) as (url, _):
+            yield hub, hub_oauth, runs, url.rstrip("/"), scopes
 
 
 def visitor(space, name: str | None):
@@ -461,9 +440,7 @@ def test_publishing_from_a_space_is_done_as_the_visitor(space):
     [number] = _acting(ann.config, "publish")
     ann.call(number, ["run-of-ann", "ann/student", True, False, False])
     run = RunFolder(runs / "run-of-ann")
-    deadline = time.monotonic() + 60
-    while publishing_state(run)["state"] == "publishing" and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: publishing_state(run)["state"] != "publishing", every=0.1)
     assert publishing_state(run)["state"] == "published", publishing_state(run)
     assert hub.repos["ann/student"].private
     assert "Bearer hf_machinemachinemachine" not in tokens_used(hub)

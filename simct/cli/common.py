@@ -79,9 +79,9 @@ def config_from_options(options: argparse.Namespace) -> RunConfig:
 
 def settle(*names: str | None) -> None:
     """Quiet the Hub's clients, and look once whether the Hub answers if one of `names` is on it."""
-    from simct.hub.client import settle_clients
+    from simct.hub.client import prepare_clients
 
-    settle_clients([name for name in names if name])
+    prepare_clients([name for name in names if name])
 
 
 def follow(run) -> int:

@@ -24,24 +24,7 @@ from simct.config.sections import DataConfig
 from simct.errors import DataError, HubError, ModelError, RunError
 from simct.inspection.coverage import inspect_pair, segments
 from simct.runs.folder import RunFolder
-from simct.tokenization.pair import TokenizerPair
-
-HOSTILE = '<img src=x onerror="alert(1)">\'"&</span><script>alert(2)</script>'
-
-
-@pytest.fixture(scope="module")
-def pair():
-    return TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(runs_dir=tmp_path / "runs", public=False)
-
-
-@pytest.fixture
-def public(tmp_path):
-    return Settings(runs_dir=tmp_path / "runs", public=True)
+from tests.support.hostile import HOSTILE
 
 
 def make_run(settings: Settings, **status) -> RunFolder:

@@ -1,5 +1,7 @@
 """Data, Train, Compare and the runs side by side: what the studio keeps, tells and refuses, without a browser."""
 
+import json
+
 import gradio as gr
 import pytest
 
@@ -23,26 +25,15 @@ from simct.errors import ConfigError, DataError
 from simct.estimate.time_and_cost import STARTING_SECONDS
 from simct.presets import list_presets, load_preset
 from simct.runs.folder import RunFolder
-from simct.tokenization.pair import TokenizerPair
+from tests.support.hostile import HOSTILE
 
-HOSTILE = '<img src=x onerror="alert(1)"><script>alert(2)</script>'
 PAIR = (str(demo.TEACHER), str(demo.STUDENT))
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(runs_dir=tmp_path / "runs", public=False)
 
 
 @pytest.fixture(scope="module")
 def form():
     with gr.Blocks():
         return run_form.settings_form(lambda: None)
-
-
-@pytest.fixture(scope="module")
-def pair():
-    return TokenizerPair.from_pretrained(*PAIR)
 
 
 def make_run(settings: Settings, **changes) -> RunFolder:
@@ -171,7 +162,7 @@ def test_the_choice_comes_back_after_a_reload(settings):
 
 def test_rows_and_readings_are_escaped_and_hold_every_token(settings, pair, tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"prompt": "%s", "note": "%s"}\n' % ((HOSTILE.replace('"', "'"),) * 2))
+    path.write_text(json.dumps({"prompt": HOSTILE, "note": HOSTILE}) + "\n")
     source = data_source.read(settings, DataConfig(prompts=str(path)), None)
     for html in (data_view.rows_table(source), data_view.both_readings(pair, source.prompts[0])):
         assert "&lt;" in html and "<img" not in html and "<script" not in html

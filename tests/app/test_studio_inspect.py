@@ -31,21 +31,11 @@ from simct import demo
 from simct.errors import DataError, ModelError
 from simct.inspection.candidates import candidates_at
 from simct.inspection.coverage import inspect_pair, segments
+from tests.support.hostile import HOSTILE
 from tests.support.hub_server import TOKEN, HubServer
 
 TEACHER, STUDENT = str(demo.TEACHER), str(demo.STUDENT)
 TEXT = "Say it plainly: the adolescent should purchase documentation expeditiously. "
-HOSTILE = '<img src=x onerror="alert(1)">\'"&</span><script>alert(2)</script>'
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(runs_dir=tmp_path / "runs", public=False)
-
-
-@pytest.fixture
-def public(tmp_path):
-    return Settings(runs_dir=tmp_path / "runs", public=True)
 
 
 @pytest.fixture(scope="module")
@@ -463,19 +453,16 @@ def hub():
 
 
 @pytest.fixture(scope="module")
-def address(hub, tmp_path_factory):
+def address(hub, runs_dir, tmp_path_factory):
     environment = hub.env(XDG_CACHE_HOME=str(tmp_path_factory.mktemp("cache")))
-    with studio_page.running_studio(tmp_path_factory.mktemp("inspect") / "runs", environment) as url:
+    with studio_page.running_studio(runs_dir, environment) as url:
         yield url
 
 
 @pytest.fixture
-def studio(address):
-    with studio_page.browser() as opened:
-        studio = studio_page.visitor(opened, address)
-        studio.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        yield studio
-        studio.close()
+def studio(studio):
+    studio.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    return studio
 
 
 def saved(studio, selector: str) -> bytes:

@@ -12,14 +12,13 @@ from simct.errors import AlignmentError
 from simct.inspection.side_by_side import agreement, write_answer
 from simct.models.loading import load_model
 from simct.models.rollout import generate, uniforms
-from simct.tokenization.pair import TokenizerPair
 
 MESSAGES = [{"role": "user", "content": "Say it plainly: the adolescent should purchase documentation."}]
 
 
 @pytest.fixture(scope="module")
-def pair():
-    return TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
+def pair(embedded_pair):
+    return embedded_pair
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,6 @@ from simct.models.rollout import generate
 from simct.models.vllm import VllmWriter, sample_seed
 from simct.tokenization.pair import TokenizerPair
 from simct.training.trainer import Trainer
-from tests.support.random_pair import save_pair
 
 TEXTS = ["the cat", "a 12", "and 23 the", "1223"]
 
@@ -71,11 +70,6 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(404 if body is None else 200)
         self.end_headers()
         self.wfile.write(json.dumps(body or {}).encode())
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return save_pair(tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture

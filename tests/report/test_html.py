@@ -16,9 +16,8 @@ from simct.models.loading import load_model
 from simct.report import charts as report_charts
 from simct.report.html import drawn, html_report
 from simct.tokenization.pair import TokenizerPair
+from tests.support.hostile import HOSTILE
 from tests.support.random_pair import student_tokenizer, teacher_tokenizer
-
-HOSTILE = "</script><img src=x onerror=alert(1)> <!-- ' \" & =1+1 \u2028 12 日本 🙂\x00\n"
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -33,13 +32,9 @@ from simct.training.optimizer import build_optimizer
 from simct.training.schedule import learning_rate_at
 from simct.training.trainer import Trainer
 from tests.support.random_pair import save_pair
+from tests.support.waiting import until
 
 TEXTS = ["the cat", "a 12", "and 23 the", "1223", "hand and band", "the theatre 12", "naïve", "🙂 and"]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return save_pair(tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture(scope="module")
@@ -351,12 +346,13 @@ def test_a_killed_run_resumes_to_the_weights_of_one_that_was_not(folders, prompt
     assert [r["loss"] for r in killed.metrics()] == [r["loss"] for r in straight.metrics()]
 
 
-def wait_for_step(run, step, seconds=120):
-    start = time.monotonic()
-    while run.status().get("step", 0) < step:
-        assert time.monotonic() - start < seconds, run.log_tail()
-        assert run.status()["state"] in ("queued", "running"), run.log_tail()
-        time.sleep(0.02)
+def wait_for_step(run, step):
+    def reached() -> bool:
+        status = run.status()
+        assert status.get("step", 0) >= step or status["state"] in ("queued", "running"), run.log_tail()
+        return status.get("step", 0) >= step
+
+    until(reached, 120, 0.02, run.log_tail)
 
 
 def test_stop_checkpoints_first_and_leaves_a_loadable_student(folders, prompts_file, tmp_path):

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import datasets
@@ -31,6 +30,8 @@ from simct.train import check_run, total_steps
 from simct.training.fine_tuning import Example, FineTuningStep, completion_loss, fine_tune, warmup_training
 from simct.training.warmup import check_answers, load_examples, warm_up, write_dataset
 from tests.support.hub_server import TOKEN, HubServer
+from tests.support.waiting import until
+from tools.demo.exercises import load_exercises
 
 N = 24
 
@@ -85,7 +86,7 @@ def test_the_data_is_a_dataset_of_checked_conversations(finished, monkeypatch, t
     assert len(rows) == counts["kept"] and counts["sampled"] == 2 * N
     assert counts["kept"] + sum(counts["left_out"].values()) == 2 * N
     assert 0 < len(rows) < 2 * N
-    references = {row["prompt"]: row["answer"] for row in demo.load_exercises(demo.PROMPTS)[:N]}
+    references = {row["prompt"]: row["answer"] for row in load_exercises(demo.PROMPTS)[:N]}
     for row in rows:
         user, answer = row["messages"]
         assert (user["role"], answer["role"]) == ("user", "assistant")
@@ -189,9 +190,7 @@ def test_a_killed_warmup_goes_on_to_the_same_weights(finished, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     process = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2])
     answers = run.path / "samples" / "0.jsonl"
-    deadline = time.monotonic() + 120
-    while not read_jsonl(answers) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: read_jsonl(answers) or process.poll() is not None, 120, 0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     known = answers.read_text()

@@ -17,6 +17,7 @@ PACKAGES = (
     "huggingface_hub",
     "peft",
     "safetensors",
+    "tokenizers",
     "sentencepiece",
     "protobuf",
     "tiktoken",
@@ -24,6 +25,11 @@ PACKAGES = (
     "numpy",
     "pydantic",
     "pyyaml",
+    "pydantic",
+    "psutil",
+    "pillow",
+    "tqdm",
+    "httpx2",
 )
 
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from simct.demo import DEFAULT, PAIRS, STRESS, check_answer, load_exercises
+from simct.demo import DEFAULT, PAIRS, STRESS
 from simct.errors import DataError
 from tools.demo import numbers, plain_words, sft
 from tools.demo.build import RECIPES, hasty_words, held_out, place, train_prompts, write_exercises
+from tools.demo.exercises import check_answer, load_exercises
 
 PAIR_NAMES = sorted(PAIRS)
 MODELS = [(name, role) for name in PAIR_NAMES for role in ("teacher", "student")]
