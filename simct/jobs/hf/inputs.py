@@ -21,6 +21,7 @@ PACKAGES = (
     "protobuf",
     "tiktoken",
     "jinja2",
+    "psutil",
     "numpy",
     "pyyaml",
 )
