@@ -62,6 +62,11 @@ def refresh(run: RunFolder, token: Token = None) -> RunStatus:
     return backend_of(run).refresh(run, token)
 
 
+def known_status(run: RunFolder) -> RunStatus:
+    """The run's status as it is now on this machine, and of a Job as it was last known: makes no request."""
+    return local_job.refresh(run)
+
+
 def stop(run: RunFolder, token: Token = None) -> str:
     """End the run after a checkpoint; returns a message. Raises RunError if it is not active, HubError."""
     _check_active(run, "stop")

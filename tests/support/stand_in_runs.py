@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simct.config import config_from_dict
 from simct.jobs.local import queue
-from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.runs.folder import RunFolder
 from simct.runs.listing import list_statuses
 
 STAND_IN = Path(__file__).parent / "stand_in"
@@ -60,6 +60,6 @@ def all_over(runs_dir, seconds: float = 60.0) -> None:
 
     def over() -> bool:
         queue.advance(runs_dir)
-        return not any(told.get("state") in ACTIVE_STATES for _, told in list_statuses(runs_dir))
+        return not any(told.active for _, told in list_statuses(runs_dir))
 
     until(over, seconds)

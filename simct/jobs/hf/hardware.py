@@ -125,7 +125,7 @@ def _offers_for(config: RunConfig, token: Token, n_prompts: int | None) -> Calla
     def offer_for(machine: Hardware) -> Offer:
         if not machine.gpus:
             if size > CPU_PARAMETERS:
-                return Offer(machine, False, why="too slow for models of this size")
+                return Offer(machine, False, why="is too slow for models of this size")
             needed, room = peak("cpu"), machine.memory * 1e9 * USABLE
         else:
             known = machine.known
@@ -133,12 +133,10 @@ def _offers_for(config: RunConfig, token: Token, n_prompts: int | None) -> Calla
             needed = peak("cuda")
         if needed > room:
             unit = "per GPU" if machine.gpus else "of memory"
-            return Offer(machine, False, why=f"needs {needed / GIB:.1f} GiB {unit}, has {room / GIB:.1f}")
+            return Offer(machine, False, why=f"needs {needed / GIB:.1f} GiB {unit}, not {room / GIB:.1f}")
         if machine.gpus > 1 and config.training.batch_size % machine.gpus:
-            size = config.training.batch_size
-            return Offer(
-                machine, False, why=f"needs training.batch_size {size} to be a multiple of its {machine.gpus} GPUs"
-            )
+            why = f"needs a training.batch_size that is a multiple of its {machine.gpus} GPUs"
+            return Offer(machine, False, why=f"{why}, not {config.training.batch_size}")
         if steps is None or not machine.gpus or not machine.known:
             return Offer(machine, True)
         seconds = step_seconds(config, teacher, student, machine.known, PROMPT_TOKENS, machine.gpus)

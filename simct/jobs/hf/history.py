@@ -175,5 +175,5 @@ def _fail_orphans(root: Path, known: set[str], owner: str | None) -> None:
             continue
         if time.time() - status.heartbeat > STARTING_SECONDS:
             run.set_status(
-                state="failed", message="Failed", error="Its start was interrupted before its Job started. Retry it."
+                state="failed", message="Failed", error="It was interrupted before its Job started. Retry it."
             )

@@ -40,7 +40,8 @@ PRIVATE = ("extra", "pid", "pid_started", "group", "host", "heartbeat", "devices
 
 
 class Pusher:
-    """Pushes the run to its repository every so often; `sent` keeps the hash of each report that was pushed before."""
+    """Pushes the run to its repository; `sent` keeps the hash of each report pushed before, so that what has not
+    changed makes no commit."""
 
     def __init__(self, api: HfApi, run: RunFolder, repo_id: str, attempt: str, every: float):
         self.api, self.run, self.repo_id, self.attempt, self.every = api, run, repo_id, attempt, every
@@ -53,7 +54,7 @@ class Pusher:
         if time.monotonic() < self.next:
             return
         try:
-            push(self.api, self.run, self.repo_id, self.attempt, self.sent)
+            self.push()
             self.pause = self.every
         except Exception as error:
             self.pause = min(2 * self.pause, MAX_WAIT)
@@ -65,7 +66,7 @@ class Pusher:
         pause, refusals = 5.0, 0
         while True:
             try:
-                return push(self.api, self.run, self.repo_id, self.attempt, self.sent)
+                return self.push()
             except Exception as error:
                 refusals += not passing(error)
                 if refusals == MAX_REFUSALS:
@@ -73,6 +74,37 @@ class Pusher:
                 print(redact(f"Could not push ({error}); next try in {pause:.0f} s."), flush=True)
                 time.sleep(pause)
                 pause = min(2 * pause, MAX_WAIT)
+
+    def push(self) -> None:
+        """One commit: the reports as they are, the newest checkpoint in place of older ones, or at the end the model.
+
+        Raises whatever the Hub's client raises.
+        """
+        run, status = self.run, self.run.status()
+        content: dict[str, bytes | Path] = {"status.json": report_of(status, self.attempt)}
+        for name in [*REPORT_FILES[1:], *data_files(run)]:
+            path = run.path / name
+            if path.exists():
+                content[name] = redact(path.read_text(encoding="utf-8", errors="replace")).encode()
+        remote = self.api.list_repo_files(self.repo_id)
+        newest, finished = run.latest_checkpoint(), status.state == "finished"
+        stale = [name for name in remote if name.startswith("checkpoints/")] if finished or newest else []
+        if finished:
+            content |= _files_of(run, run.model_dir)
+        elif newest is not None:
+            prefix = newest.relative_to(run.path).as_posix() + "/"
+            if not any(name.startswith(prefix) for name in remote):  # otherwise all of it is there: a commit is whole
+                content |= _files_of(run, newest)
+            stale = [name for name in stale if not name.startswith(prefix)]
+        hashes = {name: hash(data) for name, data in content.items() if isinstance(data, bytes)}
+        changed = [name for name in content if name not in hashes or self.sent.get(name) != hashes[name]]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            *(CommitOperationAdd(name, content[name]) for name in changed),
+            *(CommitOperationDelete(name) for name in stale),
+        ]
+        if operations:
+            self.api.create_commit(self.repo_id, operations, commit_message=f"Step {status.step}")
+            self.sent.update(hashes)
 
 
 def main() -> int:
@@ -144,37 +176,6 @@ def fetch_run(api: HfApi, repo_id: str, folder: Path) -> tuple[RunFolder, bool]:
         created_at=time.time(),
     )
     return run, resume
-
-
-def push(api: HfApi, run: RunFolder, repo_id: str, attempt: str, sent: dict[str, int]) -> None:
-    """One commit: the reports as they are, the newest checkpoint in place of older ones, or at the end the model.
-
-    `sent` keeps the hash of each report pushed before, so that what has not changed makes no commit; it is updated.
-    """
-    status = run.status()
-    finished = status.state == "finished"
-    content: dict[str, bytes | Path] = {"status.json": report_of(status, attempt)}
-    for name in [*REPORT_FILES[1:], *data_files(run)]:
-        path = run.path / name
-        if path.exists():
-            content[name] = redact(path.read_text(encoding="utf-8", errors="replace")).encode()
-    remote = api.list_repo_files(repo_id)
-    newest = run.latest_checkpoint()
-    stale = [name for name in remote if name.startswith("checkpoints/")] if finished or newest else []
-    if finished:
-        content |= _files_of(run, run.model_dir)
-    elif newest is not None:
-        prefix = newest.relative_to(run.path).as_posix() + "/"
-        if not any(name.startswith(prefix) for name in remote):  # otherwise all of it is there, for a commit is whole
-            content |= _files_of(run, newest)
-        stale = [name for name in stale if not name.startswith(prefix)]
-    hashes = {name: hash(data) for name, data in content.items() if isinstance(data, bytes)}
-    changed = [name for name in content if name not in hashes or sent.get(name) != hashes[name]]
-    operations: list = [CommitOperationAdd(name, content[name]) for name in changed]
-    operations += [CommitOperationDelete(name) for name in stale]
-    if operations:
-        api.create_commit(repo_id, operations, commit_message=f"Step {status.step}")
-        sent.update(hashes)
 
 
 def report_of(status: RunStatus, attempt: str) -> bytes:
