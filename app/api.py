@@ -51,7 +51,10 @@ def telling() -> Iterator[None]:
 
 def _summary(run) -> dict:
     status = run.status()
-    told = {"id": run.id, **{name: status.get(name) for name in ("state", "step", "total_steps", "message", "error")}}
+    told = {
+        "id": run.id,
+        **{name: getattr(status, name) for name in ("state", "step", "total_steps", "message", "error")},
+    }
     try:
         config = run.config()
     except SimCTError as error:

@@ -32,7 +32,7 @@ from simct.estimate.memory import check_trained
 from simct.evaluation.tasks import check_tasks, evaluate_loaded
 from simct.hub.client import prepare_clients
 from simct.inspection.coverage import inspect_pair
-from simct.jobs.local.job import process_start_time
+from simct.jobs.local.process import start_time
 from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
 from simct.runs.folder import RunFolder
@@ -151,7 +151,7 @@ def setup(run: RunFolder) -> Process:
     process.status(
         state="running",
         pid=os.getpid(),
-        pid_started=process_start_time(os.getpid()),
+        pid_started=start_time(os.getpid()),
         message="Loading the models",
         error=None,
         device=str(accelerator.device),
@@ -306,7 +306,7 @@ def main(arguments: list[str] | None = None) -> int:
     prepare_clients()
     run = RunFolder(options.run_yaml.resolve().parent)
     try:
-        if not run.status():
+        if not run.exists:
             raise RunError(f"{str(run.path)!r} is not a run folder. Start runs with `simct distill --config FILE`.")
         train_run(run, options.resume)
         return 0
@@ -316,7 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         text = line or f"{type(error).__name__}: {brief(error)} (details in log.txt)"
         print(text, file=sys.stderr, flush=True)
-        if run.status():
+        if run.exists:
             run.set_status(state="failed", pid=None, error=text, message="Failed")
         return 2 if line else 1
 

@@ -13,7 +13,6 @@ import pytest
 
 from simct import demo
 from simct.jobs.local import job as local_job
-from simct.runs.folder import ACTIVE_STATES
 from simct.runs.listing import list_statuses
 from simct.tokenization.pair import TokenizerPair
 from tests.support import stand_in_runs
@@ -55,7 +54,7 @@ def runs_dir(tmp_path, monkeypatch):
     stand_in_runs.use(monkeypatch)
     yield tmp_path / "runs"
     for run, status in list_statuses(tmp_path / "runs"):
-        if status.get("state") in ACTIVE_STATES and status.get("backend") != "hf":
+        if status.active_here:
             local_job.kill(run)
 
 

@@ -35,6 +35,7 @@ from simct.publishing.card_edit import check_card, save_card
 from simct.publishing.push import publish_run, publishing_state
 from simct.runs.folder import RUN_ID, RunFolder
 from simct.runs.listing import open_run
+from simct.runs.status import PublishingStatus
 from simct.tokenization.token_bytes import load_tokenizer
 from tests.support.hostile import HOSTILE
 from tests.support.hub_runs import finished_run
@@ -204,7 +205,7 @@ def test_a_visitor_without_a_token_is_not_lent_the_machine_s(tmp_path):
     run = finished_run(tmp_path / "run")
     with pytest.raises(HubError, match="Nobody is signed in"):
         publish_job.start_publishing(run, "me/x", token=False)
-    assert run.publishing()["state"] == "none"
+    assert run.publishing().state == "none"
 
 
 def test_what_is_published_or_shown_names_no_token(hub, tmp_path):
@@ -274,7 +275,7 @@ def test_only_reading_is_public_api_and_the_queue_is_bounded(served):
     [
         lambda run: hub_view.linked_note("error", f"{HOSTILE} at https://x.y/{HOSTILE}"),
         lambda run: hub_view.link(f"javascript:{HOSTILE}", HOSTILE) + hub_view.link(f'https://x/"{HOSTILE}', HOSTILE),
-        lambda run: publish_view.publishing_line({"state": "publishing", "repo_id": HOSTILE, "stage": HOSTILE}),
+        lambda run: publish_view.publishing_line(PublishingStatus("publishing", repo_id=HOSTILE, stage=HOSTILE)),
         lambda run: "".join(run_view.panels(run)),
         lambda run: markup.table((HOSTILE,), [(HOSTILE,)]),
     ],
@@ -440,8 +441,8 @@ def test_publishing_from_a_space_is_done_as_the_visitor(space):
     [number] = _acting(ann.config, "publish")
     ann.call(number, ["run-of-ann", "ann/student", True, False, False])
     run = RunFolder(runs / "run-of-ann")
-    until(lambda: publishing_state(run)["state"] != "publishing", every=0.1)
-    assert publishing_state(run)["state"] == "published", publishing_state(run)
+    until(lambda: publishing_state(run).state != "publishing", every=0.1)
+    assert publishing_state(run).state == "published", publishing_state(run)
     assert hub.repos["ann/student"].private
     assert "Bearer hf_machinemachinemachine" not in tokens_used(hub)
     for path in run.path.rglob("*"):

@@ -52,9 +52,9 @@ def sides_of(settings: Settings, run: RunFolder, config: RunConfig, token: str |
         if side == "after":
             if not (run.model_dir / "config.json").is_file():
                 continue
-            if status.get("model_step") not in (None, status.get("step")):
+            if status.model_step not in (None, status.step):
                 # a run that went on and was ended at once has the model of its last ordinary stop
-                words = f"{words} {status['model_step']:,} steps"
+                words = f"{words} {status.model_step:,} steps"
         model = name_of(side, run, config)
         if models.is_folder(model):
             offered.append((words, side))

@@ -53,7 +53,7 @@ def build(settings: Settings, runs) -> CompareTab:
 
     def refresh(chosen: str | None, current: str | None, profile: gr.OAuthProfile | None = None) -> dict:
         """Runs that have begun, the one chosen under Runs picked."""
-        found = [each for each in runs_of(settings, settings.owner(profile)) if each.status().get("step")]
+        found = [each for each in runs_of(settings, settings.owner(profile)) if each.status().step]
         options = [(run_names.label(each).replace("\n", " · "), each.id) for each in found]
         ids = [run_id for _, run_id in options]
         return gr.Dropdown(

@@ -16,6 +16,7 @@ from app.runs.page import runs_of
 from app.server.settings import Settings
 from simct.errors import HubError, SimCTError
 from simct.publishing.push import publishing_state
+from simct.runs.status import PublishingStatus
 
 EVERY_SECONDS = 1.0
 
@@ -56,14 +57,13 @@ def build(settings: Settings) -> PublishTab:
 
     controls = [result, button, stop, timer]
 
-    def shown(record: dict) -> list:
+    def shown(status: PublishingStatus) -> list:
         """The line, the buttons and the timer for a state."""
-        busy = record.get("state") == "publishing"
         return [
-            publish_view.publishing_line(record),
-            gr.Button(publish_view.button_label(record), interactive=not busy),
-            gr.Button(visible=busy),
-            gr.Timer(active=busy),
+            publish_view.publishing_line(status),
+            gr.Button(publish_view.button_label(status), interactive=not status.active),
+            gr.Button(visible=status.active),
+            gr.Timer(active=status.active),
         ]
 
     def failed(error: SimCTError) -> list:
@@ -74,7 +74,7 @@ def build(settings: Settings) -> PublishTab:
         found = [
             (run_names.label(each).replace("\n", " · "), each.id)
             for each in runs_of(settings, settings.owner(profile))
-            if each.status().get("state") == "finished"
+            if each.status().state == "finished"
         ]
         ids = [run_id for _, run_id in found]
         picked = next((run_id for run_id in (chosen, current) if run_id in ids), next(iter(ids), None))
@@ -94,7 +94,7 @@ def build(settings: Settings) -> PublishTab:
             found = owned_run(settings, run_id, settings.owner(profile))
             record = publishing_state(found)
             token, typed = settings.token(visitor), (repo_id or "").strip()
-            named = typed or str(record.get("repo_id") or "") or publish_view.suggested(found, profile, token)
+            named = typed or (record.repo_id or "") or publish_view.suggested(found, profile, token)
             # what is being typed is left alone
             return [gr.skip() if typed else named, *shown(record), *card.show(found, named, token)]
         except SimCTError as error:

@@ -74,8 +74,8 @@ def _who(named: dict[str, RunFolder]) -> str:
     for letter, run in named.items():
         config, status = run.config(), run.status()
         pair = f"{display_name(config.teacher.model)} → {display_name(config.student.model)}"
-        steps = f"{status.get('step', 0):,} of {status.get('total_steps', 0):,}"
-        rows.append((letter, pair, config.method, status.get("state", "unknown"), steps, run.id))
+        steps = f"{status.step:,} of {status.total_steps or 0:,}"
+        rows.append((letter, pair, config.method, status.state, steps, run.id))
     return markup.table(("", "Pair", "Method", "State", "Steps", "Run"), rows)
 
 

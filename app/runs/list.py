@@ -1,4 +1,4 @@
-"""The list of runs: which ones a visitor sees, narrowed by words and state, and the line that tells each."""
+"""The list of runs: which ones a visitor sees, filtered by words and state, and the label of each."""
 
 from collections.abc import Sequence
 
@@ -8,37 +8,37 @@ from app.page import markup
 from app.runs.names import label
 from app.server.settings import Settings
 from simct.jobs.local import queue
-from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.runs.folder import RunFolder
 from simct.runs.listing import list_statuses
+from simct.runs.status import RunStatus
 
 PAGE = 30
 STATES = ["All runs", "Active", "Finished", "Stopped", "Failed"]
+SEARCHED = ("method", "kind", "teacher", "student", "flavor", "namespace", "message", "error", "state")
 
-Listed = Sequence[tuple[RunFolder, dict]]
+Listed = Sequence[tuple[RunFolder, RunStatus]]
 
 
-def visible(settings: Settings, owner: str | None) -> list[tuple[RunFolder, dict]]:
+def visible(settings: Settings, owner: str | None) -> list[tuple[RunFolder, RunStatus]]:
     """Runs with their status, newest first; in public only the visitor's own."""
     listed = list_statuses(settings.runs_dir)
     if not settings.public:
         return listed
-    return [] if owner is None else [each for each in listed if each[1].get("owner") == owner]
+    return [] if owner is None else [each for each in listed if each[1].owner == owner]
 
 
-def narrowed(listed: Listed, words: str, state: str) -> list[tuple[RunFolder, dict]]:
+def filtered(listed: Listed, words: str, state: str) -> list[tuple[RunFolder, RunStatus]]:
     """Those in `state` that have every word in their id, method, models, machine or message."""
     wanted = (words or "").lower().split()
 
-    def fits(run: RunFolder, status: dict) -> bool:
-        found = status.get("state", "")
-        if state == "Active" and found not in ACTIVE_STATES:
+    def fits(run: RunFolder, status: RunStatus) -> bool:
+        if state == "Active" and not status.active:
             return False
-        if state in STATES[2:] and found != state.lower():
+        if state in STATES[2:] and status.state != state.lower():
             return False
         if not wanted:
             return True
-        names = ("method", "kind", "teacher", "student", "flavor", "namespace", "message", "error", "state")
-        text = " ".join([run.id, *(str(status.get(name) or "") for name in names)]).lower()
+        text = " ".join([run.id, *(getattr(status, name) or "" for name in SEARCHED)]).lower()
         return all(word in text for word in wanted)
 
     return [each for each in listed if fits(*each)]
@@ -46,7 +46,7 @@ def narrowed(listed: Listed, words: str, state: str) -> list[tuple[RunFolder, di
 
 def places(settings: Settings, listed: Listed) -> dict[str, str]:
     """Where the runs that wait stand in the queue, which is everybody's."""
-    if not any(status.get("state") == "queued" for _, status in listed):
+    if not any(status.state == "queued" for _, status in listed):
         return {}
     line = queue.in_order(list_statuses(settings.runs_dir))
     return {run.id: queue.place_line(place, len(line)) for place, (run, _) in enumerate(line, start=1)}
@@ -57,7 +57,7 @@ def options(listed: Listed, waiting: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def count_line(shown: int, found: int, all_runs: int) -> str:
-    """What is not shown, told only when something is not."""
+    """How many runs are not shown, if any."""
     if not all_runs:
         return markup.empty("No runs yet. Launch one under Train.")
     if not found:

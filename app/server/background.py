@@ -14,8 +14,8 @@ from app.page.markup import one_line
 from app.server.settings import Settings
 from simct.errors import SimCTError
 from simct.hub.retry import BackOff
-from simct.jobs.local import queue
-from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.jobs import actions
+from simct.runs.folder import RunFolder
 from simct.runs.listing import list_statuses
 
 EVERY_SECONDS = 1.0
@@ -43,19 +43,18 @@ class Background:
         self.tokens[owner] = token or None
         if token:
             for run, status in list_statuses(self.settings.runs_dir):
-                if status.get("lent") and status.get("state") == "queued" and status.get("owner") == owner:
-                    queue.lend(run, str(token))
+                if status.lent and status.state == "queued" and status.owner == owner:
+                    actions.provide_token(run, str(token))
 
     def turn(self) -> None:
         """One look at everything; requests go on behind it."""
-        queue.advance(self.settings.runs_dir)
+        actions.advance(self.settings.runs_dir)
         for owner, token in list(self.tokens.items()):
             if token is None and not _signed_in():
                 continue
             self._behind(("history", owner), HISTORY_SECONDS, self._history, owner, token)
             for run, status in list_statuses(self.settings.runs_dir):
-                mine = status.get("backend") == "hf" and status.get("owner") == owner
-                if mine and status.get("job_id") and status.get("state") in ACTIVE_STATES:
+                if status.remote and status.owner == owner and status.job_id and status.active:
                     self._behind(run.id, JOB_SECONDS, self._refresh, run, owner, token)
 
     def _behind(self, name: object, every: float, work, *arguments) -> None:
@@ -79,24 +78,18 @@ class Background:
             self.busy.discard(name)
 
     def _history(self, owner: str | None, token: str | None) -> None:
-        from simct.jobs.hf import history as hf_history
-
-        hf_history.rebuild(self.settings.runs_dir, hf_history.namespaces_of(token), token, owner)
+        actions.sync(self.settings.runs_dir, token=token, owner=owner)
 
     def _refresh(self, run: RunFolder, owner: str | None, token: str | None) -> None:
-        from simct.jobs.hf import job as hf_job
-
         if run.id not in self.following:
             self.following.add(run.id)
             threading.Thread(target=self._follow, args=(run, token), daemon=True).start()
-        hf_job.refresh(run, token)
+        actions.refresh(run, token)
 
     def _follow(self, run: RunFolder, token: str | None) -> None:
         """Keep the Job's own output in the run folder; begun anew at the next look if it breaks off."""
-        from simct.jobs.hf import job as hf_job
-
         try:
-            hf_job.follow_log(run, token, wanted=lambda: run.status().get("state") in ACTIVE_STATES)
+            actions.follow_log(run, token, wanted=lambda: run.status().active)
         except SimCTError:
             time.sleep(JOB_SECONDS)  # the look that follows tells what is wrong
         finally:

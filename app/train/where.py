@@ -11,6 +11,7 @@ from app.server.settings import Settings
 from simct.config import RunConfig
 from simct.errors import ConfigError, HubError, RunError, SimCTError
 from simct.jobs import actions
+from simct.jobs.backend import Rental
 from simct.runs.folder import RunFolder
 
 HERE, JOBS = "This machine", "Hugging Face Jobs"
@@ -171,7 +172,7 @@ def start(
     )
 
 
-def rental(config: RunConfig, flavor, namespace, timeout, limit, confirmed, token: str | None) -> actions.Rental:
+def rental(config: RunConfig, flavor, namespace, timeout, limit, confirmed, token: str | None) -> Rental:
     """What was chosen, checked against what the Hub offers now. Raises ConfigError or HubError."""
     from simct.jobs.hf.hardware import chosen_hours, offers
 
@@ -183,4 +184,4 @@ def rental(config: RunConfig, flavor, namespace, timeout, limit, confirmed, toke
     hours = chosen_hours(offer.machine, timeout or None, limit)
     if not confirmed:
         raise ConfigError("Confirm what it may cost, under Where it trains.")
-    return actions.Rental(flavor, hours, offer.machine.price, (namespace or "").strip() or None)
+    return Rental(flavor, hours, offer.machine.price, (namespace or "").strip() or None)

@@ -139,7 +139,7 @@ def start_or_resume(options, describe):
 
     if options.resume:
         run = find_run(options.resume, options.runs)
-        print(actions.resume(run, rental=cli_jobs.renewed(options, run)), flush=True)
+        print(actions.resume(run, rental=cli_jobs.rental_again(options, run)), flush=True)
     else:
         config = describe()
         settle(config.teacher.model, config.student.model, config.data.prompts)
@@ -162,10 +162,10 @@ def run_warmup(options) -> int:
     if options.detach:
         return 0
     status = follow(run)
-    if run.status().get("state") == "finished":
+    if run.status().state == "finished":
         from simct.jobs import actions
 
-        print(f"student: {actions.model_here(run)}")
+        print(f"student: {actions.fetch_model(run)}")
         if options.push_to:
             from simct.publishing.push import publish_dataset
 

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +24,7 @@ import numpy as np
 from simct.config import local_path
 from simct.data.formats import READERS
 from simct.errors import DataError, brief
-from simct.files import cache_folder
+from simct.files import cache_folder, write_cache
 from simct.hub.errors import hub_error
 from simct.inspection.coverage import Counts
 from simct.inspection.text_kinds import KINDS
@@ -62,7 +61,7 @@ def inspect_corpus(
     rarest are dropped; `disagreements_lost` then says by how much a count may be too low (0: all are exact).
     cache_dir: where chunks are kept, by default `corpora` beside the other caches (files.cache_folder).
     """
-    folder = Path(cache_dir) if cache_dir else cache_folder().with_name("corpora")
+    folder = Path(cache_dir) if cache_dir else cache_folder("corpora")
     counter = _Counter(pair, folder, on_progress, should_stop, total)
     for chunk in _chunks(texts, counter.should_stop):
         counter.count(chunk)
@@ -279,18 +278,7 @@ def _write(path: Path, counts: Counts) -> None:
     kept["disagreements"] = [[student, teacher, n] for (student, teacher), n in counts.disagreements.items()]
     kept["excluded"] = dict(counts.excluded)
     kept["by_kind"] = counts.by_kind.tolist()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), 3))
-            os.replace(draft, path)
-        except BaseException:
-            os.unlink(draft)
-            raise
-    except OSError:  # a full disk or a read-only home: the chunk is simply counted again next time
-        return
+    write_cache(path, gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), 3))
 
 
 def _read(path: Path) -> Counts | None:

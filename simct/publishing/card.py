@@ -175,10 +175,10 @@ def _model_link(model: ModelConfig) -> str:
 
 def _progress(run: RunFolder) -> str:
     status = run.status()
-    step, total = status.get("step", 0), status.get("total_steps", 0)
-    if status.get("state") == "finished":
+    step, total = status.step, status.total_steps or 0
+    if status.state == "finished":
         return f"The run finished all {total:,} steps."
-    state = escape(status.get("state", "unknown"))
+    state = escape(status.state)
     return f"The run ended early ({state}) after {step:,} of {total:,} steps; this is the student as it was then."
 
 

@@ -24,6 +24,7 @@ from simct.config.sections import DataConfig
 from simct.errors import DataError, HubError, ModelError, RunError
 from simct.inspection.coverage import inspect_pair, segments
 from simct.runs.folder import RunFolder
+from simct.runs.status import PublishingStatus, RunStatus
 from tests.support.hostile import HOSTILE
 
 
@@ -55,8 +56,8 @@ def test_bytes_that_are_not_text_are_drawn_one_by_one():
     lambda text: markup.empty(text),
     lambda text: markup.pill(text),
     lambda text: charts.line_chart(text, {text: [(1, 0.5), (2, 0.25)]}),
-    lambda text: publish_view.publishing_line({"state": "published", "url": f'https://x/"{text}', "repo_id": text}),
-    lambda text: publish_view.publishing_line({"state": "failed", "error": text}),
+    lambda text: publish_view.publishing_line(PublishingStatus("published", url=f'https://x/"{text}', repo_id=text)),
+    lambda text: publish_view.publishing_line(PublishingStatus("failed", error=text)),
 ])  # fmt: skip
 def test_text_from_outside_is_escaped(make):
     html = make(HOSTILE)
@@ -65,7 +66,7 @@ def test_text_from_outside_is_escaped(make):
 
 
 def test_links_to_other_schemes_are_not_made():
-    line = publish_view.publishing_line({"state": "published", "url": "javascript:alert(1)", "repo_id": "a/b"})
+    line = publish_view.publishing_line(PublishingStatus("published", url="javascript:alert(1)", repo_id="a/b"))
     assert "href" not in line and "a/b" in line
 
 
@@ -172,11 +173,11 @@ def test_sizes_read_well(size, told):
 
 def test_only_sensible_actions_are_offered(settings):
     run = make_run(settings, state="running", step=3)
-    assert run_actions.allowed_actions(run, "running") == {
+    assert run_actions.allowed_actions(run, RunStatus("running")) == {
         "stop": True, "kill": True, "resume": False, "retry": False, "duplicate": True, "delete": False,
         "fetch": False, "publish": False,
     }  # fmt: skip
-    assert run_actions.allowed_actions(run, "finished")["publish"]
+    assert run_actions.allowed_actions(run, RunStatus("finished"))["publish"]
     assert not any(run_actions.allowed_actions(None, None).values())
 
 

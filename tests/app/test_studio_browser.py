@@ -10,9 +10,9 @@ from simct.config import load_config, save_config
 from simct.data.templates import prompt_ids
 from simct.inspection.coverage import inspect_pair, segments
 from simct.presets import load_preset
-from simct.runs.listing import list_runs
 from tests.support.hostile import HOSTILE
 from tests.support.hub_server import HubServer
+from tests.support.run_folders import runs_in
 
 playwright = pytest.importorskip("playwright.sync_api")
 from tests.support import studio_page  # noqa: E402  (needs playwright)
@@ -99,7 +99,7 @@ def test_a_fresh_user_goes_from_two_models_on_the_hub_to_a_published_student(stu
 
     expect(studio.at("#run-head .pill")).to_have_text("finished", timeout=TRAINING)
     expect(studio.at("#run-head")).to_contain_text("acme/wordy-teacher → acme/tiny-student")
-    [run] = list_runs(runs_dir)
+    [run] = runs_in(runs_dir)
     config = run.config()
     assert config.student.revision == hub.repos["acme/tiny-student"].head.sha
     assert config.data.revision == hub.repos["datasets/acme/plain-words"].head.sha
@@ -187,9 +187,9 @@ def test_a_returning_user_finds_everything_after_the_studio_was_restarted_in_mid
         studio.step("Runs")
         studio.page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
         expect(studio.at("#run-head .pill")).to_have_text("stopped", timeout=TRAINING)
-        [run] = list_runs(runs_dir)
+        [run] = runs_in(runs_dir)
         assert run.config().training.learning_rate == 0.0002 and run.config().evaluation.tasks == []
-        stopped_at = run.status()["step"]
+        stopped_at = run.status().step
         assert 0 < stopped_at < 400 and run.latest_checkpoint() is not None
         studio.page.get_by_role("button", name="Resume").click()
         expect(studio.at("#run-head .pill")).to_have_text("running", timeout=TRAINING)
@@ -261,7 +261,7 @@ def test_units_are_walked_by_keyboard(studio):
 
 
 def test_prompts_that_cannot_be_used_are_told_and_nothing_is_launched(studio, runs_dir, tmp_path):
-    before = len(list_runs(runs_dir))
+    before = len(runs_in(runs_dir))
     studio.open("?step=data")
     studio.page.get_by_label("Upload a file").check()
     expect(studio.at("#prompt-note .note-error")).to_contain_text("no prompts")
@@ -281,7 +281,7 @@ def test_prompts_that_cannot_be_used_are_told_and_nothing_is_launched(studio, ru
     studio.step("Train")
     studio.page.get_by_role("button", name="Launch on this machine").click()
     expect(studio.at("#train-note .note-error")).to_contain_text("color")
-    assert len(list_runs(runs_dir)) == before
+    assert len(runs_in(runs_dir)) == before
     studio.step("Data")
     studio.pick("#prompt-column", "color")
     expect(studio.at("#prompt-note .note-ok")).to_contain_text("1 prompt, no answers")

@@ -282,7 +282,7 @@ def test_a_file_is_shown_whole_and_a_table_by_its_row(settings, monkeypatch, tmp
 
 
 def test_a_corpus_is_measured_as_the_library_does_and_a_cancel_keeps_what_was_counted(settings, monkeypatch, tmp_path):
-    monkeypatch.setattr("simct.inspection.corpus.cache_folder", lambda: tmp_path / "cache" / "bridges")
+    monkeypatch.setattr("simct.inspection.corpus.cache_folder", lambda name: tmp_path / "cache" / name)
     texts = [f"{TEXT}{n}" for n in range(400)]
     upload = uploaded(monkeypatch, tmp_path, "c.jsonl", "".join(json.dumps({"text": t}) + "\n" for t in texts))
     values = source(inspect_source.UPLOAD, upload, number=300)

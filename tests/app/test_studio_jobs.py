@@ -14,9 +14,9 @@ from app.server.background import Background
 from app.server.settings import Settings
 from simct.hub import retry as hf_retry
 from simct.jobs import actions
-from simct.jobs.actions import Rental
+from simct.jobs.backend import Rental
 from simct.jobs.hf import job as hf_job
-from simct.runs.listing import list_runs
+from tests.support.run_folders import runs_in
 from tests.support.stand_in_runs import BOOTSTRAP, config
 from tests.support.waiting import until
 
@@ -41,17 +41,15 @@ def rented(namespace: str) -> Rental:
 def test_a_job_comes_home_without_a_page_and_is_found_again_by_another_studio(hub, tmp_path):
     here = Background(Settings(runs_dir=tmp_path / "one", public=False), tokens={None: None})
     run = actions.start_on_jobs(tmp_path / "one", config(30, 0.02), rented("tester"))
-    until(lambda: (here.turn(), run.status()["state"] == "finished")[1])
+    until(lambda: (here.turn(), run.status().state == "finished")[1])
     assert "installing" in (run.path / "job_log.txt").read_text()
     assert [record["step"] for record in run.metrics()] == list(range(1, 31))
     assert "cpu-basic of tester" in run_view.head(run, run.metrics())
     assert runs_page.current(here.settings, None, run.id, "", "All runs", 30, None)[2]["allowed"]["fetch"]
 
     elsewhere = Background(Settings(runs_dir=tmp_path / "two", public=False), tokens={None: None})
-    until(
-        lambda: (elsewhere.turn(), [copy.status()["state"] for copy in list_runs(tmp_path / "two")] == ["finished"])[1]
-    )
-    [copy] = list_runs(tmp_path / "two")
+    until(lambda: (elsewhere.turn(), [copy.status().state for copy in runs_in(tmp_path / "two")] == ["finished"])[1])
+    [copy] = runs_in(tmp_path / "two")
     assert copy.id == run.id and len(copy.metrics()) == 30
 
 
@@ -68,8 +66,8 @@ def test_every_visitor_s_jobs_are_asked_about_with_their_own_token_and_shown_to_
     behind.meet("ann", ANN)
     behind.meet("bob", BOB)
     for run in (anns, bobs):
-        hub.jobs[run.status()["job_id"]].stage = "CANCELED"
-    until(lambda: (behind.turn(), all(run.status()["state"] == "stopped" for run in (anns, bobs)))[1])
+        hub.jobs[run.status().job_id].stage = "CANCELED"
+    until(lambda: (behind.turn(), all(run.status().state == "stopped" for run in (anns, bobs)))[1])
     for request in hub.requests:
         owner = {f"Bearer {ANN}": "ann", f"Bearer {BOB}": "bob"}[request.headers["authorization"]]
         assert "whoami" in request.path or f"/{owner}" in request.path, (owner, request.path)
@@ -87,7 +85,7 @@ def test_a_hub_that_is_slow_or_down_holds_nobody_up_and_is_asked_less_and_less(h
     assert behind.trouble.get(None) is None  # it came back before the Hub had answered
     until(lambda: behind.trouble.get(None))
     assert "Looking again in" in behind.trouble[None] and "\n" not in behind.trouble[None]
-    assert run.status()["state"] == "queued"
+    assert run.status().state == "queued"
     assert "Looking again" in run_view.head(run, [], trouble=behind.trouble[None])
     for fault in hub.faults:
         fault.delay = 0.0
@@ -98,5 +96,5 @@ def test_a_hub_that_is_slow_or_down_holds_nobody_up_and_is_asked_less_and_less(h
         time.sleep(0.05)
     assert waits[-1] >= 2 * waits[0] and waits[-1] > background.JOB_SECONDS
     hub.faults.clear()
-    hub.jobs[run.status()["job_id"]].stage = "CANCELED"
-    until(lambda: (behind.turn(), run.status()["state"] == "stopped")[1])
+    hub.jobs[run.status().job_id].stage = "CANCELED"
+    until(lambda: (behind.turn(), run.status().state == "stopped")[1])

@@ -54,7 +54,7 @@ def test_fifty_people_submit_watch_and_stop_their_own_runs(tmp_path):
     assert len(turns(runs_dir)) == len(began)  # none was started twice
     for name, run_id, stopped in visits:
         run, status = found[run_id]
-        assert status["owner"] == name and status["state"] == ("stopped" if stopped else "finished")
+        assert status.owner == name and status.state == ("stopped" if stopped else "finished")
         number = int(name.removeprefix("user-"))
         if run_id in began:
             assert began[run_id]["owner"] == name and began[run_id]["token"] == f"hf_tokenofuser{number}"

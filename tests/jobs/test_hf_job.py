@@ -72,7 +72,7 @@ def test_what_is_sent_to_start_a_job(hub, tmp_path):
     for data in repo.files.values():
         assert str(tmp_path).encode() not in data and TOKEN.encode() not in data
     status = run.status()
-    assert (status["state"], status["backend"], status["job_id"]) == ("queued", "hf", job_id)
+    assert (status.state, status.backend, status.job_id) == ("queued", "hf", job_id)
     assert TOKEN not in (run.path / "status.json").read_text()
     with pytest.raises(RunError, match="already on Jobs"):
         hf_job.launch(run, "a10g-large", hours=1)
@@ -98,7 +98,7 @@ def test_refusals_before_a_job_are_one_line_and_leave_the_run_as_it_was(hub, tmp
         hf_job.launch(run, "t4-small", hours=0)
     hub.add_model(f"tester/simct-run-{new_run(tmp_path).id}")
     assert not hub.jobs and run.status() == before
-    for call in (hf_job.refresh, hf_job.cancel, hf_job.stop, hf_job.bring_model_home):
+    for call in (hf_job.refresh, hf_job.cancel, hf_job.stop, hf_job.fetch_model):
         with pytest.raises(RunError, match="never been on"):
             call(run)
 
@@ -117,22 +117,22 @@ def test_logs_failure_cancel_and_history(hub, tmp_path, monkeypatch):
     failing = new_run(tmp_path)
     hf_job.launch(failing, "cpu-basic", hours=1)
     assert list(hf_job.log_lines(failing, follow=True)) == ["hello", "second"]
-    status = until(lambda: (s := hf_job.refresh(failing))["state"] == "failed" and s, 20)
-    assert "The Job failed: Job failed with exit code: 3." in status["error"]
+    status = until(lambda: (s := hf_job.refresh(failing)).state == "failed" and s, 20)
+    assert "The Job failed: Job failed with exit code: 3." in status.error
     monkeypatch.setattr(hf_job, "BOOTSTRAP", "import time; time.sleep(60)")
     waiting = new_run(tmp_path)
     hf_job.launch(waiting, "cpu-basic", hours=1)
-    assert hf_job.refresh(waiting)["state"] == "queued"
+    assert hf_job.refresh(waiting).state == "queued"
     hf_job.cancel(waiting)
-    assert waiting.status()["state"] == "stopped"
+    assert waiting.status().state == "stopped"
     timed = new_run(tmp_path)
     hf_job.launch(timed, "cpu-basic", hours=1.2 / 3600)
-    status = until(lambda: (s := hf_job.refresh(timed))["state"] == "failed" and s, 20)
-    assert "Job timeout" in status["error"]
-    history = hf_history.list_remote_runs("tester")
-    assert [each["run"] for each in history] == [timed.id, waiting.id, failing.id]
-    assert [each["stage"] for each in history] == ["ERROR", "CANCELED", "ERROR"]
-    assert history[0]["job_id"] == timed.status()["job_id"] and history[0]["method"] == "simct"
+    status = until(lambda: (s := hf_job.refresh(timed)).state == "failed" and s, 20)
+    assert "Job timeout" in status.error
+    history = hf_history.list_jobs("tester")
+    assert [each.run_id for each in history] == [timed.id, waiting.id, failing.id]
+    assert [each.stage for each in history] == ["ERROR", "CANCELED", "ERROR"]
+    assert history[0].job_id == timed.status().job_id and history[0].method == "simct"
 
 
 def test_an_unreachable_hub_changes_nothing(hub, tmp_path, monkeypatch):
@@ -144,7 +144,7 @@ def test_an_unreachable_hub_changes_nothing(hub, tmp_path, monkeypatch):
     with pytest.raises(HubError, match="Wait 9 s"):
         hf_job.refresh(run)
     assert run.status() == before
-    assert hf_job.refresh(run)["state"] == "queued"
+    assert hf_job.refresh(run).state == "queued"
 
 
 def test_a_job_trains_stops_and_resumes_to_a_published_student(hub, tmp_path, monkeypatch):
@@ -175,25 +175,25 @@ def test_a_job_trains_stops_and_resumes_to_a_published_student(hub, tmp_path, mo
         return hub.jobs[job_id].stage not in ("RUNNING", "SCHEDULING")
 
     until(lambda: checkpoints() or ended(first), 300)
-    assert hf_job.refresh(run)["state"] == "running", [line for _, line in hub.jobs[first].lines][-30:]
+    assert hf_job.refresh(run).state == "running", [line for _, line in hub.jobs[first].lines][-30:]
     hf_job.stop(run)
-    assert run.status()["state"] == "stopping"
+    assert run.status().state == "stopping"
     until(lambda: ended(first), 300)
     status = hf_job.refresh(run)
-    assert status["state"] == "stopped" and 5 <= status["step"] < 60
+    assert status.state == "stopped" and 5 <= status.step < 60
     assert hub.jobs[first].stage == "COMPLETED" and len(checkpoints()) == 1
-    stopped_at = status["step"]
+    stopped_at = status.step
     assert [record["step"] for record in run.metrics()] == list(range(1, stopped_at + 1))
 
     second = hf_job.launch(run, "cpu-basic", hours=1)
-    assert run.status()["state"] == "queued" and "stop" not in repo.head.files
+    assert run.status().state == "queued" and "stop" not in repo.head.files
     until(lambda: ended(second), 300)
     status = hf_job.refresh(run)
-    assert (status["state"], status["step"]) == ("finished", 60), run.log_tail(30)
+    assert (status.state, status.step) == ("finished", 60), run.log_tail(30)
     lines = (run.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 61))  # no step was done twice
     assert not checkpoints()
-    model = AutoModelForCausalLM.from_pretrained(hf_job.bring_model_home(run))
+    model = AutoModelForCausalLM.from_pretrained(hf_job.fetch_model(run))
     assert model.num_parameters() > 0
     publish_run(run, "tester/from-a-job")  # a run that was trained elsewhere is published like any other
     published = hub.repos["tester/from-a-job"].files

@@ -10,13 +10,13 @@ from simct.config import save_config
 from simct.errors import HubError, RunError
 from simct.hub import retry as hf_retry
 from simct.jobs import actions
-from simct.jobs.actions import Rental
+from simct.jobs.backend import Rental
 from simct.jobs.hf import job as hf_job
 from simct.jobs.hf import runner as hf_job_runner
 from simct.jobs.local import job as local_job
 from simct.runs.folder import RunFolder
-from simct.runs.listing import list_runs
 from tests.support.hub_server import TOKEN
+from tests.support.run_folders import runs_in
 from tests.support.stand_in_runs import BOOTSTRAP, config, weights_after
 from tests.support.waiting import until
 
@@ -32,7 +32,7 @@ def hub(hub, monkeypatch):
 
 
 def ended(hub, run: RunFolder) -> bool:
-    return hub.jobs[run.status()["job_id"]].stage not in ("RUNNING", "SCHEDULING")
+    return hub.jobs[run.status().job_id].stage not in ("RUNNING", "SCHEDULING")
 
 
 def test_a_launch_gets_through_refusals_and_starts_one_job(hub, tmp_path):
@@ -43,33 +43,33 @@ def test_a_launch_gets_through_refusals_and_starts_one_job(hub, tmp_path):
     hub.fail("/api/jobs/tester$", 502, method="POST")  # refused before it was started
     hub.fail("/api/jobs/tester$", cut_after=20, method="POST")  # started, and the answer lost
     run = actions.start_on_jobs(tmp_path, config(), Rental("cpu-basic", 1.0, 0.01))
-    assert len(hub.jobs) == 1 and run.status()["job_id"] in hub.jobs
+    assert len(hub.jobs) == 1 and run.status().job_id in hub.jobs
 
 
 def test_a_launch_that_is_refused_for_good_leaves_nothing_and_one_in_doubt_leaves_a_trace(hub, tmp_path, monkeypatch):
     hub.run_jobs = False
     with pytest.raises(HubError, match="may not write to somebody/"):
         actions.start_on_jobs(tmp_path, config(), Rental("cpu-basic", 1.0, 0.01, "somebody"))
-    assert list_runs(tmp_path) == []
+    assert runs_in(tmp_path) == []
     monkeypatch.setattr(hf_retry, "PATIENCE", 0.0)
     hub.fail("/api/jobs/tester$", cut_after=20, method="POST")
     with pytest.raises(HubError, match="Cannot reach the Hub"):
         actions.start_on_jobs(tmp_path, config(), RENTAL)
-    [run] = list_runs(tmp_path)
-    assert run.status()["state"] == "queued" and "not known whether" in run.status()["message"]
+    [run] = runs_in(tmp_path)
+    assert run.status().state == "queued" and "did not confirm" in run.status().message
     from simct.jobs.hf import history as hf_history
 
     hf_history.rebuild(tmp_path, ["tester"])
-    assert run.status()["job_id"] in hub.jobs  # the Job it did start is found by its labels
+    assert run.status().job_id in hub.jobs  # the Job it did start is found by its labels
 
 
 def test_a_run_without_a_machine_on_record_is_not_started_anew_on_a_guess(tmp_path):
     run = RunFolder.create(tmp_path, config(), backend="hf")
     run.set_status(state="failed")
     for again in (actions.resume, actions.retry):
-        with pytest.raises(RunError, match="No machine of Jobs is on record"):
+        with pytest.raises(RunError, match="does not say which machine of Jobs"):
             again(run)
-    assert len(list_runs(tmp_path)) == 1
+    assert len(runs_in(tmp_path)) == 1
 
 
 def test_machines_are_weighed_with_the_visitor_s_access_only(hub, monkeypatch):
@@ -116,24 +116,24 @@ def test_a_job_pushes_through_trouble_stops_before_its_time_is_up_and_goes_on_in
     hub.faults[0].times = 2
     until(lambda: ended(hub, run), 60)
     told = hf_job.refresh(run)
-    assert told["state"] == "stopped", [line for _, line in hub.jobs[told["job_id"]].lines]
-    assert "time was up after step" in told["message"]
-    assert hub.jobs[told["job_id"]].stage == "COMPLETED" and 0 < told["step"] < 600
-    assert told["remote_checkpoint"] == f"step-{told['step']}"
-    assert [record["step"] for record in run.metrics()] == list(range(1, told["step"] + 1))
+    assert told.state == "stopped", [line for _, line in hub.jobs[told.job_id].lines]
+    assert "time limit after step" in told.message
+    assert hub.jobs[told.job_id].stage == "COMPLETED" and 0 < told.step < 600
+    assert told.remote_checkpoint == f"step-{told.step}"
+    assert [record["step"] for record in run.metrics()] == list(range(1, told.step + 1))
     assert "Could not push" in "".join(hf_job.log_lines(run))
 
     faster = run.config()
     faster.training.learning_rate = 0.001
     save_config(faster, run.path / "run.yaml")
-    assert "A Job takes it up" in actions.resume(run, rental=RENTAL)
+    assert "Resumes in a new Job" in actions.resume(run, rental=RENTAL)
     with pytest.raises(RunError, match="already queued"):
         actions.resume(run, rental=RENTAL)
     until(lambda: ended(hub, run), 60)
-    assert hf_job.refresh(run)["state"] == "finished" and hf_job.refresh(run)["step"] == 600
+    assert hf_job.refresh(run).state == "finished" and hf_job.refresh(run).step == 600
     assert hub.repos[f"tester/simct-run-{run.id}"].files["model/weights"].decode() == weights_after(600)
     assert [record["step"] for record in run.metrics()] == list(range(1, 601))
-    assert actions.delete(run) and f"tester/simct-run-{run.id}" not in hub.repos and list_runs(tmp_path) == []
+    assert actions.delete(run) and f"tester/simct-run-{run.id}" not in hub.repos and runs_in(tmp_path) == []
 
 
 def test_the_job_s_own_output_is_followed_over_cut_connections_line_by_line(hub, tmp_path, monkeypatch):
@@ -161,14 +161,14 @@ def test_a_warm_up_s_answers_and_data_are_pushed_and_brought_home(hub, tmp_path)
     for name in ("samples/0.jsonl", "data/train.jsonl", "data/README.md", "data/.hidden"):
         (there.path / name).parent.mkdir(exist_ok=True)
         (there.path / name).write_text(f'{{"at": "{name}"}}\n')
-    sent: dict[str, int] = {}
     repo_id = f"tester/simct-run-{run.id}"
-    hf_job_runner.push(hf_job.hub_api(None), there, repo_id, run.status()["attempt"], sent)
+    pusher = hf_job_runner.Pusher(hf_job.hub_api(None), there, repo_id, run.status().attempt, 1.0)
+    pusher.push()
     hf_job.refresh(run)
     assert (run.path / "samples" / "0.jsonl").read_text() == '{"at": "samples/0.jsonl"}\n'
     assert (run.path / "data" / "train.jsonl").exists() and not (run.path / "data" / ".hidden").exists()
     commits = len(hub.repos[repo_id].commits)
-    hf_job_runner.push(hf_job.hub_api(None), there, repo_id, run.status()["attempt"], sent)
+    pusher.push()
     assert len(hub.repos[repo_id].commits) == commits  # nothing new, no commit
     resumed, _ = hf_job_runner.fetch_run(hf_job.hub_api(None), repo_id, tmp_path / "again")
     assert (resumed.path / "samples" / "0.jsonl").exists()
@@ -179,7 +179,7 @@ def test_the_last_push_gives_up_on_what_waiting_does_not_mend(hub, tmp_path, mon
     monkeypatch.setattr(hf_job_runner.time, "sleep", lambda seconds: None)
     began = len(hub.requests)
     with pytest.raises(Exception, match="404"):
-        hf_job_runner.push_for_certain(hf_job.hub_api(None), run, "tester/gone", "x", {})
+        hf_job_runner.Pusher(hf_job.hub_api(None), run, "tester/gone", "x", 1.0).push_to_the_end()
     assert len(hub.requests) - began < 20
 
 

@@ -18,7 +18,7 @@ from simct.config import config_from_dict
 from simct.jobs import actions
 from simct.jobs.local import job as local_job
 from simct.jobs.local import queue
-from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.runs.folder import RunFolder
 from tests.support.random_pair import save_pair
 from tests.support.stand_in_runs import all_over, new, turns, weights_after
 from tests.support.waiting import until
@@ -58,26 +58,26 @@ def test_the_studio_is_killed_again_and_again_and_no_run_notices(runs_dir):
             process.wait()
             process = studio()
         # now runs are killed as well, which the last studio notices, and the next ones start
-        until(lambda: any(run.status()["state"] == "running" for run in runs) or not active(runs))
+        until(lambda: any(run.status().state == "running" for run in runs) or not active(runs))
         for run in runs:
-            if run.status()["state"] == "running":
-                os.killpg(run.status()["group"], signal.SIGKILL)
+            if run.status().state == "running":
+                os.killpg(run.status().group, signal.SIGKILL)
         until(lambda: not active(runs), 90)
     finally:
         process.kill()
         process.wait()
     for run in runs:
-        if run.status()["state"] != "finished":
-            assert "killed" in run.status()["error"]
+        if run.status().state != "finished":
+            assert "killed" in run.status().error
             actions.resume(run)
     all_over(runs_dir)
     for number, run in enumerate(runs):
-        assert run.status()["state"] == "finished"
+        assert run.status().state == "finished"
         assert (run.model_dir / "weights").read_text() == weights_after(30, seed=number)
 
 
 def active(runs: list[RunFolder]) -> list[RunFolder]:
-    return [run for run in runs if run.status()["state"] in ACTIVE_STATES]
+    return [run for run in runs if run.status().active]
 
 
 def test_a_run_killed_at_any_moment_is_told_and_resumes_to_the_same_end(runs_dir):
@@ -86,32 +86,32 @@ def test_a_run_killed_at_any_moment_is_told_and_resumes_to_the_same_end(runs_dir
     run = new(runs_dir, steps=400, seconds=0.005)
     queue.submit(run)
     kills = 0
-    while run.status()["state"] != "finished" and kills < 6:
+    while run.status().state != "finished" and kills < 6:
         time.sleep(0.1 + chance.random() / 2)
         told = run.status()
         victim = chance.choice(["group", "supervisor", "trainer"] if local_job.is_locked(run) else ["trainer"])
-        if told["state"] == "finished" or not told.get("group") or not told.get("pid"):
+        if told.state == "finished" or not told.group or not told.pid:
             continue
         try:
             if victim == "group":
-                os.killpg(told["group"], signal.SIGKILL)
+                os.killpg(told.group, signal.SIGKILL)
             else:
                 os.kill(told["group" if victim == "supervisor" else "pid"], signal.SIGKILL)
             kills += 1
         except ProcessLookupError:
             continue
-        if victim == "supervisor" or (victim == "trainer" and told["pid"] == told["group"]):
+        if victim == "supervisor" or (victim == "trainer" and told.pid == told.group):
             continue  # the trainer goes on
-        told = until(lambda: (s := local_job.refresh(run))["state"] not in ("queued", "running") and s)
-        if told["state"] == "failed":
-            assert told["error"], told
+        told = until(lambda: (s := local_job.refresh(run)).state not in ("queued", "running") and s)
+        if told.state == "failed":
+            assert told.error, told
             queue.submit(run, resume=True)
     assert kills >= 3
     all_over(runs_dir)
-    if run.status()["state"] == "failed":
+    if run.status().state == "failed":
         queue.submit(run, resume=True)
         all_over(runs_dir)
-    assert run.status()["state"] == "finished"
+    assert run.status().state == "finished"
     assert (run.model_dir / "weights").read_text() == weights_after(400)
     steps = [record["step"] for record in run.metrics()]
     assert steps == list(range(1, 401))
@@ -142,14 +142,14 @@ def test_training_killed_twice_at_random_moments_ends_with_the_same_weights(tmp_
     straight = actions.start_here(tmp_path / "runs", config())
     killed = actions.start_here(tmp_path / "runs", config())
     for _ in range(2):
-        step = until(lambda: killed.status()["state"] == "running" and killed.status()["step"], 120)
-        until(lambda step=step: killed.status()["step"] >= min(step + chance.randint(1, 8), 38), 120)
+        step = until(lambda: killed.status().state == "running" and killed.status().step, 120)
+        until(lambda step=step: killed.status().step >= min(step + chance.randint(1, 8), 38), 120)
         time.sleep(chance.random() / 10)
-        os.killpg(killed.status()["group"], signal.SIGKILL)
-        assert local_job.wait(killed, timeout=30)["state"] == "failed"
+        os.killpg(killed.status().group, signal.SIGKILL)
+        assert local_job.wait(killed, timeout=30).state == "failed"
         actions.resume(killed)
     for run in (straight, killed):
-        assert local_job.wait(run, timeout=180)["state"] == "finished", run.log_tail()
+        assert local_job.wait(run, timeout=180).state == "finished", run.log_tail()
     expected, found = (load_file(run.model_dir / "model.safetensors") for run in (straight, killed))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert [record["loss"] for record in killed.metrics()] == [record["loss"] for record in straight.metrics()]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simct.config import RunConfig, config_from_dict
 from simct.jobs.local import queue
-from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.runs.folder import RunFolder
 from simct.runs.listing import list_statuses
 from tests.support.waiting import until
 
@@ -77,6 +77,6 @@ def all_over(runs_dir: Path, seconds: float = 60.0) -> None:
 
     def over() -> bool:
         queue.advance(runs_dir)
-        return not any(status.get("state") in ACTIVE_STATES for _, status in list_statuses(runs_dir))
+        return not any(status.active for _, status in list_statuses(runs_dir))
 
     until(over, seconds)

@@ -60,7 +60,7 @@ def train_sharded(
         env={**os.environ, **settings, "ACCELERATE_USE_CPU": "1"}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
-    assert run.status()["processes"] == 2
+    assert run.status().processes == 2
     return load_file(run.model_dir / "model.safetensors")
 
 

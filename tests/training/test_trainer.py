@@ -320,7 +320,7 @@ def launch_and_wait(config, runs_dir):
     run = RunFolder.create(runs_dir, config)
     local_job.launch(run)
     status = local_job.wait(run, timeout=180)
-    assert status["state"] == "finished", run.log_tail()
+    assert status.state == "finished", run.log_tail()
     return run
 
 
@@ -334,12 +334,12 @@ def test_a_killed_run_resumes_to_the_weights_of_one_that_was_not(folders, prompt
     killed = RunFolder.create(tmp_path, new_config(folders, prompts_file, **settings))
     local_job.launch(killed)
     wait_for_step(killed, 9)
-    local_job._signal_group(killed.status(), signal.SIGKILL)  # as the kernel would, without telling the run
+    local_job.signal_group(killed.status(), signal.SIGKILL)  # as the kernel would, without telling the run
     status = local_job.wait(killed, timeout=30)
-    assert status["state"] == "failed" and "resumed" in status["error"]
+    assert status.state == "failed" and "resumed" in status.error
     assert killed.latest_checkpoint() is not None
     local_job.launch(killed, resume=True)
-    assert local_job.wait(killed, timeout=180)["state"] == "finished", killed.log_tail()
+    assert local_job.wait(killed, timeout=180).state == "finished", killed.log_tail()
     expected, found = weights(straight), weights(killed)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -349,8 +349,8 @@ def test_a_killed_run_resumes_to_the_weights_of_one_that_was_not(folders, prompt
 def wait_for_step(run, step):
     def reached() -> bool:
         status = run.status()
-        assert status.get("step", 0) >= step or status["state"] in ("queued", "running"), run.log_tail()
-        return status.get("step", 0) >= step
+        assert status.step >= step or status.state in ("queued", "running"), run.log_tail()
+        return status.step >= step
 
     until(reached, 120, 0.02, run.log_tail)
 
@@ -363,8 +363,8 @@ def test_stop_checkpoints_first_and_leaves_a_loadable_student(folders, prompts_f
         local_job.launch(run)
     local_job.stop(run)
     status = local_job.wait(run, timeout=60)
-    assert status["state"] == "stopped"
-    assert run.latest_checkpoint().name == f"step-{status['step']}" and status["model_step"] == status["step"]
+    assert status.state == "stopped"
+    assert run.latest_checkpoint().name == f"step-{status.step}" and status.model_step == status.step
     load_model(type(run.config().student)(model=str(run.model_dir)))
     with pytest.raises(RunError, match="nothing to stop"):
         local_job.stop(run)
@@ -380,7 +380,7 @@ def test_two_processes_reach_the_weights_of_one(folders, prompts_file, tmp_path)
         env=environment, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
-    assert two.status()["processes"] == 2
+    assert two.status().processes == 2
     expected, found = weights(one), weights(two)
     assert all(torch.allclose(expected[name], found[name], rtol=0, atol=1e-5) for name in expected)
     assert [r["rows"] for r in one.metrics()] == [r["rows"] for r in two.metrics()]

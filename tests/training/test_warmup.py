@@ -198,7 +198,7 @@ def test_a_killed_warmup_goes_on_to_the_same_weights(finished, tmp_path):
     # a line that was being written when the machine went down
     answers.write_text(known + '{"index": 40, "comple')
     assert subprocess.run(command, env=environment, cwd=Path(__file__).parents[2]).returncode == 0
-    assert run.status()["state"] == "finished"
+    assert run.status().state == "finished"
     assert answers.read_text().startswith(known)
     trained = load_model(ModelConfig(model=str(run.model_dir)))
     for mine, theirs in zip(trained.parameters(), expected.parameters(), strict=True):
