@@ -7,7 +7,6 @@ mend, 1 for a defect (its traceback is in log.txt).
 
 import argparse
 import errno
-import math
 import os
 import shutil
 import signal
@@ -25,6 +24,7 @@ from simct.data.prompts import Prompt, load_prompts
 from simct.data.samples import prepare_prompts
 from simct.errors import ConfigError, RunError, SimCTError, brief
 from simct.estimate.memory import check_trained
+from simct.estimate.time_and_cost import total_steps
 from simct.evaluation.tasks import check_tasks, evaluate_loaded
 from simct.hub.client import settle_clients
 from simct.inspection.coverage import inspect_pair
@@ -79,14 +79,6 @@ def check_settings(
     check_trained(config, token)
 
 
-def total_steps(config: RunConfig, n_prompts: int) -> int:
-    """Optimizer steps of a run: as configured, or as many as its epochs take."""
-    if config.training.epochs is None:
-        return config.training.steps
-    rollouts = config.training.epochs * n_prompts * config.rollout.samples_per_prompt
-    return max(1, math.ceil(rollouts / config.training.batch_size))
-
-
 def start(run: RunFolder, config: RunConfig) -> Accelerator:
     """This process's part in the run, which the run folder is told about."""
     accelerator = Accelerator(
@@ -128,7 +120,7 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
     _log(main, f"{len(prepared)} prompts ({too_long} too long), {pair.shared_tokens} shared tokens")
     if main and not run.inspection():
         texts = [f"{prompt.text} {prompt.answer or ''}".strip() for prompt in prompts[:INSPECTED_PROMPTS]]
-        run.save_inspection(inspect_pair(pair, texts))
+        run.save_inspection(inspect_pair(pair, texts).to_dict())
     checkpoint = run.latest_checkpoint() if resume else None
     if main and config.evaluation.tasks and "before" not in run.evaluation():
         run.set_status(message="Scoring the student and the teacher before training")

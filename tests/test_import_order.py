@@ -8,6 +8,7 @@ ROOT = Path(__file__).parents[1]
 SIMCT = (
     "errors",
     "files",
+    "records",
     "methods",
     "config",
     "demo",
@@ -20,8 +21,8 @@ SIMCT = (
     "data",
     "evaluation",
     "inspection",
-    "report",
     "estimate",
+    "report",
     "training",
     "jobs",
     "publishing",

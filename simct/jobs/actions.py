@@ -30,9 +30,9 @@ class Rental:
         return self.hours * self.price
 
     def line(self) -> str:
-        from simct.estimate.time_and_cost import hours_line
+        from simct.report.formats import hours
 
-        return f"{self.flavor} for at most {hours_line(self.hours)}, ${self.most:.2f}"
+        return f"{self.flavor} for at most {hours(self.hours)}, ${self.most:.2f}"
 
 
 def on_jobs(run: RunFolder) -> bool:
