@@ -8,10 +8,10 @@ import gradio as gr
 import yaml
 
 from app.page import markup
-from app.server.model_facts import split_revision
 from app.train.fields import BASIC, FOLDED, Field
 from simct.config import DataConfig, RunConfig, config_to_dict, set_option
 from simct.errors import ConfigError
+from simct.hub.model_names import split_revision
 from simct.presets import load_preset
 
 CHOICES_OR_NONE = ("divergence", "teacher.quantization", "training.tracker")

@@ -280,10 +280,12 @@ def histogram(
     step, floor = (WIDTH - 20) / len(totals), 150
     few = max(1, -(-len(totals) // 11))
     parts = [f'<line class="rule" x1="10" x2="{WIDTH - 10}" y1="{floor}" y2="{floor}"/>']
+    if few > 1:
+        parts.append(_text("tick", 10, 20, f"{highest:,}"))
     for index, column_total in enumerate(totals):
         x, y = 10 + step * index, float(floor)
         upper = f"to {number(edges[index + 1])}" if index + 1 < len(edges) else "and more"
-        for kind in reversed(counts):
+        for kind in reversed(list(counts)):
             height = 120 * counts[kind][index] / highest
             y -= height
             if counts[kind][index]:
