@@ -27,7 +27,7 @@ def build(settings: Settings) -> None:
             config = config_from_text(run_yaml)
             for model in (config.teacher, config.student):
                 models.allowed(settings, model.model)
-            return estimate_view.estimate(settings, config, settings.token(None))
+            return estimate_view.estimate(settings, config, settings.token(None)).to_dict()
 
     def runs() -> list[dict]:
         """This machine's runs, newest first: id, state, step, total_steps, method, teacher, student, scores."""

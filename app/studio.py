@@ -25,6 +25,7 @@ from app.train import tab as train_tab
 from app.train.form import base_config, starting_config
 from simct.config import brief
 from simct.hub import client
+from simct.report import charts
 
 HERE = Path(__file__).parent
 MAX_UPLOAD = "200mb"
@@ -94,7 +95,7 @@ def build(settings: Settings) -> gr.Blocks:
             pair.refresh, pair.inputs, pair.outputs, **settings.in_turn("pair")
         ).then(train.refresh, train.inputs, train.outputs, **settings.in_turn("train"))
         inspect.train.click(
-            lambda run, verdict: train.load(verdict_view.settled(base_config(run), verdict)),
+            lambda run, verdict: train.load(verdict_view.recommended(base_config(run), verdict)),
             [run, verdict],
             train.load_outputs,
             **settings.quiet,
@@ -145,7 +146,7 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) 
         server_name=host,
         server_port=port,
         theme=theme(),
-        css_paths=[HERE / "page" / "static" / "studio.css"],
+        css_paths=[charts.STYLE, HERE / "page" / "static" / "studio.css"],
         footer_links=[],
         allowed_paths=[],
         max_file_size=MAX_UPLOAD,

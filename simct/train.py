@@ -7,7 +7,6 @@ can fix, 1 for a defect (its traceback is in log.txt).
 
 import argparse
 import errno
-import math
 import os
 import shutil
 import signal
@@ -29,6 +28,7 @@ from simct.data.prompts import Prompt, load_prompts
 from simct.data.samples import PreparedPrompt, prepare_prompts
 from simct.errors import ConfigError, RunError, SimCTError, brief
 from simct.estimate.memory import check_trained
+from simct.estimate.time_and_cost import total_steps
 from simct.evaluation.tasks import check_tasks, evaluate_loaded
 from simct.hub.client import prepare_clients
 from simct.inspection.coverage import inspect_pair
@@ -82,14 +82,6 @@ def check_settings(
         # bitsandbytes may be installed only where the run will be
         build_optimizer([torch.nn.Parameter(torch.zeros(1))], config.training)
     check_trained(config, token)
-
-
-def total_steps(config: RunConfig, n_prompts: int) -> int:
-    """Optimizer steps of a run: as configured, or as many as its epochs take."""
-    if config.training.epochs is None:
-        return config.training.steps
-    rollouts = config.training.epochs * n_prompts * config.rollout.samples_per_prompt
-    return max(1, math.ceil(rollouts / config.training.batch_size))
 
 
 @dataclass
@@ -178,7 +170,7 @@ def load(process: Process) -> Loaded:
     process.log(f"{len(prepared)} prompts ({too_long} too long), {pair.shared_tokens} shared tokens")
     if process.is_main and not run.inspection():
         texts = [f"{prompt.text} {prompt.answer or ''}".strip() for prompt in prompts[:INSPECTED_PROMPTS]]
-        run.save_inspection(inspect_pair(pair, texts))
+        run.save_inspection(inspect_pair(pair, texts).to_dict())
     return Loaded(pair, prepared, teacher, student)
 
 

@@ -14,17 +14,18 @@ from app.server.model_facts import display_name
 from app.server.settings import Settings
 from simct.config import RunConfig, leaves
 from simct.errors import SimCTError
+from simct.report.formats import number
 from simct.runs.folder import RunFolder
 
 MOST = 6
 LETTERS = "ABCDEF"
 CURVES = (
-    ("Loss", "loss", charts.number),
-    ("KL, shared", "kl_shared", charts.number),
-    ("KL, recovered", "kl_recovered", charts.number),
+    ("Loss", "loss", number),
+    ("KL, shared", "kl_shared", number),
+    ("KL, recovered", "kl_recovered", number),
     ("Tokens recovered", "coverage_recovered", charts.percent),
     ("Answers that end", "eos_rate", charts.percent),
-    ("Answer length, tokens", "response_length", charts.number),
+    ("Answer length, tokens", "response_length", number),
 )
 NOT_SETTINGS = ("output",)
 COLUMNS = {"before": "before", "after": "after", "teacher": "teacher"}

@@ -9,10 +9,10 @@ import gradio as gr
 import yaml
 
 from app.page import markup
-from app.server.model_facts import split_revision
 from app.train import fields
 from simct.config import RunConfig, config_from_brief, leaves, set_option
 from simct.config.sections import DataConfig
+from simct.hub.model_names import split_revision
 from simct.presets import load_preset
 
 SETTING = re.compile(r"^([a-z_]+(?:\.[a-z_]+)?)(?: is |: )")

@@ -174,13 +174,14 @@ def run_warmup(options) -> int:
 
 
 def run_estimate(options) -> int:
-    from simct.estimate.time_and_cost import estimate_run, format_estimate
+    from simct.estimate.time_and_cost import estimate_run
+    from simct.report.text import format_estimate
 
     config = config_from_options(options)
     settle(config.teacher.model, config.student.model)
     report = estimate_run(config, options.hardware, options.devices, options.prompt_tokens, options.n_prompts)
     print(format_estimate(report))
-    write_json(options.json, report)
+    write_json(options.json, report.to_dict())
     return 0
 
 

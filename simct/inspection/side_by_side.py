@@ -5,8 +5,10 @@ Shapes: V vocabulary, H hidden size, T the teacher's tokens of an answer.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from simct.errors import AlignmentError
 from simct.models.loading import hidden_rows, pad_id_of
@@ -15,7 +17,7 @@ from simct.tokenization.pair import TokenizerPair
 
 
 def write_answer(
-    model,
+    model: PreTrainedModel,
     prompt_ids: list[int],
     end_ids: tuple[int, ...],
     n_candidates: int,
@@ -45,7 +47,9 @@ def write_answer(
         ids = torch.tensor([[chosen]], device=model.device)
 
 
-def agreement(pair: TokenizerPair, teacher_model, teacher_prompt_ids: list[int], student_ids: list[int]) -> list[dict]:
+def agreement(
+    pair: TokenizerPair, teacher_model: PreTrainedModel, teacher_prompt_ids: list[int], student_ids: list[int]
+) -> list[dict[str, Any]]:
     """What the teacher thinks of a student's answer, unit by unit: {"bytes", "student", "teacher", "probability"}.
 
     "student" and "teacher" count tokens; "probability" is the geometric mean over the teacher's tokens of the unit,
