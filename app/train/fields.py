@@ -84,7 +84,9 @@ def label(name: str) -> str:
 
 
 def info(name: str) -> str:
-    """What stands under the label: the first sentence of the setting's help, and what an empty field means."""
+    """What stands under the label: what the setting means, its usual range, and what an empty field means."""
     setting = SETTINGS[name]
-    first = setting.help.partition(". ")[0].rstrip(".") + "."
-    return f"{first} Empty: {setting.empty}." if setting.optional and not is_choice(name) else first
+    meaning, *more = setting.help.rstrip(".").split(". ")
+    usual = [sentence.partition(";")[0] for sentence in more if sentence.startswith("Usual: ")]
+    empty = [f"Empty: {setting.empty}"] if setting.optional and not is_choice(name) else []
+    return "".join(f"{sentence}. " for sentence in (meaning, *usual, *empty)).strip()

@@ -45,8 +45,8 @@ class ModelConfig(Section):
     dtype: str = setting(
         "Precision",
         "float32",
-        "Number format of the weights in memory. Usual: bfloat16 for a teacher; float32 for a student, because small "
-        "learning rates are lost to rounding in 16 bits.",
+        "Number format of the weights. Usual: bfloat16 for a teacher, float32 for a student; in 16 bits, small steps "
+        "are lost to rounding.",
         choices=DTYPES,
     )
     enable_thinking: bool | None = setting(
@@ -263,7 +263,7 @@ class TrainingConfig(Section):
     batch_size: int = setting(
         "Rollouts per step",
         16,
-        "Completions in one optimizer step, over all processes. Usual: 16 to 64; more make steps steadier and slower.",
+        "Completions in one step, over all processes. Usual: 16 to 64; more make steps steadier and slower.",
         ge=1,
         le=MOST_AT_ONCE,
     )
@@ -313,7 +313,7 @@ class TrainingConfig(Section):
     ema_decay: float | None = setting(
         "Running mean",
         None,
-        "Decay of the running mean of the weights, which is then saved. Usual: 0.99, where answers grow too long.",
+        "Decay of the running mean of the weights, which is saved. Usual: 0.99; use it where answers grow long.",
         empty="off",
         gt=0,
         lt=1,
