@@ -27,7 +27,7 @@ from tests.support.stand_in_runs import all_over, new, turns, until, weights_aft
 STUDIO = """
 import sys, time
 from pathlib import Path
-from app import background
+from app.server import background
 from app.server.settings import Settings
 background.of(Settings(runs_dir=Path(sys.argv[1]), public=False))
 time.sleep(600)
@@ -101,7 +101,7 @@ def test_a_run_killed_at_any_moment_is_told_and_resumes_to_the_same_end(runs_dir
             if victim == "group":
                 os.killpg(told.group, signal.SIGKILL)
             else:
-                os.kill(told["group" if victim == "supervisor" else "pid"], signal.SIGKILL)
+                os.kill(told.group if victim == "supervisor" else told.pid, signal.SIGKILL)
             kills += 1
         except ProcessLookupError:
             continue

@@ -106,7 +106,7 @@ def test_stopped_and_resumed_it_comes_to_the_same_end(runs_dir):
         local_job.launch(run)
     local_job.stop(run)
     until(lambda: local_job.refresh(run).state == "stopped")
-    assert run.latest_checkpoint().name == f"step-{run.status()['step']}"
+    assert run.latest_checkpoint().name == f"step-{run.status().step}"
     queue.submit(run, resume=True)
     all_over(runs_dir)
     assert (run.model_dir / "weights").read_text() == weights_after(40)

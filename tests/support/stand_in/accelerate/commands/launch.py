@@ -31,7 +31,7 @@ def main() -> None:
     step, weights = 0, f"seed {training.seed}"
     if newest is not None:
         step, weights = int(newest.name.removeprefix("step-")), (newest / "weights").read_text()
-    print(f"from step {step}, {run.status().get('owner')}", flush=True)
+    print(f"from step {step}, {run.status().owner}", flush=True)
     done = True
     while step < training.steps:
         if asked:
