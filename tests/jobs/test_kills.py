@@ -96,7 +96,7 @@ def test_a_run_killed_at_any_moment_is_told_and_resumes_to_the_same_end(runs_dir
             if victim == "group":
                 os.killpg(told.group, signal.SIGKILL)
             else:
-                os.kill(told["group" if victim == "supervisor" else "pid"], signal.SIGKILL)
+                os.kill(told.group if victim == "supervisor" else told.pid, signal.SIGKILL)
             kills += 1
         except ProcessLookupError:
             continue
