@@ -28,7 +28,7 @@ from app.train import prepare as launch
 from simct import demo
 from simct.config import ModelConfig
 from simct.errors import HubError, ModelError, RunError
-from simct.inspection.coverage import segments
+from simct.inspection.coverage import show_units
 from simct.jobs.local import job as local_job
 from simct.models.loading import load_model
 from simct.publishing import process as publish_job
@@ -299,7 +299,7 @@ def test_hostile_text_is_shown_as_text(tmp_path, shown):
 
 def test_hostile_tokens_are_shown_as_text():
     pair = TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
-    html = lanes.lanes(lanes.unit(pair, row) for row in segments(pair, HOSTILE))
+    html = lanes.lanes(lanes.unit(pair, row) for row in show_units(pair, HOSTILE))
     assert "<img" not in html and "<script" not in html
 
 
