@@ -206,7 +206,7 @@ CASES = {
     "chunk_temperature": lambda tmp: loss("alm", chunk_temperature=0.0),
     "rows": lambda tmp: loss(more_rows=1),
     "sequences": lambda tmp: loss(teacher_ids=[[0], [0]]),
-    "nothing compared": lambda tmp: compare_pairs_table._given([]),
+    "nothing compared": lambda tmp: compare_pairs_table.given([]),
     "nobody to compare": lambda tmp: compare_pairs_view._compare(
         studio(tmp), "a/b", "c/d", compare_pairs_view.STUDENTS, [" "], False, None, Work()
     ),

@@ -27,7 +27,7 @@ from app.train import prepare as launch
 from simct import demo
 from simct.config.sections import ModelConfig
 from simct.errors import HubError, ModelError, RunError
-from simct.inspection.coverage import segments
+from simct.inspection.coverage import show_units
 from simct.jobs.local import job as local_job
 from simct.models.loading import load_model
 from simct.publishing import process as publish_job
@@ -291,7 +291,7 @@ def test_hostile_text_is_shown_as_text(tmp_path, shown):
 
 
 def test_hostile_tokens_are_shown_as_text(embedded_pair):
-    html = lanes.lanes(lanes.unit(embedded_pair, row) for row in segments(embedded_pair, HOSTILE))
+    html = lanes.lanes(lanes.unit(embedded_pair, row) for row in show_units(embedded_pair, HOSTILE))
     assert "<img" not in html and "<script" not in html
 
 

@@ -8,7 +8,7 @@ import pytest
 from simct import demo
 from simct.config import load_config, save_config
 from simct.data.templates import prompt_ids
-from simct.inspection.coverage import inspect_pair, segments
+from simct.inspection.coverage import inspect_pair, show_units
 from simct.presets import load_preset
 from tests.support.hostile import HOSTILE
 from tests.support.hub_server import HubServer
@@ -61,10 +61,10 @@ def test_a_fresh_user_goes_from_two_models_on_the_hub_to_a_published_student(stu
     text = "Say it plainly: the adolescent should purchase documentation."
     studio.at("#inspect-text textarea").fill(text)
     report = inspect_pair(pair, [text])
-    expect(studio.at("#inspect-numbers")).to_contain_text(f"{report['student_strict_coverage']:.1%}")
-    expect(studio.at("#inspect-numbers")).to_contain_text(f"{report['student_recovered_coverage']:.1%}")
-    units = sum(report["unit_shapes"].values())
-    recovered = units - report["unit_shapes"]["1x1"]
+    expect(studio.at("#inspect-numbers")).to_contain_text(f"{report.student_strict_coverage:.1%}")
+    expect(studio.at("#inspect-numbers")).to_contain_text(f"{report.student_recovered_coverage:.1%}")
+    units = sum(report.unit_shapes.values())
+    recovered = units - report.unit_shapes["1x1"]
     assert recovered > 0
     expect(studio.at("#inspect-lanes .unit.recovered")).to_have_count(recovered)
     studio.shot("2-inspect")
@@ -239,7 +239,7 @@ def test_text_is_shown_as_text_and_empty_text_is_refused(studio, pair):
     expect(studio.at("#inspect-lanes .unit").first).to_be_visible()
     field = studio.page.get_by_label("Text")
     field.fill(HOSTILE)
-    expect(studio.at("#inspect-lanes .unit")).to_have_count(len(segments(pair, HOSTILE)))
+    expect(studio.at("#inspect-lanes .unit")).to_have_count(len(show_units(pair, HOSTILE)))
     assert studio.at("#inspect-lanes img").count() == 0 and studio.at("#inspect-table img").count() == 0
     assert studio.page.evaluate("window.hacked") is None
     field.fill("  ")
@@ -251,11 +251,11 @@ def test_units_are_walked_by_keyboard(studio):
     studio.open("?step=inspect")
     first = studio.at(".unit").first
     first.focus()
-    expect(studio.at(".unit-line")).to_have_text(first.get_attribute("data-told"))
+    expect(studio.at(".unit-line")).to_have_text(first.get_attribute("data-about"))
     studio.page.keyboard.press("ArrowRight")
     second = studio.at(".unit").nth(1)
     expect(second).to_be_focused()
-    expect(studio.at(".unit-line")).to_have_text(second.get_attribute("data-told"))
+    expect(studio.at(".unit-line")).to_have_text(second.get_attribute("data-about"))
     studio.page.keyboard.press("End")
     expect(studio.at(".unit").last).to_be_focused()
 

@@ -110,10 +110,10 @@ def test_estimates_follow_the_fields(settings):
     config.training.steps *= 10
     longer = estimate_view.estimate(settings, config, None)
     start = STARTING_SECONDS / 3600
-    assert longer["hardware"][0]["hours"] - start == pytest.approx(10 * (report["hardware"][0]["hours"] - start))
-    assert longer["here"]["hours"] > 0 and longer["here"]["cost"] == 0
+    assert longer.hardware[0].hours - start == pytest.approx(10 * (report.hardware[0].hours - start))
+    assert longer.here.hours > 0 and longer.here.cost == 0
     config.training.micro_batch_size, config.rollout.max_new_tokens = 4, 400
-    assert estimate_view.estimate(settings, config, None)["peak"] != report["peak"]
+    assert estimate_view.estimate(settings, config, None).peak != report.peak
     html = estimate_view.view(report)
     assert "150 steps" in html and "this machine" in html and "a100" in html
 

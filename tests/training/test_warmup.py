@@ -18,6 +18,7 @@ from simct.config.sections import ModelConfig
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.templates import prompt_ids
 from simct.errors import ConfigError, DataError, HubError, RunError
+from simct.estimate.time_and_cost import total_steps
 from simct.evaluation.sandbox.program import why_unavailable
 from simct.files import read_jsonl
 from simct.losses.head import Head
@@ -26,7 +27,7 @@ from simct.models.rollout import Rollout
 from simct.publishing.push import publish_dataset
 from simct.runs.folder import RunFolder
 from simct.tokenization.token_bytes import load_tokenizer, token_bytes
-from simct.train import check_run, total_steps
+from simct.train import check_run
 from simct.training.fine_tuning import Example, FineTuningStep, completion_loss, fine_tune, warmup_training
 from simct.training.warmup import check_answers, load_examples, warm_up, write_dataset
 from tests.support.hub_server import TOKEN, HubServer

@@ -119,7 +119,7 @@ const drawing = (svg) => {
   const copies = [copy, ...copy.querySelectorAll('*')];
   [svg, ...svg.querySelectorAll('*')].forEach((node, i) => {
     const style = getComputedStyle(node);
-    for (const name of ['fill', 'stroke', 'font-family', 'font-size', 'font-weight', 'text-anchor', 'opacity']) {
+    for (const name of ['fill', 'stroke', 'stroke-width', 'stroke-dasharray', 'font-family', 'font-size', 'font-weight', 'text-anchor', 'opacity']) {
       copies[i].style.setProperty(name, style.getPropertyValue(name));
     }
   });
