@@ -153,6 +153,7 @@ def _look_closer(options, pair, text: str, report: dict, texts: Iterable[str], s
     from simct.inspection.candidates import candidates_at, score_units
     from simct.inspection.compare_pairs import compare_pairs
     from simct.inspection.reliability import measure_pair
+    from simct.losses.head import check_head
     from simct.models.loading import device_for_training, load_model
     from simct.report.text import format_candidates, format_comparison, format_reliability
 
@@ -167,6 +168,8 @@ def _look_closer(options, pair, text: str, report: dict, texts: Iterable[str], s
     teacher = student = None
     if options.weights is not None and (place is not None or options.html):
         teacher, student = (load_model(model, device).eval() for model in (config.teacher, config.student))
+        for loaded in (teacher, student):
+            check_head(loaded)
     if place is not None:
         found["candidates"] = candidates_at(pair, teacher, student, text, place, prompt=options.before)
         print(f"\n{format_candidates(found['candidates'])}")
