@@ -33,6 +33,7 @@ from simct.evaluation.tasks import check_tasks, evaluate_loaded
 from simct.hub.client import prepare_clients
 from simct.inspection.coverage import inspect_pair
 from simct.jobs.local.process import start_time
+from simct.losses.head import check_head
 from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
 from simct.runs.folder import RunFolder
@@ -163,6 +164,8 @@ def load(process: Process) -> Loaded:
     # a teacher that will be sharded is too big for one device; it is moved there layer by layer
     teacher = load_model(config.teacher, None if config.teacher.sharded else device, token).eval()
     student = load_model(config.student, device, token)
+    for model in (teacher, student):
+        check_head(model)
     contexts = [getattr(model.config, "max_position_embeddings", None) for model in (teacher, student)]
     prepared, too_long = prepare_prompts(prompts, pair, config, contexts)
     config.training.steps = total_steps(config, len(prepared))

@@ -83,6 +83,8 @@ def label(settings: Settings, teacher: str, student: str, token: str | bool | No
 def load(settings: Settings, teacher: str, student: str, token: str | bool | None, work: Work) -> Weights:
     """Load both, or take the ones in memory. Raises a one-line SimCTError; Stopped after a cancel."""
     global _kept
+    from simct.losses.head import check_head
+
     found = kept(teacher, student, token)
     if found:
         return found
@@ -94,6 +96,7 @@ def load(settings: Settings, teacher: str, student: str, token: str | bool | Non
     loaded = {}
     for side, model in (("teacher", teacher), ("student", student)):
         loaded[side] = load_one(settings, model, side, dtype, token, work)
+        check_head(loaded[side])
     _kept = Weights((teacher, student, token), pair, **loaded)
     return _kept
 

@@ -195,6 +195,7 @@ def _read_with_models(
 ) -> tuple[PairReport, list[UnitScore]]:
     """The candidates at a position, and for the HTML report the scores of all units; the models only where wanted."""
     from simct.inspection.candidates import candidates_at, score_units
+    from simct.losses.head import check_head
     from simct.models.loading import load_model
     from simct.report.text import format_candidates
 
@@ -203,6 +204,8 @@ def _read_with_models(
     if options.weights is not None and (place is not None or options.html):
         config = _config(options)
         teacher, student = (load_model(model, device).eval() for model in (config.teacher, config.student))
+        for loaded in (teacher, student):
+            check_head(loaded)
     if place is not None:
         found = candidates_at(pair, teacher, student, text, place, prompt=options.before)
         print(f"\n{format_candidates(found)}")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from transformers import PreTrainedModel
 
 from simct import losses
 from simct.config import RunConfig
@@ -22,7 +23,7 @@ from simct.inspection.records import KlQuantiles, MassHistogram, Reliability, Sp
 from simct.inspection.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
 from simct.inspection.verdict import verdict_of
 from simct.losses.diagnostics import measure_units
-from simct.losses.head import Head
+from simct.losses.head import Head, check_head
 from simct.losses.side import HeadSide, chunk_rows_for
 from simct.models.loading import hidden_rows, load_model, pad_id_of
 from simct.tokenization.pair import TokenizerPair
@@ -41,7 +42,7 @@ def measure_pair(
     device: torch.device | str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    models: tuple[torch.nn.Module, torch.nn.Module] | None = None,
+    models: tuple[PreTrainedModel, PreTrainedModel] | None = None,
 ) -> Reliability:
     """Measure the run's two models on `samples` answers of the student to the run's prompts; with the verdict.
 
@@ -57,6 +58,8 @@ def measure_pair(
         load_model(config.teacher, device, token).eval(),
         load_model(config.student, device, token).eval(),
     )
+    for model in (teacher, student):
+        check_head(model)
     totals = _Totals(pair, student, teacher)
     excluded: Counter[str] = Counter()
     ended = written = 0

@@ -28,6 +28,7 @@ from simct.errors import ConfigError, DataError
 from simct.evaluation.answers import check
 from simct.evaluation.sandbox.program import why_unavailable
 from simct.files import read_jsonl, write_atomically
+from simct.losses.head import check_head
 from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
 from simct.models.rollout import Rollout
@@ -72,14 +73,16 @@ def warm_up(
     check_warmup(config, prompts)
     tokens = token_bytes(load_tokenizer(config.student.model, config.student.revision, token))
     data = run.path / "data"
-    if not (data / DATA_FILE).is_file() and not sample_answers(
-        run, config, accelerator, prompts, stop_requested, token
-    ):
-        return Trained(0, False, None), tokens
+    if not (data / DATA_FILE).is_file():
+        # a student that cannot be trained is refused before the teacher spends hours on answers
+        _load_student(config, accelerator, token)
+        gc.collect()
+        if not sample_answers(run, config, accelerator, prompts, stop_requested, token):
+            return Trained(0, False, None), tokens
     examples, left_out = load_examples(data, tokens, config)
     if accelerator.is_main_process:
         print(f"{len(examples)} answers to learn from{_in_brackets(left_out)}", flush=True)
-    student = trainable_student(load_model(config.student, accelerator.device, token), config)
+    student = trainable_student(_load_student(config, accelerator, token), config)
 
     def on_step(record: dict[str, Any], total: int) -> None:
         write_record(run, accelerator, record, total, "Warming up")
@@ -97,6 +100,12 @@ def warm_up(
         run.latest_checkpoint(),
     )
     return Trained(step, done, merged_student(student, config, token)), tokens
+
+
+def _load_student(config: RunConfig, accelerator: Accelerator, token: str | None) -> PreTrainedModel:
+    student = load_model(config.student, accelerator.device, token)
+    check_head(student)
+    return student
 
 
 def sample_answers(
