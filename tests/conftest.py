@@ -23,7 +23,7 @@ TESTS = Path(__file__).parent
 # the files that take longest, so that two workers that take a file at a time finish together
 LONG = (
     "app/test_studio_browser.py", "training/test_trainer.py", "app/test_studio_inspect.py", "cli/test_main.py",
-    "training/test_sharding.py", "jobs/test_hf_job.py", "app/test_studio_hub.py", "jobs/test_kills.py",
+    "training/test_sharding.py", "jobs/hf/test_job.py", "app/test_studio_hub.py", "jobs/local/test_kills.py",
     "app/test_studio_users.py", "estimate/test_memory.py",
 )  # fmt: skip
 

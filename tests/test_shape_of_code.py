@@ -1,6 +1,7 @@
-"""Functions and files stay short enough to be read at once."""
+"""Functions and files stay short enough to be read at once, and the tests mirror the folders of the code."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,16 @@ def test_no_function_and_no_file_is_too_long(path):
     name = path.relative_to(ROOT).as_posix()
     assert name in FILES_TOO_LONG or len(path.read_text(encoding="utf-8").splitlines()) <= LINES_OF_A_FILE
     assert set(long_functions(path)) <= set(TOO_LONG.get(name, []))
+
+
+def test_folders_of_tests_are_those_of_the_code():
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        folder = path.parent.relative_to(ROOT / "tests")
+        assert folder.parts[:1] == ("support",) or (ROOT / folder).is_dir() or (ROOT / "simct" / folder).is_dir(), path
+        assert (path.parent / "__init__.py").exists(), path
+
+
+def test_no_test_file_imports_from_another():
+    for path in (ROOT / "tests").rglob("*.py"):
+        imports = re.findall(r"^\s*(?:from|import) (tests[\w.]*)", path.read_text(encoding="utf-8"), flags=re.M)
+        assert all(module.startswith("tests.support") for module in imports), path

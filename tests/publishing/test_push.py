@@ -140,7 +140,12 @@ def test_refusals_are_one_line_each_and_a_retry_succeeds(hub, run):
     assert "no room" in told and "storage limit" in told
     assert set(hub.repos["tester/tiny"].files) == set()  # made, but nothing half-published
     hub.storage_limit = None
-    for status, expected in ((503, "trouble"), (413, "too large"), (412, "changed by someone else"), (401, "token")):
+    for status, expected in (
+        (503, "having problems"),
+        (413, "too large"),
+        (412, "changed by someone else"),
+        (401, "token"),
+    ):
         hub.fail("/commit/", status)
         assert expected in refused(run, "tester/tiny")
     publish_run(run, "tester/tiny")

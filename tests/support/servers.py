@@ -28,11 +28,16 @@ def answers(url: str) -> bool:
 
 @contextmanager
 def serving(
-    command: list[str | Path], port: int, environment: dict[str, str] | None = None, folder: Path | None = None
+    command: list[str | Path],
+    port: int,
+    environment: dict[str, str] | None = None,
+    folder: Path | None = None,
+    path: str = "",
+    seconds: float = 300,
 ) -> Iterator[tuple[str, subprocess.Popen]]:
-    """Run `command`, which serves a page at `port`, in `folder`; gives the page's address and the process.
+    """Run `command`, a server at `port`, in `folder`; gives its address, once it answers at `path`, and the process.
 
-    Fails with what the command printed if it ends before it serves, or does not serve within five minutes.
+    Fails with what the command printed if it ends before it answers, or does not answer within `seconds`.
     """
     url = f"http://127.0.0.1:{port}/"
     with tempfile.TemporaryFile("w+") as output:
@@ -45,7 +50,7 @@ def serving(
             return f"Exit status {process.poll()}: {output.read()}"
 
         try:
-            until(lambda: answers(url) or process.poll() is not None, 300, 0.1, printed)
+            until(lambda: answers(url + path) or process.poll() is not None, seconds, 0.1, printed)
             assert process.poll() is None, printed()
             yield url, process
         finally:

@@ -45,7 +45,7 @@ def test_hardware_that_fits_cheapest_first(hub, monkeypatch):
     assert hf_hardware.list_hardware() == machines  # asked again
     monkeypatch.setattr(hf_retry, "PATIENCE", 0.0)
     hub.fail("jobs/hardware", 503)
-    with pytest.raises(HubError, match="trouble"):
+    with pytest.raises(HubError, match="having problems"):
         hf_hardware.list_hardware()
 
 
