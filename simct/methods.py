@@ -103,9 +103,7 @@ class StrictOptions(LossOptions):
 
 class MarginalOptions(LossOptions):
     bridge: bool = setting(
-        "Bridge",
-        True,
-        "Undo the teacher's knowledge of where its last token ended. Turn it off for ablations only.",
+        "Bridge", True, "Undo the teacher's knowledge of where its last token ended. Turn it off for ablations only."
     )
     significant: float = setting(
         "Significant mass",

@@ -6,6 +6,7 @@ Whatever a person can mend ends in one line on standard error and exit status 2.
 import argparse
 import os
 import sys
+from typing import Any
 
 from simct.cli import inspect as cli_inspect
 from simct.cli import jobs as cli_jobs
@@ -55,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     cli_inspect.add_parser(commands)
 
-    described = {"epilog": methods_help(), "formatter_class": argparse.RawDescriptionHelpFormatter}
+    described: dict[str, Any] = {"epilog": methods_help(), "formatter_class": argparse.RawDescriptionHelpFormatter}
     distill = commands.add_parser(
         "distill", help="train a student on its own rollouts, graded by a teacher", **described
     )

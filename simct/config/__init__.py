@@ -249,19 +249,18 @@ def set_option(config: RunConfig, dotted: str, value: Any) -> None:
     `validate`.
     """
     *parents, last = str(dotted).split(".")
+    if parents == ["method_options"]:
+        config.method_options[last] = read_yaml(value, dotted) if isinstance(value, str) else value
+        return
     owner: Section = config
-    for depth, part in enumerate(parents, start=1):
-        if part == "method_options" and owner is config and depth == len(parents):
-            config.method_options[last] = read_yaml(value, dotted) if isinstance(value, str) else value
-            return
-        found = settings_of(type(owner)).get(part)
+    for parent in parents:
+        found = settings_of(type(owner)).get(parent)
         if found is None or not found.section:
-            place = ".".join(parents[:depth])
-            raise ConfigError(f"Unknown setting {quoted(place)} in --set {dotted[:80]}={str(value)[:80]}.")
-        owner = getattr(owner, part)
+            raise ConfigError(f"Unknown setting {quoted(dotted)}. `simct settings` lists them all.")
+        owner = getattr(owner, parent)
     if last not in settings_of(type(owner)):
         known = ", ".join(settings_of(type(owner)))
-        raise ConfigError(f"Unknown setting {quoted(dotted)}. Known there: {known}.")
+        raise ConfigError(f"Unknown setting {quoted(dotted)}. Known here: {known}.")
     if dotted == "method_options" and isinstance(value, str):
         value = read_yaml(value, dotted) or {}
     try:

@@ -199,11 +199,7 @@ class RolloutConfig(Section):
         max_length=NAME_CHARACTERS,
     )
     vllm_memory: float = setting(
-        "vLLM memory",
-        0.3,
-        "Share of the GPU's memory for vLLM beside the trainer. Usual: 0.2 to 0.5.",
-        gt=0,
-        lt=1,
+        "vLLM memory", 0.3, "Share of the GPU's memory for vLLM beside the trainer. Usual: 0.2 to 0.5.", gt=0, lt=1
     )
     ahead: bool = setting(
         "Write ahead",
@@ -235,10 +231,7 @@ class LoraConfig(Section):
         "LoRA dropout", 0.0, "Share of the adapters' inputs dropped in training. Usual: 0 to 0.1.", ge=0, lt=1
     )
     targets: list[str] = setting(
-        "LoRA layers",
-        ["all-linear"],
-        "Names of the layers that get adapters. Usual: all-linear.",
-        max_length=1000,
+        "LoRA layers", ["all-linear"], "Names of the layers that get adapters. Usual: all-linear.", max_length=1000
     )
 
 
@@ -246,11 +239,7 @@ class TrainingConfig(Section):
     """The optimization. `batch_size` is the number of rollouts in one optimizer step, over all processes."""
 
     steps: int = setting(
-        "Steps",
-        100,
-        "Optimizer steps. Usual: 100 to 1,000; more while the loss still falls.",
-        ge=1,
-        le=MOST_STEPS,
+        "Steps", 100, "Optimizer steps. Usual: 100 to 1,000; more while the loss still falls.", ge=1, le=MOST_STEPS
     )
     epochs: float | None = setting(
         "Epochs",
@@ -319,10 +308,7 @@ class TrainingConfig(Section):
         lt=1,
     )
     freeze: list[str] = setting(
-        "Frozen parts",
-        [],
-        "Parts of parameter names that are not trained, such as embed_tokens.",
-        max_length=1000,
+        "Frozen parts", [], "Parts of parameter names that are not trained, such as embed_tokens.", max_length=1000
     )
     parallel: str = setting(
         "Parallelism",
@@ -416,9 +402,7 @@ class EvaluationConfig(Section):
     )
     seed: int = setting("Seed", 0, "Decides lm-eval's few-shot examples.", ge=0, le=LARGEST_SEED)
     allow_code_execution: bool = setting(
-        "Run written code",
-        False,
-        "Let tasks such as humaneval run what the model wrote, in a sandbox.",
+        "Run written code", False, "Let tasks such as humaneval run what the model wrote, in a sandbox."
     )
 
 
