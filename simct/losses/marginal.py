@@ -16,7 +16,7 @@ import torch
 
 from simct.losses.settings import LossSettings
 from simct.losses.side import Side, Totals
-from simct.losses.strings import PairStrings, StringMap, TextRows, pair_strings, text_rows
+from simct.losses.strings import PairStrings, SortedVocabulary, StringMap, TextRows, pair_strings, text_rows
 from simct.tokenization.units import UnitBatch
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ def accumulate_text(
         teacher_RV = teacher.block(torch.from_numpy(wanted).to(settings.device)).logits_NC
         block = student.block(torch.from_numpy(rows.student_row[chunk]).to(settings.device))
 
-        def read(teacher_rows: np.ndarray, wanted=wanted, teacher_RV=teacher_RV) -> torch.Tensor:
+        def read(
+            teacher_rows: np.ndarray, wanted: np.ndarray = wanted, teacher_RV: torch.Tensor = teacher_RV
+        ) -> torch.Tensor:
             place = torch.from_numpy(np.searchsorted(wanted, teacher_rows))
             return teacher_RV.index_select(0, place.to(teacher_RV.device))
 
@@ -97,7 +99,7 @@ def accumulate_text(
             shared += int((single_N & target.kept_N).sum())
         block.backward(block.logits_NC)
     recovered = kept - shared
-    stats = {
+    stats: dict[str, float | torch.Tensor] = {
         "kl_shared": shared_sum / max(shared, 1),
         "kl_recovered": (loss_sum - shared_sum) / max(recovered, 1),
         "units_recovered": (~units.single_U).sum(),
@@ -138,7 +140,7 @@ class Target:
     kept_N: torch.Tensor
 
 
-def _gathered(maps: list[StringMap], owners: np.ndarray, device) -> tuple[torch.Tensor, ...]:
+def _gathered(maps: list[StringMap], owners: np.ndarray, device: torch.device) -> tuple[torch.Tensor, ...]:
     """Concatenate maps: owner row and the five columns, as tensors [E]."""
     sizes = [len(m.teacher) for m in maps]
     columns = [np.repeat(owners, sizes)]
@@ -227,7 +229,7 @@ def _subset(table: StringMap, index: np.ndarray) -> StringMap:
     return StringMap(**{name: getattr(table, name)[index] for name in names})
 
 
-def _by_string(p_NV: torch.Tensor, vocabulary) -> torch.Tensor:
+def _by_string(p_NV: torch.Tensor, vocabulary: SortedVocabulary) -> torch.Tensor:
     device = p_NV.device
     mass_NK = p_NV.new_zeros(len(p_NV), vocabulary.size + 2)
     mass_NK[:, : vocabulary.size] = p_NV.index_select(1, vocabulary.id_of_rank.to(device))
@@ -239,7 +241,16 @@ def _by_string(p_NV: torch.Tensor, vocabulary) -> torch.Tensor:
     return mass_NK
 
 
-def _to_gradient(strings, rows: TextRows, chunk, logits_NV, target: Target, settings, rules: Rules, single_row_S):
+def _to_gradient(
+    strings: PairStrings,
+    rows: TextRows,
+    chunk: np.ndarray,
+    logits_NV: torch.Tensor,
+    target: Target,
+    settings: LossSettings,
+    rules: Rules,
+    single_row_S: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Row losses [N] (zero where left out), and which rows start a 1:1 unit; the gradient takes the logits' place."""
     vocabulary = strings.student
     device = target.kept_N.device
@@ -323,7 +334,9 @@ def student_classes(strings: PairStrings, target: Target, mass_NK: torch.Tensor,
     return Classes(teacher_NK, member_NK, *_roots(joins, device, member_NK))
 
 
-def _roots(joins: list[tuple[int, int, int]], device, member_NK) -> tuple[torch.Tensor, ...]:
+def _roots(
+    joins: list[tuple[int, int, int]], device: torch.device, member_NK: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
     """Union-find over (row, string, string): rows, columns and roots [M] of the columns that are not their own root."""
     parent: dict[tuple[int, int], int] = {}
 

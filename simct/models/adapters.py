@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from simct.config import RunConfig
-from simct.config.sections import LoraConfig
+from simct.config.optimization import LoraConfig
 from simct.errors import ConfigError, brief
 from simct.models.loading import load_model
 
