@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from app.data.source import Source
+from app.data.prompt_source import Source
 from app.page import markup
 from simct.errors import DataError
 from simct.report import charts
@@ -40,8 +40,8 @@ def rows_table(source: Source) -> str:
 def raw_table(rows: Sequence[dict], used: Sequence[str] = ()) -> str:
     """Rows as they are, the `used` columns first."""
     columns = [*used, *(name for name in rows[0] if name not in used)]
-    rows = [[_cell(row.get(name)) for name in columns] for row in rows]
-    return "<h3>First rows</h3>" + markup.table(columns, rows)
+    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    return "<h3>First rows</h3>" + markup.table(columns, cells)
 
 
 def _cell(value) -> str:

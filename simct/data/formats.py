@@ -30,7 +30,7 @@ def prompt_and_answer(columns: list[str], data: DataConfig) -> tuple[str, str | 
     return column, answer_column
 
 
-def load_rows(data: DataConfig, token: str | None = None):
+def load_rows(data: DataConfig, token: str | bool | None = None):
     """The `datasets.Dataset` that `data` names, its rows as they are. Raises DataError or HubError (one line)."""
     import datasets
 

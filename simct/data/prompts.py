@@ -26,7 +26,7 @@ class Prompt:
         return self.messages[-1]["content"]
 
 
-def load_prompts(data: DataConfig, token: str | None = None) -> list[Prompt]:
+def load_prompts(data: DataConfig, token: str | bool | None = None) -> list[Prompt]:
     """Read the prompts that `data` names. Raises DataError (one line) for a missing, empty or mis-columned source."""
     rows = load_rows(data, token)
     if len(rows) == 0:

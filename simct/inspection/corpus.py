@@ -143,7 +143,7 @@ def dataset_texts(
     column: str | None = None,
     split: str = "train",
     limit: int | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
     *,
     config_name: str | None = None,
     revision: str | None = None,
@@ -202,7 +202,7 @@ def _column_texts(
     path: Path | None,
     column: str | None,
     split: str,
-    token: str | None,
+    token: str | bool | None,
     config_name: str | None,
     revision: str | None,
 ) -> Iterator[str]:
@@ -225,7 +225,7 @@ def _column_texts(
 
 
 def _stream(
-    source: str, path: Path | None, split: str, token: str | None, config_name: str | None, revision: str | None
+    source: str, path: Path | None, split: str, token: str | bool | None, config_name: str | None, revision: str | None
 ) -> Iterable[dict[str, Any]]:
     import datasets
 

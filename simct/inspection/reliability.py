@@ -38,7 +38,7 @@ Z_T_EDGES = [index / 10 for index in range(11)]  # of the histogram; its last bi
 def measure_pair(
     config: RunConfig,
     samples: int = 16,
-    token: str | None = None,
+    token: str | bool | None = None,
     device: torch.device | str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,

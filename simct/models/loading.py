@@ -20,7 +20,7 @@ from simct.hub.errors import known_hub_error
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 
 
-def load_model(model: ModelConfig, device=None, token: str | None = None) -> PreTrainedModel:
+def load_model(model: ModelConfig, device=None, token: str | bool | None = None) -> PreTrainedModel:
     """The causal LM in evaluation mode, in `model.dtype`, on `device`. Raises ModelError (one line)."""
     path = local_path(model.model)
     if path is not None and not (path / "config.json").is_file():

@@ -68,13 +68,13 @@ class TokenizerPair:
         *,
         teacher_revision: str | None = None,
         student_revision: str | None = None,
-        token: str | None = None,
+        token: str | bool | None = None,
     ) -> TokenizerPair:
         """Build the pair from Hub ids, folders or tokenizer objects. Raises one-line ModelError or TokenizerError."""
         return cls(_side(teacher, teacher_revision, token), _side(student, student_revision, token))
 
     @classmethod
-    def of_run(cls, config: RunConfig, token: str | None = None) -> TokenizerPair:
+    def of_run(cls, config: RunConfig, token: str | bool | None = None) -> TokenizerPair:
         """Both tokenizers of a run, at their revisions. Raises as from_pretrained."""
         return cls(
             _side(config.teacher.model, config.teacher.revision, token),
@@ -120,7 +120,7 @@ class TokenizerPair:
         return TeacherIds(teacher_ids, None, kept + ended, len(data) - end)
 
 
-def _side(source: str | PreTrainedTokenizerBase, revision: str | None, token: str | None) -> TokenBytes:
+def _side(source: str | PreTrainedTokenizerBase, revision: str | None, token: str | bool | None) -> TokenBytes:
     if isinstance(source, PreTrainedTokenizerBase):
         return token_bytes(source)
     source = str(source)

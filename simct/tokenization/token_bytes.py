@@ -124,7 +124,9 @@ def encode_exactly(
     return ids
 
 
-def load_tokenizer(name_or_path: str, revision: str | None = None, token: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    name_or_path: str, revision: str | None = None, token: str | bool | None = None
+) -> PreTrainedTokenizerBase:
     """Load a tokenizer by Hub id or folder; code in the repository is never run. Raises one-line ModelErrors."""
     try:
         return AutoTokenizer.from_pretrained(name_or_path, revision=revision, token=token, trust_remote_code=False)

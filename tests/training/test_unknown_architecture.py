@@ -6,9 +6,9 @@ import signal
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from app.server.settings import Settings
 
 from app.server import weights
-from app.server.settings import Settings
 from app.server.work import Work
 from simct.cli.main import main as command
 from simct.config import config_from_dict

@@ -3,19 +3,24 @@
 import hashlib
 import json
 import shutil
-import threading
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gradio.utils import get_upload_folder
 
-from app.server import model_facts as models
-from app.server.settings import Settings
+from app.server import model_facts
+from app.server.studio import Studio
 from simct import demo
 from simct.config import RunConfig, local_path, set_option
 from simct.config.sections import DataConfig
 from simct.errors import DataError, RunError
+from simct.hub.model_names import split_revision
+
+if TYPE_CHECKING:
+    from simct.data.prompt_report import PromptReport
+    from simct.data.prompts import Prompt
+    from simct.tokenization.pair import TokenizerPair
 
 SAMPLE = 2000
 HUB_ROWS = 100
@@ -29,8 +34,8 @@ class Source:
     """What was read: `total` rows where that is known, and the prompts among the first `looked_at` of them."""
 
     columns: list[str]
-    rows: list[dict]
-    prompts: list
+    rows: list[dict[str, Any]]
+    prompts: "list[Prompt]"
     empty: int
     looked_at: int
     total: int | None
@@ -38,7 +43,7 @@ class Source:
     answer_column: str | None
 
 
-def data_config(chosen: dict | None) -> DataConfig:
+def data_config(chosen: dict[str, Any] | None) -> DataConfig:
     """The `data` of run.yaml from what the browser kept. Raises ConfigError for a value of the wrong type."""
     config = RunConfig()
     for name in FIELDS:
@@ -48,11 +53,11 @@ def data_config(chosen: dict | None) -> DataConfig:
     return config.data
 
 
-def uploads_dir(settings: Settings) -> Path:
-    return settings.runs_dir / ".uploads"
+def uploads_dir(studio: Studio) -> Path:
+    return studio.runs_dir / ".uploads"
 
 
-def keep_upload(settings: Settings, path: str) -> str:
+def keep_upload(studio: Studio, path: str) -> str:
     """An uploaded file lies in a temporary folder: keep a copy beside the runs, named by its content.
 
     Raises DataError for a path that no upload made, RunError if the copy cannot be written.
@@ -61,7 +66,7 @@ def keep_upload(settings: Settings, path: str) -> str:
     if not uploaded.is_file() or not uploaded.is_relative_to(Path(get_upload_folder()).resolve()):
         raise DataError("The upload did not arrive. Choose the file again.")
     digest = hashlib.sha256(uploaded.read_bytes()).hexdigest()[:32]
-    kept = uploads_dir(settings) / f"{digest}{uploaded.suffix.lower()}"
+    kept = uploads_dir(studio) / f"{digest}{uploaded.suffix.lower()}"
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         if not kept.exists():
@@ -71,41 +76,42 @@ def keep_upload(settings: Settings, path: str) -> str:
     return str(kept)
 
 
-def guard_prompts(settings: Settings, prompts: str) -> None:
+def guard_prompts(studio: Studio, prompts: str) -> None:
     """Raises DataError for no prompts, and in public for a file that was neither embedded nor uploaded."""
     if not prompts:
         raise DataError("There are no prompts. Use the embedded ones, upload a file, or name a Hub dataset.")
-    ours = prompts == str(demo.PROMPTS) or Path(prompts).resolve().is_relative_to(uploads_dir(settings).resolve())
-    if settings.public and not ours and local_path(prompts) is not None:
+    ours = prompts == str(demo.PROMPTS) or Path(prompts).resolve().is_relative_to(uploads_dir(studio).resolve())
+    if studio.public and not ours and local_path(prompts) is not None:
         raise DataError("A public studio reads prompts from the Hub or an upload only. Give an id like owner/name.")
 
 
-def rows_of(settings: Settings, data: DataConfig, token: str | bool | None) -> tuple[list[dict], int | None]:
+def rows_of(studio: Studio, data: DataConfig, token: str | bool | None) -> tuple[list[dict[str, Any]], int | None]:
     """Up to SAMPLE rows of a file, or up to HUB_ROWS of a Hub dataset, and how many there are in all where known.
 
     Raises a one-line DataError or HubError, also for no rows at all.
     """
-    guard_prompts(settings, data.prompts)
+    guard_prompts(studio, data.prompts)
+    return studio.kept(_rows)(data.prompts, data.config_name, data.split, data.revision, _changed(data), token)
+
+
+def _changed(data: DataConfig) -> int:
+    """When a file was changed last, so that it is read again then."""
     path = local_path(data.prompts)
-    changed = path.stat().st_mtime_ns if path is not None else 0
-    return _rows(data.prompts, data.config_name, data.split, data.revision, changed, token)
+    return path.stat().st_mtime_ns if path is not None else 0
 
 
-def read(settings: Settings, data: DataConfig, token: str | bool | None) -> Source:
+def read(studio: Studio, data: DataConfig, token: str | bool | None) -> Source:
     """The prompts of those rows. Raises a one-line DataError or HubError."""
-    rows_of(settings, data, token)
-    path = local_path(data.prompts)
-    changed = path.stat().st_mtime_ns if path is not None else 0
-    return _read(json.dumps([getattr(data, name) for name in FIELDS]), changed, token)
+    guard_prompts(studio, data.prompts)
+    return studio.kept(_read)(studio, json.dumps([getattr(data, name) for name in FIELDS]), _changed(data), token)
 
 
-@lru_cache(maxsize=8)
-def _read(fields: str, changed: int, token: str | bool | None) -> Source:
+def _read(studio: Studio, fields: str, changed: int, token: str | bool | None) -> Source:
     from simct.data.formats import prompt_and_answer
     from simct.data.prompts import prompt_of
 
     data = DataConfig(**dict(zip(FIELDS, json.loads(fields), strict=True)))
-    rows, total = _rows(data.prompts, data.config_name, data.split, data.revision, changed, token)
+    rows, total = rows_of(studio, data, token)
     column, answer_column = prompt_and_answer(list(rows[0]), data)
     found = [prompt_of(row, number, column, answer_column, data) for number, row in enumerate(rows)]
     prompts = [prompt for prompt in found if prompt is not None]
@@ -123,10 +129,9 @@ def _read(fields: str, changed: int, token: str | bool | None) -> Source:
     )
 
 
-@lru_cache(maxsize=8)
 def _rows(
     prompts: str, config_name: str | None, split: str, revision: str | None, changed: int, token: str | bool | None
-) -> tuple[list[dict], int | None]:
+) -> tuple[list[dict[str, Any]], int | None]:
     named_file = Path(prompts).suffix in SUFFIXES or prompts.startswith(("/", "./", "../", "~"))
     if local_path(prompts) is None and not named_file:
         from simct.hub.datasets import preview_dataset
@@ -143,36 +148,33 @@ def _rows(
     return rows, total
 
 
-_describing = threading.Lock()
-
-
-def report(settings: Settings, teacher: str, student: str, data: DataConfig, run: RunConfig, token: str | bool | None):
-    """(Source, PromptReport) for a pair. Raises a one-line SimCTError."""
-    source = read(settings, data, token)
-    pair = models.pair_of(settings, teacher, student, token)
-    limits = [run.training.max_length, *(context_length(settings, model, token) for model in (teacher, student))]
+def report(
+    studio: Studio, teacher: str, student: str, data: DataConfig, run: RunConfig, token: str | bool | None
+) -> "tuple[Source, PromptReport]":
+    """What was read, and what a pair makes of it. Raises a one-line SimCTError."""
+    source = read(studio, data, token)
+    pair = model_facts.pair_of(studio, teacher, student, token)
+    limits = [run.training.max_length, *(context_length(studio, model, token) for model in (teacher, student))]
     room = max(0, min(limit for limit in limits if limit) - run.rollout.max_new_tokens)
-    with _describing:
-        return source, _report(pair, source, room)
+    with studio.describing:
+        return source, studio.kept(_report)(pair, source, room)
 
 
-@lru_cache(maxsize=8)
-def _report(pair, source: Source, room: int):
+def _report(pair: "TokenizerPair", source: Source, room: int) -> "PromptReport":
     from simct.data.prompt_report import describe_prompts
 
     return describe_prompts(source.prompts, pair, room, source.empty)
 
 
-def context_length(settings: Settings, model: str, token: str | bool | None) -> int | None:
+def context_length(studio: Studio, model: str, token: str | bool | None) -> int | None:
     """How many tokens the model can read, by its config. Raises a one-line SimCTError."""
-    return _context_length(models.allowed(settings, model), token)
+    return studio.kept(_context_length, 32)(model_facts.allowed(studio, model), token)
 
 
-@lru_cache(maxsize=32)
 def _context_length(model: str, token: str | bool | None) -> int | None:
     from simct.config.sections import ModelConfig
     from simct.estimate.memory import load_shape_config
 
-    name, revision = models.split_revision(model)
+    name, revision = split_revision(model)
     config = load_shape_config(ModelConfig(model=name, revision=revision), token)
     return getattr(config.get_text_config(), "max_position_embeddings", None)
