@@ -25,7 +25,7 @@ from simct.data.prompts import Prompt, load_prompts
 from simct.data.samples import write_rollouts
 from simct.data.templates import prompt_ids
 from simct.errors import ConfigError, DataError
-from simct.evaluation.answers import check
+from simct.evaluation.answers.check import check
 from simct.evaluation.sandbox.program import why_unavailable
 from simct.files import read_jsonl, write_atomically
 from simct.losses.head import check_head
