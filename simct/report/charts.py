@@ -143,7 +143,7 @@ def shape_map(shapes: dict[str, int]) -> Chart:
 def mass_bars(measured: Reliability) -> Chart:
     """Where the probability of both models is."""
     rows = [(fact.label, [fact.value], fact.explanation) for fact in facts.mass_facts(measured)]
-    return bars("masses", "Where the probability is", rows, ["value"], share, highest=1.0, label=190)
+    return bars("masses", "Where the probability is", rows, ["value"], share, highest=1.0, label=205)
 
 
 def mass_histogram(z_t: MassHistogram) -> Chart:
