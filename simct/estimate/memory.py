@@ -233,7 +233,7 @@ def _measured_pass(
 ) -> tuple[int, int, int]:
     """Bytes held after the forward pass, and at most until the last layer is done backward, and at most after it."""
     with torch.device("meta"):
-        built = _build(config, model.dtype)
+        built: Any = _build(config, model.dtype)
         if run:
             built = trainable_student(built, run).train()
             if run.training.gradient_checkpointing:
