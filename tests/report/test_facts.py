@@ -81,7 +81,7 @@ def test_what_is_not_covered_is_said_only_where_there_is_some():
         (formats.share, 1.2, "120.0%"),
         (formats.number, 1234.6, "1,235"),
         (formats.number, 0.00012, "1.2e-04"),
-        (formats.size, 880 << 20, "0.859 GiB"),
+        (formats.size, 880 << 20, "880 MiB"),
         (formats.size, 20 << 20, "20 MiB"),
         (formats.size, int(22.5 * formats.GIB), "22.5 GiB"),
         (formats.size, 140 * formats.GIB, "140 GiB"),
