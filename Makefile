@@ -28,7 +28,7 @@ format: $(VENV)/.test-ready
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 types: $(VENV)/.test-ready
-	$(BIN)/mypy simct
+	$(BIN)/mypy
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gradio as gr
-import yaml
 
 from app.page.markup import one_line
 from app.runs.page import runs_of
 from app.server import model_facts as models
 from app.server.settings import Settings
 from app.train import estimate as estimate_view
-from simct.config import config_from_dict
+from simct.config import config_from_text
 from simct.errors import ConfigError, SimCTError
 
 MOST_YAML = 20_000
@@ -25,13 +24,10 @@ def build(settings: Settings) -> None:
         with telling():
             if len(run_yaml) > MOST_YAML:
                 raise ConfigError(f"This run.yaml has {len(run_yaml):,} characters; give at most {MOST_YAML:,}.")
-            try:
-                config = config_from_dict(yaml.safe_load(run_yaml) or {})
-            except yaml.YAMLError as error:
-                raise ConfigError(f"This is not valid YAML: {' '.join(str(error).split())}") from error
+            config = config_from_text(run_yaml)
             for model in (config.teacher, config.student):
                 models.allowed(settings, model.model)
-            return estimate_view.estimate(settings, config, settings.token(None))
+            return estimate_view.estimate(settings, config, settings.token(None)).to_dict()
 
     def runs() -> list[dict]:
         """This machine's runs, newest first: id, state, step, total_steps, method, teacher, student, scores."""

@@ -22,8 +22,10 @@ from app.server import background
 from app.server import imports as libraries
 from app.server.settings import Settings
 from app.train import tab as train_tab
-from app.train.form import base_config, kept, starting_config
+from app.train.form import base_config, starting_config
+from simct.config import brief
 from simct.hub import client
+from simct.report import charts
 
 HERE = Path(__file__).parent
 MAX_UPLOAD = "200mb"
@@ -42,7 +44,7 @@ def build(settings: Settings) -> gr.Blocks:
         where = markup.panel(address.decided(*settings.default_pair.values(), None, None), elem_id="where")
         # kept by the browser, as plain data: the prompts chosen, the settings of Train, and what was measured of a pair
         prompts = gr.JSON(data_choice.START, visible="hidden")
-        run, verdict = gr.JSON(kept(starting_config()), visible="hidden"), gr.JSON({}, visible="hidden")
+        run, verdict = gr.JSON(brief(starting_config()), visible="hidden"), gr.JSON({}, visible="hidden")
         steps: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="steps") as tabs:
             with gr.Tab("Pair", id="pair") as steps["pair"]:
@@ -93,7 +95,7 @@ def build(settings: Settings) -> gr.Blocks:
             pair.refresh, pair.inputs, pair.outputs, **settings.in_turn("pair")
         ).then(train.refresh, train.inputs, train.outputs, **settings.in_turn("train"))
         inspect.train.click(
-            lambda run, verdict: train.load(verdict_view.settled(base_config(run), verdict)),
+            lambda run, verdict: train.load(verdict_view.recommended(base_config(run), verdict)),
             [run, verdict],
             train.load_outputs,
             **settings.quiet,
@@ -137,14 +139,14 @@ def build(settings: Settings) -> gr.Blocks:
 
 def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) -> None:
     """Serve the page, say where it is, and block."""
-    client.give_up_at_once()
+    client.fail_fast()
     page = build(settings)
     libraries.import_behind(lambda: background.of(settings))
     _, url, _ = page.queue(default_concurrency_limit=4, max_size=64).launch(
         server_name=host,
         server_port=port,
         theme=theme(),
-        css_paths=[HERE / "page" / "static" / "studio.css"],
+        css_paths=[charts.STYLE, HERE / "page" / "static" / "studio.css"],
         footer_links=[],
         allowed_paths=[],
         max_file_size=MAX_UPLOAD,

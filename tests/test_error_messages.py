@@ -27,13 +27,15 @@ from app.train import where as where_form
 from simct import errors, losses
 from simct.cli.common import find_run, read_text
 from simct.cli.main import main as cli
-from simct.config import DataConfig, ModelConfig
+from simct.config import validate
+from simct.config.sections import DataConfig, ModelConfig
 from simct.data.prompts import load_prompts
 from simct.errors import ConfigError, SimCTError
 from simct.estimate.memory import check_trained, load_shape_config
 from simct.estimate.time_and_cost import estimate_run
 from simct.jobs.hf import hardware as hf_hardware
 from simct.jobs.local import job as local_job
+from simct.methods import METHODS
 from simct.models.loading import load_model
 from simct.presets import load_preset
 from simct.runs.folder import RunFolder
@@ -73,11 +75,17 @@ def test_every_message_is_a_sentence_on_one_line():
 
 SETTINGS = {
     "method_options.mass": ("1", r"Unknown option 'mass' of method 'simct'"),
-    "method_options.mass_mask": ("often", r"value of the wrong kind.*often"),
-    "method_options.unit_mask_ratio": ("2", r"must lie in \[0, 1\], got 2"),
-    "method_options.scoring": ("none", r"Unknown scoring 'none'"),
-    "method_options.temperature": ("0", r"temperature must be positive, got 0"),
-    "method_options.chunk_rows": ("0", r"chunk_rows must be at least 1, got 0"),
+    "method_options.mass_mask": (
+        "often",
+        r"method_options.mass_mask: expected true or false, or a number, got 'often'",
+    ),
+    "method_options.unit_mask_ratio": (
+        "2",
+        r"method_options.unit_mask_ratio is 2.0; it must be 0 or more and at most 1",
+    ),
+    "method_options.scoring": ("none", r"scoring is 'none'; it must be one of log_probs, raw_logits"),
+    "method_options.temperature": ("0", r"temperature is 0.0; it must be above 0"),
+    "method_options.chunk_rows": ("0", r"chunk_rows is 0; it must be empty or 1 or more"),
     "training.optimizer": ("Adamm", r"'Adamm'; torch.optim has no such optimizer"),
     "training.freeze": ("nowhere", r"no parameter of the student has 'nowhere'"),
     "lora.targets": ("nothing", r"lora.targets is \['nothing'\]"),
@@ -99,18 +107,17 @@ def test_the_studio_tells_a_wrong_option_at_its_field_and_refuses_to_launch_it(t
     settings, config = Settings(runs_dir=tmp_path, public=False), load_preset("demo-cpu")
     config.method_options = {"mass": 1}
     with pytest.raises(ConfigError, match=r"^method_options: Unknown option 'mass'"):
-        launch.checked(settings, config)
+        validate(config)
     with pytest.raises(ConfigError, match="Unknown option 'mass'"):
         launch.ready(settings, config, None)
     config.method_options = {"mass_mask": 0.5, "diagnostics": False}
-    assert launch.ready(settings, launch.checked(settings, config), None) is config
+    assert launch.ready(settings, validate(config), None) is config
 
 
-@pytest.mark.parametrize("method", losses.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_what_every_method_takes_is_let_through(method):
-    losses.check_options(method, tiny_pair(), "js", beta=0.3)
     config = load_preset("demo-cpu")
-    config.method = method
+    config.method, config.divergence, config.method_options = method, "js", {"beta": 0.3}
     check_run(config)
 
 
@@ -172,15 +179,15 @@ CASES = {
     "file name": lambda tmp: read_text(str(tmp / "absent.txt")),
     "empty file": lambda tmp: read_text(written(tmp / "a.txt", "")),
     "encoding": lambda tmp: read_text(written(tmp / "b.txt", b"\xff\xfe\xff")),
-    "empty table": lambda tmp: load_prompts(DataConfig(written(tmp / "rows.csv", "prompt\n"))),
+    "empty table": lambda tmp: load_prompts(DataConfig(prompts=written(tmp / "rows.csv", "prompt\n"))),
     "run name": lambda tmp: find_run(f"{tmp}/nowhere", str(tmp)),
     "full run folder": lambda tmp: run_in(tmp, str(Path(written(tmp / "full" / "x", "x")).parent)),
     "runs folder": lambda tmp: run_in(Path(written(tmp / "file", ""))),
     "killing nothing": lambda tmp: local_job.kill(run_with(tmp, "finished")),
     "waiting too long": lambda tmp: local_job.wait(run_in(tmp), 0.01, timeout=0.05),
-    "no model": lambda tmp: load_model(ModelConfig(str(tmp))),
+    "no model": lambda tmp: load_model(ModelConfig(model=str(tmp))),
     "model type": lambda tmp: load_shape_config(
-        ModelConfig(str(Path(written(tmp / "odd" / "config.json", '{"model_type": "no-such-kind"}')).parent))
+        ModelConfig(model=str(Path(written(tmp / "odd" / "config.json", '{"model_type": "no-such-kind"}')).parent))
     ),
     "devices": lambda tmp: estimate_run(load_preset("demo-cpu"), devices=0),
     "hardware": lambda tmp: estimate_run(load_preset("demo-cpu"), "abacus"),
@@ -199,7 +206,7 @@ CASES = {
     "chunk_temperature": lambda tmp: loss("alm", chunk_temperature=0.0),
     "rows": lambda tmp: loss(more_rows=1),
     "sequences": lambda tmp: loss(teacher_ids=[[0], [0]]),
-    "nothing compared": lambda tmp: compare_pairs_table._given([]),
+    "nothing compared": lambda tmp: compare_pairs_table.given([]),
     "nobody to compare": lambda tmp: compare_pairs_view._compare(
         studio(tmp), "a/b", "c/d", compare_pairs_view.STUDENTS, [" "], False, None, Work()
     ),
@@ -209,7 +216,7 @@ CASES = {
     "not measured": lambda tmp: verdict_view.given(None, "a/b", "c/d"),
     "no prompts": lambda tmp: data_source.guard_prompts(studio(tmp), ""),
     "empty prompts": lambda tmp: data_source.read(
-        studio(tmp), DataConfig(written(tmp / "e.jsonl", '{"prompt": ""}\n')), None
+        studio(tmp), DataConfig(prompts=written(tmp / "e.jsonl", '{"prompt": ""}\n')), None
     ),
     "not signed in": launched,
     "not signed in for Jobs": lambda tmp: launched(tmp, where_form.JOBS),

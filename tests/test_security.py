@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import gradio
@@ -26,9 +25,9 @@ from app.server import imports as libraries
 from app.server.settings import Settings
 from app.train import prepare as launch
 from simct import demo
-from simct.config import ModelConfig
+from simct.config.sections import ModelConfig
 from simct.errors import HubError, ModelError, RunError
-from simct.inspection.coverage import segments
+from simct.inspection.coverage import show_units
 from simct.jobs.local import job as local_job
 from simct.models.loading import load_model
 from simct.publishing import process as publish_job
@@ -37,25 +36,18 @@ from simct.publishing.push import publish_run, publishing_state
 from simct.runs.folder import RUN_ID, RunFolder
 from simct.runs.listing import open_run
 from simct.runs.status import PublishingStatus
-from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import load_tokenizer
-from tests.app.test_studio import HOSTILE
+from tests.support.hostile import HOSTILE
 from tests.support.hub_runs import finished_run
 from tests.support.hub_server import TOKEN, HubServer
-from tests.support.studio_page import free_port, wait_for
+from tests.support.servers import free_port, serving
 from tests.support.tiny_models import save_tiny_model
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("simct", "app", "spaces") for path in sorted((ROOT / folder).rglob("*.py"))]
 # What a program may ask of a studio without an account: all of it only reads.
-PUBLIC_API = {"/inspect", "/coverage", "/estimate", "/runs"}
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    with HubServer() as server:
-        server.use(monkeypatch)
-        yield server
+PUBLIC_API = {"/inspect", "/estimate", "/runs"}
 
 
 def writes(marker: Path) -> str:
@@ -81,7 +73,7 @@ def test_code_of_a_repository_is_never_run(hub, tmp_path):
         with pytest.raises(ModelError):
             load_tokenizer(name)
         with pytest.raises(ModelError):
-            load_model(ModelConfig(name))
+            load_model(ModelConfig(model=name))
     assert not marker.exists()
 
 
@@ -103,14 +95,14 @@ def test_pickled_weights_are_never_read(hub, tmp_path):
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(ModelError):  # not even weights that do no harm
-        load_model(ModelConfig(str(folder)))
+        load_model(ModelConfig(model=str(folder)))
     # what torch.load would unpickle: a call
     command = f"(lambda f: f.write('ran'))(open({str(marker)!r}, 'w'))"
     (folder / "pytorch_model.bin").write_bytes(b"cbuiltins\neval\n(V" + command.encode() + b"\ntR.")
     hub.add_model("acme/pickle", folder)
     for name in ("acme/pickle", str(folder)):
         with pytest.raises(ModelError):
-            load_model(ModelConfig(name))
+            load_model(ModelConfig(model=name))
     assert not marker.exists()
 
 
@@ -244,7 +236,7 @@ def served(tmp_path, monkeypatch, capsys) -> dict:
 
     monkeypatch.setattr(gradio.Blocks, "launch", launch_)
     monkeypatch.setattr(gradio.Blocks, "block_thread", lambda page: None)
-    monkeypatch.setattr(studio.client, "give_up_at_once", lambda: None)
+    monkeypatch.setattr(studio.client, "fail_fast", lambda: None)
     monkeypatch.setattr(libraries, "import_behind", lambda then: None)
     monkeypatch.setattr(sys, "argv", ["app"])
     from app.__main__ import main
@@ -298,9 +290,8 @@ def test_hostile_text_is_shown_as_text(tmp_path, shown):
     assert 'href="javascript' not in html
 
 
-def test_hostile_tokens_are_shown_as_text():
-    pair = TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
-    html = lanes.lanes(lanes.unit(pair, row) for row in segments(pair, HOSTILE))
+def test_hostile_tokens_are_shown_as_text(embedded_pair):
+    html = lanes.lanes(lanes.unit(embedded_pair, row) for row in show_units(embedded_pair, HOSTILE))
     assert "<img" not in html and "<script" not in html
 
 
@@ -339,21 +330,9 @@ def space(tmp_path_factory):
         subprocess.run([sys.executable, ROOT / "spaces/studio/deploy.py", "--folder", folder], check=True)
         port = free_port()
         settings |= {"GRADIO_SERVER_PORT": str(port), "RUNS_DIR": str(runs)}
-        log = runs.with_name("log.txt")
-        with open(log, "w") as printed:
-            process = subprocess.Popen(
-                [sys.executable, "main.py"],
-                cwd=folder,
-                env=hub.env(token="hf_machinemachinemachine", **settings),
-                stdout=printed,
-                stderr=printed,
-            )
-        try:
-            assert wait_for(f"http://127.0.0.1:{port}/", process), log.read_text()
-            yield hub, hub_oauth, runs, f"http://127.0.0.1:{port}", scopes
-        finally:
-            process.terminate()
-            process.wait(20)
+        environment = hub.env(token="hf_machinemachinemachine", **settings)
+        with serving([sys.executable, "main.py"], port, environment, folder) as (url, _):
+            yield hub, hub_oauth, runs, url.rstrip("/"), scopes
 
 
 def visitor(space, name: str | None):
@@ -462,9 +441,7 @@ def test_publishing_from_a_space_is_done_as_the_visitor(space):
     [number] = _acting(ann.config, "publish")
     ann.call(number, ["run-of-ann", "ann/student", True, False, False])
     run = RunFolder(runs / "run-of-ann")
-    deadline = time.monotonic() + 60
-    while publishing_state(run).state == "publishing" and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: publishing_state(run).state != "publishing", every=0.1)
     assert publishing_state(run).state == "published", publishing_state(run)
     assert hub.repos["ann/student"].private
     assert "Bearer hf_machinemachinemachine" not in tokens_used(hub)

@@ -12,7 +12,8 @@ from app.server import weights
 from app.server.settings import Settings
 from app.server.work import Work
 from simct import demo
-from simct.config import DataConfig, RunConfig
+from simct.config import RunConfig
+from simct.config.sections import DataConfig
 from simct.errors import SimCTError
 from simct.runs.folder import RunFolder
 

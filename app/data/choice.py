@@ -9,7 +9,8 @@ from app.data import source as data_source
 from app.page.markup import one_line
 from app.server.settings import Settings
 from simct import demo
-from simct.config import DataConfig, RunConfig, local_path
+from simct.config import RunConfig, config_from_brief, local_path
+from simct.config.sections import DataConfig
 from simct.errors import SimCTError
 
 EMBEDDED, HUB, UPLOAD = "Embedded", "Hub dataset", "Upload a file"
@@ -56,12 +57,8 @@ def settled(
 
 
 def started(run: dict | None) -> RunConfig:
-    """The settings of Train that matter here: how long a text may be."""
-    config = RunConfig()
-    training, rollout = (run or {}).get("training") or {}, (run or {}).get("rollout") or {}
-    config.training.max_length = int(training.get("max_length") or config.training.max_length)
-    config.rollout.max_new_tokens = int(rollout.get("max_new_tokens") or config.rollout.max_new_tokens)
-    return config
+    """The settings of Train, which say how long a text may be."""
+    return config_from_brief(run or {})
 
 
 def license_notes(data: dict) -> list[tuple[str, str]]:

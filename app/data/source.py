@@ -13,7 +13,8 @@ from gradio.utils import get_upload_folder
 from app.server import model_facts as models
 from app.server.settings import Settings
 from simct import demo
-from simct.config import DataConfig, RunConfig, local_path, set_option
+from simct.config import RunConfig, local_path, set_option
+from simct.config.sections import DataConfig
 from simct.errors import DataError, RunError
 
 SAMPLE = 2000
@@ -135,7 +136,7 @@ def _rows(
     else:
         from simct.data.formats import load_rows
 
-        found = load_rows(DataConfig(prompts, split, config_name, revision))
+        found = load_rows(DataConfig(prompts=prompts, split=split, config_name=config_name, revision=revision))
         rows, total = [found[index] for index in range(min(SAMPLE, len(found)))], len(found)
     if not rows:
         raise DataError(f"{prompts!r} has no rows. Give a file or dataset with at least one prompt.")
@@ -169,8 +170,9 @@ def context_length(settings: Settings, model: str, token: str | bool | None) -> 
 
 @lru_cache(maxsize=32)
 def _context_length(model: str, token: str | bool | None) -> int | None:
-    from simct.config import ModelConfig
+    from simct.config.sections import ModelConfig
     from simct.estimate.memory import load_shape_config
 
-    config = load_shape_config(ModelConfig(*models.split_revision(model)), token)
+    name, revision = models.split_revision(model)
+    config = load_shape_config(ModelConfig(model=name, revision=revision), token)
     return getattr(config.get_text_config(), "max_position_embeddings", None)

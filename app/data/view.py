@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from app.data.source import Source
-from app.page import bar_charts, markup
+from app.page import markup
 from simct.errors import DataError
+from simct.report import charts
 
 MOST_TOKENS = 700
 BINS = 24
@@ -91,6 +92,8 @@ def length_charts(report) -> str:
         for length in lengths:
             counts[length // wide] += 1
         middle = sorted(lengths)[len(lengths) // 2] if lengths else 0
-        told = f"median {middle:,}, longest {max(lengths, default=0):,}, room for {report.room:,}"
-        drawn.append(bar_charts.histogram(f"Prompt length, {side}'s tokens", edges, counts, told))
+        note = f"median {middle:,}, longest {max(lengths, default=0):,}, room for {report.room:,}"
+        title = f"Prompt length, {side}'s tokens"
+        chart = charts.histogram(f"prompts-{side}", title, edges, {"value": counts}, "prompts", note=note)
+        drawn.append(chart.figure())
     return f'<div class="charts">{"".join(drawn)}</div>'

@@ -1,6 +1,7 @@
 """Inspect, the corpus: coverage over a file or a dataset, streamed, canceled when asked, and remembered."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import gradio as gr
 
@@ -11,6 +12,8 @@ from app.server import downloads, work
 from app.server import model_facts as models
 from app.server.settings import Settings
 from simct.errors import DataError
+from simct.inspection.records import PairReport
+from simct.report import facts
 
 TEXTS, MOST_TEXTS = 1_000, 1_000_000
 TOP = 50
@@ -66,7 +69,7 @@ def build(settings: Settings, pair) -> None:
             inspect_numbers.disagreements(report),
             hidden,
             gr.Row(visible=True),
-            inspect_numbers.named(report, teacher, student) | {"source": inspect_source.source_name(values)},
+            replace(inspect_numbers.named(report, teacher, student), source=inspect_source.source_name(values)),
             None,
         )
 
@@ -82,7 +85,7 @@ def build(settings: Settings, pair) -> None:
 
 def _measure(
     settings: Settings, teacher: str, student: str, values: Sequence, token: str | bool | None, task: work.Work
-) -> dict:
+) -> PairReport:
     from simct.inspection.corpus import inspect_corpus
 
     task.step("Reading both tokenizers…")
@@ -92,43 +95,43 @@ def _measure(
     task.step("Reading and counting, texts:")
     total = limit if values[0] == inspect_source.DATASET else None
     report = inspect_corpus(pair, texts, task.progress, task.should_stop, top=TOP, total=total)
-    if not report["texts"]:
+    if not report.texts:
         raise DataError("Canceled before the first text was counted.")
     return report
 
 
-def _line(report: dict, name: str, seconds: float) -> str:
-    counted = f"{report['texts']:,} texts of {name}, {report['student_tokens']:,} student tokens, in {seconds:.1f} s"
-    if report["texts_remembered"]:
-        counted += f" ({report['texts_remembered']:,} remembered from before)"
-    left = "; ".join(f"{count:,} × {reason}" for reason, count in report["excluded"].items())
-    told = f"{'Canceled after ' if report['stopped'] else ''}{counted}.{f' Left out: {left}.' if left else ''}"
-    return markup.note("warn" if report["stopped"] or left else "ok", told)
+def _line(report: PairReport, name: str, seconds: float) -> str:
+    counted = f"{report.texts:,} texts of {name}, {report.student_tokens:,} student tokens, in {seconds:.1f} s"
+    if report.texts_remembered:
+        counted += f" ({report.texts_remembered:,} remembered from before)"
+    left = facts.left_out(report.excluded)
+    told = f"{'Canceled after ' if report.stopped else ''}{counted}.{f' Left out: {left}.' if left else ''}"
+    return markup.note("warn" if report.stopped or left else "ok", told)
 
 
-def _given(found: dict | None) -> dict:
+def _given(found: PairReport | None) -> PairReport:
     if found is None:
         raise DataError("There is nothing to save. Measure a corpus first.")
     return found
 
 
-def _report_json(token: str | bool | None, found: dict | None) -> tuple[str, str]:
-    return "corpus.json", saving.as_json(_given(found))
+def _report_json(token: str | bool | None, found: PairReport | None) -> tuple[str, str]:
+    return "corpus.json", saving.as_json(_given(found).to_dict())
 
 
-def _report_html(token: str | bool | None, found: dict | None) -> tuple[str, str]:
+def _report_html(token: str | bool | None, found: PairReport | None) -> tuple[str, str]:
     from simct.report.html import html_report
 
-    return "corpus.html", html_report(_given(found), [])
+    return "corpus.html", html_report(_given(found))
 
 
-def _disagreements_csv(token: str | bool | None, found: dict | None) -> tuple[str, str]:
+def _disagreements_csv(token: str | bool | None, found: PairReport | None) -> tuple[str, str]:
     return "disagreements.csv", inspect_numbers.disagreements_csv(_given(found))
 
 
-def _kinds_csv(token: str | bool | None, found: dict | None) -> tuple[str, str]:
+def _kinds_csv(token: str | bool | None, found: PairReport | None) -> tuple[str, str]:
     names = ("student_tokens", "strict", "recovered", "outside")
-    rows = [(kind, *(row[name] for name in names)) for kind, row in _given(found)["by_kind"].items()]
+    rows = [(kind, *row.to_dict().values()) for kind, row in _given(found).by_kind.items()]
     return "kinds.csv", saving.as_csv(("kind", *names), rows)
 
 

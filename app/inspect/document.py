@@ -12,6 +12,7 @@ from app.page import saving
 from app.server import model_facts as models
 from app.server.settings import Settings
 from simct.errors import DataError
+from simct.inspection.records import PairReport, ShownUnit, UnitScore
 
 PAGE = 400
 TOP = 12
@@ -28,8 +29,8 @@ class Document:
     text: str
     pair: object
     spelled: object
-    report: dict
-    scores: list[dict] = field(default_factory=list)
+    report: PairReport
+    scores: list[UnitScore] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.spelled.units)
@@ -47,11 +48,11 @@ class Document:
     def clamp(self, at: float | None) -> int:
         return min(max(int(at or 0), 0), max(len(self) - 1, 0))
 
-    def segments(self, start: int, stop: int) -> list[dict]:
-        """The units from `start` to before `stop`, as `coverage.segment` describes each."""
-        from simct.inspection.coverage import segment
+    def segments(self, start: int, stop: int) -> list[ShownUnit]:
+        """The units from `start` to before `stop`."""
+        from simct.inspection.coverage import show_unit
 
-        return [segment(self.pair, self.spelled, index) for index in range(start, min(stop, len(self)))]
+        return [show_unit(self.pair, self.spelled, index) for index in range(start, min(stop, len(self)))]
 
     def page(self, at: int, shade: str | None = None) -> str:
         """The lanes of the page that holds unit `at`, shaded where `shade` is one of lanes.SHADES."""
@@ -124,10 +125,10 @@ def units_csv(found: Document) -> str:
     scored = SCORES if found.scores else ()
     rows = []
     for index, row in enumerate(found.segments(0, len(found))):
-        ids = (row["student_ids"], row["teacher_ids"])
-        score = found.scores[index] if index < len(found.scores) else {}
+        ids = (row.student_ids, row.teacher_ids)
+        score = found.scores[index].to_dict() if index < len(found.scores) else {}
         shape = f"{len(ids[0])}x{len(ids[1])}"
         written = (" ".join(map(str, side)) for side in ids)
-        rows.append((index, row["text"], row["bytes"], row["kind"], shape, *written, *map(score.get, scored)))
+        rows.append((index, row.text, row.bytes, row.kind, shape, *written, *map(score.get, scored)))
     headers = ("unit", "text", "bytes", "kind", "student x teacher tokens", "student ids", "teacher ids", *scored)
     return saving.as_csv(headers, rows)

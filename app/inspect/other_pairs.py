@@ -15,6 +15,8 @@ from app.server import model_facts as models
 from app.server.settings import Settings
 from simct import demo
 from simct.errors import DataError, SimCTError
+from simct.hub.model_names import is_folder, split_revision
+from simct.inspection.records import PairRow
 
 STUDENTS, TEACHERS = "Students for this teacher", "Teachers for this student"
 TEXTS, SAMPLES, MOST_MODELS = 300, 8, 12
@@ -94,7 +96,7 @@ def search(settings: Settings):
     def searched(typed: str, visitor: gr.OAuthToken | None = None) -> tuple[dict, dict | str]:
         """Models on the Hub whose id holds what has been typed so far."""
         query = (typed or "").strip()
-        if len(query) < model_field.MIN_QUERY or models.is_folder(query):
+        if len(query) < model_field.MIN_QUERY or is_folder(query):
             return gr.skip(), gr.skip()
         from simct.hub.search import search_models
 
@@ -117,8 +119,8 @@ def _compare(
     verdicts: bool,
     token: str | bool | None,
     task: work.Work,
-) -> list[dict]:
-    from simct.inspection.compare_pairs import compare_pairs, split_revision
+) -> list[PairRow]:
+    from simct.inspection.compare_pairs import compare_pairs
 
     chosen = list(dict.fromkeys(name.strip() for name in chosen if name and name.strip()))[:MOST_MODELS]
     if not chosen:
@@ -147,5 +149,7 @@ def _compare(
         on_progress=task.progress,
         should_stop=task.should_stop,
     )
-    side = "student" if which == STUDENTS else "teacher"
-    return rows + [{side: name, "error": told} for name, told in refused.items()]
+    for name, reason in refused.items():
+        pair = (fixed, name) if which == STUDENTS else (name, fixed)
+        rows.append(PairRow(teacher=pair[0], student=pair[1], error=reason))
+    return rows

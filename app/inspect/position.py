@@ -11,6 +11,7 @@ from app.inspect.document import Document
 from app.page import markup, saving
 from app.server import downloads, weights, work
 from app.server.settings import Settings
+from simct.inspection.records import Candidates
 
 WORDS = "Load both models"
 LEAD = (
@@ -106,7 +107,7 @@ def _disagreement(found: Document, unit: int) -> int:
 
 def _read(
     settings: Settings, found: Document, unit: int, token: str | bool | None, asked: bool, task: work.Work
-) -> dict:
+) -> Candidates:
     from simct.inspection.candidates import candidates_at
 
     models = (None, None)
@@ -114,14 +115,14 @@ def _read(
         loaded = weights.load(settings, found.teacher, found.student, token, task)
         models = (loaded.teacher, loaded.student)
         task.step("Reading the text up to here with both models…")
-    return {"position": unit} | candidates_at(found.pair, *models, found.text, unit, position_view.TOP)
+    return candidates_at(found.pair, *models, found.text, unit, position_view.TOP)
 
 
-def _take_json(token: str | bool | None, found: dict | None) -> tuple[str, str]:
-    return "position.json", saving.as_json(position_view.given(found))
+def _take_json(token: str | bool | None, found: Candidates | None) -> tuple[str, str]:
+    return "position.json", saving.as_json(position_view.as_dict(position_view.given(found)))
 
 
-def _take_csv(token: str | bool | None, found: dict | None) -> tuple[str, str]:
+def _take_csv(token: str | bool | None, found: Candidates | None) -> tuple[str, str]:
     return "candidates.csv", position_view.candidates_csv(position_view.given(found))
 
 

@@ -11,7 +11,8 @@ from app.page import markup, saving
 from app.server import downloads, weights, work, zero_gpu
 from app.server import model_facts as models
 from app.server.settings import ZERO_GPU, Settings
-from simct.config import ModelConfig, RunConfig, validate
+from simct.config import config_from_dict
+from simct.inspection.records import Reliability
 
 WORDS = "Measure this pair"
 ANSWERS, MOST_ANSWERS = 16, 256
@@ -61,7 +62,7 @@ def build(settings: Settings, pair, prompts: gr.JSON, verdict: gr.JSON) -> Verdi
 
     def show(teacher: str, student: str, known: dict | None, visitor: gr.OAuthToken | None = None) -> tuple:
         """What the browser keeps of this pair, and whether it can be measured here."""
-        report = verdict_view.measured(known, teacher, student)
+        report = verdict_view.kept(known, teacher, student)
         told, refused = weights.label(settings, teacher, student, settings.token(visitor), WORDS)
         html = verdict_view.draw(report) if report else markup.empty("This pair has not been measured yet.")
         button = gr.Button(told, interactive=not refused)
@@ -81,7 +82,7 @@ def build(settings: Settings, pair, prompts: gr.JSON, verdict: gr.JSON) -> Verdi
             yield markup.note("error", now.error), skip, skip, gr.Button(visible=False), None, skip
             return
         report = now.result
-        told = f"Measured {report['answers']:,} answers in {now.seconds:.0f} s."
+        told = f"Measured {report.answers:,} answers in {now.seconds:.0f} s."
         yield (
             markup.note("ok", told),
             verdict_view.draw(report),
@@ -114,18 +115,17 @@ def _measure(
     values: Sequence,
     token: str | bool | None,
     task: work.Work,
-) -> dict:
+) -> Reliability:
     from simct.inspection.reliability import measure_pair
 
     data = inspect_source.data_config(settings, chosen, values)
     answers = min(max(int(values[-1] or ANSWERS), 1), MOST_ANSWERS)
     sides = [
-        ModelConfig(models.location(model), models.facts(settings, model, token).revision)
+        {"model": models.location(model), "revision": models.facts(settings, model, token).revision}
         for model in (teacher, student)
     ]
-    config = RunConfig(*sides, data)
-    config.rollout.max_new_tokens = most
-    config = validate(config)
+    described = {"teacher": sides[0], "student": sides[1], "data": data, "rollout": {"max_new_tokens": most}}
+    config = config_from_dict(described)
     if ZERO_GPU:
         size = weights.allow(settings, teacher, student, token)
         config.teacher.dtype = config.student.dtype = weights.precision(size, zero_gpu.MEMORY)

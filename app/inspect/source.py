@@ -13,7 +13,8 @@ from app.page import markup
 from app.server import work
 from app.server.settings import Settings
 from simct import demo
-from simct.config import DataConfig, local_path
+from simct.config import local_path
+from simct.config.sections import DataConfig
 from simct.errors import DataError
 
 EMBEDDED, CHOSEN, UPLOAD, DATASET = "Embedded prompts", "Prompts of the Data step", "Upload a file", "Hub dataset"
@@ -101,9 +102,9 @@ def data_config(settings: Settings, chosen: dict | None, values: Sequence) -> Da
         return data
     column = (column or "").strip() or None
     if kind == UPLOAD:
-        return DataConfig(_uploaded(upload), column=column)
-    split, config = (split or "").strip() or "train", (config or "").strip() or None
-    return DataConfig(_named(settings, dataset), split, config, column=column)
+        return data_source.data_config({"prompts": _uploaded(upload), "column": column})
+    named = {"prompts": _named(settings, dataset), "split": (split or "").strip(), "column": column}
+    return data_source.data_config({**named, "config_name": (config or "").strip()})
 
 
 def source_name(values: Sequence) -> str:

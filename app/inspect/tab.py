@@ -88,7 +88,7 @@ def build(settings: Settings, pair, prompts: gr.JSON, verdict: gr.JSON) -> Inspe
     def inspect(teacher: str, student: str, text: str, visitor: gr.OAuthToken | None = None) -> tuple[str, dict]:
         """What is wrong (or nothing), and the report."""
         try:
-            return "", inspect_document.read(settings, teacher, student, text, settings.token(visitor)).report
+            return "", inspect_document.read(settings, teacher, student, text, settings.token(visitor)).report.to_dict()
         except SimCTError as error:
             return one_line(error), {}
 

@@ -1,7 +1,7 @@
 """Inspect, the text: both segmentations over the visitor's own text, and what they cost on it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gradio as gr
 
@@ -14,6 +14,7 @@ from app.inspect.document import Document
 from app.page import markup, saving
 from app.server import downloads, work
 from app.server.settings import Settings
+from simct.inspection.records import PairReport
 
 DEFAULT_TEXT = (
     "Say it plainly: the adolescent should purchase documentation expeditiously.\n"
@@ -155,7 +156,7 @@ def _units_csv(token: str | bool | None, found: Document | None, known: dict | N
 
 
 def _report_json(token: str | bool | None, found: Document | None, known: dict | None) -> Take:
-    return "report.json", saving.as_json(_report(inspect_document.given(found), known))
+    return "report.json", saving.as_json(_report(inspect_document.given(found), known).to_dict())
 
 
 def _report_html(token: str | bool | None, found: Document | None, known: dict | None) -> Take:
@@ -164,15 +165,15 @@ def _report_html(token: str | bool | None, found: Document | None, known: dict |
     found = inspect_document.given(found)
     shown = min(len(found), inspect_document.REPORTED)
     told = f"The report shows the first {shown:,} of {len(found):,} units; its numbers cover all."
-    html = html_report(_report(found, known), found.segments(0, shown), scores=found.scores[:shown])
+    html = html_report(_report(found, known), found.segments(0, shown), found.scores[:shown])
     return "report.html", html, told if shown < len(found) else ""
 
 
-def _report(found: Document, known: dict | None) -> dict:
+def _report(found: Document, known: dict | None) -> PairReport:
     """The numbers with the pair's names and, where it was measured, its reliability."""
-    measured = verdict_view.measured(known, found.teacher, found.student)
+    measured = verdict_view.kept(known, found.teacher, found.student)
     report = inspect_numbers.named(found.report, found.teacher, found.student)
-    return report | {"reliability": measured} if measured else report
+    return replace(report, reliability=measured) if measured else report
 
 
 TAKES = {"csv": _units_csv, "json": _report_json, "html": _report_html}

@@ -10,6 +10,7 @@ from app.inspect.document import Document
 from app.page import markup
 from app.server import weights, work
 from app.server.settings import Settings
+from simct.inspection.records import UnitScore
 
 WORDS = "Score with both models"
 KINDS = "kind of unit"
@@ -83,7 +84,7 @@ def build(settings: Settings, pair, document: gr.State, at: gr.Number, view: gr.
     return Scores(shade, [score, shade, note], label, fresh)
 
 
-def _read(settings: Settings, found: Document, token: str | bool | None, work: work.Work) -> list[dict]:
+def _read(settings: Settings, found: Document, token: str | bool | None, work: work.Work) -> list[UnitScore]:
     from simct.inspection.candidates import score_units
 
     loaded = weights.load(settings, found.teacher, found.student, token, work)

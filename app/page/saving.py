@@ -39,7 +39,7 @@ const drawn = (figure) => {
   put(whole, 'rect', {x: x - 12, y: y - TALL, width: '100%', height: '100%', fill: colors.backgroundColor});
   const words = (attributes, text, weight, px) => put(whole, 'text', {
     fill: colors.color, style: `font: ${weight} ${px}px system-ui, sans-serif`, ...attributes}, text);
-  words({x, y: y - TALL + 20}, figure.dataset.name, 600, 14);
+  words({x, y: y - TALL + 20}, figure.querySelector('figcaption b').textContent, 600, 14);
   let across = x;
   figure.querySelectorAll('.key').forEach(key => {
     const mark = key.querySelector('i'), shown = getComputedStyle(mark);

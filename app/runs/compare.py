@@ -12,19 +12,20 @@ from app.runs.actions import owned_run
 from app.runs.page import runs_of
 from app.server.model_facts import display_name
 from app.server.settings import Settings
-from simct.config import RunConfig, config_to_dict
+from simct.config import RunConfig, leaves
 from simct.errors import SimCTError
+from simct.report.formats import number
 from simct.runs.folder import RunFolder
 
 MOST = 6
 LETTERS = "ABCDEF"
 CURVES = (
-    ("Loss", "loss", charts.number),
-    ("KL, shared", "kl_shared", charts.number),
-    ("KL, recovered", "kl_recovered", charts.number),
+    ("Loss", "loss", number),
+    ("KL, shared", "kl_shared", number),
+    ("KL, recovered", "kl_recovered", number),
     ("Tokens recovered", "coverage_recovered", charts.percent),
     ("Answers that end", "eos_rate", charts.percent),
-    ("Answer length, tokens", "response_length", charts.number),
+    ("Answer length, tokens", "response_length", number),
 )
 NOT_SETTINGS = ("output",)
 COLUMNS = {"before": "before", "after": "after", "teacher": "teacher"}
@@ -101,18 +102,12 @@ def _differences(named: dict[str, RunFolder]) -> str:
 
 def differing(configs: Sequence[RunConfig]) -> list[tuple[str, ...]]:
     """(setting, its value in each run) for every setting that is not the same in all of them."""
-    flat = [dict(_leaves(config_to_dict(config))) for config in configs]
+    flat = [leaves(config.model_dump()) for config in configs]
+    for each in flat:
+        each |= {f"method_options.{name}": value for name, value in each.pop("method_options").items()}
     names = [name for name in dict.fromkeys(key for each in flat for key in each) if name not in NOT_SETTINGS]
     rows = [(name, *(_said(each.get(name)) for each in flat)) for name in names]
     return [row for row in rows if len(set(row[1:])) > 1]
-
-
-def _leaves(mapping: dict, prefix: str = ""):
-    for key, value in mapping.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _said(value) -> str:

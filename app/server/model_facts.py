@@ -13,6 +13,7 @@ import yaml
 from app.server.settings import STUDENT_NAME, TEACHER_NAME, Settings
 from simct import demo
 from simct.errors import ModelError
+from simct.hub.model_names import is_folder, split_revision
 
 if TYPE_CHECKING:
     from simct.hub.search import ModelHit
@@ -70,13 +71,6 @@ def display_name(model: str) -> str:
     return Path(model).name if model.startswith(("/", "~", ".")) else model
 
 
-def split_revision(model: str | None) -> tuple[str, str | None]:
-    """`owner/name@revision`, as the fields of the pair hold a model, in its two parts; folders are left alone."""
-    model = (model or "").strip()
-    name, mark, revision = model.rpartition("@")
-    return (name, revision) if mark and name and revision and not is_folder(model) else (model, None)
-
-
 def joined(model: str, revision: str | None) -> str:
     """A model and its revision as the fields of the pair hold them."""
     return f"{model}@{revision}" if revision and model not in EMBEDDED and not is_folder(model) else model
@@ -85,10 +79,6 @@ def joined(model: str, revision: str | None) -> str:
 def location(model: str) -> str:
     """Where to load a model of the fields from: its folder, or its id without the revision."""
     return str(Path(model).expanduser()) if is_folder(model) else split_revision(model)[0]
-
-
-def is_folder(model: str) -> bool:
-    return model.startswith(("/", "./", "../", "~")) or Path(model).expanduser().is_dir()
 
 
 def allowed(settings: Settings, model: str) -> str:

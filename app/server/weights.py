@@ -83,6 +83,8 @@ def label(settings: Settings, teacher: str, student: str, token: str | bool | No
 def load(settings: Settings, teacher: str, student: str, token: str | bool | None, work: Work) -> Weights:
     """Load both, or take the ones in memory. Raises a one-line SimCTError; Stopped after a cancel."""
     global _kept
+    from simct.losses.head import check_head
+
     found = kept(teacher, student, token)
     if found:
         return found
@@ -94,18 +96,21 @@ def load(settings: Settings, teacher: str, student: str, token: str | bool | Non
     loaded = {}
     for side, model in (("teacher", teacher), ("student", student)):
         loaded[side] = load_one(settings, model, side, dtype, token, work)
+        check_head(loaded[side])
     _kept = Weights((teacher, student, token), pair, **loaded)
     return _kept
 
 
 def load_one(settings: Settings, model: str, side: str, dtype: str, token: str | bool | None, work: Work):
-    from simct.config import ModelConfig
+    from simct.config.sections import ModelConfig
     from simct.models.loading import device_for_training, load_model
 
     facts = fetch(settings, model, side, token, work)
     work.step(f"Loading the {side} {facts.name}…")
     device = "cpu" if ZERO_GPU else device_for_training()
-    return load_model(ModelConfig(models.location(model), facts.revision, dtype), device, token).eval()
+    return load_model(
+        ModelConfig(model=models.location(model), revision=facts.revision, dtype=dtype), device, token
+    ).eval()
 
 
 def fetch(settings: Settings, model: str, side: str, token: str | bool | None, work: Work) -> models.Facts:

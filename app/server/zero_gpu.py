@@ -12,6 +12,7 @@ from app.server.settings import ZERO_GPU
 from app.server.work import Work, follow
 from simct.config import RunConfig
 from simct.errors import RunError
+from simct.inspection.records import Reliability
 
 # bytes of the GPU that two models may fill
 MEMORY = 60_000_000_000
@@ -26,12 +27,12 @@ def seconds(config: RunConfig, answers: int, token: str | bool | None) -> int:
 
 def measuring(
     config: RunConfig, answers: int, token: str | bool | None
-) -> Iterator[tuple[int, int | None, dict | None, str]]:
+) -> Iterator[tuple[int, int | None, Reliability | None, str]]:
     """Measure the pair; gives answers measured, answers in all, at last the report, and what was wrong, if anything."""
     from simct.inspection.reliability import measure_pair
     from simct.models.loading import device_for_training
 
-    def measure(task: Work) -> dict:
+    def measure(task: Work) -> Reliability:
         # asked here, in the process that has the GPU
         return measure_pair(config, answers, token, device_for_training(), task.progress, task.should_stop)
 
@@ -39,7 +40,7 @@ def measuring(
         yield now.done, now.total, now.result, now.error
 
 
-def measure_pair(config: RunConfig, answers: int, token: str | bool | None, task: Work) -> dict:
+def measure_pair(config: RunConfig, answers: int, token: str | bool | None, task: Work) -> Reliability:
     """The report of simct.inspection.reliability.measure_pair, made on the GPU that is lent. Raises RunError."""
     task.step("Waiting for a GPU…")
     report = None

@@ -3,23 +3,7 @@
 from app.data import source as data_source
 from app.server import model_facts as models
 from app.server.settings import Settings
-from simct.config import RunConfig, local_path, validate
-from simct.errors import ConfigError
-
-
-def checked(settings: Settings, config: RunConfig) -> RunConfig:
-    """`config` if all its values are allowed. Raises a ConfigError that begins with the setting's name."""
-    validate(config)
-    if config.method_options:
-        from simct import losses
-
-        # which pair it is makes no difference to what options there are
-        pair = models.pair_of(settings, *settings.default_pair.values(), None)
-        try:
-            losses.check_options(config.method, pair, config.divergence, **config.method_options)
-        except ConfigError as error:
-            raise ConfigError(f"method_options: {error}") from error
-    return config
+from simct.config import RunConfig, local_path
 
 
 def ready(settings: Settings, config: RunConfig, token: str | bool | None) -> RunConfig:

@@ -14,8 +14,8 @@ from app.server.settings import Settings
 from app.train import estimate as estimate_view
 from app.train import prepare as launch
 from app.train import where as where_form
-from app.train.form import brief_yaml, kept, method_line, settings_form
-from simct.config import RunConfig, load_config, validate
+from app.train.form import method_line, settings_form
+from simct.config import RunConfig, brief, brief_yaml, load_config, validate
 from simct.errors import ConfigError, SimCTError
 from simct.presets import list_presets, load_preset
 
@@ -109,14 +109,14 @@ def build(settings: Settings, pair, prompts: gr.JSON, run: gr.JSON, verdict: gr.
         config, error = None, ""
         try:
             config = described(teacher, student, chosen, base, *values)
-            launch.checked(settings, config)
+            validate(config)
         except ConfigError as caught:
             error = one_line(caught)
         names = " → ".join(models.display_name(model) for model in (teacher or "?", student or "?"))
         line = f'<p class="lead">{markup.escape(names)} · {markup.escape(data_choice.name_of(chosen))}</p>'
         told = markup.note("error", error) if error else ""
         text = brief_yaml(config) if config else gr.skip()
-        return [line, text, told, kept(config) if config else gr.skip(), error]
+        return [line, text, told, brief(config) if config else gr.skip(), error]
 
     # Gradio fills in who is visiting by position, so that comes before the fields
     def reckon(
@@ -125,7 +125,7 @@ def build(settings: Settings, pair, prompts: gr.JSON, run: gr.JSON, verdict: gr.
         """The estimate for the fields as they are."""
 
         def checked() -> RunConfig:
-            return launch.checked(settings, described(teacher, student, chosen, base, *values))
+            return validate(described(teacher, student, chosen, base, *values))
 
         yield from estimate_view.views(settings, checked, settings.token(visitor), (chosen or {}).get("rows"))
 
@@ -139,7 +139,7 @@ def build(settings: Settings, pair, prompts: gr.JSON, run: gr.JSON, verdict: gr.
         yield markup.note("busy", "Checking models, prompts and tasks…"), gr.skip()
         run_values, where = values[: len(inputs)], values[len(inputs) :]
         try:
-            config = launch.checked(settings, described(*run_values))
+            config = validate(described(*run_values))
             launch.ready(settings, config, settings.token(visitor))
             run = where_form.start(settings, config, where, visitor, profile)
             yield markup.note("ok", "Launched."), run.id
@@ -148,7 +148,7 @@ def build(settings: Settings, pair, prompts: gr.JSON, run: gr.JSON, verdict: gr.
 
     def load(config: RunConfig) -> list:
         """The form, and what the browser keeps of it, for a run read from elsewhere."""
-        return [kept(config), *form.shown(config)]
+        return [brief(config), *form.shown(config)]
 
     def take_preset(name: str, teacher: str, student: str) -> list:
         config = load_preset(name)

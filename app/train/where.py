@@ -12,6 +12,7 @@ from simct.config import RunConfig
 from simct.errors import ConfigError, HubError, RunError, SimCTError
 from simct.jobs import actions
 from simct.jobs.backend import Rental
+from simct.report import formats
 from simct.runs.folder import RunFolder
 
 HERE, JOBS = "This machine", "Hugging Face Jobs"
@@ -143,10 +144,8 @@ def _to_confirm(flavor: str | None, timeout: float | None, limit: float | None, 
     price = (prices or {}).get(flavor)
     if price is None or not limit or limit <= 0 or not timeout or timeout <= 0:
         return gr.Checkbox(value=False, interactive=False, label="Choose a machine, and what it may cost")
-    from simct.estimate.time_and_cost import hours_line
-
     hours = min(timeout, limit / price) if price else timeout
-    told = f"It may cost up to ${hours * price:.2f}: {flavor} for at most {hours_line(hours)}"
+    told = f"It may cost up to ${hours * price:.2f}: {flavor} for at most {formats.hours(hours)}"
     return gr.Checkbox(value=False, interactive=True, label=told)
 
 

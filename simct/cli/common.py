@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from simct.config import METHODS, RunConfig, load_config, set_option, validate
+from simct.config import RunConfig, load_config, set_option, validate
 from simct.errors import ConfigError, DataError, HubError, RunError
+from simct.methods import METHODS
 
 if TYPE_CHECKING:
     # at run time these are imported when they are used, as `simct --help` needs none of them
@@ -28,19 +29,31 @@ REMOTE_SECONDS = 5.0
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """What describes a run, for every command that takes one."""
     parser.add_argument("--config", help="run.yaml; flags below override it")
-    parser.add_argument("--preset", help="a run described beforehand; `simct presets` lists them")
+    parser.add_argument("--preset", help="a run that is ready to start; `simct presets` lists them")
     parser.add_argument("--teacher", help="Hub id or local folder")
     parser.add_argument("--student", help="Hub id or local folder")
     parser.add_argument("--prompts", help="JSONL, CSV or Parquet file, or Hub dataset id")
-    parser.add_argument("--method", choices=METHODS)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--seed", type=int)
+    parser.add_argument("--method", choices=tuple(METHODS), help="how the two models are compared")
+    parser.add_argument("--steps", type=int, help="optimizer steps")
+    parser.add_argument("--seed", type=int, help="decides the order of prompts and every random draw")
     parser.add_argument("--output", help="the run folder (new or empty); by default one under --runs")
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="any other setting of run.yaml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="A.B=C",
+        help="any other setting of run.yaml; `simct settings` lists them",
+    )
     parser.add_argument("--runs", default=RUNS, help="where runs are kept (default: %(default)s)")
 
 
-def config_from_options(options) -> RunConfig:
+def methods_help() -> str:
+    """What each method compares, for the end of a command's --help."""
+    lines = [f"  {name:10} {method.line.replace('`', '')}" for name, method in METHODS.items()]
+    return "\n".join(["methods:", *lines, "", "Their options: simct settings method_options"])
+
+
+def config_from_options(options: argparse.Namespace) -> RunConfig:
     """The run that the file and the flags describe, checked. Raises ConfigError."""
     if options.config and options.preset:
         raise ConfigError("Give --config or --preset, not both.")
@@ -74,9 +87,9 @@ def config_from_options(options) -> RunConfig:
 
 def settle(*names: str | None) -> None:
     """Quiet the Hub's clients, and look once whether the Hub answers if one of `names` is on it."""
-    from simct.hub.client import settle_clients
+    from simct.hub.client import prepare_clients
 
-    settle_clients([name for name in names if name])
+    prepare_clients([name for name in names if name])
 
 
 def follow(run: RunFolder) -> int:

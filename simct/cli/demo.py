@@ -6,7 +6,7 @@ and prints what came out, better or worse. Each run leaves an ordinary run folde
 
 import time
 
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data.prompts import load_prompts
 from simct.demo import EVAL, PROMPTS, STUDENT, TEACHER
 from simct.errors import RunError

@@ -1,4 +1,4 @@
-"""The command: `simct inspect | estimate | warmup | distill | evaluate | publish | jobs | presets | demo`.
+"""The command: `simct inspect | estimate | warmup | distill | evaluate | publish | jobs | presets | settings | demo`.
 
 Whatever a person can mend ends in one line on standard error and exit status 2.
 """
@@ -6,11 +6,23 @@ Whatever a person can mend ends in one line on standard error and exit status 2.
 import argparse
 import os
 import sys
+from typing import Any
 
 from simct.cli import inspect as cli_inspect
 from simct.cli import jobs as cli_jobs
-from simct.cli.common import RUNS, add_run_options, config_from_options, find_run, follow, read_text, settle, write_json
-from simct.config import CHECKERS
+from simct.cli import settings as cli_settings
+from simct.cli.common import (
+    RUNS,
+    add_run_options,
+    config_from_options,
+    find_run,
+    follow,
+    methods_help,
+    read_text,
+    settle,
+    write_json,
+)
+from simct.config.sections import CHECKERS
 from simct.errors import SimCTError
 
 
@@ -44,9 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     cli_inspect.add_parser(commands)
 
-    distill = commands.add_parser("distill", help="train a student on its own rollouts, graded by a teacher")
+    described: dict[str, Any] = {"epilog": methods_help(), "formatter_class": argparse.RawDescriptionHelpFormatter}
+    distill = commands.add_parser(
+        "distill", help="train a student on its own rollouts, graded by a teacher", **described
+    )
     add_run_options(distill)
-    distill.add_argument("--resume", metavar="RUN", help="go on with a run that stopped (its folder or id)")
+    distill.add_argument("--resume", metavar="RUN", help="continue a run that stopped (its folder or id)")
     distill.add_argument("--detach", action="store_true", help="start it in the background and return")
     cli_jobs.add_where_options(distill)
     distill.set_defaults(run=run_distill)
@@ -56,16 +71,18 @@ def build_parser() -> argparse.ArgumentParser:
     warmup.add_argument("--samples-per-prompt", type=int, metavar="K", help="answers of the teacher to each prompt")
     warmup.add_argument("--checker", choices=CHECKERS, help="which answers to keep")
     warmup.add_argument(
-        "--allow-code-execution", action="store_true", help="let the checker 'code' run answers, shut in"
+        "--allow-code-execution", action="store_true", help="let the checker 'code' run answers, in a sandbox"
     )
     warmup.add_argument("--push-to", metavar="OWNER/NAME", help="push the answers as a dataset when done")
     warmup.add_argument("--private", action="store_true", help="push it privately")
-    warmup.add_argument("--resume", metavar="RUN", help="go on with a warm-up that stopped (its folder or id)")
+    warmup.add_argument("--resume", metavar="RUN", help="continue a warm-up that stopped (its folder or id)")
     warmup.add_argument("--detach", action="store_true", help="start it in the background and return")
     cli_jobs.add_where_options(warmup)
     warmup.set_defaults(run=run_warmup)
 
-    estimate = commands.add_parser("estimate", help="memory, time and cost of a run before it starts (no weights)")
+    estimate = commands.add_parser(
+        "estimate", help="memory, time and cost of a run before it starts (no weights)", **described
+    )
     add_run_options(estimate)
     estimate.add_argument("--hardware", help="one machine by name, or cpu; by default all that are known")
     estimate.add_argument("--devices", type=int, default=1, help="how many GPUs (default: %(default)s)")
@@ -98,9 +115,10 @@ def build_parser() -> argparse.ArgumentParser:
     publish.add_argument("--runs", default=RUNS)
     publish.set_defaults(run=run_publish)
 
-    presets = commands.add_parser("presets", help="list the runs that are described beforehand")
+    presets = commands.add_parser("presets", help="list the presets: runs that are ready to start")
     presets.set_defaults(run=run_presets)
 
+    cli_settings.add_parser(commands)
     cli_jobs.add_parser(commands)
 
     demo = commands.add_parser("demo", help="the main job on the embedded pair: inspect, distil, evaluate")
@@ -157,13 +175,14 @@ def run_warmup(options) -> int:
 
 
 def run_estimate(options) -> int:
-    from simct.estimate.time_and_cost import estimate_run, format_estimate
+    from simct.estimate.time_and_cost import estimate_run
+    from simct.report.text import format_estimate
 
     config = config_from_options(options)
     settle(config.teacher.model, config.student.model)
     report = estimate_run(config, options.hardware, options.devices, options.prompt_tokens, options.n_prompts)
     print(format_estimate(report))
-    write_json(options.json, report)
+    write_json(options.json, report.to_dict())
     return 0
 
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from simct.config import DataConfig, local_path
+from simct.config import local_path
+from simct.config.sections import DataConfig
 from simct.errors import DataError, brief
 from simct.hub.errors import hub_error
 

@@ -7,7 +7,7 @@ it adds one. Conversations that the fallback cannot express (several turns, a sy
 
 from dataclasses import dataclass
 
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data.formats import load_rows, prompt_and_answer
 from simct.errors import DataError
 

@@ -13,7 +13,7 @@ import importlib.util
 import re
 import threading
 
-from simct.config import CHECKERS
+from simct.config.sections import CHECKERS
 from simct.errors import ConfigError
 from simct.evaluation.sandbox.program import DEFAULT_LIMITS, Limits, run_program
 

@@ -15,7 +15,8 @@ from typing import cast
 
 import yaml
 
-from simct.config import EvaluationConfig, local_path
+from simct.config import local_path
+from simct.config.sections import EvaluationConfig
 from simct.errors import ConfigError, DataError, SimCTError, brief
 from simct.evaluation.sandbox.program import run_program, why_unavailable
 from simct.hub.errors import hub_error

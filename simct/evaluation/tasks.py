@@ -9,7 +9,8 @@ import math
 from pathlib import Path
 from typing import cast
 
-from simct.config import DataConfig, EvaluationConfig, ModelConfig, local_path
+from simct.config import local_path
+from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.templates import prompt_ids
 from simct.demo import EVAL

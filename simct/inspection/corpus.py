@@ -15,6 +15,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from simct.errors import DataError, brief
 from simct.files import cache_folder, write_cache
 from simct.hub.errors import hub_error
 from simct.inspection.coverage import Counts
+from simct.inspection.records import PairReport
 from simct.inspection.text_kinds import KINDS
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
@@ -43,18 +45,19 @@ FORMAT = "1"  # of the files, and of what is counted
 PROGRESS_SECONDS = 0.1
 
 OnProgress = Callable[[int, int | None], None]
+ShouldStop = Callable[[], bool]
 
 
 def inspect_corpus(
     pair: TokenizerPair,
     texts: Iterable[str],
     on_progress: OnProgress | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
     cache_dir: Path | str | None = None,
     top: int = 20,
     total: int | None = None,
-) -> dict:
-    """The report of `coverage.inspect_pair` over a stream of texts, with `stopped` (bool) and `texts_remembered`.
+) -> PairReport:
+    """The report of `coverage.inspect_pair` over a stream of texts, with `stopped` and `texts_remembered`.
 
     on_progress(texts counted, total) is called about ten times a second; should_stop() is asked before every text, and
     a stopped report holds what was counted until then. Of more than MOST_DISAGREEMENTS different disagreements the
@@ -67,20 +70,27 @@ def inspect_corpus(
         counter.count(chunk)
         if counter.stopped:
             break
-    counter.tell(last=True)
+    counter.report_progress(last=True)
     _forget_oldest(folder)
-    return counter.counts.report(pair, top) | {"stopped": counter.stopped, "texts_remembered": counter.remembered}
+    return replace(counter.counts.report(pair, top), stopped=counter.stopped, texts_remembered=counter.remembered)
 
 
 class _Counter:
-    """Adds up chunks, each from its file or by counting, and tells how far it is."""
+    """Adds up chunks, each from its file or by counting, and reports its progress."""
 
-    def __init__(self, pair, folder: Path, on_progress, should_stop, total) -> None:
+    def __init__(
+        self,
+        pair: TokenizerPair,
+        folder: Path,
+        on_progress: OnProgress | None,
+        should_stop: ShouldStop | None,
+        total: int | None,
+    ) -> None:
         self.pair, self.folder, self.total = pair, folder, total
         self.on_progress, self._asked = on_progress, should_stop
         self.counts, self.remembered, self.stopped = Counts(), 0, False
         self._key = _pair_key(pair)
-        self._told = 0.0
+        self._reported = 0.0
 
     def should_stop(self) -> bool:
         self.stopped = self.stopped or bool(self._asked and self._asked())
@@ -97,22 +107,22 @@ class _Counter:
                 if self.should_stop():
                     break
                 counts.add(self.pair, text)
-                self.tell(counts.texts)
+                self.report_progress(counts.texts)
             if path and counts.texts == len(chunk):
                 _write(path, counts)
         self.counts.join(counts)
         if len(self.counts.disagreements) > 2 * MOST_DISAGREEMENTS:
             self.counts.drop_rare(MOST_DISAGREEMENTS)
-        self.tell()
+        self.report_progress()
 
-    def tell(self, more: int = 0, last: bool = False) -> None:
+    def report_progress(self, more: int = 0, last: bool = False) -> None:
         now = time.monotonic()
-        if self.on_progress and (last or now - self._told > PROGRESS_SECONDS):
-            self._told = now
+        if self.on_progress and (last or now - self._reported > PROGRESS_SECONDS):
+            self._reported = now
             self.on_progress(self.counts.texts + more, self.total)
 
 
-def _chunks(texts: Iterable[str], should_stop: Callable[[], bool]) -> Iterator[list[str]]:
+def _chunks(texts: Iterable[str], should_stop: ShouldStop) -> Iterator[list[str]]:
     chunk: list[str] = []
     size = 0
     for text in texts:
@@ -187,7 +197,15 @@ def _file_pieces(path: Path) -> Iterator[str]:
         raise DataError(f"Cannot read {str(path)!r}: {error.strerror}. Check the path.") from error
 
 
-def _column_texts(source, path: Path | None, column, split, token, config_name, revision) -> Iterator[str]:
+def _column_texts(
+    source: str,
+    path: Path | None,
+    column: str | None,
+    split: str,
+    token: str | None,
+    config_name: str | None,
+    revision: str | None,
+) -> Iterator[str]:
     try:
         rows = iter(_stream(source, path, split, token, config_name, revision))
         first = next(rows, None)
@@ -199,14 +217,16 @@ def _column_texts(source, path: Path | None, column, split, token, config_name, 
     except DataError:
         raise
     except Exception as error:
-        # datasets raises a dozen unrelated types here (pyarrow, JSON, httpx, its own), each a reason to tell
+        # datasets raises a dozen unrelated types here (pyarrow, JSON, httpx, its own), each with its reason
         if path is None:
             raise hub_error(error, source, kind="dataset") from error
         reason = brief(error.__cause__ or error)
         raise DataError(f"Cannot read {source!r}: {reason}") from error
 
 
-def _stream(source: str, path: Path | None, split, token, config_name, revision):
+def _stream(
+    source: str, path: Path | None, split: str, token: str | None, config_name: str | None, revision: str | None
+) -> Iterable[dict[str, Any]]:
     import datasets
 
     if path is None:
@@ -230,7 +250,7 @@ def _text_column(source: str, row: dict, column: str | None) -> str:
     return found
 
 
-def _text_of(value, source: str, column: str, number: int) -> str:
+def _text_of(value: Any, source: str, column: str, number: int) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, list):
@@ -244,7 +264,7 @@ def _text_of(value, source: str, column: str, number: int) -> str:
 
 
 def _pair_key(pair: TokenizerPair) -> str | None:
-    """What the counts depend on besides the text; None for a tokenizer that cannot be told from another."""
+    """What the counts depend on besides the text; None for a tokenizer whose rules cannot be read."""
     teacher_state, student_state = _state(pair.teacher), _state(pair.student)
     if teacher_state is None or student_state is None:
         return None

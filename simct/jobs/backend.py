@@ -30,9 +30,9 @@ class Rental:
 
     def line(self) -> str:
         # it imports torch, which takes seconds
-        from simct.estimate.time_and_cost import hours_line
+        from simct.report.formats import hours
 
-        return f"{self.flavor} for at most {hours_line(self.hours)}, ${self.max_cost:.2f}"
+        return f"{self.flavor} for at most {hours(self.hours)}, ${self.max_cost:.2f}"
 
 
 class Backend(Protocol):

@@ -16,7 +16,7 @@ SMALL_BATCH = 2048  # units
 HEAVY_STRINGS = 16  # teacher strings looked at in a row for prefix conflicts
 
 
-def measure(pair, units: UnitBatch, student, teacher, settings) -> dict[str, torch.Tensor | float]:
+def measure(pair, units: UnitBatch, student, teacher) -> dict[str, torch.Tensor | float]:
     """Means over the sample:
 
     mass_student, mass_teacher: probability of the shared tokens. candidate_mass: what the teacher gives SimCT's

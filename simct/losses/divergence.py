@@ -11,20 +11,17 @@ import math
 import torch
 
 from simct.errors import ConfigError
-
-DIVERGENCES = ("reverse_kl", "forward_kl", "js")
+from simct.methods import DIVERGENCES
 
 # Stands for log 0 where a candidate is left out on both sides: exp() of it is exactly zero, and unlike -inf the
 # difference of two of them is zero rather than NaN.
 LOG_ZERO = -1e9
 
 
-def check_divergence(name: str, beta: float) -> None:
-    """Raises ConfigError unless `name` is a divergence and, for `js`, 0 < beta < 1."""
+def check_divergence(name: str) -> None:
+    """Raises ConfigError unless `name` is a divergence."""
     if name not in DIVERGENCES:
         raise ConfigError(f"Unknown divergence {name!r}. Choose one of: {', '.join(DIVERGENCES)}.")
-    if name == "js" and not 0.0 < beta < 1.0:
-        raise ConfigError(f"beta must lie strictly between 0 and 1 for the divergence 'js', got {beta}.")
 
 
 def divergence(student_logq_NC: torch.Tensor, teacher_logq_NC: torch.Tensor, name: str, beta: float = 0.5):

@@ -9,14 +9,18 @@ E listed teacher strings, Q pairs. Columns of student masses: K_S strings, then 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from simct.errors import ConfigError
-from simct.losses.side import Totals
+from simct.losses.settings import LossSettings
+from simct.losses.side import Side, Totals
 from simct.losses.strings import PairStrings, StringMap, TextRows, pair_strings, text_rows
 from simct.tokenization.units import UnitBatch
+
+if TYPE_CHECKING:
+    from simct.tokenization.pair import TokenizerPair
 
 PIECE_BYTES = {"cpu": 2**24}  # of float32 logits
 TINY = 1e-30
@@ -24,17 +28,21 @@ TEACHER_FLOOR = 1e-8  # keeps reverse KL finite where the teacher has no string 
 
 
 def accumulate(
-    pair, units: UnitBatch, student, teacher, settings, bridge: bool = True, significant: float = 1e-3,
+    pair: "TokenizerPair",
+    units: UnitBatch,
+    student: Side,
+    teacher: Side,
+    settings: LossSettings,
+    *,
+    bridge: bool = True,
+    significant: float = 1e-3,
     min_mass: float = 1e-4,
-) -> Totals:  # fmt: skip
+) -> Totals:
     """Sum of divergences over text rows.
 
     bridge: undo the teacher's knowledge of where its last token ended. significant: mass above which a string joins
     classes. min_mass: rows inside a teacher token are left out if the teacher gives its bytes so far less than this.
     """
-    for name, value in (("significant", significant), ("min_mass", min_mass)):
-        if not 0.0 <= value < 1.0:
-            raise ConfigError(f"{name} must lie in [0, 1), got {value}.")
     return accumulate_text(pair, units, student, teacher, settings, Rules(bridge, True, True, significant, min_mass))
 
 
@@ -49,7 +57,15 @@ class Rules:
     min_mass: float
 
 
-def accumulate_text(pair, units: UnitBatch, student, teacher, settings, rules: Rules) -> Totals:
+def accumulate_text(
+    pair: "TokenizerPair",
+    units: UnitBatch,
+    student: Side,
+    teacher: Side,
+    settings: LossSettings,
+    rules: Rules,
+) -> Totals:
+    """`accumulate` by any `rules`."""
     strings = pair_strings(pair)
     if strings.same_vocabulary:  # every string is a class of its own and both models know the same boundaries
         rules = Rules(False, False, rules.teacher_boundaries, rules.significant, rules.min_mass)
@@ -326,7 +342,9 @@ def _roots(joins: list[tuple[int, int, int]], device, member_NK) -> tuple[torch.
     return tuple(torch.tensor(moved, dtype=torch.int64, device=device).reshape(-1, 3).unbind(1))
 
 
-def _class_divergence(classes: Classes, mass_NK: torch.Tensor, settings) -> tuple[torch.Tensor, torch.Tensor]:
+def _class_divergence(
+    classes: Classes, mass_NK: torch.Tensor, settings: LossSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Divergence [N] between class masses, and its gradient [N, K_S + 2] in the student's string masses."""
     teacher_NK, member_NK = classes.teacher_NK, classes.member_NK
     other = mass_NK.shape[1] - 1

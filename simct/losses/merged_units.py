@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import torch
 
-from simct.losses.side import Totals, backpropagate
+from simct.losses.settings import LossSettings
+from simct.losses.side import Side, Totals, backpropagate
 from simct.tokenization.units import UnitBatch, chunks_by_rows, row_ranges
 
 # Below this the product of a unit's earlier probabilities carries no gradient.
@@ -17,7 +18,11 @@ LEAST_PROBABILITY = 1e-8
 
 
 def merged_units(
-    units: UnitBatch, student, teacher, settings, loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    units: UnitBatch,
+    student: Side,
+    teacher: Side,
+    settings: LossSettings,
+    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> Totals:
     """Sum of `loss_of(student_NV, teacher_NV) -> [N]` over all units as merged rows."""
     single_U = units.single_U

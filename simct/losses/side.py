@@ -11,10 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from simct.errors import ConfigError
 from simct.losses.head import Head
-
-__all__ = ["Block", "Head", "HeadSide", "LogitsSide", "Totals", "backpropagate", "one_pass", "row_chunks"]
 
 # Bytes of one block of float32 logits. Larger blocks spare passes over the lm_head's gradient, one for each block.
 BLOCK_BYTES = {"cpu": 128 * 2**20, "cuda": 2**30}
@@ -156,6 +153,9 @@ def _add_product(total_CH: torch.Tensor | None, gradient_NC: torch.Tensor, hidde
     return total_CH.addmm_(gradient_NC.T, hidden_NH)
 
 
+Side = LogitsSide | HeadSide
+
+
 @dataclass(eq=False)
 class Totals:
     """What a method returns: the sum of its row losses (0-d), how many rows, and what it measured on the way."""
@@ -171,12 +171,10 @@ def row_chunks(rows_N: torch.Tensor, chunk_rows: int) -> Iterator[torch.Tensor]:
 
 
 def chunk_rows_for(device: torch.device, vocabulary: int, chunk_rows: int | None = None) -> int:
-    """Rows of a block: as asked for, or as many as BLOCK_BYTES hold. Raises ConfigError below 1."""
+    """Rows of a block: as asked for, or as many as BLOCK_BYTES hold."""
     if chunk_rows is None:
         return min(max(BLOCK_BYTES.get(device.type, 2**30) // (4 * vocabulary), 32), 2048)
-    if chunk_rows < 1:
-        raise ConfigError(f"chunk_rows must be at least 1, got {chunk_rows}.")
-    return int(chunk_rows)
+    return chunk_rows
 
 
 class _OnePass(torch.autograd.Function):

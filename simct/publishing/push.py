@@ -25,10 +25,10 @@ from simct.hub.client import hub_api
 from simct.hub.errors import hub_error, page_url
 from simct.hub.redact import redact
 from simct.jobs.local.process import is_alive
+from simct.methods import METHODS
 from simct.publishing.card import CURVE_FILE, RUN_FILE, hub_id, public_yaml, rollouts_card, shown_name
 from simct.publishing.card_edit import card_of, check_card, edited_card, save_card
 from simct.publishing.curve import loss_curve
-from simct.publishing.method_words import METHOD_NAMES
 from simct.publishing.upload_progress import watching
 from simct.runs.folder import RunFolder
 from simct.runs.status import PublishingStatus
@@ -292,7 +292,7 @@ def _publish_space(api: HfApi, run: RunFolder, model_id: str, private: bool) -> 
         "model": model_id,
         "student": shown_name(config.student.model),
         "teacher": shown_name(config.teacher.model),
-        "method": "a warm start on the teacher's answers" if config.kind == "warmup" else METHOD_NAMES[config.method],
+        "method": "a warm start on the teacher's answers" if config.kind == "warmup" else METHODS[config.method].title,
     }
     content["settings.json"] = json.dumps(shown, indent=1).encode()
     _push(api, repo_id, "space", content, [], f"Chat demo of {model_id}")

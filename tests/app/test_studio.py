@@ -9,8 +9,8 @@ import pytest
 
 from app.data import source as data_source
 from app.inspect import lanes
-from app.page import bar_charts, markup
 from app.page import line_charts as charts
+from app.page import markup
 from app.publish import view as publish_view
 from app.runs import actions as run_actions
 from app.runs import page as runs_page
@@ -20,29 +20,14 @@ from app.server.settings import Settings
 from app.studio import build
 from app.train.form import starting_config
 from simct import demo
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.errors import DataError, HubError, ModelError, RunError
-from simct.inspection.coverage import inspect_pair, segments
+from simct.inspection.coverage import inspect_pair, show_units
+from simct.report import charts as report_charts
+from simct.report import facts
 from simct.runs.folder import RunFolder
 from simct.runs.status import PublishingStatus, RunStatus
-from simct.tokenization.pair import TokenizerPair
-
-HOSTILE = '<img src=x onerror="alert(1)">\'"&</span><script>alert(2)</script>'
-
-
-@pytest.fixture(scope="module")
-def pair():
-    return TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(runs_dir=tmp_path / "runs", public=False)
-
-
-@pytest.fixture
-def public(tmp_path):
-    return Settings(runs_dir=tmp_path / "runs", public=True)
+from tests.support.hostile import HOSTILE
 
 
 def make_run(settings: Settings, **status) -> RunFolder:
@@ -89,20 +74,18 @@ def test_links_to_other_schemes_are_not_made():
 
 def test_lanes_show_every_token_once_and_escape_it(pair):
     text = f"{HOSTILE} adolescent 🙂\n"
-    rows = segments(pair, text)
+    rows = show_units(pair, text)
     html = lanes.lanes(lanes.unit(pair, row) for row in rows)
     assert html.count('class="unit ') == len(rows)
-    assert html.count("<i>") == sum(len(row["student_ids"]) + len(row["teacher_ids"]) for row in rows) + len(
-        lanes.KINDS
-    )
+    assert html.count("<i>") == sum(len(row.student_ids) + len(row.teacher_ids) for row in rows) + len(facts.UNIT_KINDS)
     assert "<img" not in html and "<script" not in html and "⏎" in html
 
 
 def test_heat_map_counts_every_unit():
-    html = bar_charts.heat_map({"1x1": 10, "2x1": 3, "1x9": 2, "12x7": 1})
+    html = report_charts.shape_map({"1x1": 10, "2x1": 3, "1x9": 2, "12x7": 1}).figure()
     assert "2 student × 1 teacher tokens: 3 units" in html
     assert "1 student × 6+ teacher tokens: 2 units" in html
-    assert "6+ student × 6+ teacher tokens: 1 units" in html
+    assert "6+ student × 6+ teacher tokens: 1 unit (" in html
 
 
 # Charts
@@ -302,8 +285,8 @@ def test_numbers_shown_are_those_of_the_library(pair):
 
     report = inspect_pair(pair, ["Say it plainly: the adolescent should purchase documentation."])
     html = headline(report)
-    assert f"{report['student_strict_coverage']:.1%}" in html and f"{report['student_recovered_coverage']:.1%}" in html
-    assert report["student_recovered_coverage"] > 0
+    assert f"{report.student_strict_coverage:.1%}" in html and f"{report.student_recovered_coverage:.1%}" in html
+    assert report.student_recovered_coverage > 0
 
 
 def test_what_was_left_out_is_counted_by_reason_and_never_hidden():

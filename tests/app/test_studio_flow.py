@@ -1,5 +1,7 @@
 """Data, Train, Compare and the runs side by side: what the studio keeps, tells and refuses, without a browser."""
 
+import json
+
 import gradio as gr
 import pytest
 
@@ -17,31 +19,21 @@ from app.train import form as run_form
 from app.train import prepare as launch
 from app.train.form import method_line
 from simct import demo
-from simct.config import DataConfig, load_config, validate
+from simct.config import brief, brief_yaml, load_config, validate
+from simct.config.sections import DataConfig
 from simct.errors import ConfigError, DataError
 from simct.estimate.time_and_cost import STARTING_SECONDS
 from simct.presets import list_presets, load_preset
 from simct.runs.folder import RunFolder
-from simct.tokenization.pair import TokenizerPair
+from tests.support.hostile import HOSTILE
 
-HOSTILE = '<img src=x onerror="alert(1)"><script>alert(2)</script>'
 PAIR = (str(demo.TEACHER), str(demo.STUDENT))
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(runs_dir=tmp_path / "runs", public=False)
 
 
 @pytest.fixture(scope="module")
 def form():
     with gr.Blocks():
         return run_form.settings_form(lambda: None)
-
-
-@pytest.fixture(scope="module")
-def pair():
-    return TokenizerPair.from_pretrained(*PAIR)
 
 
 def make_run(settings: Settings, **changes) -> RunFolder:
@@ -57,19 +49,17 @@ def make_run(settings: Settings, **changes) -> RunFolder:
 @pytest.mark.parametrize("name", list_presets())
 def test_every_preset_goes_through_the_form_and_its_file_and_comes_back(form, tmp_path, name):
     config = load_preset(name)
-    again = form.config(
-        run_form.kept(config), config.teacher.model, config.student.model, config.data, form.shown(config)
-    )
+    again = form.config(brief(config), config.teacher.model, config.student.model, config.data, form.shown(config))
     assert again == config
     path = tmp_path / "run.yaml"
-    path.write_text(run_form.brief_yaml(config))
+    path.write_text(brief_yaml(config))
     assert load_config(path) == config
 
 
 def test_settings_that_no_field_shows_are_kept(form):
     config = load_preset("demo-cpu")
     config.training.freeze, config.warmup.epochs = ["embed"], 7.0
-    again = form.config(run_form.kept(config), *PAIR, config.data, form.shown(config))
+    again = form.config(brief(config), *PAIR, config.data, form.shown(config))
     assert again.training.freeze == ["embed"] and again.warmup.epochs == 7.0
 
 
@@ -120,10 +110,10 @@ def test_estimates_follow_the_fields(settings):
     config.training.steps *= 10
     longer = estimate_view.estimate(settings, config, None)
     start = STARTING_SECONDS / 3600
-    assert longer["hardware"][0]["hours"] - start == pytest.approx(10 * (report["hardware"][0]["hours"] - start))
-    assert longer["here"]["hours"] > 0 and longer["here"]["cost"] == 0
+    assert longer.hardware[0].hours - start == pytest.approx(10 * (report.hardware[0].hours - start))
+    assert longer.here.hours > 0 and longer.here.cost == 0
     config.training.micro_batch_size, config.rollout.max_new_tokens = 4, 400
-    assert estimate_view.estimate(settings, config, None)["peak"] != report["peak"]
+    assert estimate_view.estimate(settings, config, None).peak != report.peak
     html = estimate_view.view(report)
     assert "150 steps" in html and "this machine" in html and "a100" in html
 
@@ -152,7 +142,9 @@ def test_columns_and_facts_of_a_source_that_was_left_are_dropped(settings):
     hub = chosen(settings, data_choice.START, data_choice.HUB, name="a/b", described=facts)
     assert (hub["prompts"], hub["revision"], hub["rows"]) == ("a/b", "c0ffee", 7) and "column" not in hub
     mapped = chosen(settings, hub, data_choice.HUB, name="a/b", described=facts, column="q", answer="r")
-    assert data_source.data_config(mapped) == DataConfig("a/b", revision="c0ffee", column="q", answer_column="r")
+    assert data_source.data_config(mapped) == DataConfig(
+        prompts="a/b", revision="c0ffee", column="q", answer_column="r"
+    )
     other = chosen(settings, mapped, data_choice.HUB, name="a/other", described=facts, column="q")
     assert other["revision"] is None and "column" not in other
     assert chosen(settings, mapped, data_choice.EMBEDDED)["prompts"] == str(demo.PROMPTS)
@@ -164,14 +156,14 @@ def test_the_choice_comes_back_after_a_reload(settings):
     source, dataset, _, split, system, limit = data_choice.restored(kept)
     assert (source, dataset["value"], split["value"], system, limit) == (data_choice.HUB, "a/b", "test", "Be kind.", 3)
     assert data_choice.restored({"source": "<b>"})[0] == data_choice.EMBEDDED
-    assert data_choice.kept(DataConfig(str(demo.PROMPTS)))["source"] == data_choice.EMBEDDED
-    assert data_choice.kept(DataConfig("a/b"))["source"] == data_choice.HUB
+    assert data_choice.kept(DataConfig(prompts=str(demo.PROMPTS)))["source"] == data_choice.EMBEDDED
+    assert data_choice.kept(DataConfig(prompts="a/b"))["source"] == data_choice.HUB
 
 
 def test_rows_and_readings_are_escaped_and_hold_every_token(settings, pair, tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"prompt": "%s", "note": "%s"}\n' % ((HOSTILE.replace('"', "'"),) * 2))
-    source = data_source.read(settings, DataConfig(str(path)), None)
+    path.write_text(json.dumps({"prompt": HOSTILE, "note": HOSTILE}) + "\n")
+    source = data_source.read(settings, DataConfig(prompts=str(path)), None)
     for html in (data_view.rows_table(source), data_view.both_readings(pair, source.prompts[0])):
         assert "&lt;" in html and "<img" not in html and "<script" not in html
     from simct.data.templates import prompt_ids
@@ -183,9 +175,9 @@ def test_rows_and_readings_are_escaped_and_hold_every_token(settings, pair, tmp_
 def test_a_changed_file_is_read_again(settings, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "one"}\n')
-    assert len(data_source.read(settings, DataConfig(str(path)), None).prompts) == 1
+    assert len(data_source.read(settings, DataConfig(prompts=str(path)), None).prompts) == 1
     path.write_text('{"prompt": "one"}\n{"prompt": "two"}\n')
-    assert len(data_source.read(settings, DataConfig(str(path)), None).prompts) == 2
+    assert len(data_source.read(settings, DataConfig(prompts=str(path)), None).prompts) == 2
 
 
 # Compare

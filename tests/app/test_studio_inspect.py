@@ -23,29 +23,22 @@ from app.inspect import reliability as verdict_tab
 from app.inspect import reliability_view as verdict_view
 from app.inspect import source as inspect_source
 from app.inspect import text as inspect_text
-from app.page import bar_charts, saving
+from app.page import saving
 from app.server import weights, work
 from app.server.settings import Settings
 from app.train.form import starting_config
 from simct import demo
 from simct.errors import DataError, ModelError
 from simct.inspection.candidates import candidates_at
-from simct.inspection.coverage import inspect_pair, segments
+from simct.inspection.coverage import inspect_pair, show_units
+from simct.inspection.records import KindTokens, PairReport, PairRow
+from simct.report import charts
+from simct.report.formats import share
+from tests.support.hostile import HOSTILE
 from tests.support.hub_server import TOKEN, HubServer
 
 TEACHER, STUDENT = str(demo.TEACHER), str(demo.STUDENT)
 TEXT = "Say it plainly: the adolescent should purchase documentation expeditiously. "
-HOSTILE = '<img src=x onerror="alert(1)">\'"&</span><script>alert(2)</script>'
-
-
-@pytest.fixture
-def settings(tmp_path):
-    return Settings(runs_dir=tmp_path / "runs", public=False)
-
-
-@pytest.fixture
-def public(tmp_path):
-    return Settings(runs_dir=tmp_path / "runs", public=True)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +73,7 @@ def test_pages_hold_every_unit_once_and_in_order(long):
 
 
 def test_every_disagreement_is_met_on_the_way_forward_and_back(long):
-    expected = [index for index, row in enumerate(segments(long.pair, long.text)) if row["kind"] != "shared"]
+    expected = [index for index, row in enumerate(show_units(long.pair, long.text)) if row.kind != "shared"]
     assert len(expected) > 60
     met, at = [], -1
     while (at := long.disagreement(at, 1)) is not None:
@@ -94,7 +87,7 @@ def test_a_page_marks_the_unit_in_hand_and_counts_the_whole_text(long):
     assert len(re.findall(r'class="unit [^"]*\bnow\b', html)) == 1
     assert re.search(r'now" data-unit="450" tabindex="0" aria-current="true"', html)
     assert f"<b>{long.counts['recovered']:,}</b>" in html
-    assert sum(long.counts.values()) == len(long) == int(np.sum(list(long.report["unit_shapes"].values())))
+    assert sum(long.counts.values()) == len(long) == int(np.sum(list(long.report.unit_shapes.values())))
 
 
 def test_a_position_outside_the_text_becomes_its_nearest_unit(long):
@@ -130,7 +123,7 @@ def test_scores_shade_and_tell_every_unit(settings):
     assert html.count("--heat:") == len(found) and "log p: student" in html
     assert "--heat:" not in found.page(0, "kind of unit")
     rows = list(csv.DictReader(io.StringIO(inspect_document.units_csv(found))))
-    assert [float(row["kl"]) for row in rows] == pytest.approx([score["kl"] for score in found.scores])
+    assert [float(row["kl"]) for row in rows] == pytest.approx([score.kl for score in found.scores])
     assert weights.kept(TEACHER, STUDENT, None) and weights.kept(TEACHER, STUDENT, "hf_other") is None
     weights.forget()
     assert weights.kept(TEACHER, STUDENT, None) is None
@@ -140,21 +133,21 @@ def test_a_position_is_drawn_with_the_masses_that_were_measured(settings, long):
     task = work.Work()
     loaded = weights.load(settings, TEACHER, STUDENT, None, task)
     unit = long.disagreement(0, 1)
-    found = {"position": unit} | candidates_at(long.pair, loaded.teacher, loaded.student, TEXT * 2, unit)
+    found = candidates_at(long.pair, loaded.teacher, loaded.student, TEXT * 2, unit)
     html = position_view.draw(found)
-    heaviest = max(found["rows"], key=lambda row: row["teacher_mass"])
-    assert bar_charts.escape(f"teacher {position_view.mass(heaviest['teacher_mass'])}") in html
-    assert found["thrown_away_by_strict"]["row"] and "Exact matching throws this position away" in html
-    assert all(position_view.mass(row["mass"]) in html for row in found["teacher_outside"])
+    heaviest = max(found.rows, key=lambda row: row.teacher_mass)
+    assert charts.escape(f"teacher {share(heaviest.teacher_mass)}") in html
+    assert found.thrown_away_by_strict.row and "Exact matching throws this position away" in html
+    assert all(share(row.mass) in html for row in found.teacher_outside)
     rows = list(csv.DictReader(io.StringIO(position_view.candidates_csv(found))))
-    assert [row["kind"] for row in rows].count("unit") == 1 and len(rows) == len(found["rows"])
+    assert [row["kind"] for row in rows].count("unit") == 1 and len(rows) == len(found.rows)
 
 
 def test_a_position_without_weights_shows_the_candidates_only(long):
     unit = long.disagreement(0, 1)
-    found = {"position": unit} | candidates_at(long.pair, None, None, long.text, unit)
+    found = candidates_at(long.pair, None, None, long.text, unit)
     html = position_view.draw(found)
-    assert f"{found['shared_candidates']:,} shared tokens" in html and "appear once the models are loaded" in html
+    assert f"{found.shared_candidates:,} shared tokens" in html and "appear once the models are loaded" in html
     assert "Z_T" not in html
 
 
@@ -297,9 +290,9 @@ def test_a_corpus_is_measured_as_the_library_does_and_a_cancel_keeps_what_was_co
     upload = uploaded(monkeypatch, tmp_path, "c.jsonl", "".join(json.dumps({"text": t}) + "\n" for t in texts))
     values = source(inspect_source.UPLOAD, upload, number=300)
     report = corpus_view._measure(settings, TEACHER, STUDENT, values, None, work.Work())
-    assert report["texts"] == 300 and not report["stopped"]
+    assert report.texts == 300 and not report.stopped
     expected = inspect_pair(inspect_document.models.pair_of(settings, TEACHER, STUDENT, None), texts[:300])
-    assert report["by_kind"] == expected["by_kind"] and report["unit_shapes"] == expected["unit_shapes"]
+    assert report.by_kind == expected.by_kind and report.unit_shapes == expected.unit_shapes
 
     class Impatient(work.Work):
         def should_stop(self):
@@ -309,7 +302,7 @@ def test_a_corpus_is_measured_as_the_library_does_and_a_cancel_keeps_what_was_co
     task.asked = iter(range(10_000))
     values = source(inspect_source.UPLOAD, upload, number=399)
     stopped = corpus_view._measure(settings, TEACHER, STUDENT, values, None, task)
-    assert stopped["stopped"] and 0 < stopped["texts"] < 399
+    assert stopped.stopped and 0 < stopped.texts < 399
     assert "Canceled after" in corpus_view._line(stopped, "c.jsonl", 1.0)
 
 
@@ -324,7 +317,7 @@ def measure(settings, answers, chosen=data_choice.START):
 def test_a_pair_is_measured_on_the_prompts_of_the_data_step(settings, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"question": "Say it plainly: The cook may sell the key."}\n')
-    assert measure(settings, 4, {"prompts": str(path), "column": "question"})["answers"] == 1
+    assert measure(settings, 4, {"prompts": str(path), "column": "question"}).answers == 1
     with pytest.raises(DataError, match="There are no prompts"):
         measure(settings, 4, {"prompts": ""})
 
@@ -332,13 +325,14 @@ def test_a_pair_is_measured_on_the_prompts_of_the_data_step(settings, tmp_path):
 def test_a_measured_pair_is_drawn_kept_and_handed_to_training(settings):
     report = measure(settings, 4)
     html = verdict_view.draw(report)
-    assert f"Use {report['method']}" in html and f"{report['mass_teacher']:.1%}" in html
+    assert f"Use {report.method}" in html and f"{report.mass_teacher:.1%}" in html
     assert html.count("<figure") == 4 and html.count("<svg") == 4
     known = json.loads(json.dumps(verdict_view.keep(TEACHER, STUDENT, report)))
-    assert verdict_view.measured(known, TEACHER, STUDENT)["answers"] == report["answers"]
-    assert verdict_view.measured(known, STUDENT, TEACHER) is None
+    assert verdict_view.kept(known, TEACHER, STUDENT) == report
+    assert verdict_view.kept(known, STUDENT, TEACHER) is None
+    assert verdict_view.kept({**known, "report": {"answers": "<b>"}}, TEACHER, STUDENT) is None
     rows = dict(csv.reader(io.StringIO(verdict_view.report_csv(verdict_view.given(known, TEACHER, STUDENT)))))
-    assert float(rows["mass_student"]) == pytest.approx(report["mass_student"])
+    assert float(rows["mass_student"]) == pytest.approx(report.mass_student)
 
 
 def test_the_html_report_holds_the_text_its_scores_and_the_verdict(settings, long):
@@ -349,18 +343,18 @@ def test_the_html_report_holds_the_text_its_scores_and_the_verdict(settings, lon
     name, page, told = inspect_text.TAKES["html"](None, found, known)
     assert name == "report.html" and page.lower().startswith("<!doctype html>") and told == ""
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
-    assert len(data["units"]) == len(found) and data["report"]["reliability"]["method"] == report["method"]
+    assert len(data["units"]) == len(found) and data["report"]["reliability"]["method"] == report.method
     assert not re.search(r'(src|href)="https?:', page)
     numbers = json.loads(inspect_text.TAKES["json"](None, found, None)[1])
-    assert numbers["by_kind"] == found.report["by_kind"] and "reliability" not in numbers
+    assert numbers["by_kind"] == found.report.to_dict()["by_kind"] and "reliability" not in numbers
 
 
 def test_recommended_settings_reach_the_run_and_unknown_ones_do_not():
     known = {"settings": {"method": "marginal", "method_options": {"min_mass": 0.5}, "rollout.max_new_tokens": 77}}
     known["settings"]["no.such.setting"] = 1
-    config = verdict_view.settled(starting_config(), known)
+    config = verdict_view.recommended(starting_config(), known)
     assert (config.method, config.method_options, config.rollout.max_new_tokens) == ("marginal", {"min_mass": 0.5}, 77)
-    assert verdict_view.settled(starting_config(), None).method == starting_config().method
+    assert verdict_view.recommended(starting_config(), None).method == starting_config().method
 
 
 def test_models_are_compared_in_one_table_with_an_error_in_its_row(settings):
@@ -370,8 +364,8 @@ def test_models_are_compared_in_one_table_with_an_error_in_its_row(settings):
         settings, TEACHER, STUDENT, compare_pairs_view.STUDENTS, chosen, False, None, work.Work()
     )
     assert len(rows) == 3
-    good = [row for row in rows if not row["error"]]
-    assert [row["strict"] for row in good] == sorted((row["strict"] for row in good), reverse=True)
+    good = [row for row in rows if not row.error]
+    assert [row.strict for row in good] == sorted((row.strict for row in good), reverse=True)
     html = compare_pairs_table.draw(rows, "student")
     assert html.count("<tr>") == 4 and "no folder" in html and "<b>folder" not in html
     assert 'data-sort="number"' in html
@@ -382,7 +376,7 @@ def test_a_public_studio_compares_no_folders(public):
     rows = compare_pairs_view._compare(
         public, TEACHER, STUDENT, compare_pairs_view.STUDENTS, with_folder, False, False, work.Work()
     )
-    told = {row["student"]: row["error"] for row in rows}
+    told = {row.student: row.error for row in rows}
     assert told[STUDENT] is None and "Hub only" in told["/etc"]
 
 
@@ -390,11 +384,13 @@ def test_a_public_studio_compares_no_folders(public):
 
 
 @pytest.mark.parametrize("make", [
-    lambda text: bar_charts.bars(text, [(text, (0.5, 0.25), text)], (text, text), told=text),
-    lambda text: bar_charts.stacked(text, [(text, (0.5, 0.5, 0.0), text)], (text, text, text)),
-    lambda text: bar_charts.histogram(text, [0, 0.5, 1], {text: [1, 2]}, text),
-    lambda text: bar_charts.heat_map({"1x1": 3}, text),
-    lambda text: compare_pairs_table.draw([{"student": text, "error": text}], "student"),
+    lambda text: charts.bars(
+        text, text, [(text, (0.5, 0.25), text)], ("student", "teacher"), str, key=[("student", text)], note=text
+    ).figure(),
+    lambda text: charts.coverage_bars(PairReport(student_tokens=2, by_kind={text: KindTokens(2, 1, 1, 0)})).figure(),
+    lambda text: charts.histogram(text, text, [0, 0.5, 1], {"value": [1, 2]}, text, note=text).figure(),
+    lambda text: charts.Chart(text, text, "", note=text).figure(),
+    lambda text: compare_pairs_table.draw([PairRow(teacher="t", student=text, error=text)], "student"),
     lambda text: work.view(type("Told", (), {"doing": text, "done": 0, "total": None, "seconds": 1.0})()),
 ])  # fmt: skip
 def test_text_from_outside_is_escaped(make):
@@ -405,17 +401,17 @@ def test_text_from_outside_is_escaped(make):
 
 def test_stacked_bars_are_as_wide_as_their_shares(long):
     html = inspect_numbers.kinds(long.report)
-    words = long.report["by_kind"]["words"]
-    widths = {kind: float(w) for kind, w in re.findall(r'class="k-(\d)"[^>]* width="([\d.]+)"', html)[:2]}
-    assert widths["1"] / (widths["0"] + widths["1"]) == pytest.approx(
-        words["recovered"] / words["student_tokens"], abs=1e-2
-    )
+    words = long.report.by_kind["words"]
+    (row,) = re.findall(r">words</text>(.*?)<text", html)
+    widths = {kind: float(width) for kind, width in re.findall(r'<rect class="(\w+)"[^>]* width="([\d.]+)"', row)}
+    assert widths["recovered"] / sum(widths.values()) == pytest.approx(words.recovered / words.student_tokens, abs=1e-2)
 
 
 def test_bars_below_zero_end_at_zero():
-    svg = bar_charts.bars("Cosine", [("pull", [-0.5], ""), ("push", [0.5], "")], ("c",), str, top=1.0, low=-1.0)
+    rows = [("pull", [-0.5], ""), ("push", [0.5], "")]
+    svg = charts.bars("cosine", "Cosine", rows, ("value",), str, highest=1.0, lowest=-1.0).svg
     (x0, w0), (x1, w1) = [
-        (float(x), float(w)) for x, w in re.findall(r'<rect class="b0" x="([\d.]+)"[^>]* width="([\d.]+)"', svg)
+        (float(x), float(w)) for x, w in re.findall(r'<rect class="value" x="([\d.]+)"[^>]* width="([\d.]+)"', svg)
     ]
     assert x0 + w0 == pytest.approx(x1, abs=0.2) and w0 == pytest.approx(w1, abs=0.2)
 
@@ -463,19 +459,16 @@ def hub():
 
 
 @pytest.fixture(scope="module")
-def address(hub, tmp_path_factory):
+def address(hub, runs_dir, tmp_path_factory):
     environment = hub.env(XDG_CACHE_HOME=str(tmp_path_factory.mktemp("cache")))
-    with studio_page.running_studio(tmp_path_factory.mktemp("inspect") / "runs", environment) as url:
+    with studio_page.running_studio(runs_dir, environment) as url:
         yield url
 
 
 @pytest.fixture
-def studio(address):
-    with studio_page.browser() as opened:
-        studio = studio_page.visitor(opened, address)
-        studio.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        yield studio
-        studio.close()
+def studio(studio):
+    studio.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    return studio
 
 
 def saved(studio, selector: str) -> bytes:
@@ -508,7 +501,7 @@ def test_from_a_text_to_a_position_a_saved_chart_and_a_link_that_comes_back(stud
     svg = ElementTree.fromstring(saved(studio, "#position-seen button[data-save=svg]"))
     drawn = [text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert "Mass on the candidates" in drawn and {"student", "teacher"} <= set(drawn)
-    bars = [rect for rect in svg.iter("{http://www.w3.org/2000/svg}rect") if rect.get("class") == "b1"]
+    bars = [rect for rect in svg.iter("{http://www.w3.org/2000/svg}rect") if rect.get("class") == "teacher"]
     assert bars and "fill:rgb(" in bars[0].get("style").replace(" ", "")
     assert saved(studio, "#position-seen button[data-save=png]").startswith(b"\x89PNG")
     position = json.loads(saved(studio, "#position-json"))

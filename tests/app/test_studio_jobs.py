@@ -16,25 +16,22 @@ from simct.hub import retry as hf_retry
 from simct.jobs import actions
 from simct.jobs.backend import Rental
 from simct.jobs.hf import job as hf_job
-from tests.jobs.test_hf_job_trouble import STAND_IN
-from tests.support.hub_server import HubServer
 from tests.support.run_folders import runs_in
-from tests.support.stand_in_runs import config, until
+from tests.support.stand_in_runs import BOOTSTRAP, config
+from tests.support.waiting import until
 
 ANN, BOB = "hf_annannannannannann", "hf_bobbobbobbobbobbob"
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def hub(hub, monkeypatch):
     monkeypatch.setattr(hf_job, "PUSH_SECONDS", 0.3)
-    monkeypatch.setattr(hf_job, "BOOTSTRAP", STAND_IN)
+    monkeypatch.setattr(hf_job, "BOOTSTRAP", BOOTSTRAP)
     monkeypatch.setattr(background, "JOB_SECONDS", 0.3)
     monkeypatch.setattr(hf_retry, "FIRST_WAIT", 0.01)
-    with HubServer() as server:
-        server.use(monkeypatch)
-        server.add_user("ann", ANN)
-        server.add_user("bob", BOB)
-        yield server
+    hub.add_user("ann", ANN)
+    hub.add_user("bob", BOB)
+    return hub
 
 
 def rented(namespace: str) -> Rental:

@@ -7,16 +7,14 @@ import pytest
 from simct.cli.main import build_parser, main
 from simct.hub import retry as hf_retry
 from simct.jobs.hf import job as hf_job
-from simct.jobs.local import job as local_job
 from simct.jobs.local import queue
 from simct.runs.folder import RunFolder
-from simct.runs.listing import list_statuses, open_run
-from tests.jobs.test_hf_job_trouble import STAND_IN
-from tests.support import stand_in_runs
-from tests.support.hub_server import HubServer
+from simct.runs.listing import open_run
+from tests.support.commands import refused
 from tests.support.random_pair import save_pair
 from tests.support.run_folders import runs_in
-from tests.support.stand_in_runs import all_over, new, turns, until, weights_after
+from tests.support.stand_in_runs import BOOTSTRAP, all_over, new, turns, weights_after
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -28,35 +26,16 @@ def pair(tmp_path_factory):
 
 
 @pytest.fixture
-def runs_dir(tmp_path, monkeypatch):
-    stand_in_runs.use(monkeypatch)
-    yield tmp_path / "runs"
-    for run, told in list_statuses(tmp_path / "runs"):
-        if told.active_here:
-            local_job.kill(run)
-
-
-@pytest.fixture
-def hub(monkeypatch):
+def hub(hub, monkeypatch):
     monkeypatch.setattr(hf_job, "PUSH_SECONDS", 0.3)
-    monkeypatch.setattr(hf_job, "BOOTSTRAP", STAND_IN)
-    with HubServer() as server:
-        server.use(monkeypatch)
-        yield server
+    monkeypatch.setattr(hf_job, "BOOTSTRAP", BOOTSTRAP)
+    return hub
 
 
 def call(capsys, *arguments) -> str:
     """What the command prints; it must succeed."""
     assert main([*map(str, arguments)]) == 0, capsys.readouterr().err
     return capsys.readouterr().out
-
-
-def refused(capsys, *arguments) -> str:
-    """The one line of a command that must be refused."""
-    assert main([*map(str, arguments)]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("simct: "), lines
-    return lines[0]
 
 
 def test_a_second_run_waits_tells_its_place_and_is_followed(pair, runs_dir, capsys):
@@ -158,7 +137,7 @@ def test_a_job_is_followed_listed_stopped_and_found_again_by_the_command(pair, r
     assert "canceled" in call(capsys, "jobs", "kill", run.id, "--runs", other)
     hub.fail("", 503, times=99)
     monkeypatch.setattr(hf_retry, "PATIENCE", 0.0)
-    assert "trouble of its own" in refused(capsys, "jobs", "delete", run.id, "--runs", other)
+    assert "having problems" in refused(capsys, "jobs", "delete", run.id, "--runs", other)
     assert open_run(other, run.id)
     hub.faults.clear()
     call(capsys, "jobs", "delete", run.id, "--runs", other)

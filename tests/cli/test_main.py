@@ -14,14 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from simct.cli.common import progress_bar, show_log
 from simct.cli.main import main
 from simct.runs.folder import RunFolder
+from tests.support.commands import refused
 from tests.support.hub_server import HubServer
-from tests.support.random_pair import TEMPLATE, random_model, save_pair, student_tokenizer
+from tests.support.random_pair import TEMPLATE, random_model, student_tokenizer
 from tests.support.run_folders import runs_in
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return save_pair(tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +25,6 @@ def prompts_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "prompts.jsonl"
     path.write_text("\n".join(json.dumps({"prompt": text, "answer": "12"}) for text in ("the cat", "a 12", "1223")))
     return str(path)
-
-
-def refused(capsys, *arguments) -> str:
-    """The one line that the command ends with; its exit status must be 2."""
-    capsys.readouterr()
-    assert main(list(arguments)) == 2
-    out, err = capsys.readouterr()
-    lines = err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("simct: "), err
-    assert "Traceback" not in out + err
-    return lines[0]
 
 
 def test_inspect_prints_and_writes_what_it_promises(folders, tmp_path, capsys):

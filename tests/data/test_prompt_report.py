@@ -1,7 +1,7 @@
 """What is told about prompts before a run, on tokenizers with and without templates."""
 
 from simct import demo
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data.prompt_report import describe_prompts, system_handling
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.templates import prompt_ids
@@ -33,7 +33,7 @@ class Template:
 
 
 def test_lengths_are_those_the_run_will_see():
-    prompts = load_prompts(DataConfig(str(demo.PROMPTS), limit=30))
+    prompts = load_prompts(DataConfig(prompts=str(demo.PROMPTS), limit=30))
     report = describe_prompts(prompts, PAIR, 400)
     for side, tokens in (("student", PAIR.student), ("teacher", PAIR.teacher)):
         assert report.lengths[side] == [len(prompt_ids(tokens.tokenizer, prompt.messages)) for prompt in prompts]

@@ -6,7 +6,6 @@ import os
 import struct
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -14,17 +13,16 @@ from simct.errors import HubError, RunError
 from simct.publishing.process import start_publishing, stop_publishing
 from simct.publishing.push import publish_run, publishing_state
 from tests.support.hub_runs import finished_run
-from tests.support.hub_server import TOKEN, HubServer
+from tests.support.hub_server import TOKEN
+from tests.support.waiting import until
 
 PARAMETERS = 2_000_000
 
 
 @pytest.fixture
-def hub(monkeypatch):
-    with HubServer() as server:
-        server.use(monkeypatch)
-        server.add_model("acme/student", files={"README.md": b"---\nlicense: apache-2.0\n---\n"})
-        yield server
+def hub(hub):
+    hub.add_model("acme/student", files={"README.md": b"---\nlicense: apache-2.0\n---\n"})
+    return hub
 
 
 @pytest.fixture
@@ -38,12 +36,9 @@ def run(tmp_path):
     return run
 
 
-def wait(run, until, seconds: float = 90) -> dict:
-    deadline = time.monotonic() + seconds
-    while not until(record := publishing_state(run)):
-        assert time.monotonic() < deadline, record
-        time.sleep(0.05)
-    return record
+def wait(run, condition) -> dict:
+    """The first record of publishing that meets the condition."""
+    return until(lambda: condition(record := publishing_state(run)) and record, 90, 0.05, lambda: publishing_state(run))
 
 
 def over(record: dict) -> bool:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,9 @@ from simct.errors import HubError, RunError
 from simct.hub import client, search
 from simct.publishing.push import publish_run, publishing_state
 from tests.support.hub_runs import finished_run, small_weights
-from tests.support.hub_server import TOKEN, HubServer
+from tests.support.hub_server import TOKEN
 from tests.support.tiny_models import save_tiny_model
+from tests.support.waiting import until
 
 PUBLISHED = {
     "README.md",
@@ -32,11 +32,9 @@ PUBLISHED = {
 
 
 @pytest.fixture
-def hub(monkeypatch):
-    with HubServer() as server:
-        server.use(monkeypatch)
-        server.add_model("acme/student", files={"README.md": b"---\nlicense: apache-2.0\n---\n"})
-        yield server
+def hub(hub):
+    hub.add_model("acme/student", files={"README.md": b"---\nlicense: apache-2.0\n---\n"})
+    return hub
 
 
 @pytest.fixture
@@ -142,7 +140,12 @@ def test_refusals_are_one_line_each_and_a_retry_succeeds(hub, run):
     assert "no room" in told and "storage limit" in told
     assert set(hub.repos["tester/tiny"].files) == set()  # made, but nothing half-published
     hub.storage_limit = None
-    for status, expected in ((503, "trouble"), (413, "too large"), (412, "changed by someone else"), (401, "token")):
+    for status, expected in (
+        (503, "having problems"),
+        (413, "too large"),
+        (412, "changed by someone else"),
+        (401, "token"),
+    ):
         hub.fail("/commit/", status)
         assert expected in refused(run, "tester/tiny")
     publish_run(run, "tester/tiny")
@@ -196,8 +199,7 @@ def test_two_pushes_of_one_run_do_not_overlap(hub, run):
     hub.fail("/commit/", delay=1.0)
     pushing = threading.Thread(target=publish_run, args=(run, "tester/tiny"))
     pushing.start()
-    while run.publishing().state != "publishing":
-        time.sleep(0.01)
+    until(lambda: run.publishing().state == "publishing", every=0.01)
     with pytest.raises(HubError, match="already being published"):
         publish_run(run, "tester/tiny")
     assert publishing_state(run).state == "publishing"
@@ -210,11 +212,7 @@ def test_a_push_killed_half_way_is_told_and_taken_up_again(hub, run):
     code = "import sys; from pathlib import Path; from simct.publishing.push import publish_run as p;"
     code += "from simct.runs.folder import RunFolder as R; p(R(Path(sys.argv[1])), 'tester/tiny')"
     process = subprocess.Popen([sys.executable, "-c", code, str(run.path)], env=hub.env())
-    deadline = time.monotonic() + 60
-    while not any("/commit/" in request.path for request in hub.requests) and time.monotonic() < deadline:
-        if hub.faults[-1].times == 0:
-            break
-        time.sleep(0.05)
+    until(lambda: hub.faults[-1].times == 0 or any("/commit/" in request.path for request in hub.requests), every=0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert run.publishing().state == "publishing"

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -31,15 +30,11 @@ from simct.tokenization.pair import TokenizerPair
 from simct.training.collapse import CollapseWatch
 from simct.training.optimizer import build_optimizer
 from simct.training.schedule import learning_rate_at
-from simct.training.trainer import train
+from simct.training.trainer import Trainer
 from tests.support.random_pair import save_pair
+from tests.support.waiting import until
 
 TEXTS = ["the cat", "a 12", "and 23 the", "1223", "hand and band", "the theatre 12", "naïve", "🙂 and"]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return save_pair(tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +62,10 @@ def train_here(config, folder, **options):
     student = trainable_student(load_model(config.student), config)
     prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": text},)) for text in TEXTS], pair, config, [])
     records = []
-    result = train(
+    result = Trainer(
         config, Accelerator(cpu=True), load_model(config.teacher), student, pair, prompts, folder,
         on_step=lambda record, samples: records.append((record, samples)), **options,
-    )  # fmt: skip
+    ).train()  # fmt: skip
     return student, records, result[:2]
 
 
@@ -158,7 +153,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_applied(folders, prompts_f
     prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": "the"},))], pair, config, [])
     before = {name: value.clone() for name, value in student.state_dict().items()}
     with pytest.raises(RunError, match=r"Step 1: loss nan"):
-        train(config, Accelerator(cpu=True), teacher, student, pair, prompts, tmp_path)
+        Trainer(config, Accelerator(cpu=True), teacher, student, pair, prompts, tmp_path).train()
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
 
 
@@ -290,10 +285,10 @@ def test_bfloat16_autocast_trains(folders, prompts_file, tmp_path):
     try:
         accelerator = Accelerator(cpu=True, mixed_precision="bf16")
         records = []
-        train(
+        Trainer(
             config, accelerator, load_model(config.teacher), student, pair, prompts, tmp_path,
             on_step=lambda record, _: records.append(record),
-        )  # fmt: skip
+        ).train()  # fmt: skip
     finally:
         AcceleratorState._reset_state(True)
     assert all(math.isfinite(record["loss"]) for record in records)
@@ -351,12 +346,13 @@ def test_a_killed_run_resumes_to_the_weights_of_one_that_was_not(folders, prompt
     assert [r["loss"] for r in killed.metrics()] == [r["loss"] for r in straight.metrics()]
 
 
-def wait_for_step(run, step, seconds=120):
-    start = time.monotonic()
-    while run.status().step < step:
-        assert time.monotonic() - start < seconds, run.log_tail()
-        assert run.status().state in ("queued", "running"), run.log_tail()
-        time.sleep(0.02)
+def wait_for_step(run, step):
+    def reached() -> bool:
+        status = run.status()
+        assert status.step >= step or status.state in ("queued", "running"), run.log_tail()
+        return status.step >= step
+
+    until(reached, 120, 0.02, run.log_tail)
 
 
 def test_stop_checkpoints_first_and_leaves_a_loadable_student(folders, prompts_file, tmp_path):

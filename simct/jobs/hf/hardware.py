@@ -5,17 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-import yaml
-
-from simct.config import RunConfig, config_from_dict, dump_config
+from simct.config import RunConfig, config_from_text, dump_config
 from simct.errors import ConfigError, SimCTError
 from simct.estimate.machines import GIB, MACHINES, Machine
 from simct.estimate.memory import Shape, estimate_memory, load_shape_config, shape_of
-from simct.estimate.time_and_cost import STARTING_SECONDS, hours_line, step_seconds, steps_of
+from simct.estimate.time_and_cost import STARTING_SECONDS, step_seconds, steps_of
 from simct.hub.client import hub_api
 from simct.hub.errors import hub_error
 from simct.hub.retry import patiently
 from simct.jobs.backend import Token
+from simct.report.formats import hours
 
 MAX_HOURS = 24.0 * 14
 PROMPT_TOKENS = 256
@@ -69,7 +68,7 @@ class Offer:
         size = f"{machine.gpus} × {machine.gpu}, {machine.gpu_memory:.0f} GB" if machine.gpus else "CPU"
         line = f"{machine.name} · {size} · ${machine.price:.2f} an hour"
         if self.hours is not None:
-            line += f" · about {hours_line(self.hours)}, ${machine.cost(self.hours):.2f}"
+            line += f" · about {hours(self.hours)}, ${machine.cost(self.hours):.2f}"
         return line
 
 
@@ -150,7 +149,7 @@ def _offers_for(config: RunConfig, token: Token, n_prompts: int | None) -> Calla
 def _estimated(text: str, token: Token) -> tuple[Shape, Shape, Callable[[str], int]]:
     """Both models' shapes, and a function from "cuda" or "cpu" to the peak in bytes: seconds of work, done once for a
     configuration. The token is part of the key, because access differs between visitors."""
-    config = config_from_dict(yaml.safe_load(text))
+    config = config_from_text(text)
     configs = load_shape_config(config.teacher, token), load_shape_config(config.student, token)
 
     @lru_cache

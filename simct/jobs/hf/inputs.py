@@ -17,14 +17,19 @@ PACKAGES = (
     "huggingface_hub",
     "peft",
     "safetensors",
+    "tokenizers",
     "sentencepiece",
     "protobuf",
     "tiktoken",
     "jinja2",
     "numpy",
+    "pydantic",
     "pyyaml",
     "pydantic",
     "psutil",
+    "pillow",
+    "tqdm",
+    "httpx2",
 )
 
 

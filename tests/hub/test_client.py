@@ -23,7 +23,7 @@ def no_waiting(seconds: float) -> None:
 @pytest.fixture
 def hub(monkeypatch):
     """A Hub, and the clients of this process as those of the studio; they are as they were found afterwards."""
-    client.give_up_at_once()
+    client.fail_fast()
     monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=no_waiting))
     with HubServer() as hub:
         hub.use(monkeypatch)

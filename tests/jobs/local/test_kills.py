@@ -19,10 +19,9 @@ from simct.jobs import actions
 from simct.jobs.local import job as local_job
 from simct.jobs.local import queue
 from simct.runs.folder import RunFolder
-from simct.runs.listing import list_statuses
-from tests.support import stand_in_runs
 from tests.support.random_pair import save_pair
-from tests.support.stand_in_runs import all_over, new, turns, until, weights_after
+from tests.support.stand_in_runs import all_over, new, turns, weights_after
+from tests.support.waiting import until
 
 STUDIO = """
 import sys, time
@@ -35,13 +34,9 @@ time.sleep(600)
 
 
 @pytest.fixture
-def runs_dir(tmp_path, monkeypatch):
-    stand_in_runs.use(monkeypatch)
+def runs_dir(runs_dir, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    yield tmp_path
-    for run, told in list_statuses(tmp_path):
-        if told.active:
-            local_job.kill(run)
+    return runs_dir
 
 
 @pytest.mark.long

@@ -13,7 +13,7 @@ import yaml
 
 from simct.cli.main import build_parser
 from tests.support.hub_server import HubServer
-from tests.support.studio_page import free_port, wait_for
+from tests.support.servers import free_port, serving
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "spaces" / "studio" / "deploy.py"
@@ -48,31 +48,22 @@ def test_it_starts_from_its_own_folder_and_refuses_what_a_public_page_must(folde
         "RUNS_DIR": str(tmp_path / "runs"),
         "HF_ENDPOINT": "http://127.0.0.1:9",
     }
-    log = tmp_path / "log.txt"
-    with open(log, "w") as printed:
-        process = subprocess.Popen(
-            [sys.executable, "main.py"], cwd=folder, env=environment, stdout=printed, stderr=printed
-        )
-    try:
-        assert wait_for(f"http://127.0.0.1:{port}/", process), log.read_text()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+    with serving([sys.executable, "main.py"], port, environment, folder) as (url, process):
+        with urllib.request.urlopen(url, timeout=5) as answer:
             page = answer.read().decode()
         assert "Sign in" in page
         loaded = Path(f"/proc/{process.pid}/cwd").resolve() if Path("/proc").is_dir() else folder
         assert loaded == folder.resolve()
         from gradio_client import Client
 
-        client = Client(f"http://127.0.0.1:{port}/", verbose=False)
-        told, report = client.predict("/etc", "/etc", "some text", api_name="/inspect")
-        assert "Hub only" in told and report == {}
+        client = Client(url, verbose=False)
+        error, report = client.predict("/etc", "/etc", "some text", api_name="/inspect")
+        assert "Hub only" in error and report == {}
         secret = f"teacher: {tmp_path}\nstudent: {tmp_path}\ndata: {{prompts: /etc/passwd}}"
         with pytest.raises(Exception, match="Hub only"):
             client.predict(secret, api_name="/estimate")
         names = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
         assert set(names) - {"/_check_login_status"} == {"/inspect", "/estimate"}
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
 def documented() -> list[list[str]]:

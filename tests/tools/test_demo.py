@@ -4,10 +4,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from simct.demo import DEFAULT, PAIRS, STRESS, check_answer, load_exercises
+from simct.demo import DEFAULT, PAIRS, STRESS
 from simct.errors import DataError
 from tools.demo import numbers, plain_words, sft
 from tools.demo.build import RECIPES, hasty_words, held_out, place, train_prompts, write_exercises
+from tools.demo.exercises import check_answer, load_exercises
 
 PAIR_NAMES = sorted(PAIRS)
 MODELS = [(name, role) for name in PAIR_NAMES for role in ("teacher", "student")]
@@ -99,10 +100,10 @@ def test_tokenizers_are_rebuilt_byte_for_byte(recipe, tmp_path):
 
 
 def test_answer_replaces_every_hard_word_and_a_draft_some():
-    exercise = plain_words.Exercise("In plain words:", ("The", "nurse", "must", "utilize", "the", "apparatus"))
-    assert exercise.prompt == "In plain words: The nurse must utilize the apparatus."
+    exercise = plain_words.Exercise("In plain words:", ("The", "nurse", "must", "utilise", "the", "apparatus"))
+    assert exercise.prompt == "In plain words: The nurse must utilise the apparatus."
     assert exercise.answer == "The nurse must use the machine."
-    assert exercise.draft({"utilize": 1.0, "apparatus": 0.0}, random.Random(0)) == "The nurse must utilise the machine."
+    assert exercise.draft({"utilise": 1.0, "apparatus": 0.0}, random.Random(0)) == "The nurse must utilise the machine."
     drafts = {hasty_words(exercise, random.Random(seed)) for seed in range(50)}
     assert len(drafts) > 1
 

@@ -8,7 +8,6 @@ from simct.jobs.hf import history as hf_history
 from simct.jobs.hf import job as hf_job
 from simct.runs.folder import RunFolder
 from simct.runs.listing import open_run
-from tests.support.hub_server import HubServer
 from tests.support.run_folders import runs_in
 from tests.support.stand_in_runs import config, new
 
@@ -16,11 +15,9 @@ RENTAL = Rental("t4-small", 2.0, 0.4, "tester")
 
 
 @pytest.fixture
-def hub(monkeypatch):
-    with HubServer() as server:
-        server.use(monkeypatch)
-        server.run_jobs = False
-        yield server
+def hub(hub):
+    hub.run_jobs = False
+    return hub
 
 
 def push(hub, run: RunFolder, **files: str) -> None:

@@ -15,30 +15,20 @@ from simct.jobs.hf import job as hf_job
 from simct.jobs.hf import runner as hf_job_runner
 from simct.jobs.local import job as local_job
 from simct.runs.folder import RunFolder
-from tests.support import stand_in_runs
-from tests.support.hub_server import TOKEN, HubServer
+from tests.support.hub_server import TOKEN
 from tests.support.run_folders import runs_in
-from tests.support.stand_in_runs import config, until, weights_after
+from tests.support.stand_in_runs import BOOTSTRAP, config, weights_after
+from tests.support.waiting import until
 
-# what BOOTSTRAP does, without installing anything
-STAND_IN = f"""
-import os, sys, time
-os.environ["SIMCT_STARTED"] = str(time.time())
-os.environ["PYTHONPATH"] = {":".join((str(stand_in_runs.STAND_IN), str(stand_in_runs.STAND_IN.parents[2])))!r}
-print("installing", flush=True)
-os.execv(sys.executable, [sys.executable, "-m", "simct.jobs.hf.runner"])
-"""
 RENTAL = Rental("cpu-basic", 1.0, 0.01, "tester")
 
 
 @pytest.fixture
-def hub(monkeypatch):
+def hub(hub, monkeypatch):
     monkeypatch.setattr(hf_retry, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(hf_job, "PUSH_SECONDS", 0.3)
-    monkeypatch.setattr(hf_job, "BOOTSTRAP", STAND_IN)
-    with HubServer() as server:
-        server.use(monkeypatch)
-        yield server
+    monkeypatch.setattr(hf_job, "BOOTSTRAP", BOOTSTRAP)
+    return hub
 
 
 def ended(hub, run: RunFolder) -> bool:

@@ -5,10 +5,7 @@ import itertools
 import json
 import re
 import shutil
-import socket
-import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,23 +13,11 @@ import pytest
 
 from simct.publishing.push import publish_run
 from tests.support.hub_runs import finished_run
-from tests.support.hub_server import HubServer
+from tests.support.servers import free_port, serving
 from tests.support.tiny_models import save_tiny_model
 
 ROOT = Path(__file__).parents[2]
 SPACE = ROOT / "spaces" / "student"
-
-
-@pytest.fixture
-def hub():
-    with HubServer() as server:
-        yield server
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager
@@ -40,30 +25,14 @@ def started(folder: Path, environment: dict[str, str]):
     """The Space's app.py in a process of its own, from its own folder; gives its address."""
     port = free_port()
     environment |= {"GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
-    log = folder.with_name("log.txt")
-    with open(log, "w") as printed:
-        process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=folder, env=environment, stdout=printed, stderr=subprocess.STDOUT
-        )
-    try:
-        deadline = time.monotonic() + 300
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
+    with serving([sys.executable, "app.py"], port, environment, folder) as (url, _):
+        yield url
 
 
 def test_the_published_space_chats_with_the_published_student(hub, tmp_path, monkeypatch):
     """Model and Space are published together; the Space then runs from what lies in its repository and nothing else."""
     from gradio_client import Client
 
-    hub.use(monkeypatch)
     run = finished_run(tmp_path / "run")
     (run.model_dir / "model.safetensors").unlink()
     save_tiny_model(run.model_dir)

@@ -15,26 +15,8 @@ from simct.jobs.local import job as local_job
 from simct.jobs.local import queue
 from simct.runs.folder import RunFolder
 from simct.runs.listing import list_statuses
-from tests.support import stand_in_runs
-from tests.support.stand_in_runs import all_over, new, turns, until, weights_after
-
-
-@pytest.fixture
-def runs_dir(tmp_path, monkeypatch):
-    stand_in_runs.use(monkeypatch)
-    yield tmp_path
-    for run, told in list_statuses(tmp_path):
-        if told.active:
-            local_job.kill(run)
-
-
-def never_two_at_once(runs_dir, devices: int = 1) -> None:
-    """From the stand-ins' own notes: how many were at work at any time."""
-    moments = [(told["at"], 1) for told in turns(runs_dir)] + [(told["at"], -1) for told in turns(runs_dir, "ended")]
-    at_work = 0
-    for _, change in sorted(moments):
-        at_work += change
-        assert at_work <= devices
+from tests.support.stand_in_runs import all_over, most_at_once, new, turns, weights_after
+from tests.support.waiting import until
 
 
 def test_one_run_at_a_time_and_the_owners_take_turns(runs_dir):
@@ -48,7 +30,7 @@ def test_one_run_at_a_time_and_the_owners_take_turns(runs_dir):
     # nobody looks on: each run starts the next one when it ends
     until(lambda: all(run.status().state == "finished" for run in runs))
     assert [told["owner"] for told in turns(runs_dir)] == list("abcaba")
-    never_two_at_once(runs_dir)
+    assert most_at_once(runs_dir) <= 1
 
 
 def test_each_gpu_is_a_device_and_a_run_sees_its_own_only(runs_dir, monkeypatch):
@@ -62,7 +44,7 @@ def test_each_gpu_is_a_device_and_a_run_sees_its_own_only(runs_dir, monkeypatch)
     visible = {told["run"]: told["visible"] for told in turns(runs_dir)}
     assert {visible[ones[0].id], visible[ones[1].id]} == {"0", "GPU-b"} and visible[both.id] == "0,GPU-b"
     assert [told["run"] for told in turns(runs_dir)].index(both.id) == 2  # not passed by, though one GPU was free first
-    never_two_at_once(runs_dir, devices=2)
+    assert most_at_once(runs_dir) <= 2
     with pytest.raises(RunError, match="asks for 3 GPUs; this machine has 2"):
         queue.submit(new(runs_dir), gpus=3)
 
@@ -148,7 +130,7 @@ def test_a_run_outlives_its_supervisor_and_keeps_its_device(runs_dir):
     assert first.status().state == "running" and len(turns(runs_dir)) == 1
     all_over(runs_dir)
     assert first.status().state == second.status().state == "finished"
-    never_two_at_once(runs_dir)
+    assert most_at_once(runs_dir) <= 1
 
 
 def test_a_killed_run_makes_room_and_says_so(runs_dir):
@@ -237,7 +219,7 @@ def test_nothing_is_lost_or_started_twice_when_many_processes_look_and_are_kille
     assert {told.state for _, told in list_statuses(runs_dir)} == {"finished"}
     assert sorted(told["run"] for told in turns(runs_dir)) == sorted(run.id for run in runs)
     assert {(run.model_dir / "weights").read_text() for run in runs} == {weights_after(2)}
-    never_two_at_once(runs_dir)
+    assert most_at_once(runs_dir) <= 1
 
 
 def test_a_thousand_runs_cost_one_look_each_and_are_read_once(tmp_path, monkeypatch):
