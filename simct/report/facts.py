@@ -257,7 +257,7 @@ def position_facts(found: MeasuredCandidates) -> list[Fact]:
             "KL at this position, nats",
             found.kl,
             number,
-            "Reverse KL between both models on the candidates, this row's loss",
+            "Reverse KL between both models on the candidates",
         ),
         Fact(
             "KL lost to exact matching",
