@@ -15,7 +15,6 @@ TOO_LONG = {
     "simct/config.py": ["validate"],
     "simct/estimate/memory.py": ["estimate_memory"],
     "simct/inspection/reliability.py": ["measure_pair"],
-    "simct/jobs/local/job.py": ["launch"],
     "simct/losses/marginal.py": ["teacher_target"],
     "simct/train.py": ["run_training"],
     "simct/training/fine_tuning.py": ["fine_tune"],
