@@ -13,7 +13,6 @@ FILES = [path for folder in ("simct", "app", "spaces", "tools") for path in sort
 TOO_LONG = {
     "simct/estimate/memory.py": ["estimate_memory"],
     "simct/inspection/reliability.py": ["measure_pair"],
-    "simct/jobs/local/job.py": ["launch"],
     "simct/losses/marginal.py": ["teacher_target"],
     "simct/train.py": ["run_training"],
     "simct/training/fine_tuning.py": ["fine_tune"],

@@ -23,7 +23,6 @@ PACKAGES = (
     "tiktoken",
     "jinja2",
     "numpy",
-    "pydantic",
     "pyyaml",
     "pydantic",
     "psutil",
