@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from simct.config import local_path
 from simct.config.sections import ModelConfig
@@ -21,7 +21,9 @@ from simct.losses.head import decoder_of
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 
 
-def load_model(model: ModelConfig, device=None, token: str | bool | None = None) -> PreTrainedModel:
+def load_model(
+    model: ModelConfig, device: torch.device | str | None = None, token: str | bool | None = None
+) -> PreTrainedModel:
     """The causal LM in evaluation mode, in `model.dtype`, on `device`. Raises ModelError (one line)."""
     path = local_path(model.model)
     if path is not None and not (path / "config.json").is_file():
@@ -39,9 +41,9 @@ def load_model(model: ModelConfig, device=None, token: str | bool | None = None)
     except ModelError:
         raise
     except Exception as error:
-        told = known_hub_error(error, model.model) if path is None else None
-        if told is not None:
-            raise told from error
+        known = known_hub_error(error, model.model) if path is None else None
+        if known is not None:
+            raise known from error
         reason = brief(error)
         if "custom code" in reason or "trust_remote_code" in reason:
             raise ModelError(f"{model.model!r} needs its own Python code to load, which is never run.") from error
@@ -52,7 +54,7 @@ def load_model(model: ModelConfig, device=None, token: str | bool | None = None)
     return loaded.to(target) if target is not None else loaded
 
 
-def _placement(model: ModelConfig, device) -> dict:
+def _placement(model: ModelConfig, device: torch.device | str | None) -> dict[str, Any]:
     """Loading options for a quantized model: bitsandbytes places it while loading and it cannot be moved after."""
     if not model.quantization:
         return {}
@@ -70,7 +72,7 @@ def _placement(model: ModelConfig, device) -> dict:
 
 
 def hidden_rows(
-    model, prompts: list[list[int]], completions: list[list[int]], pad_id: int
+    model: Any, prompts: list[list[int]], completions: list[list[int]], pad_id: int
 ) -> tuple[torch.Tensor, list[int]]:
     """Last hidden states at the positions that predict each completion id.
 
@@ -96,7 +98,7 @@ def hidden_rows(
     return hidden_BLH.flatten(0, 1)[torch.cat(rows).to(device)], lengths
 
 
-def pad_id_of(tokenizer, end_ids: tuple[int, ...]) -> int:
+def pad_id_of(tokenizer: PreTrainedTokenizerBase, end_ids: tuple[int, ...]) -> int:
     """An id to pad with; attention masks hide it, so any valid id will do."""
     if tokenizer.pad_token_id is not None:
         return tokenizer.pad_token_id
