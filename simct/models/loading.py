@@ -9,11 +9,12 @@ import logging
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from simct.config import local_path
 from simct.config.sections import ModelConfig
@@ -52,12 +53,14 @@ def load_model(
 
 
 def _whole_model(
-    name: str, revision: str | None, settings: ModelConfig, device: torch.device | str | None, token: str | None
+    name: str, revision: str | None, settings: ModelConfig, device: torch.device | str | None, token: str | bool | None
 ) -> PreTrainedModel:
     path = local_path(name)
     try:
         # shapes that differ are refused below, by name
-        loaded, report = AutoModelForCausalLM.from_pretrained(
+        loaded: PreTrainedModel
+        report: dict[str, Any]
+        loaded, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]  # with output_loading_info
             str(path) if path else name,
             revision=revision,
             dtype=getattr(torch, settings.dtype),
