@@ -35,6 +35,7 @@ class ModelConfig:
 
     `quantization` (8bit or 4bit, by bitsandbytes) and `device` (such as cuda:1 or cpu) are for a teacher that would not
     fit beside its student, and 4bit for a student trained by LoRA. `sharded` splits a teacher over all processes.
+    `chat_template` names one of several chat templates; empty is the one called default.
     """
 
     model: str = ""
@@ -44,11 +45,16 @@ class ModelConfig:
     quantization: str | None = None
     device: str | None = None
     sharded: bool = False
+    chat_template: str | None = None
 
 
 @dataclass
 class DataConfig:
-    """Where prompts come from: a JSONL/CSV/Parquet file, a folder, or a Hub dataset id."""
+    """Where prompts come from: a JSONL/CSV/Parquet file, a folder, or a Hub dataset id.
+
+    `template` makes each prompt's text from columns, as "{instruction}\\n\\n{input}" does; {{ and }} are braces. The
+    system text of a row is `system_column`'s (found by its name where none is named), else `system`.
+    """
 
     prompts: str = ""
     split: str = "train"
@@ -58,6 +64,8 @@ class DataConfig:
     answer_column: str | None = None
     system: str | None = None
     limit: int | None = None
+    template: str | None = None
+    system_column: str | None = None
 
 
 @dataclass
