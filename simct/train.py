@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from accelerate.utils import set_seed
 
 from simct import losses
 from simct.config import RunConfig, config_to_dict
-from simct.data.prompts import Prompt, load_prompts
+from simct.data.prompts import Prompt, load_prompts, read_prompts
 from simct.data.samples import prepare_prompts
 from simct.errors import ConfigError, RunError, SimCTError, brief
 from simct.estimate.memory import check_trained
@@ -39,6 +40,7 @@ from simct.training.trainer import train
 from simct.training.warmup import check_warmup, warm_up
 
 INSPECTED_PROMPTS = 200
+CHECKED_PROMPTS = 100
 
 
 class StopFlag:
@@ -53,25 +55,33 @@ class StopFlag:
         self.requested = True
 
 
-def check_run(config: RunConfig, token: str | None = None) -> None:
+def check_run(config: RunConfig, token: str | None = None, on_notice: Callable[[str], None] | None = None) -> None:
     """What can be known before a run starts: data, settings, both tokenizers, both templates on the first prompts.
 
-    Downloads tokenizers, configs and prompts, no weights. Raises the SimCTError that the run would have ended with.
+    Downloads tokenizers, configs and prompts, no weights. on_notice gets what was read from the data, and what there is
+    to know about both models' templates, a line at a time. Raises the SimCTError that the run would have ended with.
     """
-    prompts = load_prompts(config.data, token)
+    found = read_prompts(config.data, token)
+    for line in found.summary.lines() if on_notice else ():
+        on_notice(line)
     pair = None if config.kind == "warmup" else TokenizerPair.of_run(config, token)
-    check_settings(config, prompts, pair, token)
+    check_settings(config, found.prompts, pair, token, on_notice)
 
 
 def check_settings(
-    config: RunConfig, prompts: list[Prompt], pair: TokenizerPair | None, token: str | bool | None = None
+    config: RunConfig,
+    prompts: list[Prompt],
+    pair: TokenizerPair | None,
+    token: str | bool | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> None:
     """check_run for prompts and a pair that are there already; a warm-up has no pair. Raises a one-line SimCTError."""
     check_tasks(config.evaluation)
     if config.kind == "warmup":
         check_warmup(config, prompts)
     if pair is not None:
-        prepare_prompts(prompts[:100], pair, config, [])
+        some = prompts[:: max(1, len(prompts) // CHECKED_PROMPTS)][:CHECKED_PROMPTS]
+        prepare_prompts(some, pair, config, [], on_notice)
         losses.check_options(config.method, pair, config.divergence, **config.method_options)
     if config.training.optimizer.partition(".")[0] != "bitsandbytes":
         # which may be there only where the run will be
@@ -121,7 +131,7 @@ def run_training(run: RunFolder, resume: bool = False) -> str:
     teacher = load_model(config.teacher, teacher_device, token).eval()
     student = load_model(config.student, accelerator.device, token)
     contexts = [getattr(model.config, "max_position_embeddings", None) for model in (teacher, student)]
-    prepared, too_long = prepare_prompts(prompts, pair, config, contexts)
+    prepared, too_long = prepare_prompts(prompts, pair, config, contexts, lambda line: _log(main, line))
     config.training.steps = total_steps(config, len(prepared))
     if main:
         run.set_status(total_steps=config.training.steps)

@@ -30,6 +30,7 @@ def settled(
     answer,
     system,
     limit,
+    template="",
 ) -> dict:
     """The choice as it will be kept; columns and facts of a source that was left are dropped."""
     now = {"source": source, "system": (system or "").strip(), "limit": limit}
@@ -52,7 +53,7 @@ def settled(
             now |= {"prompts": kept, "name": Path(path).name}
         except SimCTError as error:
             now |= {"prompts": "", "error": one_line(error)}
-    return {**now, "column": column, "answer_column": answer} if same else now
+    return {**now, "column": column, "answer_column": answer, "template": (template or "").strip()} if same else now
 
 
 def started(run: dict | None) -> RunConfig:
@@ -99,6 +100,7 @@ def restored(data: dict | None) -> list:
         gr.update(choices=[split], value=split),
         data.get("system") or "",
         data.get("limit"),
+        gr.update(value=data.get("template") or "", visible=source != EMBEDDED),
     ]
 
 

@@ -6,7 +6,9 @@ import shutil
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradio.utils import get_upload_folder
 
@@ -14,27 +16,36 @@ from app.server import model_facts as models
 from app.server.settings import Settings
 from simct import demo
 from simct.config import DataConfig, RunConfig, local_path, set_option
+from simct.data.formats import COMPRESSED, READERS
 from simct.errors import DataError, RunError
+
+if TYPE_CHECKING:
+    from simct.data.prompts import DataSummary
+    from simct.data.sources import RowSource
 
 SAMPLE = 2000
 HUB_ROWS = 100
 PREVIEWED = 5
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
-FIELDS = ("prompts", "split", "config_name", "revision", "column", "answer_column", "system", "limit")
+SUFFIXES = tuple(READERS) + COMPRESSED
+LARGEST_COUNTED = 2**26  # bytes of a file whose rows are counted for the preview
+FIELDS = (
+    "prompts", "split", "config_name", "revision", "column", "answer_column", "system_column", "template", "system",
+    "limit",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What was read: `total` rows where that is known, and the prompts among the first `looked_at` of them."""
+    """What was read: `total` rows where that is known, and the prompts among the first of them.
+
+    `rows` are the first few as they are; `summary` says how all that were looked at were read.
+    """
 
     columns: list[str]
     rows: list[dict]
     prompts: list
-    empty: int
-    looked_at: int
     total: int | None
-    column: str
-    answer_column: str | None
+    summary: "DataSummary"
 
 
 def data_config(chosen: dict | None) -> DataConfig:
@@ -87,7 +98,8 @@ def rows_of(settings: Settings, data: DataConfig, token: str | bool | None) -> t
     guard_prompts(settings, data.prompts)
     path = local_path(data.prompts)
     changed = path.stat().st_mtime_ns if path is not None else 0
-    return _rows(data.prompts, data.config_name, data.split, data.revision, changed, token)
+    rows, total, _ = _rows(data.prompts, data.config_name, data.split, data.revision, changed, token)
+    return _readable(rows), total
 
 
 def read(settings: Settings, data: DataConfig, token: str | bool | None) -> Source:
@@ -100,46 +112,48 @@ def read(settings: Settings, data: DataConfig, token: str | bool | None) -> Sour
 
 @lru_cache(maxsize=8)
 def _read(fields: str, changed: int, token: str | bool | None) -> Source:
-    from simct.data.formats import prompt_and_answer
-    from simct.data.prompts import prompt_of
+    from simct.data.prompts import prompts_in
 
     data = DataConfig(**dict(zip(FIELDS, json.loads(fields), strict=True)))
-    rows, total = _rows(data.prompts, data.config_name, data.split, data.revision, changed, token)
-    column, answer_column = prompt_and_answer(list(rows[0]), data)
-    found = [prompt_of(row, number, column, answer_column, data) for number, row in enumerate(rows)]
-    prompts = [prompt for prompt in found if prompt is not None]
-    if not prompts:
-        raise DataError(f"Column {column!r} of {data.prompts!r} has no prompt that is not empty.")
-    return Source(
-        list(rows[0]),
-        rows[:PREVIEWED],
-        prompts[: data.limit],
-        len(rows) - len(prompts),
-        len(rows),
-        total,
-        column,
-        answer_column,
-    )
+    rows, total, source = _rows(data.prompts, data.config_name, data.split, data.revision, changed, token)
+    found = prompts_in(rows, data, source)
+    shown = _readable(rows)
+    return Source(columns_of(shown), shown[:PREVIEWED], found.prompts, total, found.summary)
+
+
+def _readable(rows: list) -> list[dict]:
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def columns_of(rows: list[dict]) -> list[str]:
+    """The columns of all these rows, as rows may differ."""
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 @lru_cache(maxsize=8)
 def _rows(
     prompts: str, config_name: str | None, split: str, revision: str | None, changed: int, token: str | bool | None
-) -> tuple[list[dict], int | None]:
-    named_file = Path(prompts).suffix in SUFFIXES or prompts.startswith(("/", "./", "../", "~"))
-    if local_path(prompts) is None and not named_file:
+) -> tuple[list, int | None, "RowSource"]:
+    from simct.data.sources import RowSource, check_configuration, names_a_path, open_rows
+
+    data = DataConfig(prompts, split, config_name, revision)
+    if local_path(prompts) is None and not names_a_path(prompts):
         from simct.hub.datasets import preview_dataset
 
-        rows = preview_dataset(prompts, config_name, split, HUB_ROWS, token)
+        check_configuration(data, token)
+        rows: list = preview_dataset(prompts, config_name, split, HUB_ROWS, token)
         total = len(rows) if len(rows) < HUB_ROWS else None
+        source = RowSource(iter(()), total)
+        source.notes.formats["Hub dataset"] += 1
     else:
-        from simct.data.formats import load_rows
-
-        found = load_rows(DataConfig(prompts, split, config_name, revision))
-        rows, total = [found[index] for index in range(min(SAMPLE, len(found)))], len(found)
+        source = open_rows(data)
+        rows = list(islice(source.rows, SAMPLE))
+        total = source.total
+        if total is None and sum(file.stat().st_size for file in source.files) <= LARGEST_COUNTED:
+            total = len(rows) + sum(1 for _ in source.rows)
     if not rows:
         raise DataError(f"{prompts!r} has no rows. Give a file or dataset with at least one prompt.")
-    return rows, total
+    return rows, total, source
 
 
 _describing = threading.Lock()
@@ -159,7 +173,7 @@ def report(settings: Settings, teacher: str, student: str, data: DataConfig, run
 def _report(pair, source: Source, room: int):
     from simct.data.prompt_report import describe_prompts
 
-    return describe_prompts(source.prompts, pair, room, source.empty)
+    return describe_prompts(source.prompts, pair, room)
 
 
 def context_length(settings: Settings, model: str, token: str | bool | None) -> int | None:

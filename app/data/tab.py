@@ -42,7 +42,7 @@ def build(settings: Settings, pair, chosen: gr.JSON, run: gr.JSON) -> DataTab:
         with gr.Column(scale=2, min_width=300):
             source = gr.Radio(SOURCES, value=EMBEDDED, label="Prompts from", elem_id="prompt-source")
             upload = gr.File(
-                label="JSONL, CSV, Parquet or text",
+                label="JSONL, JSON, CSV, TSV, Parquet or text, plain or compressed",
                 file_types=list(data_source.SUFFIXES),
                 visible=False,
                 height=120,
@@ -54,6 +54,15 @@ def build(settings: Settings, pair, chosen: gr.JSON, run: gr.JSON) -> DataTab:
             with gr.Row(visible=False) as mapping:
                 column = _column("Prompt or messages column", "prompt-column")
                 answer = _column("Answer column", "answer-column")
+            template = gr.Textbox(
+                label="Prompt template",
+                info="Text with columns in braces. Empty: one column.",
+                placeholder="{instruction}\n\n{input}",
+                lines=1,
+                max_lines=6,
+                visible=False,
+                elem_id="prompt-template",
+            )
             with gr.Row():
                 system = gr.Textbox(
                     label="System text", info="Where there is none.", lines=1, scale=2, min_width=180,
@@ -96,8 +105,8 @@ def build(settings: Settings, pair, chosen: gr.JSON, run: gr.JSON) -> DataTab:
 
     inputs = [pair.teacher, pair.student, chosen, run, which]
     outputs = [note, notices, table, column, answer, which, readings, lengths]
-    given = [source, upload, hub.dataset, hub.config, hub.split, column, answer, system, limit]
-    limits = (system.submit, system.blur, limit.submit, limit.blur)
+    given = [source, upload, hub.dataset, hub.config, hub.split, column, answer, system, limit, template]
+    limits = (system.submit, system.blur, limit.submit, limit.blur, template.submit, template.blur)
     gr.on(
         [
             source.input,
@@ -114,7 +123,7 @@ def build(settings: Settings, pair, chosen: gr.JSON, run: gr.JSON) -> DataTab:
         chosen,
         **settings.in_turn("data"),
     )
-    source.change(_places, source, [upload, places, mapping], **settings.quiet)
+    source.change(_places, source, [upload, places, mapping, template], **settings.quiet)
     chosen.change(lambda: markup.note("busy", "Reading the prompts…"), outputs=note, **settings.in_turn("data")).then(
         refresh, inputs, outputs, **settings.in_turn("data")
     )
@@ -124,7 +133,7 @@ def build(settings: Settings, pair, chosen: gr.JSON, run: gr.JSON) -> DataTab:
         readings,
         **settings.in_turn("data"),
     )
-    fields = [source, hub.dataset, hub.config, hub.split, system, limit]
+    fields = [source, hub.dataset, hub.config, hub.split, system, limit, template]
     return DataTab(next_step, refresh, inputs, outputs, fields)
 
 
@@ -134,7 +143,7 @@ def look(settings: Settings, teacher: str, student: str, data: dict, run: dict, 
     rows, _ = data_source.rows_of(settings, wanted, token)
     # the columns can be chosen even while those found by name do not fit
     mapping = [
-        gr.Dropdown(choices=_column_choices(list(rows[0])), value=data.get(key) or "")
+        gr.Dropdown(choices=_column_choices(data_source.columns_of(rows)), value=data.get(key) or "")
         for key in ("column", "answer_column")
     ]
     try:
@@ -147,7 +156,7 @@ def look(settings: Settings, teacher: str, student: str, data: dict, run: dict, 
     count = len(source.prompts)
     return (
         data_view.line(source, report),
-        data_view.notices(report, license_notes(data)),
+        data_view.notices(source, report, license_notes(data)),
         data_view.rows_table(source),
         *mapping,
         gr.Slider(maximum=max(2, count), value=min(shown, count), visible=count > 1),
@@ -159,7 +168,8 @@ def look(settings: Settings, teacher: str, student: str, data: dict, run: dict, 
 def plainly(error: SimCTError, data: dict) -> str:
     """The error with the upload's own name, and with the field to use instead of the setting."""
     told = one_line(error).replace(str(data.get("prompts")), str(data.get("name") or data.get("prompts")))
-    return told.replace("Name the prompt column with data.column.", "Choose the prompt column below.")
+    told = told.replace("Name the prompt column with data.column", "Choose the prompt column below")
+    return told.replace("data.template", "the prompt template")
 
 
 def _column(label: str, elem_id: str) -> gr.Dropdown:
@@ -171,4 +181,10 @@ def _column_choices(columns: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _places(source: str) -> tuple:
-    return gr.File(visible=source == UPLOAD), gr.Group(visible=source == HUB), gr.Row(visible=source != EMBEDDED)
+    named = source != EMBEDDED
+    return (
+        gr.File(visible=source == UPLOAD),
+        gr.Group(visible=source == HUB),
+        gr.Row(visible=named),
+        gr.Textbox(visible=named),
+    )

@@ -13,19 +13,21 @@ SPECIAL = "A special token: it has no bytes"
 
 
 def line(source: Source, report) -> str:
-    """How many prompts there are, as one note."""
+    """How many prompts there are and what they are read from, as one note."""
+    summary = source.summary
     counted = "1 prompt" if report.prompts == 1 else f"{report.prompts:,} prompts"
-    if source.total is None or source.total > source.looked_at:
+    if source.total is None or source.total > summary.rows:
         of = f" of {source.total:,}" if source.total else ""
-        counted = f"{counted} in the first {source.looked_at:,}{of} rows"
+        counted = f"{counted} in the first {summary.rows:,}{of} rows"
     answers = f", {report.answers:,} with answers" if report.answers else ", no answers"
-    columns = f"prompt: {source.column}" + (f", answer: {source.answer_column}" if source.answer_column else "")
-    return markup.note("ok", f"{counted}{answers}. Columns: {columns}.")
+    columns = "Column" if len(summary.used) == 1 else "Columns"
+    return markup.note("ok", f"{counted}{answers}. {summary.format} ({summary.read_as}). {columns}: {summary.mapping}.")
 
 
-def notices(report, more: Sequence[tuple[str, str]] = ()) -> str:
-    """Problems first, then warnings; `more` are (kind, text) from elsewhere."""
-    told = [("error", text) for text in report.problems] + [("warn", text) for text in report.warnings] + list(more)
+def notices(source: Source, report, more: Sequence[tuple[str, str]] = ()) -> str:
+    """Problems first, then warnings, those of reading the rows before those of the templates; `more` from elsewhere."""
+    told = [("error", text) for text in report.problems] + [("warn", text) for text in source.summary.notices()]
+    told += [("warn", text) for text in report.warnings] + list(more)
     return "".join(markup.note(kind, text) for kind, text in told) or markup.note(
         "ok", "Nothing to warn about: every prompt reaches both models."
     )
@@ -33,14 +35,16 @@ def notices(report, more: Sequence[tuple[str, str]] = ()) -> str:
 
 def rows_table(source: Source) -> str:
     """The first rows, the columns in use first; long cells cut."""
-    return raw_table(source.rows, [name for name in (source.column, source.answer_column) if name])
+    return raw_table(source.rows, source.summary.used, source.columns)
 
 
-def raw_table(rows: Sequence[dict], used: Sequence[str] = ()) -> str:
-    """Rows as they are, the `used` columns first."""
-    columns = [*used, *(name for name in rows[0] if name not in used)]
-    rows = [[_cell(row.get(name)) for name in columns] for row in rows]
-    return "<h3>First rows</h3>" + markup.table(columns, rows)
+def raw_table(rows: Sequence[dict], used: Sequence[str] = (), columns: Sequence[str] = ()) -> str:
+    """Rows as they are, the `used` columns first; `columns` are all there are, by default those of the rows."""
+    if not rows:
+        return markup.empty("No row can be read.")
+    columns = list(dict.fromkeys([*used, *columns, *(name for row in rows for name in row)]))
+    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    return "<h3>First rows</h3>" + markup.table(columns, cells)
 
 
 def _cell(value) -> str:

@@ -56,7 +56,7 @@ def recognize(rows: Sequence[Row], data: DataConfig) -> Columns:
         if named and named not in names:
             raise DataError(f"{data.prompts!r} has no column {named!r} (data.{setting}); it has {', '.join(names)}.")
     filled = [name for name in names if any(row.get(name) not in (None, "", []) for row in rows)]
-    known = {name.strip().lower(): name for name in reversed(filled)}
+    known = {name.strip().lower(): name for name in reversed(filled or names)}
     system = (data.system_column,) if data.system_column else tuple(_named(known, SYSTEM_COLUMNS))
     answers = (data.answer_column,) if data.answer_column else tuple(_named(known, ANSWER_COLUMNS))
     if data.template:

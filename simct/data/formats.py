@@ -84,7 +84,7 @@ def rows_of_file(path: Path, notes: FileNotes, split: str = "train") -> Iterator
     if kind == "Arrow":
         return _arrow_rows(path)
     reader = {"JSON Lines": _json_lines, "JSON": _json_rows, "CSV": _csv_rows, "text": _text_rows}[kind]
-    encoding = encoding_of(_head(path))
+    encoding = file_encoding(path)
     notes.encodings[encoding] += 1
     return reader(path, encoding, notes, split)
 
@@ -115,9 +115,10 @@ def open_text(path: Path, encoding: str, newline: str | None = None) -> io.TextI
     return io.TextIOWrapper(open_bytes(path), encoding=encoding, errors=errors, newline=newline)
 
 
-def _head(path: Path) -> bytes:
+def file_encoding(path: Path) -> str:
+    """The encoding of a text file, as encoding_of finds it."""
     with open_bytes(path) as file:
-        return file.read(HEAD)
+        return encoding_of(file.read(HEAD))
 
 
 def encoding_of(data: bytes) -> str:

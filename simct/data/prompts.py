@@ -19,6 +19,7 @@ from simct.errors import DataError
 
 RECOGNIZED_ROWS = 100  # rows that decide which column is which
 SHOWN_REASONS = 6
+REPLY = "the reply in the conversation"
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class Skipped:
 class DataSummary:
     """What was read, and how. `rows` counts what was looked at, usable or not.
 
-    columns: what each part of the prompts was read from, such as {"prompt": "instruction + input"}. skipped: rows left
-    out, by reason. unread: columns of text that nothing reads, each with the first row that has one. unread_files: data
-    files of a folder that are left alone because the rest is of another kind.
+    columns: what each part of the prompts was read from, such as {"prompt": "instruction + input"}. used: the columns
+    that were read. skipped: rows left out, by reason. unread: columns of text that nothing reads, each with the first
+    row that has one. unread_files: data files of a folder that are left alone because the rest is of another kind.
     """
 
     source: str
@@ -66,6 +67,7 @@ class DataSummary:
     encodings: list[str] = field(default_factory=list)
     delimiters: list[str] = field(default_factory=list)
     skipped: dict[str, Skipped] = field(default_factory=dict)
+    used: list[str] = field(default_factory=list)
     unread: dict[str, int] = field(default_factory=dict)
     unread_files: list[str] = field(default_factory=list)
 
@@ -202,7 +204,7 @@ class _Reader:
         messages, said = asked_in(row, columns)
         answer = self._answer(row, columns) or said
         if said and answer == said:
-            self.used["answer"]["the reply in the conversation"] += 1
+            self.used["answer"][REPLY] += 1
         if messages[0]["role"] != "system" and (system := self._system(row, columns)):
             messages.insert(0, {"role": "system", "content": system})
         texts = [message["content"] for message in messages]
@@ -238,10 +240,9 @@ class _Reader:
 
     def summary(self, prompts: list[Prompt], source: RowSource | None) -> DataSummary:
         columns = self.columns
-        used = {part: list(counts) for part, counts in self.used.items()}
-        told = {"prompt": " + ".join(columns.asked) if columns else ""}
-        told |= {part: " or ".join(names) for part, names in used.items() if names}
-        # an answer's column beside the one that is used holds no text that is missed, such as a solution's steps
+        asked = columns.asked if columns else ()
+        told = {"prompt": " + ".join(asked)}
+        told |= {part: " or ".join(counts) for part, counts in self.used.items() if counts}
         summary = DataSummary(
             source=self.data.prompts,
             format=columns.format if columns else "",
@@ -250,6 +251,9 @@ class _Reader:
             prompts=len(prompts),
             answers=sum(prompt.answer is not None for prompt in prompts),
             skipped=self.skipped,
+            used=list(
+                dict.fromkeys([*asked, *(name for part in self.used.values() for name in part if name != REPLY)])
+            ),
             unread=self.unread,
         )
         if source:

@@ -1,8 +1,7 @@
 """Rows of what a run names as its data: a file, a folder of files, a folder of `save_to_disk`, or a Hub dataset."""
 
-import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from simct.config import DataConfig, local_path
 from simct.data.formats import KINDS, FileNotes, Row, Unreadable, format_of, known_rows, rows_of_file
 from simct.errors import DataError, HubError, brief
-from simct.hub.errors import known_hub_error
+from simct.hub.datasets import choice_error, dataset_error, wrong_choice
 from simct.hub.redact import redact
 
 
@@ -35,13 +34,16 @@ def names_a_path(name: str) -> bool:
     return format_of(name) is not None or name.startswith(("/", "./", "../", "~"))
 
 
-def open_rows(data: DataConfig, token: str | bool | None = None) -> RowSource:
-    """The rows that `data` names. Raises DataError or HubError (one line), possibly after the first rows."""
+def open_rows(data: DataConfig, token: str | bool | None = None, streaming: bool = False) -> RowSource:
+    """The rows that `data` names; with `streaming` a Hub dataset is never downloaded whole.
+
+    Raises DataError or HubError (one line), possibly after the first rows.
+    """
     path = local_path(data.prompts)
     if path is None and names_a_path(data.prompts):
         raise DataError(f"There is no file {data.prompts!r}. Check the path.")
     try:
-        source = _hub_rows(data, token) if path is None else _local_rows(path, data)
+        source = _hub_rows(data, token, streaming) if path is None else _local_rows(path, data)
     except Exception as error:
         raise data_error(error, data) from error
     source.rows = _explained(source.rows, data)
@@ -59,37 +61,30 @@ def data_error(error: BaseException, data: DataConfig) -> Exception:
     """What reading `data` raised, as one line; `datasets` raises a dozen unrelated types, each with a reason."""
     if isinstance(error, DataError | HubError):
         return error
-    text = str(error)
-    if "Config name is missing" in text or "BuilderConfig" in text:
-        names = _listed(text)
-        if names:
-            return DataError(_choose("configuration", data.config_name, names, data))
-    if "Unknown split" in text or "Bad split" in text:
-        names = _listed(text)
-        if names:
-            return DataError(_choose("split", data.split, names, data))
     if local_path(data.prompts) is None:
-        from simct.hub.datasets import dataset_error
-
-        return known_hub_error(error, data.prompts, kind="dataset") or dataset_error(error, data.prompts)
+        return dataset_error(error, data.prompts)
+    choice = choice_error(" ".join(str(error).split()), data.prompts)
     reason = brief(error.__cause__ or error) or type(error).__name__
-    return DataError(redact(f"Cannot load prompts from {data.prompts!r}: {reason}"))
+    return choice or DataError(redact(f"Cannot load prompts from {data.prompts!r}: {reason}"))
 
 
-def _choose(what: str, given: str | None, names: list[str], data: DataConfig) -> str:
-    setting = {"configuration": "data.config_name", "split": "data.split"}[what]
-    listed = " and ".join(names) if len(names) == 2 else brief(", ".join(names))
-    missing = f"no {what} {given!r}; it has " if given else ""
-    return f"{data.prompts} has {missing}{listed}: set {setting}."
+def check_configuration(data: DataConfig, token: str | bool | None = None) -> None:
+    """Refuse a Hub dataset with several configurations of which none is chosen. Raises DataError or HubError."""
+    import datasets
 
-
-def _listed(text: str) -> list[str]:
-    """The names in the last list that an error of `datasets` prints."""
-    lists = re.findall(r"\[[^\[\]]*\]", text)
+    if data.config_name or local_path(data.prompts) is not None:
+        return
     try:
-        return [str(name) for name in ast.literal_eval(lists[-1])] if lists else []
-    except (ValueError, SyntaxError):
-        return []
+        names = datasets.get_dataset_config_names(data.prompts, revision=data.revision, token=token)
+        default = datasets.get_dataset_default_config_name(data.prompts, revision=data.revision, token=token)
+    except Exception as error:
+        raise data_error(error, data) from error
+    if len(names) > 1 and default is None:
+        raise wrong_choice(data.prompts, "configuration", "data.config_name", names, None)
+
+
+def _wrong_split(data: DataConfig, there: Iterable[str]) -> DataError:
+    return wrong_choice(data.prompts, "split", "data.split", list(there), data.split)
 
 
 # Local files and folders
@@ -122,7 +117,7 @@ def _saved_rows(path: Path, data: DataConfig) -> RowSource:
     saved = datasets.load_from_disk(str(path))
     if isinstance(saved, datasets.DatasetDict):
         if data.split not in saved:
-            raise DataError(_choose("split", data.split, list(saved), data))
+            raise _wrong_split(data, saved)
         saved = saved[data.split]
     source = RowSource(iter(saved), len(saved), files=sorted(path.rglob("*.arrow")))
     source.notes.formats["saved dataset"] += 1
@@ -150,7 +145,7 @@ def _folder_files(path: Path, data: DataConfig) -> tuple[list[Path], list[Path]]
     if not any(format_of(file) for files in splits.values() for file in files):
         splits = {data.split: readable}  # something else is there in greater number, such as images
     if data.split not in splits:
-        raise DataError(_choose("split", data.split, list(splits), data))
+        raise _wrong_split(data, splits)
     files = [file for file in splits[data.split] if format_of(file)]
     chosen = {file for each in splits.values() for file in each}
     return files, [file for file in readable if file not in chosen and format_of(file) != "text"]
@@ -163,20 +158,20 @@ def _visible(file: Path, folder: Path) -> bool:
 # The Hub
 
 
-def _hub_rows(data: DataConfig, token: str | bool | None) -> RowSource:
+def _hub_rows(data: DataConfig, token: str | bool | None, streaming: bool) -> RowSource:
     import datasets
 
     try:
         rows: Any = datasets.load_dataset(
-            data.prompts, data.config_name, split=data.split, revision=data.revision, token=token
+            data.prompts, data.config_name, split=data.split, revision=data.revision, token=token, streaming=streaming
         )
     except datasets.exceptions.DatasetGenerationError:
         # rows that do not fit one table, such as columns of mixed types
         return _hub_files(data, token)
-    for name, feature in rows.features.items():
+    for name, feature in (rows.features or {}).items():
         if getattr(feature, "decode", False):  # images and sounds are not read, so their packages are not needed
             rows = rows.cast_column(name, type(feature)(decode=False))
-    source = RowSource(iter(rows), len(rows))
+    source = RowSource(iter(rows), None if streaming else len(rows))
     source.notes.formats["Hub dataset"] += 1
     return source
 
@@ -189,7 +184,7 @@ def _hub_files(data: DataConfig, token: str | bool | None) -> RowSource:
     builder = datasets.load_dataset_builder(data.prompts, data.config_name, revision=data.revision, token=token)
     found = {str(split): list(files) for split, files in (builder.config.data_files or {}).items()}
     if data.split not in found:
-        raise DataError(_choose("split", data.split, list(found), data))
+        raise _wrong_split(data, found)
     files = []
     for address in found[data.split]:
         revision, _, name = address.partition(f"datasets/{data.prompts}@")[2].partition("/")

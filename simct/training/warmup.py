@@ -21,6 +21,7 @@ from accelerate import Accelerator
 
 from simct.config import RunConfig, local_path
 from simct.data.prompts import Prompt, load_prompts
+from simct.data.rendering import render_prompts
 from simct.data.samples import write_rollouts
 from simct.data.templates import prompt_ids
 from simct.errors import ConfigError, DataError
@@ -67,7 +68,9 @@ def warm_up(
     config = run.config()
     prompts = load_prompts(config.data, token)
     check_warmup(config, prompts)
-    student_tokens = token_bytes(load_tokenizer(config.student.model, config.student.revision, token))
+    student_tokens = token_bytes(
+        load_tokenizer(config.student.model, config.student.revision, token, config.student.chat_template)
+    )
     if not (run.path / "data" / DATA_FILE).is_file() and not sample_answers(
         run, config, accelerator, prompts, stop_requested, token
     ):
@@ -110,8 +113,14 @@ def sample_answers(
     Raises DataError when no answer passed.
     """
     warmup, rank, world = config.warmup, accelerator.process_index, accelerator.num_processes
-    tokens = token_bytes(load_tokenizer(config.teacher.model, config.teacher.revision, token))
-    ids = [prompt_ids(tokens.tokenizer, prompt.messages, config.teacher.enable_thinking) for prompt in prompts]
+    tokens = token_bytes(
+        load_tokenizer(config.teacher.model, config.teacher.revision, token, config.teacher.chat_template)
+    )
+    rendered = render_prompts("teacher", tokens.tokenizer, prompts, config.teacher.enable_thinking)
+    ids = rendered.ids
+    for line in (*rendered.notices(), *rendered.losses()):
+        if accelerator.is_main_process:
+            print(line, flush=True)
     room = config.training.max_length - warmup.max_new_tokens
     fitting = [index for index in range(len(prompts)) if 0 < len(ids[index]) <= room]
     total = len(fitting) * warmup.samples_per_prompt
@@ -270,7 +279,11 @@ def load_examples(folder: Path, tokens: TokenBytes, config: RunConfig) -> tuple[
     left_out: Counter[str] = Counter()
     for row in read_jsonl(folder / DATA_FILE):
         *messages, answer = row["messages"]
-        prompt = prompt_ids(tokens.tokenizer, messages, config.student.enable_thinking)
+        try:
+            prompt = prompt_ids(tokens.tokenizer, messages, config.student.enable_thinking)
+        except DataError:
+            left_out["the student's chat template cannot take"] += 1
+            continue
         try:
             completion = [*tokens.encode(answer["content"].encode("utf-8")), tokens.end_ids[0]]
         except ValueError:
