@@ -16,7 +16,7 @@ from app.server import model_facts as models
 from app.server.settings import Settings
 from simct import demo
 from simct.config import DataConfig, RunConfig, local_path, set_option
-from simct.data.formats import COMPRESSED, READERS
+from simct.data.formats import COMPRESSED, READERS, suffix_of
 from simct.errors import DataError, RunError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def keep_upload(settings: Settings, path: str) -> str:
     if not uploaded.is_file() or not uploaded.is_relative_to(Path(get_upload_folder()).resolve()):
         raise DataError("The upload did not arrive. Choose the file again.")
     digest = hashlib.sha256(uploaded.read_bytes()).hexdigest()[:32]
-    kept = uploads_dir(settings) / f"{digest}{uploaded.suffix.lower()}"
+    kept = uploads_dir(settings) / f"{digest}{suffix_of(uploaded)}"
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         if not kept.exists():

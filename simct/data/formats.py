@@ -63,10 +63,18 @@ class FileNotes:
 
 def format_of(path: Path | str) -> str | None:
     """The format that a file's name tells, compression aside; None for one that is not read here."""
-    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
-    while suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-    return READERS.get(suffixes[-1]) if suffixes else None
+    suffixes = [suffix for suffix in suffix_of(path).split(".") if f".{suffix}" not in COMPRESSED]
+    return READERS.get(f".{suffixes[-1]}")
+
+
+def suffix_of(path: Path | str) -> str:
+    """The end of a file's name that tells how it is read, such as .csv or .jsonl.gz, in lower case."""
+    found: list[str] = []
+    for suffix in reversed([suffix.lower() for suffix in Path(path).suffixes]):
+        found.insert(0, suffix)
+        if suffix not in COMPRESSED:
+            break
+    return "".join(found)
 
 
 def rows_of_file(path: Path, notes: FileNotes, split: str = "train") -> Iterator[Row | Unreadable]:
@@ -138,7 +146,9 @@ def encoding_of(data: bytes) -> str:
         return "utf-16-le" if data[1:SNIFFED:2].count(0) > data[0:SNIFFED:2].count(0) else "utf-16-be"
     if data.isascii():
         return "utf-8"
-    lines = [line for line in data.splitlines()[:-1] or data.splitlines() if not line.isascii()]
+    lines = [line for line in data.splitlines() if not line.isascii()]
+    if len(data) == HEAD:
+        lines = lines[:-1]  # which may be cut within a character
     if 2 * sum(map(_is_utf8, lines)) >= len(lines):
         return "utf-8"
     return _guessed(b"\n".join(lines)[:SNIFFED])
@@ -153,13 +163,17 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _guessed(data: bytes) -> str:
+    """The encoding of text that is not UTF-8. charset_normalizer is right about other scripts, not about Western ones.
+
+    Western text has its letters beyond ASCII alone between others, and is Windows-1252, which most tools write that do
+    not write UTF-8.
+    """
     from charset_normalizer import from_bytes
 
-    # Windows-1252 is what most tools write that do not write UTF-8, and short texts give no reason to guess otherwise
-    best = from_bytes(data).best() if len(data) > 200 else None
-    western = ("cp1250", "cp1252", "cp1254", "cp1257", "cp1258", "latin_1", "iso8859_9", "iso8859_15", "mac_roman")
-    found = best.encoding if best else "cp1252"
-    return "cp1252" if found in western or found.startswith("utf_8") else found
+    runs = re.findall(rb"[\x80-\xff]+", data)
+    alone = sum(len(run) == 1 for run in runs)
+    best = from_bytes(data).best() if 4 * alone < 3 * sum(map(len, runs)) else None
+    return best.encoding if best else "cp1252"
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str | Unreadable]:
