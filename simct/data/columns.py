@@ -22,6 +22,7 @@ ANSWER_COLUMNS = (
     "answer", "final_answer", "solution", "completion", "response", "output", "chosen", "target", "targets",
     "reference_answer", "ground_truth", "answers",
 )  # fmt: skip
+BRACES = "Write {{ and }} for braces that are text."
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,11 @@ def template_fields(template: str, names: Sequence[str], data: DataConfig) -> tu
     try:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
     except ValueError as error:
-        raise DataError(f"data.template: {error}. Write {{{{ and }}}} for braces that are text.") from error
+        raise DataError(f"data.template: {error}. {BRACES}") from error
     missing = next((field for field in fields if field not in names), None)
     if missing is not None:
         raise DataError(
-            f"data.template names a column {missing!r}, and {data.prompts!r} has {', '.join(names)}. Write {{{{ and "
-            "}}}} for braces that are text."
+            f"data.template names a column {missing!r}, and {data.prompts!r} has {', '.join(names)}. {BRACES}"
         )
     if not fields:
         raise DataError(f"data.template names no column. {data.prompts!r} has {', '.join(names)}.")

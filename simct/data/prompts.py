@@ -89,7 +89,8 @@ class DataSummary:
         lines = []
         if self.skipped:
             count = sum(each.count for each in self.skipped.values())
-            lines.append(f"{_rows(count)} of {self.rows:,} skipped: {reasons(self.skipped)}.")
+            verb = "is" if count == 1 else "are"
+            lines.append(f"{_rows(count)} of {self.rows:,} {verb} skipped: {reasons(self.skipped)}.")
         if self.unread:
             names = ", ".join(self.unread)
             verb = "column holds" if len(self.unread) == 1 else "columns hold"
