@@ -152,20 +152,23 @@ def filled_template(template: str, row: Row) -> str:
 
 
 def answer_of(value: Any) -> str | None:
-    """The reference in an answer's cell: a text or number, the last turn of a conversation, the first of several."""
-    if isinstance(value, str) and not value.strip():
-        return None
-    if isinstance(value, str) and (turns := transcript(value)):
-        return last_answer(turns)
-    turns = messages_in(value) if not isinstance(value, dict) else None
-    if turns and all(isinstance(turn, dict) for turn in turns):
-        return last_answer(turns)
-    if isinstance(value, list):
-        return next((str(each) for each in value if each is not None), None)
+    """The reference in an answer's cell: a text or number, the last turn of a conversation, the first of several.
+
+    None for a cell that is empty, or holds something else: a prompt needs no answer.
+    """
+    if isinstance(value, str):
+        if not value.strip():
+            return None
+        turns = transcript(value) or _quietly(value)
+        return last_answer(turns) if turns else value
     if isinstance(value, dict):
-        # as SQuAD and TriviaQA have them
+        # as SQuAD and TriviaQA have them, and one message alone
         inner = next((value[name] for name in ("value", "text", "answer", "content") if value.get(name)), None)
-        return answer_of(inner) if inner is not None else None
+        return answer_of(inner)
+    if isinstance(value, list):
+        if value and all(isinstance(each, dict) for each in value):
+            return last_answer(value)
+        return next((answer_of(each) for each in value if each is not None), None)
     return None if value is None else str(value)
 
 

@@ -81,8 +81,11 @@ def conversation(turns: Sequence[Any]) -> tuple[list[Message], str | None]:
 
 
 def last_answer(turns: Sequence[Any]) -> str | None:
-    """The text of the last message of an assistant."""
-    said = [message["content"] for message in map(_message, turns) if message["role"] == "assistant"]
+    """The text of the last message of an assistant; None without one, or where these are no messages."""
+    try:
+        said = [message["content"] for message in map(_message, turns) if message["role"] == "assistant"]
+    except Unusable:
+        return None
     return said[-1] if said and said[-1].strip() else None
 
 

@@ -161,7 +161,7 @@ def test_columns_and_facts_of_a_source_that_was_left_are_dropped(settings):
 
 def test_the_choice_comes_back_after_a_reload(settings):
     kept = {"source": data_choice.HUB, "prompts": "a/b", "split": "test", "system": "Be kind.", "limit": 3}
-    source, dataset, _, split, system, limit = data_choice.restored(kept)
+    source, dataset, _, split, system, limit, _ = data_choice.restored(kept)
     assert (source, dataset["value"], split["value"], system, limit) == (data_choice.HUB, "a/b", "test", "Be kind.", 3)
     assert data_choice.restored({"source": "<b>"})[0] == data_choice.EMBEDDED
     assert data_choice.kept(DataConfig(str(demo.PROMPTS)))["source"] == data_choice.EMBEDDED

@@ -162,6 +162,9 @@ def test_text_that_nothing_reads_is_reported():
         (CHAT, "A"),
         ({"value": "A", "aliases": ["a"]}, "A"),
         ({"text": []}, None),
+        ([{"x": 1}], None),
+        ([["A"], "B"], "A"),
+        ({}, None),
     ],
 )
 def test_answers(value, answer):
