@@ -8,6 +8,8 @@ ROOT = Path(__file__).parents[1]
 SIMCT = (
     "errors",
     "files",
+    "setting",
+    "records",
     "methods",
     "config",
     "demo",
@@ -20,8 +22,8 @@ SIMCT = (
     "data",
     "evaluation",
     "inspection",
-    "report",
     "estimate",
+    "report",
     "training",
     "jobs",
     "publishing",

@@ -1,10 +1,18 @@
 """What the Data step shows: rows as they are, prompts as each model reads them, their lengths, what may go wrong."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from app.data.source import Source
-from app.page import bar_charts, markup
+from app.data.prompt_source import Source
+from app.page import markup
 from simct.errors import DataError
+from simct.report import charts
+
+if TYPE_CHECKING:
+    from simct.data.prompt_report import PromptReport
+    from simct.data.prompts import Prompt
+    from simct.tokenization.pair import TokenizerPair
+    from simct.tokenization.token_bytes import TokenBytes
 
 MOST_TOKENS = 700
 BINS = 24
@@ -12,7 +20,7 @@ MOST_CELL = 240
 SPECIAL = "A special token: it has no bytes"
 
 
-def line(source: Source, report) -> str:
+def line(source: Source, report: "PromptReport") -> str:
     """How many prompts there are and what they are read from, as one note."""
     summary = source.summary
     counted = "1 prompt" if report.prompts == 1 else f"{report.prompts:,} prompts"
@@ -24,41 +32,41 @@ def line(source: Source, report) -> str:
     return markup.note("ok", f"{counted}{answers}. {summary.format} ({summary.read_as}). {columns}: {summary.mapping}.")
 
 
-def notices(source: Source, report, more: Sequence[tuple[str, str]] = ()) -> str:
-    """Problems first, then warnings, those of reading the rows before those of the templates; `more` from elsewhere."""
-    told = [("error", text) for text in report.problems] + [("warn", text) for text in source.summary.notices()]
-    told += [("warn", text) for text in report.warnings] + list(more)
-    return "".join(markup.note(kind, text) for kind, text in told) or markup.note(
+def notices(source: Source, report: "PromptReport", more: Sequence[tuple[str, str]] = ()) -> str:
+    """Problems first, then warnings, those about rows before those about templates; `more` come from elsewhere."""
+    lines = [("error", text) for text in report.problems] + [("warn", text) for text in source.summary.notices()]
+    lines += [("warn", text) for text in report.warnings] + list(more)
+    return "".join(markup.note(kind, text) for kind, text in lines) or markup.note(
         "ok", "Nothing to warn about: every prompt reaches both models."
     )
 
 
 def rows_table(source: Source) -> str:
     """The first rows, the columns in use first; long cells cut."""
-    return raw_table(source.rows, source.summary.used, source.columns)
+    return raw_table(source.rows, source.columns, source.summary.used)
 
 
-def raw_table(rows: Sequence[dict], used: Sequence[str] = (), columns: Sequence[str] = ()) -> str:
-    """Rows as they are, the `used` columns first; `columns` are all there are, by default those of the rows."""
+def raw_table(rows: Sequence[dict[str, Any]], columns: Sequence[str], used: Sequence[str] = ()) -> str:
+    """Rows as they are, the `used` columns first."""
     if not rows:
         return markup.empty("No row can be read.")
-    columns = list(dict.fromkeys([*used, *columns, *(name for row in rows for name in row)]))
-    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
-    return "<h3>First rows</h3>" + markup.table(columns, cells)
+    ordered = list(dict.fromkeys([*used, *columns]))
+    cells = [[_cell(row.get(name)) for name in ordered] for row in rows]
+    return "<h3>First rows</h3>" + markup.table(ordered, cells)
 
 
-def _cell(value) -> str:
+def _cell(value: Any) -> str:
     text = "–" if value is None else value if isinstance(value, str) else repr(value)
     return text if len(text) <= MOST_CELL else text[: MOST_CELL - 1] + "…"
 
 
-def both_readings(pair, prompt) -> str:
+def both_readings(pair: "TokenizerPair", prompt: "Prompt") -> str:
     """One prompt in both models' own templates, cut into their own tokens, side by side."""
     sides = "".join(_reading(side, getattr(pair, side), prompt) for side in ("student", "teacher"))
     return f'<div class="sides">{sides}</div>'
 
 
-def _reading(side: str, tokens, prompt) -> str:
+def _reading(side: str, tokens: "TokenBytes", prompt: "Prompt") -> str:
     from simct.data.templates import prompt_ids
 
     head = f"<h3>{side.capitalize()} reads"
@@ -71,7 +79,7 @@ def _reading(side: str, tokens, prompt) -> str:
     return f'<section>{head} <small>{len(ids):,} tokens</small></h3><p class="read">{shown}{rest}</p></section>'
 
 
-def _token(tokens, token_id: int) -> str:
+def _token(tokens: "TokenBytes", token_id: int) -> str:
     data = tokens.bytes_of[token_id] if token_id < len(tokens.bytes_of) else None
     if data is None:
         name = markup.escape(str(tokens.tokenizer.convert_ids_to_tokens(token_id)))
@@ -81,7 +89,7 @@ def _token(tokens, token_id: int) -> str:
     return f'<i title="id {token_id}">{text}</i>{broken}'
 
 
-def length_charts(report) -> str:
+def length_charts(report: "PromptReport") -> str:
     """Prompt lengths in each model's tokens, over the same bins."""
     known = {side: [n for n in lengths if n is not None] for side, lengths in report.lengths.items()}
     most = max((max(lengths) for lengths in known.values() if lengths), default=0)
@@ -95,6 +103,8 @@ def length_charts(report) -> str:
         for length in lengths:
             counts[length // wide] += 1
         middle = sorted(lengths)[len(lengths) // 2] if lengths else 0
-        told = f"median {middle:,}, longest {max(lengths, default=0):,}, room for {report.room:,}"
-        drawn.append(bar_charts.histogram(f"Prompt length, {side}'s tokens", edges, counts, told))
+        note = f"median {middle:,}, longest {max(lengths, default=0):,}, room for {report.room:,}"
+        title = f"Prompt length, {side}'s tokens"
+        chart = charts.histogram(f"prompts-{side}", title, edges, {"value": counts}, "prompts", note=note)
+        drawn.append(chart.figure())
     return f'<div class="charts">{"".join(drawn)}</div>'

@@ -2,16 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
 
 from app.inspect import lanes
-from app.inspect.source import MAX_CHARACTERS
+from app.inspect.text_source import MAX_CHARACTERS
 from app.page import saving
-from app.server import model_facts as models
-from app.server.settings import Settings
+from app.server import model_facts
+from app.server.studio import Studio
 from simct.errors import DataError
+from simct.inspection.records import PairReport, ShownUnit, UnitScore
+
+if TYPE_CHECKING:
+    from simct.inspection.coverage import Spelled
+    from simct.tokenization.pair import TokenizerPair
 
 PAGE = 400
 TOP = 12
@@ -26,10 +32,10 @@ class Document:
     teacher: str
     student: str
     text: str
-    pair: object
-    spelled: object
-    report: dict
-    scores: list[dict] = field(default_factory=list)
+    pair: "TokenizerPair"
+    spelled: "Spelled"
+    report: PairReport
+    scores: list[UnitScore] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.spelled.units)
@@ -47,11 +53,11 @@ class Document:
     def clamp(self, at: float | None) -> int:
         return min(max(int(at or 0), 0), max(len(self) - 1, 0))
 
-    def segments(self, start: int, stop: int) -> list[dict]:
-        """The units from `start` to before `stop`, as `coverage.segment` describes each."""
-        from simct.inspection.coverage import segment
+    def segments(self, start: int, stop: int) -> list[ShownUnit]:
+        """The units from `start` to before `stop`."""
+        from simct.inspection.coverage import show_unit
 
-        return [segment(self.pair, self.spelled, index) for index in range(start, min(stop, len(self)))]
+        return [show_unit(self.pair, self.spelled, index) for index in range(start, min(stop, len(self)))]
 
     def page(self, at: int, shade: str | None = None) -> str:
         """The lanes of the page that holds unit `at`, shaded where `shade` is one of lanes.SHADES."""
@@ -79,8 +85,8 @@ class Document:
         return int(found[0]) if len(found) else None
 
 
-def read(
-    settings: Settings,
+def read_document(
+    studio: Studio,
     teacher: str,
     student: str,
     text: str,
@@ -97,16 +103,16 @@ def read(
             f"This text has {len(text):,} characters; {MAX_CHARACTERS:,} fit here. Measure longer ones under Corpus."
         )
     step("Reading both tokenizers…")
-    pair = models.pair_of(settings, teacher, student, token)
+    pair = model_facts.pair_of(studio, teacher, student, token)
     step("Comparing both tokenizations…")
     spelled = spell(pair, text)
     return Document(teacher, student, text, pair, spelled, inspect_pair(pair, [text], top=TOP))
 
 
-def chosen(found: Document | None, event: gr.EventData) -> int | dict:
+def chosen_unit(event: gr.EventData) -> int | None:
     """The unit that was clicked, or on which Enter was pressed."""
     unit = event._data.get("unit") if isinstance(event._data, dict) else None
-    return found.clamp(unit) if found is not None and isinstance(unit, int) else gr.skip()
+    return unit if isinstance(unit, int) else None
 
 
 def given(found: Document | None) -> Document:
@@ -124,10 +130,10 @@ def units_csv(found: Document) -> str:
     scored = SCORES if found.scores else ()
     rows = []
     for index, row in enumerate(found.segments(0, len(found))):
-        ids = (row["student_ids"], row["teacher_ids"])
-        score = found.scores[index] if index < len(found.scores) else {}
+        ids = (row.student_ids, row.teacher_ids)
+        score = found.scores[index].to_dict() if index < len(found.scores) else {}
         shape = f"{len(ids[0])}x{len(ids[1])}"
         written = (" ".join(map(str, side)) for side in ids)
-        rows.append((index, row["text"], row["bytes"], row["kind"], shape, *written, *map(score.get, scored)))
+        rows.append((index, row.text, row.bytes, row.kind, shape, *written, *map(score.get, scored)))
     headers = ("unit", "text", "bytes", "kind", "student x teacher tokens", "student ids", "teacher ids", *scored)
     return saving.as_csv(headers, rows)

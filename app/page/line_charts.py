@@ -1,11 +1,11 @@
-"""Line charts as plain SVG, and the figure that every chart stands in.
-
-Both are themed by the page's own colors, light and dark, with nothing to load.
-"""
+"""Line charts as plain SVG, themed by the page's own colors, light and dark, with nothing to load."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+
+from simct.report.charts import figure
+from simct.report.formats import number
 
 WIDTH, HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 34, 26
@@ -14,24 +14,8 @@ MAX_POINTS = 240
 Points = Sequence[tuple[float, float]]
 
 
-def number(value: float) -> str:
-    """A short form: 0.0123, 1.5, 1.2e-06, 12,345."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    if abs(value) < 0.001:
-        return f"{value:.1e}"
-    return f"{value:.3g}"
-
-
 def percent(value: float) -> str:
     return f"{100 * value:.3g}%"
-
-
-def mass(value: float) -> str:
-    """A probability: tiny ones only as such."""
-    return "<0.01%" if 0 < value < 1e-4 else f"{value:.2%}" if value < 0.01 else f"{value:.1%}"
 
 
 def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
@@ -60,37 +44,9 @@ def smooth(points: Points, weight: float = 0.85) -> list[tuple[float, float]]:
     return out
 
 
-def figure(
-    title: str,
-    svg: str,
-    names: Sequence[str] = (),
-    kind: str = "bar",
-    *,
-    legend: str = "",
-    told: str = "",
-    empty: str = "",
-) -> str:
-    """A drawing with its title, a legend of `names`, a line under it, and buttons that save it (app/page/saving.py)."""
-    legend = legend or "".join(
-        f'<span class="key {kind}{index}"><i></i>{escape(name)}</span>' for index, name in enumerate(names)
-    )
-    save = "".join(
-        f'<button type="button" data-save="{form}" aria-label="Save {escape(title)} as {form.upper()}">'
-        f"{form.upper()}</button>"
-        for form in ("svg", "png")
-    )
-    head = (
-        f"<figcaption><b>{escape(title)}</b>" + (f'<span class="save">{save}</span>' if svg else "") + "</figcaption>"
-    )
-    keys = f'<div class="keys">{legend}</div>' if legend else ""
-    line = f'<p class="under">{escape(told)}</p>' if told else ""
-    line = f'<p class="empty">{escape(empty)}</p>' if empty else line
-    return f'<figure class="chart" data-name="{escape(title)}">{head}{keys}{svg}{line}</figure>'
-
-
 def line_chart(
     title: str,
-    series: dict[str, Points],
+    series: Mapping[str, Points],
     form: Callable[[float], str] = number,
     bounds: tuple[float, float] | None = None,
 ) -> str:
@@ -99,7 +55,7 @@ def line_chart(
     series = {name: points for name, points in series.items() if points}
     values = [y for points in series.values() for _, y in points]
     if not values:
-        return figure(title, "", empty="No values yet")
+        return figure(title, title, "", note="No values yet")
     low, high = bounds or (min(values), max(values))
     if not bounds:
         pad = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
@@ -130,7 +86,7 @@ def line_chart(
             parts.append(_line(thin(smooth(points)), place, f"s{index}"))
         dots = "".join(_dot(point, place, form, index) for point in shown)
         parts.append(f'<g class="dots">{dots}</g>')
-    legend = "".join(
+    keys = "".join(
         f'<span class="key k{index}"><i></i>{escape(name)} <b>{form(points[-1][1])}</b></span>'
         for index, (name, points) in enumerate(series.items())
     )
@@ -139,7 +95,7 @@ def line_chart(
         f'<svg viewBox="0 {TOP - 10} {WIDTH} {HEIGHT - TOP + 10}" role="img" aria-label="{label}">'
         f"{''.join(parts)}</svg>"
     )
-    return figure(title, svg, legend=legend)
+    return figure(title, title, svg, keys)
 
 
 def _line(points: Points, place: Callable[[float, float], str], classes: str) -> str:
@@ -153,5 +109,5 @@ def _dot(
     point: tuple[float, float], place: Callable[[float, float], str], form: Callable[[float], str], index: int
 ) -> str:
     x, y = place(*point).split(",")
-    told = f"step {point[0]:,.0f}: {form(point[1])}"
-    return f'<circle class="d{index}" cx="{x}" cy="{y}" r="4"><title>{told}</title></circle>'
+    about = f"step {point[0]:,.0f}: {form(point[1])}"
+    return f'<circle class="d{index}" cx="{x}" cy="{y}" r="4"><title>{about}</title></circle>'

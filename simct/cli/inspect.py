@@ -1,26 +1,39 @@
 """`simct inspect`: where two tokenizers disagree, what SimCT recovers, and with weights whether to trust it."""
 
+from __future__ import annotations
+
 import argparse
 import csv
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
-from simct.cli.common import read_text, settle, write_json
-from simct.config import DTYPES, DataConfig, ModelConfig, RunConfig, validate
+from simct.cli.common import prepare_hub, read_text, write_json
+from simct.config import RunConfig, config_from_dict
+from simct.config.sections import DTYPES, DataConfig
 from simct.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    import torch
+
+    from simct.inspection.records import PairReport, PairRow, Reliability, UnitScore
+    from simct.tokenization.pair import TokenizerPair
+
+ShouldStop = Callable[[], bool]
 SHOWN_CHARACTERS = 200_000  # of the text that the HTML report shows and --at looks into
 LARGE_TEXT = 2**22  # characters; a longer file is read in pieces
 COMPARED_TEXTS = 1_000
 BAR = 24
 
 
-def add_parser(commands) -> None:
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     inspect = commands.add_parser("inspect", help="where two tokenizers disagree and what SimCT recovers (no weights)")
     add_pair(inspect)
     text = inspect.add_argument_group("the text (by default the embedded pair's prompts)")
@@ -33,7 +46,10 @@ def add_parser(commands) -> None:
     text.add_argument("--limit", type=int, metavar="N", help="with --dataset: only the first N texts")
     weights = inspect.add_argument_group("with weights (nothing is downloaded but tokenizers, unless asked)")
     weights.add_argument(
-        "--weights", type=int, metavar="N", help="load both models and judge the pair on N answers (0: load them only)"
+        "--weights",
+        type=int,
+        metavar="N",
+        help="load both models and measure the pair on N answers (0: load them only)",
     )
     weights.add_argument("--prompts", help="prompts to answer; by default the embedded pair's")
     weights.add_argument("--dtype", default="float32", choices=DTYPES, help="of the weights (default: %(default)s)")
@@ -41,12 +57,12 @@ def add_parser(commands) -> None:
         "--at", metavar="PLACE", help="the candidates at a byte of the text (120), or at a unit of it (u7)"
     )
     weights.add_argument("--before", metavar="PROMPT", help="what both models read before the text, by their templates")
-    compare = inspect.add_argument_group("compare with other models")
-    compare.add_argument(
+    others = inspect.add_argument_group("other pairs in one table")
+    others.add_argument(
         "--compare", action="append", default=[], metavar="STUDENT", help="another student (ID or ID@REVISION); repeat"
     )
-    compare.add_argument("--compare-teacher", action="append", default=[], metavar="TEACHER", help="another teacher")
-    compare.add_argument("--sort", default="strict", choices=("strict", "jaccard", "verdict"))
+    others.add_argument("--compare-teacher", action="append", default=[], metavar="TEACHER", help="another teacher")
+    others.add_argument("--sort", default="strict", choices=("strict", "jaccard", "verdict"))
     written = inspect.add_argument_group("what is written")
     written.add_argument("--top", type=int, default=20, metavar="N", help="disagreements shown (default: %(default)s)")
     written.add_argument("--json", metavar="FILE", help="the report as JSON")
@@ -62,13 +78,13 @@ def add_pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--student-revision")
 
 
-def run_inspect(options) -> int:
+def run_inspect(options: argparse.Namespace) -> int:
     from simct.inspection.corpus import inspect_corpus
     from simct.report.text import format_report
     from simct.tokenization.pair import TokenizerPair
 
     _check(options)
-    settle(options.teacher, options.student, *options.compare, *options.compare_teacher, options.dataset)
+    prepare_hub(options.teacher, options.student, *options.compare, *options.compare_teacher, options.dataset)
     texts, total = _texts(options)
     sample = _Sample()
     pair = TokenizerPair.from_pretrained(
@@ -77,18 +93,20 @@ def run_inspect(options) -> int:
         teacher_revision=options.teacher_revision,
         student_revision=options.student_revision,
     )
+    scores: list[UnitScore] = []
     with stoppable() as should_stop:
-        with progress("Reading", "texts") as tell:
-            counted = inspect_corpus(pair, sample.watch(texts), tell, should_stop, top=options.top, total=total)
-        report = {"teacher": options.teacher, "student": options.student, **counted}
+        with progress("Reading", "texts") as on_progress:
+            counted = inspect_corpus(pair, sample.watch(texts), on_progress, should_stop, top=options.top, total=total)
+        report = replace(counted, teacher=options.teacher, student=options.student)
         print(format_report(report))
-        found = {} if should_stop() else _look_closer(options, pair, sample.text, report, texts, should_stop)
+        if not should_stop():
+            report, scores = _look_closer(options, pair, sample.text, report, texts, should_stop)
         stopped = should_stop()
-    _write(options, pair, report, sample.text, found)
+    _write(options, pair, report, sample.text, scores)
     return 130 if stopped else 0
 
 
-def _check(options) -> None:
+def _check(options: argparse.Namespace) -> None:
     if options.text and options.dataset:
         raise ConfigError("Give --text or --dataset, not both.")
     for name in ("column", "subset", "dataset_revision", "limit"):
@@ -119,7 +137,7 @@ class _Sample:
             yield text
 
 
-def _texts(options) -> tuple[Iterable[str], int | None]:
+def _texts(options: argparse.Namespace) -> tuple[Iterable[str], int | None]:
     """What is counted (a list, or a stream that is read once), and how many texts that is, if known."""
     from simct.data.prompts import load_prompts
     from simct.demo import PROMPTS
@@ -134,7 +152,7 @@ def _texts(options) -> tuple[Iterable[str], int | None]:
             config_name=options.subset,
             revision=options.dataset_revision,
         )
-        first = next(stream)  # a dataset that cannot be read is told before anything else is loaded
+        first = next(stream)  # a dataset that cannot be read is an error before anything else is loaded
         return chain([first], stream), options.limit
     if options.text:
         text = sys.stdin.read() if options.text == "-" else read_text(options.text)
@@ -147,72 +165,120 @@ def _texts(options) -> tuple[Iterable[str], int | None]:
     return texts, len(texts)
 
 
-def _look_closer(options, pair, text: str, report: dict, texts: Iterable[str], should_stop: Callable[[], bool]) -> dict:
-    """What was asked for beyond counting: a place in the text, reliability, other models. For the HTML report."""
-    from simct.demo import PROMPTS
-    from simct.inspection.candidates import candidates_at, score_units
-    from simct.inspection.compare_pairs import compare_pairs
-    from simct.inspection.reliability import measure_pair
-    from simct.models.loading import device_for_training, load_model
-    from simct.report.text import format_candidates, format_comparison, format_reliability
+def _look_closer(
+    options: argparse.Namespace,
+    pair: TokenizerPair,
+    text: str,
+    report: PairReport,
+    texts: Iterable[str],
+    should_stop: ShouldStop,
+) -> tuple[PairReport, list[UnitScore]]:
+    """The report with what was asked for beyond counting (a position, reliability, other pairs), and all scores."""
+    from simct.models.loading import device_for_training
 
-    found: dict = {}
     device = device_for_training()
-    config = RunConfig(
-        ModelConfig(options.teacher, options.teacher_revision, options.dtype),
-        ModelConfig(options.student, options.student_revision, options.dtype),
-        DataConfig(options.prompts or str(PROMPTS)),
-    )
+    report, scores = _read_with_models(options, pair, text, report, device, should_stop)
+    if options.weights and not should_stop():
+        report = replace(report, reliability=_measure(options, device, should_stop))
+    if (options.compare or options.compare_teacher) and not should_stop():
+        report = replace(report, comparison=_compare(options, report, texts, device, should_stop))
+    return report, scores
+
+
+def _read_with_models(
+    options: argparse.Namespace,
+    pair: TokenizerPair,
+    text: str,
+    report: PairReport,
+    device: torch.device,
+    should_stop: ShouldStop,
+) -> tuple[PairReport, list[UnitScore]]:
+    """The candidates at a position, and for the HTML report the scores of all units; the models only where wanted."""
+    from simct.inspection.candidates import candidates_at, score_units
+    from simct.losses.head import check_head
+    from simct.models.loading import load_model
+    from simct.report.text import format_candidates
+
     place = None if options.at is None else _unit_at(pair, text, options.at)
     teacher = student = None
     if options.weights is not None and (place is not None or options.html):
+        config = _config(options)
         teacher, student = (load_model(model, device).eval() for model in (config.teacher, config.student))
+        for loaded in (teacher, student):
+            check_head(loaded)
     if place is not None:
-        found["candidates"] = candidates_at(pair, teacher, student, text, place, prompt=options.before)
-        print(f"\n{format_candidates(found['candidates'])}")
-        report["candidates"] = found["candidates"]
-    if teacher is not None and options.html:
-        with progress("Scoring", "units") as tell:
-            found["scores"] = score_units(
-                pair, teacher, student, text, prompt=options.before, on_progress=tell, should_stop=should_stop
+        found = candidates_at(pair, teacher, student, text, place, prompt=options.before)
+        print(f"\n{format_candidates(found)}")
+        report = replace(report, candidates=found)
+    scores: list[UnitScore] = []
+    if teacher is not None and student is not None and options.html:
+        with progress("Scoring", "units") as on_progress:
+            scores = score_units(
+                pair, teacher, student, text, prompt=options.before, on_progress=on_progress, should_stop=should_stop
             )
-    del teacher, student
-    if options.weights and not should_stop():
-        with progress("Measuring", "answers") as tell:
-            measured = measure_pair(
-                validate(config), options.weights, device=device, on_progress=tell, should_stop=should_stop
-            )
-        report["reliability"] = measured
-        print(f"\n{format_reliability(measured)}")
-    if (options.compare or options.compare_teacher) and not should_stop():
-        with progress("Comparing", "pairs") as tell:
-            first = (
-                _at_revision(options.teacher, options.teacher_revision),
-                _at_revision(options.student, options.student_revision),
-            )
-            rows = compare_pairs(
-                [first[0], *options.compare_teacher],
-                [first[1], *options.compare],
-                islice(texts if isinstance(texts, list) else _texts(options)[0], COMPARED_TEXTS),
-                samples=options.weights or 0,
-                prompts=config.data.prompts,
-                dtype=options.dtype,
-                device=device,
-                measured={first: report["reliability"]} if "reliability" in report else None,
-                sort=options.sort,
-                on_progress=tell,
-                should_stop=should_stop,
-            )
-        found["comparison"] = report["comparison"] = rows
-        print(f"\n{format_comparison(rows)}")
-    return found
+    return report, scores
+
+
+def _measure(options: argparse.Namespace, device: torch.device, should_stop: ShouldStop) -> Reliability:
+    from simct.inspection.reliability import measure_pair
+    from simct.report.text import format_reliability
+
+    with progress("Measuring", "answers") as on_progress:
+        measured = measure_pair(
+            _config(options), options.weights, device=device, on_progress=on_progress, should_stop=should_stop
+        )
+    print(f"\n{format_reliability(measured)}")
+    return measured
+
+
+def _compare(
+    options: argparse.Namespace,
+    report: PairReport,
+    texts: Iterable[str],
+    device: torch.device,
+    should_stop: ShouldStop,
+) -> list[PairRow]:
+    """This pair and the others that were named, in one table."""
+    from simct.inspection.compare_pairs import compare_pairs
+    from simct.report.text import format_pairs
+
+    teacher = _at_revision(options.teacher, options.teacher_revision)
+    student = _at_revision(options.student, options.student_revision)
+    with progress("Comparing", "pairs") as on_progress:
+        rows = compare_pairs(
+            [teacher, *options.compare_teacher],
+            [student, *options.compare],
+            islice(texts if isinstance(texts, list) else _texts(options)[0], COMPARED_TEXTS),
+            samples=options.weights or 0,
+            prompts=_config(options).data.prompts,
+            dtype=options.dtype,
+            device=device,
+            measured={(teacher, student): report.reliability} if report.reliability else None,
+            sort=options.sort,
+            on_progress=on_progress,
+            should_stop=should_stop,
+        )
+    print(f"\n{format_pairs(rows)}")
+    return rows
+
+
+def _config(options: argparse.Namespace) -> RunConfig:
+    from simct.demo import PROMPTS
+
+    return config_from_dict(
+        {
+            "teacher": {"model": options.teacher, "revision": options.teacher_revision, "dtype": options.dtype},
+            "student": {"model": options.student, "revision": options.student_revision, "dtype": options.dtype},
+            "data": {"prompts": options.prompts or str(PROMPTS)},
+        }
+    )
 
 
 def _at_revision(name: str, revision: str | None) -> str:
     return f"{name}@{revision}" if revision else name
 
 
-def _unit_at(pair, text: str, place: str) -> int:
+def _unit_at(pair: TokenizerPair, text: str, place: str) -> int:
     """The index of the unit that a byte offset lies in, or that is named by its number."""
     import numpy as np
 
@@ -226,18 +292,24 @@ def _unit_at(pair, text: str, place: str) -> int:
     return int(np.searchsorted(units.byte_start, int(place), side="right")) - 1
 
 
-def _write(options, pair, report: dict, text: str, found: dict) -> None:
+def _write(
+    options: argparse.Namespace,
+    pair: TokenizerPair,
+    report: PairReport,
+    text: str,
+    scores: Sequence[UnitScore],
+) -> None:
     from simct.errors import AlignmentError
-    from simct.inspection.coverage import segments
+    from simct.inspection.coverage import show_units
     from simct.report.html import html_report
 
-    write_json(options.json, report)
+    write_json(options.json, report.to_dict())
     if options.html:
         try:
-            units = segments(pair, text)
+            units = show_units(pair, text)
         except AlignmentError:  # one side cannot spell what would be shown; the report says so
             units = []
-        page = html_report(report, units, **found)
+        page = html_report(report, units, scores)
         Path(options.html).expanduser().write_text(page, encoding="utf-8", errors="replace")
         print(f"written: {options.html}")
     if options.csv:
@@ -245,22 +317,23 @@ def _write(options, pair, report: dict, text: str, found: dict) -> None:
             print(f"written: {path}")
 
 
-def write_tables(report: dict, folder: Path) -> list[Path]:
+def write_tables(report: PairReport, folder: Path) -> list[Path]:
     """The report's tables as CSV files in `folder`, which is made if need be; returns their paths."""
-    tables: dict[str, list[dict]] = {
-        "by_kind": [{"kind": kind, **row} for kind, row in report["by_kind"].items()],
+    tables: dict[str, list[dict[str, Any]]] = {
+        "by_kind": [{"kind": kind, **row.to_dict()} for kind, row in report.by_kind.items()],
         "unit_shapes": [
             dict(zip(("student_tokens", "teacher_tokens"), shape.split("x"), strict=True)) | {"units": count}
-            for shape, count in report["unit_shapes"].items()
+            for shape, count in report.unit_shapes.items()
         ],
         "disagreements": [
-            row | {side: " | ".join(row[side]) for side in ("student_tokens", "teacher_tokens")}
-            for row in report["top_disagreements"]
+            row.to_dict()
+            | {"student_tokens": " | ".join(row.student_tokens), "teacher_tokens": " | ".join(row.teacher_tokens)}
+            for row in report.top_disagreements
         ],
-        "candidates": report.get("candidates", {}).get("rows", []),
+        "candidates": [row.to_dict() for row in report.candidates.rows] if report.candidates else [],
         "comparison": [
-            {name: value for name, value in row.items() if name != "reliability"}
-            for row in report.get("comparison", [])
+            {name: value for name, value in row.to_dict().items() if name != "reliability"}
+            for row in report.comparison or []
         ],
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -283,7 +356,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
         return
 
-    def ask(number, frame) -> None:
+    def ask(number: int, frame: FrameType | None) -> None:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
@@ -301,7 +374,7 @@ def progress(label: str, things: str) -> Iterator[Callable[[int, int | None], No
     """A bar on standard error where that is a terminal, and nothing elsewhere; gone when it is over."""
     shown = sys.stderr.isatty()
 
-    def tell(done: int, total: int | None) -> None:
+    def show(done: int, total: int | None) -> None:
         if not shown:
             return
         share = min(done / total, 1.0) if total else 0.0
@@ -310,7 +383,7 @@ def progress(label: str, things: str) -> Iterator[Callable[[int, int | None], No
         print(f"\r\x1b[K{label} {bar}{done:,}{of} {things}", end="", file=sys.stderr, flush=True)
 
     try:
-        yield tell
+        yield show
     finally:
         if shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data.conversations import Unusable, conversation, last_answer, messages_in, transcript
 from simct.data.formats import Row
 from simct.errors import DataError

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data.columns import Columns, answer_of, asked_in, recognize
 from simct.data.conversations import LONGEST_TEXT, Message, Unusable
 from simct.data.formats import Row, Unreadable

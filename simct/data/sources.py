@@ -7,7 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from simct.config import DataConfig, local_path
+from simct.config import local_path
+from simct.config.sections import DataConfig
 from simct.data.formats import KINDS, FileNotes, Row, Unreadable, format_of, known_rows, rows_of_file
 from simct.errors import DataError, HubError, brief
 from simct.hub.datasets import choice_error, dataset_error, wrong_choice

@@ -7,10 +7,15 @@ recomputed. Speeds are peak figures of the makers times a usual share. Expect th
 is the part that decides whether a run fits, and is counted much more closely (memory.py).
 """
 
+import math
+
+from transformers import PretrainedConfig
+
 from simct.config import RunConfig
 from simct.errors import ConfigError
 from simct.estimate.machines import BANDWIDTH_SHARE, COMPUTE_SHARE, GIB, MACHINES, Machine, find_machine
 from simct.estimate.memory import SIZES, MemoryEstimate, Shape, estimate_memory, load_shape_config, shape_of
+from simct.estimate.records import Estimate, MachineEstimate, StudentSize, TeacherSize
 
 # a layer of one decoding step, however small: on a CPU (measured) and on GPUs
 LAYER_SECONDS = {"cpu": 0.0015, "cuda": 0.0008}
@@ -46,13 +51,14 @@ def estimate_run(
     prompt_tokens: int = 256,
     n_prompts: int | None = None,
     prices: dict[str, float] | None = None,
-    token: str | None = None,
-    configs: tuple | None = None,
-) -> dict:
-    """Memory, time and cost of `run` on `hardware` (or on every machine known), as plain data.
+    token: str | bool | None = None,
+    configs: tuple[PretrainedConfig, PretrainedConfig] | None = None,
+) -> Estimate:
+    """Memory, time and cost of `run` on `hardware`, or on every machine known.
 
     `n_prompts` is needed for runs given in epochs whose data is not on this machine; `prices` are US dollars an hour by
-    machine. Raises ConfigError, ModelError or HubError (one line).
+    machine; `configs` the teacher's and the student's, where they are loaded already. Raises ConfigError, ModelError or
+    HubError (one line).
     """
     if devices < 1:
         raise ConfigError(f"--devices is {devices}; it must be 1 or more.")
@@ -60,78 +66,48 @@ def estimate_run(
     configs = configs or (load_shape_config(run.teacher, token), load_shape_config(run.student, token))
     teacher, student = shape_of(configs[0], run.teacher), shape_of(configs[1], run.student, run)
     steps = steps_of(run, n_prompts)
-    estimates: dict[str, MemoryEstimate] = {}
+    memory: dict[str, MemoryEstimate] = {}
     rows = []
     for machine in machines:
         kind = "cpu" if machine.name == "cpu" else "cuda"
-        if kind not in estimates:
-            estimates[kind] = estimate_memory(run, prompt_tokens, kind, devices, token, configs)
+        if kind not in memory:
+            memory[kind] = estimate_memory(run, prompt_tokens, kind, devices, token, configs)
         seconds = step_seconds(run, teacher, student, machine, prompt_tokens, devices)
         hours = None if steps is None else (STARTING_SECONDS + steps * sum(seconds.values())) / 3600
         price = (prices or {}).get(machine.name, machine.price)
         rows.append(
-            {
-                "name": machine.name,
-                "devices": devices,
-                "memory": machine.memory * GIB,
-                "fits": estimates[kind].peak <= machine.memory * GIB * 0.97,
-                "seconds_per_step": seconds,
-                "hours": hours,
-                "price": price,
-                "cost": None if hours is None or price is None else hours * price * devices,
-            }
+            MachineEstimate(
+                name=machine.name,
+                devices=devices,
+                memory=machine.memory * GIB,
+                fits=memory[kind].peak <= machine.memory * GIB * 0.97,
+                seconds_per_step=seconds,
+                hours=hours,
+                price=price,
+                cost=None if hours is None or price is None else hours * price * devices,
+            )
         )
-    memory = next(iter(estimates.values()))
-    return {
-        "teacher": {"model": teacher.name, "parameters": teacher.parameters},
-        "student": {"model": student.name, "parameters": student.parameters, "trainable": student.trainable},
-        "steps": steps,
-        "prompt_tokens": prompt_tokens,
-        "peak": memory.peak,
-        "parts": memory.parts,
-        "phases": memory.phases,
-        "hardware": rows,
-    }
+    needed = next(iter(memory.values()))
+    return Estimate(
+        teacher=TeacherSize(teacher.name, teacher.parameters),
+        student=StudentSize(student.name, student.parameters, student.trainable),
+        steps=steps,
+        prompt_tokens=prompt_tokens,
+        peak=needed.peak,
+        parts=needed.parts,
+        phases=needed.phases,
+        hardware=rows,
+    )
+
+
+def total_steps(run: RunConfig, n_prompts: int) -> int:
+    """Optimizer steps of a run: as configured, or as many as its epochs over `n_prompts` prompts take."""
+    if run.training.epochs is None:
+        return run.training.steps
+    rollouts = run.training.epochs * n_prompts * run.rollout.samples_per_prompt
+    return max(1, math.ceil(rollouts / run.training.batch_size))
 
 
 def steps_of(run: RunConfig, n_prompts: int | None) -> int | None:
-    """Steps of the run; None when they depend on data that is not known."""
-    if run.training.epochs is None:
-        return run.training.steps
-    if n_prompts is None:
-        return None
-    rollouts = run.training.epochs * n_prompts * run.rollout.samples_per_prompt
-    return max(1, -(-int(rollouts) // run.training.batch_size))
-
-
-def hours_line(hours: float) -> str:
-    """A length of time in the unit that reads best."""
-    if hours * 60 < 2:
-        return f"{hours * 3600:.0f} s"
-    return f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
-
-
-def format_estimate(report: dict) -> str:
-    """The report for a terminal."""
-    teacher, student = report["teacher"], report["student"]
-    lines = [
-        f"teacher  {teacher['model']}: {teacher['parameters'] / 1e6:,.0f} M parameters",
-        f"student  {student['model']}: {student['parameters'] / 1e6:,.0f} M parameters, "
-        f"{student['trainable'] / 1e6:,.0f} M trained",
-        "",
-        f"peak memory on each device: {report['peak'] / GIB:.2f} GiB (prompts of {report['prompt_tokens']} tokens, "
-        "completions of full length)",
-    ]
-    lines += [f"  {name:18} {size / GIB:8.2f} GiB" for name, size in report["parts"].items() if size]
-    lines += ["at once while:"]
-    lines += [f"  {name:18} {size / GIB:8.2f} GiB" for name, size in report["phases"].items()]
-    steps = "steps depend on the data (--n-prompts)" if report["steps"] is None else f"{report['steps']:,} steps"
-    lines += ["", f"{'hardware':12} {'memory':>10} {'fits':>5} {'a step':>9} {'time':>8} {'cost':>9}   ({steps})"]
-    for row in report["hardware"]:
-        name = row["name"] if row["devices"] == 1 else f"{row['devices']} x {row['name']}"
-        seconds = sum(row["seconds_per_step"].values())
-        time_taken = "?" if row["hours"] is None else hours_line(row["hours"])
-        cost = "?" if row["cost"] is None else f"${row['cost']:.2f}"
-        fits = "yes" if row["fits"] else "no"
-        lines.append(f"{name:12} {row['memory'] / GIB:6.0f} GiB {fits:>5} {seconds:7.2f} s {time_taken:>8} {cost:>9}")
-    return "\n".join(lines)
+    """The same; None where the steps depend on data that is not known."""
+    return None if run.training.epochs is not None and n_prompts is None else total_steps(run, n_prompts or 0)

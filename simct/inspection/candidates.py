@@ -6,16 +6,28 @@ unit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
 from simct.data.templates import prompt_ids
 from simct.errors import AlignmentError, DataError
-from simct.inspection.coverage import Spelled, pieces, printable, segment, spell
+from simct.inspection.coverage import Spelled, pieces, printable, show_unit, spell
+from simct.inspection.records import (
+    Candidate,
+    Candidates,
+    LostRow,
+    MeasuredCandidate,
+    MeasuredCandidates,
+    OtherCandidates,
+    ShownUnit,
+    StudentToken,
+    TeacherToken,
+    UnitScore,
+)
 from simct.losses.divergence import LOG_ZERO, divergence_with_gradient
 from simct.losses.head import Head
-from simct.losses.side import HeadSide, chunk_rows_for
+from simct.losses.side import HeadSide, LogitsSide, chunk_rows_for
 from simct.models.loading import hidden_rows, pad_id_of
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
@@ -23,79 +35,69 @@ from simct.tokenization.units import UnitBatch, build_units, chunks_by_rows, row
 
 END_OF_TURN = "end of turn"
 WINDOW = 1024  # tokens of either side that are read at a time; half of them, at least, precede what is scored
+MOST_UNSHARED = 8  # tokens listed of each side that the other does not have
 
 
 def candidates_at(
     pair: TokenizerPair,
-    teacher_model,
-    student_model,
+    teacher_model: torch.nn.Module | None,
+    student_model: torch.nn.Module | None,
     text: str,
     unit_index: int,
     top: int = 20,
     *,
     prompt: str | None = None,
-) -> dict:
-    """What SimCT compares at the start of unit `unit_index` of `text`. JSON-able.
+) -> Candidates:
+    """What SimCT compares at the start of unit `unit_index` of `text`: MeasuredCandidates with both models.
 
-    index, unit: the unit, as in `coverage.segments`. shared_candidates: shared tokens, the end of turn included;
-    candidates: with the unit itself, where it is one. With both models (else None) also:
-    rows: the candidates that are heaviest on either side, with text, ids, kind ("shared" or "unit"), whether written,
-    mass p on both sides (of the unit: the geometric mean over its tokens) and q, its share of all candidates' mass.
-    rest: how many candidates are not in rows, and the same sums over them.
-    Z_T, Z_S: the mass of all candidates; teacher_shared, student_shared: that of the shared tokens alone.
-    kl: the reverse KL of the two q in nats, which is this row's loss.
-    thrown_away_by_strict: what exact matching loses here: the row with its tokens, the unit's masses and the loss.
-    teacher_outside, student_outside: the heaviest tokens of one side that the other has not, with the other's spelling.
-
-    The models read `prompt` by their chat templates first, or else just a start token (BOS, else the end of turn).
-    Raises DataError where there is no such unit, AlignmentError where one side cannot spell the text.
+    At most `top` candidates are listed. The models read `prompt` by their chat templates first, or else just a start
+    token (BOS, else the end of turn). Raises DataError where there is no such unit, AlignmentError where one side
+    cannot spell the text.
     """
     spelled = spell(pair, text)
     if not 0 <= unit_index < len(spelled.units):
         last = len(spelled.units) - 1
         raise DataError(f"There is no unit {unit_index}: this text has the units 0 to {last}.")
     unit = spelled.units[unit_index]
-    shown = segment(pair, spelled, unit_index)
-    multi = len(shown["student_ids"]) > 1 or len(shown["teacher_ids"]) > 1
+    shown = show_unit(pair, spelled, unit_index)
+    multi = len(shown.student_ids) > 1 or len(shown.teacher_ids) > 1
     shared = len(pair.shared_student_ids)
-    result = {"index": unit_index, "unit": shown, "shared_candidates": shared, "candidates": shared + multi}
     if teacher_model is None or student_model is None:
-        return result | {"rows": [_row(pair, shared, shown)] if multi else []}
+        rows = [_candidate(pair, shared, shown)] if multi else []
+        return Candidates(unit_index, shown, shared, shared + multi, rows)
 
     first = _context_start(spelled, unit_index, _room(teacher_model, student_model, _leads(pair, prompt)))
     sides = []
     with torch.inference_mode():
-        for tokens, model, ids, start, end, column in (
-            (pair.student, student_model, spelled.student_ids, unit.student_start, unit.student_end, "student_start"),
-            (pair.teacher, teacher_model, spelled.teacher_ids, unit.teacher_start, unit.teacher_end, "teacher_start"),
-        ):
-            before = lead(tokens, prompt) + ids[int(getattr(spelled.units, column)[first]) : start]
+        for tokens, model, ids, start, end, starts in (
+            (pair.student, student_model, spelled.student_ids, unit.student_start, unit.student_end,
+             spelled.units.student_start),
+            (pair.teacher, teacher_model, spelled.teacher_ids, unit.teacher_start, unit.teacher_end,
+             spelled.units.teacher_start),
+        ):  # fmt: skip
+            before = lead(tokens, prompt) + ids[int(starts[first]) : start]
             sides.append(_one_unit(pair, tokens, model, before, ids[start:end]))
-    ours, theirs = sides
-    return result | _compare(pair, shown, multi, ours, theirs, top)
+    student, teacher = sides
+    return _measured(pair, unit_index, shown, student, teacher, top)
 
 
 def score_units(
     pair: TokenizerPair,
-    teacher_model,
-    student_model,
+    teacher_model: torch.nn.Module,
+    student_model: torch.nn.Module,
     text: str,
     *,
     prompt: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> list[dict]:
+) -> list[UnitScore]:
     """Both models' scores of every unit of `text`, in order (fewer if stopped).
 
-    student_logprob, teacher_logprob: log of the joint probability of the unit's tokens given the text before it.
-    student_score, teacher_score: the mean over its tokens, SimCT's score of the unit. kl: reverse KL between the
-    renormalized candidates at its start, which is the unit's loss. z_t, z_s: the candidates' mass. All in nats or 0 … 1
-    (masses of candidates with a unit may exceed 1, docs/method.md). Texts longer than WINDOW tokens are read in
-    overlapping windows: each unit after half a window of what precedes it, at least.
-    on_progress(units done, units in all). Raises AlignmentError where one side cannot spell the text.
+    Texts longer than WINDOW tokens are read in overlapping windows: each unit after half a window of what precedes it,
+    at least. on_progress(units done, units in all). Raises AlignmentError where one side cannot spell the text.
     """
     spelled = spell(pair, text)
-    rows: list[dict] = []
+    rows: list[UnitScore] = []
     leads = _leads(pair, prompt)
     for context, start, end in _windows(spelled, _room(teacher_model, student_model, leads)):
         if should_stop and should_stop():
@@ -119,7 +121,7 @@ def _leads(pair: TokenizerPair, prompt: str | None) -> tuple[list[int], list[int
     return lead(pair.teacher, prompt), lead(pair.student, prompt)
 
 
-def _room(teacher_model, student_model, leads: tuple[list[int], list[int]]) -> int:
+def _room(teacher_model: torch.nn.Module, student_model: torch.nn.Module, leads: tuple[list[int], list[int]]) -> int:
     """Tokens of either side that fit a window behind what both models read first."""
     limits = [getattr(model.config, "max_position_embeddings", None) for model in (teacher_model, student_model)]
     room = min([WINDOW, *filter(None, limits)]) - max(map(len, leads))
@@ -163,13 +165,32 @@ def _windows(spelled: Spelled, room: int) -> Iterator[tuple[int, int, int]]:
         start = end
 
 
-def score_chunk(units: UnitBatch, chunk_N: torch.Tensor, student, teacher) -> dict[str, torch.Tensor]:
-    """The numbers of `score_units` [N] for the units of a batch chosen by index, on the CPU.
+@dataclass
+class ScoredUnits:
+    """Both models at N units, each [N] on the CPU, in the order and with the meaning of UnitScore's fields."""
 
-    student, teacher: the sides of a loss (losses.chunked) over the batch's rows; one chunk's whole rows are made.
+    student_logprob: torch.Tensor
+    teacher_logprob: torch.Tensor
+    student_score: torch.Tensor
+    teacher_score: torch.Tensor
+    kl: torch.Tensor
+    z_s: torch.Tensor
+    z_t: torch.Tensor
+
+    def rows(self) -> list[UnitScore]:
+        columns = (getattr(self, each.name).tolist() for each in fields(self))
+        return [UnitScore(*row) for row in zip(*columns, strict=True)]
+
+
+def score_chunk(
+    units: UnitBatch, chunk_N: torch.Tensor, student: HeadSide | LogitsSide, teacher: HeadSide | LogitsSide
+) -> ScoredUnits:
+    """The scores of the units of a batch chosen by index.
+
+    student, teacher: the sides of a loss (simct.losses.side) over the batch's rows; one chunk's whole rows are made.
     """
     ours, theirs = (
-        _unit_scores(side, starts_U[chunk_N], ends_U[chunk_N], ids_R)
+        _side_scores(side, starts_U[chunk_N], ends_U[chunk_N], ids_R)
         for side, starts_U, ends_U, ids_R in (
             (student, units.student_start_U, units.student_end_U, units.student_ids_S),
             (teacher, units.teacher_start_U, units.teacher_end_U, units.teacher_ids_T),
@@ -180,19 +201,19 @@ def score_chunk(units: UnitBatch, chunk_N: torch.Tensor, student, teacher) -> di
         torch.cat([side.shared_NC, side.mean_N.where(is_candidate_N, LOG_ZERO)[:, None]], 1) for side in (ours, theirs)
     )
     kl_N, _ = divergence_with_gradient(scores_NC, teacher_scores_NC, "reverse_kl")
-    return {
-        "student_logprob": ours.joint_N,
-        "teacher_logprob": theirs.joint_N,
-        "student_score": ours.mean_N,
-        "teacher_score": theirs.mean_N,
-        "kl": kl_N,
-        "z_s": scores_NC.logsumexp(1).exp(),
-        "z_t": teacher_scores_NC.logsumexp(1).exp(),
-    }
+    return ScoredUnits(
+        student_logprob=ours.joint_N,
+        teacher_logprob=theirs.joint_N,
+        student_score=ours.mean_N,
+        teacher_score=theirs.mean_N,
+        kl=kl_N,
+        z_s=scores_NC.logsumexp(1).exp(),
+        z_t=teacher_scores_NC.logsumexp(1).exp(),
+    )
 
 
 @dataclass
-class _UnitScores:
+class _SideScores:
     """One model at N units: log p of the shared tokens [N, C] at their starts, and of the units, joint and mean [N]."""
 
     shared_NC: torch.Tensor
@@ -200,7 +221,9 @@ class _UnitScores:
     mean_N: torch.Tensor
 
 
-def _unit_scores(side, start_N: torch.Tensor, end_N: torch.Tensor, ids_R: torch.Tensor) -> _UnitScores:
+def _side_scores(
+    side: HeadSide | LogitsSide, start_N: torch.Tensor, end_N: torch.Tensor, ids_R: torch.Tensor
+) -> _SideScores:
     device = side.tensors[0].device
     rows_R, owner_R = row_ranges(start_N, end_N)
     size_N = end_N - start_N
@@ -209,10 +232,20 @@ def _unit_scores(side, start_N: torch.Tensor, end_N: torch.Tensor, ids_R: torch.
     own_R = log_p_RV.gather(1, ids_R[rows_R].to(device)[:, None]).squeeze(1).cpu()
     joint_N = own_R.new_zeros(len(start_N)).index_add_(0, owner_R, own_R)
     shared_NC = log_p_RV.index_select(0, first_N.to(device)).index_select(1, side.shared_ids_C).cpu()
-    return _UnitScores(shared_NC, joint_N, joint_N / size_N)
+    return _SideScores(shared_NC, joint_N, joint_N / size_N)
 
 
-def _score_window(pair, teacher_model, student_model, spelled, leads, context, start, end) -> list[dict]:
+def _score_window(
+    pair: TokenizerPair,
+    teacher_model: torch.nn.Module,
+    student_model: torch.nn.Module,
+    spelled: Spelled,
+    leads: tuple[list[int], list[int]],
+    context: int,
+    start: int,
+    end: int,
+) -> list[UnitScore]:
+    """Units `start` to before `end`, read after the units from `context` on."""
     units = spelled.units
     sides, ids = [], []
     for tokens, model, side_ids, begins, ends, first_ids, shared_ids in (
@@ -228,15 +261,13 @@ def _score_window(pair, teacher_model, student_model, spelled, leads, context, s
     teacher, student = sides
     batch = build_units(pair, [tuple(ids)])
     chunk_rows = chunk_rows_for(student.tensors[0].device, max(student.vocabulary, teacher.vocabulary))
-    rows: list[dict] = []
+    rows: list[UnitScore] = []
     for chunk_N in chunks_by_rows(torch.arange(len(batch)), batch, chunk_rows):
-        columns = score_chunk(batch, chunk_N, student, teacher)
-        values = (column.tolist() for column in columns.values())
-        rows += [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+        rows += score_chunk(batch, chunk_N, student, teacher).rows()
     return rows
 
 
-# One place
+# One position
 
 
 @dataclass
@@ -247,8 +278,15 @@ class _Side:
     own_K: torch.Tensor
     shared_C: torch.Tensor
 
+    @property
+    def score(self) -> torch.Tensor:
+        """Of the unit: the mean over its tokens."""
+        return self.own_K.mean()
 
-def _one_unit(pair, tokens: TokenBytes, model, before: list[int], ids: list[int]) -> _Side:
+
+def _one_unit(
+    pair: TokenizerPair, tokens: TokenBytes, model: torch.nn.Module, before: list[int], ids: list[int]
+) -> _Side:
     hidden_KH, _ = hidden_rows(model, [before], [ids], pad_id_of(tokens.tokenizer, tokens.end_ids))
     shared_ids_C = pair.shared_student_ids if tokens is pair.student else pair.shared_teacher_ids
     side = HeadSide(hidden_KH, Head.of(model), shared_ids_C.to(hidden_KH.device))
@@ -257,105 +295,105 @@ def _one_unit(pair, tokens: TokenBytes, model, before: list[int], ids: list[int]
     return _Side(log_p_KV[0], own_K, log_p_KV[0, shared_ids_C])
 
 
-def _compare(pair, shown: dict, multi: bool, ours: _Side, theirs: _Side, top: int) -> dict:
+def _measured(
+    pair: TokenizerPair, index: int, shown: ShownUnit, student: _Side, teacher: _Side, top: int
+) -> MeasuredCandidates:
+    multi = len(shown.student_ids) > 1 or len(shown.teacher_ids) > 1
     scores_S, scores_T = (
-        torch.cat([side.shared_C, side.own_K.mean()[None]]) if multi else side.shared_C for side in (ours, theirs)
+        torch.cat([side.shared_C, side.score[None]]) if multi else side.shared_C for side in (student, teacher)
     )
-    kl, _ = divergence_with_gradient(scores_S[None], scores_T[None], "reverse_kl")
-    masses = (scores_S.exp(), scores_T.exp())
+    kl = float(divergence_with_gradient(scores_S[None], scores_T[None], "reverse_kl")[0][0])
     q_S, q_T = torch.softmax(scores_S, -1), torch.softmax(scores_T, -1)
-    heaviest = torch.maximum(q_S, q_T).topk(min(top, len(q_S))).indices.tolist()
     written = len(scores_S) - 1
     if not multi:
-        written = int(pair.student_to_shared[shown["student_ids"][0]]) if shown["kind"] == "shared" else -1
-    if written >= 0 and written not in heaviest:
-        heaviest = [*heaviest[: max(top - 1, 0)], written]
-    numbers = {"student_mass": masses[0], "teacher_mass": masses[1], "student_q": q_S, "teacher_q": q_T}
+        written = int(pair.student_to_shared[shown.student_ids[0]]) if shown.kind == "shared" else -1
+    numbers = (scores_S.exp(), scores_T.exp(), q_S, q_T)
+    columns = _most_likely(q_S, q_T, top, written)
     rows = [
-        _row(pair, column, shown)
-        | {name: float(value[column]) for name, value in numbers.items()}
-        | {"written": column == written}
-        for column in heaviest
+        _with_numbers(_candidate(pair, column, shown), [float(each[column]) for each in numbers], column == written)
+        for column in columns
     ]
-    unit_mass = {
-        name: float(side.own_K.mean().exp()) if multi else 0.0
-        for name, side in (("student", ours), ("teacher", theirs))
-    }
-    return {
-        "rows": rows,
-        "rest": {"candidates": len(q_S) - len(rows)}
-        | {name: float(value.sum()) - sum(row[name] for row in rows) for name, value in numbers.items()},
-        "Z_S": float(masses[0].sum()),
-        "Z_T": float(masses[1].sum()),
-        "student_shared": float(ours.shared_C.exp().sum()),
-        "teacher_shared": float(theirs.shared_C.exp().sum()),
-        "kl": float(kl[0]),
-        "thrown_away_by_strict": {
-            "row": multi,
-            "student_tokens": len(shown["student_ids"]) if multi else 0,
-            "teacher_tokens": len(shown["teacher_ids"]) if multi else 0,
-            "student_mass": unit_mass["student"],
-            "teacher_mass": unit_mass["teacher"],
-            "kl": float(kl[0]) if multi else 0.0,
-        },
-        "teacher_outside": _outside(
-            "teacher", pair.teacher, "student", pair.student, pair.shared_teacher_ids, theirs, 8
-        ),
-        "student_outside": _outside("student", pair.student, "teacher", pair.teacher, pair.shared_student_ids, ours, 8),
-    }
+    rest = (float(each.sum()) - sum(each[columns].tolist()) for each in numbers)
+    lost = LostRow(
+        row=multi,
+        student_tokens=len(shown.student_ids) if multi else 0,
+        teacher_tokens=len(shown.teacher_ids) if multi else 0,
+        student_mass=float(student.score.exp()) if multi else 0.0,
+        teacher_mass=float(teacher.score.exp()) if multi else 0.0,
+        kl=kl if multi else 0.0,
+    )
+    return MeasuredCandidates(
+        index=index,
+        unit=shown,
+        shared_candidates=len(pair.shared_student_ids),
+        candidates=len(q_S),
+        rows=rows,
+        rest=OtherCandidates(len(q_S) - len(rows), *rest),
+        Z_S=float(numbers[0].sum()),
+        Z_T=float(numbers[1].sum()),
+        student_shared=float(student.shared_C.exp().sum()),
+        teacher_shared=float(teacher.shared_C.exp().sum()),
+        kl=kl,
+        thrown_away_by_strict=lost,
+        teacher_outside=[
+            TeacherToken(*shown, *_spelling(pair.student, data))
+            for data, shown in _unshared(pair.teacher, pair.shared_teacher_ids, teacher)
+        ],
+        student_outside=[
+            StudentToken(*shown, *_spelling(pair.teacher, data))
+            for data, shown in _unshared(pair.student, pair.shared_student_ids, student)
+        ],
+    )
 
 
-def _row(pair: TokenizerPair, column: int, shown: dict) -> dict:
+def _most_likely(q_S: torch.Tensor, q_T: torch.Tensor, top: int, written: int) -> list[int]:
+    """The columns that are most likely on either side, what is written among them."""
+    columns = torch.maximum(q_S, q_T).topk(min(top, len(q_S))).indices.tolist()
+    if written >= 0 and written not in columns:
+        columns = [*columns[: max(top - 1, 0)], written]
+    return columns
+
+
+def _candidate(pair: TokenizerPair, column: int, shown: ShownUnit) -> Candidate:
+    """The shared token of that column; behind the last of them, the unit itself."""
     if column == len(pair.shared_student_ids):
-        return {"text": shown["text"], "bytes": shown["bytes"], "student_id": None, "teacher_id": None, "kind": "unit"}
+        return Candidate(shown.text, shown.bytes, None, None, "unit")
     student_id, teacher_id = int(pair.shared_student_ids[column]), int(pair.shared_teacher_ids[column])
     data = pair.student.bytes_of[student_id] if column < len(pair.shared_student_ids) - 1 else None
-    return {
-        "text": END_OF_TURN if data is None else printable(data),
-        "bytes": "" if data is None else data.hex(),
-        "student_id": student_id,
-        "teacher_id": teacher_id,
-        "kind": "shared",
-    }
+    text = END_OF_TURN if data is None else printable(data)
+    return Candidate(text, "" if data is None else data.hex(), student_id, teacher_id, "shared")
 
 
-def _outside(
-    name: str, tokens: TokenBytes, other_name: str, other: TokenBytes, shared_ids_C: torch.Tensor, side: _Side, top: int
-) -> list[dict]:
-    """The heaviest tokens of one side that are no candidates, and how the other side would spell their bytes."""
+def _with_numbers(each: Candidate, numbers: Sequence[float], written: bool) -> MeasuredCandidate:
+    names = (each.text, each.bytes, each.student_id, each.teacher_id, each.kind)
+    student_mass, teacher_mass, student_q, teacher_q = numbers
+    return MeasuredCandidate(*names, student_mass, teacher_mass, student_q, teacher_q, written)
+
+
+def _unshared(
+    tokens: TokenBytes, shared_ids_C: torch.Tensor, side: _Side
+) -> Iterator[tuple[bytes | None, tuple[str, str, int, float]]]:
+    """The most likely tokens of one side that are no candidates: their bytes, and (text, hex, id, mass)."""
     log_p_V = side.log_p_V.clone()
     log_p_V[shared_ids_C] = -torch.inf
-    values, ids = log_p_V.topk(min(top, len(log_p_V)))
-    rows = []
+    values, ids = log_p_V.topk(min(MOST_UNSHARED, len(log_p_V)))
     for mass, token_id in zip(values.exp().tolist(), ids.tolist(), strict=True):
         if mass == 0.0:
             continue
         data = tokens.bytes_of[token_id] if token_id < len(tokens.bytes_of) else None
-        rows.append(
-            {
-                "text": _special(tokens, token_id) if data is None else printable(data),
-                "bytes": "" if data is None else data.hex(),
-                f"{name}_id": token_id,
-                "mass": mass,
-                **_spelling(other_name, other, data),
-            }
-        )
-    return rows
+        text = _special(tokens, token_id) if data is None else printable(data)
+        yield data, (text, "" if data is None else data.hex(), token_id, mass)
 
 
-def _spelling(name: str, tokens: TokenBytes, data: bytes | None) -> dict:
-    """How the other side writes `data`; no tokens where it cannot."""
+def _spelling(tokens: TokenBytes, data: bytes | None) -> tuple[list[str], list[int]]:
+    """How the other side writes `data`, as pieces and ids; none where it cannot."""
     try:
         ids: Sequence[int] = [] if data is None else tokens.encode(data)
     except AlignmentError:
         ids = []
-    return {f"{name}_tokens": pieces(tokens, ids), f"{name}_ids": list(ids)}
+    return pieces(tokens, ids), list(ids)
 
 
 def _special(tokens: TokenBytes, token_id: int) -> str:
     known = token_id < len(tokens.bytes_of)
     return str(tokens.tokenizer.convert_ids_to_tokens(token_id)) if known else "a row beyond the tokenizer"
-
-
-def _percents(row: dict) -> str:
-    return "".join(f"{row[f'{side}_{what}']:>11.3%}" for what in ("mass", "q") for side in ("student", "teacher"))

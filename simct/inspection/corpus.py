@@ -12,22 +12,24 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simct.config import DataConfig, local_path
+from simct.config import local_path
+from simct.config.sections import DataConfig
 from simct.data.conversations import Unusable, messages_in
 from simct.data.formats import Unreadable, file_encoding, format_of, open_text
 from simct.data.sources import RowSource, open_rows
 from simct.errors import DataError, brief
-from simct.files import cache_folder
+from simct.files import cache_folder, write_cache
 from simct.inspection.coverage import Counts
+from simct.inspection.records import PairReport
 from simct.inspection.text_kinds import KINDS
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
@@ -44,44 +46,52 @@ FORMAT = "1"  # of the files, and of what is counted
 PROGRESS_SECONDS = 0.1
 
 OnProgress = Callable[[int, int | None], None]
+ShouldStop = Callable[[], bool]
 
 
 def inspect_corpus(
     pair: TokenizerPair,
     texts: Iterable[str],
     on_progress: OnProgress | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
     cache_dir: Path | str | None = None,
     top: int = 20,
     total: int | None = None,
-) -> dict:
-    """The report of `coverage.inspect_pair` over a stream of texts, with `stopped` (bool) and `texts_remembered`.
+) -> PairReport:
+    """The report of `coverage.inspect_pair` over a stream of texts, with `stopped` and `texts_remembered`.
 
     on_progress(texts counted, total) is called about ten times a second; should_stop() is asked before every text, and
     a stopped report holds what was counted until then. Of more than MOST_DISAGREEMENTS different disagreements the
     rarest are dropped; `disagreements_lost` then says by how much a count may be too low (0: all are exact).
     cache_dir: where chunks are kept, by default `corpora` beside the other caches (files.cache_folder).
     """
-    folder = Path(cache_dir) if cache_dir else cache_folder().with_name("corpora")
+    folder = Path(cache_dir) if cache_dir else cache_folder("corpora")
     counter = _Counter(pair, folder, on_progress, should_stop, total)
     for chunk in _chunks(texts, counter.should_stop):
         counter.count(chunk)
         if counter.stopped:
             break
-    counter.tell(last=True)
+    counter.report_progress(last=True)
     _forget_oldest(folder)
-    return counter.counts.report(pair, top) | {"stopped": counter.stopped, "texts_remembered": counter.remembered}
+    return replace(counter.counts.report(pair, top), stopped=counter.stopped, texts_remembered=counter.remembered)
 
 
 class _Counter:
-    """Adds up chunks, each from its file or by counting, and tells how far it is."""
+    """Adds up chunks, each from its file or by counting, and reports its progress."""
 
-    def __init__(self, pair, folder: Path, on_progress, should_stop, total) -> None:
+    def __init__(
+        self,
+        pair: TokenizerPair,
+        folder: Path,
+        on_progress: OnProgress | None,
+        should_stop: ShouldStop | None,
+        total: int | None,
+    ) -> None:
         self.pair, self.folder, self.total = pair, folder, total
         self.on_progress, self._asked = on_progress, should_stop
         self.counts, self.remembered, self.stopped = Counts(), 0, False
         self._key = _pair_key(pair)
-        self._told = 0.0
+        self._reported = 0.0
 
     def should_stop(self) -> bool:
         self.stopped = self.stopped or bool(self._asked and self._asked())
@@ -98,22 +108,22 @@ class _Counter:
                 if self.should_stop():
                     break
                 counts.add(self.pair, text)
-                self.tell(counts.texts)
+                self.report_progress(counts.texts)
             if path and counts.texts == len(chunk):
                 _write(path, counts)
         self.counts.join(counts)
         if len(self.counts.disagreements) > 2 * MOST_DISAGREEMENTS:
             self.counts.drop_rare(MOST_DISAGREEMENTS)
-        self.tell()
+        self.report_progress()
 
-    def tell(self, more: int = 0, last: bool = False) -> None:
+    def report_progress(self, more: int = 0, last: bool = False) -> None:
         now = time.monotonic()
-        if self.on_progress and (last or now - self._told > PROGRESS_SECONDS):
-            self._told = now
+        if self.on_progress and (last or now - self._reported > PROGRESS_SECONDS):
+            self._reported = now
             self.on_progress(self.counts.texts + more, self.total)
 
 
-def _chunks(texts: Iterable[str], should_stop: Callable[[], bool]) -> Iterator[list[str]]:
+def _chunks(texts: Iterable[str], should_stop: ShouldStop) -> Iterator[list[str]]:
     chunk: list[str] = []
     size = 0
     for text in texts:
@@ -134,7 +144,7 @@ def dataset_texts(
     column: str | None = None,
     split: str = "train",
     limit: int | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
     *,
     config_name: str | None = None,
     revision: str | None = None,
@@ -149,7 +159,7 @@ def dataset_texts(
     if path is not None and path.is_file() and format_of(path) == "text":
         found = _file_pieces(path)
     else:
-        data = DataConfig(source, split, config_name, revision)
+        data = DataConfig(prompts=source, split=split, config_name=config_name, revision=revision)
         found = _column_texts(data, open_rows(data, token, streaming=True), column)
     return _some(source, found, limit)
 
@@ -229,7 +239,7 @@ def _joined(content: Any) -> Any:
 
 
 def _pair_key(pair: TokenizerPair) -> str | None:
-    """What the counts depend on besides the text; None for a tokenizer that cannot be told from another."""
+    """What the counts depend on besides the text; None for a tokenizer whose rules cannot be read."""
     teacher_state, student_state = _state(pair.teacher), _state(pair.student)
     if teacher_state is None or student_state is None:
         return None
@@ -263,18 +273,7 @@ def _write(path: Path, counts: Counts) -> None:
     kept["disagreements"] = [[student, teacher, n] for (student, teacher), n in counts.disagreements.items()]
     kept["excluded"] = dict(counts.excluded)
     kept["by_kind"] = counts.by_kind.tolist()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), 3))
-            os.replace(draft, path)
-        except BaseException:
-            os.unlink(draft)
-            raise
-    except OSError:  # a full disk or a read-only home: the chunk is simply counted again next time
-        return
+    write_cache(path, gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), 3))
 
 
 def _read(path: Path) -> Counts | None:

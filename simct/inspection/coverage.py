@@ -1,9 +1,4 @@
-"""Where two tokenizers disagree on real text, what exact matching loses there, and what SimCT recovers.
-
-A unit is *shared* when it is one token on each side with equal bytes: exact matching supervises it. It is *recovered*
-when it has several tokens on either side: exact matching loses it and SimCT scores it as one candidate. It is *outside*
-when neither applies; the reason is always given.
-"""
+"""Where two tokenizers disagree on real text, what exact matching loses there, and what SimCT recovers (records.py)."""
 
 from __future__ import annotations
 
@@ -14,13 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simct.errors import AlignmentError
+from simct.inspection.records import Disagreement, KindTokens, PairReport, ShownUnit
 from simct.inspection.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
 from simct.tokenization.alignment import AlignedUnits
 from simct.tokenization.pair import TEACHER_CANNOT_SPELL, TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
 
-BY_KIND = ("strict", "recovered", "outside")
 STUDENT_CANNOT_SPELL = "text the student's vocabulary cannot spell"
+Ids = tuple[int, ...]
 NOT_EMITTED = "the same bytes, but an id that the tokenizer itself does not emit"
 
 
@@ -63,8 +59,8 @@ def spell(pair: TokenizerPair, text: str) -> Spelled:
 class Counts:
     """What was counted over texts, to be added to, joined with other counts, and made a report.
 
-    by_kind: int64 [3, kinds], student tokens in strict, recovered and outside units. lost: how often a disagreement may
-    have been seen more often than `disagreements` says, since rare ones are dropped where there are too many.
+    by_kind: int64 [3, kinds], student tokens in shared, recovered and not covered units. lost: how often a disagreement
+    may have been seen more often than `disagreements` says, since rare ones are dropped where there are too many.
     """
 
     texts: int = 0
@@ -74,9 +70,9 @@ class Counts:
     strict: int = 0  # shared units: one token on each side
     recovered: int = 0  # student tokens in recovered units
     lost: int = 0
-    shapes: Counter = field(default_factory=Counter)  # (student tokens, teacher tokens) -> units
-    disagreements: Counter = field(default_factory=Counter)  # (student ids, teacher ids) -> units
-    excluded: Counter = field(default_factory=Counter)
+    shapes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (student tokens, teacher tokens) -> units
+    disagreements: Counter[tuple[Ids, Ids]] = field(default_factory=Counter)  # (student ids, teacher ids) -> units
+    excluded: Counter[str] = field(default_factory=Counter)
     by_kind: np.ndarray = field(default_factory=lambda: np.zeros((3, len(KINDS)), np.int64))
 
     def add(self, pair: TokenizerPair, text: str) -> None:
@@ -131,44 +127,39 @@ class Counts:
             self.disagreements = Counter(dict(ranked[:most]))
             self.lost += ranked[most][1]
 
-    def report(self, pair: TokenizerPair, top: int = 20) -> dict:
-        """JSON-able, as `inspect_pair` describes it."""
-        return {
-            "shared_tokens": pair.shared_tokens,
-            "jaccard": pair.jaccard,
-            "teacher_vocabulary": pair.teacher.vocabulary,
-            "student_vocabulary": pair.student.vocabulary,
-            "student_strict_coverage": _share(self.strict, self.student_tokens),
-            "teacher_strict_coverage": _share(self.strict, self.teacher_tokens),
-            "student_recovered_coverage": _share(self.recovered, self.student_tokens),
-            "unit_shapes": {f"{s}x{t}": n for (s, t), n in self.shapes.most_common()},
-            "by_kind": {
-                kind: {"student_tokens": sum(parts), **dict(zip(BY_KIND, parts, strict=True))}
-                for kind, *parts in zip(KINDS, *self.by_kind.tolist(), strict=True)
-                if sum(parts)
-            },
-            "top_disagreements": [
+    def report(self, pair: TokenizerPair, top: int = 20) -> PairReport:
+        """With the `top` most frequent disagreements."""
+        by_kind = zip(KINDS, *self.by_kind.tolist(), strict=True)
+        return PairReport(
+            shared_tokens=pair.shared_tokens,
+            jaccard=pair.jaccard,
+            teacher_vocabulary=pair.teacher.vocabulary,
+            student_vocabulary=pair.student.vocabulary,
+            student_strict_coverage=_share(self.strict, self.student_tokens),
+            teacher_strict_coverage=_share(self.strict, self.teacher_tokens),
+            student_recovered_coverage=_share(self.recovered, self.student_tokens),
+            unit_shapes={f"{s}x{t}": n for (s, t), n in self.shapes.most_common()},
+            by_kind={kind: KindTokens(sum(parts), *parts) for kind, *parts in by_kind if sum(parts)},
+            top_disagreements=[
                 _disagreement(pair, student_ids, teacher_ids, n)
                 for (student_ids, teacher_ids), n in self.disagreements.most_common(top)
             ],
-            "disagreements_lost": self.lost,
-            "excluded": dict(self.excluded),
-            "texts": self.texts,
-            "bytes": self.bytes,
-            "student_tokens": self.student_tokens,
-            "teacher_tokens": self.teacher_tokens,
-            "strict_tokens": self.strict,
-            "recovered_tokens": self.recovered,
-        }
+            disagreements_lost=self.lost,
+            excluded=dict(self.excluded),
+            texts=self.texts,
+            bytes=self.bytes,
+            student_tokens=self.student_tokens,
+            teacher_tokens=self.teacher_tokens,
+            strict_tokens=self.strict,
+            recovered_tokens=self.recovered,
+        )
 
 
-def inspect_pair(pair: TokenizerPair, texts: Iterable[str], top: int = 20) -> dict:
-    """Measure the pair on `texts`, each side in its own canonical tokenization. Returns a JSON-able report.
+def inspect_pair(pair: TokenizerPair, texts: Iterable[str], top: int = 20) -> PairReport:
+    """Measure the pair on `texts`, each side in its own canonical tokenization.
 
-    Shares are of tokens (0 to 1). unit_shapes counts units as "k_S x k_T". by_kind counts, for each kind of text that
-    occurs (text_kinds.KINDS), its student tokens: all of them, and those in strict, recovered and outside units;
-    over the kinds these add up to the totals. A text that one side cannot spell is left out and counted by reason in
-    `excluded`. Large corpora: simct.inspection.corpus.
+    A text that one side cannot spell is left out and counted by reason in `excluded`. Large corpora:
+    simct.inspection.corpus.
     """
     counts = Counts()
     for text in texts:
@@ -180,15 +171,11 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _disagreement(pair: TokenizerPair, student_ids: tuple, teacher_ids: tuple, count: int) -> dict:
+def _disagreement(pair: TokenizerPair, student_ids: Ids, teacher_ids: Ids, count: int) -> Disagreement:
     data = pair.student.decode(student_ids)
-    return {
-        "text": printable(data),
-        "bytes": data.hex(),
-        "student_tokens": pieces(pair.student, student_ids),
-        "teacher_tokens": pieces(pair.teacher, teacher_ids),
-        "count": count,
-    }
+    return Disagreement(
+        printable(data), data.hex(), pieces(pair.student, student_ids), pieces(pair.teacher, teacher_ids), count
+    )
 
 
 def pieces(tokens: TokenBytes, ids: Iterable[int]) -> list[str]:
@@ -201,33 +188,28 @@ def printable(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
-def segments(pair: TokenizerPair, text: str) -> list[dict]:
-    """The units of `text` in order, for display, as `segment` describes each.
-
-    Raises AlignmentError where one side cannot spell the text.
-    """
+def show_units(pair: TokenizerPair, text: str) -> list[ShownUnit]:
+    """The units of `text` in order. Raises AlignmentError where one side cannot spell the text."""
     spelled = spell(pair, text)
-    return [segment(pair, spelled, index) for index in range(len(spelled.units))]
+    return [show_unit(pair, spelled, index) for index in range(len(spelled.units))]
 
 
-def segment(pair: TokenizerPair, spelled: Spelled, index: int) -> dict:
-    """Unit `index` of a spelled text: text, bytes (hex), byte_start, byte_end, kind ("shared", "recovered" or
-    "outside"), reason (empty unless outside), and both sides' ids and pieces. For paging through long texts.
-    """
+def show_unit(pair: TokenizerPair, spelled: Spelled, index: int) -> ShownUnit:
+    """Unit `index` of a spelled text, for paging through long texts."""
     unit = spelled.units[index]
     student = spelled.student_ids[unit.student_start : unit.student_end]
     teacher = spelled.teacher_ids[unit.teacher_start : unit.teacher_end]
     data = spelled.data[unit.byte_start : unit.byte_end]
     kind = "shared" if spelled.shared[index] else "recovered" if len(student) + len(teacher) > 2 else "outside"
-    return {
-        "text": printable(data),
-        "bytes": data.hex(),
-        "byte_start": unit.byte_start,
-        "byte_end": unit.byte_end,
-        "kind": kind,
-        "reason": NOT_EMITTED if kind == "outside" else "",
-        "student_ids": student,
-        "teacher_ids": teacher,
-        "student_pieces": pieces(pair.student, student),
-        "teacher_pieces": pieces(pair.teacher, teacher),
-    }
+    return ShownUnit(
+        text=printable(data),
+        bytes=data.hex(),
+        byte_start=unit.byte_start,
+        byte_end=unit.byte_end,
+        kind=kind,
+        reason=NOT_EMITTED if kind == "outside" else "",
+        student_ids=student,
+        teacher_ids=teacher,
+        student_pieces=pieces(pair.student, student),
+        teacher_pieces=pieces(pair.teacher, teacher),
+    )

@@ -8,8 +8,10 @@ Small samples on a CPU will do. Shapes: U units, N units of a chunk, R rows, H h
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
+from transformers import PreTrainedModel
 
 from simct import losses
 from simct.config import RunConfig
@@ -17,13 +19,15 @@ from simct.data.prompts import load_prompts
 from simct.data.samples import Sample, prepare_prompts, to_samples, write_rollouts
 from simct.errors import DataError, RunError
 from simct.inspection.candidates import score_chunk
+from simct.inspection.records import KlQuantiles, MassHistogram, Reliability, Splits
 from simct.inspection.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
-from simct.inspection.verdict import judge
+from simct.inspection.verdict import verdict_of
 from simct.losses.diagnostics import measure_units
-from simct.losses.head import Head
+from simct.losses.head import Head, check_head
 from simct.losses.side import HeadSide, chunk_rows_for
 from simct.models.loading import hidden_rows, load_model, pad_id_of
 from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.token_bytes import TokenBytes
 from simct.tokenization.units import UnitBatch, build_units, chunks_by_rows
 
 ANSWERS_AT_A_TIME = 4
@@ -34,31 +38,30 @@ Z_T_EDGES = [index / 10 for index in range(11)]  # of the histogram; its last bi
 def measure_pair(
     config: RunConfig,
     samples: int = 16,
-    token: str | None = None,
-    device=None,
+    token: str | bool | None = None,
+    device: torch.device | str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    models: tuple[torch.nn.Module, torch.nn.Module] | None = None,
-) -> dict:
-    """Measure the run's two models on `samples` answers of the student to the run's prompts.
+    models: tuple[PreTrainedModel, PreTrainedModel] | None = None,
+) -> Reliability:
+    """Measure the run's two models on `samples` answers of the student to the run's prompts; with the verdict.
 
-    `models`: teacher and student, where they are loaded already.
-
-    Returns a JSON-able report: what `measure_samples` finds; answers, answers_ended (by themselves), excluded, stopped;
-    verdict (words), method, method_options and settings (names as in run.yaml) that it recommends.
-    on_progress(answers measured, answers in all); should_stop() is asked between a few answers, and a verdict is then
-    given on those so far. Raises one-line SimCTErrors; RunError if stopped before the first answer was measured.
+    `models`: teacher and student, where they are loaded already. on_progress(answers measured, answers in all);
+    should_stop() is asked between a few answers, and a verdict is then given on those so far. Raises one-line
+    SimCTErrors; RunError if stopped before the first answer was measured.
     """
     pair = TokenizerPair.of_run(config, token)
     prompts, too_long = prepare_prompts(load_prompts(config.data, token)[:samples], pair, config, [])
-    tell = on_progress or (lambda done, total: None)
-    tell(0, len(prompts))
+    progress = on_progress or (lambda done, total: None)
+    progress(0, len(prompts))
     teacher, student = models or (
         load_model(config.teacher, device, token).eval(),
         load_model(config.student, device, token).eval(),
     )
-    measured = _Measured(pair, student, teacher)
-    excluded: Counter = Counter()
+    for model in (teacher, student):
+        check_head(model)
+    totals = _Totals(pair, student, teacher)
+    excluded: Counter[str] = Counter()
     ended = written = 0
     for first in range(0, len(prompts), ANSWERS_AT_A_TIME):
         if should_stop and should_stop():
@@ -70,56 +73,51 @@ def measure_pair(
         ended += sum(rollout.ended for rollout in rollouts)
         usable = to_samples(pair, some, rollouts, excluded)
         if usable:
-            measured.add(usable)
-        tell(written, len(prompts))
+            totals.add(usable)
+        progress(written, len(prompts))
     if not written:
         raise RunError("Stopped before the first answer was measured.")
-    if not measured.answers:
+    if not totals.answers:
         raise DataError(f"None of the student's {written} answers can be compared: {dict(excluded)}.")
-    report = measured.report() | {
-        "answers": measured.answers,
-        "answers_written": written,
-        "answers_ended": ended,
-        "prompts_too_long": too_long,
-        "excluded": dict(excluded),
-        "max_new_tokens": config.rollout.max_new_tokens,
-        "stopped": written < len(prompts),
-    }
-    verdict = judge(report)
-    return report | {
-        "verdict": verdict.text,
-        "method": verdict.method,
-        "method_options": verdict.options,
-        "settings": verdict.settings,
-    }
+    measured = replace(
+        totals.result(),
+        answers_written=written,
+        answers_ended=ended,
+        prompts_too_long=too_long,
+        excluded=dict(excluded),
+        max_new_tokens=config.rollout.max_new_tokens,
+        stopped=written < len(prompts),
+    )
+    verdict = verdict_of(measured)
+    return replace(
+        measured,
+        verdict=verdict.text,
+        method=verdict.method,
+        method_options=verdict.options,
+        settings=verdict.settings,
+    )
 
 
-def measure_samples(pair: TokenizerPair, student, teacher, samples: list[Sample]) -> dict:
-    """The numbers of `measure_pair` for given answers.
-
-    mass_student, mass_teacher, candidate_mass, prefix_conflict_mass, hindsight_mass: means over units, as
-    losses.diagnostics defines them, but over all units. z_t: the candidates' teacher mass (Z_T) as a histogram of units
-    (edges; counts of shared and recovered units, one more than intervals: the last is all above), and below_half, the
-    share of units under 0.5. kl_shared, kl_recovered: mean reverse KL in nats; kl_quantiles: its 10 %, 50 % and 90 %.
-    recovered_share: share of the student's tokens. recovered_kinds: recovered units by kind of text and by which side
-    splits what the other has whole. gradient_cosine: between the gradients of exact matches and of recovered units.
-    """
-    measured = _Measured(pair, student, teacher)
+def measure_samples(
+    pair: TokenizerPair, student: torch.nn.Module, teacher: torch.nn.Module, samples: list[Sample]
+) -> Reliability:
+    """The numbers of `measure_pair` for given answers, without a verdict."""
+    totals = _Totals(pair, student, teacher)
     for first in range(0, len(samples), ANSWERS_AT_A_TIME):
-        measured.add(samples[first : first + ANSWERS_AT_A_TIME])
-    return measured.report()
+        totals.add(samples[first : first + ANSWERS_AT_A_TIME])
+    return totals.result()
 
 
-class _Measured:
+class _Totals:
     """Adds up what is measured over batches of answers."""
 
-    def __init__(self, pair: TokenizerPair, student, teacher) -> None:
+    def __init__(self, pair: TokenizerPair, student: torch.nn.Module, teacher: torch.nn.Module) -> None:
         self.pair, self.student, self.teacher = pair, student, teacher
         self.answers = self.tokens = self.recovered_tokens = 0
         self.sums: defaultdict[str, float] = defaultdict(float)
         self.weights: Counter[str] = Counter()
         self.columns: dict[str, list[torch.Tensor]] = {"kl": [], "z_t": [], "single": []}
-        self.kinds: Counter = Counter()
+        self.kinds: Counter[tuple[str, int]] = Counter()  # (kind, sign of student - teacher tokens) -> units
         self.gradients: list[list[torch.Tensor]] = []
 
     def add(self, samples: list[Sample]) -> None:
@@ -155,12 +153,12 @@ class _Measured:
                 means = measure_units(self.pair, on_device, chunk_N.to(student.hidden_RH.device), student, teacher)
                 scored = score_chunk(units, chunk_N, student, teacher)
             for name, value in means.items():
-                # the end of turn is no text that could go on, and is not in the mean of hindsight
+                # no text extends past the end of turn, which is not in the mean of hindsight
                 ended = int(ends_T[units.teacher_start_U[chunk_N]].sum()) if name == "hindsight_mass" else 0
                 self.sums[name] += float(value) * (len(chunk_N) - ended)
                 self.weights[name] += len(chunk_N) - ended
             for name in ("kl", "z_t"):
-                self.columns[name].append(scored[name].float())
+                self.columns[name].append(getattr(scored, name).float())
             self.columns["single"].append(units.single_U[chunk_N])
 
     def _add_kinds(self, units: UnitBatch, student_ids: list[list[int]]) -> None:
@@ -176,13 +174,21 @@ class _Measured:
             kinds = kinds_of_spans(kind_B, starts, ends).tolist()
             self.kinds.update((KINDS[kind], sign) for kind, sign in zip(kinds, longer_U, strict=True))
 
-    def _add_gradients(self, student_hidden_RH, student_head, teacher_hidden_RH, teacher_head, *ids) -> None:
+    def _add_gradients(
+        self,
+        student_hidden_RH: torch.Tensor,
+        student_head: Head,
+        teacher_hidden_RH: torch.Tensor,
+        teacher_head: Head,
+        student_ids: list[list[int]],
+        teacher_ids: list[list[int]],
+    ) -> None:
         """Gradients of the two parts of SimCT's loss, as it is the sum of both: strict and the rest."""
 
         def at_hidden(method: str) -> torch.Tensor:
             result = losses.compute_from_hidden(
-                method, self.pair, student_hidden_RH, student_head, teacher_hidden_RH, teacher_head, *ids,
-                diagnostics=False,
+                method, self.pair, student_hidden_RH, student_head, teacher_hidden_RH, teacher_head, student_ids,
+                teacher_ids, diagnostics=False,
             )  # fmt: skip
             return torch.autograd.grad(result.loss_sum, student_hidden_RH, retain_graph=True)[0]
 
@@ -198,33 +204,42 @@ class _Measured:
             else:
                 torch._foreach_add_(self.gradients[part], gradients)
 
-    def report(self) -> dict:
+    def result(self) -> Reliability:
         kl_U, z_t_U = (torch.cat(self.columns[name]) for name in ("kl", "z_t"))
         single_U = torch.cat(self.columns["single"])
-        return {
-            **{name: total / max(self.weights[name], 1) for name, total in self.sums.items()},
-            "units_shared": int(single_U.sum()),
-            "units_recovered": int((~single_U).sum()),
-            "kl_shared": _mean(kl_U[single_U]),
-            "kl_recovered": _mean(kl_U[~single_U]),
-            "kl_quantiles": {"shared": _quantiles(kl_U[single_U]), "recovered": _quantiles(kl_U[~single_U])},
-            "z_t": {
-                "edges": Z_T_EDGES,
-                "shared": _histogram(z_t_U[single_U]),
-                "recovered": _histogram(z_t_U[~single_U]),
-                "below_half": _mean((z_t_U < 0.5).float()),
-            },
-            "recovered_share": self.recovered_tokens / max(self.tokens, 1),
-            "recovered_kinds": _kind_table(self.kinds),
-            "gradient_cosine": _cosine(*self.gradients),
-        }
+
+        def mean(name: str) -> float:
+            return self.sums[name] / max(self.weights[name], 1)
+
+        return Reliability(
+            mass_student=mean("mass_student"),
+            mass_teacher=mean("mass_teacher"),
+            candidate_mass=mean("candidate_mass"),
+            prefix_conflict_mass=mean("prefix_conflict_mass"),
+            hindsight_mass=mean("hindsight_mass"),
+            units_shared=int(single_U.sum()),
+            units_recovered=int((~single_U).sum()),
+            kl_shared=_mean(kl_U[single_U]),
+            kl_recovered=_mean(kl_U[~single_U]),
+            kl_quantiles=KlQuantiles(_quantiles(kl_U[single_U]), _quantiles(kl_U[~single_U])),
+            z_t=MassHistogram(
+                edges=Z_T_EDGES,
+                shared=_histogram(z_t_U[single_U]),
+                recovered=_histogram(z_t_U[~single_U]),
+                below_half=_mean((z_t_U < 0.5).float()),
+            ),
+            recovered_share=self.recovered_tokens / max(self.tokens, 1),
+            recovered_kinds=_kind_table(self.kinds),
+            gradient_cosine=_cosine(*self.gradients),
+            answers=self.answers,
+        )
 
 
-def _pad(tokens) -> int:
+def _pad(tokens: TokenBytes) -> int:
     return pad_id_of(tokens.tokenizer, tokens.end_ids)
 
 
-def _last_parameters(student) -> list[torch.nn.Parameter]:
+def _last_parameters(student: torch.nn.Module) -> list[torch.nn.Parameter]:
     """Trainable parameters from the model's end backwards, GRADIENT_PARAMETERS of them at most, one tensor at least."""
     chosen: list[torch.nn.Parameter] = []
     count = 0
@@ -264,9 +279,7 @@ def _histogram(values_U: torch.Tensor) -> list[int]:
     return torch.bincount(bins_U, minlength=len(Z_T_EDGES)).tolist()
 
 
-def _kind_table(kinds: Counter) -> dict[str, dict[str, int]]:
-    table: dict[str, dict[str, int]] = {}
-    for (kind, sign), count in kinds.most_common():
-        row = table.setdefault(kind, {"student_splits": 0, "teacher_splits": 0, "both_split": 0})
-        row[{1: "student_splits", -1: "teacher_splits", 0: "both_split"}[sign]] += count
-    return table
+def _kind_table(kinds: Counter[tuple[str, int]]) -> dict[str, Splits]:
+    """By kind of text, the most frequent first."""
+    order = dict.fromkeys(kind for (kind, _), _ in kinds.most_common())
+    return {kind: Splits(kinds[kind, 1], kinds[kind, -1], kinds[kind, 0]) for kind in order}

@@ -5,17 +5,20 @@ Shapes: V vocabulary, H hidden size, T the teacher's tokens of an answer.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from simct.errors import AlignmentError
+from simct.losses.head import Head
 from simct.models.loading import hidden_rows, pad_id_of
 from simct.models.rollout import pick_tokens, uniforms
 from simct.tokenization.pair import TokenizerPair
 
 
 def write_answer(
-    model,
+    model: PreTrainedModel,
     prompt_ids: list[int],
     end_ids: tuple[int, ...],
     n_candidates: int,
@@ -45,7 +48,9 @@ def write_answer(
         ids = torch.tensor([[chosen]], device=model.device)
 
 
-def agreement(pair: TokenizerPair, teacher_model, teacher_prompt_ids: list[int], student_ids: list[int]) -> list[dict]:
+def agreement(
+    pair: TokenizerPair, teacher_model: PreTrainedModel, teacher_prompt_ids: list[int], student_ids: list[int]
+) -> list[dict[str, Any]]:
     """What the teacher thinks of a student's answer, unit by unit: {"bytes", "student", "teacher", "probability"}.
 
     "student" and "teacher" count tokens; "probability" is the geometric mean over the teacher's tokens of the unit,
@@ -61,7 +66,7 @@ def agreement(pair: TokenizerPair, teacher_model, teacher_prompt_ids: list[int],
     with torch.inference_mode():
         pad = pad_id_of(pair.teacher.tokenizer, pair.teacher.end_ids)
         hidden_TH, _ = hidden_rows(teacher_model, [teacher_prompt_ids], [spelled.ids], pad)
-        logits_TV = teacher_model.get_output_embeddings()(hidden_TH).float()
+        logits_TV = Head.of(teacher_model).logits(hidden_TH).float()
         ids_T = torch.tensor(spelled.ids, device=logits_TV.device)
         chosen_T = logits_TV.log_softmax(-1).gather(1, ids_T[:, None])[:, 0].tolist()
     units = []

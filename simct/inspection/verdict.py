@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
+from simct.inspection.records import Reliability
 from simct.inspection.text_kinds import TITLES
 
 # Where a verdict turns. Set between the embedded pairs on which SimCT works and those on which it does not
@@ -16,8 +18,7 @@ LITTLE_RECOVERED = 0.01
 FEW_CANDIDATES = 0.02  # share of units whose candidates have less than half of the teacher's mass
 MANY_CUT = 0.3  # share of answers that reach the length limit
 MANY_EXCLUDED = 0.1
-# What is said about who splits what.
-SPLITTERS = ("student_splits", "teacher_splits")
+# When the verdict says who splits what.
 ENOUGH_UNITS = 20
 NEARLY_ALWAYS = 0.7
 
@@ -30,9 +31,9 @@ class Verdict:
     """
 
     method: str
-    options: dict
+    options: dict[str, Any]
     reasons: list[str]
-    settings: dict = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -40,54 +41,37 @@ class Verdict:
         return f"Use {self.method}{options}. " + " ".join(self.reasons)
 
 
-def judge(report: dict) -> Verdict:
+def verdict_of(measured: Reliability) -> Verdict:
     """Which method and settings suit a pair, from the numbers of `measure_pair`; each reason carries its number."""
-    method, options, reasons = _method_for(report)
-    settings: dict = {}
-    for name, value, reason in _further_settings(report):
+    method, options, reasons = _method_for(measured)
+    settings: dict[str, Any] = {}
+    for name, value, reason in _further_settings(measured):
         reasons.append(reason)
         if name:
             settings[name] = value
     return Verdict(method, options, reasons, {"method": method, "method_options": options} | settings)
 
 
-def _method_for(report: dict) -> tuple[str, dict, list[str]]:
-    conflict, hindsight = report.get("prefix_conflict_mass", 0.0), report.get("hindsight_mass", 0.0)
-    reasons = []
-    if conflict > CONFLICT:
-        reasons.append(
-            f"{conflict:.1%} of the student's probability is on shared tokens that are only the first piece of what "
-            "the teacher writes whole; methods on shared tokens would forbid them."
-        )
-    if hindsight > HINDSIGHT:
-        reasons.append(
-            f"Of what the teacher could mean once its token is written, {hindsight:.1%} goes on past that token: it "
-            "splits what the student has whole."
-        )
-    for name in ("teacher", "student"):
-        if report[f"mass_{name}"] < LITTLE_MASS:
-            reasons.append(
-                f"Only {report[f'mass_{name}']:.1%} of the {name}'s probability is on shared tokens; methods that look "
-                "only there leave the rest unguided."
-            )
+def _method_for(measured: Reliability) -> tuple[str, dict[str, Any], list[str]]:
+    reasons = _against_shared_tokens(measured)
     if reasons:
-        return "marginal", {}, [*_who_splits(report), *reasons]
+        return "marginal", {}, [*_who_splits(measured), *reasons]
     masses = (
-        f"{report['mass_teacher']:.1%} of the teacher's and {report['mass_student']:.1%} of the student's probability "
+        f"{measured.mass_teacher:.1%} of the teacher's and {measured.mass_student:.1%} of the student's probability "
         "is on shared tokens"
     )
-    if report["recovered_share"] < LITTLE_RECOVERED:
+    if measured.recovered_share < LITTLE_RECOVERED:
         reason = (
-            f"{report['recovered_share']:.1%} of the student's tokens are outside exact matches: SimCT adds next to "
+            f"Exact matching does not cover {measured.recovered_share:.1%} of the student's tokens: SimCT adds next to "
             "nothing here, and costs nothing."
         )
         return "simct", {}, [f"{masses}.", reason]
     reasons = [
-        f"{masses}, and {conflict:.1%} in prefix conflicts.",
-        f"Exact matching would lose {report['recovered_share']:.1%} of the student's tokens, which SimCT recovers.",
-        *_who_splits(report),
+        f"{masses}, and {measured.prefix_conflict_mass:.1%} in prefix conflicts.",
+        f"Exact matching would lose {measured.recovered_share:.1%} of the student's tokens, which SimCT recovers.",
+        *_who_splits(measured),
     ]
-    few = report.get("z_t", {}).get("below_half", 0.0)
+    few = measured.z_t.below_half
     if few > FEW_CANDIDATES:
         reasons.append(
             f"At {few:.1%} of the units the candidates have less than half of the teacher's probability; mass_mask "
@@ -96,28 +80,52 @@ def _method_for(report: dict) -> tuple[str, dict, list[str]]:
     return "simct", {"mass_mask": True} if few > FEW_CANDIDATES else {}, reasons
 
 
-def _who_splits(report: dict) -> list[str]:
+def _against_shared_tokens(measured: Reliability) -> list[str]:
+    """Why methods that look only at shared tokens would go wrong on this pair."""
+    reasons = []
+    if measured.prefix_conflict_mass > CONFLICT:
+        reasons.append(
+            f"{measured.prefix_conflict_mass:.1%} of the student's probability is on shared tokens that are only the "
+            "first piece of what the teacher writes whole; methods on shared tokens would forbid them."
+        )
+    if measured.hindsight_mass > HINDSIGHT:
+        reasons.append(
+            f"Of what the teacher could mean once its token is written, {measured.hindsight_mass:.1%} extends past "
+            "that token: it splits what the student has whole."
+        )
+    for name, mass in (("teacher", measured.mass_teacher), ("student", measured.mass_student)):
+        if mass < LITTLE_MASS:
+            reasons.append(
+                f"Only {mass:.1%} of the {name}'s probability is on shared tokens; methods that look only there leave "
+                "the rest unguided."
+            )
+    return reasons
+
+
+def _who_splits(measured: Reliability) -> list[str]:
     """One sentence on which side splits what the other has whole, where that is nearly always the same one."""
-    table = report.get("recovered_kinds", {})
-    total = sum(sum(row.values()) for row in table.values())
+    table = measured.recovered_kinds
+    total = sum(row.student_splits + row.teacher_splits + row.both_split for row in table.values())
     if total < ENOUGH_UNITS:
         return []
-    by_side = {side: {kind: row[side] for kind, row in table.items() if row[side]} for side in SPLITTERS}
-    side = max(by_side, key=lambda name: sum(by_side[name].values()))
-    count = sum(by_side[side].values())
+    by_side = {
+        "student": Counter({kind: row.student_splits for kind, row in table.items() if row.student_splits}),
+        "teacher": Counter({kind: row.teacher_splits for kind, row in table.items() if row.teacher_splits}),
+    }
+    split = max(by_side, key=lambda side: by_side[side].total())
+    whole, count = "teacher" if split == "student" else "student", by_side[split].total()
     if count < NEARLY_ALWAYS * total:
         return []
-    whole, split = ("teacher", "student") if side == "student_splits" else ("student", "teacher")
-    kinds = ", ".join(f"{TITLES[kind]} {n / count:.0%}" for kind, n in Counter(by_side[side]).most_common(3))
+    kinds = ", ".join(f"{TITLES[kind]} {n / count:.0%}" for kind, n in by_side[split].most_common(3))
     return [
         f"The {whole} writes whole what the {split} splits, in {count / total:.0%} of the {total:,} units that are not "
         f"1:1 ({kinds})."
     ]
 
 
-def _further_settings(report: dict) -> Iterator[tuple[str, object, str]]:
+def _further_settings(measured: Reliability) -> Iterator[tuple[str, object, str]]:
     """(name in run.yaml or nothing, value, reason) of what else should be done."""
-    cosine = report.get("gradient_cosine")
+    cosine = measured.gradient_cosine
     if cosine is not None and cosine < -0.1:
         yield (
             "training.warmup_ratio",
@@ -125,16 +133,16 @@ def _further_settings(report: dict) -> Iterator[tuple[str, object, str]]:
             f"Recovered units pull against exact matches (gradient cosine {cosine:.2f}): start slowly, with "
             "training.warmup_ratio at 0.1.",
         )
-    written, ended = report.get("answers_written", 0), report.get("answers_ended", 0)
+    written, ended = measured.answers_written, measured.answers_ended
     if written and (written - ended) / written > MANY_CUT:
-        limit = report["max_new_tokens"]
+        limit = measured.max_new_tokens
         yield (
             "rollout.max_new_tokens",
             2 * limit,
             f"{written - ended} of {written} answers were cut at {limit} tokens: set rollout.max_new_tokens to "
             f"{2 * limit}, or warm the student up if it does not know how to end.",
         )
-    excluded = {reason: count for reason, count in report.get("excluded", {}).items() if "trailing" not in reason}
+    excluded = {reason: count for reason, count in measured.excluded.items() if "trailing" not in reason}
     if written and sum(excluded.values()) / written > MANY_EXCLUDED:
-        told = ", ".join(f"{count} for {reason}" for reason, count in excluded.items())
-        yield "", None, f"Of {written} answers some cannot be compared and would be left out: {told}."
+        reasons = ", ".join(f"{count} for {reason}" for reason, count in excluded.items())
+        yield "", None, f"Of {written} answers some cannot be compared and would be left out: {reasons}."

@@ -1,11 +1,11 @@
 """What of a student is trained: frozen parts, LoRA adapters, and adapters merged into the weights again."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from simct.config import LoraConfig, RunConfig
+from simct.config import RunConfig
+from simct.config.optimization import LoraConfig
 from simct.errors import ConfigError, brief
 from simct.models.loading import load_model
 
@@ -57,7 +57,7 @@ def merged_student(student, config: RunConfig, token: str | None = None):
         return student.merge_and_unload()
     import peft
 
-    whole = trainable_student(load_model(replace(config.student, quantization=None), token=token), config)
+    whole = trainable_student(load_model(config.student.model_copy(update={"quantization": None}), token=token), config)
     peft.set_peft_model_state_dict(whole, peft.get_peft_model_state_dict(student))
     return whole.merge_and_unload()
 

@@ -6,11 +6,13 @@ N rows (positions that predict a completion token), H hidden size.
 
 import importlib.util
 import os
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from simct.config import ModelConfig, local_path
+from simct.config import local_path
+from simct.config.sections import ModelConfig
 from simct.errors import ModelError, brief
 from simct.hub.errors import known_hub_error
 
@@ -18,13 +20,13 @@ from simct.hub.errors import known_hub_error
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 
 
-def load_model(model: ModelConfig, device=None, token: str | None = None) -> torch.nn.Module:
+def load_model(model: ModelConfig, device=None, token: str | bool | None = None) -> PreTrainedModel:
     """The causal LM in evaluation mode, in `model.dtype`, on `device`. Raises ModelError (one line)."""
     path = local_path(model.model)
     if path is not None and not (path / "config.json").is_file():
         raise ModelError(f"{model.model!r} is not a model folder: it has no config.json.")
     try:
-        loaded: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(path) if path else model.model,
             revision=model.revision,
             dtype=getattr(torch, model.dtype),

@@ -1,66 +1,109 @@
-"""The charts of a report as plain SVG, drawn 360 units wide so that they can be read on a phone.
+"""Charts as plain SVG in a figure, for the HTML file and the studio alike, drawn 360 units wide: a phone can show them.
 
-Colors are classes (strict, shared, recovered, outside) that the page's own style fills, light or dark.
+Colors are classes that charts.css fills from the page's own variables, light or dark.
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
-from simct.inspection.text_kinds import TITLES
+from simct.inspection.records import KlQuantiles, MassHistogram, MeasuredCandidates, PairReport, Reliability
+from simct.inspection.text_kinds import drawn
+from simct.report import facts
+from simct.report.formats import number, share
 
+STYLE = Path(__file__).parent / "templates" / "charts.css"
 WIDTH = 360
+LABEL = 118  # room for the names of bars
 LARGEST_SHAPE = 6
+LONGEST_NAME = 17
 
 
-def coverage_bars(report: dict) -> str:
+@dataclass(frozen=True)
+class Chart:
+    """A drawing with its title, a key of (class, name) for its colors, and a line under it.
+
+    name: of the file it is saved as. Without a drawing the line says why.
+    """
+
+    name: str
+    title: str
+    svg: str
+    key: Sequence[tuple[str, str]] = ()
+    note: str = ""
+
+    def figure(self) -> str:
+        """HTML, with buttons that save the drawing (the page's own script does)."""
+        keys = "".join(f'<span class="key"><i class="{kind}"></i>{escape(name)}</span>' for kind, name in self.key)
+        return figure(self.name, self.title, self.svg, keys, self.note)
+
+
+def figure(name: str, title: str, svg: str, keys: str = "", note: str = "") -> str:
+    """The HTML of a figure; `svg` and `keys` are HTML already."""
+    save = "".join(
+        f'<button type="button" data-save="{form}" aria-label="Save {escape(title)} as {form.upper()}">'
+        f"{form.upper()}</button>"
+        for form in ("svg", "png")
+    )
+    head = f"<b>{escape(title)}</b>" + (f'<span class="save">{save}</span>' if svg else "")
+    keys = f'<div class="keys">{keys}</div>' if keys else ""
+    line = f'<p class="{"under" if svg else "empty"}">{escape(note)}</p>' if note else ""
+    return f'<figure class="chart" data-name="{escape(name)}"><figcaption>{head}</figcaption>{keys}{svg}{line}</figure>'
+
+
+def _key(*kinds: str) -> list[tuple[str, str]]:
+    return [(kind, facts.UNIT_KINDS[kind][0]) for kind in kinds]
+
+
+# The pair on texts
+
+
+def coverage_bars(report: PairReport) -> Chart:
     """The student's tokens by what becomes of them: all of them, and each kind of text."""
-    total = report["student_tokens"]
-    strict = report["strict_tokens"]
-    outside = total - strict - report["recovered_tokens"]
-    rows = [("all", total, (strict, report["recovered_tokens"], outside))]
-    for kind, row in report["by_kind"].items():
-        rows.append((TITLES[kind], row["student_tokens"], (row["strict"], row["recovered"], row["outside"])))
-    left, right = 118, 54
-    parts = []
+    rows = [("all", report.student_tokens, (report.strict_tokens, report.recovered_tokens, report.uncovered_tokens))]
+    rows += [
+        (facts.kind_title(kind), tokens.student_tokens, (tokens.strict, tokens.recovered, tokens.outside))
+        for kind, tokens in report.by_kind.items()
+    ]
+    room, parts = WIDTH - LABEL - 54, []
     for index, (label, count, counts) in enumerate(rows):
         y = 24 * index + (10 if index else 0)
-        parts.append(f'<text class="t" x="{left - 8}" y="{y + 14}" text-anchor="end">{escape(label)}</text>')
-        x = float(left)
-        for name, part in zip(("strict", "recovered", "outside"), counts, strict=True):
-            width = (WIDTH - left - right) * part / max(count, 1)
+        x = float(LABEL)
+        parts.append(_text("label", LABEL - 8, y + 14, label, "end"))
+        for (kind, (name, _)), part in zip(facts.UNIT_KINDS.items(), counts, strict=True):
+            width = room * part / max(count, 1)
             if part:
-                told = f"{label}: {part:,} of {count:,} student tokens {name} ({part / count:.1%})"
-                parts.append(
-                    f'<rect class="{name}" x="{x:.1f}" y="{y + 2}" width="{width:.1f}" height="16">'
-                    f"<title>{escape(told)}</title></rect>"
-                )
+                about = f"{label}: {part:,} of {count:,} student tokens {name} ({share(part / count)})"
+                parts.append(_rect(kind, x, y + 2, width, 16, about))
             x += width
-        parts.append(f'<text class="d" x="{WIDTH}" y="{y + 14}" text-anchor="end">{_short(count)}</text>')
-    return _svg(24 * len(rows) + 12, parts, "Student tokens matched exactly, recovered and outside, by kind of text")
+        parts.append(_text("tick", WIDTH, y + 14, _short_count(count), "end"))
+    svg = _svg(24 * len(rows) + 12, parts, "Student tokens by kind of unit, for each kind of text")
+    return Chart("coverage", "Student tokens by kind of text", svg, _key(*facts.UNIT_KINDS))
 
 
-def vocabulary_bars(report: dict) -> str:
+def vocabulary_bars(report: PairReport) -> Chart:
     """Both vocabularies on one scale, each with the part that is shared."""
-    shared, largest = report["shared_tokens"], max(report["student_vocabulary"], report["teacher_vocabulary"], 1)
+    shared, largest = report.shared_tokens, max(report.student_vocabulary, report.teacher_vocabulary, 1)
     parts = []
-    for index, side in enumerate(("student", "teacher")):
-        count, y = report[f"{side}_vocabulary"], 30 * index
-        width, covered = 230 * count / largest, 230 * shared / largest
-        parts.append(f'<text class="t" x="56" y="{y + 16}" text-anchor="end">{side}</text>')
-        parts.append(f'<rect class="shared" x="64" y="{y + 3}" width="{width:.1f}" height="18" opacity="0.45"/>')
-        told = f"{shared:,} of the {side}'s {count:,} tokens are shared ({shared / max(count, 1):.1%})"
-        parts.append(
-            f'<rect class="recovered" x="64" y="{y + 3}" width="{covered:.1f}" height="18"><title>{told}</title></rect>'
-        )
-        parts.append(f'<text class="d" x="{WIDTH}" y="{y + 16}" text-anchor="end">{count:,}</text>')
-    parts.append(
-        f'<text class="d" x="64" y="78">{shared:,} shared by bytes; Jaccard {100 * report["jaccard"]:.1f} %</text>'
-    )
-    return _svg(86, parts, "Vocabulary overlap by bytes")
+    sides = (("student", report.student_vocabulary), ("teacher", report.teacher_vocabulary))
+    for index, (side, count) in enumerate(sides):
+        y = 30 * index
+        about = f"{shared:,} of the {side}'s {count:,} tokens are shared ({share(shared / max(count, 1))})"
+        parts += [
+            _text("label", 56, y + 16, side, "end"),
+            _rect("faint", 64, y + 3, 230 * count / largest, 18),
+            _rect("value", 64, y + 3, 230 * shared / largest, 18, about),
+            _text("tick", WIDTH, y + 16, f"{count:,}", "end"),
+        ]
+    note = f"{shared:,} tokens are shared by bytes; overlap (Jaccard) {share(report.jaccard)}"
+    return Chart("vocabulary", "Vocabularies", _svg(62, parts, "Vocabulary overlap by bytes"), note=note)
 
 
-def shape_map(shapes: dict[str, int]) -> str:
+def shape_map(shapes: dict[str, int]) -> Chart:
     """Unit shapes "k_S x k_T" -> units, as a grid shaded by the logarithm; larger sizes share the last line."""
     counts: dict[tuple[int, int], int] = {}
     for shape, count in shapes.items():
@@ -72,93 +115,215 @@ def shape_map(shapes: dict[str, int]) -> str:
     def name(size: int) -> str:
         return f"{size}+" if size == LARGEST_SHAPE else str(size)
 
-    parts = [f'<text class="d" x="{30 + 27 * columns}" y="12" text-anchor="middle">teacher tokens</text>']
-    parts += [
-        f'<text class="d" x="{57 + 54 * column}" y="28" text-anchor="middle">{name(column + 1)}</text>'
-        for column in range(columns)
-    ]
+    parts = [_text("tick", 57 + 54 * column, 12, name(column + 1), "middle") for column in range(columns)]
     for student in range(1, rows + 1):
-        y = 34 + 34 * (student - 1)
-        parts.append(f'<text class="d" x="22" y="{y + 20}" text-anchor="end">{name(student)}</text>')
+        y = 18 + 34 * (student - 1)
+        parts.append(_text("tick", 22, y + 20, name(student), "end"))
         for teacher in range(1, columns + 1):
             count, x = counts.get((student, teacher), 0), 30 + 54 * (teacher - 1)
             heat = math.log1p(count) / top if count else 0.0
-            told = f"{name(student)} student × {name(teacher)} teacher tokens: {count:,} units ({count / total:.1%})"
+            units = "unit" if count == 1 else "units"
+            about = (
+                f"{name(student)} student × {name(teacher)} teacher tokens: {count:,} {units} ({share(count / total)})"
+            )
             parts.append(f'<rect class="soft" x="{x}" y="{y}" width="51" height="31" rx="3"/>')
             parts.append(
-                f'<rect class="recovered" x="{x}" y="{y}" width="51" height="31" rx="3" opacity="{heat:.2f}">'
-                f"<title>{told}</title></rect>"
+                f'<rect class="value" x="{x}" y="{y}" width="51" height="31" rx="3" opacity="{heat:.2f}">'
+                f"<title>{about}</title></rect>"
             )
             if count:
-                shade = "deep" if heat > 0.6 else "t"
-                parts.append(
-                    f'<text class="{shade}" x="{x + 25.5}" y="{y + 20}" text-anchor="middle">{_short(count)}</text>'
-                )
-    parts.append(f'<text class="d" x="30" y="{34 * rows + 52}">rows: student tokens in a unit</text>')
-    return _svg(34 * rows + 60, parts, "Units by their number of student and teacher tokens")
+                parts.append(_text("deep" if heat > 0.6 else "label", x + 25.5, y + 20, _short_count(count), "middle"))
+    svg = _svg(34 * rows + 20, parts, "Units by their number of student and teacher tokens")
+    return Chart("shapes", "Unit shapes", svg, note="student tokens (down) × teacher tokens (across) in a unit")
 
 
-def mass_histogram(z_t: dict) -> str:
-    """How much of the teacher's probability the candidates have (Z_T), over units; shared and recovered stacked."""
-    totals = [shared + recovered for shared, recovered in zip(z_t["shared"], z_t["recovered"], strict=True)]
-    units, highest = max(sum(totals), 1), max([*totals, 1])
-    step, floor = (WIDTH - 20) / len(totals), 150
-    parts = [f'<line class="rule" x1="10" x2="{WIDTH - 10}" y1="{floor}" y2="{floor}"/>']
-    edges = [*[f"{edge:g}" for edge in z_t["edges"]], ""]
-    for index, total in enumerate(totals):
-        x, y = 10 + step * index, float(floor)
-        upper = edges[index + 1] or "more"
-        for name in ("recovered", "shared"):
-            height = 120 * z_t[name][index] / highest
-            y -= height
-            if z_t[name][index]:
-                told = f"Z_T {edges[index]} to {upper}: {z_t[name][index]:,} {name} units"
-                parts.append(
-                    f'<rect class="{name}" x="{x + 1:.1f}" y="{y:.1f}" width="{step - 2:.1f}" '
-                    f'height="{max(height, 1):.1f}"><title>{told}</title></rect>'
-                )
-        if total:
-            share = f"{total / units:.0%}" if total / units >= 0.005 else "<1%"
-            parts.append(
-                f'<text class="t" x="{x + step / 2:.1f}" y="{y - 4:.1f}" text-anchor="middle" font-size="10">'
-                f"{escape(share)}</text>"
-            )
-        parts.append(f'<text class="d" x="{x:.1f}" y="166" text-anchor="middle" font-size="10">{edges[index]}</text>')
-    parts.append(f'<text class="d" x="{WIDTH - 10}" y="166" text-anchor="end" font-size="10">more</text>')
-    return _svg(172, parts, "Distribution of Z_T, the teacher's mass on SimCT's candidates")
+# The pair measured with both models
 
 
-def kl_ranges(report: dict) -> str:
+def mass_bars(measured: Reliability) -> Chart:
+    """Where the probability of both models is."""
+    rows = [(fact.label, [fact.value], fact.explanation) for fact in facts.mass_facts(measured)]
+    return bars("masses", "Where the probability is", rows, ["value"], share, highest=1.0, label=190)
+
+
+def mass_histogram(z_t: MassHistogram) -> Chart:
+    """How much of the teacher's probability the candidates have, over units; shared and recovered stacked."""
+    note = (
+        f"Z_T is below 0.5 at {share(z_t.below_half)} of the units; above 1 where a unit counts besides its first piece"
+    )
+    counts = {"shared": z_t.shared, "recovered": z_t.recovered}
+    return histogram(
+        "z_t", "Candidate mass (Z_T), units", z_t.edges, counts, "units", _key("shared", "recovered"), note
+    )
+
+
+def kl_ranges(measured: Reliability) -> Chart:
     """Reverse KL of shared and recovered units: 10 % to 90 %, the median and the mean, on one scale."""
-    quantiles = report["kl_quantiles"]
-    ends = [values[2] for values in quantiles.values() if values] + [report["kl_shared"], report["kl_recovered"]]
-    highest = max([*ends, 1e-9])
+    quantiles: KlQuantiles = measured.kl_quantiles
+    rows = (("shared", quantiles.shared, measured.kl_shared), ("recovered", quantiles.recovered, measured.kl_recovered))
+    highest = max([*(values[2] for _, values, _ in rows if values), *(mean for _, _, mean in rows), 1e-9])
 
     def x(value: float) -> float:
         return 74 + (WIDTH - 100) * max(value, 0.0) / highest
 
     parts = []
-    for index, name in enumerate(("shared", "recovered")):
-        y, values, mean = 40 * index + 16, quantiles[name], report[f"kl_{name}"]
-        parts.append(f'<text class="t" x="66" y="{y + 4}" text-anchor="end">{name}</text>')
-        if values:
-            low, middle, high = values
-            told = f"{name}: median {middle:.3f}, 10 % {low:.3f}, 90 % {high:.3f}, mean {mean:.3f} nats"
-            parts.append(
-                f'<rect class="{name}" x="{x(low):.1f}" y="{y - 6}" width="{max(x(high) - x(low), 2):.1f}" height="12" '
-                f'rx="2" opacity="0.55"><title>{told}</title></rect>'
-                f'<rect class="t" x="{x(middle) - 1:.1f}" y="{y - 9}" width="2" height="18"/>'
-                f'<circle class="{name}" cx="{x(mean):.1f}" cy="{y}" r="4"/>'
-                f'<text class="d" x="74" y="{y + 24}" font-size="10.5">median {middle:.3f} · mean {mean:.3f}</text>'
-            )
-    return _svg(88, parts, "KL of shared and recovered units, in nats: 10 % to 90 %, median (line) and mean (dot)")
+    for index, (kind, values, mean) in enumerate(rows):
+        y = 40 * index + 14
+        parts.append(_text("label", 66, y + 4, kind, "end"))
+        if not values:
+            parts.append(_text("tick", 74, y + 4, "no such units"))
+            continue
+        low, middle, high = values
+        about = f"{kind}: median {number(middle)}, 10 % {number(low)}, 90 % {number(high)}, mean {number(mean)} nats"
+        parts += [
+            _rect(f"{kind} range", x(low), y - 6, max(x(high) - x(low), 2), 12, about),
+            _rect("mark", x(middle) - 1, y - 9, 2, 18),
+            f'<circle class="{kind}" cx="{x(mean):.1f}" cy="{y}" r="4"/>',
+            _text("tick", 74, y + 23, f"median {number(middle)} · mean {number(mean)}"),
+        ]
+    svg = _svg(82, parts, "KL of shared and recovered units, in nats")
+    return Chart("kl", "KL of a unit, nats", svg, note="10 % to 90 % of the units, median (line) and mean (dot)")
 
 
-def _svg(height: int, parts: Sequence[str], label: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+def cosine_bar(measured: Reliability) -> Chart:
+    """Whether recovered units pull the student where exact matches do."""
+    rows = [("exact · recovered", [measured.gradient_cosine], "Below 0 the two parts of the loss pull apart")]
+    return bars("cosine", "Gradient cosine", rows, ["value"], lambda value: f"{value:+.2f}", highest=1.0, lowest=-1.0)
 
 
-def _short(count: int) -> str:
+def candidate_bars(found: MeasuredCandidates) -> Chart:
+    """Both models' probabilities of the candidates at one position."""
+    rows = []
+    for row in found.rows:
+        which = "the unit itself" if row.kind == "unit" else f"ids {row.student_id} and {row.teacher_id}"
+        name = (drawn(row.text) if row.bytes else row.text) + (" ◂" if row.written else "")
+        about = f"{which}; {share(row.student_q)} and {share(row.teacher_q)} of the candidates' mass"
+        rows.append((name, [row.student_mass, row.teacher_mass], about))
+    rest = found.rest
+    if rest.candidates:
+        rows.append((f"{rest.candidates:,} others", [rest.student_mass, rest.teacher_mass], "all others together"))
+    note = "◂ what the text has here"
+    if max(found.Z_S, found.Z_T) > 1:
+        note += "; the sums pass 100% because the unit counts besides its own first piece"
+    title = "Mass on the candidates"
+    return bars("candidates", title, rows, ["student", "teacher"], share, key=SIDES, note=note, mono=True)
+
+
+SIDES = (("student", "student"), ("teacher", "teacher"))
+
+
+# Kinds of charts
+
+
+def bars(
+    name: str,
+    title: str,
+    rows: Sequence[tuple[str, Sequence[float | None], str]],
+    kinds: Sequence[str],
+    form: Callable[[float], str],
+    *,
+    highest: float | None = None,
+    lowest: float = 0.0,
+    label: int = LABEL,
+    key: Sequence[tuple[str, str]] = (),
+    note: str = "",
+    mono: bool = False,
+) -> Chart:
+    """Horizontal bars from zero: (label, one value a kind, explanation). Values that are None are left out.
+
+    The scale goes from `lowest` to `highest`, by default from 0 to the largest value. `label` is the labels' width.
+    """
+    values = [value for _, row, _ in rows for value in row if value is not None and math.isfinite(value)]
+    if not values:
+        return Chart(name, title, "", note="Nothing to show")
+    lowest, highest = min(lowest, *values), highest or max(map(abs, values)) or 1.0
+    scale = (WIDTH - label - 56) / (highest - lowest)
+    zero = label - lowest * scale
+    thick = 13 if len(kinds) == 1 else 11
+    tall = max(24, thick * len(kinds) + 6)
+    parts = [f'<line class="rule" x1="{zero:.1f}" x2="{zero:.1f}" y1="0" y2="{tall * len(rows)}"/>']
+    for index, (text, row, explanation) in enumerate(rows):
+        y = index * tall
+        parts.append(
+            _text(f"label{' mono' if mono else ''}", label - 8, y + tall / 2 + 4, _short(text, label), "end", text)
+        )
+        for which, (kind, value) in enumerate(zip(kinds, row, strict=True)):
+            if value is None or not math.isfinite(value):
+                continue
+            wide = max(abs(value) * scale, 0.8)
+            top = y + (tall - thick * len(row)) / 2 + which * thick
+            about = f"{text}: {kind if len(kinds) > 1 else ''} {form(value)}. {explanation}".replace(
+                ":  ", ": "
+            ).strip()
+            parts.append(_rect(kind, zero - wide if value < 0 else zero, top, wide, thick - 1, about))
+            parts.append(_text("tick", max(zero, zero + value * scale) + 5, top + thick / 2 + 3.5, form(value)))
+    return Chart(name, title, _svg(tall * len(rows) + 4, parts, title), key, note)
+
+
+def histogram(
+    name: str,
+    title: str,
+    edges: Sequence[float],
+    counts: Mapping[str, Sequence[int]],
+    things: str,
+    key: Sequence[tuple[str, str]] = (),
+    note: str = "",
+) -> Chart:
+    """Upright bars: counts[kind][i] values lie between edges[i] and edges[i + 1], or above the last edge.
+
+    The kinds stand on each other, the last of them at the bottom.
+    """
+    totals = [sum(column) for column in zip(*counts.values(), strict=True)]
+    total, highest = sum(totals), max([*totals, 1])
+    if not total:
+        return Chart(name, title, "", note="Nothing to show")
+    step, floor = (WIDTH - 20) / len(totals), 150
+    few = max(1, -(-len(totals) // 11))
+    parts = [f'<line class="rule" x1="10" x2="{WIDTH - 10}" y1="{floor}" y2="{floor}"/>']
+    if few > 1:
+        parts.append(_text("tick", 10, 20, f"{highest:,}"))
+    for index, column_total in enumerate(totals):
+        x, y = 10 + step * index, float(floor)
+        upper = f"to {number(edges[index + 1])}" if index + 1 < len(edges) else "and more"
+        for kind in reversed(list(counts)):
+            height = 120 * counts[kind][index] / highest
+            y -= height
+            if counts[kind][index]:
+                which = f"{kind} " if len(counts) > 1 else ""
+                about = f"{number(edges[index])} {upper}: {counts[kind][index]:,} {which}{things}"
+                parts.append(_rect(kind, x + 1, y, step - 2, max(height, 1), about))
+        if column_total and few == 1:
+            text = f"{column_total / total:.0%}" if column_total / total >= 0.005 else "<1%"
+            parts.append(_text("tick", x + step / 2, y - 4, text, "middle"))
+        if index % few == 0:
+            parts.append(_text("tick", x, 166, number(edges[index]), "middle"))
+    return Chart(name, title, _svg(172, parts, title), key, note)
+
+
+# Drawing
+
+
+def _svg(height: float, parts: Iterable[str], label: str) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+
+
+def _text(kind: str, x: float, y: float, text: str, anchor: str = "start", about: str = "") -> str:
+    title = f"<title>{escape(about)}</title>" if about else ""
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{title}{escape(text)}</text>'
+
+
+def _rect(kind: str, x: float, y: float, width: float, height: float, about: str = "") -> str:
+    title = f"<title>{escape(about)}</title>" if about else ""
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect class="{kind}" {place}>{title}</rect>'
+
+
+def _short(text: str, room: int) -> str:
+    most = LONGEST_NAME * room // LABEL
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _short_count(count: int) -> str:
     """A count in a few characters."""
     if count < 10_000:
         return f"{count:,}"

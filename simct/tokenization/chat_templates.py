@@ -37,7 +37,7 @@ def select_chat_template(tokenizer: PreTrainedTokenizerBase, name: str | None) -
         )
 
 
-def processor_template(name: str, revision: str | None, token: str | None) -> str | None:
+def processor_template(name: str, revision: str | None, token: str | bool | None) -> str | None:
     """The chat template that a repository or folder keeps with its processor; None without one."""
     for file in ("chat_template.json", "processor_config.json"):
         try:

@@ -68,13 +68,13 @@ class TokenizerPair:
         *,
         teacher_revision: str | None = None,
         student_revision: str | None = None,
-        token: str | None = None,
+        token: str | bool | None = None,
     ) -> TokenizerPair:
         """Build the pair from Hub ids, folders or tokenizer objects. Raises one-line ModelError or TokenizerError."""
         return cls(_side(teacher, teacher_revision, token), _side(student, student_revision, token))
 
     @classmethod
-    def of_run(cls, config: RunConfig, token: str | None = None) -> TokenizerPair:
+    def of_run(cls, config: RunConfig, token: str | bool | None = None) -> TokenizerPair:
         """Both tokenizers of a run, at their revisions and with their chat templates. Raises as from_pretrained."""
         teacher, student = (
             _side(model.model, model.revision, token, model.chat_template) for model in (config.teacher, config.student)
@@ -121,7 +121,10 @@ class TokenizerPair:
 
 
 def _side(
-    source: str | PreTrainedTokenizerBase, revision: str | None, token: str | None, chat_template: str | None = None
+    source: str | PreTrainedTokenizerBase,
+    revision: str | None,
+    token: str | bool | None,
+    chat_template: str | None = None,
 ) -> TokenBytes:
     if isinstance(source, PreTrainedTokenizerBase):
         return token_bytes(source)

@@ -126,7 +126,10 @@ def encode_exactly(
 
 
 def load_tokenizer(
-    name_or_path: str, revision: str | None = None, token: str | None = None, chat_template: str | None = None
+    name_or_path: str,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    chat_template: str | None = None,
 ) -> PreTrainedTokenizerBase:
     """Load a tokenizer by Hub id or folder; code in the repository is never run. Raises one-line ModelErrors.
 

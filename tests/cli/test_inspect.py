@@ -14,18 +14,14 @@ from simct.cli import inspect as cli_inspect
 from simct.cli.main import main
 from simct.demo import PAIRS
 from simct.inspection import corpus
-from simct.inspection.coverage import inspect_pair, segments
+from simct.inspection.coverage import inspect_pair, show_units
 from simct.tokenization.pair import TokenizerPair
-from tests.cli.test_main import refused
+from tests.support.commands import refused
 from tests.support.hub_server import HubServer
-from tests.support.random_pair import save_pair
 
 TEXT = "def wrap(text, width=70):\n    return the 日本 🙂 parser.add_argument('--x')\n"
 
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return save_pair(tmp_path_factory.mktemp("pair"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +32,6 @@ def tokenizers_only(folders, tmp_path_factory):
     for folder, name in zip(folders, names, strict=True):
         shutil.copytree(folder, name, ignore=shutil.ignore_patterns("*.safetensors"))
     return names
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIMCT_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -66,6 +57,7 @@ def test_a_column_of_a_file_is_counted_without_any_weights(tokenizers_only, rows
     report = json.loads((tmp_path / "r.json").read_text())
     pair = TokenizerPair.from_pretrained(*tokenizers_only)
     expected = inspect_pair(pair, [f"row {number}: {TEXT}" for number in range(7)])
+    expected = expected.to_dict()
     assert {name: report[name] for name in expected} == expected
     assert (report["texts"], report["stopped"], report["teacher"]) == (7, False, tokenizers_only[0])
     out, err = capsys.readouterr()
@@ -82,24 +74,24 @@ def test_page_and_tables(tokenizers_only, text_file, tmp_path):
     report = inspect_pair(pair, [TEXT])
     with open(tables / "by_kind.csv", newline="", encoding="utf-8") as file:
         kinds = {row["kind"]: int(row["student_tokens"]) for row in csv.DictReader(file)}
-    assert kinds == {kind: row["student_tokens"] for kind, row in report["by_kind"].items()}
+    assert kinds == {kind: row.student_tokens for kind, row in report.by_kind.items()}
     with open(tables / "unit_shapes.csv", newline="", encoding="utf-8") as file:
         units = sum(int(row["units"]) for row in csv.DictReader(file))
-    assert units == len(segments(pair, TEXT)) == sum(report["unit_shapes"].values())
+    assert units == len(show_units(pair, TEXT)) == sum(report.unit_shapes.values())
     with open(tables / "disagreements.csv", newline="", encoding="utf-8") as file:
-        assert [row["bytes"] for row in csv.DictReader(file)] == [row["bytes"] for row in report["top_disagreements"]]
+        assert [row["bytes"] for row in csv.DictReader(file)] == [row.bytes for row in report.top_disagreements]
 
 
 def test_places_by_byte_and_by_unit(tokenizers_only, text_file, tmp_path, capsys):
     pair = TokenizerPair.from_pretrained(*tokenizers_only)
-    for index, row in enumerate(segments(pair, TEXT)):
-        if row["byte_end"] - row["byte_start"] < 2:
+    for index, row in enumerate(show_units(pair, TEXT)):
+        if row.byte_end - row.byte_start < 2:
             continue
-        for place in (f"u{index}", str(row["byte_start"]), str(row["byte_end"] - 1)):
+        for place in (f"u{index}", str(row.byte_start), str(row.byte_end - 1)):
             assert cli_inspect._unit_at(pair, TEXT, place) == index
         break
     assert inspect(tokenizers_only, "--text", text_file, "--at", "5") == 0
-    assert "their masses need both models" in capsys.readouterr().out
+    assert "Their masses need both models" in capsys.readouterr().out
 
 
 def test_weights_judge_the_pair_and_show_masses(text_file, tmp_path, capsys):
@@ -122,7 +114,7 @@ def test_weights_judge_the_pair_and_show_masses(text_file, tmp_path, capsys):
     assert report["reliability"]["answers"] == 3 and report["reliability"]["verdict"].startswith("Use ")
     assert 0 < report["candidates"]["Z_T"] < 1.5
     out = capsys.readouterr().out
-    assert "Verdict" in out and "teacher p" in out
+    assert "Verdict" in out and "Teacher p" in out
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Measured with weights" in page and 'data-name="z_t"' in page
 
@@ -164,19 +156,19 @@ def test_an_interrupt_gives_what_was_counted_so_far(tokenizers_only, tmp_path, c
     report = json.loads(path.read_text())
     assert report["stopped"] and 0 < report["texts"] <= 21 and "comparison" not in report
     out, err = capsys.readouterr()
-    assert "Student tokens" in out and "Stopping" in err
+    assert "student tokens" in out and "Stopping" in err
     assert "Stopped before the end" in (tmp_path / "r.html").read_text(encoding="utf-8")
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_bar_on_a_terminal_and_none_elsewhere(capsys, monkeypatch):
-    with cli_inspect.progress("Reading", "texts") as tell:
-        tell(5, 10)
+    with cli_inspect.progress("Reading", "texts") as show:
+        show(5, 10)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with cli_inspect.progress("Reading", "texts") as tell:
-        tell(5, 10)
-        tell(1234, None)
+    with cli_inspect.progress("Reading", "texts") as show:
+        show(5, 10)
+        show(1234, None)
     err = capsys.readouterr().err
     assert "Reading [############            ]  50% 5 of 10 texts" in err and "Reading 1,234 texts" in err
     assert err.endswith("\r\x1b[K")
@@ -201,7 +193,7 @@ def test_standard_input(tokenizers_only, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(TEXT))
     assert inspect(tokenizers_only, "--text", "-", "--compare", tokenizers_only[0]) == 0
     out = capsys.readouterr().out
-    assert f"{len(TEXT.encode()):,} bytes" in out and "100.00%" in out
+    assert f"{len(TEXT.encode()):,} bytes" in out and "100.0%" in out
 
 
 def test_a_dataset_on_the_hub_is_streamed_and_a_gated_one_is_a_line(

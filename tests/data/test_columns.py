@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data.columns import answer_of
 from simct.data.prompts import PromptSet, prompts_in
 from simct.errors import DataError
@@ -52,7 +52,7 @@ DIALECTS = {
 
 
 def read(*rows: dict, **options) -> PromptSet:
-    return prompts_in(rows, DataConfig("rows", **options))
+    return prompts_in(rows, DataConfig(prompts="rows", **options))
 
 
 @pytest.mark.parametrize("name", DIALECTS)

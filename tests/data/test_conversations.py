@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data.conversations import Unusable, conversation, messages_in
 from simct.data.prompts import prompts_in
 from simct.errors import DataError
@@ -131,7 +131,7 @@ def test_rows_that_cannot_be_used_are_counted_and_the_rest_is_used():
         {"conversations": [{"from": ["human"], "value": "Q"}]},
         {"conversations": [{"from": "human", "value": "half \ud83d"}]},
     ]  # fmt: skip
-    found = prompts_in(rows, DataConfig("rows"))
+    found = prompts_in(rows, DataConfig(prompts="rows"))
     assert [prompt.row for prompt in found.prompts] == [2] and found.summary.rows == 6
     counted = {reason: (skipped.count, skipped.row) for reason, skipped in found.summary.skipped.items()}
     assert counted == {
@@ -149,10 +149,10 @@ def test_rows_that_cannot_be_used_are_counted_and_the_rest_is_used():
 def test_many_reasons_are_cut_and_nothing_left_is_an_error():
     rows = [{"messages": [{"role": f"role {n}", "content": "Q"}]} for n in range(20)]
     with pytest.raises(DataError, match="no prompt that can be used: 1 × an unknown role 'role 0'") as caught:
-        prompts_in(rows, DataConfig("rows"))
+        prompts_in(rows, DataConfig(prompts="rows"))
     assert "14 for other reasons" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_json_text_of_messages_survives_json(tmp_path):
     rows = [{"messages": json.dumps([USER, SAID])}]
-    assert prompts_in(json.loads(json.dumps(rows)), DataConfig("rows")).prompts[0].messages == (USER,)
+    assert prompts_in(json.loads(json.dumps(rows)), DataConfig(prompts="rows")).prompts[0].messages == (USER,)

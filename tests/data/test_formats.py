@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data import formats
 from simct.data.formats import FileNotes, Unreadable, delimiter_of, encoding_of, rows_in, rows_of_file, suffix_of
 from simct.data.prompts import read_prompts
@@ -117,7 +117,7 @@ def test_encodings_are_found(text, encoding, found):
 def test_one_bad_byte_in_utf_8_costs_one_row_and_not_the_encoding(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_bytes(LINES + b'{"prompt": "caf\xe9"}\n' + LINES)
-    found = read_prompts(DataConfig(str(path)))
+    found = read_prompts(DataConfig(prompts=str(path)))
     assert found.summary.encodings == ["utf-8"] and len(found.prompts) == 4
     assert found.summary.skipped["text that is not valid Unicode"].row == 3
 
@@ -210,13 +210,13 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path, name, content, words):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(DataError, match=words) as caught:
-        read_prompts(DataConfig(str(path)))
+        read_prompts(DataConfig(prompts=str(path)))
     assert "\n" not in str(caught.value) and name in str(caught.value)
 
 
 def test_what_was_found_is_reported(tmp_path):
     path = tmp_path / "p.csv"
     path.write_bytes("prompt;answer\nCombien coûte le café?;5\n".encode("cp1252"))
-    summary = read_prompts(DataConfig(str(path))).summary
+    summary = read_prompts(DataConfig(prompts=str(path))).summary
     assert summary.read_as == "CSV, cp1252, delimiter ';'"
     assert summary.notices() == ["The text is read as cp1252. Convert it to UTF-8 if letters look wrong."]

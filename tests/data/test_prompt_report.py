@@ -3,7 +3,7 @@
 import pytest
 
 from simct import demo
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data.prompt_report import describe_prompts
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.templates import prompt_ids
@@ -22,7 +22,7 @@ def said(*texts: str, system: str | None = None) -> list[Prompt]:
 
 
 def test_lengths_are_those_the_run_will_see():
-    prompts = load_prompts(DataConfig(str(demo.PROMPTS), limit=30))
+    prompts = load_prompts(DataConfig(prompts=str(demo.PROMPTS), limit=30))
     report = describe_prompts(prompts, PAIR, 400)
     for side, tokens in (("student", PAIR.student), ("teacher", PAIR.teacher)):
         assert report.lengths[side] == [len(prompt_ids(tokens.tokenizer, prompt.messages)) for prompt in prompts]

@@ -6,7 +6,7 @@ import json
 import datasets
 import pytest
 
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data.prompts import PromptSet, read_prompts
 from simct.data.sources import check_configuration, open_rows
 from simct.errors import DataError, HubError
@@ -58,43 +58,43 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", FOLDERS)
 def test_folders(tmp_path, name):
     folder = make(tmp_path / "folder", FOLDERS[name])
-    assert texts(read_prompts(DataConfig(str(folder)))) == ["a", "b"]
+    assert texts(read_prompts(DataConfig(prompts=str(folder)))) == ["a", "b"]
 
 
 def test_a_folder_says_what_was_read_and_what_was_not(tmp_path):
     folder = make(tmp_path / "folder", {"1.jsonl": lines("a"), "2.jsonl": lines("b"), "3.csv": b"prompt\nc\n"})
-    summary = read_prompts(DataConfig(str(folder))).summary
+    summary = read_prompts(DataConfig(prompts=str(folder))).summary
     assert summary.read_as == "JSON Lines of 2 files, utf-8"
     assert summary.notices() == ["Other files of the folder are not read: 3.csv."]
 
 
 def test_configurations_of_a_folder(tmp_path):
     folder = make(tmp_path / "f", {"README.md": CARD, "main/a.jsonl": lines("a"), "socratic/b.jsonl": lines("b")})
-    assert texts(read_prompts(DataConfig(str(folder), config_name="socratic"))) == ["b"]
+    assert texts(read_prompts(DataConfig(prompts=str(folder), config_name="socratic"))) == ["b"]
     with pytest.raises(DataError, match=r"f has main and socratic: set data.config_name\.$"):
-        read_prompts(DataConfig(str(folder)))
+        read_prompts(DataConfig(prompts=str(folder)))
     with pytest.raises(DataError, match=r"no configuration 'third'; it has main and socratic: set data.config_name"):
-        read_prompts(DataConfig(str(folder), config_name="third"))
+        read_prompts(DataConfig(prompts=str(folder), config_name="third"))
 
 
 def test_splits_of_a_folder(tmp_path):
     folder = make(tmp_path / "f", {"test.jsonl": lines("a", "b", "c"), "validation.jsonl": lines("z")})
-    assert texts(read_prompts(DataConfig(str(folder), split="test"))) == ["a", "b", "c"]
-    assert texts(read_prompts(DataConfig(str(folder), split="test[1:]"))) == ["b", "c"]
+    assert texts(read_prompts(DataConfig(prompts=str(folder), split="test"))) == ["a", "b", "c"]
+    assert texts(read_prompts(DataConfig(prompts=str(folder), split="test[1:]"))) == ["b", "c"]
     with pytest.raises(DataError, match=r"no split 'train'; it has validation and test: set data.split"):
-        read_prompts(DataConfig(str(folder)))
+        read_prompts(DataConfig(prompts=str(folder)))
 
 
 def test_folders_of_save_to_disk(tmp_path):
     rows = datasets.Dataset.from_list([{"prompt": "a"}, {"prompt": "b"}])
     rows.save_to_disk(str(tmp_path / "plain"))
     datasets.DatasetDict(train=rows, test=rows.select([1])).save_to_disk(str(tmp_path / "splits"))
-    found = read_prompts(DataConfig(str(tmp_path / "plain")))
+    found = read_prompts(DataConfig(prompts=str(tmp_path / "plain")))
     assert texts(found) == ["a", "b"] and found.summary.read_as == "saved dataset"
-    assert texts(read_prompts(DataConfig(str(tmp_path / "splits")))) == ["a", "b"]
-    assert texts(read_prompts(DataConfig(str(tmp_path / "splits"), split="test"))) == ["b"]
+    assert texts(read_prompts(DataConfig(prompts=str(tmp_path / "splits")))) == ["a", "b"]
+    assert texts(read_prompts(DataConfig(prompts=str(tmp_path / "splits"), split="test"))) == ["b"]
     with pytest.raises(DataError, match=r"no split 'dev'; it has train and test: set data.split"):
-        read_prompts(DataConfig(str(tmp_path / "splits"), split="dev"))
+        read_prompts(DataConfig(prompts=str(tmp_path / "splits"), split="dev"))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, files, words):
     folder.mkdir()
     make(folder, files)
     with pytest.raises(DataError, match=words) as caught:
-        read_prompts(DataConfig(str(folder)))
+        read_prompts(DataConfig(prompts=str(folder)))
     assert "\n" not in str(caught.value)
 
 
@@ -125,28 +125,30 @@ def hub(monkeypatch):
 
 def test_hub_datasets(hub):
     hub.add_dataset("acme/lines", files={"train.jsonl": lines("a", "b"), "test.jsonl": lines("z")})
-    found = read_prompts(DataConfig("acme/lines"))
+    found = read_prompts(DataConfig(prompts="acme/lines"))
     assert texts(found) == ["a", "b"] and found.summary.read_as == "Hub dataset"
-    assert [row["prompt"] for row in open_rows(DataConfig("acme/lines", "test"), streaming=True).rows] == ["z"]
+    assert [
+        row["prompt"] for row in open_rows(DataConfig(prompts="acme/lines", split="test"), streaming=True).rows
+    ] == ["z"]
     with pytest.raises(DataError, match=r"acme/lines has no split 'dev'; it has train and test: set data.split"):
-        read_prompts(DataConfig("acme/lines", split="dev"))
+        read_prompts(DataConfig(prompts="acme/lines", split="dev"))
 
 
 def test_a_configuration_is_asked_for_by_name(hub):
     hub.add_dataset("acme/two", files={"README.md": CARD, "main/a.jsonl": lines("a"), "socratic/b.jsonl": lines("b")})
     words = r"^acme/two has main and socratic: set data.config_name\.$"
     with pytest.raises(DataError, match=words):
-        read_prompts(DataConfig("acme/two"))
+        read_prompts(DataConfig(prompts="acme/two"))
     with pytest.raises(DataError, match=words):
-        check_configuration(DataConfig("acme/two"))
-    check_configuration(DataConfig("acme/two", config_name="main"))
-    assert texts(read_prompts(DataConfig("acme/two", config_name="socratic"))) == ["b"]
+        check_configuration(DataConfig(prompts="acme/two"))
+    check_configuration(DataConfig(prompts="acme/two", config_name="main"))
+    assert texts(read_prompts(DataConfig(prompts="acme/two", config_name="socratic"))) == ["b"]
 
 
 def test_rows_that_do_not_fit_one_table_are_read_one_by_one(hub):
     files = {"train-1.jsonl": lines("a"), "train-2.jsonl": b'{"prompt": "b", "answer": [{"x": 1}], "n": "one"}\n'}
     hub.add_dataset("acme/mixed", files=files)
-    assert texts(read_prompts(DataConfig("acme/mixed"))) == ["a", "b"]
+    assert texts(read_prompts(DataConfig(prompts="acme/mixed"))) == ["a", "b"]
 
 
 def test_a_hub_dataset_that_cannot_be_read_is_one_line(hub):
@@ -154,5 +156,5 @@ def test_a_hub_dataset_that_cannot_be_read_is_one_line(hub):
     hub.add_dataset("acme/gated", files={"train.jsonl": lines("a")}, gated="manual")
     for name in ("acme/empty", "acme/gated", "acme/none"):
         with pytest.raises((DataError, HubError), match=name) as caught:
-            read_prompts(DataConfig(name))
+            read_prompts(DataConfig(prompts=name))
         assert "\n" not in str(caught.value)

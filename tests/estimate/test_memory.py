@@ -11,7 +11,8 @@ from benchmarks.memory import cases, measure
 from benchmarks.smollm2 import smollm2_folder
 from simct import demo
 from simct.cli.main import main as cli
-from simct.config import ModelConfig, config_from_dict
+from simct.config import config_from_dict
+from simct.config.sections import ModelConfig
 from simct.errors import ConfigError, ModelError
 from simct.estimate.machines import GIB, MACHINES, find_machine
 from simct.estimate.memory import (
@@ -24,7 +25,8 @@ from simct.estimate.memory import (
     pass_bytes,
     shape_of,
 )
-from simct.estimate.time_and_cost import STARTING_SECONDS, estimate_run, format_estimate
+from simct.estimate.time_and_cost import STARTING_SECONDS, estimate_run
+from simct.report.text import format_estimate
 from tests.support.known_configs import PARAMETERS, known_config
 
 
@@ -115,15 +117,15 @@ def test_time_and_cost_follow_from_the_steps():
     )
     run = new_run(training={"steps": 100})
     report = estimate_run(run, configs=configs, prices={"h100": 3.0})
-    rows = {row["name"]: row for row in report["hardware"]}
+    rows = {row.name: row for row in report.hardware}
     assert set(rows) == {machine.name for machine in MACHINES}
     h100 = rows["h100"]
-    assert h100["hours"] == pytest.approx((STARTING_SECONDS + 100 * sum(h100["seconds_per_step"].values())) / 3600)
-    assert h100["cost"] == pytest.approx(3 * h100["hours"])
-    assert rows["t4"]["hours"] > 3 * h100["hours"] and not rows["t4"]["fits"] and rows["h200"]["fits"]
+    assert h100.hours == pytest.approx((STARTING_SECONDS + 100 * sum(h100.seconds_per_step.values())) / 3600)
+    assert h100.cost == pytest.approx(3 * h100.hours)
+    assert rows["t4"].hours > 3 * h100.hours and not rows["t4"].fits and rows["h200"].fits
     run.training.epochs = 2
-    assert estimate_run(run, "a100", configs=configs)["hardware"][0]["hours"] is None
-    assert estimate_run(run, "a100", configs=configs, n_prompts=160)["steps"] == 20
+    assert estimate_run(run, "a100", configs=configs).hardware[0].hours is None
+    assert estimate_run(run, "a100", configs=configs, n_prompts=160).steps == 20
     text = format_estimate(report)
     assert re.search(r"h200 +140 GiB +yes", text) and re.search(r"t4 +15 GiB +no", text)
     with pytest.raises(ConfigError, match="no hardware 'abacus'"):
@@ -137,7 +139,7 @@ def test_the_command_estimates_without_weights(tmp_path, capsys):
     arguments = ["--teacher", str(demo.TEACHER), "--student", str(folder), "--prompts", str(demo.PROMPTS)]
     report = tmp_path / "estimate.json"
     assert cli(["estimate", *arguments, "--hardware", "cpu", "--json", str(report)]) == 0
-    assert "peak memory on each device" in capsys.readouterr().out
+    assert "Peak memory" in capsys.readouterr().out
     assert json.loads(report.read_text())["peak"] > 0.3 * GIB
     (folder / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ModelError):

@@ -8,9 +8,10 @@ from simct.data.templates import prompt_ids
 from simct.errors import AlignmentError, DataError
 from simct.inspection import candidates
 from simct.inspection.candidates import END_OF_TURN, candidates_at, score_units
-from simct.inspection.coverage import segments
+from simct.inspection.coverage import show_units
 from simct.losses.diagnostics import measure_units
 from simct.losses.side import LogitsSide
+from simct.report.formats import share
 from simct.report.text import format_candidates
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.units import build_units
@@ -58,10 +59,10 @@ def test_masses_at_every_unit_are_those_the_diagnostics_compute(models, seen):
     for index in range(len(units)):
         found = candidates_at(pair, teacher, student, TEXT, index)
         measured = measure_units(pair, units, torch.tensor([index]), *sides)
-        assert found["Z_T"] == pytest.approx(float(measured["candidate_mass"]), abs=1e-12)
-        assert found["teacher_shared"] == pytest.approx(float(measured["mass_teacher"]), abs=1e-12)
-        assert found["student_shared"] == pytest.approx(float(measured["mass_student"]), abs=1e-12)
-        assert found["candidates"] == len(pair.shared_student_ids) + (not units.single_U[index])
+        assert pytest.approx(float(measured["candidate_mass"]), abs=1e-12) == found.Z_T
+        assert found.teacher_shared == pytest.approx(float(measured["mass_teacher"]), abs=1e-12)
+        assert found.student_shared == pytest.approx(float(measured["mass_student"]), abs=1e-12)
+        assert found.candidates == len(pair.shared_student_ids) + (not units.single_U[index])
 
 
 def test_kl_of_the_units_is_the_loss_and_its_mass_mask_keeps_what_z_t_says(models, seen):
@@ -73,21 +74,19 @@ def test_kl_of_the_units_is_the_loss_and_its_mass_mask_keeps_what_z_t_says(model
     def loss(**options):
         return losses.compute("simct", pair, ours, theirs, student_ids, teacher_ids, diagnostics=False, **options)
 
-    assert sum(row["kl"] for row in rows) == pytest.approx(float(loss().loss_sum), abs=1e-10)
-    shared = sum(row["kl"] for row, single in zip(rows, units.single_U.tolist(), strict=True) if single)
+    assert sum(row.kl for row in rows) == pytest.approx(float(loss().loss_sum), abs=1e-10)
+    shared = sum(row.kl for row, single in zip(rows, units.single_U.tolist(), strict=True) if single)
     strict = losses.compute("strict", pair, ours, theirs, student_ids, teacher_ids, diagnostics=False)
     assert shared == pytest.approx(float(strict.loss_sum), abs=1e-10)
-    masses = sorted(row["z_t"] for row in rows)
+    masses = sorted(row.z_t for row in rows)
     between = (masses[len(masses) // 2] + masses[len(masses) // 2 + 1]) / 2
-    kept = [row for row in rows if row["z_t"] >= between]
+    kept = [row for row in rows if row.z_t >= between]
     masked = loss(mass_mask=between)
     assert masked.rows == len(kept) < len(rows)
-    assert float(masked.loss_sum) == pytest.approx(sum(row["kl"] for row in kept), abs=1e-10)
+    assert float(masked.loss_sum) == pytest.approx(sum(row.kl for row in kept), abs=1e-10)
     for index, row in enumerate(rows):
         found = candidates_at(pair, teacher, student, TEXT, index)
-        assert (found["kl"], found["Z_T"], found["Z_S"]) == pytest.approx(
-            (row["kl"], row["z_t"], row["z_s"]), abs=1e-10
-        )
+        assert (found.kl, found.Z_T, found.Z_S) == pytest.approx((row.kl, row.z_t, row.z_s), abs=1e-10)
 
 
 def test_joint_log_probabilities_are_the_models_own(models, seen):
@@ -100,59 +99,60 @@ def test_joint_log_probabilities_are_the_models_own(models, seen):
     ):
         own_R = logits_RV.log_softmax(-1).gather(1, ids[:, None]).squeeze(1)
         for row, start, end in zip(rows, starts.tolist(), ends.tolist(), strict=True):
-            assert row[f"{name}_logprob"] == pytest.approx(float(own_R[start:end].sum()), abs=1e-10)
-            assert row[f"{name}_score"] == pytest.approx(float(own_R[start:end].mean()), abs=1e-10)
+            assert getattr(row, f"{name}_logprob") == pytest.approx(float(own_R[start:end].sum()), abs=1e-10)
+            assert getattr(row, f"{name}_score") == pytest.approx(float(own_R[start:end].mean()), abs=1e-10)
 
 
 def test_rows_and_the_rest_are_all_candidates(models):
     pair, teacher, student = models
-    for index, segment in enumerate(segments(pair, TEXT)):
+    for index, segment in enumerate(show_units(pair, TEXT)):
         found = candidates_at(pair, teacher, student, TEXT, index, top=5)
-        rows, rest = found["rows"], found["rest"]
-        assert len(rows) + rest["candidates"] == found["candidates"] and len(rows) == 5
-        for side, whole in (("student", found["Z_S"]), ("teacher", found["Z_T"])):
-            assert sum(row[f"{side}_mass"] for row in rows) + rest[f"{side}_mass"] == pytest.approx(whole, abs=1e-10)
-            assert sum(row[f"{side}_q"] for row in rows) + rest[f"{side}_q"] == pytest.approx(1, abs=1e-10)
+        rows, rest = found.rows, found.rest
+        assert len(rows) + rest.candidates == found.candidates and len(rows) == 5
+        for side, whole in (("student", found.Z_S), ("teacher", found.Z_T)):
+            masses = [getattr(row, f"{side}_mass") for row in (*rows, rest)]
+            shares = [getattr(row, f"{side}_q") for row in (*rows, rest)]
+            assert sum(masses) == pytest.approx(whole, abs=1e-10) and sum(shares) == pytest.approx(1, abs=1e-10)
         for row in rows:
-            assert row["teacher_q"] == pytest.approx(row["teacher_mass"] / found["Z_T"], abs=1e-12)
-            if row["kind"] == "shared" and row["text"] != END_OF_TURN:
-                told = bytes.fromhex(row["bytes"])
-                assert pair.student.bytes_of[row["student_id"]] == pair.teacher.bytes_of[row["teacher_id"]] == told
-        written = [row for row in rows if row["written"]]
-        assert [row["bytes"] for row in written] == [segment["bytes"]]
-        multi = segment["kind"] == "recovered"
-        assert (written[0]["kind"] == "unit") is multi is found["thrown_away_by_strict"]["row"]
-        lost = found["thrown_away_by_strict"]
-        assert lost["kl"] == (found["kl"] if multi else 0.0)
-        assert lost["teacher_mass"] == pytest.approx(found["Z_T"] - found["teacher_shared"], abs=1e-12)
+            assert row.teacher_q == pytest.approx(row.teacher_mass / found.Z_T, abs=1e-12)
+            if row.kind == "shared" and row.text != END_OF_TURN:
+                told = bytes.fromhex(row.bytes)
+                assert pair.student.bytes_of[row.student_id] == pair.teacher.bytes_of[row.teacher_id] == told
+        written = [row for row in rows if row.written]
+        assert [row.bytes for row in written] == [segment.bytes]
+        multi = segment.kind == "recovered"
+        assert (written[0].kind == "unit") is multi is found.thrown_away_by_strict.row
+        lost = found.thrown_away_by_strict
+        assert lost.kl == (found.kl if multi else 0.0)
+        assert lost.teacher_mass == pytest.approx(found.Z_T - found.teacher_shared, abs=1e-12)
 
 
 def test_what_is_outside_is_not_shared_and_is_spelled_by_the_other_side(models):
     pair, teacher, student = models
     found = candidates_at(pair, teacher, student, TEXT, 3)
     shared = set(pair.shared_teacher_ids.tolist())
-    masses = [row["mass"] for row in found["teacher_outside"]]
+    masses = [row.mass for row in found.teacher_outside]
     assert len(masses) > 3 and masses == sorted(masses, reverse=True)
     spelled = 0
-    for row in found["teacher_outside"]:
-        assert row["teacher_id"] not in shared
-        data = bytes.fromhex(row["bytes"])
+    for row in found.teacher_outside:
+        assert row.teacher_id not in shared
+        data = bytes.fromhex(row.bytes)
         spelled += bool(data)
-        assert pair.student.decode(row["student_ids"]) == data
+        assert pair.student.decode(row.student_ids) == data
     assert spelled
-    assert max(masses) + found["teacher_shared"] <= 1 + 1e-12
+    assert max(masses) + found.teacher_shared <= 1 + 1e-12
 
 
 def test_without_models_there_is_the_structure_and_no_mass(models):
     pair, *_ = models
-    kinds = [segment["kind"] for segment in segments(pair, TEXT)]
+    kinds = [segment.kind for segment in show_units(pair, TEXT)]
     recovered, shared = kinds.index("recovered"), kinds.index("shared")
     found = candidates_at(pair, None, None, TEXT, recovered)
-    assert found["candidates"] == found["shared_candidates"] + 1 and found["rows"][0]["kind"] == "unit"
-    assert "Z_T" not in found and "teacher_mass" not in found["rows"][0]
+    assert found.candidates == found.shared_candidates + 1 and found.rows[0].kind == "unit"
+    assert not {"Z_T", "rest"} & found.to_dict().keys() and "teacher_mass" not in found.to_dict()["rows"][0]
     assert "--weights" in format_candidates(found)
     found = candidates_at(pair, None, None, TEXT, shared)
-    assert found["candidates"] == found["shared_candidates"] and found["rows"] == []
+    assert found.candidates == found.shared_candidates and found.rows == []
 
 
 def test_a_prompt_is_read_first_by_each_models_own_template(models):
@@ -162,9 +162,9 @@ def test_a_prompt_is_read_first_by_each_models_own_template(models):
     rows = score_units(pair, teacher, student, TEXT, prompt="Hi")
     teacher_ids, _ = ids_of(pair)
     own_R = logits(teacher, lead, teacher_ids).log_softmax(-1).gather(1, torch.tensor(teacher_ids)[:, None])
-    assert sum(row["teacher_logprob"] for row in rows) == pytest.approx(float(own_R.sum()), abs=1e-9)
-    assert found["kl"] == pytest.approx(rows[2]["kl"], abs=1e-10)
-    assert found["kl"] != pytest.approx(candidates_at(pair, teacher, student, TEXT, 2)["kl"], abs=1e-6)
+    assert sum(row.teacher_logprob for row in rows) == pytest.approx(float(own_R.sum()), abs=1e-9)
+    assert found.kl == pytest.approx(rows[2].kl, abs=1e-10)
+    assert found.kl != pytest.approx(candidates_at(pair, teacher, student, TEXT, 2).kl, abs=1e-6)
 
 
 def test_long_text_is_read_in_windows_that_leave_no_unit_out(models, monkeypatch):
@@ -174,9 +174,9 @@ def test_long_text_is_read_in_windows_that_leave_no_unit_out(models, monkeypatch
     assert min(len(teacher_ids), len(student_ids)) > 3 * teacher.config.max_position_embeddings
     told = []
     rows = score_units(pair, teacher, student, text, on_progress=lambda done, total: told.append((done, total)))
-    assert len(rows) == len(segments(pair, text)) == told[-1][0] == told[-1][1]
+    assert len(rows) == len(show_units(pair, text)) == told[-1][0] == told[-1][1]
     assert len(told) > 3
-    assert candidates_at(pair, teacher, student, text, len(rows) - 1)["Z_T"] > 0
+    assert candidates_at(pair, teacher, student, text, len(rows) - 1).Z_T > 0
     # where a window starts, a unit is read after exactly the units of that window before it
     monkeypatch.setattr(candidates, "WINDOW", 24)
     rows = score_units(pair, teacher, student, TEXT)
@@ -195,7 +195,7 @@ def test_long_text_is_read_in_windows_that_leave_no_unit_out(models, monkeypatch
         ids = spelled.teacher_ids[int(begins[start]) : int(units.teacher_end[start])]
         lead = [pair.teacher.end_ids[0], *spelled.teacher_ids[int(begins[context]) : int(begins[start])]]
         own = logits(teacher, lead, ids).log_softmax(-1).gather(1, torch.tensor(ids)[:, None]).sum()
-        assert rows[start]["teacher_logprob"] == pytest.approx(float(own), abs=1e-10)
+        assert rows[start].teacher_logprob == pytest.approx(float(own), abs=1e-10)
     assert end == len(rows) == len(units)
 
 
@@ -203,13 +203,13 @@ def test_scoring_can_be_stopped_between_windows(models):
     pair, teacher, student = models
     asked = iter([False, True])
     rows = score_units(pair, teacher, student, TEXT * 12, should_stop=lambda: next(asked))
-    assert 0 < len(rows) < len(segments(pair, TEXT * 12))
+    assert 0 < len(rows) < len(show_units(pair, TEXT * 12))
     assert score_units(pair, teacher, student, TEXT, should_stop=lambda: True) == []
 
 
 def test_a_place_that_is_not_there_and_text_that_cannot_be_spelled(models):
     pair, teacher, student = models
-    last = len(segments(pair, TEXT)) - 1
+    last = len(show_units(pair, TEXT)) - 1
     for index in (-1, last + 1):
         with pytest.raises(DataError, match=f"units 0 to {last}"):
             candidates_at(pair, teacher, student, TEXT, index)
@@ -222,18 +222,18 @@ def test_a_place_that_is_not_there_and_text_that_cannot_be_spelled(models):
 
 def test_for_a_terminal(models):
     pair, teacher, student = models
-    kinds = [segment["kind"] for segment in segments(pair, TEXT)]
+    kinds = [segment.kind for segment in show_units(pair, TEXT)]
     found = candidates_at(pair, teacher, student, TEXT, kinds.index("recovered"), top=4)
     printed = format_candidates(found)
-    assert f"{found['Z_T']:.2%}" in printed and "throws this row away" in printed and "others" in printed
+    assert share(found.Z_T) in printed and "throws this position away" in printed and "others" in printed
     kept = format_candidates(candidates_at(pair, teacher, student, TEXT, kinds.index("shared")))
-    assert "keeps this row" in kept
+    assert "keeps this position" in kept
 
 
 def test_candidates_of_real_tokenizers():
     pair = TokenizerPair.from_pretrained(real.llama3(), real.qwen25())
     text = "It was 2026."
-    (index,) = (i for i, row in enumerate(segments(pair, text)) if row["text"].strip() == "202")
+    (index,) = (i for i, row in enumerate(show_units(pair, text)) if row.text.strip() == "202")
     found = candidates_at(pair, None, None, text, index)
-    assert found["unit"]["teacher_pieces"] == ["202"] and found["unit"]["student_pieces"] == ["2", "0", "2"]
-    assert found["candidates"] == pair.shared_tokens + 2  # the end of turn, and the unit
+    assert found.unit.teacher_pieces == ["202"] and found.unit.student_pieces == ["2", "0", "2"]
+    assert found.candidates == pair.shared_tokens + 2  # the end of turn, and the unit

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from tokenizers import pre_tokenizers
@@ -12,6 +13,7 @@ from simct.errors import DataError
 from simct.inspection import corpus
 from simct.inspection.corpus import dataset_texts, inspect_corpus, pieces_of
 from simct.inspection.coverage import Counts, inspect_pair
+from simct.inspection.records import PairReport
 from simct.tokenization.pair import TokenizerPair
 from tests.support import real_tokenizers as real
 from tests.support import trained_tokenizers as trained
@@ -48,14 +50,14 @@ def no_counting(monkeypatch):
     return refuse
 
 
-def numbers(report: dict) -> dict:
-    return {name: value for name, value in report.items() if name not in ("stopped", "texts_remembered")}
+def numbers(report: PairReport) -> PairReport:
+    return replace(report, stopped=None, texts_remembered=None)
 
 
 def test_a_stream_gives_the_numbers_of_its_texts(pair, texts, tmp_path, small_chunks):
     report = inspect_corpus(pair, iter(texts), cache_dir=tmp_path)
     assert numbers(report) == inspect_pair(pair, texts)
-    assert (report["stopped"], report["texts_remembered"], report["disagreements_lost"]) == (False, 0, 0)
+    assert (report.stopped, report.texts_remembered, report.disagreements_lost) == (False, 0, 0)
     assert len(list(tmp_path.glob("*.json.gz"))) > 10
 
 
@@ -63,14 +65,14 @@ def test_what_was_counted_is_remembered_by_content(pair, texts, tmp_path, small_
     first = inspect_corpus(pair, texts, cache_dir=tmp_path)
     no_counting()
     again = inspect_corpus(pair, iter(texts), cache_dir=tmp_path)
-    assert again["texts_remembered"] == len(texts) and numbers(again) == numbers(first)
+    assert again.texts_remembered == len(texts) and numbers(again) == numbers(first)
 
 
 def test_other_text_and_other_rules_are_counted_anew(pair, texts, tmp_path, small_chunks):
     inspect_corpus(pair, texts, cache_dir=tmp_path)
     changed = [*texts[:-1], f"{texts[-1]}!"]
     report = inspect_corpus(pair, changed, cache_dir=tmp_path)
-    assert 0 < report["texts_remembered"] < len(texts)  # whatever comes before the change is known
+    assert 0 < report.texts_remembered < len(texts)  # whatever comes before the change is known
     assert numbers(report) == inspect_pair(pair, changed)
     # the same vocabulary cut by another rule: equal bytes of every id, other tokens of a text
     backend = trained.edited(trained.byte_level_backend(400))
@@ -80,7 +82,7 @@ def test_other_text_and_other_rules_are_counted_anew(pair, texts, tmp_path, smal
     other = TokenizerPair.from_pretrained(trained.sentencepiece_bpe("always"), trained.wrap(backend))
     assert other.student.fingerprint == pair.student.fingerprint
     report = inspect_corpus(other, texts, cache_dir=tmp_path)
-    assert report["texts_remembered"] == 0 and numbers(report) == inspect_pair(other, texts)
+    assert report.texts_remembered == 0 and numbers(report) == inspect_pair(other, texts)
 
 
 def test_a_stopped_run_reports_what_it_counted_and_the_next_goes_on_from_there(pair, texts, tmp_path, small_chunks):
@@ -92,10 +94,10 @@ def test_a_stopped_run_reports_what_it_counted_and_the_next_goes_on_from_there(p
             yield text
 
     report = inspect_corpus(pair, stream(), should_stop=lambda: len(seen) >= 20, cache_dir=tmp_path)
-    assert report["stopped"] and 0 < report["texts"] < 20
-    assert numbers(report) == inspect_pair(pair, texts[: report["texts"]])
+    assert report.stopped and 0 < report.texts < 20
+    assert numbers(report) == inspect_pair(pair, texts[: report.texts])
     report = inspect_corpus(pair, texts, cache_dir=tmp_path)
-    assert 0 < report["texts_remembered"] < 20 and numbers(report) == inspect_pair(pair, texts)
+    assert 0 < report.texts_remembered < 20 and numbers(report) == inspect_pair(pair, texts)
 
 
 def test_an_endless_stream_ends_when_asked(pair, tmp_path):
@@ -107,7 +109,7 @@ def test_an_endless_stream_ends_when_asked(pair, tmp_path):
         should_stop=lambda: len(told) > 1,
         cache_dir=tmp_path,
     )
-    assert report["stopped"] and report["texts"] == told[-1][0] > 0 and told[-1][1] is None
+    assert report.stopped and report.texts == told[-1][0] > 0 and told[-1][1] is None
 
 
 def test_progress_ends_with_the_total(pair, texts, tmp_path):
@@ -122,7 +124,7 @@ def test_files_that_cannot_be_read_or_written_only_cost_time(pair, texts, tmp_pa
     files[0].write_bytes(files[0].read_bytes()[:50])
     files[1].write_bytes(b"not ours")
     report = inspect_corpus(pair, texts, cache_dir=tmp_path)
-    assert 0 < report["texts_remembered"] < len(texts) and numbers(report) == right
+    assert 0 < report.texts_remembered < len(texts) and numbers(report) == right
     (tmp_path / "a file").write_text("")
     report = inspect_corpus(pair, texts, cache_dir=tmp_path / "a file" / "below")
     assert numbers(report) == right
@@ -147,9 +149,9 @@ def test_the_oldest_files_go_first(pair, texts, tmp_path, small_chunks, monkeypa
 
 def test_memory_is_bounded_and_the_error_is_told(pair, texts, tmp_path, small_chunks, monkeypatch):
     def key(row):
-        return (row["bytes"], *row["student_tokens"], "|", *row["teacher_tokens"])
+        return (row.bytes, *row.student_tokens, "|", *row.teacher_tokens)
 
-    exact = {key(row): row["count"] for row in inspect_pair(pair, texts, top=10_000)["top_disagreements"]}
+    exact = {key(row): row.count for row in inspect_pair(pair, texts, top=10_000).top_disagreements}
     monkeypatch.setattr(corpus, "MOST_DISAGREEMENTS", 400)
     largest = []
     join = Counts.join
@@ -161,9 +163,9 @@ def test_memory_is_bounded_and_the_error_is_told(pair, texts, tmp_path, small_ch
     monkeypatch.setattr(Counts, "join", watch)
     report = inspect_corpus(pair, texts, cache_dir=tmp_path, top=5)
     assert len(exact) > 2_000 and max(largest) < 2 * 400 + 500  # twice the limit, and a chunk
-    assert 0 < report["disagreements_lost"] < report["top_disagreements"][0]["count"] / 3
-    for row in report["top_disagreements"]:
-        assert exact[key(row)] - report["disagreements_lost"] <= row["count"] <= exact[key(row)]
+    assert 0 < report.disagreements_lost < report.top_disagreements[0].count / 3
+    for row in report.top_disagreements:
+        assert exact[key(row)] - report.disagreements_lost <= row.count <= exact[key(row)]
 
 
 def test_texts_of_files(tmp_path):
@@ -231,7 +233,7 @@ def test_real_tokenizers_over_a_stream(tmp_path):
     pair = TokenizerPair.from_pretrained(real.llama3(), real.qwen25())
     stream = (f"Item {number}: {number * 7919} apples.\n" for number in range(500))
     report = inspect_corpus(pair, stream, cache_dir=tmp_path)
-    assert report["by_kind"]["digits"]["recovered"] > 500 and report["texts"] == 500
-    assert inspect_corpus(pair, ["again"], cache_dir=tmp_path)["texts_remembered"] == 0
-    counts = [row["count"] for row in report["top_disagreements"]]
+    assert report.by_kind["digits"].recovered > 500 and report.texts == 500
+    assert inspect_corpus(pair, ["again"], cache_dir=tmp_path).texts_remembered == 0
+    counts = [row.count for row in report.top_disagreements]
     assert counts == sorted(counts, reverse=True) and counts[0] > 1

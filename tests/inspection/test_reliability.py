@@ -1,5 +1,7 @@
 """The verdict is measured on real weights, and tells the pair on which SimCT works from those on which it does not."""
 
+import re
+
 import pytest
 import torch
 
@@ -9,9 +11,11 @@ from simct.data.samples import PreparedPrompt, Sample
 from simct.demo import PAIRS
 from simct.errors import RunError
 from simct.inspection import reliability
+from simct.inspection.records import MassHistogram, Reliability
 from simct.inspection.reliability import measure_pair, measure_samples
-from simct.inspection.verdict import judge
+from simct.inspection.verdict import verdict_of
 from simct.models.loading import load_model
+from simct.report.formats import share
 from simct.report.text import format_reliability
 from simct.tokenization.pair import TokenizerPair
 from tests.support.random_pair import save_pair
@@ -36,7 +40,7 @@ def reports():
 
 
 def test_the_embedded_pairs_get_the_method_that_works_on_them(reports):
-    assert {name: report["method"] for name, report in reports.items()} == {
+    assert {name: report.method for name, report in reports.items()} == {
         "default": "simct",
         "student_splits": "marginal",
         "teacher_splits": "marginal",
@@ -46,38 +50,38 @@ def test_the_embedded_pairs_get_the_method_that_works_on_them(reports):
 def test_the_numbers_are_shares_and_tell_the_pairs_apart(reports):
     for report in reports.values():
         for name in ("mass_student", "mass_teacher", "prefix_conflict_mass", "hindsight_mass", "recovered_share"):
-            assert 0 <= report[name] <= 1 + 1e-5, name
-        assert report["kl_shared"] >= 0 and -1 <= report["gradient_cosine"] <= 1
-    assert reports["student_splits"]["prefix_conflict_mass"] > 5 * reports["default"]["prefix_conflict_mass"]
-    assert reports["teacher_splits"]["mass_student"] < reports["default"]["mass_student"]
+            assert 0 <= getattr(report, name) <= 1 + 1e-5, name
+        assert report.kl_shared >= 0 and -1 <= report.gradient_cosine <= 1
+    assert reports["student_splits"].prefix_conflict_mass > 5 * reports["default"].prefix_conflict_mass
+    assert reports["teacher_splits"].mass_student < reports["default"].mass_student
 
 
 def test_a_verdict_quotes_the_number_it_rests_on(reports):
-    conflict = reports["student_splits"]["prefix_conflict_mass"]
-    assert f"{conflict:.1%}" in reports["student_splits"]["verdict"]
-    assert f"{reports['default']['recovered_share']:.1%}" in reports["default"]["verdict"]
+    conflict = reports["student_splits"].prefix_conflict_mass
+    assert f"{conflict:.1%}" in reports["student_splits"].verdict
+    assert f"{reports['default'].recovered_share:.1%}" in reports["default"].verdict
 
 
 def test_distributions_are_those_of_the_units(reports):
     for report in reports.values():
-        z_t = report["z_t"]
-        assert sum(z_t["shared"]) == report["units_shared"] > 0
-        assert sum(z_t["recovered"]) == report["units_recovered"] > 0
-        lower = sum(sum(z_t[name][:5]) for name in ("shared", "recovered"))
-        assert lower == round(z_t["below_half"] * (report["units_shared"] + report["units_recovered"]))
+        z_t = report.z_t
+        assert sum(z_t.shared) == report.units_shared > 0
+        assert sum(z_t.recovered) == report.units_recovered > 0
+        lower = sum(sum(getattr(z_t, name)[:5]) for name in ("shared", "recovered"))
+        assert lower == round(z_t.below_half * (report.units_shared + report.units_recovered))
         for name in ("shared", "recovered"):
-            low, middle, high = report["kl_quantiles"][name]
+            low, middle, high = getattr(report.kl_quantiles, name)
             assert -1e-5 <= low <= middle <= high
-        splits = sum(sum(row.values()) for row in report["recovered_kinds"].values())
-        assert splits == report["units_recovered"]
-    kinds = reports["student_splits"]["recovered_kinds"]
-    assert sum(row["student_splits"] for row in kinds.values()) > 0
-    assert not any(row["teacher_splits"] for row in kinds.values())
-    assert "The teacher writes whole what the student splits" in reports["student_splits"]["verdict"]
+        splits = sum(sum(row.to_dict().values()) for row in report.recovered_kinds.values())
+        assert splits == report.units_recovered
+    kinds = reports["student_splits"].recovered_kinds
+    assert sum(row.student_splits for row in kinds.values()) > 0
+    assert not any(row.teacher_splits for row in kinds.values())
+    assert "The teacher writes whole what the student splits" in reports["student_splits"].verdict
     for name, report in reports.items():
-        assert report["settings"]["method"] == report["method"], name
+        assert report.settings["method"] == report.method, name
         printed = format_reliability(report)
-        assert report["verdict"] in printed and f"{report['z_t']['below_half']:.1%} of the units" in printed
+        assert report.verdict in printed and re.search(rf"below 0\.5 +{share(report.z_t.below_half)}", printed)
 
 
 def test_batches_change_nothing(tmp_path, monkeypatch):
@@ -100,11 +104,11 @@ def test_batches_change_nothing(tmp_path, monkeypatch):
     once = measure_samples(pair, student, teacher, samples)
     monkeypatch.setattr(reliability, "ANSWERS_AT_A_TIME", 2)
     often = measure_samples(pair, student, teacher, samples)
-    assert once["recovered_kinds"] == often["recovered_kinds"] and once["z_t"]["shared"] == often["z_t"]["shared"]
+    assert once.recovered_kinds == often.recovered_kinds and once.z_t.shared == often.z_t.shared
     for name in ("mass_teacher", "mass_student", "candidate_mass", "prefix_conflict_mass", "hindsight_mass"):
-        assert once[name] == pytest.approx(often[name], rel=1e-4), name
+        assert getattr(once, name) == pytest.approx(getattr(often, name), rel=1e-4), name
     for name in ("kl_shared", "kl_recovered", "gradient_cosine"):
-        assert once[name] == pytest.approx(often[name], rel=1e-3), name
+        assert getattr(once, name) == pytest.approx(getattr(often, name), rel=1e-3), name
     student_ids, teacher_ids = ([getattr(s, f"{side}_ids") for s in samples] for side in ("student", "teacher"))
     with torch.no_grad():
         rows = [
@@ -113,8 +117,8 @@ def test_batches_change_nothing(tmp_path, monkeypatch):
         ]
     stats = losses.compute("simct", pair, *rows, student_ids, teacher_ids).stats
     for name in ("kl_shared", "kl_recovered"):
-        assert once[name] == pytest.approx(stats[name], rel=1e-3, abs=1e-5), name
-    assert (once["units_shared"], once["units_recovered"]) == (stats["units_shared"], stats["units_recovered"])
+        assert getattr(once, name) == pytest.approx(stats[name], rel=1e-3, abs=1e-5), name
+    assert (once.units_shared, once.units_recovered) == (stats["units_shared"], stats["units_recovered"])
 
 
 def test_only_the_last_parameters_are_compared_where_there_are_many(tmp_path, monkeypatch):
@@ -133,12 +137,12 @@ def test_measuring_tells_how_far_it_is_and_can_be_stopped():
     )
     told = []
 
-    def tell(done: int, total: int) -> None:
+    def on_progress(done: int, total: int) -> None:
         told.append((done, total))
 
-    report = measure_pair(config, 12, on_progress=tell, should_stop=lambda: told[-1][0] >= 4)
+    report = measure_pair(config, 12, on_progress=on_progress, should_stop=lambda: told[-1][0] >= 4)
     assert told == [(0, 12), (4, 12)]
-    assert (report["answers_written"], report["stopped"]) == (4, True) and report["verdict"].startswith("Use ")
+    assert (report.answers_written, report.stopped) == (4, True) and report.verdict.startswith("Use ")
     with pytest.raises(RunError, match="before the first answer"):
         measure_pair(config, 12, should_stop=lambda: True)
 
@@ -169,8 +173,8 @@ def test_the_gradient_cosine_is_that_of_the_two_parts_of_the_loss(tmp_path):
     strict_G, simct_G = gradient("strict"), gradient("simct")
     recovered_G = simct_G - strict_G
     expected = torch.nn.functional.cosine_similarity(strict_G, recovered_G, dim=0)
-    assert report["gradient_cosine"] == pytest.approx(float(expected), abs=1e-3)
-    assert report["units_recovered"] > 0 and report["units_shared"] > 0
+    assert report.gradient_cosine == pytest.approx(float(expected), abs=1e-3)
+    assert report.units_recovered > 0 and report.units_shared > 0
 
 
 @pytest.mark.parametrize(
@@ -178,11 +182,11 @@ def test_the_gradient_cosine_is_that_of_the_two_parts_of_the_loss(tmp_path):
     [
         ({}, "simct", "which SimCT recovers"),
         ({"prefix_conflict_mass": 0.07}, "marginal", "7.0% of the student's probability"),
-        ({"hindsight_mass": 0.3}, "marginal", "30.0% goes on past"),
+        ({"hindsight_mass": 0.3}, "marginal", "30.0% extends past"),
         ({"mass_teacher": 0.6}, "marginal", "Only 60.0% of the teacher's"),
         ({"recovered_share": 0.001}, "simct", "next to nothing"),
         ({"gradient_cosine": -0.5}, "simct", "cosine -0.50"),
-        ({"z_t": {"below_half": 0.06}}, "simct", "mass_mask: true. "),
+        ({"z_t": MassHistogram([0.0], [0], [0], 0.06)}, "simct", "mass_mask: true. "),
         ({"answers_written": 10, "answers_ended": 5, "max_new_tokens": 40}, "simct", "rollout.max_new_tokens to 80"),
         (
             {"answers_written": 10, "answers_ended": 10, "excluded": {"a special token": 3}},
@@ -196,7 +200,7 @@ def test_each_rule_of_the_verdict(change, method, words):
         "mass_teacher": 0.99, "mass_student": 0.98, "candidate_mass": 0.99, "prefix_conflict_mass": 0.001,
         "hindsight_mass": 0.01, "recovered_share": 0.1, "gradient_cosine": 0.2,
     }  # fmt: skip
-    verdict = judge(healthy | change)
+    verdict = verdict_of(Reliability(**healthy | change))
     assert verdict.settings["method"] == verdict.method
     assert verdict.method == method
     assert words in verdict.text

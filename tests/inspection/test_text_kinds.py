@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simct.inspection.coverage import inspect_pair, segments
+from simct.inspection.coverage import inspect_pair, show_units
 from simct.inspection.text_kinds import KINDS, TITLES, WHITESPACE, kinds_of_bytes, kinds_of_spans
 from simct.tokenization.pair import TokenizerPair
 from tests.support import real_tokenizers as real
@@ -72,17 +72,17 @@ def test_a_span_is_of_the_kind_of_its_first_byte_that_is_no_white_space(text, da
 @given(st.lists(TEXTS, max_size=4))
 def test_counts_by_kind_add_up_to_the_totals(pair, texts):
     report = inspect_pair(pair, texts)
-    rows = report["by_kind"].values()
+    rows = report.by_kind.values()
     for name in ("strict", "recovered", "outside"):
         for row in rows:
-            assert row[name] >= 0
-    assert all(row["strict"] + row["recovered"] + row["outside"] == row["student_tokens"] > 0 for row in rows)
-    assert sum(row["student_tokens"] for row in rows) == report["student_tokens"]
-    assert sum(row["strict"] for row in rows) == report["strict_tokens"]
-    assert sum(row["recovered"] for row in rows) == report["recovered_tokens"]
-    kinds = [segment["kind"] for text in texts for segment in segments(pair, text)]
-    assert report["strict_tokens"] == kinds.count("shared")
-    assert sum(row["outside"] for row in rows) == kinds.count("outside")
+            assert getattr(row, name) >= 0
+    assert all(row.strict + row.recovered + row.outside == row.student_tokens > 0 for row in rows)
+    assert sum(row.student_tokens for row in rows) == report.student_tokens
+    assert sum(row.strict for row in rows) == report.strict_tokens
+    assert sum(row.recovered for row in rows) == report.recovered_tokens
+    kinds = [segment.kind for text in texts for segment in show_units(pair, text)]
+    assert report.strict_tokens == kinds.count("shared")
+    assert sum(row.outside for row in rows) == kinds.count("outside")
 
 
 def test_real_tokenizers_disagree_on_digits_not_on_words():
@@ -90,7 +90,7 @@ def test_real_tokenizers_disagree_on_digits_not_on_words():
     pair = TokenizerPair.from_pretrained(real.llama3(), real.qwen25())
     text = "In the year 2026 about 12345 people paid $99.50 each, and 7 did not. " * 3
     report = inspect_pair(pair, [text])
-    digits, words = report["by_kind"]["digits"], report["by_kind"]["words"]
-    assert digits["recovered"] / digits["student_tokens"] > 0.8
-    assert words["strict"] == words["student_tokens"] >= 30
-    assert set(report["by_kind"]) <= set(KINDS) == set(TITLES)
+    digits, words = report.by_kind["digits"], report.by_kind["words"]
+    assert digits.recovered / digits.student_tokens > 0.8
+    assert words.strict == words.student_tokens >= 30
+    assert set(report.by_kind) <= set(KINDS) == set(TITLES)

@@ -4,21 +4,23 @@ import csv
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import pytest
 
-from simct.config import ModelConfig
+from simct.config.sections import ModelConfig
 from simct.demo import PAIRS
 from simct.inspection.candidates import candidates_at, score_units
-from simct.inspection.coverage import inspect_pair, segments
+from simct.inspection.coverage import inspect_pair, show_units
+from simct.inspection.records import KlQuantiles, MassHistogram, PairReport, PairRow, Reliability
 from simct.inspection.text_kinds import TITLES
 from simct.models.loading import load_model
 from simct.report import charts as report_charts
+from simct.report.formats import share
 from simct.report.html import drawn, html_report
 from simct.tokenization.pair import TokenizerPair
+from tests.support.hostile import HOSTILE
 from tests.support.random_pair import student_tokenizer, teacher_tokenizer
-
-HOSTILE = "</script><img src=x onerror=alert(1)> <!-- ' \" & =1+1 \u2028 12 日本 🙂\x00\n"
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +28,12 @@ def pair() -> TokenizerPair:
     return TokenizerPair.from_pretrained(teacher_tokenizer(), student_tokenizer())
 
 
+def report_of(pair, texts, teacher="t", student="s", **more) -> PairReport:
+    return replace(inspect_pair(pair, texts), teacher=teacher, student=student, **more)
+
+
 def page_of(pair, text=HOSTILE, **more) -> str:
-    report = {"teacher": "<b>teacher</b>", "student": "student", **inspect_pair(pair, [text])}
-    return html_report(report, segments(pair, text), **more)
+    return html_report(report_of(pair, [text], "<b>teacher</b>", "student", **more), show_units(pair, text))
 
 
 def embedded(page: str) -> dict:
@@ -38,9 +43,11 @@ def embedded(page: str) -> dict:
 
 def test_text_from_outside_stays_text(pair):
     comparison = [
-        {"teacher": "<u>t</u>", "student": "s", "error": "<script>", "verdict": None},
-        {"teacher": "t", "student": "<u>s</u>", "error": None, "shared_tokens": 3, "jaccard": 0.1, "strict": 0.5,
-         "recovered": 0.5, "method": "simct", "verdict": "Use <simct>."},
+        PairRow(teacher="<u>t</u>", student="s", error="<script>"),
+        PairRow(
+            teacher="t", student="<u>s</u>", shared_tokens=3, jaccard=0.1, strict=0.5, recovered=0.5, method="simct",
+            verdict="Use <simct>.",
+        ),
     ]  # fmt: skip
     page = page_of(pair, comparison=comparison)
     for outside in ("<img", "<b>teacher", "<u>t</u>", "<u>s</u>", "<!--", "Use <simct>", "<script>alert"):
@@ -58,41 +65,42 @@ def test_nothing_is_asked_for(pair):
 
 
 def test_the_units_and_the_report_are_in_it(pair):
-    rows = segments(pair, HOSTILE)
-    report = {"teacher": "t", "student": "s", **inspect_pair(pair, [HOSTILE])}
+    rows = show_units(pair, HOSTILE)
+    report = report_of(pair, [HOSTILE])
     data = embedded(html_report(report, rows))
-    assert data["report"] == json.loads(json.dumps(report))
+    assert PairReport.from_dict(data["report"]) == report
     assert bytes.fromhex("".join(unit[5] for unit in data["units"])).decode() == HOSTILE
     for unit, row in zip(data["units"], rows, strict=True):
-        assert (unit[1], unit[2], unit[6]) == (row["student_ids"], row["teacher_ids"], row["byte_start"])
-        assert "".join(unit[3]) == "".join(map(drawn, row["student_pieces"]))
+        assert (unit[1], unit[2], unit[6]) == (row.student_ids, row.teacher_ids, row.byte_start)
+        assert "".join(unit[3]) == "".join(map(drawn, row.student_pieces))
 
 
 def test_every_chart_is_sound_svg(pair):
     report = inspect_pair(pair, [HOSTILE])
-    z_t = {"edges": [i / 10 for i in range(11)], "shared": [0] * 9 + [90, 3], "recovered": [1] + [0] * 9 + [6]}
-    kl = {"kl_quantiles": {"shared": [0, 0.1, 2], "recovered": None}, "kl_shared": 0.5, "kl_recovered": 0.0}
-    for svg in (
+    z_t = MassHistogram([i / 10 for i in range(11)], [0] * 9 + [90, 3], [1] + [0] * 9 + [6], 0.01)
+    measured = Reliability(z_t=z_t, kl_shared=0.5, kl_quantiles=KlQuantiles([0, 0.1, 2], None), gradient_cosine=-0.5)
+    for chart in (
         report_charts.coverage_bars(report),
         report_charts.vocabulary_bars(report),
-        report_charts.shape_map(report["unit_shapes"]),
+        report_charts.shape_map(report.unit_shapes),
         report_charts.shape_map({}),
+        report_charts.mass_bars(measured),
         report_charts.mass_histogram(z_t),
-        report_charts.kl_ranges(kl),
+        report_charts.kl_ranges(measured),
+        report_charts.cosine_bar(measured),
     ):
-        ElementTree.fromstring(svg)
-    titles = re.findall("<title>(.*?)</title>", report_charts.coverage_bars(report))
-    assert any(
-        f"{report['strict_tokens']:,} of {report['student_tokens']:,} student tokens strict" in t for t in titles
-    )
-    shapes = report_charts.shape_map({"1x1": 70, "9x1": 20, "7x2": 10})
+        ElementTree.fromstring(chart.svg)
+        ElementTree.fromstring(chart.figure())
+    titles = re.findall("<title>(.*?)</title>", report_charts.coverage_bars(report).svg)
+    assert any(f"{report.strict_tokens:,} of {report.student_tokens:,} student tokens shared" in t for t in titles)
+    shapes = report_charts.shape_map({"1x1": 70, "9x1": 20, "7x2": 10}).svg
     assert "6+ student × 1 teacher tokens: 20 units (20.0%)" in shapes
-    histogram = report_charts.mass_histogram(z_t)
-    assert "Z_T 0 to 0.1: 1 recovered units" in histogram and "Z_T 1 to more: 6 recovered units" in histogram
+    histogram = report_charts.mass_histogram(z_t).svg
+    assert "0 to 0.1: 1 recovered units" in histogram and "1 and more: 6 recovered units" in histogram
 
 
 def test_an_empty_report_is_still_a_page(pair):
-    page = html_report({"teacher": "t", "student": "s", **inspect_pair(pair, [])}, [])
+    page = html_report(report_of(pair, []))
     assert 'class="lanes"' not in page and embedded(page)["units"] == []
 
 
@@ -106,13 +114,13 @@ def full_page(tmp_path_factory):
     folders = PAIRS["student_splits"]
     names = str(folders.teacher), str(folders.student)
     pair = TokenizerPair.from_pretrained(*names)
-    models = [load_model(ModelConfig(name)) for name in names]
+    models = [load_model(ModelConfig(model=name)) for name in names]
     text = "Write in digits: twelve and 34.\n" * 60
-    report = {"teacher": names[0], "student": names[1], **inspect_pair(pair, [text])}
-    rows = segments(pair, text)
-    recovered = next(index for index, row in enumerate(rows) if row["kind"] == "recovered")
+    report = report_of(pair, [text], *names)
+    rows = show_units(pair, text)
+    recovered = next(index for index, row in enumerate(rows) if row.kind == "recovered")
     found = candidates_at(pair, *models, text, recovered)
-    page = html_report(report, rows, scores=score_units(pair, *models, text), candidates=found)
+    page = html_report(replace(report, candidates=found), rows, score_units(pair, *models, text))
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(page, encoding="utf-8")
     return path, report, rows, found
@@ -121,7 +129,7 @@ def full_page(tmp_path_factory):
 def test_scores_and_candidates_are_shown(full_page):
     path, _, rows, found = full_page
     page = path.read_text(encoding="utf-8")
-    assert f"{found['Z_T']:.1%} of the teacher" in page and "throws this row away" in page
+    assert f"<b>{share(found.Z_T)}</b>" in page and "throws this position away" in page
     assert all(len(unit[8]) == 4 for unit in embedded(page)["units"])
     assert len(rows) > 500  # more than the lanes show at once
 
@@ -141,20 +149,20 @@ def test_in_a_browser_from_disk(full_page, tmp_path):
             page.on("request", lambda request, asked=asked: asked.append(request.url))
             page.goto(path.as_uri())
             now = page.locator(".unit.now")
-            assert now.get_attribute("data-index") == str(found["index"])
-            told = page.locator(".told")
-            assert "recovered" in told.inner_text() and "KL" in told.inner_text()
+            assert now.get_attribute("data-index") == str(found.index)
+            line = page.locator(".unit-line")
+            assert "recovered" in line.inner_text() and "KL" in line.inner_text()
             now.focus()
             page.keyboard.press("ArrowRight")
-            assert page.locator(".unit.now").get_attribute("data-index") == str(found["index"] + 1)
-            assert f"unit {found['index'] + 1}, byte {rows[found['index'] + 1]['byte_start']}" in told.inner_text()
+            assert page.locator(".unit.now").get_attribute("data-index") == str(found.index + 1)
+            assert f"unit {found.index + 1}, byte {rows[found.index + 1]['byte_start']}" in line.inner_text()
             page.keyboard.press("n")
             at = int(page.locator(".unit.now").get_attribute("data-index"))
-            assert rows[at]["kind"] == "recovered" and at > found["index"]
+            assert rows[at]["kind"] == "recovered" and at > found.index
             page.keyboard.press("End")  # on another page of the lanes
             assert page.locator(".unit.now").get_attribute("data-index") == str(len(rows) - 1)
             page.locator(".unit").first.hover()
-            assert "unit 500" in told.inner_text()
+            assert "unit 500" in line.inner_text()
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             for form in ("svg", "png"):
                 with page.expect_download() as download:
@@ -168,7 +176,7 @@ def test_in_a_browser_from_disk(full_page, tmp_path):
             with open(tmp_path / "kinds.csv", newline="") as file:
                 _, *lines = csv.reader(file)
             assert {line[0]: int(line[1]) for line in lines} == {
-                TITLES[kind]: row["student_tokens"] for kind, row in report["by_kind"].items()
+                TITLES[kind]: row.student_tokens for kind, row in report.by_kind.items()
             }
             assert not wrong and asked[0] == path.as_uri()
             assert all(url.startswith(("data:", "blob:")) for url in asked[1:])

@@ -1,4 +1,4 @@
-"""What a Job is given to train from: the run's configuration, the local files it names, and this package's source."""
+"""The inputs of a Job: the run's configuration, the local files it names, this package's source, and the packages."""
 
 import io
 import zipfile
@@ -18,17 +18,24 @@ PACKAGES = (
     "huggingface_hub",
     "peft",
     "safetensors",
+    "tokenizers",
     "sentencepiece",
     "protobuf",
     "tiktoken",
     "jinja2",
     "numpy",
+    "pydantic",
     "pyyaml",
+    "pydantic",
+    "psutil",
+    "pillow",
+    "tqdm",
+    "httpx2",
 )
 
 
 def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
-    """The configuration with local models and files renamed to inputs/…, and those files by their new names."""
+    """The configuration with local models and files renamed to inputs/…, and the path of each by its new name."""
     inputs: dict[str, Path] = {}
 
     def carry(name: str, role: str) -> str:
@@ -69,8 +76,8 @@ def package_source() -> bytes:
 
 
 def pinned_packages(config: RunConfig) -> list[str]:
-    """What the Job installs: the versions that run here (a local build tag such as +cpu dropped), and what the run's
-    own settings need, in whatever version there is where it is not installed here."""
+    """What the Job installs: the versions that run here (without a local build tag such as +cpu), and what the run's
+    own settings need, in the newest version if it is not installed here."""
     models = (config.teacher, config.student)
     maths = config.kind == "warmup" and config.warmup.checker == "maths"
     extra = {

@@ -1,6 +1,5 @@
 'use strict';
 const data = JSON.parse(document.getElementById('data').textContent);
-const KINDS = ['shared', 'recovered', 'outside'];
 const PAGE = 500;
 const make = (tag, className, text) => {
   const node = document.createElement(tag);
@@ -10,8 +9,8 @@ const make = (tag, className, text) => {
 };
 
 // The lanes: one page of units at a time, one unit in the tab order, arrows between them, details below.
-const units = data.units;
-const lanes = document.querySelector('.lanes'), told = document.querySelector('.told');
+const {units, kinds} = data; // kinds: [class, name]
+const lanes = document.querySelector('.lanes'), line = document.querySelector('.unit-line');
 let first = 0, now = -1;
 
 const number = (value) => (Math.abs(value) < 0.001 && value !== 0 ? value.toExponential(1) : value.toFixed(3));
@@ -19,7 +18,7 @@ const describe = (index) => {
   const [kind, sIds, tIds, sPieces, tPieces, hex, byte, reason, score] = units[index];
   const side = (ids, pieces) => pieces.map((piece, i) => `${piece} ${ids[i]}`).join(' | ');
   const parts = [
-    `unit ${index}, byte ${byte}: ${KINDS[kind]}${reason ? ` (${reason})` : ''}, ${sIds.length}×${tIds.length}`,
+    `unit ${index}, byte ${byte}: ${kinds[kind][1]}${reason ? ` (${reason})` : ''}, ${sIds.length}×${tIds.length}`,
     `student: ${side(sIds, sPieces)}`, `teacher: ${side(tIds, tPieces)}`, `bytes ${hex.replace(/..(?=.)/g, '$& ')}`,
   ];
   if (score) {
@@ -34,20 +33,20 @@ const describe = (index) => {
 const draw = (start) => {
   first = Math.max(0, Math.min(start, Math.floor(Math.max(0, units.length - 1) / PAGE) * PAGE));
   lanes.replaceChildren();
-  let line = make('div', 'line');
+  let row = make('div', 'line');
   units.slice(first, first + PAGE).forEach(([kind, , , sPieces, tPieces, hex], offset) => {
-    const unit = make('span', `unit ${KINDS[kind]}`);
+    const unit = make('span', `unit ${kinds[kind][0]}`);
     unit.dataset.index = first + offset;
     unit.tabIndex = -1;
     for (const pieces of [sPieces, tPieces]) {
       const lane = make('span', 'lane');
-      pieces.forEach(piece => lane.append(make('i', '', piece)));
+      for (const piece of pieces) lane.append(make('i', '', piece));
       unit.append(lane);
     }
-    line.append(unit);
-    if (hex.endsWith('0a')) { lanes.append(line); line = make('div', 'line'); }
+    row.append(unit);
+    if (hex.endsWith('0a')) { lanes.append(row); row = make('div', 'line'); }
   });
-  lanes.append(line);
+  lanes.append(row);
   const last = Math.min(first + PAGE, units.length);
   document.getElementById('where').textContent = `units ${units.length ? first : 0} to ${last - 1} of ${units.length}`;
   document.getElementById('back').disabled = first === 0;
@@ -59,21 +58,21 @@ const draw = (start) => {
 const choose = (index, focus) => {
   if (index < 0 || index >= units.length) return;
   if (index < first || index >= first + PAGE) draw(Math.floor(index / PAGE) * PAGE);
-  lanes.querySelectorAll('.now').forEach(unit => unit.classList.remove('now'));
+  for (const unit of lanes.querySelectorAll('.now')) unit.classList.remove('now');
   lanes.querySelectorAll('[tabindex="0"]').forEach(unit => { unit.tabIndex = -1; });
   const unit = lanes.querySelector(`[data-index="${index}"]`);
   now = index;
   unit.classList.add('now');
   unit.tabIndex = 0;
   unit.title = describe(index);
-  told.textContent = describe(index);
+  line.textContent = describe(index);
   if (focus) unit.focus();
 };
 
 if (lanes) {
   const at = (event) => { const unit = event.target.closest('.unit'); return unit ? Number(unit.dataset.index) : -1; };
-  lanes.addEventListener('mouseover', event => { if (at(event) >= 0) told.textContent = describe(at(event)); });
-  lanes.addEventListener('mouseleave', () => { if (now >= 0) told.textContent = describe(now); });
+  lanes.addEventListener('mouseover', event => { if (at(event) >= 0) line.textContent = describe(at(event)); });
+  lanes.addEventListener('mouseleave', () => { if (now >= 0) line.textContent = describe(now); });
   lanes.addEventListener('focusin', event => { if (at(event) >= 0 && at(event) !== now) choose(at(event), false); });
   lanes.addEventListener('click', event => choose(at(event), true));
   const seek = (from, step) => {
@@ -120,7 +119,7 @@ const drawing = (svg) => {
   const copies = [copy, ...copy.querySelectorAll('*')];
   [svg, ...svg.querySelectorAll('*')].forEach((node, i) => {
     const style = getComputedStyle(node);
-    for (const name of ['fill', 'stroke', 'font-family', 'font-size', 'font-weight', 'text-anchor', 'opacity']) {
+    for (const name of ['fill', 'stroke', 'stroke-width', 'stroke-dasharray', 'font-family', 'font-size', 'font-weight', 'text-anchor', 'opacity']) {
       copies[i].style.setProperty(name, style.getPropertyValue(name));
     }
   });
@@ -144,7 +143,7 @@ const savePng = (name, {text, width, height}) => {
 const csv = (table) => [...table.rows].map(row => [...row.cells].map(cell => {
   const text = cell.dataset.value ?? cell.textContent;
   // a leading formula sign is made text, so that a spreadsheet shows it and does not run it
-  const safe = /^[=+\-@\t\r]/.test(text) && isNaN(text) ? `'${text}` : text;
+  const safe = /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
   return `"${safe.replaceAll('"', '""')}"`;
 }).join(',')).join('\r\n') + '\r\n';
 

@@ -1,0 +1,61 @@
+"""What a run will take, as typed records. The names of their fields are the keys of the JSON."""
+
+from dataclasses import dataclass, field
+
+from simct.records import ABSENT, Record
+
+
+@dataclass(frozen=True)
+class TeacherSize(Record):
+    """The teacher and how many parameters it has."""
+
+    model: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class StudentSize(Record):
+    """The student, how many parameters it has, and how many of them are trained."""
+
+    model: str
+    parameters: int
+    trainable: int
+
+
+@dataclass(frozen=True)
+class MachineEstimate(Record):
+    """A run on one kind of machine.
+
+    memory: bytes of each device; fits: whether the peak does. seconds_per_step: by "generating" and "training". hours
+    and cost are None where the steps, or the price in US dollars an hour, are not known. peak: bytes, only of this
+    machine beside others.
+    """
+
+    name: str
+    devices: int
+    memory: float
+    fits: bool
+    seconds_per_step: dict[str, float]
+    hours: float | None
+    price: float | None
+    cost: float | None
+    peak: int | None = field(default=None, metadata=ABSENT)
+
+
+@dataclass(frozen=True)
+class Estimate(Record):
+    """Memory in bytes on each device, time and cost of a run.
+
+    steps: None where they depend on data that is not known. parts are what memory is needed for; phases what is in
+    memory at once, the largest of them being the peak. here: this machine.
+    """
+
+    teacher: TeacherSize
+    student: StudentSize
+    steps: int | None
+    prompt_tokens: int
+    peak: int
+    parts: dict[str, int]
+    phases: dict[str, int]
+    hardware: list[MachineEstimate]
+    here: MachineEstimate | None = field(default=None, metadata=ABSENT)

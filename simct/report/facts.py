@@ -1,0 +1,361 @@
+"""What a report says, number by number: each has one label and one explanation, wherever it is shown.
+
+The terminal (text.py), the HTML file (html.py) and the studio print these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from simct.inspection.text_kinds import TITLES
+from simct.report.formats import count, dollars, hours, nats, plural, seconds, share, signed, size, yes_or_no
+
+if TYPE_CHECKING:
+    from simct.estimate.records import Estimate, MachineEstimate
+    from simct.inspection.records import (
+        Candidates,
+        KindTokens,
+        MeasuredCandidate,
+        MeasuredCandidates,
+        OtherCandidates,
+        PairReport,
+        PairRow,
+        Reliability,
+        Splits,
+    )
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One number: how it is called, how it is written, and what it means. `missing` is written for None."""
+
+    label: str
+    value: Any
+    format: Callable[[Any], str]
+    explanation: str
+    missing: str = "unknown"
+
+    @property
+    def text(self) -> str:
+        return self.missing if self.value is None else self.format(self.value)
+
+
+# Units by kind: the kind in the files -> its name and what it means
+UNIT_KINDS = {
+    "shared": ("shared", "one token on each side, the same bytes: exact matching covers it"),
+    "recovered": ("recovered", "several tokens on either side: lost to exact matching, one unit to SimCT"),
+    "outside": ("not covered", "neither matched exactly nor recovered"),
+}
+LANES = "upper lane: student · lower lane: teacher"
+
+
+# Coverage
+
+
+def _shared_tokens(value: int | None) -> Fact:
+    return Fact("Shared tokens", value, count, "Tokens of both vocabularies with exactly the same bytes")
+
+
+def _overlap(value: float | None) -> Fact:
+    return Fact("Vocabulary overlap", value, share, "Shared tokens over all tokens of both vocabularies (Jaccard)")
+
+
+def _matched(value: float | None) -> Fact:
+    explanation = "Share of the student's tokens in shared units: one token on each side, the same bytes"
+    return Fact("Matched exactly", value, share, explanation)
+
+
+def _recovered(value: float | None) -> Fact:
+    return Fact("Recovered", value, share, "Share of the student's tokens that exact matching loses and SimCT recovers")
+
+
+def _not_covered(value: float) -> Fact:
+    return Fact("Not covered", value, share, "Share of the student's tokens that are neither matched nor recovered")
+
+
+def coverage_facts(report: PairReport) -> list[Fact]:
+    """What the two tokenizers share, and what becomes of the student's tokens."""
+    rows = [
+        _shared_tokens(report.shared_tokens),
+        _overlap(report.jaccard),
+        _matched(report.student_strict_coverage),
+        _recovered(report.student_recovered_coverage),
+    ]
+    if report.uncovered_tokens:
+        rows.append(_not_covered(report.uncovered_tokens / report.student_tokens))
+    return rows
+
+
+def vocabulary_facts(report: PairReport) -> list[Fact]:
+    teacher = "Share of the teacher's tokens in shared units"
+    return [
+        Fact("Student vocabulary", report.student_vocabulary, count, "Tokens that the student's tokenizer has"),
+        Fact("Teacher vocabulary", report.teacher_vocabulary, count, "Tokens that the teacher's tokenizer has"),
+        Fact("Teacher tokens matched", report.teacher_strict_coverage, share, teacher),
+    ]
+
+
+def kind_facts(tokens: KindTokens) -> list[Fact]:
+    """One kind of text."""
+    total = max(tokens.student_tokens, 1)
+    return [
+        Fact("Student tokens", tokens.student_tokens, count, "Tokens in units of this kind of text"),
+        _matched(tokens.strict / total),
+        _recovered(tokens.recovered / total),
+        _not_covered(tokens.outside / total),
+    ]
+
+
+def pair_facts(row: PairRow) -> list[Fact]:
+    """One pair in a table of several."""
+    return [_shared_tokens(row.shared_tokens), _overlap(row.jaccard), _matched(row.strict), _recovered(row.recovered)]
+
+
+def extent(report: PairReport) -> str:
+    """How much text the numbers are about."""
+    tokens = f"{plural(report.student_tokens, 'student token')}, {plural(report.teacher_tokens, 'teacher token')}"
+    return f"{plural(report.texts, 'text')}, {plural(report.bytes, 'byte')}, {tokens}"
+
+
+def left_out(excluded: dict[str, int]) -> str:
+    """What could not be used, by reason; empty if everything was."""
+    return "; ".join(f"{n:,} × {reason}" for reason, n in excluded.items())
+
+
+def scope(report: PairReport) -> str:
+    """The extent in whole sentences, with what was left out."""
+    return (
+        f"{extent(report)}.{' Stopped before the end.' if report.stopped else ''}"
+        f"{f' Left out: {left_out(report.excluded)}.' if report.excluded else ''}"
+    )
+
+
+# Reliability
+
+
+def reliability_facts(measured: Reliability) -> list[Fact]:
+    """The numbers that a verdict rests on; masses are means over the units of the student's answers."""
+    return [
+        Fact(
+            "Teacher mass on shared tokens",
+            measured.mass_teacher,
+            share,
+            "The teacher's probability on tokens that both vocabularies have, mean over units",
+        ),
+        Fact(
+            "Student mass on shared tokens",
+            measured.mass_student,
+            share,
+            "The student's probability on tokens that both vocabularies have, mean over units",
+        ),
+        Fact(
+            "Candidate mass (Z_T)",
+            measured.candidate_mass,
+            share,
+            "The teacher's probability on SimCT's candidates (the shared tokens, and the unit), mean over units",
+        ),
+        Fact("Units with Z_T below 0.5", measured.z_t.below_half, share, "Units whose candidates have less than half"),
+        Fact(
+            "Prefix conflicts",
+            measured.prefix_conflict_mass,
+            share,
+            "The student's probability on shared tokens that are only the first piece of a more likely teacher token",
+        ),
+        Fact(
+            "Hindsight",
+            measured.hindsight_mass,
+            share,
+            "Of what the teacher could mean once its token is written, the share that extends past that token",
+        ),
+        Fact(
+            "KL, shared units",
+            measured.kl_shared,
+            nats,
+            f"Reverse KL between the candidates, mean over {plural(measured.units_shared, 'unit')}",
+        ),
+        Fact(
+            "KL, recovered units",
+            measured.kl_recovered,
+            nats,
+            f"Reverse KL between the candidates, mean over {plural(measured.units_recovered, 'unit')}",
+        ),
+        Fact(
+            "Gradient cosine",
+            measured.gradient_cosine,
+            signed,
+            "Between the gradients of exact matches and of recovered units; below 0 they pull apart",
+            missing="none",
+        ),
+    ]
+
+
+def mass_facts(measured: Reliability) -> list[Fact]:
+    """Those of the facts that are shares of a model's probability, for a chart."""
+    return [fact for fact in reliability_facts(measured) if fact.format is share and "Units" not in fact.label]
+
+
+def sample(measured: Reliability) -> str:
+    """What was measured, in a sentence or two."""
+    answers = f"Measured on {plural(measured.answers, 'answer')} of the student, {plural(measured.units, 'unit')}"
+    stopped = " (stopped early)" if measured.stopped else ""
+    excluded = f" Left out: {left_out(measured.excluded)}." if measured.excluded else ""
+    return f"{answers}{stopped}.{excluded}"
+
+
+class VerdictText(NamedTuple):
+    """What to use, why, and the settings that follow (names as in run.yaml)."""
+
+    use: str
+    reasons: str
+    settings: list[tuple[str, str]]
+
+
+def verdict_text(measured: Reliability) -> VerdictText:
+    use, reasons = split_verdict(measured.verdict)
+    settings = [(name, _setting(value)) for name, value in measured.settings.items() if value not in ({}, [], None)]
+    return VerdictText(use, reasons, settings)
+
+
+def split_verdict(verdict: str) -> tuple[str, str]:
+    """A verdict as what to use, and why."""
+    use, _, reasons = verdict.partition(". ")
+    return use, reasons
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_setting(each)}" for name, each in value.items())
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def split_facts(splits: Splits) -> list[Fact]:
+    """Recovered units of one kind of text."""
+    return [
+        Fact("Student splits", splits.student_splits, count, "Units that the teacher writes in fewer tokens"),
+        Fact("Teacher splits", splits.teacher_splits, count, "Units that the student writes in fewer tokens"),
+        Fact("Both split", splits.both_split, count, "Units of equally many tokens on both sides, cut differently"),
+    ]
+
+
+# One position
+
+
+def unit_title(found: Candidates) -> str:
+    return f"Unit {found.index:,}: {UNIT_KINDS[found.unit.kind][0]}, {found.unit.shape}"
+
+
+def position_facts(found: MeasuredCandidates) -> list[Fact]:
+    """Both models at one position."""
+    lost = found.thrown_away_by_strict
+    mass = "{} probability on the candidates: all shared tokens, and the unit itself where it is one"
+    return [
+        Fact("Candidate mass, teacher (Z_T)", found.Z_T, share, mass.format("The teacher's")),
+        Fact("Candidate mass, student (Z_S)", found.Z_S, share, mass.format("The student's")),
+        Fact(
+            "KL at this position", found.kl, nats, "Reverse KL between both models on the candidates, this row's loss"
+        ),
+        Fact(
+            "Lost to exact matching",
+            lost.kl if lost.row else None,
+            nats,
+            "What a loss on exact matches alone leaves out at this position",
+            missing="nothing",
+        ),
+    ]
+
+
+def candidate_facts(row: MeasuredCandidate | OtherCandidates) -> list[Fact]:
+    """Both models on one candidate."""
+    p = "{} probability of the candidate; of the unit, the geometric mean over its tokens"
+    q = "The candidate's share of {} mass on all candidates"
+    return [
+        Fact("Student p", row.student_mass, share, p.format("The student's")),
+        Fact("Teacher p", row.teacher_mass, share, p.format("The teacher's")),
+        Fact("Student q", row.student_q, share, q.format("the student's")),
+        Fact("Teacher q", row.teacher_q, share, q.format("the teacher's")),
+    ]
+
+
+def marks(row: MeasuredCandidate) -> str:
+    """What is special about a candidate."""
+    return ", ".join(name for name, here in (("unit", row.kind == "unit"), ("written", row.written)) if here)
+
+
+def what_is_compared(found: Candidates) -> str:
+    """Which candidates there are at a position."""
+    head = f"{found.candidates:,} candidates: {found.shared_candidates:,} shared tokens (the end of turn included)"
+    if found.candidates > found.shared_candidates:
+        return f"{head} and the unit itself, which is not one token on each side."
+    return f"{head}, {'the unit among them' if found.unit.kind == 'shared' else 'the unit not among them'}."
+
+
+def what_is_lost(found: MeasuredCandidates) -> str:
+    """What exact matching does at a position."""
+    lost = found.thrown_away_by_strict
+    if not lost.row:
+        return "Exact matching keeps this position: one token on each side."
+    return (
+        f"Exact matching throws this position away: {plural(lost.student_tokens, 'student token')} and "
+        f"{plural(lost.teacher_tokens, 'teacher token')}, on which the models put {share(lost.student_mass)} and "
+        f"{share(lost.teacher_mass)} (geometric means)."
+    )
+
+
+class Unshared(NamedTuple):
+    """Tokens of one side that the other does not have: (text, id, mass, how the other side spells it) each."""
+
+    title: str
+    side: str
+    other: str
+    rows: list[tuple[str, int, float, list[str]]]
+
+
+def unshared(found: MeasuredCandidates) -> list[Unshared]:
+    teacher = [(row.text, row.teacher_id, row.mass, row.student_tokens) for row in found.teacher_outside]
+    student = [(row.text, row.student_id, row.mass, row.teacher_tokens) for row in found.student_outside]
+    return [
+        Unshared(f"The {side}'s most likely tokens that the {other} does not have", side, other, rows)
+        for side, other, rows in (("teacher", "student", teacher), ("student", "teacher", student))
+    ]
+
+
+# Estimates
+
+
+def estimate_facts(estimate: Estimate) -> list[Fact]:
+    return [
+        Fact("Peak memory", estimate.peak, size, "The most memory that a device needs at once"),
+        Fact("Steps", estimate.steps, count, "Optimizer steps of the run", missing="depend on the data"),
+        Fact("Trained weights", estimate.student.trainable, count, "Parameters of the student that are trained"),
+        Fact("Longest prompt", estimate.prompt_tokens, lambda n: plural(n, "token"), "The prompts that are assumed"),
+    ]
+
+
+def memory_facts(sizes: dict[str, int]) -> list[Fact]:
+    """The parts or phases of an estimate."""
+    return [Fact(name.capitalize() if name.islower() else name, n, size, "") for name, n in sizes.items()]
+
+
+def machine_facts(machine: MachineEstimate) -> list[Fact]:
+    """A run on one kind of machine."""
+    return [
+        Fact("Memory", machine.memory, size, "Memory of one device"),
+        Fact("Fits", machine.fits, yes_or_no, "Whether the run's peak memory fits one device"),
+        Fact("A step", sum(machine.seconds_per_step.values()), seconds, "One optimizer step, full-length completions"),
+        Fact("Time", machine.hours, hours, "An order of magnitude: completions of full length, without scoring"),
+        Fact("Cost", machine.cost, dollars, "US dollars at the list price"),
+    ]
+
+
+def machine_name(machine: MachineEstimate) -> str:
+    return machine.name if machine.devices == 1 else f"{machine.devices} × {machine.name}"
+
+
+def labels(rows: Sequence[Fact]) -> list[str]:
+    return [fact.label for fact in rows]
+
+
+def kind_title(kind: str) -> str:
+    return TITLES.get(kind, kind)

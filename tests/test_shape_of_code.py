@@ -1,0 +1,60 @@
+"""Functions and files stay short enough to be read at once, and the tests mirror the folders of the code."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LINES_OF_A_FUNCTION, LINES_OF_A_FILE = 60, 400
+FILES = [path for folder in ("simct", "app", "spaces", "tools") for path in sorted((ROOT / folder).rglob("*.py"))]
+# too long today; this list only gets shorter
+TOO_LONG = {
+    "simct/estimate/memory.py": ["estimate_memory"],
+    "simct/inspection/reliability.py": ["measure_pair"],
+    "simct/jobs/local/job.py": ["launch"],
+    "simct/losses/marginal.py": ["teacher_target"],
+    "simct/train.py": ["run_training"],
+    "simct/training/fine_tuning.py": ["fine_tune"],
+    "simct/training/trainer.py": ["train"],
+    "app/compare/tab.py": ["build"],
+    "app/data/hub_dataset.py": ["build"],
+    "app/data/tab.py": ["build"],
+    "app/inspect/other_pairs.py": ["build"],
+    "app/inspect/position.py": ["build"],
+    "app/inspect/reliability.py": ["build"],
+    "app/inspect/tab.py": ["build"],
+    "app/inspect/text.py": ["build"],
+    "app/publish/tab.py": ["build"],
+    "app/runs/tab.py": ["build"],
+    "app/studio.py": ["build"],
+    "app/train/tab.py": ["build"],
+}
+
+
+def long_functions(path: Path) -> list[str]:
+    """Names of the functions that are too long, decorators not counted."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= LINES_OF_A_FUNCTION]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_function_and_no_file_is_too_long(path):
+    name = path.relative_to(ROOT).as_posix()
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES_OF_A_FILE
+    assert set(long_functions(path)) <= set(TOO_LONG.get(name, []))
+
+
+def test_folders_of_tests_are_those_of_the_code():
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        folder = path.parent.relative_to(ROOT / "tests")
+        assert folder.parts[:1] == ("support",) or (ROOT / folder).is_dir() or (ROOT / "simct" / folder).is_dir(), path
+        assert (path.parent / "__init__.py").exists(), path
+
+
+def test_no_test_file_imports_from_another():
+    for path in (ROOT / "tests").rglob("*.py"):
+        imports = re.findall(r"^\s*(?:from|import) (tests[\w.]*)", path.read_text(encoding="utf-8"), flags=re.M)
+        assert all(module.startswith("tests.support") for module in imports), path
