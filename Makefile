@@ -21,7 +21,7 @@ test-all: $(VENV)/.test-ready
 	@sh tests/install_browser.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "long or not long"
 
-lint: $(VENV)/.test-ready
+lint: $(VENV)/.test-ready lint-js
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 lint-js: $(VENV)/bin/python

@@ -1,5 +1,6 @@
 """The page: seven steps in a row, each its own folder, and what leads from one to the next."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from app.publish.tab import PublishTab
 from app.runs.actions import owned_run
 from app.runs.comparison import RunComparison
 from app.runs.tab import RunsTab
-from app.server.handler import LATEST, PRIVATE, Handler, Updates
+from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
 from app.server.imports import Page, import_behind
 from app.server.studio import Studio
 from app.server.visitor import Visitor
@@ -112,7 +113,8 @@ class StudioPage:
         self.compare.refresh.on(steps["compare"].select)
         self.publish.show.on(self.publish.refresh.on(steps["publish"].select).then)
 
-    def _watch_runs(self, active: bool) -> Any:
+    def _watch_runs(self, active: bool) -> Callable[[], Updates]:
+        """Refresh the list of runs only while it is shown."""
         return lambda: {self.runs.timer: gr.Timer(active=active)}
 
     def _wire_steps(self) -> None:
@@ -177,7 +179,7 @@ class StudioPage:
             restoring.restore,
             inputs,
             restoring.everything,
-            {**PRIVATE, "show_progress": "hidden", "js": scripts.call("recall", "data run verdict")},
+            {**QUIET, "js": scripts.call("recall", "data run verdict")},
         )
         restored = restore.on(self.blocks.load)
         text = self.inspect.text.text

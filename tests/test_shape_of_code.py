@@ -18,18 +18,6 @@ TOO_LONG = {
     "simct/train.py": ["run_training"],
     "simct/training/fine_tuning.py": ["fine_tune"],
     "simct/training/trainer.py": ["train"],
-    "app/compare/tab.py": ["build"],
-    "app/data/hub_dataset.py": ["build"],
-    "app/data/tab.py": ["build"],
-    "app/inspect/other_pairs.py": ["build"],
-    "app/inspect/position.py": ["build"],
-    "app/inspect/reliability.py": ["build"],
-    "app/inspect/tab.py": ["build"],
-    "app/inspect/text.py": ["build"],
-    "app/publish/tab.py": ["build"],
-    "app/runs/tab.py": ["build"],
-    "app/studio.py": ["build"],
-    "app/train/tab.py": ["build"],
 }
 
 

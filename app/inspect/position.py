@@ -68,7 +68,7 @@ class PositionTab:
 
     def _draw(self, visitor: Visitor, document: Document | None, unit: float, with_weights: bool) -> Iterator[Updates]:
         if document is None:
-            line = markup.note("quiet", "Choose a text first: it stands under Text.")
+            line = markup.note("quiet", "Choose a text first, under Text.")
             yield {self.around: "", self.note: line, self.drawn: "", self.found: None}
             return
         at = document.clamp(unit)

@@ -55,7 +55,7 @@ def draw(measured: Reliability) -> str:
     )
     figures = "".join(chart.figure() for chart in drawn)
     return (
-        f"{_verdict(measured)}{numbers.tiles(facts.reliability_facts(measured))}"
+        f'{_verdict(measured)}<div class="many">{numbers.tiles(facts.reliability_facts(measured))}</div>'
         f'<div class="charts loose">{figures}</div>{_splits(measured)}'
     )
 

@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+from simct.report import charts
+
 STATIC = Path(__file__).parent / "static"
 
 
 def head() -> str:
-    """All of them as elements of the page's head."""
-    return "\n".join(f"<script>{path.read_text(encoding='utf-8')}</script>" for path in sorted(STATIC.glob("*.js")))
+    """All of them, and the script that saves the report's charts, as elements of the page's head."""
+    files = [*sorted(STATIC.glob("*.js")), charts.SCRIPT]
+    return "\n".join(f"<script>{path.read_text(encoding='utf-8')}</script>" for path in files)
 
 
 def call(name: str, *arguments: str) -> str:

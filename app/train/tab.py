@@ -74,7 +74,7 @@ class TrainTab:
         self.estimate = markup.panel(markup.note("busy", "Estimating…"), elem_id="train-estimate", min_height=150)
         self.place = PlaceForm(self.studio)
         with gr.Column(elem_id="train-note"):
-            # of the fields, which every preview writes anew, and of the last launch, which none may wipe away
+            # on the fields, which every preview replaces, and on the last launch, which no preview may replace
             self.note, self.outcome = markup.panel(), markup.panel()
         self.start = gr.Button(_launch_on(str(self.place.where.value)), variant="primary", elem_id="launch")
         self.work = LongWork(self.studio, self.outcome)

@@ -15,6 +15,7 @@ from simct.config import local_path
 from simct.config.sections import ModelConfig
 from simct.errors import ModelError, brief
 from simct.hub.errors import known_hub_error
+from simct.losses.head import decoder_of
 
 # for weights that are no safetensors transformers would ask a Space to convert them, and give it the reader's token
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
@@ -87,7 +88,7 @@ def hidden_rows(
         mask_BL[row, : len(sequence)] = 1
         first = row * width + len(prompts[row]) - 1
         rows.append(torch.arange(first, first + lengths[row]))
-    decoder = model.get_base_model().base_model if hasattr(model, "get_base_model") else model.base_model
+    decoder = decoder_of(model)
     device = next(decoder.parameters()).device
     hidden_BLH = decoder(
         input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), use_cache=False

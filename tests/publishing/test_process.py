@@ -77,7 +77,7 @@ def test_it_can_be_stopped_and_taken_up_again(hub, run):
         stop_publishing(run)
     hub.rate = None
     start_publishing(run, "tester/tiny")
-    assert wait(run, over)["state"] == "published" and run.status().state == "finished"
+    assert wait(run, over).state == "published" and run.status().state == "finished"
 
 
 def test_what_goes_wrong_is_kept_and_the_link_of_before_stays(hub, run):

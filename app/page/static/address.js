@@ -117,7 +117,7 @@
       try {
         await navigator.clipboard.writeText(url.href);
       } catch {
-        return note('warn', '!', `The link stands in the address bar: copy it from there. ${contents}`);
+        return note('warn', '!', `The link is in the address bar: copy it from there. ${contents}`);
       }
       return note(code === null ? 'warn' : 'ok', code === null ? '!' : '✓', `Link copied. ${contents}`);
     },

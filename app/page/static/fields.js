@@ -2,7 +2,7 @@
 
 window.studio ??= {};
 Object.assign(window.studio, {
-  // What stands in a search field now, once: the event's own value may be an earlier key's when several come quickly,
+  // What a search field holds now, once: the event's own value may be an earlier key's when several come quickly,
   // and keys that change nothing (arrows, Enter) must not replace the list they move in. What is already chosen is not
   // searched, or a late answer would take the place of what was found out about it.
   typed: (id, chosen, ...rest) => {

@@ -1,4 +1,3 @@
-'use strict';
 const data = JSON.parse(document.getElementById('data').textContent);
 const PAGE = 500;
 const make = (tag, className, text) => {
@@ -102,43 +101,13 @@ if (lanes) {
   if (data.chosen >= 0) choose(data.chosen, false);
 }
 
-// What can be taken: charts as SVG and PNG, tables as CSV, everything as JSON.
+// What can be saved: tables as CSV, everything as JSON (charts: charts.js).
 const offer = (name, blob) => {
   const link = make('a');
   link.href = URL.createObjectURL(blob);
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-};
-const drawing = (svg) => {
-  const copy = svg.cloneNode(true);
-  const [, , width, height] = svg.getAttribute('viewBox').split(' ').map(Number);
-  copy.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
-  copy.setAttribute('width', width);
-  copy.setAttribute('height', height);
-  const copies = [copy, ...copy.querySelectorAll('*')];
-  [svg, ...svg.querySelectorAll('*')].forEach((node, i) => {
-    const style = getComputedStyle(node);
-    for (const name of ['fill', 'stroke', 'stroke-width', 'stroke-dasharray', 'font-family', 'font-size', 'font-weight', 'text-anchor', 'opacity']) {
-      copies[i].style.setProperty(name, style.getPropertyValue(name));
-    }
-  });
-  const page = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
-  page.setAttribute('width', '100%');
-  page.setAttribute('height', '100%');
-  page.setAttribute('fill', getComputedStyle(document.body).backgroundColor);
-  copy.prepend(page);
-  return {text: new XMLSerializer().serializeToString(copy), width, height};
-};
-const savePng = (name, {text, width, height}) => {
-  const image = new Image(), canvas = document.createElement('canvas');
-  image.onload = () => {
-    canvas.width = 3 * width;
-    canvas.height = 3 * height;
-    canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
-    canvas.toBlob(blob => offer(`${name}.png`, blob));
-  };
-  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
 };
 const csv = (table) => [...table.rows].map(row => [...row.cells].map(cell => {
   const text = cell.dataset.value ?? cell.textContent;
@@ -150,10 +119,8 @@ const csv = (table) => [...table.rows].map(row => [...row.cells].map(cell => {
 document.addEventListener('click', event => {
   const button = event.target.closest('button[data-save]');
   if (!button) return;
-  const part = button.closest('figure, section'), form = button.dataset.save;
+  const part = button.closest('section'), form = button.dataset.save;
   const name = part?.dataset.name ?? 'report';
-  if (form === 'svg') offer(`${name}.svg`, new Blob([drawing(part.querySelector('svg')).text], {type: 'image/svg+xml'}));
-  if (form === 'png') savePng(name, drawing(part.querySelector('svg')));
   if (form === 'csv') offer(`${name}.csv`, new Blob([csv(part.querySelector('table'))], {type: 'text/csv'}));
   if (form === 'json') offer('report.json', new Blob([JSON.stringify(data.report, null, 1)], {type: 'application/json'}));
 });
