@@ -34,6 +34,7 @@ class Fields:
     split: str | None = "train"
     column: str | None = ""
     answer: str | None = ""
+    template: str | None = ""
     system: str | None = ""
     limit: int | None = None
 
@@ -59,7 +60,8 @@ def chosen(studio: Studio, before: Choice, described: dict[str, Any], fields: Fi
             now |= {"prompts": copy, "name": Path(fields.upload).name}
         except SimCTError as error:
             now |= {"prompts": "", "error": one_line(error)}
-    return {**now, "column": fields.column, "answer_column": fields.answer} if same else now
+    mapping = {"column": fields.column, "answer_column": fields.answer, "template": (fields.template or "").strip()}
+    return {**now, **mapping} if same else now
 
 
 def _of_hub(before: Choice, described: dict[str, Any], name: str, fields: Fields) -> Choice:
@@ -113,6 +115,7 @@ def restored(data: Choice | None) -> dict[str, Any]:
         "dataset": gr.update(choices=[dataset] if dataset else [], value=dataset),
         "config": gr.update(choices=[config] if config else [], value=config),
         "split": gr.update(choices=[split], value=split),
+        "template": gr.update(value=data.get("template") or "", visible=source != EMBEDDED),
         "system": data.get("system") or "",
         "limit": data.get("limit"),
     }

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,33 +15,58 @@ from app.server.studio import Studio
 from simct import demo
 from simct.config import RunConfig, local_path, set_option
 from simct.config.sections import DataConfig
+from simct.data.formats import COMPRESSED, READERS, Row, Unreadable, suffix_of
 from simct.errors import DataError, RunError
 from simct.hub.model_names import split_revision
 
 if TYPE_CHECKING:
     from simct.data.prompt_report import PromptReport
-    from simct.data.prompts import Prompt
+    from simct.data.prompts import DataSummary, Prompt
+    from simct.data.sources import RowSource
     from simct.tokenization.pair import TokenizerPair
 
 SAMPLE = 2000
 HUB_ROWS = 100
 PREVIEWED = 5
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
-FIELDS = ("prompts", "split", "config_name", "revision", "column", "answer_column", "system", "limit")
+SUFFIXES = tuple(READERS) + COMPRESSED
+LARGEST_COUNTED = 2**26  # bytes of files whose rows are counted for the preview
+FIELDS = (
+    "prompts", "split", "config_name", "revision", "column", "answer_column", "system_column", "template", "system",
+    "limit",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The first rows of a source, `total` rows where that is known, and what its files turned out to be."""
+
+    rows: "list[Row | Unreadable]"
+    total: int | None
+    source: "RowSource"
+
+    @property
+    def readable(self) -> list[dict[str, Any]]:
+        """Those that could be read."""
+        return [row for row in self.rows if isinstance(row, dict)]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of all of them, as rows may differ."""
+        return list(dict.fromkeys(name for row in self.readable for name in row))
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What was read: `total` rows where that is known, and the prompts among the first `looked_at` of them."""
+    """What was read: `total` rows where that is known, and the prompts among the first of them.
+
+    `rows` are the first few as they are; `summary` says how all that were looked at were read.
+    """
 
     columns: list[str]
     rows: list[dict[str, Any]]
     prompts: "list[Prompt]"
-    empty: int
-    looked_at: int
     total: int | None
-    column: str
-    answer_column: str | None
+    summary: "DataSummary"
 
 
 def data_config(chosen: dict[str, Any] | None) -> DataConfig:
@@ -66,7 +92,7 @@ def keep_upload(studio: Studio, path: str) -> str:
     if not uploaded.is_file() or not uploaded.is_relative_to(Path(get_upload_folder()).resolve()):
         raise DataError("The upload did not arrive. Choose the file again.")
     digest = hashlib.sha256(uploaded.read_bytes()).hexdigest()[:32]
-    kept = uploads_dir(studio) / f"{digest}{uploaded.suffix.lower()}"
+    kept = uploads_dir(studio) / f"{digest}{suffix_of(uploaded)}"
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         if not kept.exists():
@@ -85,8 +111,8 @@ def guard_prompts(studio: Studio, prompts: str) -> None:
         raise DataError("A public studio reads prompts from the Hub or an upload only. Give an id like owner/name.")
 
 
-def rows_of(studio: Studio, data: DataConfig, token: str | bool | None) -> tuple[list[dict[str, Any]], int | None]:
-    """Up to SAMPLE rows of a file, or up to HUB_ROWS of a Hub dataset, and how many there are in all where known.
+def rows_of(studio: Studio, data: DataConfig, token: str | bool | None) -> Rows:
+    """Up to SAMPLE rows of a file, or up to HUB_ROWS of a Hub dataset.
 
     Raises a one-line DataError or HubError, also for no rows at all.
     """
@@ -107,45 +133,37 @@ def read(studio: Studio, data: DataConfig, token: str | bool | None) -> Source:
 
 
 def _read(studio: Studio, fields: str, changed: int, token: str | bool | None) -> Source:
-    from simct.data.formats import prompt_and_answer
-    from simct.data.prompts import prompt_of
+    from simct.data.prompts import prompts_in
 
     data = DataConfig(**dict(zip(FIELDS, json.loads(fields), strict=True)))
-    rows, total = rows_of(studio, data, token)
-    column, answer_column = prompt_and_answer(list(rows[0]), data)
-    found = [prompt_of(row, number, column, answer_column, data) for number, row in enumerate(rows)]
-    prompts = [prompt for prompt in found if prompt is not None]
-    if not prompts:
-        raise DataError(f"Column {column!r} of {data.prompts!r} has no prompt that is not empty.")
-    return Source(
-        list(rows[0]),
-        rows[:PREVIEWED],
-        prompts[: data.limit],
-        len(rows) - len(prompts),
-        len(rows),
-        total,
-        column,
-        answer_column,
-    )
+    first = rows_of(studio, data, token)
+    found = prompts_in(first.rows, data, first.source)
+    return Source(first.columns, first.readable[:PREVIEWED], found.prompts, first.total, found.summary)
 
 
 def _rows(
     prompts: str, config_name: str | None, split: str, revision: str | None, changed: int, token: str | bool | None
-) -> tuple[list[dict[str, Any]], int | None]:
-    named_file = Path(prompts).suffix in SUFFIXES or prompts.startswith(("/", "./", "../", "~"))
-    if local_path(prompts) is None and not named_file:
+) -> Rows:
+    from simct.data.sources import RowSource, check_configuration, names_a_path, open_rows
+
+    data = DataConfig(prompts=prompts, split=split, config_name=config_name, revision=revision)
+    if local_path(prompts) is None and not names_a_path(prompts):
         from simct.hub.datasets import preview_dataset
 
-        rows = preview_dataset(prompts, config_name, split, HUB_ROWS, token)
+        check_configuration(data, token)
+        rows: list[Row | Unreadable] = [*preview_dataset(prompts, config_name, split, HUB_ROWS, token)]
+        source = RowSource(iter(()))
+        source.notes.formats["Hub dataset"] += 1
         total = len(rows) if len(rows) < HUB_ROWS else None
     else:
-        from simct.data.formats import load_rows
-
-        found = load_rows(DataConfig(prompts=prompts, split=split, config_name=config_name, revision=revision))
-        rows, total = [found[index] for index in range(min(SAMPLE, len(found)))], len(found)
+        source = open_rows(data)
+        rows = list(islice(source.rows, SAMPLE))
+        total = source.total
+        if total is None and sum(file.stat().st_size for file in source.files) <= LARGEST_COUNTED:
+            total = len(rows) + sum(1 for _ in source.rows)
     if not rows:
         raise DataError(f"{prompts!r} has no rows. Give a file or dataset with at least one prompt.")
-    return rows, total
+    return Rows(rows, total, source)
 
 
 def report(
@@ -163,7 +181,7 @@ def report(
 def _report(pair: "TokenizerPair", source: Source, room: int) -> "PromptReport":
     from simct.data.prompt_report import describe_prompts
 
-    return describe_prompts(source.prompts, pair, room, source.empty)
+    return describe_prompts(source.prompts, pair, room)
 
 
 def context_length(studio: Studio, model: str, token: str | bool | None) -> int | None:

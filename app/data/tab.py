@@ -48,7 +48,7 @@ class DataTab:
     def _build_source(self) -> None:
         source = gr.Radio(SOURCES, value=EMBEDDED, label="Prompts from", elem_id="prompt-source")
         self.upload = gr.File(
-            label="JSONL, CSV, Parquet or text",
+            label="JSONL, JSON, CSV, TSV, Parquet or text, also compressed",
             file_types=list(prompt_source.SUFFIXES),
             visible=False,
             height=120,
@@ -60,6 +60,14 @@ class DataTab:
         with gr.Row(visible=False) as self.mapping:
             self.column = _column("Prompt or messages column", "prompt-column")
             self.answer = _column("Answer column", "answer-column")
+        self.template = gr.Textbox(
+            label="Prompt template",
+            info="Joins columns. Empty: the prompt column alone.",
+            placeholder="{instruction}  {input}",
+            max_lines=6,
+            visible=False,
+            elem_id="prompt-template",
+        )
         with gr.Row():
             system = gr.Textbox(
                 label="System text",
@@ -87,6 +95,7 @@ class DataTab:
             "split": self.hub.split,
             "column": self.column,
             "answer": self.answer,
+            "template": self.template,
             "system": system,
             "limit": limit,
         }
@@ -112,10 +121,11 @@ class DataTab:
             self.system.blur,
             self.limit.submit,
             self.limit.blur,
+            self.template.submit,
+            self.template.blur,
         )
-        places = Handler(
-            self.studio, self._show_places, {"source": self.source}, [self.upload, self.places, self.mapping]
-        )
+        shown = [self.upload, self.places, self.mapping, self.template]
+        places = Handler(self.studio, self._show_places, {"source": self.source}, shown)
         places.on(self.source.change)
         reading = Handler(self.studio, self._reading, {}, [self.note], turn)
         self.refresh.on(reading.on(self.chosen.change).then)
@@ -137,6 +147,7 @@ class DataTab:
             self.upload: gr.File(visible=source == UPLOAD),
             self.places: gr.Group(visible=source == HUB),
             self.mapping: gr.Row(visible=source != EMBEDDED),
+            self.template: gr.Textbox(visible=source != EMBEDDED),
         }
 
     def _refresh(
@@ -159,9 +170,9 @@ class DataTab:
     ) -> Updates:
         """What every panel of the step shows. Raises a one-line SimCTError."""
         wanted = prompt_source.data_config(data)
-        rows, _ = prompt_source.rows_of(self.studio, wanted, visitor.token)
+        first = prompt_source.rows_of(self.studio, wanted, visitor.token)
         # the columns can be chosen even while those found by name do not fit
-        options = _column_choices(list(rows[0]))
+        options = _column_choices(first.columns)
         mapping = {
             self.column: gr.Dropdown(choices=options, value=data.get("column") or ""),
             self.answer: gr.Dropdown(choices=options, value=data.get("answer_column") or ""),
@@ -170,7 +181,8 @@ class DataTab:
             source = prompt_source.read(self.studio, wanted, visitor.token)
         except DataError as error:
             line = markup.note("error", _in_the_fields_words(error, data))
-            return {**mapping, **self._nothing(line, view.raw_table(rows[: prompt_source.PREVIEWED]))}
+            table = view.raw_table(first.readable[: prompt_source.PREVIEWED], first.columns)
+            return {**mapping, **self._nothing(line, table)}
         limits = choice.text_limits(run)
         _, report = prompt_source.report(self.studio, teacher, student, wanted, limits, visitor.token)
         pair = model_facts.pair_of(self.studio, teacher, student, visitor.token)
@@ -178,7 +190,7 @@ class DataTab:
         return {
             **mapping,
             self.note: view.line(source, report),
-            self.notices: view.notices(report, choice.license_notes(data)),
+            self.notices: view.notices(source, report, choice.license_notes(data)),
             self.table: view.rows_table(source),
             self.which: gr.Slider(maximum=max(2, count), value=min(shown, count), visible=count > 1),
             self.readings: view.both_readings(pair, source.prompts[min(shown, count) - 1]),
@@ -198,7 +210,8 @@ class DataTab:
 def _in_the_fields_words(error: SimCTError, data: Choice) -> str:
     """The error with the upload's own name, and with the field to use instead of the setting."""
     line = one_line(error).replace(str(data.get("prompts")), str(data.get("name") or data.get("prompts")))
-    return line.replace("Name the prompt column with data.column.", "Choose the prompt column below.")
+    line = line.replace("Name the prompt column with data.column", "Choose the prompt column below")
+    return line.replace("data.template", "the prompt template")
 
 
 def _column(label: str, elem_id: str) -> gr.Dropdown:

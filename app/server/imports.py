@@ -16,7 +16,7 @@ from app.server.studio import Studio
 # every module of simct that the pages import only when they need it
 LATE = """
 tokenization.token_bytes tokenization.pair losses models.loading
-data.formats data.templates data.prompts data.prompt_report
+data.formats data.sources data.templates data.prompts data.prompt_report
 inspection.coverage inspection.corpus inspection.candidates inspection.reliability inspection.compare_pairs
 inspection.side_by_side report.html estimate.machines estimate.memory estimate.time_and_cost train
 hub.datasets hub.licenses hub.search jobs.hf.hardware jobs.hf.history jobs.hf.job publishing.process

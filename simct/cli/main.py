@@ -170,7 +170,7 @@ def start_or_resume(options: argparse.Namespace, describe: Callable[[], RunConfi
     else:
         config = describe()
         prepare_hub(config.teacher.model, config.student.model, config.data.prompts)
-        check_run(config)
+        check_run(config, on_notice=lambda line: print(line, flush=True))
         run = cli_jobs.start(options, config)
     print(f"run folder: {run.path}", flush=True)
     if options.detach and (words := actions.waiting_line(run)):

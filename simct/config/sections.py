@@ -71,6 +71,13 @@ class ModelConfig(Section):
         False,
         "Split the teacher over all processes, each layer gathered while it runs. For a teacher larger than a GPU.",
     )
+    chat_template: str | None = setting(
+        "Chat template",
+        None,
+        "Name of the chat template to use. Name one where the tokenizer comes with several.",
+        empty="the one called default",
+        max_length=NAME_CHARACTERS,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -132,6 +139,21 @@ class DataConfig(Section):
         empty="all prompts",
         ge=1,
         le=1_000_000_000,
+    )
+    template: str | None = setting(
+        "Prompt template",
+        None,
+        "Text of every prompt, with columns in braces, such as {instruction} {input}; {{ and }} are braces. Use it "
+        "where a prompt is made of several columns.",
+        empty="the prompt column's text",
+        max_length=PROSE_CHARACTERS,
+    )
+    system_column: str | None = setting(
+        "System column",
+        None,
+        "Column with the system text of each row. Name it where it has an unusual name.",
+        empty="found by its name",
+        max_length=NAME_CHARACTERS,
     )
 
 

@@ -75,11 +75,11 @@ class TokenizerPair:
 
     @classmethod
     def of_run(cls, config: RunConfig, token: str | bool | None = None) -> TokenizerPair:
-        """Both tokenizers of a run, at their revisions. Raises as from_pretrained."""
-        return cls(
-            _side(config.teacher.model, config.teacher.revision, token),
-            _side(config.student.model, config.student.revision, token),
+        """Both tokenizers of a run, at their revisions and with their chat templates. Raises as from_pretrained."""
+        teacher, student = (
+            _side(model.model, model.revision, token, model.chat_template) for model in (config.teacher, config.student)
         )
+        return cls(teacher, student)
 
     def align(self, teacher_ids: Sequence[int] | np.ndarray, student_ids: Sequence[int] | np.ndarray) -> AlignedUnits:
         """Return the minimal aligned units of two spellings of the same bytes, end of turn included.
@@ -120,11 +120,17 @@ class TokenizerPair:
         return TeacherIds(teacher_ids, None, kept + ended, len(data) - end)
 
 
-def _side(source: str | PreTrainedTokenizerBase, revision: str | None, token: str | bool | None) -> TokenBytes:
+def _side(
+    source: str | PreTrainedTokenizerBase,
+    revision: str | None,
+    token: str | bool | None,
+    chat_template: str | None = None,
+) -> TokenBytes:
     if isinstance(source, PreTrainedTokenizerBase):
         return token_bytes(source)
     source = str(source)
-    return token_bytes(load_tokenizer(source, revision, token), generation_ends(source, revision, token))
+    tokenizer = load_tokenizer(source, revision, token, chat_template)
+    return token_bytes(tokenizer, generation_ends(source, revision, token))
 
 
 def _bridge(teacher: TokenBytes, student: TokenBytes) -> Bridge:
