@@ -198,7 +198,7 @@ def _column_texts(data: DataConfig, source: RowSource, column: str | None) -> It
         if isinstance(row, Unreadable):
             raise DataError(f"Cannot read {data.prompts!r}: {row.reason} (row {number + 1:,}).")
         column = column if number else _text_column(data.prompts, row, column)
-        yield _text_of(row.get(column), data.prompts, str(column), number)
+        yield _text_of(row.get(str(column)), data.prompts, str(column), number)
 
 
 def _text_column(source: str, row: dict, column: str | None) -> str:

@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub import snapshot_download
@@ -49,7 +49,7 @@ def load_model(
     if model.quantization:
         return loaded
     target = model.device or device
-    return loaded.to(target) if target is not None else loaded
+    return loaded.to(torch.device(target)) if target is not None else loaded  # type: ignore[arg-type]
 
 
 def _whole_model(
@@ -123,7 +123,7 @@ def merged_adapter(
             snapshot_download(name, revision=revision, token=token, allow_patterns=[ADAPTER_CONFIG, ADAPTER_WEIGHTS])
         )
         rows = adapter_rows(folder / ADAPTER_WEIGHTS)
-        if rows and rows != base.get_input_embeddings().weight.shape[0]:
+        if rows and rows != cast(torch.nn.Embedding, base.get_input_embeddings()).weight.shape[0]:
             base.resize_token_embeddings(rows, mean_resizing=False)
         with warnings.catch_warnings(record=True) as raised:
             warnings.simplefilter("always")

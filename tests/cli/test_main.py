@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from simct.cli.common import progress_bar, show_log
 from simct.cli.main import main
 from simct.runs.folder import RunFolder
+from simct.runs.status import RunStatus
 from tests.support.commands import refused
 from tests.support.hub_server import HubServer
 from tests.support.random_pair import TEMPLATE, random_model, student_tokenizer

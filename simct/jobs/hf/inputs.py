@@ -30,6 +30,9 @@ PACKAGES = (
     "pillow",
     "tqdm",
     "httpx2",
+    "charset-normalizer",
+    "pyarrow",
+    "markupsafe",
 )
 
 
