@@ -196,7 +196,9 @@ def _answer(
     prompts: list[Prompt],
     batch: list[int],
 ) -> list[dict]:
-    """The checked answers to one batch of samples."""
+    """The checked answers to one batch of samples; none where this process has nothing left to answer."""
+    if teacher is None:
+        return []
     settings = config.model_copy()
     settings.rollout = config.rollout.model_copy()
     settings.rollout.max_new_tokens = config.warmup.max_new_tokens

@@ -1,5 +1,20 @@
 """The JSON of reports as earlier versions wrote it."""
 
+from simct.estimate.records import MachineEstimate
+from simct.inspection.records import (
+    KlQuantiles,
+    LostRow,
+    MassHistogram,
+    MeasuredCandidate,
+    MeasuredCandidates,
+    OtherCandidates,
+    Reliability,
+    ShownUnit,
+    Splits,
+    StudentToken,
+    TeacherToken,
+)
+
 INSPECT = {
     "shared_tokens": 291, "jaccard": 0.75, "teacher_vocabulary": 374, "student_vocabulary": 300,
     "student_strict_coverage": 0.9, "teacher_strict_coverage": 0.95, "student_recovered_coverage": 0.1,
