@@ -28,7 +28,9 @@ from torch.nn.functional import linear, log_softmax
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from simct.losses import METHODS, Head, compute_from_hidden
+from simct.losses import compute_from_hidden
+from simct.losses.head import Head
+from simct.methods import METHODS
 from simct.tokenization.alignment import align_boundaries
 from simct.tokenization.units import build_units, row_ranges
 

@@ -26,23 +26,14 @@ SKIPPED = 2
 @contextmanager
 def server(vllm: str, student: str) -> Iterator[str]:
     """The address of a vLLM server with the student, on the first core."""
-    from tests.support.studio_page import wait_for
+    from tests.support.servers import serving
 
-    url = f"http://127.0.0.1:{PORT}"
     settings = {"VLLM_SERVER_DEV_MODE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     settings |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "0"}
     command = [vllm, "serve", student, "--generation-config", "vllm", "--host", "127.0.0.1", "--port", str(PORT)]
     command += ["--dtype", "float32", "--max-model-len", "512", "--enforce-eager"]
-    with tempfile.TemporaryFile("w+") as printed:
-        process = subprocess.Popen(command, env=os.environ | settings, stdout=printed, stderr=subprocess.STDOUT)
-        try:
-            if not wait_for(f"{url}/v1/models", process, 600):
-                printed.seek(0)
-                sys.exit(f"The server did not start:\n{printed.read()[-3000:]}")
-            yield url
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
+    with serving(command, PORT, os.environ | settings, path="v1/models", seconds=600) as (url, _):
+        yield url.rstrip("/")
 
 
 def run_one(settings: dict) -> dict:
@@ -57,7 +48,7 @@ def run_one(settings: dict) -> dict:
     from simct.data.samples import prepare_prompts
     from simct.models.loading import load_model
     from simct.tokenization.pair import TokenizerPair
-    from simct.training.trainer import train
+    from simct.training.trainer import Trainer
 
     torch.set_num_threads(1)
     size = settings["batch_size"]
@@ -81,11 +72,11 @@ def run_one(settings: dict) -> dict:
     prompts, _ = prepare_prompts(load_prompts(config.data), pair, config, [])
     records: list[dict] = []
     with tempfile.TemporaryDirectory() as folder:
-        train(
+        Trainer(
             config, Accelerator(cpu=not torch.cuda.is_available()), load_model(config.teacher),
             load_model(config.student), pair, prompts, Path(folder) / "checkpoints",
             on_step=lambda record, samples: records.append(record),
-        )  # fmt: skip
+        ).train()  # fmt: skip
     later = records[SKIPPED:]
     seconds = sum(record["seconds"] for record in later)
     return {

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 from playwright.sync_api import Browser
 
 from tests.support import studio_page
+from tests.support.servers import free_port, serving
 
 BARE = """
 import sys
@@ -45,17 +45,12 @@ FILLED = {"studio": "#pair-summary .tile >> nth=0", "bare": "button:has-text('Re
 @contextmanager
 def bare_page() -> Iterator[str]:
     """The address of a Gradio page with one button."""
-    port = studio_page.free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "bare.py"
         script.write_text(BARE)
-        process = subprocess.Popen([sys.executable, script, str(port)])
-        try:
-            assert studio_page.wait_for(f"http://127.0.0.1:{port}/", process), "The bare page did not start."
-            yield f"http://127.0.0.1:{port}/"
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
+        with serving([sys.executable, script, str(port)], port) as (url, _):
+            yield url
 
 
 def visit(opened: Browser, url: str, filled: str) -> dict[str, float]:

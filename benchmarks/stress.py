@@ -23,14 +23,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from accelerate import Accelerator
 
-from simct.config import DataConfig, EvaluationConfig, ModelConfig, config_from_dict
+from simct.config import config_from_dict
+from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig
 from simct.data.prompts import load_prompts
 from simct.data.samples import prepare_prompts
 from simct.demo import PAIRS
 from simct.evaluation.tasks import evaluate_loaded
 from simct.models.loading import load_model
 from simct.tokenization.pair import TokenizerPair
-from simct.training.trainer import train
+from simct.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -77,10 +78,10 @@ def one_run(pair_name: str, variant: str, seed: int, rate: float, steps: int, ba
     prompts, _ = prepare_prompts(load_prompts(config.data), pair, config, (512, 512))
     started, records = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as folder:
-        train(
+        Trainer(
             config, Accelerator(cpu=True), teacher, student, pair, prompts, Path(folder),
             on_step=lambda record, samples: records.append(record),
-        )  # fmt: skip
+        ).train()  # fmt: skip
     seconds = time.perf_counter() - started
     return {
         "pair": pair_name, "variant": variant, "seed": seed, "rate": rate, "steps": steps, "batch_size": batch_size,

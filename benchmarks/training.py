@@ -87,7 +87,7 @@ def run_ours(settings: dict) -> dict:
     from simct.data.samples import prepare_prompts
     from simct.models.loading import load_model
     from simct.tokenization.pair import TokenizerPair
-    from simct.training.trainer import train
+    from simct.training.trainer import Trainer
 
     config = config_from_dict(
         {
@@ -114,7 +114,9 @@ def run_ours(settings: dict) -> dict:
         parts.append(record["seconds_generating"] / record["seconds"])
 
     with tempfile.TemporaryDirectory() as folder:
-        train(config, accelerator, teacher, student, pair, prompts, Path(folder) / "checkpoints", on_step=on_step)
+        Trainer(
+            config, accelerator, teacher, student, pair, prompts, Path(folder) / "checkpoints", on_step=on_step
+        ).train()
     return {**clock.report(), "share_generating": sum(parts[1:]) / len(parts[1:])}
 
 
@@ -125,7 +127,7 @@ def run_trl(settings: dict) -> dict:
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl.experimental.gold import GOLDConfig, GOLDTrainer
 
-    from simct.config import DataConfig
+    from simct.config.sections import DataConfig
     from simct.data.prompts import load_prompts
 
     prompts = load_prompts(DataConfig(prompts=settings["prompts"]))

@@ -1,49 +1,92 @@
-"""Files as everything here keeps them: replaced whole or not at all, JSON lines, the end of a log, the cache folder."""
+"""Files as the whole project writes and reads them: atomic replacement, JSON, JSON lines, logs, locks, the cache."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+# how often, and how far apart in seconds, a lock is tried that must not be waited for: a mere look takes no time
+LOCK_TRIES = 5
+LOCK_PAUSE = 0.01
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` as a whole: a reader or a crash sees the old text or the new, never half of one."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace `path` as a whole: a reader or a crash sees the old content or the new, never half of one.
+
+    Text is written as UTF-8. Raises OSError, and then leaves the old content.
+    """
+    _replace(path, content, durable=True)
+
+
+def write_cache(path: Path, content: bytes) -> None:
+    """Replace a cache file as a whole. A full disk or a read-only folder is ignored: it is computed again next time."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, content, durable=False)
+
+
+def _replace(path: Path, content: str | bytes, durable: bool) -> None:
+    data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with open(temporary, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> dict:
-    """What a JSON file holds; empty when it is absent or unreadable."""
+def parse_json(text: str | bytes) -> dict[str, Any] | None:
+    """The JSON object in `text`; None for anything else, such as a list, invalid JSON, or too deep nesting."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is none or it cannot be read."""
+    try:
+        return parse_json(path.read_bytes()) or {}
+    except OSError:
         return {}
 
 
-def read_jsonl(path: Path) -> list[dict]:
-    """Every whole line; a line cut short by a crash is left out."""
+def append_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Append one line per record. A last line that a crash cut short is ended first, so it never joins a new one."""
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    # a lone surrogate, which UTF-8 cannot hold, becomes a question mark
+    data = lines.encode("utf-8", errors="replace")
+    with open(path, "a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                data = b"\n" + data
+        file.write(data)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Every whole record of a JSON-lines file; empty if it does not exist. Damaged lines are skipped."""
     if not path.exists():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
-    return records
+    # not splitlines, which also splits at U+2028 and the like, which JSON allows within a string
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [record for line in lines if line and (record := parse_json(line)) is not None]
 
 
 def tail(path: Path, lines: int) -> str:
-    """The last `lines` of a file, as far as they are of usual length; nothing of one that is absent."""
+    """The last `lines` lines of a text file, read from its last 200 bytes per line; empty if it does not exist."""
     if not path.exists():
         return ""
     with open(path, "rb") as file:
@@ -53,8 +96,55 @@ def tail(path: Path, lines: int) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def cache_folder() -> Path:
-    """$SIMCT_CACHE, else simct under $XDG_CACHE_HOME or ~/.cache."""
+def acquire_lock(path: Path, wait: bool = False, shared: bool = False) -> int | None:
+    """An open file descriptor that holds the lock file `path`, or None if another process holds it and not `wait`.
+
+    The caller closes the descriptor to release the lock; the system releases it when the process ends, however it ends.
+    A child process that inherits the descriptor holds the lock, too. Raises OSError if the file cannot be opened.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        if wait:
+            fcntl.flock(handle, mode)
+            return handle
+        for attempt in range(LOCK_TRIES):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(handle, mode | fcntl.LOCK_NB)
+                return handle
+            if not shared and attempt < LOCK_TRIES - 1:
+                time.sleep(LOCK_PAUSE)
+    except BaseException:
+        os.close(handle)
+        raise
+    os.close(handle)
+    return None
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait for the lock file `path` and hold it while the block runs. Raises OSError if it cannot be opened."""
+    handle = acquire_lock(path, wait=True)
+    assert handle is not None
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock file `path`. Raises OSError if it exists and cannot be opened."""
+    if not path.exists():
+        return False
+    handle = acquire_lock(path, shared=True)
+    if handle is None:
+        return True
+    os.close(handle)
+    return False
+
+
+def cache_folder(name: str) -> Path:
+    """The folder `name` under $SIMCT_CACHE, or else under simct in $XDG_CACHE_HOME or ~/.cache."""
     own = os.environ.get("SIMCT_CACHE")
     base = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "simct"
-    return base / "bridges"
+    return base / name

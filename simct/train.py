@@ -1,8 +1,8 @@
 """The only entry that trains: `accelerate launch -m simct.train run.yaml [--resume]`, local and remote alike.
 
-Loads what run.yaml names, scores the student, trains it, saves model/ and scores it again; the run folder is written
-as it goes. SIGTERM or SIGINT write a checkpoint and stop. Exit status: 0 finished or stopped, 2 for what a person can
-mend, 1 for a defect (its traceback is in log.txt).
+Loads what run.yaml names, scores the student, trains it, saves model/ and scores it again, and keeps the run folder up
+to date. On SIGTERM or SIGINT it writes a checkpoint and stops. Exit status: 0 finished or stopped, 2 for what a person
+can fix, 1 for a defect (its traceback is in log.txt).
 """
 
 import argparse
@@ -12,209 +12,274 @@ import shutil
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from simct import losses
-from simct.config import RunConfig, config_to_dict
-from simct.data.prompts import Prompt, load_prompts
-from simct.data.samples import prepare_prompts
+from simct.config import RunConfig, validate
+from simct.config.sections import ModelConfig
+from simct.data.prompts import Prompt, load_prompts, read_prompts
+from simct.data.samples import PreparedPrompt, prepare_prompts
 from simct.errors import ConfigError, RunError, SimCTError, brief
 from simct.estimate.memory import check_trained
 from simct.estimate.time_and_cost import total_steps
 from simct.evaluation.tasks import check_tasks, evaluate_loaded
-from simct.hub.client import settle_clients
+from simct.hub.client import prepare_clients
 from simct.inspection.coverage import inspect_pair
-from simct.jobs.local.job import process_start_time
+from simct.jobs.local.process import start_time
+from simct.losses.head import check_head
 from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
-from simct.tokenization.token_bytes import save_tokenizer
+from simct.tokenization.token_bytes import TokenBytes, save_tokenizer
+from simct.training.metrics import write_record
 from simct.training.optimizer import build_optimizer
-from simct.training.trainer import train
+from simct.training.trainer import Trained, Trainer
 from simct.training.warmup import check_warmup, warm_up
 
 INSPECTED_PROMPTS = 200
+CHECKED_PROMPTS = 100
 
 
 class StopFlag:
-    """Set by SIGTERM or SIGINT; the trainer looks at it between steps."""
+    """Set by SIGTERM or SIGINT; the training loop reads it between steps."""
 
     def __init__(self) -> None:
         self.requested = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._set)
 
-    def _set(self, number, frame) -> None:
+    def _set(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
 
 
-def check_run(config: RunConfig, token: str | None = None) -> None:
-    """What can be known before a run starts: data, settings, both tokenizers, both templates on the first prompts.
+def check_run(config: RunConfig, token: str | None = None, on_notice: Callable[[str], None] | None = None) -> None:
+    """Check what can be known before a run starts: data, settings, both tokenizers, both templates on some prompts.
 
-    Downloads tokenizers, configs and prompts, no weights. Raises the SimCTError that the run would have ended with.
+    Downloads tokenizers, configs and prompts, no weights. on_notice gets what was read from the data, and what there is
+    to know about both models' templates, a line at a time. Raises the SimCTError that the run would have ended with.
     """
-    prompts = load_prompts(config.data, token)
+    found = read_prompts(config.data, token)
+    for line in found.summary.lines():
+        if on_notice:
+            on_notice(line)
     pair = None if config.kind == "warmup" else TokenizerPair.of_run(config, token)
-    check_settings(config, prompts, pair, token)
+    check_settings(config, found.prompts, pair, token, on_notice)
 
 
 def check_settings(
-    config: RunConfig, prompts: list[Prompt], pair: TokenizerPair | None, token: str | bool | None = None
+    config: RunConfig,
+    prompts: list[Prompt],
+    pair: TokenizerPair | None,
+    token: str | bool | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> None:
-    """check_run for prompts and a pair that are there already; a warm-up has no pair. Raises a one-line SimCTError."""
+    """check_run with prompts and a pair already loaded; a warm-up has no pair. Raises a one-line SimCTError."""
+    validate(config)
     check_tasks(config.evaluation)
     if config.kind == "warmup":
         check_warmup(config, prompts)
     if pair is not None:
-        prepare_prompts(prompts[:100], pair, config, [])
-        losses.check_options(config.method, pair, config.divergence, **config.method_options)
+        some = prompts[:: max(1, len(prompts) // CHECKED_PROMPTS)][:CHECKED_PROMPTS]
+        prepare_prompts(some, pair, config, [], on_notice)
     if config.training.optimizer.partition(".")[0] != "bitsandbytes":
-        # which may be there only where the run will be
+        # bitsandbytes may be installed only where the run will be
         build_optimizer([torch.nn.Parameter(torch.zeros(1))], config.training)
     check_trained(config, token)
 
 
-def start(run: RunFolder, config: RunConfig) -> Accelerator:
-    """This process's part in the run, which the run folder is told about."""
+@dataclass
+class Process:
+    """This process's part in a run: what every phase of it needs."""
+
+    run: RunFolder
+    config: RunConfig
+    accelerator: Accelerator
+    stop: StopFlag
+    token: str | None
+
+    @property
+    def is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def status(self, **fields: Any) -> None:
+        if self.is_main:
+            self.run.set_status(**fields)
+
+    def log(self, line: str) -> None:
+        if self.is_main:
+            print(line, flush=True)
+
+
+@dataclass
+class Loaded:
+    """What a distillation run starts from, the prompts in both models' tokens."""
+
+    pair: TokenizerPair
+    prompts: list[PreparedPrompt]
+    teacher: PreTrainedModel
+    student: PreTrainedModel
+
+
+def train_run(run: RunFolder, resume: bool = False) -> str:
+    """Carry out `run` in this process; returns its final state. Raises SimCTError for what a person can fix.
+
+    Distillation resumes from its last checkpoint only with `resume`; a warm-up always continues where it was.
+    """
+    process = setup(run)
+    if process.config.kind == "warmup":
+        start_tracker(process)
+        trained, tokens = warm_up(run, process.accelerator, lambda: process.stop.requested, process.token)
+    else:
+        loaded = load(process)
+        score_before(process, loaded)
+        trained, tokens = distill(process, loaded, resume), loaded.pair.student
+    return finish(process, trained, tokens)
+
+
+def setup(run: RunFolder) -> Process:
+    """Join the run: signals, Accelerate, the status, the seed."""
+    stop, config = StopFlag(), run.config()
     accelerator = Accelerator(
         mixed_precision=config.training.mixed_precision, log_with=config.training.tracker, project_dir=run.path
     )
-    if accelerator.is_main_process:
-        run.set_status(
-            state="running",
-            pid=os.getpid(),
-            pid_started=process_start_time(os.getpid()),
-            message="Loading the models",
-            error=None,
-            device=str(accelerator.device),
-            processes=accelerator.num_processes,
-        )
-    return accelerator
-
-
-def run_training(run: RunFolder, resume: bool = False) -> str:
-    """Carry out `run` in this process; returns its final state. Raises SimCTError for what a person can mend."""
-    stop = StopFlag()
-    config = run.config()
-    accelerator = start(run, config)
-    main = accelerator.is_main_process
+    process = Process(run, config, accelerator, stop, os.environ.get("HF_TOKEN"))
+    process.status(
+        state="running",
+        pid=os.getpid(),
+        pid_started=start_time(os.getpid()),
+        message="Loading the models",
+        error=None,
+        device=str(accelerator.device),
+        processes=accelerator.num_processes,
+    )
     set_seed(config.training.seed)
-    token = os.environ.get("HF_TOKEN")
+    return process
+
+
+def load(process: Process) -> Loaded:
+    """The prompts, the pair and both models of a distillation run; inspect.json, if there is none yet."""
+    run, config, token = process.run, process.config, process.token
     prompts = load_prompts(config.data, token)
     pair = TokenizerPair.of_run(config, token)
     check_settings(config, prompts, pair, token)
-    # a teacher that will be split is too big for one device; it is moved there layer by layer
-    teacher_device = None if config.teacher.sharded else accelerator.device
-    teacher = load_model(config.teacher, teacher_device, token).eval()
-    student = load_model(config.student, accelerator.device, token)
+    device = process.accelerator.device
+    # a teacher that will be sharded is too big for one device; it is moved there layer by layer
+    teacher = load_model(config.teacher, None if config.teacher.sharded else device, token).eval()
+    student = load_model(config.student, device, token)
+    for model in (teacher, student):
+        check_head(model)
     contexts = [getattr(model.config, "max_position_embeddings", None) for model in (teacher, student)]
-    prepared, too_long = prepare_prompts(prompts, pair, config, contexts)
+    prepared, too_long = prepare_prompts(prompts, pair, config, contexts, process.log)
     config.training.steps = total_steps(config, len(prepared))
-    if main:
-        run.set_status(total_steps=config.training.steps)
-    _log(main, f"{len(prepared)} prompts ({too_long} too long), {pair.shared_tokens} shared tokens")
-    if main and not run.inspection():
+    process.status(total_steps=config.training.steps)
+    process.log(f"{len(prepared)} prompts ({too_long} too long), {pair.shared_tokens} shared tokens")
+    if process.is_main and not run.inspection():
         texts = [f"{prompt.text} {prompt.answer or ''}".strip() for prompt in prompts[:INSPECTED_PROMPTS]]
         run.save_inspection(inspect_pair(pair, texts).to_dict())
-    checkpoint = run.latest_checkpoint() if resume else None
-    if main and config.evaluation.tasks and "before" not in run.evaluation():
-        run.set_status(message="Scoring the student and the teacher before training")
-        before = evaluate_loaded(student, pair.student, config.evaluation, config.student.enable_thinking)
-        scores = {"before": before}
-        if not config.teacher.sharded:
-            # a teacher to be split is still on the CPU, too slow there and too big for this process's device
-            scores["teacher"] = evaluate_loaded(
-                teacher, pair.teacher, config.evaluation, config.teacher.enable_thinking
-            )
-        run.save_evaluation(scores)
-    accelerator.wait_for_everyone()
-    student = trainable_student(student, config)
-    start_tracker(accelerator, run, config)
+    return Loaded(pair, prepared, teacher, student)
 
-    def on_step(record: dict, samples: list[dict]) -> None:
-        run.append("metrics.jsonl", record)
-        numbers = {name: value for name, value in record.items() if name not in ("excluded", "step")}
-        accelerator.log(numbers, step=record["step"])
+
+def score_before(process: Process, loaded: Loaded) -> None:
+    """Score the student and the teacher on the run's tasks, unless a run that is resumed has done so."""
+    run, config, pair = process.run, process.config, loaded.pair
+    if process.is_main and config.evaluation.tasks and "before" not in run.evaluation():
+        run.set_status(message="Scoring the student and the teacher before training")
+        scores = {"before": _scores(loaded.student, pair.student, config, config.student)}
+        if not config.teacher.sharded:
+            # a teacher that will be sharded is still on the CPU, too slow there and too big for this process's device
+            scores["teacher"] = _scores(loaded.teacher, pair.teacher, config, config.teacher)
+        run.save_evaluation(scores)
+    process.accelerator.wait_for_everyone()
+
+
+def distill(process: Process, loaded: Loaded, resume: bool) -> Trained:
+    """Train the student, from the last checkpoint if `resume`; metrics.jsonl and rollouts.jsonl as it goes."""
+    run, config = process.run, process.config
+    checkpoint = run.latest_checkpoint() if resume else None
+    student = trainable_student(loaded.student, config)
+    start_tracker(process)
+
+    def on_step(record: dict[str, Any], samples: list[dict]) -> None:
+        write_record(run, process.accelerator, record, config.training.steps, "Training")
         for sample in samples:
             run.append("rollouts.jsonl", sample)
-        run.set_status(step=record["step"], message=f"Training, step {record['step']} of {config.training.steps}")
-        _log(
-            True,
+        process.log(
             f"step {record['step']}/{config.training.steps}  loss {record['loss']:.4f}  rows {record['rows']}  "
-            f"length {record['response_length']:.1f}  ended {record['eos_rate']:.0%}  {record['seconds']:.2f} s",
+            f"length {record['response_length']:.1f}  ended {record['eos_rate']:.0%}  {record['seconds']:.2f} s"
         )
 
-    step, done, trained = train(
+    return Trainer(
         config,
-        accelerator,
-        teacher,
+        process.accelerator,
+        loaded.teacher,
         student,
-        pair,
-        prepared,
+        loaded.pair,
+        loaded.prompts,
         run.checkpoints_dir,
         on_step=on_step,
-        stop_requested=lambda: stop.requested,
+        stop_requested=lambda: process.stop.requested,
         resume_from=checkpoint,
         history=run.metrics() if checkpoint else (),
-    )
-    if main:
-        student = merged_student(trained, config, token).to(accelerator.device)
-        save_student(run, step, student, pair.student.tokenizer)
-        if done and config.evaluation.tasks:
-            run.set_status(message="Scoring the student after training")
-            after = evaluate_loaded(student, pair.student, config.evaluation, config.student.enable_thinking)
-            run.save_evaluation({**run.evaluation(), "after": after})
-            for task, result in after.items():
-                _log(True, f"{task}: {run.evaluation()['before'][task]['score']:.3f} -> {result['score']:.3f}")
-        state = "finished" if done else "stopped"
-        message = "Finished" if done else f"Stopped after step {step}; resume to go on"
-        run.set_status(state=state, step=step, pid=None, message=message)
-    accelerator.end_training()
-    return "finished" if done else "stopped"
+    ).train()
 
 
-def run_warmup(run: RunFolder) -> str:
-    """Carry out a warm-up in this process, going on where it was; returns its final state. Raises SimCTError."""
-    stop = StopFlag()
-    config = run.config()
-    accelerator = start(run, config)
-    set_seed(config.training.seed)
-    start_tracker(accelerator, run, config)
-    student, tokens, step, done = warm_up(run, accelerator, lambda: stop.requested, os.environ.get("HF_TOKEN"))
-    if accelerator.is_main_process:
-        if student is not None and tokens is not None:
-            save_student(run, step, student, tokens.tokenizer)
-            if done and config.evaluation.tasks:
-                run.set_status(message="Scoring the student")
-                after = evaluate_loaded(student, tokens, config.evaluation, config.student.enable_thinking)
-                run.save_evaluation({**run.evaluation(), "after": after})
-        state = "finished" if done else "stopped"
-        message = "Finished" if done else f"Stopped after step {step}; resume to go on"
-        run.set_status(state=state, step=step, pid=None, message=message)
-    accelerator.end_training()
-    return "finished" if done else "stopped"
+def finish(process: Process, trained: Trained, tokens: TokenBytes) -> str:
+    """Save the student as model/, score it if all steps were taken, and set the final state; returns that state."""
+    run, config = process.run, process.config
+    state = "finished" if trained.done else "stopped"
+    if process.is_main:
+        if trained.student is not None:
+            student = merged_student(trained.student, config, process.token).to(process.accelerator.device)
+            save_student(run, trained.step, student, tokens.tokenizer)
+            if trained.done and config.evaluation.tasks:
+                score_after(process, student, tokens)
+        message = "Finished" if trained.done else f"Stopped after step {trained.step}. Resume the run to continue."
+        run.set_status(state=state, step=trained.step, pid=None, message=message)
+    process.accelerator.end_training()
+    return state
 
 
-def start_tracker(accelerator: Accelerator, run: RunFolder, config: RunConfig) -> None:
+def score_after(process: Process, student: PreTrainedModel, tokens: TokenBytes) -> None:
+    """Score the student on the run's tasks and log what changed."""
+    run, config = process.run, process.config
+    run.set_status(message="Scoring the student after training")
+    after = _scores(student, tokens, config, config.student)
+    scores = run.evaluation() | {"after": after}
+    run.save_evaluation(scores)
+    for task, result in after.items():
+        earlier = f"{scores['before'][task]['score']:.3f} -> " if task in scores.get("before", {}) else ""
+        process.log(f"{task}: {earlier}{result['score']:.3f}")
+
+
+def _scores(model: PreTrainedModel, tokens: TokenBytes, config: RunConfig, side: ModelConfig) -> dict:
+    return evaluate_loaded(model, tokens, config.evaluation, side.enable_thinking)
+
+
+def start_tracker(process: Process) -> None:
     """Open the experiment tracker that the run names. Raises ConfigError if its package is missing."""
+    run, config, accelerator = process.run, process.config, process.accelerator
     if config.training.tracker is None:
         return
     if not accelerator.log_with:
         raise ConfigError(f"training.tracker is {config.training.tracker!r}: install that package, or leave it empty.")
-    settings = {name: str(value) for name, value in config_to_dict(config).items()}
-    # the run's own name, under which a run that is resumed goes on
+    settings = {name: str(value) for name, value in config.model_dump().items()}
+    # the run's own name, under which a resumed run continues
     named = {"trackio": {"name": run.id}, "wandb": {"name": run.id, "id": run.id}}.get(config.training.tracker)
     options = {config.training.tracker: named | {"resume": "allow"}} if named else {}
     accelerator.init_trackers("simct", config=settings | {"run": run.id}, init_kwargs=options)
 
 
-def save_student(run: RunFolder, step: int, student, tokenizer) -> None:
-    """Write model/ whole or not at all, in the usual Hugging Face layout; status.json tells the step it is from."""
+def save_student(run: RunFolder, step: int, student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write model/ completely or not at all, in the usual Hugging Face layout; status.json has its step."""
     temporary = run.path / ".model"
     shutil.rmtree(temporary, ignore_errors=True)
     student.save_pretrained(temporary, safe_serialization=True)
@@ -225,7 +290,7 @@ def save_student(run: RunFolder, step: int, student, tokenizer) -> None:
 
 
 def explain_failure(error: BaseException) -> str | None:
-    """The one line for an error a person can mend, or None for a defect."""
+    """One line for an error that a person can fix, or None for a defect."""
     if isinstance(error, SimCTError):
         return str(error)
     if isinstance(error, torch.OutOfMemoryError):
@@ -239,25 +304,17 @@ def explain_failure(error: BaseException) -> str | None:
     return None
 
 
-def _log(main: bool, line: str) -> None:
-    if main:
-        print(line, flush=True)
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="simct.train", description="Train the run that a run.yaml describes.")
     parser.add_argument("run_yaml", type=Path, help="run.yaml inside its run folder")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     options = parser.parse_args(arguments)
-    settle_clients()
+    prepare_clients()
     run = RunFolder(options.run_yaml.resolve().parent)
     try:
-        if not run.status():
+        if not run.exists:
             raise RunError(f"{str(run.path)!r} is not a run folder. Start runs with `simct distill --config FILE`.")
-        if run.config().kind == "warmup":
-            run_warmup(run)
-        else:
-            run_training(run, options.resume)
+        train_run(run, options.resume)
         return 0
     except BaseException as error:
         line = explain_failure(error)
@@ -265,7 +322,7 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         text = line or f"{type(error).__name__}: {brief(error)} (details in log.txt)"
         print(text, file=sys.stderr, flush=True)
-        if run.status():
+        if run.exists:
             run.set_status(state="failed", pid=None, error=text, message="Failed")
         return 2 if line else 1
 

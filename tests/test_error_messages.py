@@ -4,7 +4,6 @@ import ast
 import re
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -13,27 +12,24 @@ from transformers import MambaConfig
 
 from app import api
 from app.__main__ import check_port
-from app.data import source as data_source
-from app.inspect import corpus as corpus_view
-from app.inspect import document as inspect_document
-from app.inspect import other_pairs as compare_pairs_view
-from app.inspect import other_pairs_view as compare_pairs_table
-from app.inspect import position_view
-from app.inspect import reliability_view as verdict_view
-from app.server.settings import Settings
+from app.data import prompt_source
+from app.inspect import corpus, document, other_pairs, other_pairs_view, position_view, reliability_view
+from app.server.studio import Studio
+from app.server.visitor import Visitor
 from app.server.work import Work
-from app.train import prepare as launch
-from app.train import where as where_form
+from app.train import prepare, where
 from simct import errors, losses
 from simct.cli.common import find_run, read_text
 from simct.cli.main import main as cli
-from simct.config import DataConfig, ModelConfig
+from simct.config import validate
+from simct.config.sections import DataConfig, ModelConfig
 from simct.data.prompts import load_prompts
 from simct.errors import ConfigError, SimCTError
 from simct.estimate.memory import check_trained, load_shape_config
 from simct.estimate.time_and_cost import estimate_run
 from simct.jobs.hf import hardware as hf_hardware
 from simct.jobs.local import job as local_job
+from simct.methods import METHODS
 from simct.models.loading import load_model
 from simct.presets import load_preset
 from simct.runs.folder import RunFolder
@@ -73,11 +69,17 @@ def test_every_message_is_a_sentence_on_one_line():
 
 SETTINGS = {
     "method_options.mass": ("1", r"Unknown option 'mass' of method 'simct'"),
-    "method_options.mass_mask": ("often", r"value of the wrong kind.*often"),
-    "method_options.unit_mask_ratio": ("2", r"must lie in \[0, 1\], got 2"),
-    "method_options.scoring": ("none", r"Unknown scoring 'none'"),
-    "method_options.temperature": ("0", r"temperature must be positive, got 0"),
-    "method_options.chunk_rows": ("0", r"chunk_rows must be at least 1, got 0"),
+    "method_options.mass_mask": (
+        "often",
+        r"method_options.mass_mask: expected true or false, or a number, got 'often'",
+    ),
+    "method_options.unit_mask_ratio": (
+        "2",
+        r"method_options.unit_mask_ratio is 2.0; it must be 0 or more and at most 1",
+    ),
+    "method_options.scoring": ("none", r"scoring is 'none'; it must be one of log_probs, raw_logits"),
+    "method_options.temperature": ("0", r"temperature is 0.0; it must be above 0"),
+    "method_options.chunk_rows": ("0", r"chunk_rows is 0; it must be empty or 1 or more"),
     "training.optimizer": ("Adamm", r"'Adamm'; torch.optim has no such optimizer"),
     "training.freeze": ("nowhere", r"no parameter of the student has 'nowhere'"),
     "lora.targets": ("nothing", r"lora.targets is \['nothing'\]"),
@@ -96,21 +98,20 @@ def test_a_setting_that_could_only_fail_later_is_refused_before_anything_starts(
 
 
 def test_the_studio_tells_a_wrong_option_at_its_field_and_refuses_to_launch_it(tmp_path):
-    settings, config = Settings(runs_dir=tmp_path, public=False), load_preset("demo-cpu")
+    local, config = Studio(tmp_path, public=False), load_preset("demo-cpu")
     config.method_options = {"mass": 1}
     with pytest.raises(ConfigError, match=r"^method_options: Unknown option 'mass'"):
-        launch.checked(settings, config)
+        validate(config)
     with pytest.raises(ConfigError, match="Unknown option 'mass'"):
-        launch.ready(settings, config, None)
+        prepare.pin_and_check(local, config, None)
     config.method_options = {"mass_mask": 0.5, "diagnostics": False}
-    assert launch.ready(settings, launch.checked(settings, config), None) is config
+    assert prepare.pin_and_check(local, validate(config), None) is config
 
 
-@pytest.mark.parametrize("method", losses.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_what_every_method_takes_is_let_through(method):
-    losses.check_options(method, tiny_pair(), "js", beta=0.3)
     config = load_preset("demo-cpu")
-    config.method = method
+    config.method, config.divergence, config.method_options = method, "js", {"beta": 0.3}
     check_run(config)
 
 
@@ -155,32 +156,31 @@ def estimated_by_api(folder: Path, text: str):
     return next(fn.fn for fn in page.fns.values() if fn.api_name == "estimate")(text)
 
 
-def studio(folder: Path, public=False) -> Settings:
-    return Settings(runs_dir=folder, public=public)
+def studio(folder: Path, public=False) -> Studio:
+    return Studio(folder, public=public)
 
 
-def launched(folder: Path, where=where_form.HERE, profile=None):
-    values = (where, None, None, None, None, False)
-    return where_form.start(studio(folder, public=True), load_preset("demo-cpu"), values, profile=profile)
+def launched(folder: Path, place=where.HERE, owner=None):
+    visitor = Visitor(False, owner)
+    return where.start(studio(folder, public=True), load_preset("demo-cpu"), where.Place(place), visitor)
 
 
 MACHINE = hf_hardware.Hardware("cpu-basic", "CPU Basic", 1.0, 16.0, 0, "", 0.0)
-VISITOR = SimpleNamespace(username="someone")
 CASES = {
     "preset": lambda tmp: load_preset("none"),
     "port": lambda tmp: check_port("127.0.0.1", 70_000),
     "file name": lambda tmp: read_text(str(tmp / "absent.txt")),
     "empty file": lambda tmp: read_text(written(tmp / "a.txt", "")),
     "encoding": lambda tmp: read_text(written(tmp / "b.txt", b"\xff\xfe\xff")),
-    "empty table": lambda tmp: load_prompts(DataConfig(written(tmp / "rows.csv", "prompt\n"))),
+    "empty table": lambda tmp: load_prompts(DataConfig(prompts=written(tmp / "rows.csv", "prompt\n"))),
     "run name": lambda tmp: find_run(f"{tmp}/nowhere", str(tmp)),
     "full run folder": lambda tmp: run_in(tmp, str(Path(written(tmp / "full" / "x", "x")).parent)),
     "runs folder": lambda tmp: run_in(Path(written(tmp / "file", ""))),
     "killing nothing": lambda tmp: local_job.kill(run_with(tmp, "finished")),
     "waiting too long": lambda tmp: local_job.wait(run_in(tmp), 0.01, timeout=0.05),
-    "no model": lambda tmp: load_model(ModelConfig(str(tmp))),
+    "no model": lambda tmp: load_model(ModelConfig(model=str(tmp))),
     "model type": lambda tmp: load_shape_config(
-        ModelConfig(str(Path(written(tmp / "odd" / "config.json", '{"model_type": "no-such-kind"}')).parent))
+        ModelConfig(model=str(Path(written(tmp / "odd" / "config.json", '{"model_type": "no-such-kind"}')).parent))
     ),
     "devices": lambda tmp: estimate_run(load_preset("demo-cpu"), devices=0),
     "hardware": lambda tmp: estimate_run(load_preset("demo-cpu"), "abacus"),
@@ -199,21 +199,21 @@ CASES = {
     "chunk_temperature": lambda tmp: loss("alm", chunk_temperature=0.0),
     "rows": lambda tmp: loss(more_rows=1),
     "sequences": lambda tmp: loss(teacher_ids=[[0], [0]]),
-    "nothing compared": lambda tmp: compare_pairs_table.given([]),
-    "nobody to compare": lambda tmp: compare_pairs_view._compare(
-        studio(tmp), "a/b", "c/d", compare_pairs_view.STUDENTS, [" "], False, None, Work()
+    "nothing compared": lambda tmp: other_pairs_view.given([]),
+    "no other models": lambda tmp: other_pairs.inspect_others(
+        studio(tmp), ("a/b", "c/d"), other_pairs.STUDENTS, [" "], False, None, Work()
     ),
-    "no corpus": lambda tmp: corpus_view._given(None),
-    "no document": lambda tmp: inspect_document.given(None),
+    "no corpus": lambda tmp: corpus.given(None),
+    "no document": lambda tmp: document.given(None),
     "no position": lambda tmp: position_view.given(None),
-    "not measured": lambda tmp: verdict_view.given(None, "a/b", "c/d"),
-    "no prompts": lambda tmp: data_source.guard_prompts(studio(tmp), ""),
-    "empty prompts": lambda tmp: data_source.read(
-        studio(tmp), DataConfig(written(tmp / "e.jsonl", '{"prompt": ""}\n')), None
+    "not measured": lambda tmp: reliability_view.given(None, "a/b", "c/d"),
+    "no prompts": lambda tmp: prompt_source.guard_prompts(studio(tmp), ""),
+    "empty prompts": lambda tmp: prompt_source.read(
+        studio(tmp), DataConfig(prompts=written(tmp / "e.jsonl", '{"prompt": ""}\n')), None
     ),
     "not signed in": launched,
-    "not signed in for Jobs": lambda tmp: launched(tmp, where_form.JOBS),
-    "no hardware": lambda tmp: launched(tmp, profile=VISITOR),
+    "not signed in for Jobs": lambda tmp: launched(tmp, where.JOBS),
+    "no hardware": lambda tmp: launched(tmp, owner="someone"),
 }
 
 

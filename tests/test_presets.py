@@ -1,21 +1,17 @@
-"""Presets: complete, as the paper has it, and fitting the GPU they name; the data script on local stand-ins."""
-
-import json
+"""Presets: complete, as the paper has it, and fitting the GPU they name."""
 
 import pytest
 
-from simct import losses
 from simct.cli.common import config_from_options
 from simct.cli.main import build_parser
 from simct.cli.main import main as cli
-from simct.config import config_from_dict, config_to_dict
+from simct.config import config_from_dict, validate
 from simct.demo import PROMPTS, STUDENT, TEACHER
-from simct.errors import ConfigError, DataError
+from simct.errors import ConfigError
 from simct.estimate.machines import GIB
 from simct.estimate.time_and_cost import estimate_run
 from simct.presets import list_presets, load_preset
 from tests.support.known_configs import known_config
-from tools.build_data import SOURCES, Source, build, main
 
 QWEN, GEMMA, PHI = "Qwen/Qwen2.5-7B-Instruct", "google/gemma-2-2b-it", "microsoft/Phi-4-mini-instruct"
 PAPER = {
@@ -33,8 +29,8 @@ def test_every_preset_is_a_run_with_a_description():
     for name, description in described.items():
         assert len(description) > 20, name
         config = load_preset(name)
-        assert config_from_dict(config_to_dict(config)) == config
-        losses._method(config.method, config.method_options)
+        assert config_from_dict(config.model_dump()) == config
+        assert validate(config) is config
         assert config.output is None
     with pytest.raises(ConfigError, match="no preset 'nothing'"):
         load_preset("nothing")
@@ -90,46 +86,3 @@ def test_presets_start_runs_from_the_command(capsys):
     options = build_parser().parse_args(["distill", "--preset", "gpu-16gb", "--steps", "3"])
     assert config_from_options(options).training.epochs is None
     assert cli(["distill", "--preset", "demo-cpu", "--config", "run.yaml"]) == 2
-
-
-@pytest.fixture
-def stand_ins(tmp_path):
-    """Sources as the real ones are, with few rows: maths 30 and 10 (5 of them in both), code 8 and 40."""
-    counts = {"gsm8k": 30, "orca": 10, "mbpp": 8, "alpaca": 40}
-    sources = []
-    for (name, count), real in zip(counts.items(), SOURCES, strict=True):
-        rows = [{real.column: f"{name} {number}", real.answer_column: f"a{number}"} for number in range(count)]
-        if name == "orca":
-            for number in range(5):
-                rows[number][real.column] = f"GSM8K  {number}"
-        path = tmp_path / f"{name}.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        sources.append(Source(str(path), real.kind, real.share, real.column, real.answer_column))
-    return tuple(sources)
-
-
-def test_the_mix_has_both_kinds_and_each_prompt_once(stand_ins):
-    rows = build(40, seed=1, sources=stand_ins)
-    assert len(rows) == 40 and sum(row["kind"] == "maths" for row in rows) == 20
-    assert len({" ".join(row["prompt"].split()).lower() for row in rows}) == 40
-    by_source = {source.dataset: sum(row["source"] == source.dataset for row in rows) for source in stand_ins}
-    # Orca cannot give its ten once what GSM8K has too is gone, and GSM8K makes up for it
-    assert list(by_source.values()) == [15, 5, 2, 18]
-    assert all(row["answer"].startswith("a") for row in rows)
-
-
-def test_the_mix_is_decided_by_the_seed(stand_ins):
-    assert build(40, 1, stand_ins) == build(40, 1, stand_ins) != build(40, 2, stand_ins)
-    with pytest.raises(DataError, match="35 different prompts, 36 were asked for"):
-        build(72, 1, stand_ins)
-
-
-def test_the_script_writes_what_a_run_reads(stand_ins, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("tools.build_data.SOURCES", stand_ins)
-    monkeypatch.setattr(build, "__defaults__", (0, stand_ins, None))
-    output = tmp_path / "data" / "mix.jsonl"
-    assert main(["--output", str(output), "--size", "30"]) == 0
-    rows = [json.loads(line) for line in output.read_text().splitlines()]
-    assert len(rows) == 30 and set(rows[0]) == {"prompt", "answer", "kind", "source"}
-    assert main(["--output", str(output), "--size", "1000"]) == 2
-    assert "Ask for fewer" in capsys.readouterr().err

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import gradio
@@ -16,17 +15,15 @@ import torch
 
 from app import studio
 from app.inspect import lanes
-from app.page import hub_notes as hub_view
-from app.page import markup
+from app.page import hub_notes, markup
 from app.publish import view as publish_view
 from app.publish.card_view import card_preview
-from app.publish.view import checked_repo_id
+from app.publish.repository import checked_repo_id
 from app.runs import view as run_view
-from app.server import imports as libraries
-from app.server.settings import Settings
-from app.train import prepare as launch
+from app.server.studio import Studio
+from app.train import prepare
 from simct import demo
-from simct.config import ModelConfig
+from simct.config.sections import ModelConfig
 from simct.errors import HubError, ModelError, RunError
 from simct.inspection.coverage import show_units
 from simct.jobs.local import job as local_job
@@ -36,25 +33,19 @@ from simct.publishing.card_edit import check_card, save_card
 from simct.publishing.push import publish_run, publishing_state
 from simct.runs.folder import RUN_ID, RunFolder
 from simct.runs.listing import open_run
-from simct.tokenization.pair import TokenizerPair
+from simct.runs.status import PublishingStatus
 from simct.tokenization.token_bytes import load_tokenizer
-from tests.app.test_studio import HOSTILE
+from tests.support.hostile import HOSTILE
 from tests.support.hub_runs import finished_run
 from tests.support.hub_server import TOKEN, HubServer
-from tests.support.studio_page import free_port, wait_for
+from tests.support.servers import free_port, serving
 from tests.support.tiny_models import save_tiny_model
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("simct", "app", "spaces") for path in sorted((ROOT / folder).rglob("*.py"))]
 # What a program may ask of a studio without an account: all of it only reads.
-PUBLIC_API = {"/inspect", "/coverage", "/estimate", "/runs"}
-
-
-@pytest.fixture
-def hub(monkeypatch):
-    with HubServer() as server:
-        server.use(monkeypatch)
-        yield server
+PUBLIC_API = {"/inspect", "/estimate", "/runs"}
 
 
 def writes(marker: Path) -> str:
@@ -80,7 +71,7 @@ def test_code_of_a_repository_is_never_run(hub, tmp_path):
         with pytest.raises(ModelError):
             load_tokenizer(name)
         with pytest.raises(ModelError):
-            load_model(ModelConfig(name))
+            load_model(ModelConfig(model=name))
     assert not marker.exists()
 
 
@@ -89,7 +80,7 @@ def test_there_is_no_switch_for_it(tmp_path):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
                 assert isinstance(node.value, ast.Constant) and node.value.value is False, path
-    page = studio.build(Settings(runs_dir=tmp_path, public=True))
+    page = studio.build(Studio(tmp_path, public=True))
     assert "trust_remote_code" not in json.dumps(page.get_config_file(), default=str).replace("custom code", "")
 
 
@@ -102,14 +93,14 @@ def test_pickled_weights_are_never_read(hub, tmp_path):
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(ModelError):  # not even weights that do no harm
-        load_model(ModelConfig(str(folder)))
+        load_model(ModelConfig(model=str(folder)))
     # what torch.load would unpickle: a call
     command = f"(lambda f: f.write('ran'))(open({str(marker)!r}, 'w'))"
     (folder / "pytorch_model.bin").write_bytes(b"cbuiltins\neval\n(V" + command.encode() + b"\ntR.")
     hub.add_model("acme/pickle", folder)
     for name in ("acme/pickle", str(folder)):
         with pytest.raises(ModelError):
-            load_model(ModelConfig(name))
+            load_model(ModelConfig(model=name))
     assert not marker.exists()
 
 
@@ -119,7 +110,7 @@ def test_a_run_is_pinned_to_the_commits_it_was_started_on(hub, tmp_path):
     data = hub.add_dataset("acme/prompts", files={"train.jsonl": b'{"prompt": "Say hello."}\n'})
     started_on = {"acme/student": student.head.sha, "acme/prompts": data.head.sha}
     run = finished_run(tmp_path / "run", teacher={"model": "acme/teacher"})
-    config = launch.ready(Settings(runs_dir=tmp_path, public=False), run.config(), None)
+    config = prepare.pin_and_check(Studio(tmp_path, public=False), run.config(), None)
     student.commit("main", student.head.files, "Something else", "acme")
     assert config.student.revision == started_on["acme/student"] != student.head.sha
     assert config.data.revision == started_on["acme/prompts"]
@@ -212,7 +203,7 @@ def test_a_visitor_without_a_token_is_not_lent_the_machine_s(tmp_path):
     run = finished_run(tmp_path / "run")
     with pytest.raises(HubError, match="Nobody is signed in"):
         publish_job.start_publishing(run, "me/x", token=False)
-    assert run.publishing()["state"] == "none"
+    assert run.publishing().state == "none"
 
 
 def test_what_is_published_or_shown_names_no_token(hub, tmp_path):
@@ -243,8 +234,8 @@ def served(tmp_path, monkeypatch, capsys) -> dict:
 
     monkeypatch.setattr(gradio.Blocks, "launch", launch_)
     monkeypatch.setattr(gradio.Blocks, "block_thread", lambda page: None)
-    monkeypatch.setattr(studio.client, "give_up_at_once", lambda: None)
-    monkeypatch.setattr(libraries, "import_behind", lambda then: None)
+    monkeypatch.setattr(studio.client, "fail_fast", lambda: None)
+    monkeypatch.setattr(studio, "import_behind", lambda studio, then: None)
     monkeypatch.setattr(sys, "argv", ["app"])
     from app.__main__ import main
 
@@ -280,9 +271,9 @@ def test_only_reading_is_public_api_and_the_queue_is_bounded(served):
 @pytest.mark.parametrize(
     "shown",
     [
-        lambda run: hub_view.linked_note("error", f"{HOSTILE} at https://x.y/{HOSTILE}"),
-        lambda run: hub_view.link(f"javascript:{HOSTILE}", HOSTILE) + hub_view.link(f'https://x/"{HOSTILE}', HOSTILE),
-        lambda run: publish_view.publishing_line({"state": "publishing", "repo_id": HOSTILE, "stage": HOSTILE}),
+        lambda run: hub_notes.linked_note("error", f"{HOSTILE} at https://x.y/{HOSTILE}"),
+        lambda run: hub_notes.link(f"javascript:{HOSTILE}", HOSTILE) + hub_notes.link(f'https://x/"{HOSTILE}', HOSTILE),
+        lambda run: publish_view.publishing_line(PublishingStatus("publishing", repo_id=HOSTILE, stage=HOSTILE)),
         lambda run: "".join(run_view.panels(run)),
         lambda run: markup.table((HOSTILE,), [(HOSTILE,)]),
     ],
@@ -297,9 +288,8 @@ def test_hostile_text_is_shown_as_text(tmp_path, shown):
     assert 'href="javascript' not in html
 
 
-def test_hostile_tokens_are_shown_as_text():
-    pair = TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
-    html = lanes.lanes(lanes.unit(pair, row) for row in show_units(pair, HOSTILE))
+def test_hostile_tokens_are_shown_as_text(embedded_pair):
+    html = lanes.lanes(lanes.unit(embedded_pair, row) for row in show_units(embedded_pair, HOSTILE))
     assert "<img" not in html and "<script" not in html
 
 
@@ -338,21 +328,9 @@ def space(tmp_path_factory):
         subprocess.run([sys.executable, ROOT / "spaces/studio/deploy.py", "--folder", folder], check=True)
         port = free_port()
         settings |= {"GRADIO_SERVER_PORT": str(port), "RUNS_DIR": str(runs)}
-        log = runs.with_name("log.txt")
-        with open(log, "w") as printed:
-            process = subprocess.Popen(
-                [sys.executable, "main.py"],
-                cwd=folder,
-                env=hub.env(token="hf_machinemachinemachine", **settings),
-                stdout=printed,
-                stderr=printed,
-            )
-        try:
-            assert wait_for(f"http://127.0.0.1:{port}/", process), log.read_text()
-            yield hub, hub_oauth, runs, f"http://127.0.0.1:{port}", scopes
-        finally:
-            process.terminate()
-            process.wait(20)
+        environment = hub.env(token="hf_machinemachinemachine", **settings)
+        with serving([sys.executable, "main.py"], port, environment, folder) as (url, _):
+            yield hub, hub_oauth, runs, url.rstrip("/"), scopes
 
 
 def visitor(space, name: str | None):
@@ -403,11 +381,11 @@ ACTIONS = ("publish", "publish-stop", "card-done", "card-reset", "stop", "resume
 @pytest.mark.parametrize("button", ACTIONS)
 def test_what_changes_a_run_is_for_its_owner(tmp_path, button):
     """Every function behind the button, called as a visitor who knows the run's id."""
-    settings = Settings(runs_dir=tmp_path / "runs", public=True)
-    run = finished_run(settings.runs_dir / "run-of-ann")
+    public = Studio(tmp_path / "runs", public=True)
+    run = finished_run(public.runs_dir / "run-of-ann")
     run.set_status(owner="ann")
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
-    acting = _functions(studio.build(settings), button)
+    acting = _functions(studio.build(public), button)
     assert acting
     for name in ("bob", None):
         refused = [_as_visitor(function, run.id, name) for function in acting]
@@ -424,16 +402,16 @@ def _functions(page, elem_id: str) -> list:
 
 
 def _as_visitor(function, run_id: str, name: str | None):
-    """Call with the run's id first, the visitor where Gradio would put them, and nothing else."""
+    """Call with the run's id by its name, the visitor where Gradio would put them, and nothing else."""
     given = []
-    for place, parameter in enumerate(inspect.signature(function).parameters.values()):
+    for parameter in inspect.signature(function).parameters.values():
         kind = str(parameter.annotation)
         if "OAuth" in kind and name:
             profile = dict.fromkeys(("name", "preferred_username", "profile", "picture"), name)
             given.append(gradio.OAuthProfile(profile) if "Profile" in kind else gradio.OAuthToken("hf_bob", "", 0))
         else:
             empty = {} if "dict" in kind else None
-            given.append(run_id if place == 0 and "OAuth" not in kind else empty)
+            given.append(run_id if parameter.name == "run_id" else empty)
     return function(*given)
 
 
@@ -461,10 +439,8 @@ def test_publishing_from_a_space_is_done_as_the_visitor(space):
     [number] = _acting(ann.config, "publish")
     ann.call(number, ["run-of-ann", "ann/student", True, False, False])
     run = RunFolder(runs / "run-of-ann")
-    deadline = time.monotonic() + 60
-    while publishing_state(run)["state"] == "publishing" and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert publishing_state(run)["state"] == "published", publishing_state(run)
+    until(lambda: publishing_state(run).state != "publishing", every=0.1)
+    assert publishing_state(run).state == "published", publishing_state(run)
     assert hub.repos["ann/student"].private
     assert "Bearer hf_machinemachinemachine" not in tokens_used(hub)
     for path in run.path.rglob("*"):

@@ -3,8 +3,8 @@
     python -m tools.build_data [--output data/maths_code_10k.jsonl] [--size 10000] [--seed 0]
 
 Each line has `prompt`, `answer`, `kind` (maths or code) and `source`. Every source gives its share, drawn by the seed;
-what one cannot give the others of its kind make up for. A prompt is kept once, however many sources have it. Only
-training splits are read, so that GSM8K, MATH, MBPP and HumanEval test problems stay unseen.
+if one has too few prompts, the others of its kind give more. A prompt that several sources have is kept once. Only
+training splits are read, so that the test problems of GSM8K, MATH, MBPP and HumanEval stay unseen.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data.prompts import load_prompts
 from simct.errors import DataError, SimCTError
 from simct.files import write_atomically
@@ -43,7 +43,7 @@ SOURCES = (
 
 
 def build(size: int, seed: int = 0, sources: tuple[Source, ...] = SOURCES, token: str | None = None) -> list[dict]:
-    """`size` rows, as many of each kind, in an order drawn by `seed`. Raises DataError when there are too few."""
+    """`size` rows, half of each kind, in an order drawn by `seed`. Raises DataError if the sources have too few."""
     kinds = sorted({source.kind for source in sources})
     rows: list[dict] = []
     for place, kind in enumerate(kinds):
@@ -54,7 +54,7 @@ def build(size: int, seed: int = 0, sources: tuple[Source, ...] = SOURCES, token
 
 
 def _of_kind(kind: str, wanted: int, seed: int, sources: list[Source], token: str | None) -> list[dict]:
-    """Shares first, then whatever is left of any source until there are `wanted`."""
+    """`wanted` rows of a kind: each source's share first, then more of any source."""
     chosen: list[dict] = []
     spare: list[dict] = []
     seen: set[str] = set()

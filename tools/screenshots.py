@@ -1,6 +1,6 @@
-"""The README's pictures, taken from the running studio: `python -m docs.screenshots` writes docs/images/*.webp.
+"""The README's pictures, taken from the running studio: `python -m tools.screenshots` writes docs/images/*.webp.
 
-It walks the embedded pair from choosing to a finished run, in a browser, with nothing prepared.
+It takes the embedded pair through every step, in a browser, from the choice of models to a published student.
 """
 
 import io
@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 
 from tests.support import studio_page
 
-IMAGES = Path(__file__).parent / "images"
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WIDTH, HEIGHT = 1280, 860
 MAX_BYTES = 300_000
 STEPS = 60
@@ -21,10 +21,10 @@ PROMPT = "Say it plainly: The constable may sell the light key on Saturday."
 
 
 def save(studio: studio_page.Studio, name: str, height: int = HEIGHT) -> None:
-    """What the window shows down to `height`, as WebP; refused above MAX_BYTES."""
+    """Save what the window shows down to `height` as WebP; exits with a message above MAX_BYTES."""
     studio.page.mouse.move(0, 0)
-    clip = {"x": 0, "y": 0, "width": WIDTH, "height": height}
-    picture = Image.open(io.BytesIO(studio.page.screenshot(clip=clip))).convert("RGB")
+    window = studio.page.screenshot(clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
+    picture = Image.open(io.BytesIO(window)).convert("RGB")
     path = IMAGES / f"{name}.webp"
     picture.save(path, quality=88, method=6)
     if path.stat().st_size > MAX_BYTES:
@@ -55,8 +55,9 @@ def main() -> int:
         expect(studio.at("#run-yaml")).to_contain_text(f"steps: {STEPS}")
         expect(studio.at("#train-estimate")).to_contain_text(f"{STEPS} steps")
         studio.at("h2 >> visible=true").first.click()
-        # above run.yaml, whose paths say where the repository lies on this machine
-        save(studio, "train", int(studio.at("#run-yaml").bounding_box()["y"]) - 10)
+        # above run.yaml, which contains paths of this machine
+        box = studio.at("#run-yaml").bounding_box()
+        save(studio, "train", int(box["y"]) - 10 if box else HEIGHT)
         studio.at("#launch").click()
         expect(studio.at("#run-head .pill")).to_have_text("finished", timeout=600 * studio_page.SECONDS)
         save(studio, "runs")

@@ -1,11 +1,12 @@
-"""SHA-256 of the weights that the embedded pair is trained to, by every method and in every kind of run.
+"""SHA-256 of the student's weights after training the embedded pair, by every method and in every kind of run.
 
-A change that means to leave training as it is must leave these as they are. Run it before and after, on one machine:
+A change that should not affect training must not change these hashes. Run it before and after, on one machine:
 
-    python tools/weights_hash.py --json before.json
-    python tools/weights_hash.py --json after.json --against before.json
+    python -m tools.weights_hash --json before.json
+    python -m tools.weights_hash --json after.json --against before.json
 
-Weights are the same bits only on the same processor, torch build and number of threads, so nothing is committed.
+The weights are equal bit for bit only on the same processor, torch build and number of threads, so no hash is
+committed.
 """
 
 import argparse

@@ -1,42 +1,62 @@
-"""What a run is called in lists and headings, without reading its run.yaml where status.json tells."""
+"""What a run is called in lists and headings. Its run.yaml is read only if its status does not name the models."""
 
+from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from app.server.model_facts import display_name
+from app.server.studio import Studio
 from simct.errors import SimCTError
 from simct.runs.folder import RunFolder, title
+from simct.runs.status import RunStatus
 
-SIGNS = {"queued": "◌", "running": "●", "stopping": "◐", "stopped": "■", "failed": "✕", "finished": "✓"}
+SIGNS = {
+    "queued": "◌",
+    "running": "●",
+    "stopping": "◐",
+    "stopped": "■",
+    "failed": "✕",
+    "finished": "✓",
+    "unreadable": "?",
+}
 
 
-def label(run: RunFolder, status: dict | None = None, place: str | None = None) -> str:
+def label(run: RunFolder, status: RunStatus | None = None, place: str | None = None) -> str:
     """Two lines: state, step (or place in the queue) and rented machine; method, student, when."""
     status = status or run.status()
-    state = status.get("state", "unknown")
-    when = datetime.fromtimestamp(status.get("created_at") or 0).strftime("%d %b %H:%M")
-    first = place or f"{status.get('step', 0)}/{status.get('total_steps', '?')}"
-    where = f" · {status.get('flavor')}" if status.get("backend") == "hf" else ""
-    return f"{SIGNS.get(state, '?')} {state} · {first}{where}\n{kind(run, status)} · {when}"
+    when = datetime.fromtimestamp(status.created_at or 0).strftime("%d %b %H:%M")
+    steps = f"{status.step}/{'?' if status.total_steps is None else status.total_steps}"
+    where = f" · {status.machine}" if status.machine else ""
+    return f"{SIGNS[status.state]} {status.state} · {place or steps}{where}\n{kind(run, status)} · {when}"
 
 
-def kind(run: RunFolder, status: dict) -> str:
+def kind(run: RunFolder, status: RunStatus) -> str:
     """Method and student."""
     method, _, student = names(run, status)
     return f"{method} · {student}"
 
 
-def names(run: RunFolder, status: dict) -> tuple[str, str, str]:
-    """Method (or warm-up), teacher, student; from run.yaml for folders whose status does not tell them."""
-    told = status if status.get("student") else _title(run.path, stamp(run, "run.yaml"))
-    method = "warm-up" if told.get("kind") == "warmup" else told.get("method", "?")
-    return method, display_name(told.get("teacher", "?")), display_name(told.get("student", "unreadable run.yaml"))
+def names(run: RunFolder, status: RunStatus) -> tuple[str, str, str]:
+    """Method (or warm-up), teacher, student; from run.yaml if the status does not say."""
+    if status.student:
+        found = {name: getattr(status, name) or "?" for name in ("method", "kind", "teacher", "student")}
+    else:
+        found = _title(run.path, None)
+    method = "warm-up" if found.get("kind") == "warmup" else found.get("method", "?")
+    return method, display_name(found.get("teacher", "?")), display_name(found.get("student", "unreadable run.yaml"))
 
 
-@lru_cache(maxsize=1024)
-def _title(path: Path, changed: tuple[int, int] | None) -> dict:
-    """Read again only when run.yaml has changed."""
+def titled(studio: Studio, run: RunFolder, status: RunStatus) -> RunStatus:
+    """The status with the run's method and models, from run.yaml if an older version did not write them."""
+    if status.student:
+        return status
+    found: dict[str, Any] = {**studio.kept(_title, 1024)(run.path, stamp(run, "run.yaml"))}
+    return replace(status, **found)
+
+
+def _title(path: Path, changed: tuple[int, int] | None) -> dict[str, str]:
+    """`changed` is when the file was, so that it is read again then."""
     try:
         return title(RunFolder(path).config())
     except SimCTError:

@@ -9,8 +9,9 @@ from app.page.markup import duration
 from app.runs.names import names
 from simct.files import tail
 from simct.hub.redact import redact
-from simct.jobs.local import job as local_job
-from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.jobs import actions
+from simct.runs.folder import RunFolder
+from simct.runs.status import RunStatus
 
 FILES = (
     "status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "log.txt", "job_log.txt", "run.yaml",
@@ -20,8 +21,8 @@ LOG_LINES = 200
 
 
 def panels(run: RunFolder, place: str | None = None, trouble: str | None = None) -> list[str]:
-    """[head, results, charts, samples, log, run.yaml] as HTML. `place` is told of a run that waits its turn, `trouble`
-    is what the Hub last answered about Jobs."""
+    """[head, results, charts, samples, log, run.yaml] as HTML. `place` is the place in the queue of a run that waits,
+    `trouble` the last error of the Hub about Jobs."""
     metrics = run.metrics()
     return [
         head(run, metrics, place, trouble), results(run), curves(metrics), samples(run), log(run), config(run)
@@ -29,51 +30,60 @@ def panels(run: RunFolder, place: str | None = None, trouble: str | None = None)
 
 
 def head(run: RunFolder, metrics: list[dict], place: str | None = None, trouble: str | None = None) -> str:
-    """State, pair, progress, times, and first of all why, when it failed."""
+    """State, pair, progress, times, and the reason if it failed."""
     status = run.status()
-    state, step, total = status.get("state", "unknown"), status.get("step", 0), status.get("total_steps") or 0
-    method, teacher, student = names(run, status)
-    told = [method, f"step {step:,} of {total:,}"]
-    seconds = [record["seconds"] for record in metrics[-20:] if record.get("seconds")]
-    if seconds:
-        mean = sum(seconds) / len(seconds)
-        told.append(f"{mean:.2f} s a step")
-        if state == "running" and total > step:
-            told.append(f"about {duration(mean * (total - step))} left")
-    begun = status.get("started_at") or status.get("created_at")
-    if state not in ACTIVE_STATES and status.get("finished_at") and begun:
-        told.append(f"took {duration(status['finished_at'] - begun)}")
-    line = status.get("error") or place or status.get("message") or ""
-    if state == "queued" and place:
-        line = f"{place}. It starts by itself."
-    note = {"failed": "error", "finished": "ok"}.get(state, "busy" if state in ACTIVE_STATES else "quiet")
+    _, teacher, student = names(run, status)
     extra = ""
-    quiet = local_job.silence(run, status)
+    quiet = actions.silence(run, status)
     if quiet is not None:
-        extra = markup.note("warn", f"No word from it for {duration(quiet)}. Look at the log, or force it to stop.")
-    if trouble and status.get("backend") == "hf" and state in ACTIVE_STATES:
+        extra = markup.note("warn", f"No update from it for {duration(quiet)}. Look at the log, or force it to stop.")
+    if trouble and status.remote and status.active:
         extra += markup.note("warn", trouble)
     return (
-        f'<div class="run-title">{markup.pill(state)}<b>{markup.escape(f"{teacher} → {student}")}</b>'
+        f'<div class="run-title">{markup.pill(status.state)}<b>{markup.escape(f"{teacher} → {student}")}</b>'
         f"<code>{markup.escape(run.id)}</code></div>"
-        f'<p class="run-facts">{markup.escape(" · ".join(told))}{rented(status)}</p>'
-        f"{markup.progress(step, total)}{markup.note(note, line)}{extra}"
+        f'<p class="run-facts">{markup.escape(" · ".join(facts(run, status, metrics)))}{rented(status)}</p>'
+        f"{markup.progress(status.step, status.total_steps or 0)}{message_note(status, place)}{extra}"
     )
 
 
-def rented(status: dict) -> str:
-    """The machine of a run on Jobs, what it has cost at the most so far, and its page on the Hub."""
-    if status.get("backend") != "hf":
+def facts(run: RunFolder, status: RunStatus, metrics: list[dict]) -> list[str]:
+    """Method, steps, speed, and how long it took or will take."""
+    step, total = status.step, status.total_steps or 0
+    found = [names(run, status)[0], f"step {step:,} of {total:,}"]
+    seconds = [record["seconds"] for record in metrics[-20:] if record.get("seconds")]
+    if seconds:
+        mean = sum(seconds) / len(seconds)
+        found.append(f"{mean:.2f} s a step")
+        if status.state == "running" and total > step:
+            found.append(f"about {duration(mean * (total - step))} left")
+    begun = status.started_at or status.created_at
+    if not status.active and status.finished_at and begun:
+        found.append(f"took {duration(status.finished_at - begun)}")
+    return found
+
+
+def message_note(status: RunStatus, place: str | None) -> str:
+    """The run's message, or its place in the queue, or the reason why it failed."""
+    line = status.error or place or status.message or ""
+    if status.state == "queued" and place:
+        line = f"{place}. It starts by itself."
+    notes = {"failed": "error", "unreadable": "error", "finished": "ok"}
+    return markup.note(notes.get(status.state, "busy" if status.active else "quiet"), line)
+
+
+def rented(status: RunStatus) -> str:
+    """The machine of a run on Jobs, the most it can have cost so far, and its page on the Hub."""
+    if not status.remote:
         return ""
-    told = f" · {status.get('flavor')} of {status.get('namespace')}"
-    price, hours, begun = status.get("price"), status.get("hours"), status.get("started_at")
-    if price and hours and begun:
-        until = time.time() if status.get("state") in ACTIVE_STATES else status.get("finished_at") or begun
-        spent = price * min(hours, max(0.0, until - begun) / 3600)
-        told += f" · at most ${spent:.2f} of ${price * hours:.2f}"
-    url = str(status.get("job_url") or "")
+    text = f" · {status.machine} of {status.namespace}"
+    if status.price and status.hours and status.started_at:
+        until = time.time() if status.active else status.finished_at or status.started_at
+        spent = status.price * min(status.hours, max(0.0, until - status.started_at) / 3600)
+        text += f" · at most ${spent:.2f} of ${status.price * status.hours:.2f}"
+    url = status.job_url or ""
     link = f' · <a href="{markup.escape(url)}" target="_blank" rel="noopener">its page</a>'
-    return markup.escape(told) + (link if url.startswith(("https://", "http://")) else "")
+    return markup.escape(text) + (link if url.startswith(("https://", "http://")) else "")
 
 
 def results(run: RunFolder) -> str:
@@ -100,8 +110,8 @@ def curves(metrics: list[dict]) -> str:
 
     def series(*names: tuple[str, str]) -> dict[str, list[tuple[float, float]]]:
         return {
-            told: [(record["step"], record[name]) for record in metrics if isinstance(record.get(name), int | float)]
-            for told, name in names
+            label: [(record["step"], record[name]) for record in metrics if isinstance(record.get(name), int | float)]
+            for label, name in names
         }
 
     whole = (0.0, 1.0)
@@ -130,8 +140,8 @@ def left_out(metrics: list[dict]) -> str:
         counts.update(record.get("excluded") or {})
     if not counts:
         return markup.note("quiet", "Every answer could be supervised.")
-    told = "; ".join(f"{count:,} × {reason}" for reason, count in counts.most_common())
-    return markup.note("warn", f"Answers left out or cut: {told}.")
+    reasons = "; ".join(f"{count:,} × {reason}" for reason, count in counts.most_common())
+    return markup.note("warn", f"Answers left out or cut: {reasons}.")
 
 
 def samples(run: RunFolder) -> str:
@@ -151,7 +161,7 @@ def samples(run: RunFolder) -> str:
 
 
 def log(run: RunFolder) -> str:
-    """What the trainer printed; of a Job that has told nothing of it yet, what the machine printed."""
+    """What the trainer printed, or before that what its Job printed."""
     text = run.log_tail(LOG_LINES) or tail(run.path / "job_log.txt", LOG_LINES)
     return (
         f'<pre class="log">{markup.escape(redact(text))}</pre>'

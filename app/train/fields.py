@@ -1,135 +1,94 @@
-"""Which settings the Train step shows, in which order, under which names."""
+"""Which settings the Train step shows, in which order; how each looks follows from its type in the library."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
-from simct.config import DIVERGENCES, DTYPES, ENGINES, METHODS, MIXED_PRECISIONS, QUANTIZATIONS, SCHEDULES, TRACKERS
+from simct.config import RunConfig
+from simct.methods import DIVERGENCES, METHODS
+from simct.setting import Setting, every_setting
 
-METHOD_NAMES = {
-    "simct": "SimCT: shared tokens and aligned units (as published)",
-    "strict": "Strict: tokens both cut the same way, nothing else",
-    "marginal": "Marginal: compares the two models on text",
-    "bpm": "Byte-prefix marginalization",
-    "uld": "ULD: sorted probabilities",
-    "gold": "GOLD: merged spans",
-    "alm": "ALM: chunk likelihoods",
-}
-DIVERGENCE_NAMES = {"reverse_kl": "Reverse KL", "forward_kl": "Forward KL", "js": "Jensen–Shannon"}
+FormField = gr.Number | gr.Dropdown | gr.Checkbox | gr.Textbox
+
+SETTINGS: dict[str, Setting] = dict(every_setting(RunConfig))
 TASKS = ["demo", "gsm8k", "minerva_math500", "humaneval", "mbpp"]
-THINKING = [("The template's own", ""), ("On", "true"), ("Off", "false")]
-
-
-@dataclass(frozen=True)
-class Field:
-    """One setting: `kind` is number, whole, choice, several, text or switch."""
-
-    name: str
-    label: str
-    kind: str = "number"
-    choices: Sequence = ()
-    info: str | None = None
-    placeholder: str | None = None
-
-    def build(self, value) -> gr.components.Component:
-        shared = {"label": self.label, "elem_id": self.name.replace(".", "-").replace("_", "-"), "min_width": 150}
-        told = {**shared, "info": self.info}
-        if self.kind in ("number", "whole"):
-            return gr.Number(value, precision=0 if self.kind == "whole" else None, **told)
-        if self.kind == "choice":
-            return gr.Dropdown(list(self.choices), value=value, filterable=False, **told)
-        if self.kind == "several":
-            return gr.Dropdown(list(self.choices), value=value, multiselect=True, allow_custom_value=True, **told)
-        if self.kind == "switch":
-            return gr.Checkbox(value, **told)
-        return gr.Textbox(value, placeholder=self.placeholder, **told)
-
+CHOICE_NAMES = {
+    "method": {name: f"{method.title}: {method.line.replace('`', '')}" for name, method in METHODS.items()},
+    "divergence": {name: words[0].upper() + words[1:] for name, words in DIVERGENCES.items()},
+}
+PLACEHOLDERS = {"method_options": "mass_mask: 0.5"}
 
 BASIC = (
-    (Field("method", "Method", "choice", [(METHOD_NAMES[name], name) for name in METHODS]),),
-    (
-        Field("training.steps", "Steps", "whole"),
-        Field("training.batch_size", "Rollouts per step", "whole"),
-        Field("training.learning_rate", "Learning rate"),
-        Field("rollout.max_new_tokens", "Max new tokens", "whole"),
-    ),
-    (
-        Field("training.epochs", "Epochs", info="In place of steps."),
-        Field("lora.rank", "LoRA rank", "whole", info="Empty: all weights."),
-        Field("evaluation.tasks", "Score before and after", "several", TASKS, "Tasks of lm-eval, too."),
-    ),
+    ("method",),
+    ("training.steps", "training.batch_size", "training.learning_rate", "rollout.max_new_tokens"),
+    ("training.epochs", "lora.rank", "evaluation.tasks"),
 )
-
 FOLDED = {
-    "Loss": (
-        (
-            Field(
-                "divergence",
-                "Divergence",
-                "choice",
-                [("The method's own", ""), *((DIVERGENCE_NAMES[name], name) for name in DIVERGENCES)],
-            ),
-            Field("method_options", "Method options", "text", placeholder="mass_mask: 0.5", info="As YAML."),
-        ),
-    ),
+    "Loss": (("divergence", "method_options"),),
     "Optimizer": (
-        (
-            Field("training.schedule", "Schedule", "choice", SCHEDULES),
-            Field("training.warmup_ratio", "Warm-up, share of steps"),
-            Field("training.weight_decay", "Weight decay"),
-        ),
-        (
-            Field("training.optimizer", "Optimizer", "text"),
-            Field("training.max_grad_norm", "Gradient clipping"),
-            Field("training.ema_decay", "Mean of weights, decay", info="Empty: off."),
-        ),
-        (
-            Field("lora.alpha", "LoRA alpha", "whole", info="Empty: twice the rank."),
-            Field("lora.dropout", "LoRA dropout"),
-            Field("lora.targets", "LoRA layers", "text"),
-        ),
+        ("training.schedule", "training.warmup_ratio", "training.weight_decay"),
+        ("training.optimizer", "training.max_grad_norm", "training.ema_decay"),
+        ("lora.alpha", "lora.dropout", "lora.targets"),
     ),
     "Rollouts": (
-        (
-            Field("rollout.temperature", "Temperature"),
-            Field("rollout.top_p", "Top-p"),
-            Field("rollout.samples_per_prompt", "Samples per prompt", "whole"),
-            Field("rollout.on_policy_fraction", "Share written by the student"),
-        ),
-        (
-            Field("rollout.engine", "Written by", "choice", ENGINES),
-            Field("teacher.enable_thinking", "Teacher's thinking", "choice", THINKING),
-            Field("student.enable_thinking", "Student's thinking", "choice", THINKING),
-        ),
+        ("rollout.temperature", "rollout.top_p", "rollout.samples_per_prompt", "rollout.on_policy_fraction"),
+        ("rollout.engine", "teacher.enable_thinking", "student.enable_thinking"),
     ),
     "Memory and precision": (
-        (
-            Field("training.micro_batch_size", "Micro-batch", "whole"),
-            Field("training.max_length", "Longest sequence, tokens", "whole"),
-            Field("training.mixed_precision", "Mixed precision", "choice", MIXED_PRECISIONS),
-        ),
-        (
-            Field("teacher.dtype", "Teacher precision", "choice", DTYPES),
-            Field("student.dtype", "Student precision", "choice", DTYPES),
-            Field("teacher.quantization", "Teacher quantized", "choice", [("No", ""), *QUANTIZATIONS]),
-        ),
-        (Field("training.gradient_checkpointing", "Recompute activations (less memory, slower)", "switch"),),
+        ("training.micro_batch_size", "training.max_length", "training.mixed_precision"),
+        ("teacher.dtype", "student.dtype", "teacher.quantization"),
+        ("training.gradient_checkpointing",),
     ),
-    "Keeping and watching": (
-        (
-            Field("training.checkpoint_every", "Checkpoint every, steps", "whole"),
-            Field("training.keep_checkpoints", "Checkpoints kept", "whole"),
-            Field("training.samples_every", "Show samples every, steps", "whole"),
-        ),
-        (
-            Field("evaluation.samples", "Scored samples a task", "whole", info="Empty: all."),
-            Field("training.tracker", "Tracker", "choice", [("None", ""), *TRACKERS]),
-            Field("training.seed", "Seed", "whole"),
-        ),
-        (
-            Field("training.stop_on_collapse", "End a run whose answers collapse", "switch"),
-            Field("evaluation.allow_code_execution", "Run code that the model wrote, in a sandbox", "switch"),
-        ),
+    "Checkpoints and metrics": (
+        ("training.checkpoint_every", "training.keep_checkpoints", "training.samples_every"),
+        ("evaluation.samples", "training.tracker", "training.seed"),
+        ("training.stop_on_collapse", "evaluation.allow_code_execution"),
     ),
 }
+
+
+def build(name: str, value: Any) -> FormField:
+    """The field of the setting `name` (such as training.steps), holding `value`."""
+    setting = SETTINGS[name]
+    elem_id = name.replace(".", "-").replace("_", "-")
+    common: dict[str, Any] = {"label": label(name), "info": info(name), "elem_id": elem_id, "min_width": 150}
+    if name == "evaluation.tasks":
+        return gr.Dropdown(TASKS, value=value, multiselect=True, allow_custom_value=True, **common)
+    if is_choice(name):
+        return gr.Dropdown(choices(name), value=value, filterable=False, **common)
+    if bool in setting.kinds:
+        return gr.Checkbox(value, **common)
+    if int in setting.kinds or float in setting.kinds:
+        return gr.Number(value, precision=0 if int in setting.kinds else None, **common)
+    return gr.Textbox(value, placeholder=PLACEHOLDERS.get(name), **common)
+
+
+def is_choice(name: str) -> bool:
+    """Whether one of a few values is chosen; empty is then "" rather than None."""
+    setting = SETTINGS[name]
+    return bool(setting.choices) or (bool in setting.kinds and setting.optional)
+
+
+def choices(name: str) -> list[tuple[str, str]]:
+    """(label, value) of each choice."""
+    setting = SETTINGS[name]
+    named = CHOICE_NAMES.get(name, {"true": "On", "false": "Off"} if bool in setting.kinds else {})
+    values = setting.choices or ("true", "false")
+    empty = [(setting.empty[0].upper() + setting.empty[1:], "")] if setting.optional else []
+    return empty + [(named.get(value, value), value) for value in values]
+
+
+def label(name: str) -> str:
+    """The setting's title, with whose it is where both models have one."""
+    section, _, _ = name.rpartition(".")
+    title = SETTINGS[name].title
+    return f"{section.capitalize()} {title.lower()}" if section in ("teacher", "student") else title
+
+
+def info(name: str) -> str:
+    """What stands under the label: what the setting means, its usual range, and what an empty field means."""
+    setting = SETTINGS[name]
+    meaning, *more = setting.help.rstrip(".").split(". ")
+    usual = [sentence.partition(";")[0] for sentence in more if sentence.startswith("Usual: ")]
+    empty = [f"Empty: {setting.empty}"] if setting.optional and not is_choice(name) else []
+    return "".join(f"{sentence}. " for sentence in (meaning, *usual, *empty)).strip()

@@ -1,16 +1,25 @@
 """What the commands share: the flags that describe a run, finding a run, following it, reading and writing files."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from simct.config import METHODS, RunConfig, load_config, set_option, validate
+from simct.config import RunConfig, load_config, set_option, validate
 from simct.errors import ConfigError, DataError, HubError, RunError
+from simct.methods import METHODS
+
+if TYPE_CHECKING:
+    # at run time these are imported when they are used, as `simct --help` needs none of them
+    from simct.runs.folder import RunFolder
+    from simct.runs.status import RunStatus
 
 RUNS = "runs"
 # Between two looks at a Job.
@@ -20,19 +29,31 @@ REMOTE_SECONDS = 5.0
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """What describes a run, for every command that takes one."""
     parser.add_argument("--config", help="run.yaml; flags below override it")
-    parser.add_argument("--preset", help="a run described beforehand; `simct presets` lists them")
+    parser.add_argument("--preset", help="a run that is ready to start; `simct presets` lists them")
     parser.add_argument("--teacher", help="Hub id or local folder")
     parser.add_argument("--student", help="Hub id or local folder")
     parser.add_argument("--prompts", help="JSONL, CSV or Parquet file, or Hub dataset id")
-    parser.add_argument("--method", choices=METHODS)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--seed", type=int)
+    parser.add_argument("--method", choices=tuple(METHODS), help="how the two models are compared")
+    parser.add_argument("--steps", type=int, help="optimizer steps")
+    parser.add_argument("--seed", type=int, help="decides the order of prompts and every random draw")
     parser.add_argument("--output", help="the run folder (new or empty); by default one under --runs")
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="any other setting of run.yaml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="A.B=C",
+        help="any other setting of run.yaml; `simct settings` lists them",
+    )
     parser.add_argument("--runs", default=RUNS, help="where runs are kept (default: %(default)s)")
 
 
-def config_from_options(options) -> RunConfig:
+def methods_help() -> str:
+    """What each method compares, for the end of a command's --help."""
+    lines = [f"  {name:10} {method.line.replace('`', '')}" for name, method in METHODS.items()]
+    return "\n".join(["methods:", *lines, "", "Their options: simct settings method_options"])
+
+
+def config_from_options(options: argparse.Namespace) -> RunConfig:
     """The run that the file and the flags describe, checked. Raises ConfigError."""
     if options.config and options.preset:
         raise ConfigError("Give --config or --preset, not both.")
@@ -64,51 +85,79 @@ def config_from_options(options) -> RunConfig:
     return validate(config)
 
 
-def settle(*names: str | None) -> None:
+def prepare_hub(*names: str | None) -> None:
     """Quiet the Hub's clients, and look once whether the Hub answers if one of `names` is on it."""
-    from simct.hub.client import settle_clients
+    from simct.hub.client import prepare_clients
 
-    settle_clients([name for name in names if name])
+    prepare_clients([name for name in names if name])
 
 
-def follow(run) -> int:
-    """Tell the run's place in the queue, then print its log until it is over; Ctrl-C asks it to checkpoint and stop.
+def follow(run: RunFolder) -> int:
+    """Print the run's place in the queue, then its log until it ends; Ctrl-C asks it to write a checkpoint and stop.
 
     Returns the exit status; raises RunError when the run fails.
     """
-    from simct.hub.retry import BackOff
     from simct.jobs import actions
-    from simct.runs.folder import ACTIVE_STATES
 
-    position, asked, told, remote = 0, False, None, actions.on_jobs(run)
-    look = BackOff(REMOTE_SECONDS if remote else 1.0)
-    bar = progress_bar()
+    stopping = False
+    log = FollowedLog(run)
     while True:
         try:
-            if look.due():
-                told = _look(run, look, told)
-            if run.log_path.exists():
-                with open(run.log_path, encoding="utf-8", errors="replace") as log:
-                    # a Job's log is brought home whole, and that of a second Job is longer than what was shown
-                    log.seek(position if position <= run.log_path.stat().st_size else 0)
-                    show_log(log.read(), bar, run.status())
-                    position = log.tell()
-            if run.status()["state"] not in ACTIVE_STATES:
+            log.update()
+            if not run.status().active:
                 break
             time.sleep(0.3)
         except KeyboardInterrupt:
-            if asked:
+            if stopping:
                 actions.kill(run)
                 break
-            asked = True
+            stopping = True
             print("\nStopping: a checkpoint is being written. Press Ctrl-C again to end it at once.", flush=True)
             actions.stop(run)
-    bar.close()
+    log.bar.close()
     status = run.status()
-    if status["state"] == "failed":
-        raise RunError(f"Run {run.id} failed: {status.get('error')}")
-    print(f"{status['state']}: {status.get('message')}  ({run.path})")
+    if status.state == "failed":
+        raise RunError(f"Run {run.id} failed: {status.error}")
+    print(f"{status.state}: {status.message}  ({run.path})")
     return 0
+
+
+class FollowedLog:
+    """Prints what is new of a run's log and of its place in the queue, or of its Job."""
+
+    def __init__(self, run: RunFolder):
+        from simct.hub.retry import BackOff
+
+        self.run, self.position, self.message = run, 0, ""
+        self.look = BackOff(REMOTE_SECONDS if run.status().remote else 1.0)
+        self.bar = progress_bar()
+
+    def update(self) -> None:
+        if self.look.due():
+            self._refresh()
+        path = self.run.log_path
+        if path.exists():
+            with open(path, encoding="utf-8", errors="replace") as log:
+                # a Job's log is downloaded whole, and that of a second Job may be shorter than what was shown
+                log.seek(self.position if self.position <= path.stat().st_size else 0)
+                show_log(log.read(), self.bar, self.run.status())
+                self.position = log.tell()
+
+    def _refresh(self) -> None:
+        """Bring the run's status up to date and print a new message of the queue or the Job."""
+        from simct.jobs import actions
+
+        try:
+            actions.advance(self.run.path.parent)
+            status = actions.refresh(self.run)
+            self.look.succeeded()
+            message = actions.waiting_reason(self.run, status) or (status.message if status.remote else None)
+        except HubError as error:
+            self.look.failed(error)
+            message = f"{error} Trying again in {self.look.wait:.0f} s; the Job continues."
+        if message and message != self.message:
+            print(message, flush=True)
+            self.message = message
 
 
 def progress_bar() -> tqdm:
@@ -116,8 +165,8 @@ def progress_bar() -> tqdm:
     return tqdm(disable=not sys.stdout.isatty(), file=sys.stdout, unit="step", dynamic_ncols=True, leave=False)
 
 
-def show_log(text: str, bar: tqdm, status: dict) -> None:
-    """Print what is new of the log; in a terminal the lines of steps move the bar instead."""
+def show_log(text: str, bar: tqdm, status: RunStatus) -> None:
+    """Print a piece of the log; in a terminal the lines of steps move the bar instead."""
     if bar.disable:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -127,7 +176,7 @@ def show_log(text: str, bar: tqdm, status: dict) -> None:
             bar.set_postfix_str(line.partition("  ")[2], refresh=False)
         else:
             bar.write(line, file=sys.stdout)
-    step, total = status.get("step", 0), status.get("total_steps")
+    step, total = status.step, status.total_steps
     if total and step and bar.n == 0:
         # a resumed run has its earlier steps from before
         bar.reset(total)
@@ -136,31 +185,14 @@ def show_log(text: str, bar: tqdm, status: dict) -> None:
         bar.update(step - bar.n)
 
 
-def _look(run, look, told: str | None) -> str | None:
-    """Bring the run's status up to date and print what is news of the queue or the Job; returns what was told last."""
-    from simct.jobs import actions
-    from simct.jobs.local import queue
-
-    try:
-        queue.advance(run.path.parent)
-        status = actions.refresh(run)
-        look.succeeded()
-        line = queue.waiting_words(run, status) or (status.get("message") if actions.on_jobs(run) else None)
-    except HubError as error:
-        look.failed(error)
-        line = f"{error} Looking again in {look.wait:.0f} s; the Job goes on."
-    if line and line != told:
-        print(line, flush=True)
-    return line or told
-
-
-def find_run(name: str, runs_dir: str):
+def find_run(name: str, runs_dir: str) -> RunFolder:
+    """The run with this id under `runs_dir`, or in this folder. Raises RunError if there is none."""
     from simct.runs.folder import RunFolder
     from simct.runs.listing import open_run
 
-    path = Path(name).expanduser()
-    if (path / "status.json").is_file():
-        return RunFolder(path.resolve())
+    run = RunFolder(Path(name).expanduser().resolve())
+    if run.exists:
+        return run
     if os.sep in name:
         raise RunError(f"{name!r} is not a run folder: it has no status.json.")
     return open_run(runs_dir, name)

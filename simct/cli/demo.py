@@ -6,7 +6,7 @@ and prints what came out, better or worse. Each run leaves an ordinary run folde
 
 import time
 
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data.prompts import load_prompts
 from simct.demo import EVAL, PROMPTS, STUDENT, TEACHER
 from simct.errors import RunError
@@ -63,8 +63,8 @@ def _distil(runs_dir: str, method: str, steps: int | None) -> RunFolder:
     start = time.monotonic()
     local_job.launch(run)
     status = local_job.wait(run)
-    if status["state"] != "finished":
-        raise RunError(f"The {method} run {status['state']}: {status.get('error') or status.get('message')}")
+    if status.state != "finished":
+        raise RunError(f"The {method} run {status.state}: {status.error or status.message}")
     metrics = run.metrics()
     first, last = metrics[: len(metrics) // 5 or 1], metrics[-(len(metrics) // 5 or 1) :]
     mean = [sum(record["loss"] for record in part) / len(part) for part in (first, last)]

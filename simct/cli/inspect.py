@@ -15,8 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from simct.cli.common import read_text, settle, write_json
-from simct.config import DTYPES, DataConfig, ModelConfig, RunConfig, validate
+from simct.cli.common import prepare_hub, read_text, write_json
+from simct.config import RunConfig, config_from_dict
+from simct.config.sections import DTYPES, DataConfig
 from simct.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def run_inspect(options: argparse.Namespace) -> int:
     from simct.tokenization.pair import TokenizerPair
 
     _check(options)
-    settle(options.teacher, options.student, *options.compare, *options.compare_teacher, options.dataset)
+    prepare_hub(options.teacher, options.student, *options.compare, *options.compare_teacher, options.dataset)
     texts, total = _texts(options)
     sample = _Sample()
     pair = TokenizerPair.from_pretrained(
@@ -194,6 +195,7 @@ def _read_with_models(
 ) -> tuple[PairReport, list[UnitScore]]:
     """The candidates at a position, and for the HTML report the scores of all units; the models only where wanted."""
     from simct.inspection.candidates import candidates_at, score_units
+    from simct.losses.head import check_head
     from simct.models.loading import load_model
     from simct.report.text import format_candidates
 
@@ -202,6 +204,8 @@ def _read_with_models(
     if options.weights is not None and (place is not None or options.html):
         config = _config(options)
         teacher, student = (load_model(model, device).eval() for model in (config.teacher, config.student))
+        for loaded in (teacher, student):
+            check_head(loaded)
     if place is not None:
         found = candidates_at(pair, teacher, student, text, place, prompt=options.before)
         print(f"\n{format_candidates(found)}")
@@ -221,7 +225,7 @@ def _measure(options: argparse.Namespace, device: torch.device, should_stop: Sho
 
     with progress("Measuring", "answers") as on_progress:
         measured = measure_pair(
-            validate(_config(options)), options.weights, device=device, on_progress=on_progress, should_stop=should_stop
+            _config(options), options.weights, device=device, on_progress=on_progress, should_stop=should_stop
         )
     print(f"\n{format_reliability(measured)}")
     return measured
@@ -261,10 +265,12 @@ def _compare(
 def _config(options: argparse.Namespace) -> RunConfig:
     from simct.demo import PROMPTS
 
-    return RunConfig(
-        ModelConfig(options.teacher, options.teacher_revision, options.dtype),
-        ModelConfig(options.student, options.student_revision, options.dtype),
-        DataConfig(options.prompts or str(PROMPTS)),
+    return config_from_dict(
+        {
+            "teacher": {"model": options.teacher, "revision": options.teacher_revision, "dtype": options.dtype},
+            "student": {"model": options.student, "revision": options.student_revision, "dtype": options.dtype},
+            "data": {"prompts": options.prompts or str(PROMPTS)},
+        }
     )
 
 

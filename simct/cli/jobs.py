@@ -1,34 +1,44 @@
 """`simct jobs`: list runs, and act on one; and, for the commands that start runs, where they start."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import re
 import time
+from typing import TYPE_CHECKING, Any
 
 from simct.cli.common import RUNS, find_run, follow
 from simct.errors import ConfigError, SimCTError
 
+if TYPE_CHECKING:
+    # at run time these are imported when they are used, as `simct --help` needs none of them
+    from simct.config import RunConfig
+    from simct.jobs.backend import Rental
+    from simct.runs.folder import RunFolder
+    from simct.runs.status import RunStatus
+
 ACTIONS = {
     "list": "all runs, newest first",
-    "stop": "write a checkpoint and end; a run that waits is taken out of the queue",
+    "stop": "write a checkpoint and end; a run that waits is removed from the queue",
     "kill": "end at once",
-    "resume": "go on from the last checkpoint",
+    "resume": "continue from the last checkpoint",
     "retry": "the same run.yaml from the start, as a new run",
     "duplicate": "a new run with changes, given by --set",
-    "delete": "remove a run that is over, and its private repository if it was on Jobs",
-    "log": "the end of what it printed",
-    "watch": "follow it until it is over",
+    "delete": "remove a run that has ended, and its private repository if it was on Jobs",
+    "log": "the last lines that it printed",
+    "watch": "follow it until it ends",
     "sync": "make run folders of Jobs that were started elsewhere",
 }
 HERE, JOBS = "here", "hf-jobs"
 
 
-def add_parser(commands) -> None:
-    told = "\n".join(f"  {name:10} {what}" for name, what in ACTIONS.items())
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    actions = "\n".join(f"  {name:10} {what}" for name, what in ACTIONS.items())
     jobs = commands.add_parser(
         "jobs",
         help="list runs, or act on one",
-        description=f"actions:\n{told}",
+        description=f"actions:\n{actions}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     jobs.add_argument("action", nargs="?", choices=tuple(ACTIONS), default="list", metavar="ACTION")
@@ -51,21 +61,21 @@ def add_where_options(parser: argparse.ArgumentParser) -> None:
 
 def add_rental_options(parser: argparse.ArgumentParser) -> None:
     jobs = parser.add_argument_group("Hugging Face Jobs")
-    jobs.add_argument("--flavor", help="the machine; without it the machines are listed with what the run would cost")
+    jobs.add_argument("--flavor", help="the machine; without it the machines are listed with the run's estimated cost")
     jobs.add_argument("--namespace", help="user or organization that pays (default: the token's own)")
     jobs.add_argument("--timeout", type=hours, metavar="TIME", help="end the Job after this, such as 90m or 4h")
-    jobs.add_argument("--spend-limit", type=float, metavar="USD", help="what it may cost at the most; required")
+    jobs.add_argument("--spend-limit", type=float, metavar="USD", help="the most it may cost; required")
 
 
 def hours(text: str) -> float:
-    """`90m`, `4h`, `2d` or a number of hours, in hours."""
+    """A duration such as `90m`, `4h` or `2d`, or a number of hours, in hours."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; give one such as 90m, 4h or 2d")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; use one such as 90m, 4h or 2d")
     return float(found[1]) * {"s": 1 / 3600, "m": 1 / 60, "h": 1.0, "d": 24.0, "": 1.0}[found[2]]
 
 
-def start(options, config):
+def start(options: argparse.Namespace, config: RunConfig) -> RunFolder:
     """Start `config` where `options` say, or let it wait its turn; returns the run. Raises a one-line SimCTError."""
     from simct.jobs import actions
 
@@ -73,71 +83,78 @@ def start(options, config):
         return actions.start_here(options.runs, config, gpus=options.gpus)
     rental = rental_from(options, config)
     run = actions.start_on_jobs(options.runs, config, rental)
-    print(f"on Hugging Face Jobs: {rental.line()}  ({run.status().get('job_url')})", flush=True)
+    print(f"on Hugging Face Jobs: {rental.line()}  ({run.status().job_url})", flush=True)
     return run
 
 
-def rental_from(options, config):
-    """The machine that the options name, with what it may cost. Raises ConfigError for what was not decided."""
-    from simct.jobs.actions import Rental
+def rental_from(options: argparse.Namespace, config: RunConfig) -> Rental:
+    """The machine that the options name, with the most it may cost. Raises ConfigError if an option is missing."""
+    from simct.jobs.backend import Rental
     from simct.jobs.hf.hardware import chosen_hours, offers
 
     offered = offers(config)
     if not options.flavor:
         for each in offered:
             print(f"  {each.line()}" + ("" if each.fits else f"  [{each.why or 'does not fit'}]"))
-        raise ConfigError("Choose a machine with --flavor, and what it may cost with --spend-limit.")
+        raise ConfigError("Choose a machine with --flavor, and the most it may cost with --spend-limit.")
     offer = next((each for each in offered if each.machine.name == options.flavor), None)
     if offer is None:
         names = ", ".join(each.machine.name for each in offered)
-        raise ConfigError(f"There is no machine {options.flavor!r}. Offered: {names}.")
+        raise ConfigError(f"There is no machine {options.flavor!r}. Choose one of: {names}.")
     if offer.fits is False:
         raise ConfigError(f"The run does not fit {options.flavor}: it {offer.why}. See all without --flavor.")
     if options.spend_limit is None:
-        raise ConfigError(f"Confirm what it may cost with --spend-limit. {offer.line()}.")
+        raise ConfigError(f"Set the most it may cost with --spend-limit. {offer.line()}.")
     time_limit = chosen_hours(offer.machine, options.timeout, options.spend_limit)
     if offer.hours is not None and offer.hours > time_limit:
-        print(f"note: the run is estimated at {offer.hours:.1f} h, more than it is given; it can be resumed.")
+        print(f"note: the run is estimated at {offer.hours:.1f} h, longer than the time limit; it can be resumed.")
     return Rental(offer.machine.name, time_limit, offer.machine.price, options.namespace)
 
 
-def run_jobs(options) -> int:
+def run_jobs(options: argparse.Namespace) -> int:
     from simct.jobs import actions
-    from simct.jobs.local import queue
 
     if options.action == "sync":
         return sync(options)
     if options.action == "list":
-        queue.advance(options.runs)
+        actions.advance(options.runs)
         return list_jobs(options)
     if not options.folder:
         raise ConfigError(f"`simct jobs {options.action}` needs a run id. See `simct jobs` for the list.")
     run = find_run(options.folder, options.runs)
-    queue.advance(run.path.parent)
-    if options.action == "log":
-        print_log(run, options.lines)
-    elif options.action == "watch":
-        return follow(run)
-    elif options.action == "delete":
-        print(actions.delete(run))
-    elif options.action in ("stop", "kill"):
-        told = {"stop": actions.stop, "kill": actions.kill}[options.action](run)
-        print(f"{run.id}: {run.status()['state']}. {told}")
-    elif options.action == "resume":
-        print(f"{run.id}: {actions.resume(run, rental=renewed(options, run))}")
-    elif options.action == "retry":
-        started(actions.retry(run, rental=renewed(options, run)))
-    else:
-        config = actions.duplicate(run, dict(change(text) for text in options.set))
-        rental = renewed(options, run, config)
-        if rental:
-            started(actions.start_on_jobs(run.path.parent, config, rental))
-        else:
-            started(actions.start_here(run.path.parent, config, gpus=run.status().get("gpus")))
+    actions.advance(run.path.parent)
+    return act(options, run)
+
+
+def act(options: argparse.Namespace, run: RunFolder) -> int:
+    """Do what the options ask with one run; returns the exit status."""
+    from simct.jobs import actions
+
+    match options.action:
+        case "watch":
+            return follow(run)
+        case "log":
+            print(actions.log(run, options.lines))
+        case "delete":
+            print(actions.delete(run))
+        case "stop" | "kill":
+            message = {"stop": actions.stop, "kill": actions.kill}[options.action](run)
+            print(f"{run.id}: {run.status().state}. {message}")
+        case "resume":
+            print(f"{run.id}: {actions.resume(run, rental=rental_again(options, run))}")
+        case "retry":
+            print_started(actions.retry(run, rental=rental_again(options, run)))
+        case "duplicate":
+            config = actions.duplicate(run, dict(change(text) for text in options.set))
+            rental = rental_again(options, run, config)
+            if rental:
+                print_started(actions.start_on_jobs(run.path.parent, config, rental))
+            else:
+                print_started(actions.start_here(run.path.parent, config, gpus=run.status().gpus))
     return 0
 
 
-def started(run) -> None:
+def print_started(run: RunFolder) -> None:
     from simct.jobs import actions
 
     print(f"run folder: {run.path}; it starts{actions.waiting_line(run) or ' now'}")
@@ -150,11 +167,12 @@ def change(text: str) -> tuple[str, str]:
     return name.strip(), value
 
 
-def renewed(options, run, config=None):
-    """For a run on Jobs, what it is given this time, which is confirmed anew; None for one of this machine."""
+def rental_again(options: argparse.Namespace, run: RunFolder, config: RunConfig | None = None) -> Rental | None:
+    """The machine for another Job of a run, by default its last one, with a new spending limit; None for a run of this
+    machine."""
     from simct.jobs import actions
 
-    if not actions.on_jobs(run):
+    if not run.status().remote:
         return None
     last = actions.rental_of(run)
     if last is not None:
@@ -164,71 +182,62 @@ def renewed(options, run, config=None):
     return rental_from(options, config or run.config())
 
 
-def list_jobs(options) -> int:
-    """Runs with their state, newest first; Jobs are asked about, and told as last known when they cannot be."""
+def list_jobs(options: argparse.Namespace) -> int:
+    """Print the runs, newest first; active Jobs are refreshed first, and shown as last known if the Hub fails."""
     from simct.jobs import actions
     from simct.jobs.local import queue
-    from simct.runs.folder import ACTIVE_STATES
     from simct.runs.listing import list_statuses
 
     trouble = None
     rows = []
     for run, status in list_statuses(options.runs):
-        if status.get("backend") == "hf" and status.get("state") in ACTIVE_STATES:
+        if status.remote and status.active:
             try:
                 status = actions.refresh(run)
             except SimCTError as error:
                 trouble = trouble or error
         rows.append((run, status))
     places = {run.id: place for place, (run, _) in enumerate(queue.in_order(rows), start=1)}
-    rows = [(run, status) for run, status in rows if options.state in (None, status.get("state"))]
+    rows = [(run, status) for run, status in rows if options.state in (None, status.state)]
     if options.json:
         print(json.dumps([as_json(run, status, places.get(run.id)) for run, status in rows], indent=1))
     for run, status in rows if not options.json else ():
-        told = queue.place_line(places[run.id], len(places)) if run.id in places else told_line(run, status)
-        progress = f"{status.get('step', 0)}/{status.get('total_steps', 0)}"
-        where = status.get("flavor", "Jobs") if status.get("backend") == "hf" else ""
-        print(f"{run.id:44} {status.get('state', '?'):9} {progress:>11}  {where:12} {told}")
+        message = queue.place_line(places[run.id], len(places)) if run.id in places else message_line(run, status)
+        progress = f"{status.step}/{status.total_steps or 0}"
+        print(f"{run.id:44} {status.state:9} {progress:>11}  {status.machine:12} {message}")
     if trouble is not None:
         raise trouble
     return 0
 
 
-def told_line(run, status: dict) -> str:
-    from simct.jobs.local import job as local_job
+def message_line(run: RunFolder, status: RunStatus) -> str:
+    """The status in one line."""
+    from simct.jobs import actions
 
-    quiet = local_job.silence(run, status)
+    quiet = actions.silence(run, status)
     if quiet is not None:
-        return f"No word for {quiet / 60:.0f} min; last: {status.get('message')}"
-    return status.get("error") or status.get("message") or ""
+        return f"No update for {quiet / 60:.0f} min; last: {status.message}"
+    return status.error or status.message or ""
 
 
-def as_json(run, status: dict, place: int | None) -> dict:
-    """What scripts are told of a run: stable names, nothing of this machine's processes."""
+def as_json(run: RunFolder, status: RunStatus, place: int | None) -> dict[str, Any]:
+    """A run for scripts: stable names, nothing of this machine's processes."""
     names = ["state", "step", "total_steps", "method", "teacher", "student", "owner"]
     names += ["created_at", "started_at", "finished_at", "message", "error"]
-    remote = ["namespace", "flavor", "job_id", "job_url", "hours", "price"] if status.get("backend") == "hf" else []
-    told = {"id": run.id, "path": str(run.path), "on": JOBS if remote else HERE, "place": place}
-    return told | {name: status.get(name) for name in names + remote}
+    names += ["namespace", "flavor", "job_id", "job_url", "hours", "price"] if status.remote else []
+    record = {"id": run.id, "path": str(run.path), "on": JOBS if status.remote else HERE, "place": place}
+    return record | {name: getattr(status, name) for name in names}
 
 
-def print_log(run, lines: int) -> None:
-    """The trainer's own log, or of a Job that has told none yet what it printed."""
-    text = run.log_tail(lines)
-    if not text and run.status().get("job_id"):
-        from simct.jobs.hf import job as hf_job
-
-        text = "\n".join(list(hf_job.log_lines(run))[-lines:])
-    print(text)
-
-
-def sync(options) -> int:
-    from simct.jobs.hf import history as hf_history
+def sync(options: argparse.Namespace) -> int:
+    from simct.jobs import actions
+    from simct.jobs.hf.history import namespaces_of
 
     began = time.monotonic()
-    names = [options.namespace] if options.namespace else hf_history.namespaces_of()
-    made = hf_history.rebuild(options.runs, names)
+    names = [options.namespace] if options.namespace else namespaces_of()
+    made = actions.sync(options.runs, names)
     for run in made:
-        print(f"{run.id}: {run.status()['state']}")
-    print(f"{len(made)} runs made from the Jobs of {', '.join(names)} in {time.monotonic() - began:.1f} s")
+        print(f"{run.id}: {run.status().state}")
+    count = "1 run" if len(made) == 1 else f"{len(made)} runs"
+    print(f"{count} made from the Jobs of {', '.join(names)} in {time.monotonic() - began:.1f} s")
     return 0

@@ -15,7 +15,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import torch
@@ -24,10 +24,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from simct.config import ModelConfig, RunConfig, local_path
+from simct.config import RunConfig, local_path
+from simct.config.sections import ModelConfig
 from simct.errors import ConfigError, ModelError, brief
 from simct.hub.errors import hub_error
 from simct.losses.side import chunk_rows_for
+from simct.methods import METHODS
 from simct.models.adapters import trainable_student
 
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -37,7 +39,6 @@ OVERHEAD = {"cpu": 560 << 20, "cuda": 900 << 20}
 LOSS_COPIES = 6
 # bytes for each logit of a decoding step: scores, softmax, sorted values with their ids, cumulative sums
 DECODING_BYTES = 44
-FULL_VOCABULARY = ("marginal", "bpm", "uld", "gold", "alm")
 # fused by torch on CPUs and GPUs, as build_optimizer asks for
 FUSED = ("AdamW", "Adam", "SGD", "Adagrad")
 
@@ -151,9 +152,9 @@ def _remembered(measure: Measure) -> Measure:
         if isinstance(argument, RunConfig):
             training = argument.training
             trained = training.freeze, training.gradient_checkpointing, training.mixed_precision
-            return asdict(argument.student), asdict(argument.lora), trained
+            return argument.student.model_dump(), argument.lora.model_dump(), trained
         if isinstance(argument, ModelConfig):
-            return asdict(argument)
+            return argument.model_dump()
         return argument.to_dict() if hasattr(argument, "to_dict") else argument
 
     @functools.wraps(measure)
@@ -376,8 +377,9 @@ def loss_bytes(run: RunConfig, teacher: Shape, student: Shape, rows: int, device
     student_size, teacher_size = SIZES[run.student.dtype], SIZES[run.teacher.dtype]
     shared = min(teacher.vocabulary, student.vocabulary)
     gathered = 0
-    if run.method not in FULL_VOCABULARY:
+    whole_rows = METHODS[run.method].whole_rows
+    if not whole_rows:
         gathered = shared * (2 * student.hidden * student_size + teacher.hidden * teacher_size)
-    columns = student.vocabulary + teacher.vocabulary if run.method in FULL_VOCABULARY else 2 * shared
+    columns = student.vocabulary + teacher.vocabulary if whole_rows else 2 * shared
     hidden = rows * (student.hidden * student_size * 2 + teacher.hidden * teacher_size)
     return student.head * student_size + gathered + chunk * columns * 4 * LOSS_COPIES // 2 + hidden

@@ -1,4 +1,4 @@
-"""The Hub's clients as they behave here: never hanging, silent in logs, quick to notice a Hub out of reach."""
+"""How the Hub's clients behave here: they never hang, stay out of the log, and notice an unreachable Hub quickly."""
 
 import logging
 import sys
@@ -11,14 +11,14 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 import simct
 from simct.config import local_path
 
-# What a person waits for in a search.
+# how long a person waits for a search
 SEARCH_SECONDS = 10.0
-# An upload's answer can take long: the Hub checks a commit of large files before it replies.
+# an upload can take long: the Hub checks a commit of large files before it answers
 CALL_SECONDS = 180.0
 
 
 def hub_api(token: str | bool | None = None) -> HfApi:
-    """A client of the Hub that gives up on a silent connection; without it the client would wait for ever.
+    """A client of the Hub that gives up on a silent connection, where the library's own would wait forever.
 
     `token`: a token, None for the one stored on this machine, False for none at all.
     """
@@ -28,8 +28,8 @@ def hub_api(token: str | bool | None = None) -> HfApi:
     )
 
 
-def ask(path: str, params: dict, token: str | bool | None) -> Any:
-    """The JSON that the Hub answers to one GET, at once or not at all: the client's own calls retry for half a minute.
+def ask(path: str, params: dict[str, Any], token: str | bool | None) -> Any:
+    """The JSON answer of the Hub to one GET, without retries; the client's own calls retry for half a minute.
 
     `path` is below the Hub's address, or a whole address. Raises what the client raises; see hub_error.
     """
@@ -43,15 +43,14 @@ def ask(path: str, params: dict, token: str | bool | None) -> Any:
     return response.json()
 
 
-# For any answer at all, when it is asked whether the Hub is there.
+# for any answer at all, to find out whether the Hub is reachable
 ANSWER_SECONDS = 10
 
 
-def settle_clients(names: Sequence[str] = ()) -> None:
-    """Show progress bars on terminals only; go offline when one of `names` is on the Hub and the Hub is out of reach.
+def prepare_clients(names: Sequence[str] = ()) -> None:
+    """Show progress bars on terminals only; go offline if one of `names` is on the Hub and the Hub is unreachable.
 
-    Offline, what is cached still loads, and what is not fails at once with its reason instead of after a minute of
-    retries.
+    Offline, cached files still load, and others fail at once with the reason instead of after a minute of retries.
     """
     import datasets
     import huggingface_hub
@@ -67,11 +66,11 @@ def settle_clients(names: Sequence[str] = ()) -> None:
         huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
 
 
-def give_up_at_once() -> None:
-    """For a process that people wait for: tell a Hub out of reach at the first try, and look again at the next call.
+def fail_fast() -> None:
+    """For a process that people wait for: fail at the first attempt if the Hub is unreachable, and try again next time.
 
-    The clients would try for half a minute; what is cached still loads. A connection that breaks later, in the middle
-    of a download, is made anew as ever.
+    The clients would retry for half a minute. Cached files still load, and a connection that breaks later, in the
+    middle of a download, is still reopened.
     """
     import httpx2
     from huggingface_hub import set_client_factory
@@ -79,11 +78,11 @@ def give_up_at_once() -> None:
     from huggingface_hub.utils._http import hf_request_event_hook
 
     class Impatient(httpx2.Client):
-        def send(self, request, **options):
+        def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
             try:
                 return super().send(request, **options)
             except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                # of all that means no connection, this is what no caller tries again
+                # of all errors that mean "no connection", this is the one that no caller retries
                 raise OfflineModeIsEnabled(f"Cannot reach {request.url.host}: {error}") from error
 
     _silence_retries()
@@ -93,7 +92,7 @@ def give_up_at_once() -> None:
 
 
 def _silence_retries() -> None:
-    # every retry is announced; the reason is told once, at the end
+    # the client logs every retry; the reason is reported once, at the end
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 

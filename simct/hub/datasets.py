@@ -1,29 +1,32 @@
-"""What a dataset on the Hub holds, before any of it is downloaded: configurations, splits, columns, sizes, first rows.
+"""What a dataset on the Hub contains, before any of it is downloaded: configurations, splits, columns, sizes, rows.
 
-The Hub's dataset viewer knows all of it at once where it has looked at the dataset; where it has not, or is not there,
-the `datasets` library reads the repository itself, streaming and no more than is shown. Loading scripts are never run.
+The Hub's dataset viewer has all of this for the datasets that it has processed. For others, the `datasets` library
+streams from the repository, no more than is shown. Loading scripts are never run.
 """
 
+import ast
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from huggingface_hub import constants
 from huggingface_hub.utils import validate_repo_id
 
-from simct.errors import DataError
+from simct.errors import DataError, SimCTError, brief
 from simct.hub import client
 from simct.hub.client import ask, hub_api
 from simct.hub.errors import known_hub_error
 from simct.hub.redact import redact
 
 PUBLIC_HUB = "https://huggingface.co"
-# Longer cells are cut: far longer than any prompt that leaves room for an answer.
+# longer cells are cut; this is far longer than any prompt that leaves room for an answer
 CELL_CHARACTERS = 100_000
 
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """One split; `rows` and `bytes` are None where nobody has counted them."""
+    """One split; `rows` and `bytes` are None where they are unknown."""
 
     name: str
     rows: int | None = None
@@ -32,7 +35,7 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class ConfigFacts:
-    """One configuration; `columns` maps each column to its type and is empty where it has not been looked at."""
+    """One configuration; `columns` maps each column to its type and is empty where it has not been read."""
 
     name: str
     splits: tuple[SplitFacts, ...] = ()
@@ -41,7 +44,7 @@ class ConfigFacts:
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """A dataset at one commit. `configs` begins with the one that is loaded when none is named."""
+    """A dataset at one commit. `configs` begins with the default configuration."""
 
     id: str
     revision: str | None
@@ -111,12 +114,14 @@ def preview_dataset(
     return [{name: _cut(value) for name, value in row.items()} for row in rows]
 
 
-def dataset_error(error: BaseException, repo_id: str) -> Exception:
+def dataset_error(error: BaseException, repo_id: str) -> SimCTError:
     """What the Hub or the `datasets` library raised, as one line about `repo_id`."""
-    told = known_hub_error(error, repo_id, kind="dataset")
-    if told is not None:
-        return told
+    known = known_hub_error(error, repo_id, kind="dataset")
+    if known is not None:
+        return known
     text = " ".join(str(error).split())
+    if (choice := choice_error(text, repo_id)) is not None:
+        return choice
     if "scripts are no longer supported" in text:
         return DataError(f"{repo_id} is loaded by a script of its own, which is never run. Choose another dataset.")
     if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):
@@ -124,29 +129,52 @@ def dataset_error(error: BaseException, repo_id: str) -> Exception:
     return DataError(redact(f"{repo_id} cannot be read: {text[:300] or type(error).__name__}"))
 
 
+def choice_error(text: str, name: str) -> DataError | None:
+    """What `datasets` says of a configuration or split that must be chosen, or is not there; None for other texts."""
+    what, setting = "split", "data.split"
+    if "Config name is missing" in text or "BuilderConfig" in text:
+        what, setting = "configuration", "data.config_name"
+    elif not re.search(r"(Unknown|Bad) split", text):
+        return None
+    lists = re.findall(r"\[[^\[\]]*\]", text)
+    try:
+        names = [str(each) for each in ast.literal_eval(lists[-1])]
+    except (IndexError, ValueError, SyntaxError):
+        return None
+    given = re.search(r"(?:split:? |BuilderConfig )['\"]?([^'\". ]+)", text)
+    return wrong_choice(name, what, setting, names, given.group(1) if given else None)
+
+
+def wrong_choice(name: str, what: str, setting: str, there: Sequence[str], given: str | None) -> DataError:
+    """The line for a configuration or split that must be chosen (given None), or that is not there."""
+    listed = " and ".join(there) if len(there) <= 2 else brief(", ".join(there))
+    missing = f"no {what} {given!r}; it has " if given else ""
+    return DataError(f"{name} has {missing}{listed}: set {setting}.")
+
+
 # The dataset viewer
 
 
 def viewer_address() -> str | None:
-    """Where the Hub's dataset viewer answers; a Hub of one's own has none."""
+    """The address of the public Hub's dataset viewer; other Hubs have none."""
     return constants.DATASETS_SERVER_ENDPOINT if constants.ENDPOINT == PUBLIC_HUB else None
 
 
-def _ask_viewer(what: str, token: str | bool | None, **params) -> dict | None:
-    """Its answer, or None where it has none: the dataset is then read directly, and what is wrong with it told so."""
+def _ask_viewer(what: str, token: str | bool | None, **params: str) -> dict[str, Any] | None:
+    """The viewer's answer, or None: the dataset is then read directly, which also finds out what is wrong with it."""
     address = viewer_address()
     if address is None:
         return None
     try:
-        told = ask(f"{address}/{what}", params, token)
+        answer = ask(f"{address}/{what}", params, token)
     except Exception:
         return None
-    return told if isinstance(told, dict) else None
+    return answer if isinstance(answer, dict) else None
 
 
 def _viewed_configs(repo_id: str, token: str | bool | None) -> tuple[ConfigFacts, ...] | None:
-    told = _ask_viewer("info", token, dataset=repo_id)
-    if not told or not told.get("dataset_info") or told.get("partial") or told.get("pending") or told.get("failed"):
+    answer = _ask_viewer("info", token, dataset=repo_id) or {}
+    if not answer.get("dataset_info") or any(answer.get(state) for state in ("partial", "pending", "failed")):
         return None
     return tuple(
         ConfigFacts(
@@ -157,7 +185,7 @@ def _viewed_configs(repo_id: str, token: str | bool | None) -> tuple[ConfigFacts
             ),
             {column: _type_name(kind) for column, kind in (info.get("features") or {}).items()},
         )
-        for name, info in told["dataset_info"].items()
+        for name, info in answer["dataset_info"].items()
     )
 
 
@@ -177,9 +205,9 @@ def _viewed_rows(
         if match is None:
             return None
         config, split = match["config"], match["split"]
-    told = _ask_viewer("first-rows", token, dataset=repo_id, config=config, split=split)
-    rows = (told or {}).get("rows", [])[:n]
-    # the viewer cuts long cells, and a list that it cuts becomes a text: such rows are read from the repository
+    answer = _ask_viewer("first-rows", token, dataset=repo_id, config=config, split=split) or {}
+    rows = answer.get("rows", [])[:n]
+    # the viewer cuts long cells and turns lists that it cuts into text: such rows are read from the repository
     if not rows or any(row.get("truncated_cells") for row in rows):
         return None
     return [row["row"] for row in rows]
@@ -195,8 +223,8 @@ def _read_configs(
 
     names = _config_names(repo_id, revision, token)
     configs = {name: ConfigFacts(name) for name in names}
-    looked_at = wanted if wanted in configs else names[0]
-    builder = datasets.load_dataset_builder(repo_id, looked_at, revision=revision, token=token)
+    read = wanted if wanted in configs else names[0]
+    builder = datasets.load_dataset_builder(repo_id, read, revision=revision, token=token)
     known = builder.info.splits or {}
     data_files = list(builder.config.data_files or {}) if hasattr(builder.config, "data_files") else []
     splits = tuple(
@@ -211,12 +239,12 @@ def _read_configs(
     if features is None and splits:
         features = builder.as_streaming_dataset(split=splits[0].name)._resolve_features().features
     columns = {name: _type_name(kind) for name, kind in (features or {}).items()}
-    configs[looked_at] = replace(configs[looked_at], splits=splits, columns=columns)
+    configs[read] = replace(configs[read], splits=splits, columns=columns)
     return tuple(configs.values())
 
 
 def _config_names(repo_id: str, revision: str | None, token: str | bool | None) -> list[str]:
-    """The one that is loaded when none is named comes first."""
+    """The configurations, the default one first."""
     import datasets
 
     names = datasets.get_dataset_config_names(repo_id, revision=revision, token=token)

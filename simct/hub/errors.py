@@ -1,4 +1,4 @@
-"""What the Hub's clients raise, as one line that says what to do. Imports nothing of simct but its errors."""
+"""What the Hub's clients raise, as one line that says what to do."""
 
 import errno
 import os
@@ -36,29 +36,29 @@ def page_url(repo_id: str, kind: str = "model") -> str:
 def hub_error(
     error: BaseException, repo_id: str | None = None, *, kind: str = "model", writing: bool = False
 ) -> SimCTError:
-    """The SimCTError that tells what `error`, or what caused it, means for `repo_id`.
+    """The SimCTError that says what `error`, or what caused it, means for `repo_id`.
 
-    `kind` is model, dataset, space or job. What concerns reading one repository becomes a ModelError or DataError, all
-    else (and everything while `writing`) a HubError; a SimCTError is returned as it is.
+    `kind` is model, dataset, space or job. A problem with reading one repository becomes a ModelError or DataError,
+    any other problem (and every problem while `writing`) a HubError; a SimCTError is returned unchanged.
     Use: `except Exception as error: raise hub_error(error, repo_id) from error`.
     """
-    told = known_hub_error(error, repo_id, kind=kind, writing=writing)
-    if told is None:
+    known = known_hub_error(error, repo_id, kind=kind, writing=writing)
+    if known is None:
         name = f" for {repo_id}" if repo_id else ""
-        told = HubError(redact(f"The Hub request{name} failed: {_first_line(error) or type(error).__name__}"))
-    return told
+        known = HubError(redact(f"The Hub request{name} failed: {_first_line(error) or type(error).__name__}"))
+    return known
 
 
 def known_hub_error(
     error: BaseException, repo_id: str | None = None, *, kind: str = "model", writing: bool = False
 ) -> SimCTError | None:
-    """As hub_error, but None where neither `error` nor what caused it comes from the Hub, the network or the disk."""
+    """As hub_error, but None if neither `error` nor what caused it comes from the Hub, the network or the disk."""
     chain = _causes(error)
     for cause in chain:
         if isinstance(cause, SimCTError):
             return cause
-    told = next(filter(None, (_translate(cause, repo_id, kind, writing) for cause in chain)), None)
-    return told and type(told)(redact(str(told)))
+    known = next(filter(None, (_translate(cause, repo_id, kind, writing) for cause in chain)), None)
+    return known and type(known)(redact(str(known)))
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -70,7 +70,7 @@ def _causes(error: BaseException) -> list[BaseException]:
         cause = cause.__cause__ or cause.__context__
     if _refused_card(error):
         return chain
-    # The answer of the Hub says more than an exception about a cache that was tried after it.
+    # the Hub's answer says more than an exception about a cache that was tried after it
     return sorted(chain, key=lambda each: not isinstance(each, hub.HfHubHTTPError))
 
 
@@ -100,8 +100,22 @@ def _translate(error: BaseException, repo_id: str | None, kind: str, writing: bo
 def _translate_answer(
     error: hub.HfHubHTTPError, name: str, page: str, kind: str, about: type[SimCTError], writing: bool
 ) -> SimCTError:
+    """What an answer of the Hub means: by the client's exception where it has one for it, else by the status."""
     status = error.response.status_code
     reason = _server_reason(error)
+    return (
+        _of_repository(error, name, page, kind, about)
+        or _of_account(error, name, reason, writing)
+        or _of_request(error, name, reason)
+        or HubError(f"The Hub refused the request for {name} (status {status}){reason}.")
+    )
+
+
+def _of_repository(
+    error: hub.HfHubHTTPError, name: str, page: str, kind: str, about: type[SimCTError]
+) -> SimCTError | None:
+    """Gated, disabled or absent: a repository, a revision, a file or a job."""
+    status = error.response.status_code
     if isinstance(error, hub.GatedRepoError):
         if status == 401:
             return about(f"{name} is gated. Request access at {page}, {SIGN_IN}, then try again.")
@@ -109,9 +123,8 @@ def _translate_answer(
     if isinstance(error, hub.DisabledRepoError):
         return about(f"{name} has been disabled on the Hub. Choose another {kind}.")
     if isinstance(error, hub.RevisionNotFoundError):
-        return about(
-            f"{name} has no revision {_part(error, 'revision|resolve|tree')}. Its branches are at {page}/tree/main."
-        )
+        revision = _part(error, "revision|resolve|tree")
+        return about(f"{name} has no revision {revision}. Its branches are at {page}/tree/main.")
     if isinstance(error, hub.RemoteEntryNotFoundError):
         return about(f"{name} has no file {_part(error, 'resolve/[^/]+')}. Its files are at {page}/tree/main.")
     if isinstance(error, hub.JobNotFoundError):
@@ -124,6 +137,12 @@ def _translate_answer(
         return about(
             f"There is no {kind} {name} that this account can see. Check the spelling and whose token is used."
         )
+    return None
+
+
+def _of_account(error: hub.HfHubHTTPError, name: str, reason: str, writing: bool) -> HubError | None:
+    """The token, its permissions, payment and storage."""
+    status = error.response.status_code
     if status == 401 and "authorization" not in error.response.request.headers:
         return HubError(f"Nobody is signed in to the Hub: {SIGN_IN}, then try again.")
     if status == 401:
@@ -137,6 +156,12 @@ def _translate_answer(
     if status == 403:
         what = "write to" if writing else "read"
         return HubError(f"This token may not {what} {name}{reason}. Use a token with that permission: {TOKENS_PAGE}.")
+    return None
+
+
+def _of_request(error: hub.HfHubHTTPError, name: str, reason: str) -> HubError | None:
+    """Conflicts, sizes, rate limits, and problems of the Hub."""
+    status = error.response.status_code
     if status == 409:
         return HubError(f"{name} is already taken or being changed{reason}. Choose another name, or try again.")
     if status == 412:
@@ -149,15 +174,13 @@ def _translate_answer(
             f"The Hub is limiting requests. Wait {f'{wait} s' if wait else 'a few minutes'}, then try again."
         )
     if status >= 500:
-        return HubError(
-            f"The Hub has trouble of its own (status {status}). Nothing is lost; try again in a few minutes."
-        )
-    return HubError(f"The Hub refused the request for {name} (status {status}){reason}.")
+        return HubError(f"The Hub is having problems (status {status}). Nothing is lost; try again in a few minutes.")
+    return None
 
 
 def _unreachable(error: BaseException, name: str | None) -> HubError:
     wanted = f", and {name} is not in the cache" if isinstance(error, hub.LocalEntryNotFoundError) and name else ""
-    # without the variable, the command has gone offline by itself because the Hub did not answer
+    # without the variable, the command went offline because the Hub did not answer
     asked = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     if asked and (constants.HF_HUB_OFFLINE or isinstance(error, hub.OfflineModeIsEnabled)):
         return HubError(f"Offline mode is on (HF_HUB_OFFLINE){wanted}. Unset it, or give a local folder.")
@@ -170,7 +193,7 @@ def _unreachable(error: BaseException, name: str | None) -> HubError:
 
 
 def _server_reason(error: hub.HfHubHTTPError) -> str:
-    """What the Hub itself says, as ': reason', or nothing."""
+    """The Hub's own reason, as ': reason', or nothing."""
     text = error.response.headers.get("X-Error-Message") or error.server_message or ""
     text = " ".join(text.split()).rstrip(".")
     return f": {text[:200]}" if text else ""

@@ -1,15 +1,15 @@
-"""What the licenses of a teacher and a student mean for a student made of both, as far as their names tell.
+"""What the licenses of a teacher and a student mean for the student that is trained, judged by their names.
 
-Summaries of well-known terms for people who are about to read them, not legal advice. A license that is not known here
-is called unknown, and nothing is concluded from it.
+These are summaries of well-known terms for people who are about to read them, not legal advice. Nothing is concluded
+from a license that is not known here.
 """
 
 import re
 from typing import Protocol
 
 NOT_ADVICE = "Not legal advice."
-# Family of licenses (ids as the Hub has them), what a teacher's says of a student, what a student's says of the new
-# one; an empty text is nothing to look up. The first that matches counts.
+# a family of licenses (ids of the Hub), what it means as the teacher's license, and what as the student's;
+# an empty text: nothing to look up. The first match counts.
 _FAMILIES = [
     (
         r"apache-2\.0|mit(-0)?|bsd(-\d-clause.*)?|isc|zlib|unlicense|0bsd|wtfpl|bsl-1\.0|ms-pl|ncsa|postgresql|afl-3\.0"
@@ -63,19 +63,19 @@ class Licensed(Protocol):
 
 
 def license_concerns(teacher: Licensed, student: Licensed) -> list[str]:
-    """What to look up before a student is published, the teacher's terms first; empty where both are permissive."""
-    taught, learnt = ((model.license or "").strip().lower() for model in (teacher, student))
-    if taught == learnt and re.fullmatch(r"llama-?[23]", taught):
-        return [f"Both are under {taught}, which stays with the new student."]
+    """What to look up before a student is published, the teacher's terms first; empty if both are permissive."""
+    of_teacher, of_student = ((model.license or "").strip().lower() for model in (teacher, student))
+    if of_teacher == of_student and re.fullmatch(r"llama-?[23]", of_teacher):
+        return [f"Both are under {of_teacher}, which stays with the new student."]
     return [
-        f"The {role}'s license {told}"
-        for role, told in (("teacher", _say(taught, 0)), ("student", _say(learnt, 1)))
-        if told
+        f"The {role}'s license {concern}"
+        for role, concern in (("teacher", _concern(of_teacher, 0)), ("student", _concern(of_student, 1)))
+        if concern
     ]
 
 
 def license_compatibility(teacher: Licensed, student: Licensed) -> str:
-    """One line on whether a student made of both may be shared, and how. Unknown licenses stay unknown."""
+    """One line on whether and how the new student may be shared."""
     concerns = license_concerns(teacher, student)
     if concerns:
         return f"{' '.join(concerns)} {NOT_ADVICE}"
@@ -83,7 +83,8 @@ def license_compatibility(teacher: Licensed, student: Licensed) -> str:
     return f"Both licenses are permissive ({names}): keep their notices. {NOT_ADVICE}"
 
 
-def _say(name: str, side: int) -> str:
+def _concern(name: str, side: int) -> str:
+    """What to look up about the license `name` of the teacher (side 0) or the student (side 1), or nothing."""
     wanted = (
         "read whether its outputs may train another model."
         if side == 0

@@ -1,6 +1,6 @@
-"""Patience with the Hub: what it refuses for the moment (429, 5xx, a cut connection) is asked again, later each time.
+"""Retries of requests to the Hub that failed temporarily (429, 5xx, a lost connection), after growing waits.
 
-Only for requests that may be made twice.
+Only for requests that may be sent twice.
 """
 
 import random
@@ -12,29 +12,29 @@ import httpx2
 from huggingface_hub.errors import HfHubHTTPError
 
 Result = TypeVar("Result")
-# Seconds of all waits of one request together, for a person who looks on.
+# all waits of one request together, in seconds, while a person waits
 PATIENCE = 20.0
 FIRST_WAIT = 0.5
 
 
 def passing(error: BaseException) -> bool:
-    """Whether what failed may well succeed a little later."""
+    """Whether the same request may succeed a little later."""
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return error.response.status_code in (408, 425, 429) or error.response.status_code >= 500
     return isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError)
 
 
 def wanted_wait(error: BaseException) -> float | None:
-    """Seconds that the Hub itself asks to wait, if it does."""
+    """The seconds that the Hub asks to wait (Retry-After), or None."""
     response = getattr(error, "response", None)
-    told = response.headers.get("Retry-After", "") if response is not None else ""
-    return float(told) if told.isdigit() else None
+    seconds = response.headers.get("Retry-After", "") if response is not None else ""
+    return float(seconds) if seconds.isdigit() else None
 
 
 def patiently(call: Callable[[], Result]) -> Result:
-    """The result of `call`; passing failures are retried for PATIENCE seconds, the last one is raised as it is.
+    """The result of `call`. Temporary failures are retried for PATIENCE seconds; the last one is raised unchanged.
 
-    A wait that the Hub asks for and that is longer than what is left is not begun: the caller is told at once.
+    If the Hub asks for a longer wait than is left, the failure is raised at once.
     """
     left, wait = PATIENCE, FIRST_WAIT
     while True:
@@ -51,12 +51,12 @@ def patiently(call: Callable[[], Result]) -> Result:
 
 
 class BackOff:
-    """When to ask again, for something that is asked for again and again: longer after each failure, up to five
-    minutes; at the usual pace again after a success."""
+    """When to send the next of many requests: every `every` seconds; after failures later and later, up to five
+    minutes."""
 
     LONGEST = 300.0
 
-    def __init__(self, every: float):
+    def __init__(self, every: float) -> None:
         self.every = self.wait = every
         self.next = 0.0
 

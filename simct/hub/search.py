@@ -1,7 +1,7 @@
-"""Finding models and datasets on the Hub, what is known of them before a download, and whether they may be read.
+"""Search for models and datasets on the Hub, what is known about them before a download, and access to them.
 
-Every call is one request with a time limit and no silent retries, since a person waits for it. What the Hub says of a
-repository is whatever its author wrote, so a field of the wrong kind counts as absent.
+Every call is one request with a time limit and no silent retries, because a person waits for it. Metadata on the Hub
+is whatever a repository's author wrote, so a field of the wrong type counts as absent.
 """
 
 import math
@@ -16,12 +16,12 @@ from simct.hub import client
 from simct.hub.client import ask, hub_api
 from simct.hub.errors import hub_error
 
-# What people choose to sort by, and what the Hub calls it.
+# what people sort by, and the Hub's name for it
 SORTS = {"downloads": "downloads", "likes": "likes", "trending": "trendingScore"}
 _DETAILS = ["author", "cardData", "downloads", "gated", "likes", "private", "sha", "tags"]
 _MODEL_DETAILS = [*_DETAILS, "config", "library_name", "pipeline_tag", "safetensors"]
 _DATASET_DETAILS = [*_DETAILS, "description"]
-# Classes of tokenizers that say nothing about the tokenizer.
+# tokenizer classes that say nothing about the tokenizer
 _GENERIC = ("PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend", "AutoTokenizer")
 _MADE = {"merge": "merged", "quantized": "quantized", "adapter": "adapted"}
 _ITEM_BYTES = {
@@ -40,10 +40,10 @@ _ITEM_BYTES = {
 
 @dataclass(frozen=True)
 class ModelHit:
-    """A model as the Hub describes it; None where it does not say.
+    """A model as the Hub describes it; None where it says nothing.
 
-    `parameters` is a count and `size` bytes of weights. `tokenizer` is the class of the tokenizer, `base_model` what
-    the model was made from and `base_relation` how (finetune, quantized, adapter, merge).
+    `parameters` is a count and `size` the bytes of the weights. `tokenizer` is the class of the tokenizer, `base_model`
+    the model it was made from and `base_relation` how (finetune, quantized, adapter, merge).
     """
 
     id: str
@@ -64,7 +64,7 @@ class ModelHit:
 
     @property
     def family(self) -> str | None:
-        """The tokenizer's family as far as it is told: the tokenizer's class, or the architecture it comes with."""
+        """The tokenizer's family as far as it is known: the tokenizer's class, else the model's architecture."""
         return self.tokenizer or self.model_type
 
 
@@ -78,7 +78,7 @@ class DatasetHit:
     license: str | None
     description: str
     revision: str | None
-    size: str | None = None  # number of rows as its author tells it, such as 10K<n<100K
+    size: str | None = None  # number of rows as its author gives it, such as 10K<n<100K
 
 
 def search_models(
@@ -95,8 +95,8 @@ def search_models(
 ) -> list[ModelHit]:
     """Models with safetensors weights whose id contains `query`. Raises a one-line HubError.
 
-    `task` is a pipeline tag, `license` an id as the Hub has it, `gated` only (True) or no (False) gated models, `sort`
-    one of SORTS; None means any. A bound on parameters leaves out models of unknown size.
+    `task` is a pipeline tag, `license` a license id of the Hub, `gated` True for gated models only and False for others
+    only, `sort` one of SORTS; None means any. A bound on parameters excludes models of unknown size.
     """
     params: dict[str, Any] = {"filter": ["transformers", "safetensors"], "expand": _MODEL_DETAILS}
     if task:
@@ -143,9 +143,10 @@ def model_facts(repo_id: str, token: str | bool | None = None, revision: str | N
 
 
 def check_access(repo_id: str, token: str | bool | None = None, kind: str = "model") -> None:
-    """Return if the files of `repo_id` may be read; a local folder always may.
+    """Return if the files of `repo_id` can be read; those of a local folder always can.
 
-    Raises a one-line ModelError, DataError or HubError: unknown, gated (with the page to ask at), bad token, offline.
+    Raises a one-line ModelError, DataError or HubError: unknown, gated (with the page to request access), bad token,
+    offline.
     """
     if not repo_id.strip():
         raise ModelError(f"The {kind} is empty. Give a Hub id like owner/name, or a local folder.")
@@ -161,13 +162,13 @@ def check_access(repo_id: str, token: str | bool | None = None, kind: str = "mod
 def resolve_revision(
     repo_id: str, revision: str | None = None, token: str | bool | None = None, kind: str = "model"
 ) -> str:
-    """The commit that `revision` (a branch, tag or commit; None: main) names now, to pin a run to."""
+    """The commit that `revision` (a branch, tag or commit; None: main) names now, to pin a run to it."""
     try:
         info = hub_api(token).repo_info(repo_id, repo_type=kind, revision=revision, timeout=client.SEARCH_SECONDS)
     except Exception as error:
         raise hub_error(error, repo_id, kind=kind) from error
     if not info.sha:
-        raise HubError(f"The Hub does not tell the commit of {repo_id}. Try again.")
+        raise HubError(f"The Hub did not return the commit of {repo_id}. Try again.")
     return info.sha
 
 
@@ -194,14 +195,14 @@ def list_revisions(
 
 
 def base_model_line(teacher: ModelHit, student: ModelHit) -> str | None:
-    """One line on what the two models were made from, where that matters for distilling one into the other."""
+    """One line about the models' origins where they matter for distillation, else None."""
     for role, model in (("teacher", teacher), ("student", student)):
         if model.task and model.task not in ("text-generation", "image-text-to-text"):
             return (
                 f"The {role} is listed for {model.task}, not for text generation: it may not load as a language model."
             )
     if student.quantized:
-        return f"The student's weights are quantized ({student.quantized}) and cannot be trained: take its base model."
+        return f"The student's weights are quantized ({student.quantized}) and cannot be trained. Use its base model."
     shared = {teacher.id, teacher.base_model} & {student.id, student.base_model} - {None}
     if shared:
         return f"Both come from {shared.pop()}: if they share one tokenizer, every method is ordinary distillation."
@@ -224,20 +225,20 @@ def _search(
     """One page of a search."""
     if sort not in SORTS:
         raise HubError(f"Results cannot be sorted by {sort!r}: choose {', '.join(SORTS)}.")
-    asked = {**params, "search": " ".join(query.split()), "sort": SORTS[sort], "limit": limit}
+    request = {**params, "search": " ".join(query.split()), "sort": SORTS[sort], "limit": limit}
     if license:
-        asked["filter"] = [*params["filter"], f"license:{license}"]
+        request["filter"] = [*params["filter"], f"license:{license}"]
     if gated is not None:
-        asked["gated"] = "true" if gated else "false"
+        request["gated"] = "true" if gated else "false"
     try:
-        found = ask(f"/api/{what}", asked, token)
+        found = ask(f"/api/{what}", request, token)
     except Exception as error:
         raise hub_error(error, kind="search") from error
     return [item for item in found if isinstance(item, dict) and item.get("id")][:limit]
 
 
 def _parameter_bounds(low: int | None, high: int | None) -> str | None:
-    """Bounds in whole billions, as the Hub takes them, no narrower than asked."""
+    """The bounds in whole billions, as the Hub wants them, never narrower than requested."""
     bounds = [f"min:{low // 10**9}B"] if low else []
     if high is not None:
         bounds.append(f"max:{max(1, -(-high // 10**9))}B")
@@ -248,9 +249,9 @@ def _quoted(revision: str) -> str:
     return revision.replace("/", "%2F")
 
 
-def _of(kind: type, value: object) -> Any:
-    """`value` if it is of the kind that it should be, else an empty one."""
-    return value if isinstance(value, kind) else kind()
+def _of(expected: type, value: object) -> Any:
+    """`value` if it has the expected type, else an empty value of that type."""
+    return value if isinstance(value, expected) else expected()
 
 
 def _common(item: dict) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from simct.config import DataConfig, ModelConfig, RunConfig, validate
+from simct.config import RunConfig, config_from_dict
 from simct.errors import SimCTError, brief
 from simct.hub.model_names import split_revision
 from simct.inspection.corpus import inspect_corpus
@@ -32,7 +32,7 @@ def compare_pairs(
     dtype: str = "float32",
     device: torch.device | str | None = None,
     measured: Mapping[tuple[str, str], Reliability] | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
     sort: str = "strict",
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -92,7 +92,7 @@ def sort_rows(rows: Sequence[PairRow], by: str = "strict") -> list[PairRow]:
     return sorted(rows, key=key)
 
 
-def _side(name: str, sides: dict[str, TokenBytes | SimCTError], token: str | None) -> TokenBytes:
+def _side(name: str, sides: dict[str, TokenBytes | SimCTError], token: str | bool | None) -> TokenBytes:
     """A tokenizer as bytes, read once for all its pairs; so is the reason why it cannot be."""
     if name not in sides:
         model, revision = split_revision(name)
@@ -119,5 +119,8 @@ def _with_coverage(row: PairRow, report: PairReport) -> PairRow:
 
 
 def _config(teacher: str, student: str, prompts: str, dtype: str) -> RunConfig:
-    teacher_model, student_model = (ModelConfig(*split_revision(name), dtype) for name in (teacher, student))
-    return validate(RunConfig(teacher_model, student_model, DataConfig(prompts)))
+    described: dict = {"data": {"prompts": prompts}}
+    for role, name in (("teacher", teacher), ("student", student)):
+        model, revision = split_revision(name)
+        described[role] = {"model": model, "revision": revision, "dtype": dtype}
+    return config_from_dict(described)

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from simct.errors import AlignmentError
+from simct.losses.head import Head
 from simct.models.loading import hidden_rows, pad_id_of
 from simct.models.rollout import pick_tokens, uniforms
 from simct.tokenization.pair import TokenizerPair
@@ -65,7 +66,7 @@ def agreement(
     with torch.inference_mode():
         pad = pad_id_of(pair.teacher.tokenizer, pair.teacher.end_ids)
         hidden_TH, _ = hidden_rows(teacher_model, [teacher_prompt_ids], [spelled.ids], pad)
-        logits_TV = teacher_model.get_output_embeddings()(hidden_TH).float()
+        logits_TV = Head.of(teacher_model).logits(hidden_TH).float()
         ids_T = torch.tensor(spelled.ids, device=logits_TV.device)
         chosen_T = logits_TV.log_softmax(-1).gather(1, ids_T[:, None])[:, 0].tolist()
     units = []

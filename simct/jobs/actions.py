@@ -1,163 +1,103 @@
-"""What can be asked of a run, wherever it runs: stop, kill, resume, retry, duplicate, delete. The command and the
-studio both act through here. `token` matters to runs on Hugging Face Jobs only."""
+"""What can be done with a run, wherever it is: start, stop, kill, resume, retry, duplicate, delete. The command and the
+studio act through here only. `token` matters to runs on Hugging Face Jobs only; what needs the Hub's client is imported
+when it is used."""
 
 import os
-import shutil
-import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from simct.config import RunConfig, set_option, validate
-from simct.errors import RunError, SimCTError
-from simct.hub.retry import passing
+from simct.errors import RunError
+from simct.jobs.backend import Backend, Rental, Token
+from simct.jobs.local import backend as this_machine
 from simct.jobs.local import job as local_job
 from simct.jobs.local import queue
-from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.runs.folder import RunFolder
+from simct.runs.status import RunStatus
 
 
-@dataclass(frozen=True)
-class Rental:
-    """A machine of Hugging Face Jobs for one run: `hours` until its Job is ended, `price` in US dollars an hour."""
+def backend_of(run: RunFolder) -> Backend:
+    """The functions for the place where the run is, or was last."""
+    if not run.status().remote:
+        return this_machine
+    from simct.jobs.hf import backend as hugging_face_jobs
 
-    flavor: str
-    hours: float
-    price: float
-    namespace: str | None = None
-
-    @property
-    def most(self) -> float:
-        """US dollars that the Job can cost at the most."""
-        return self.hours * self.price
-
-    def line(self) -> str:
-        from simct.report.formats import hours
-
-        return f"{self.flavor} for at most {hours(self.hours)}, ${self.most:.2f}"
+    return hugging_face_jobs
 
 
-def on_jobs(run: RunFolder) -> bool:
-    """Whether the run is, or was last, on Hugging Face Jobs."""
-    return run.status().get("backend") == "hf"
-
-
-def rental_of(run: RunFolder) -> Rental | None:
-    """What a run on Jobs was given the last time, to be given again; None for runs of this machine."""
-    status = run.status()
-    if status.get("backend") != "hf" or not status.get("flavor"):
-        return None
-    return Rental(status["flavor"], status.get("hours") or 0.0, status.get("price") or 0.0, status.get("namespace"))
-
-
-def _last_rental(run: RunFolder) -> Rental:
-    rental = rental_of(run)
-    if rental is None:
-        raise RunError(f"No machine of Jobs is on record for run {run.id}: duplicate it, and choose one.")
-    return rental
-
-
-def start_here(runs_dir: str | Path, config: RunConfig, owner: str | None = None, gpus: int | None = None, token=None):
+def start_here(
+    runs_dir: str | Path,
+    config: RunConfig,
+    owner: str | None = None,
+    gpus: int | None = None,
+    token: str | None = None,
+) -> RunFolder:
     """Make a run of `config` and start it on this machine, or let it wait its turn; returns the run. Raises RunError,
     and then leaves no run behind."""
-    run = RunFolder.create(runs_dir, config, owner, queued_at=time.time(), gpus=gpus or 1, lent=bool(token))
-    try:
-        queue.submit(run, gpus=gpus, token=token)
-    except SimCTError:
-        if local_job.withdraw(run):
-            run.delete()
-        raise
-    return run
+    return this_machine.start(runs_dir, config, owner, gpus, token)
 
 
 def start_on_jobs(
     runs_dir: str | Path, config: RunConfig, rental: Rental, token: str | None = None, owner: str | None = None
 ) -> RunFolder:
-    """Make a run of `config` and start it on Hugging Face Jobs; returns it. Raises HubError or RunError, and then
-    leaves no run behind, unless its Job may have started all the same: that run stays, and finds out."""
-    from simct.jobs.hf import job as hf_job
+    """Make a run of `config` and start it on Hugging Face Jobs; returns the run. Raises HubError or RunError, and then
+    leaves no run behind, unless its Job may have started all the same."""
+    from simct.jobs.hf import backend as hugging_face_jobs
 
-    run = RunFolder.create(runs_dir, config, owner, backend="hf", message="Sending it to Hugging Face Jobs")
-    try:
-        hf_job.launch(run, rental.flavor, rental.hours, token, rental.namespace, rental.price)
-    except SimCTError as error:
-        if error.__cause__ is not None and passing(error.__cause__):
-            run.set_status(message="It is not known whether its Job has started; looking")
-        else:
-            shutil.rmtree(run.path)
-        raise
-    return run
+    return hugging_face_jobs.start(runs_dir, config, rental, token, owner)
 
 
-def refresh(run: RunFolder, token: str | bool | None = None) -> dict:
-    """The run's status as it is now. Raises HubError when a Job cannot be asked about."""
-    if not on_jobs(run):
-        return local_job.refresh(run)
-    from simct.jobs.hf import job as hf_job
-
-    return hf_job.refresh(run, token) if run.status().get("job_id") else run.status()
-
-
-def stop(run: RunFolder, token: str | bool | None = None) -> str:
-    """End the run after a checkpoint; returns what to tell. Raises RunError if it is not active, HubError."""
-    status = _active(run, "stop")
-    if on_jobs(run):
-        from simct.jobs.hf import job as hf_job
-
-        hf_job.stop(run, token)
-        told = "Asked to stop: a checkpoint is written and pushed first."
-        return told if run.status()["state"] == "stopping" else "Canceled before it started."
-    waited = local_job.is_waiting(status)
-    status = local_job.stop(run)
-    queue.advance(run.path.parent)
-    if waited and status["state"] == "stopped":
-        return "Taken out of the queue."
-    return "Asked to stop: it writes a checkpoint first."
-
-
-def kill(run: RunFolder, token: str | bool | None = None) -> str:
-    """End the run at once; returns what to tell. Raises RunError if it is not active, HubError."""
-    _active(run, "kill")
-    if on_jobs(run):
-        from simct.jobs.hf import job as hf_job
-
-        hf_job.cancel(run, token)
-        return "The Job is canceled. What it pushed last can be resumed."
-    local_job.kill(run)
-    queue.advance(run.path.parent)
-    return "Ended at once." + (" Its last checkpoint can be resumed." if run.latest_checkpoint() else "")
-
-
-def _active(run: RunFolder, action: str) -> dict:
+def rental_of(run: RunFolder) -> Rental | None:
+    """The machine of Jobs that the run was given last; None for a run of this machine."""
     status = run.status()
-    if status.get("state") not in ACTIVE_STATES:
-        raise RunError(f"Run {run.id} is {status.get('state')}; there is nothing to {action}.")
-    return status
+    if not status.remote:
+        return None
+    from simct.jobs.hf import backend as hugging_face_jobs
+
+    return hugging_face_jobs.rental_of(status)
+
+
+def refresh(run: RunFolder, token: Token = None) -> RunStatus:
+    """The run's status as it is now. Raises HubError when a Job cannot be asked about."""
+    return backend_of(run).refresh(run, token)
+
+
+def known_status(run: RunFolder) -> RunStatus:
+    """The run's status as it is now on this machine, and of a Job as it was last known: makes no request."""
+    return local_job.refresh(run)
+
+
+def stop(run: RunFolder, token: Token = None) -> str:
+    """End the run after a checkpoint; returns a message. Raises RunError if it is not active, HubError."""
+    _check_active(run, "stop")
+    return backend_of(run).stop(run, token)
+
+
+def kill(run: RunFolder, token: Token = None) -> str:
+    """End the run at once; returns a message. Raises RunError if it is not active, HubError."""
+    _check_active(run, "kill")
+    return backend_of(run).kill(run, token)
+
+
+def _check_active(run: RunFolder, action: str) -> None:
+    status = run.status()
+    if not status.active:
+        raise RunError(f"Run {run.id} is {status.state}; there is nothing to {action}.")
 
 
 def resume(run: RunFolder, token: str | None = None, rental: Rental | None = None) -> str:
-    """Go on from the last checkpoint, where the run was; returns what to tell. Raises RunError, ConfigError, HubError.
+    """Continue from the last checkpoint, where the run was; returns a message.
 
-    `rental` is for runs on Jobs, by default what they were given the last time.
+    `rental` is for runs on Jobs, by default the machine they had last. Raises RunError, ConfigError, HubError.
     """
-    state = run.status().get("state")
-    if state in ACTIVE_STATES:
-        raise RunError(f"Run {run.id} is already {state}.")
-    if state == "finished":
+    status = run.status()
+    if status.active:
+        raise RunError(f"Run {run.id} is already {status.state}.")
+    if status.state == "unreadable":
+        raise RunError(f"Run {run.id} cannot be resumed. {status.message}")
+    if status.state == "finished":
         raise RunError(f"Run {run.id} is finished; there is nothing to resume.")
-    if on_jobs(run):
-        from simct.jobs.hf import job as hf_job
-
-        rental = rental or _last_rental(run)
-        hf_job.launch(run, rental.flavor, rental.hours, token, rental.namespace, rental.price)
-        return f"A Job takes it up on {rental.line()}."
-    whence = "from its last checkpoint" if run.latest_checkpoint() else "from the start: there is no checkpoint"
-    queue.submit(run, resume=True, token=token)
-    return f"It goes on {whence}{waiting_line(run)}."
-
-
-def waiting_line(run: RunFolder) -> str:
-    """The place in the queue as the end of a sentence, or nothing for a run that has a device."""
-    words = queue.waiting_words(run, run.status())
-    return f" when its turn comes ({words[0].lower()}{words[1:]})" if words else ""
+    return backend_of(run).resume(run, token, rental)
 
 
 def retry(
@@ -165,22 +105,15 @@ def retry(
 ) -> RunFolder:
     """The same run.yaml from the start, as a new run beside the old one, on the same kind of machine; returns it."""
     config = duplicate(run, token=token)
-    status = run.status()
-    owner = owner or status.get("owner")
-    if on_jobs(run):
-        return start_on_jobs(run.path.parent, config, rental or _last_rental(run), token, owner)
-    return start_here(run.path.parent, config, owner, status.get("gpus"), token)
+    return backend_of(run).retry(run, config, owner or run.status().owner, token, rental)
 
 
-def duplicate(run: RunFolder, changes: dict | None = None, token: str | bool | None = None) -> RunConfig:
-    """The run's configuration for a new run, with `changes` ({"training.steps": 50}) made. Raises ConfigError.
+def duplicate(run: RunFolder, changes: dict[str, str] | None = None, token: Token = None) -> RunConfig:
+    """The run's configuration for a new run, with `changes` ({"training.steps": "50"}) made. Raises ConfigError.
 
     Files that a Job was given on another machine are brought here first, as the new run needs them.
     """
-    if on_jobs(run) and run.status().get("job_id"):
-        from simct.jobs.hf import job as hf_job
-
-        hf_job.fetch_inputs(run, token)
+    backend_of(run).fetch_inputs(run, token)
     config = run.config()
     config.output = None
     for model in (config.teacher, config.student):
@@ -197,26 +130,65 @@ def _here(run: RunFolder, name: str) -> str:
     return str(path) if path and path.exists() else name
 
 
-def model_here(run: RunFolder, token: str | bool | None = None) -> Path:
-    """The folder of the run's student, fetched from its Job's repository if it was trained there."""
-    if on_jobs(run) and not (run.model_dir / "config.json").exists():
-        from simct.jobs.hf import job as hf_job
-
-        return hf_job.bring_model_home(run, token)
-    return run.model_dir
+def fetch_model(run: RunFolder, token: Token = None) -> Path:
+    """The folder of the run's student, downloaded from its Job's repository if it was trained there."""
+    return backend_of(run).fetch_model(run, token)
 
 
-def delete(run: RunFolder, token: str | bool | None = None) -> str:
-    """Remove a run that is over, and its private repository on the Hub if it has one; returns what to tell.
+def log(run: RunFolder, lines: int, token: Token = None) -> str:
+    """The last lines that the run printed. Raises HubError."""
+    return backend_of(run).log(run, lines, token)
+
+
+def follow_log(run: RunFolder, token: Token, wanted: Callable[[], bool]) -> None:
+    """Keep the output of a Job in the run folder while `wanted` says so, until the Job ends. Raises HubError."""
+    backend_of(run).follow_log(run, token, wanted)
+
+
+def delete(run: RunFolder, token: Token = None) -> str:
+    """Remove a run that has ended, and its private repository on the Hub if it has one; returns a message.
 
     Raises RunError while it is active, and HubError (nothing is removed then).
     """
     status = local_job.refresh(run)
-    if status.get("state") in ACTIVE_STATES:
-        raise RunError(f"Run {run.id} is {status['state']}. Stop it before deleting it.")
-    if status.get("job_id"):
-        from simct.jobs.hf import job as hf_job
-
-        hf_job.delete_repo(run, token)
-    run.delete()
+    if status.active:
+        raise RunError(f"Run {run.id} is {status.state}. Stop it before deleting it.")
+    backend_of(run).delete(run, token)
     return f"Deleted {run.id}."
+
+
+def sync(
+    runs_dir: str | Path, namespaces: Iterable[str] | None = None, token: Token = None, owner: str | None = None
+) -> list[RunFolder]:
+    """Make run folders of Jobs that were started elsewhere and update the others; returns the new runs.
+
+    `namespaces` are by default the account of `token` and its organizations. Raises HubError.
+    """
+    from simct.jobs.hf import history
+
+    return history.rebuild(runs_dir, history.namespaces_of(token) if namespaces is None else namespaces, token, owner)
+
+
+def advance(runs_dir: str | Path) -> list[RunFolder]:
+    """Start the waiting runs of this machine that are due; returns them."""
+    return queue.advance(runs_dir)
+
+
+def provide_token(run: RunFolder, token: str) -> None:
+    """Give a waiting run its visitor's token again, which a restart of the studio has forgotten."""
+    queue.provide_token(run, token)
+
+
+def waiting_reason(run: RunFolder, status: RunStatus) -> str | None:
+    """The place in the queue of a run that waits, and what it waits for; None for other runs."""
+    return queue.waiting_reason(run, status)
+
+
+def waiting_line(run: RunFolder) -> str:
+    """The place in the queue as the end of a sentence; empty for a run that has a device."""
+    return this_machine.waiting_line(run)
+
+
+def silence(run: RunFolder, status: RunStatus) -> float | None:
+    """Seconds since the last heartbeat of a run that trains here, once they are many; None while all is well."""
+    return local_job.silence(run, status)

@@ -1,32 +1,31 @@
-"""Losses between two models that tokenize the same text differently. One file a method; `METHODS` names them all.
+"""Losses between two models that tokenize the same text differently. One file for each method of simct.methods.
 
 Shapes: S student rows, T teacher rows (row j is the distribution that predicts that side's id j, rows of several
 sequences one after another), V vocabulary, H hidden size.
 """
 
-import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from simct.errors import AlignmentError, ConfigError
+from simct.errors import AlignmentError
 from simct.losses import alm, bpm, gold, marginal, simct, strict, uld
 from simct.losses.diagnostics import measure
 from simct.losses.divergence import check_divergence
-from simct.losses.side import Head, HeadSide, LogitsSide, chunk_rows_for, one_pass
+from simct.losses.head import Head
+from simct.losses.settings import LossSettings
+from simct.losses.side import HeadSide, LogitsSide, Side, Totals, chunk_rows_for, one_pass
+from simct.methods import METHODS, LossOptions, checked_options
 from simct.tokenization.units import UnitBatch, as_sequences, build_units
 
-__all__ = ["METHODS", "Head", "LossResult", "check_options", "compute", "compute_from_hidden"]
+if TYPE_CHECKING:
+    from simct.tokenization.pair import TokenizerPair
 
-METHODS = {
-    "simct": simct,
-    "strict": strict,
-    "marginal": marginal,
-    "bpm": bpm,
-    "uld": uld,
-    "gold": gold,
-    "alm": alm,
-}
+MODULES = {"simct": simct, "strict": strict, "marginal": marginal, "bpm": bpm, "uld": uld, "gold": gold, "alm": alm}
+# Token ids of one sequence, or of several.
+Ids = Sequence[int] | Sequence[Sequence[int]]
 
 
 @dataclass(eq=False)
@@ -43,97 +42,79 @@ class LossResult:
     stats: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What every method is told besides its own options."""
-
-    divergence: str
-    beta: float
-    chunk_rows: int
-    shared_chunk_rows: int
-    device: torch.device
-    dtype: torch.dtype
-
-    def zero(self) -> torch.Tensor:
-        return torch.zeros((), device=self.device, dtype=self.dtype)
-
-
 def compute(
     method: str,
-    pair,
+    pair: "TokenizerPair",
     student_logits: torch.Tensor,
     teacher_logits: torch.Tensor,
-    student_ids,
-    teacher_ids,
+    student_ids: Ids,
+    teacher_ids: Ids,
     divergence: str | None = None,
-    *,
-    beta: float = 0.5,
-    temperature: float = 1.0,
-    diagnostics: bool = True,
-    chunk_rows: int | None = None,
-    **options,
+    **options: Any,
 ) -> LossResult:
     """The loss of `method` from full logits: student [S, V_s], teacher [T, V_t]; ids are a sequence or a list of them.
 
-    `divergence` None is the method's own: reverse_kl, but forward_kl for bpm and alm; uld has none.
-    `temperature` divides both models' logits. Options are those of the method's file. Raises ConfigError for an unknown
-    method or option, AlignmentError where ids and logits do not fit or the two sides spell different bytes.
+    `divergence` None is the method's own. `options` are those of the method in simct.methods; every method takes beta,
+    temperature, diagnostics and chunk_rows. Raises ConfigError for an unknown method or option and for a value that is
+    not allowed, AlignmentError where ids and logits do not fit or the two sides spell different bytes.
     """
-    device = student_logits.device
-    student = LogitsSide(student_logits, pair.shared_student_ids.to(device), temperature)
-    teacher = LogitsSide(teacher_logits.detach().to(device), pair.shared_teacher_ids.to(device), temperature)
-    common = (divergence, beta, temperature, diagnostics, chunk_rows)
-    return _run(method, pair, student, teacher, student_ids, teacher_ids, common, options)
+    checked, device = checked_options(method, options), student_logits.device
+    student = LogitsSide(student_logits, pair.shared_student_ids.to(device), checked.temperature)
+    teacher_logits = teacher_logits.detach().to(device)
+    teacher = LogitsSide(teacher_logits, pair.shared_teacher_ids.to(device), checked.temperature)
+    return _run(method, pair, student, teacher, student_ids, teacher_ids, divergence, checked)
 
 
 def compute_from_hidden(
     method: str,
-    pair,
+    pair: "TokenizerPair",
     student_hidden: torch.Tensor,
     student_head: Head,
     teacher_hidden: torch.Tensor,
     teacher_head: Head,
-    student_ids,
-    teacher_ids,
+    student_ids: Ids,
+    teacher_ids: Ids,
     divergence: str | None = None,
-    *,
-    chunk_rows: int | None = None,
-    beta: float = 0.5,
-    temperature: float = 1.0,
-    diagnostics: bool = True,
-    **options,
+    **options: Any,
 ) -> LossResult:
     """The same loss from last hidden states (student [S, H_s], teacher [T, H_t]) and heads, without full logits.
 
     Logits exist for at most `chunk_rows` rows of each side at a time; gradients reach the student's hidden states, its
     head's weight and bias. The result allows one backward. Raises as `compute` does.
     """
-    device = student_hidden.device
-    student = HeadSide(student_hidden, student_head, pair.shared_student_ids.to(device), temperature)
-    teacher = HeadSide(teacher_hidden.to(device), teacher_head, pair.shared_teacher_ids.to(device), temperature)
-    common = (divergence, beta, temperature, diagnostics, chunk_rows)
-    return _run(method, pair, student, teacher, student_ids, teacher_ids, common, options)
+    checked, device = checked_options(method, options), student_hidden.device
+    student = HeadSide(student_hidden, student_head, pair.shared_student_ids.to(device), checked.temperature)
+    teacher_hidden = teacher_hidden.to(device)
+    teacher = HeadSide(teacher_hidden, teacher_head, pair.shared_teacher_ids.to(device), checked.temperature)
+    return _run(method, pair, student, teacher, student_ids, teacher_ids, divergence, checked)
 
 
-def _run(method, pair, student, teacher, student_ids, teacher_ids, common, options) -> LossResult:
-    divergence, beta, temperature, diagnostics, chunk_rows = common
-    module = _method(method, options)
-    divergence = divergence or getattr(module, "DIVERGENCE", "reverse_kl")
-    check_divergence(divergence, beta)
-    if not temperature > 0.0:
-        raise ConfigError(f"temperature must be positive, got {temperature}.")
+def _run(
+    method: str,
+    pair: "TokenizerPair",
+    student: Side,
+    teacher: Side,
+    student_ids: Ids,
+    teacher_ids: Ids,
+    divergence: str | None,
+    options: LossOptions,
+) -> LossResult:
+    # a method that uses no divergence ignores this one
+    divergence = divergence or METHODS[method].divergence or "reverse_kl"
+    check_divergence(divergence)
     units = _units(pair, student, teacher, student_ids, teacher_ids)
     rows = student.tensors[0]
-    block_rows = chunk_rows_for(rows.device, max(student.vocabulary, teacher.vocabulary), chunk_rows)
+    block_rows = chunk_rows_for(rows.device, max(student.vocabulary, teacher.vocabulary), options.chunk_rows)
     dtype = torch.float64 if rows.dtype == torch.float64 else torch.float32
-    shared_rows = chunk_rows_for(rows.device, len(pair.shared_student_ids), chunk_rows)
-    settings = Settings(divergence, beta, block_rows, shared_rows, rows.device, dtype)
-    measured = {}
+    shared_rows = chunk_rows_for(rows.device, len(pair.shared_student_ids), options.chunk_rows)
+    settings = LossSettings(divergence, options.beta, block_rows, shared_rows, rows.device, dtype)
+    own = {name: getattr(options, name) for name in METHODS[method].own_options}
+    measured: dict[str, torch.Tensor | float] = {}
 
-    def work(student, teacher):
-        if diagnostics:
-            measured.update(measure(pair, units, student, teacher, settings))
-        return module.accumulate(pair, units, student, teacher, settings, **options)
+    def work(student: Side, teacher: Side) -> Totals:
+        if options.diagnostics:
+            measured.update(measure(pair, units, student, teacher))
+        return MODULES[method].accumulate(pair, units, student, teacher, settings, **own)
 
     loss_sum, totals = one_pass(work, student, teacher)
     stats = {**_coverage(units), **totals.stats, **measured}
@@ -141,29 +122,7 @@ def _run(method, pair, student, teacher, student_ids, teacher_ids, common, optio
     return LossResult(loss_sum / max(totals.rows, 1), totals.rows, loss_sum, _floats(stats))
 
 
-def check_options(method: str, pair, divergence: str | None = None, **options) -> None:
-    """Raise ConfigError for what `compute` would refuse of these, or could not use: it is given no text, so no time."""
-    none = torch.zeros(0, len(pair.student.bytes_of)), torch.zeros(0, len(pair.teacher.bytes_of))
-    try:
-        compute(method, pair, *none, [], [], divergence, **{"diagnostics": False, **options})
-    except ConfigError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"An option of method {method!r} has a value of the wrong kind: {error}.") from error
-
-
-def _method(name: str, options: dict):
-    if name not in METHODS:
-        raise ConfigError(f"Unknown method {name!r}. Choose one of: {', '.join(METHODS)}.")
-    known = list(inspect.signature(METHODS[name].accumulate).parameters)[5:]
-    for option in options:
-        if option not in known:
-            told = ", ".join(known) or "none"
-            raise ConfigError(f"Unknown option {option!r} of method {name!r}. Its options: {told}.")
-    return METHODS[name]
-
-
-def _units(pair, student, teacher, student_ids, teacher_ids) -> UnitBatch:
+def _units(pair: "TokenizerPair", student: Side, teacher: Side, student_ids: Ids, teacher_ids: Ids) -> UnitBatch:
     student_sequences, teacher_sequences = as_sequences(student_ids), as_sequences(teacher_ids)
     if len(student_sequences) != len(teacher_sequences):
         raise AlignmentError(

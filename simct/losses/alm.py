@@ -6,23 +6,32 @@ the written text is looked at: no alternative is ever compared.
 Shapes: N units of a chunk, R rows of those, V vocabulary.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from simct.errors import ConfigError
 from simct.losses.divergence import divergence
-from simct.losses.side import Totals, backpropagate
+from simct.losses.settings import LossSettings
+from simct.losses.side import Side, Totals, backpropagate
 from simct.tokenization.units import UnitBatch, chunks_by_rows, row_ranges
 
-DIVERGENCE = "forward_kl"
+if TYPE_CHECKING:
+    from simct.tokenization.pair import TokenizerPair
 
 # A chunk that a model is sure of leaves log 0 for "anything else".
 LEAST_SURPRISE = 1e-7
 
 
-def accumulate(pair, units: UnitBatch, student, teacher, settings, chunk_temperature: float = 100.0) -> Totals:
+def accumulate(
+    pair: "TokenizerPair",
+    units: UnitBatch,
+    student: Side,
+    teacher: Side,
+    settings: LossSettings,
+    *,
+    chunk_temperature: float = 100.0,
+) -> Totals:
     """Sum of two-outcome divergences over units. `chunk_temperature` is τ (100 in the paper)."""
-    if not chunk_temperature > 0.0:
-        raise ConfigError(f"chunk_temperature must be positive, got {chunk_temperature}.")
     single_U = units.single_U
     loss_sum, shared_sum = settings.zero(), settings.zero()
     for chunk_N in chunks_by_rows(torch.arange(len(units), device=single_U.device), units, settings.chunk_rows):
@@ -31,7 +40,11 @@ def accumulate(pair, units: UnitBatch, student, teacher, settings, chunk_tempera
         target_N2 = outcomes(teacher_N, chunk_temperature)
         student_rows = row_ranges(units.student_start_U[chunk_N], units.student_end_U[chunk_N])
 
-        def value(logits_RV, rows=student_rows, target_N2=target_N2):
+        def value(
+            logits_RV: torch.Tensor,
+            rows: tuple[torch.Tensor, torch.Tensor] = student_rows,
+            target_N2: torch.Tensor = target_N2,
+        ) -> torch.Tensor:
             student_N2 = outcomes(chunk_log_probability(logits_RV, units.student_ids_S, *rows), chunk_temperature)
             return divergence(student_N2, target_N2, settings.divergence, settings.beta)
 
@@ -39,7 +52,7 @@ def accumulate(pair, units: UnitBatch, student, teacher, settings, chunk_tempera
         loss_sum += value_N.sum()
         shared_sum += value_N[single_U[chunk_N]].sum()
     singles = single_U.sum()
-    stats = {
+    stats: dict[str, float | torch.Tensor] = {
         "kl_shared": shared_sum / singles.clamp_min(1),
         "kl_recovered": (loss_sum - shared_sum) / (len(units) - singles).clamp_min(1),
         "units_recovered": len(units) - singles,
@@ -47,7 +60,9 @@ def accumulate(pair, units: UnitBatch, student, teacher, settings, chunk_tempera
     return Totals(loss_sum, len(units), stats)
 
 
-def chunk_log_probability(logits_RV, ids, rows_R, owner_R) -> torch.Tensor:
+def chunk_log_probability(
+    logits_RV: torch.Tensor, ids: torch.Tensor, rows_R: torch.Tensor, owner_R: torch.Tensor
+) -> torch.Tensor:
     """Log-probability [N] of each unit: the sum over its own tokens."""
     own_R = torch.log_softmax(logits_RV, -1).gather(1, ids[rows_R][:, None]).squeeze(1)
     count = int(owner_R[-1]) + 1 if len(owner_R) else 0

@@ -11,23 +11,22 @@ import math
 import torch
 
 from simct.errors import ConfigError
-
-DIVERGENCES = ("reverse_kl", "forward_kl", "js")
+from simct.methods import DIVERGENCES
 
 # Stands for log 0 where a candidate is left out on both sides: exp() of it is exactly zero, and unlike -inf the
 # difference of two of them is zero rather than NaN.
 LOG_ZERO = -1e9
 
 
-def check_divergence(name: str, beta: float) -> None:
-    """Raises ConfigError unless `name` is a divergence and, for `js`, 0 < beta < 1."""
+def check_divergence(name: str) -> None:
+    """Raises ConfigError unless `name` is a divergence."""
     if name not in DIVERGENCES:
         raise ConfigError(f"Unknown divergence {name!r}. Choose one of: {', '.join(DIVERGENCES)}.")
-    if name == "js" and not 0.0 < beta < 1.0:
-        raise ConfigError(f"beta must lie strictly between 0 and 1 for the divergence 'js', got {beta}.")
 
 
-def divergence(student_logq_NC: torch.Tensor, teacher_logq_NC: torch.Tensor, name: str, beta: float = 0.5):
+def divergence(
+    student_logq_NC: torch.Tensor, teacher_logq_NC: torch.Tensor, name: str, beta: float = 0.5
+) -> torch.Tensor:
     """Row-wise divergence [N] of two log-distributions [N, C], differentiable in both."""
     if name == "reverse_kl":
         return (student_logq_NC.exp() * (student_logq_NC - teacher_logq_NC)).sum(-1)
@@ -39,7 +38,9 @@ def divergence(student_logq_NC: torch.Tensor, teacher_logq_NC: torch.Tensor, nam
     return beta * teacher_N + (1.0 - beta) * student_N
 
 
-def divergence_with_gradient(student_NC: torch.Tensor, teacher_NC: torch.Tensor, name: str, beta: float = 0.5):
+def divergence_with_gradient(
+    student_NC: torch.Tensor, teacher_NC: torch.Tensor, name: str, beta: float = 0.5
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Row-wise divergence [N] of softmax(scores), and its gradient [N, C] with respect to the student's scores.
 
     The closed forms replace a tape over [N, C]; the gradient of each row sums to zero. Overwrites neither input.

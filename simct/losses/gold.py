@@ -7,25 +7,33 @@ Shapes: N units of a chunk, V vocabulary, C shared columns.
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 
-from simct.errors import ConfigError
 from simct.losses.merged_units import merged_units
-from simct.losses.side import Totals
+from simct.losses.settings import LossSettings
+from simct.losses.side import Side, Totals
 from simct.losses.uld import sorted_distance
 from simct.tokenization.units import UnitBatch
+
+if TYPE_CHECKING:
+    from simct.tokenization.pair import TokenizerPair
 
 LEAST_MASS = 1e-8
 
 
 def accumulate(
-    pair, units: UnitBatch, student, teacher, settings, matched_weight: float | None = None,
+    pair: "TokenizerPair",
+    units: UnitBatch,
+    student: Side,
+    teacher: Side,
+    settings: LossSettings,
+    *,
+    matched_weight: float | None = None,
     unmatched_weight: float | None = None,
-) -> Totals:  # fmt: skip
+) -> Totals:
     """Sum over units of weighted matched divergence and unmatched distance. Both weights or neither are given."""
-    if (matched_weight is None) != (unmatched_weight is None):
-        raise ConfigError("gold needs both matched_weight and unmatched_weight, or neither.")
     if matched_weight is None or unmatched_weight is None:
         matched_weight = len(student.shared_ids_C) / teacher.vocabulary
         unmatched_weight = 1.0 - matched_weight

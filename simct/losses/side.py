@@ -8,13 +8,11 @@ and an lm_head (training) makes no difference to the method, so both give the sa
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
-from simct.errors import ConfigError
 from simct.losses.head import Head
-
-__all__ = ["Block", "Head", "HeadSide", "LogitsSide", "Totals", "backpropagate", "one_pass", "row_chunks"]
 
 # Bytes of one block of float32 logits. Larger blocks spare passes over the lm_head's gradient, one for each block.
 BLOCK_BYTES = {"cpu": 128 * 2**20, "cuda": 2**30}
@@ -125,7 +123,14 @@ class HeadSide:
 
         return Block(logits_NC, backward)
 
-    def _accumulate(self, gradient_NC, rows_N, hidden_NH, weight_CH, shared: bool) -> None:
+    def _accumulate(
+        self,
+        gradient_NC: torch.Tensor,
+        rows_N: torch.Tensor,
+        hidden_NH: torch.Tensor,
+        weight_CH: torch.Tensor,
+        shared: bool,
+    ) -> None:
         hidden_gradient_RH, _, bias_gradient_V = self.gradients
         if hidden_gradient_RH is not None:
             hidden_gradient_RH.index_add_(0, rows_N, (gradient_NC @ weight_CH).to(hidden_gradient_RH.dtype))
@@ -156,6 +161,9 @@ def _add_product(total_CH: torch.Tensor | None, gradient_NC: torch.Tensor, hidde
     return total_CH.addmm_(gradient_NC.T, hidden_NH)
 
 
+Side = LogitsSide | HeadSide
+
+
 @dataclass(eq=False)
 class Totals:
     """What a method returns: the sum of its row losses (0-d), how many rows, and what it measured on the way."""
@@ -171,24 +179,22 @@ def row_chunks(rows_N: torch.Tensor, chunk_rows: int) -> Iterator[torch.Tensor]:
 
 
 def chunk_rows_for(device: torch.device, vocabulary: int, chunk_rows: int | None = None) -> int:
-    """Rows of a block: as asked for, or as many as BLOCK_BYTES hold. Raises ConfigError below 1."""
+    """Rows of a block: as asked for, or as many as BLOCK_BYTES hold."""
     if chunk_rows is None:
         return min(max(BLOCK_BYTES.get(device.type, 2**30) // (4 * vocabulary), 32), 2048)
-    if chunk_rows < 1:
-        raise ConfigError(f"chunk_rows must be at least 1, got {chunk_rows}.")
-    return int(chunk_rows)
+    return chunk_rows
 
 
 class _OnePass(torch.autograd.Function):
     """Runs forward and backward at once and hands out the finished gradients when autograd asks for them."""
 
     @staticmethod
-    def forward(ctx, work, *tensors):
+    def forward(ctx: Any, work: Callable[[tuple[bool, ...]], tuple], *tensors: torch.Tensor) -> torch.Tensor:
         loss_sum, ctx.finished = work(ctx.needs_input_grad[1:])
         return loss_sum
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         if ctx.finished is None:
             raise RuntimeError("The gradients of this loss were already used: call backward once.")
         finished, ctx.finished = ctx.finished, None
@@ -196,11 +202,11 @@ class _OnePass(torch.autograd.Function):
         return None, *(None if value is None else value.mul_(gradient) for value in finished)
 
 
-def one_pass(method: Callable[..., Totals], student, teacher) -> tuple[torch.Tensor, Totals]:
+def one_pass(method: Callable[..., Totals], student: Side, teacher: Side | None) -> tuple[torch.Tensor, Totals]:
     """Run `method(student, teacher)` once; returns the differentiable sum of row losses and its Totals."""
     captured: list[Totals] = []
 
-    def work(needs: tuple[bool, ...]):
+    def work(needs: tuple[bool, ...]) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
         student.want_gradients(needs)
         with torch.no_grad():
             totals = method(student, teacher)

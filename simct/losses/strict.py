@@ -5,24 +5,42 @@ student's own k most likely ones, on which both distributions are renormalized (
 Shapes: U units, N units of a chunk, C shared columns.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from simct.errors import ConfigError
 from simct.losses.divergence import LOG_ZERO, divergence_with_gradient
-from simct.losses.side import Totals, row_chunks
+from simct.losses.settings import LossSettings
+from simct.losses.side import Side, Totals, row_chunks
 from simct.tokenization.units import UnitBatch
 
+if TYPE_CHECKING:
+    from simct.tokenization.pair import TokenizerPair
 
-def accumulate(pair, units: UnitBatch, student, teacher, settings, top_k: int | None = None) -> Totals:
+
+def accumulate(
+    pair: "TokenizerPair",
+    units: UnitBatch,
+    student: Side,
+    teacher: Side,
+    settings: LossSettings,
+    *,
+    top_k: int | None = None,
+) -> Totals:
     """Sum of divergences over the 1:1 units. Rows are those units."""
-    if top_k is not None and top_k < 2:
-        raise ConfigError(f"top_k must be at least 2 (one candidate is always certain), got {top_k}.")
     single_N = units.single_U.nonzero().squeeze(1)
     loss_sum = add_single_units(units, single_N, student, teacher, settings, top_k)
     return Totals(loss_sum, len(single_N), {"kl_shared": loss_sum / max(len(single_N), 1)})
 
 
-def add_single_units(units: UnitBatch, single_N, student, teacher, settings, top_k=None) -> torch.Tensor:
+def add_single_units(
+    units: UnitBatch,
+    single_N: torch.Tensor,
+    student: Side,
+    teacher: Side,
+    settings: LossSettings,
+    top_k: int | None = None,
+) -> torch.Tensor:
     """Loss sum over the given 1:1 units on the shared tokens; their gradients go to the student's side."""
     loss_sum = settings.zero()
     for chunk_N in row_chunks(single_N, settings.shared_chunk_rows):

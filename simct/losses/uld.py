@@ -7,15 +7,28 @@ Shapes: N rows of a chunk, V vocabulary.
 """
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
 from simct.losses.merged_units import merged_units
-from simct.losses.side import Totals, backpropagate, row_chunks
+from simct.losses.settings import LossSettings
+from simct.losses.side import Side, Totals, backpropagate, row_chunks
 from simct.tokenization.units import UnitBatch
 
+if TYPE_CHECKING:
+    from simct.tokenization.pair import TokenizerPair
 
-def accumulate(pair, units: UnitBatch, student, teacher, settings, aligned: bool = False) -> Totals:
+
+def accumulate(
+    pair: "TokenizerPair",
+    units: UnitBatch,
+    student: Side,
+    teacher: Side,
+    settings: LossSettings,
+    *,
+    aligned: bool = False,
+) -> Totals:
     """Sum of L1 distances of sorted probabilities. Rows are positions, or units if `aligned`. No divergence is used."""
     if aligned:
         return merged_units(units, student, teacher, settings, sorted_distance)

@@ -1,14 +1,14 @@
-"""The student writes in vLLM: inside this process's machine (colocated) or on a server of its own.
+"""The student writes in vLLM: in this process (colocated) or on a server of its own.
 
-Before every step the student's weights are saved as safetensors and vLLM reads them in place, so that rollouts come
-from the weights that are trained. A draw is seeded by (seed, step, sample index) alone, but vLLM's sums depend on what
-it batches together: unlike with transformers, a resumed run is the same in distribution and not bit for bit.
+Before every step the student's weights are saved as safetensors and vLLM reloads them, so that rollouts come from the
+weights that are trained. A draw is seeded by (seed, step, sample index) alone, but vLLM's sums depend on what it
+batches together: unlike with transformers, a resumed run is the same in distribution and not bit for bit.
 
-With `rollout.ahead` a step's completions are written while the step before is trained (`begin`, then `write`): its
-weights are then one step old, which on-policy distillation bears, as every token is still graded where it stands.
+With `rollout.ahead` a step's completions are written while the previous step is trained (`start`, then `write`). Their
+weights are then one step old, which on-policy distillation tolerates, because every token is still graded in its place.
 
-A server is one that shares a disk with the trainer, started by
-`VLLM_SERVER_DEV_MODE=1 vllm serve STUDENT --generation-config vllm`; the mode opens the calls that reload weights.
+A server must share a disk with the trainer and be started by
+`VLLM_SERVER_DEV_MODE=1 vllm serve STUDENT --generation-config vllm`; this mode allows the calls that reload weights.
 """
 
 import json
@@ -17,8 +17,10 @@ import urllib.error
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from simct.config import RunConfig
 from simct.errors import ConfigError, RunError, brief
@@ -31,49 +33,49 @@ SERVER_TIMEOUT = 1800.0
 
 
 class VllmWriter:
-    """vLLM holding the student. Open it once, `sync` before each step, then `write`, or `begin` for the step to come.
+    """vLLM holding the student. Open it once, `sync` before each step, then `write`, or `start` for the next step.
 
     `folder` is where the weights are handed over. Raises ConfigError when vLLM is not installed, RunError when the
     server does not answer or refuses.
     """
 
-    def __init__(self, config: RunConfig, student, tokens: TokenBytes, folder: Path):
+    def __init__(self, config: RunConfig, student: PreTrainedModel, tokens: TokenBytes, folder: Path):
         self.config, self.tokens, self.folder = config, tokens, folder.resolve()
         self.url = (config.rollout.vllm_url or "").rstrip("/")
-        self.engine = None
-        self._behind = ThreadPoolExecutor(1)
-        self._begun: dict[int, Future] = {}
+        self.engine: Any = None  # vllm.LLM, None with a server
+        self._background = ThreadPoolExecutor(1)
+        self._started: dict[int, Future] = {}
         known, rows = len(tokens.bytes_of), student.get_output_embeddings().weight.shape[0]
         # the ids that spell something, if the lm_head has rows beyond them
         self.known_ids = list(range(known)) if rows > known else None
         if self.url:
-            self.model = self._ask("/v1/models")["data"][0]["id"]
+            self.model = self._request("/v1/models")["data"][0]["id"]
         else:
             self._save(student)
             self.engine = _colocated(config, self.folder)
 
-    def sync(self, student) -> None:
-        """Let vLLM write with `student`'s weights as they are now, and forget what it has computed with older ones."""
+    def sync(self, student: PreTrainedModel) -> None:
+        """Give vLLM `student`'s current weights and drop what it has cached with older ones."""
         self._save(student)
         arguments = {"weights_path": str(self.folder)}
         if self.engine is not None:
             self.engine.collective_rpc("reload_weights", kwargs=arguments)
             self.engine.reset_prefix_cache()
             return
-        self._ask("/collective_rpc", {"method": "reload_weights", "kwargs": arguments})
-        self._ask("/reset_prefix_cache", {})
+        self._request("/collective_rpc", {"method": "reload_weights", "kwargs": arguments})
+        self._request("/reset_prefix_cache", {})
 
-    def has_begun(self, step: int) -> bool:
-        return step in self._begun
+    def has_started(self, step: int) -> bool:
+        return step in self._started
 
-    def begin(self, prompts: list[list[int]], step: int, indices: list[int]) -> None:
-        """Let vLLM write a step to come, with the weights it has now; `write` then waits for that."""
-        self._begun[step] = self._behind.submit(self._write, prompts, step, indices)
+    def start(self, prompts: list[list[int]], step: int, indices: list[int]) -> None:
+        """Start the completions of a later step with vLLM's current weights; `write` then waits for them."""
+        self._started[step] = self._background.submit(self._write, prompts, step, indices)
 
     def write(self, prompts: list[list[int]], step: int, indices: list[int]) -> list[Rollout]:
         """One completion for each of `prompts` (student ids); `indices` are their sample indices within the step."""
-        begun = self._begun.pop(step, None)
-        return begun.result() if begun else self._write(prompts, step, indices)
+        started = self._started.pop(step, None)
+        return started.result() if started else self._write(prompts, step, indices)
 
     def _write(self, prompts: list[list[int]], step: int, indices: list[int]) -> list[Rollout]:
         seeds = [sample_seed(self.config.training.seed, step, index) for index in indices]
@@ -95,12 +97,12 @@ class VllmWriter:
         return [self._rollout(prompt, ids) for prompt, ids in zip(prompts, written, strict=True)]
 
     def close(self) -> None:
-        """Let vLLM's memory go, and the handed-over weights."""
-        self._behind.shutdown()
+        """Free vLLM's memory and remove the weights that were handed over."""
+        self._background.shutdown()
         self.engine = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _sampling(self) -> dict:
+    def _sampling(self) -> dict[str, Any]:
         rollout = self.config.rollout
         # top-k and penalties of the model's own generation config would change the distribution
         return {
@@ -113,12 +115,12 @@ class VllmWriter:
         }
 
     def _complete(self, prompt: list[int], seed: int) -> list[int]:
-        asked = {"model": self.model, "prompt": prompt, **self._sampling(), "seed": seed, "return_token_ids": True}
+        body = {"model": self.model, "prompt": prompt, **self._sampling(), "seed": seed, "return_token_ids": True}
         if self.known_ids is not None:
-            asked["allowed_token_ids"] = self.known_ids
-        ids = self._ask("/v1/completions", asked)["choices"][0].get("token_ids")
+            body["allowed_token_ids"] = self.known_ids
+        ids = self._request("/v1/completions", body)["choices"][0].get("token_ids")
         if ids is None:
-            raise RunError(f"The vLLM server at {self.url} gives no token ids. Update it to 0.10.2 or later.")
+            raise RunError(f"The vLLM server at {self.url} returns no token ids. Update it to 0.10.2 or later.")
         return ids
 
     def _rollout(self, prompt: list[int], ids: list[int]) -> Rollout:
@@ -126,13 +128,13 @@ class VllmWriter:
         stop = next((position for position, token in enumerate(ids) if token in ends), None)
         return Rollout(prompt, ids if stop is None else ids[: stop + 1], stop is not None)
 
-    def _save(self, student) -> None:
-        """Hand the weights over as a model folder; config and tokenizer once, as vLLM reads them only at its start."""
+    def _save(self, student: PreTrainedModel) -> None:
+        """Hand the weights over as a model folder; the tokenizer once, as vLLM reads it only when it starts."""
         without_adapters(student).save_pretrained(self.folder, state_dict=plain_state(student), safe_serialization=True)
         if not (self.folder / "tokenizer_config.json").is_file():
             save_tokenizer(self.tokens.tokenizer, self.folder)
 
-    def _ask(self, path: str, body: dict | None = None) -> dict:
+    def _request(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
         try:
@@ -143,10 +145,10 @@ class VllmWriter:
                 raise RunError(
                     f"The vLLM server at {self.url} has no {path}. Start it with VLLM_SERVER_DEV_MODE=1."
                 ) from error
-            told = brief(error.read().decode(errors="replace"))
-            raise RunError(f"The vLLM server at {self.url} answered {error.code} to {path}: {told}") from error
+            answer = brief(error.read().decode(errors="replace"))
+            raise RunError(f"The vLLM server at {self.url} answered {error.code} to {path}: {answer}") from error
         except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
+            reason: object = getattr(error, "reason", error)
             raise RunError(
                 f"The vLLM server at {self.url} does not answer ({reason}). Start it, or correct rollout.vllm_url."
             ) from error
@@ -158,13 +160,14 @@ def sample_seed(seed: int, step: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, step, index]).generate_state(1, np.uint32)[0] >> 1)
 
 
-def _colocated(config: RunConfig, folder: Path):
+def _colocated(config: RunConfig, folder: Path) -> Any:
+    """A vllm.LLM with the model in `folder`. Raises ConfigError when vLLM is not installed."""
     try:
         from vllm import LLM
     except ImportError as error:
         raise ConfigError(
-            "rollout.engine is 'vllm', which is not installed here. Install vllm, give rollout.vllm_url, or use "
-            "transformers."
+            "rollout.engine is 'vllm', which is not installed here. Install vllm, set rollout.vllm_url, or use the "
+            "engine transformers."
         ) from error
     return LLM(
         model=str(folder),

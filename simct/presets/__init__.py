@@ -1,4 +1,4 @@
-"""Runs described beforehand: one YAML file each, its first comment saying what it is for."""
+"""Presets: ready-made run files, one YAML file each, whose first comment says what it is for."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parent
 
 
 def list_presets() -> dict[str, str]:
-    """What each preset is for, by name, in the order of names."""
+    """{name: what the preset is for}, sorted by name."""
     described = {}
     for path in sorted(FOLDER.glob("*.yaml")):
         with open(path, encoding="utf-8") as file:
@@ -18,7 +18,7 @@ def list_presets() -> dict[str, str]:
 
 
 def load_preset(name: str) -> RunConfig:
-    """The run that a preset describes, to be changed freely. Raises ConfigError for a name that is not one."""
+    """A new RunConfig with the preset's settings. Raises ConfigError if there is no such preset."""
     known = list_presets()
     if name not in known:
         raise ConfigError(f"There is no preset {name!r}. Choose one of: {', '.join(known)}.")

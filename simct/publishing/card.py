@@ -4,7 +4,6 @@ What a run or a model wrote (samples, names, settings) is escaped, so that it ca
 tokens and paths of the machine that trained are left out.
 """
 
-import copy
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -15,11 +14,12 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 import simct
-from simct.config import ModelConfig, RunConfig, divergence_of, dump_config
+from simct.config import RunConfig, divergence_of, dump_config
+from simct.config.sections import ModelConfig
 from simct.errors import DataError
 from simct.hub.redact import redact
 from simct.inspection.records import PairReport
-from simct.publishing.method_words import DISTILLED, DIVERGENCES, METHOD_NAMES, METHODS, WARM_UP, WARMED_UP
+from simct.methods import DIVERGENCES, METHODS
 from simct.report import facts
 from simct.runs.folder import RunFolder
 
@@ -27,6 +27,17 @@ CURVE_FILE = "training_curve.png"
 RUN_FILE = "simct_run.yaml"
 TAGS = ["simct", "distillation", "on-policy-distillation", "cross-tokenizer"]
 ROWS_SHOWN = 6
+DISTILLED = """\
+$student, distilled on-policy from $teacher with the method $method, by SimCT Studio
+([arXiv 2605.07711](https://arxiv.org/abs/2605.07711)). The student writes answers of its own, the teacher scores the
+very same text, and the student learns from the teacher's probabilities, although the two models cut text into different
+tokens."""
+WARMED_UP = """\
+$student, warmed up on answers of $teacher by SimCT Studio: the teacher answered the prompts, and the student learned to
+repeat its answers. It is a start for on-policy distillation."""
+WARM_UP = """\
+**Warm start**: supervised fine-tuning on the teacher's own answers. The loss is the student's cross-entropy on the
+tokens of the answer."""
 # What begins markup or a link inside a line; the texts below never begin a line.
 _SPECIAL = re.compile(r"[\\`*_\[\]<>#|~$&:@]|(?<=www)\.", re.IGNORECASE)
 
@@ -61,7 +72,7 @@ def escape(text: object, limit: int = 300) -> str:
 
 def public_config(config: RunConfig) -> RunConfig:
     """A copy of the configuration without paths of this machine."""
-    shown = copy.deepcopy(config)
+    shown = config.model_copy(deep=True)
     shown.output = None
     for model in (shown.teacher, shown.student):
         model.model = shown_name(model.model)
@@ -90,7 +101,7 @@ def model_card(run: RunFolder, repo_id: str, license: str | None = None) -> str:
         results=_results(evaluation),
         samples=_samples(evaluation),
         usage=_usage(run),
-        method=WARM_UP if config.kind == "warmup" else METHODS[config.method],
+        method=WARM_UP if config.kind == "warmup" else METHODS[config.method].paragraph,
         settings="\n".join(f"| {name} | {value} |" for name, value in _settings(config)),
         curve=f"![Loss by step]({CURVE_FILE})" if len(metrics) > 1 else "No curve: fewer than two steps were recorded.",
         tokenizers=_tokenizers(run),
@@ -152,7 +163,7 @@ def _intro(config: RunConfig) -> str:
     return template.substitute(
         student=_model_link(config.student),
         teacher=_model_link(config.teacher),
-        method_name=METHOD_NAMES[config.method],
+        method=METHODS[config.method].title,
     )
 
 
@@ -167,10 +178,10 @@ def _model_link(model: ModelConfig) -> str:
 
 def _progress(run: RunFolder) -> str:
     status = run.status()
-    step, total = status.get("step", 0), status.get("total_steps", 0)
-    if status.get("state") == "finished":
+    step, total = status.step, status.total_steps or 0
+    if status.state == "finished":
         return f"The run finished all {total:,} steps."
-    state = escape(status.get("state", "unknown"))
+    state = escape(status.state)
     return f"The run ended early ({state}) after {step:,} of {total:,} steps; this is the student as it was then."
 
 
@@ -299,7 +310,7 @@ def _settings(config: RunConfig) -> list[tuple[str, str]]:
 
 
 def _distillation_settings(config: RunConfig) -> list[tuple[str, str]]:
-    rollout, training = config.rollout, config.training
+    rollout, training, divergence = config.rollout, config.training, divergence_of(config)
     options = ", ".join(f"{key} = {value}" for key, value in config.method_options.items())
     sampling = (
         f"temperature {rollout.temperature:g}, top-p {rollout.top_p:g}, at most {rollout.max_new_tokens:,} tokens"
@@ -308,7 +319,7 @@ def _distillation_settings(config: RunConfig) -> list[tuple[str, str]]:
         sampling += f"; {1 - rollout.on_policy_fraction:.0%} of the answers written by the teacher"
     return [
         ("Method", config.method + (f" ({options})" if options else "")),
-        ("Divergence", DIVERGENCES[divergence_of(config)]),
+        ("Divergence", DIVERGENCES[divergence] if divergence else ""),
         ("Steps × rollouts a step", f"{training.steps:,} × {training.batch_size:,}"),
         ("Optimizer", f"{training.optimizer}, learning rate {training.learning_rate:g}, {training.schedule}"),
         ("Warm-up of the rate", f"{training.warmup_ratio:.0%} of the steps"),
@@ -351,15 +362,15 @@ def _data(config: RunConfig, metrics: list[dict]) -> str:
         if dataset
         else escape(shown_name(config.data.prompts))
     )
-    told = f"Prompts: {source}, split {escape(config.data.split)}. {_answers_from(config)}"
+    text = f"Prompts: {source}, split {escape(config.data.split)}. {_answers_from(config)}"
     excluded: dict[str, int] = {}
     for record in metrics:
         for reason, count in (record.get("excluded") or {}).items():
             excluded[reason] = excluded.get(reason, 0) + int(count)
     if excluded:
         reasons = ", ".join(f"{escape(reason)}: {count:,}" for reason, count in sorted(excluded.items()))
-        told += f" Samples left out, by reason: {reasons}."
-    return told
+        text += f" Samples left out, by reason: {reasons}."
+    return text
 
 
 def _answers_from(config: RunConfig) -> str:

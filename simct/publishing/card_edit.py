@@ -1,7 +1,7 @@
-"""The card of a run as it will be published: the generated one, or the one a person made of it, kept in the run folder.
+"""The card of a run as it will be published: the generated one, or one that a person edited, kept in the run folder.
 
-An edited card stands in card.md. The repository's name is kept there as PLACEHOLDER, so that the text goes along when
-another name is chosen.
+An edited card is in card.md, with PLACEHOLDER for the repository's name, so that it stays right when another name is
+chosen.
 """
 
 import re
@@ -20,7 +20,7 @@ CARD_FILE = "card.md"
 PLACEHOLDER = "your-name/model-name"
 CARD_CHARACTERS = 200_000
 RELATIONS = ("finetune", "adapter", "merge", "quantized", "new_version")
-# The ids that the Hub takes as `license`; https://huggingface.co/docs/hub/repositories-licenses
+# the ids that the Hub accepts as `license`; https://huggingface.co/docs/hub/repositories-licenses
 LICENCES = frozenset(
     """
     apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0
@@ -43,7 +43,7 @@ def card_of(run: RunFolder, repo_id: str, license: str | None = None) -> str:
 
 
 def edited_card(run: RunFolder) -> str | None:
-    """What a person made of the card, with PLACEHOLDER for the repository; None if nobody did."""
+    """The edited card, with PLACEHOLDER for the repository, or None."""
     try:
         return (run.path / CARD_FILE).read_text(encoding="utf-8")
     except OSError:
@@ -51,14 +51,14 @@ def edited_card(run: RunFolder) -> str | None:
 
 
 def save_card(run: RunFolder, text: str, repo_id: str | None = None) -> None:
-    """Keep an edited card, as it is; whether it may be published is for check_card. Raises RunError."""
+    """Save an edited card unchecked (see check_card). Raises RunError if it is too long or cannot be written."""
     if len(text) > CARD_CHARACTERS:
-        raise RunError(f"The card has {len(text):,} characters; {CARD_CHARACTERS:,} are enough. Shorten it.")
+        raise RunError(f"The card has {len(text):,} characters; at most {CARD_CHARACTERS:,} can be saved. Shorten it.")
     text = text.replace("\r\n", "\n")
     try:
         write_atomically(run.path / CARD_FILE, text.replace(repo_id, PLACEHOLDER) if repo_id else text)
     except OSError as error:
-        raise RunError(f"Cannot keep the card in the run folder of {run.id}: {error.strerror}.") from error
+        raise RunError(f"Cannot save the card in the run folder of {run.id}: {error.strerror}.") from error
 
 
 def reset_card(run: RunFolder) -> None:
@@ -67,7 +67,7 @@ def reset_card(run: RunFolder) -> None:
 
 
 def card_parts(text: str) -> tuple[str, str]:
-    """(metadata as YAML, body) of a card; the metadata is empty where there is none."""
+    """(metadata as YAML, body) of a card; the metadata is empty if the card has none."""
     parts = re.match(r"\s*---[ \t]*\n(.*?)\n---[ \t]*(?:\n|$)", text, re.DOTALL)
     return (parts[1], text[parts.end() :]) if parts else ("", text)
 
@@ -75,7 +75,7 @@ def card_parts(text: str) -> tuple[str, str]:
 def check_card(text: str, license: str | None = None) -> dict:
     """The card's metadata. Raises a one-line HubError that names the field the Hub would refuse or misread.
 
-    `license` is one that passes although it is not known here: the student's own, as the Hub gave it.
+    `license` is also accepted: the student's own license, as the Hub gave it.
     """
     front, body = card_parts(text)
     try:
@@ -91,7 +91,7 @@ def check_card(text: str, license: str | None = None) -> dict:
     if not front:
         raise HubError("The card has no metadata: begin it with a line of ---, `name: value` lines, and another ---.")
     if not body.strip():
-        raise HubError("The card says nothing below its metadata. Write something, or reset it to the generated one.")
+        raise HubError("The card says nothing below its metadata. Write something, or reset the card.")
     if redact(text) != text:
         raise HubError("The card holds what looks like an access token. Take it out before you publish.")
     _check_license(data, license)

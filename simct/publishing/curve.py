@@ -7,14 +7,14 @@ import math
 from PIL import Image, ImageDraw, ImageFont
 
 WIDTH, HEIGHT = 880, 360
-# Drawn this many times larger and shrunk, so that lines are smooth.
+# drawn this many times larger and then shrunk, so that lines are smooth
 SCALE = 3
 LEFT, RIGHT, TOP, BOTTOM = 66, 20, 40, 48
 INK, FAINT, GRID, LINE, PALE = "#1f2430", "#5c6472", "#e4e7ec", "#2f5bd7", "#b9c8f4"
 
 
 def loss_curve(metrics: list[dict]) -> bytes | None:
-    """PNG bytes of the loss by step with its running mean, or None when fewer than two steps were recorded.
+    """PNG bytes of the loss by step with its running mean, or None if fewer than two steps were recorded.
 
     `metrics` are records of metrics.jsonl; those without a finite loss are left out.
     """
@@ -25,9 +25,16 @@ def loss_curve(metrics: list[dict]) -> bytes | None:
     ]
     if len(points) < 2:
         return None
-    steps, losses = zip(*points, strict=True)
+    image = Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE), "white")
+    _draw(ImageDraw.Draw(image), *zip(*points, strict=True))
+    file = io.BytesIO()
+    image.resize((WIDTH * 2, HEIGHT * 2), Image.Resampling.LANCZOS).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _draw(draw: ImageDraw.ImageDraw, steps: tuple[int, ...], losses: tuple[float, ...]) -> None:
+    """The grid, the losses with their running mean, and the words around them."""
     ticks = nice_ticks(min(0.0, *losses), max(losses))
-    x_ticks = [tick for tick in nice_ticks(0, steps[-1]) if tick <= steps[-1]]
     low, high = ticks[0], ticks[-1]
 
     def place(step: float, loss: float) -> tuple[float, float]:
@@ -35,32 +42,22 @@ def loss_curve(metrics: list[dict]) -> bytes | None:
         y = TOP + (HEIGHT - TOP - BOTTOM) * (high - loss) / (high - low)
         return x * SCALE, y * SCALE
 
-    image = Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE), "white")
-    draw = ImageDraw.Draw(image)
     small, normal = ImageFont.load_default(12 * SCALE), ImageFont.load_default(14 * SCALE)
     for tick in ticks:
         x, y = place(0, tick)
         draw.line([(x, y), (place(steps[-1], tick)[0], y)], fill=GRID, width=SCALE)
         draw.text((x - 8 * SCALE, y), f"{tick:g}", fill=FAINT, font=small, anchor="rm")
-    for tick in x_ticks:
-        x, y = place(tick, low)
-        draw.text((x, y + 8 * SCALE), f"{tick:g}", fill=FAINT, font=small, anchor="mt")
-    raw = [place(step, loss) for step, loss in points]
-    draw.line(raw, fill=PALE, width=2 * SCALE, joint="curve")
-    smooth = [place(step, loss) for step, loss in zip(steps, running_mean(losses), strict=True)]
+    for tick in nice_ticks(0, steps[-1]):
+        if tick <= steps[-1]:
+            x, y = place(tick, low)
+            draw.text((x, y + 8 * SCALE), f"{tick:g}", fill=FAINT, font=small, anchor="mt")
+    draw.line([place(*point) for point in zip(steps, losses, strict=True)], fill=PALE, width=2 * SCALE, joint="curve")
+    smooth = [place(*point) for point in zip(steps, running_mean(losses), strict=True)]
     draw.line(smooth, fill=LINE, width=3 * SCALE, joint="curve")
     draw.text((LEFT * SCALE, 12 * SCALE), "Distillation loss (mean over rows)", fill=INK, font=normal)
-    draw.text(
-        ((WIDTH - RIGHT) * SCALE, 14 * SCALE),
-        "pale: each step, dark: running mean",
-        fill=FAINT,
-        font=small,
-        anchor="ra",
-    )
+    legend = ((WIDTH - RIGHT) * SCALE, 14 * SCALE)
+    draw.text(legend, "pale: each step, dark: running mean", fill=FAINT, font=small, anchor="ra")
     draw.text(((LEFT + WIDTH - RIGHT) / 2 * SCALE, (HEIGHT - 10) * SCALE), "step", fill=FAINT, font=small, anchor="ms")
-    file = io.BytesIO()
-    image.resize((WIDTH * 2, HEIGHT * 2), Image.Resampling.LANCZOS).save(file, "PNG", optimize=True)
-    return file.getvalue()
 
 
 def running_mean(values: tuple[float, ...]) -> list[float]:

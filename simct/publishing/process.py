@@ -1,7 +1,7 @@
-"""Publishing as a process of its own, which neither a closed tab nor a restarted studio cuts short.
+"""Publishing in a process of its own, which neither a closed tab nor a restarted studio interrupts.
 
-The process is the command itself, `simct publish`; what becomes of it is read from publish.json. The token reaches it
-through the environment only.
+The process is the command itself, `simct publish`; its progress is read from publish.json. The token reaches it through
+the environment only.
 """
 
 import contextlib
@@ -9,17 +9,16 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 from simct.errors import HubError
 from simct.hub.errors import SIGN_IN
-from simct.jobs.local.job import is_alive, process_start_time
+from simct.jobs.local.process import is_alive, reap, start_time
 from simct.publishing.push import begin, being_published, fail, model_files
 from simct.runs.folder import RunFolder
 
 ENDING_SECONDS = 10.0
-STOPPED = "Publishing was stopped. Publish again when you like: what is already on the Hub is kept."
+STOPPED = "Publishing was stopped. You can publish again: what is already on the Hub is kept."
 
 
 def start_publishing(
@@ -32,18 +31,18 @@ def start_publishing(
 ) -> None:
     """Publish in the background, as publish_run does in the foreground.
 
-    `token`: a token, None for the one stored on this machine. Raises a one-line HubError or RunError if it cannot even
-    begin: nobody is signed in, no whole model, or it is being published already.
+    `token`: a token, or None for the one stored on this machine. Raises a one-line HubError or RunError if it cannot
+    begin: nobody is signed in, there is no whole model, or it is already being published.
     """
     if token is False:
         raise HubError(f"Nobody is signed in to the Hub: {SIGN_IN}, then try again.")
     if being_published(run):
-        raise HubError(f"Run {run.id} is being published already. Wait until that has ended.")
+        raise HubError(f"Run {run.id} is already being published. Wait until that has ended.")
     model_files(run)
     command = [sys.executable, "-m", "simct.cli.main", "publish", str(run.path), "--repo-id", repo_id]
-    wanted = {"--private": private, "--rollouts": rollouts, "--space": space}
-    command += [flag for flag, asked in wanted.items() if asked]
-    # the client counts bytes for its progress bars, and does not where they are switched off
+    flags = {"--private": private, "--rollouts": rollouts, "--space": space}
+    command += [flag for flag, chosen in flags.items() if chosen]
+    # the client counts bytes for its progress bars, and does not if they are switched off
     environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "0"}
     if isinstance(token, str):
         # the process acts as the visitor alone, even where the studio itself may use no stored token
@@ -59,19 +58,18 @@ def start_publishing(
         )
     except OSError as error:
         raise HubError(f"Could not start the publishing process: {error.strerror}.") from error
-    begin(run, repo_id, private, pid=process.pid, pid_started=process_start_time(process.pid))
-    # whoever started a process must wait for it, or it stays behind as a zombie
-    threading.Thread(target=process.wait, daemon=True).start()
+    begin(run, repo_id, private, pid=process.pid, pid_started=start_time(process.pid))
+    reap(process)
 
 
 def stop_publishing(run: RunFolder) -> None:
     """End a publishing process; its one commit is made as a whole or not at all. Raises HubError if there is none."""
-    record = run.publishing()
-    if record.get("state") != "publishing" or not is_alive(record):
+    status = run.publishing()
+    if not status.active or status.pid is None or not is_alive(status.pid, status.pid_started):
         raise HubError(f"Run {run.id} is not being published by a studio; there is nothing to stop.")
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(record["pid"], signal.SIGKILL)
-    fail(run, str(record.get("repo_id")), STOPPED)
+        os.killpg(status.pid, signal.SIGKILL)
+    fail(run, str(status.repo_id), STOPPED)
     # a killed process holds its lock for a moment more, in which publishing again would be refused
     deadline = time.monotonic() + ENDING_SECONDS
     while being_published(run) and time.monotonic() < deadline:

@@ -1,17 +1,17 @@
 """Pushing a run's student to the Hub, with its card; publishing again updates what is there.
 
 All files go in one commit, so the repository holds the old student or the new one and never half of either. Publishing
-has a state of its own in publish.json (publishing, published, failed) and never touches the run's status; while it
-lasts, `stage` says what is being done and `sent` of `total` how many bytes of it are.
+has a state of its own in publish.json (publishing, published, failed) and never touches the run's status; meanwhile
+`stage` says what is being done, and `sent` of `total` how many bytes are uploaded.
 """
 
-import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetInfo, HfApi, ModelInfo, SpaceInfo
 from huggingface_hub.errors import RepositoryNotFoundError
@@ -19,19 +19,21 @@ from huggingface_hub.utils import validate_repo_id
 
 from simct.config import RunConfig
 from simct.errors import HubError, RunError, SimCTError
+from simct.files import acquire_lock, is_locked
 from simct.hub import client
 from simct.hub.client import hub_api
 from simct.hub.errors import hub_error, page_url
 from simct.hub.redact import redact
-from simct.jobs.local.job import is_alive
+from simct.jobs.local.process import is_alive
+from simct.methods import METHODS
 from simct.publishing.card import CURVE_FILE, RUN_FILE, hub_id, public_yaml, rollouts_card, shown_name
 from simct.publishing.card_edit import card_of, check_card, edited_card, save_card
 from simct.publishing.curve import loss_curve
-from simct.publishing.method_words import METHOD_NAMES
 from simct.publishing.upload_progress import watching
-from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.runs.folder import RunFolder
+from simct.runs.status import PublishingStatus
 
-# What a published model consists of; all else in model/ (optimizer states, pickles, code) stays at home.
+# What a published model consists of; nothing else in model/ (optimizer states, pickles, code) is uploaded.
 MODEL_FILES = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -49,6 +51,7 @@ MODEL_FILES = (
     "tekken.json",
     "*.jinja",
 )
+LOCK_FILE = ".publish.lock"
 # Smaller files travel in the commit itself.
 SENT_WITH_COMMIT = 1_000_000
 _NO_PROGRESS = {"stage": None, "sent": None, "total": None}
@@ -72,8 +75,8 @@ def publish_run(
 
     `private` makes the repository private, a new or an existing one; without it a new one is public and an existing one
     stays as it is. `rollouts` also pushes rollouts.jsonl as the dataset <repo_id>-rollouts, `space` the chat demo as
-    the Space <repo_id>-demo. `card` takes the place of the generated card, now and later. Raises a one-line HubError or
-    RunError, also kept in publish.json; nothing is lost, and calling again takes up where it failed.
+    the Space <repo_id>-demo. `card` replaces the generated card, now and later. Raises a one-line HubError or RunError,
+    also kept in publish.json; nothing is lost, and calling again continues where it failed.
     """
     with _one_at_a_time(run):
         try:
@@ -84,23 +87,20 @@ def publish_run(
                 save_card(run, card, repo_id)
             done = _publish(run, files, repo_id, private, token, rollouts, space)
         except BaseException as error:
-            told = _told(error, repo_id)
-            fail(run, repo_id, str(told))
+            reason = _one_line(error, repo_id)
+            fail(run, repo_id, str(reason))
             if isinstance(error, Exception):
-                raise told from error
+                raise reason from error
             raise
         run.set_publishing(state="published", error=None, **done, **_ENDED)
-        return done["url"]
+        return str(done["url"])
 
 
-def begin(run: RunFolder, repo_id: str, private: bool, **more) -> None:
-    """Write down that publishing begins; where the run was published before, its link stays."""
-    gone = (
-        {}
-        if run.publishing().get("repo_id") == repo_id
-        else dict.fromkeys(("url", "commit", "rollouts_url", "space_url"))
-    )
-    fields = {**gone, **_NO_PROGRESS, "stage": "Asking the Hub", **more}
+def begin(run: RunFolder, repo_id: str, private: bool, **more: Any) -> None:
+    """Write down that publishing begins. The links stay if the run was published to the same repository before."""
+    same = run.publishing().repo_id == repo_id
+    links = {} if same else dict.fromkeys(("url", "commit", "rollouts_url", "space_url"))
+    fields = {**links, **_NO_PROGRESS, "stage": "Asking the Hub", **more}
     run.set_publishing(state="publishing", repo_id=repo_id, private=private, error=None, **fields)
 
 
@@ -117,31 +117,32 @@ def publish_dataset(folder: Path, repo_id: str, private: bool = False, token: st
         _prepare_repo(api, repo_id, "dataset", private, marker="warmup.json")
         _push(api, repo_id, "dataset", dict(files), [], "Publish a teacher's answers")
     except Exception as error:
-        raise _told(error, repo_id) from error
+        raise _one_line(error, repo_id) from error
     return page_url(repo_id, "dataset")
 
 
-def publishing_state(run: RunFolder) -> dict:
-    """publish.json, with a push whose process has died told as failed."""
-    record = run.publishing()
-    if record.get("state") == "publishing" and not being_published(run):
-        record = run.publishing()
-        if record.get("state") == "publishing":
-            told = "The process that was publishing ended. Publish again: what is already on the Hub is kept."
-            record = run.set_publishing(state="failed", error=told, **_ENDED)
-    return record
+def publishing_state(run: RunFolder) -> PublishingStatus:
+    """The record of publishing, after marking as failed a push whose process has died."""
+    status = run.publishing()
+    if status.active and not being_published(run):
+        status = run.publishing()
+        if status.active:
+            error = "The process that was publishing ended. Publish again: what is already on the Hub is kept."
+            status = run.set_publishing(state="failed", error=error, **_ENDED)
+    return status
 
 
 def being_published(run: RunFolder) -> bool:
-    """Whether a process is at it: it holds the lock, or has been started for that and is about to take it."""
-    return _locked(run) or is_alive(run.publishing())
+    """Whether a process publishes the run: it holds the lock, or has just been started and will acquire it."""
+    status = run.publishing()
+    return _locked(run) or is_alive(status.pid, status.pid_started)
 
 
 def model_files(run: RunFolder) -> dict[str, Path]:
     """The files of the run's model to publish, by name. Raises RunError if the run has no whole model yet."""
-    state = run.status().get("state")
-    if state in ACTIVE_STATES:
-        raise RunError(f"Run {run.id} is {state}. Wait until it has finished, or stop it, then publish.")
+    status = run.status()
+    if status.active:
+        raise RunError(f"Run {run.id} is {status.state}. Wait until it has finished, or stop it, then publish.")
     folder = run.model_dir
     found = {path.name: path for path in sorted(folder.glob("*")) if path.is_file() and _is_model_file(path.name)}
     weights = [name for name in found if name.endswith(".safetensors")]
@@ -161,12 +162,12 @@ def _is_model_file(name: str) -> bool:
 
 def _publish(
     run: RunFolder, files: dict[str, Path], repo_id: str, private: bool, token: str | None, rollouts: bool, space: bool
-) -> dict:
+) -> dict[str, str | None]:
     api = hub_api(token)
     if "/" not in repo_id:
         repo_id = f"{api.whoami()['name']}/{repo_id}"
     validate_repo_id(repo_id)
-    held = _prepare_repo(api, repo_id, "model", private, marker=RUN_FILE)
+    remote = _prepare_repo(api, repo_id, "model", private, marker=RUN_FILE)
     config = run.config()
     content: dict[str, bytes | Path] = {name: _public_json(path) for name, path in files.items()}
     content["README.md"] = _checked_card(api, run, repo_id, token).encode()
@@ -174,9 +175,9 @@ def _publish(
     curve = loss_curve(run.metrics())
     if curve:
         content[CURVE_FILE] = curve
-    stale = [name for name in held if (_is_model_file(name) or name == CURVE_FILE) and name not in content]
+    stale = [name for name in remote if (_is_model_file(name) or name == CURVE_FILE) and name not in content]
     commit = _push(api, repo_id, "model", content, stale, f"Publish the student of run {run.id}", run)
-    done = {"repo_id": repo_id, "url": page_url(repo_id), "commit": commit}
+    done: dict[str, str | None] = {"repo_id": repo_id, "url": page_url(repo_id), "commit": commit}
     run.set_publishing(**done)  # kept even if what follows fails
     if rollouts:
         done["rollouts_url"] = _publish_rollouts(api, run, repo_id, private)
@@ -188,7 +189,7 @@ def _publish(
 
 
 def _checked_card(api: HfApi, run: RunFolder, repo_id: str, token: str | None) -> str:
-    """The card to push. One that a person edited is checked first, its base model included."""
+    """The card to push. One that a person edited is checked first, including its base model."""
     license = student_license(run.config(), token)
     text = card_of(run, repo_id, license)
     if edited_card(run) is None:
@@ -200,14 +201,14 @@ def _checked_card(api: HfApi, run: RunFolder, repo_id: str, token: str | None) -
     return text
 
 
-# what the Hub tells of the kinds of repository that are published here
+# what the Hub answers about the kinds of repository that are published here
 RepoInfo = ModelInfo | DatasetInfo | SpaceInfo
 
 
 def _prepare_repo(api: HfApi, repo_id: str, kind: str, private: bool, marker: str) -> list[str]:
-    """Create the repository, or check that the one there is ours to update; returns the files it holds.
+    """Create the repository, or check that the existing one is ours to update; returns the files it holds.
 
-    Ours is one that is empty but for what the Hub puts there, or holds `marker`, which every push of ours writes.
+    It is ours if it is empty except for what the Hub puts there, or holds `marker`, which every push of ours writes.
     """
     try:
         info = api.repo_info(repo_id, repo_type=kind, timeout=client.SEARCH_SECONDS)
@@ -215,14 +216,14 @@ def _prepare_repo(api: HfApi, repo_id: str, kind: str, private: bool, marker: st
         sdk = "gradio" if kind == "space" else None
         api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
         return []
-    held = [sibling.rfilename for sibling in cast(RepoInfo, info).siblings or []]
-    if marker not in held and set(held) - {".gitattributes", "README.md"}:
+    remote = [sibling.rfilename for sibling in cast(RepoInfo, info).siblings or []]
+    if marker not in remote and set(remote) - {".gitattributes", "README.md"}:
         raise HubError(
             f"{repo_id} exists on the Hub and was not made by SimCT Studio. Choose another name; nothing was changed."
         )
     if private and not info.private:
         api.update_repo_settings(repo_id, repo_type=kind, private=True)
-    return held
+    return remote
 
 
 def _push(
@@ -234,9 +235,9 @@ def _push(
     message: str,
     run: RunFolder | None = None,
 ) -> str | None:
-    """One commit with all of `content` and without `stale`; returns its sha. Unchanged files are not sent again.
+    """One commit with all of `content` and without `stale`; returns its sha. Unchanged files are not uploaded again.
 
-    Large files are sent before the commit, one after another, and `run` is told how far that is.
+    Large files are uploaded before the commit, one after another, with progress in the publishing record of `run`.
     """
     additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in content.items()]
     sizes = {each.path_in_repo: each.upload_info.size for each in additions}
@@ -248,11 +249,11 @@ def _push(
         if run is not None:
             run.set_publishing(stage=f"Sending {name}", sent=sent, total=total)
 
-        def tell(now: int, before: int = sent, size: int = size) -> None:
+        def on_progress(now: int, before: int = sent, size: int = size) -> None:
             if run is not None:
                 run.set_publishing(sent=before + min(now, size))
 
-        with watching(tell):
+        with watching(on_progress):
             api.preupload_lfs_files(repo_id, [addition], repo_type=kind, free_memory=False)
         sent += size
     if run is not None:
@@ -278,7 +279,7 @@ def _publish_rollouts(api: HfApi, run: RunFolder, model_id: str, private: bool) 
 
 
 def _publish_space(api: HfApi, run: RunFolder, model_id: str, private: bool) -> str:
-    """Push the chat demo. It reads what it shows from settings.json, so app.py is the same file for everyone."""
+    """Push the chat demo. It reads its settings from settings.json, so app.py is the same file for everyone."""
     if not all((SPACE_FOLDER / name).is_file() for name in SPACE_FILES):
         raise HubError("The demo Space's files (spaces/student) are not installed here. Publish from a clone instead.")
     repo_id = f"{model_id}-demo"
@@ -291,7 +292,7 @@ def _publish_space(api: HfApi, run: RunFolder, model_id: str, private: bool) -> 
         "model": model_id,
         "student": shown_name(config.student.model),
         "teacher": shown_name(config.teacher.model),
-        "method": "a warm start on the teacher's answers" if config.kind == "warmup" else METHOD_NAMES[config.method],
+        "method": "a warm start on the teacher's answers" if config.kind == "warmup" else METHODS[config.method].title,
     }
     content["settings.json"] = json.dumps(shown, indent=1).encode()
     _push(api, repo_id, "space", content, [], f"Chat demo of {model_id}")
@@ -331,7 +332,7 @@ def _is_demo(student: str) -> bool:
     return Path(student).expanduser().resolve().is_relative_to(Path(__file__).parents[1] / "demo")
 
 
-def _told(error: BaseException, repo_id: str) -> SimCTError:
+def _one_line(error: BaseException, repo_id: str) -> SimCTError:
     if isinstance(error, Exception):
         return hub_error(error, repo_id, writing=True)
     return HubError("Publishing was interrupted. Publish again: what is already on the Hub is kept.")
@@ -339,32 +340,31 @@ def _told(error: BaseException, repo_id: str) -> SimCTError:
 
 def fail(run: RunFolder, repo_id: str, error: str) -> None:
     """Write down that publishing failed, and why."""
-    with suppress(OSError):  # a full disk: whoever asked is told in another way
+    with suppress(OSError):  # a full disk: the caller reports the error as well
         run.set_publishing(state="failed", repo_id=repo_id, error=error, **_ENDED)
 
 
 @contextmanager
 def _one_at_a_time(run: RunFolder) -> Iterator[None]:
     """Hold the run's publishing lock, which the system releases even when the process is killed."""
-    with _lock_file(run) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HubError(f"Run {run.id} is being published already. Wait until that has ended.") from None
+    with _lock_errors(run):
+        handle = acquire_lock(run.path / LOCK_FILE)
+    if handle is None:
+        raise HubError(f"Run {run.id} is already being published. Wait until that has ended.")
+    try:
         yield
+    finally:
+        os.close(handle)
 
 
 def _locked(run: RunFolder) -> bool:
-    with _lock_file(run) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+    with _lock_errors(run):
+        return is_locked(run.path / LOCK_FILE)
 
 
-def _lock_file(run: RunFolder):
+@contextmanager
+def _lock_errors(run: RunFolder) -> Iterator[None]:
     try:
-        return open(run.path / ".publish.lock", "w")
+        yield
     except OSError as error:
         raise RunError(f"Cannot write in the run folder of {run.id}: {error.strerror}.") from error

@@ -16,13 +16,13 @@ def bytes_sent() -> int:
 
 
 @contextlib.contextmanager
-def watching(tell: Callable[[int], None]) -> Iterator[None]:
-    """Call `tell` with the bytes sent so far, every so often, while the block runs."""
+def watching(on_progress: Callable[[int], None]) -> Iterator[None]:
+    """Call `on_progress` with the bytes sent so far, every so often, while the block runs."""
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(EVERY_SECONDS):
-            tell(bytes_sent())
+            on_progress(bytes_sent())
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -6,15 +6,15 @@ another bridge, never a stale one. A file that cannot be read or written only co
 
 from __future__ import annotations
 
-import os
-import tempfile
+import contextlib
+import io
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from simct.files import cache_folder
+from simct.files import cache_folder, write_cache
 
 Bridge = tuple[np.ndarray, np.ndarray]  # teacher ids [n], student ids [n]; int64, ascending in the student's
 KEPT_IN_MEMORY = 16
@@ -27,7 +27,7 @@ def bridge(teacher: str, student: str, match: Callable[[], Bridge], valid: Calla
     key = f"{teacher}-{student}"
     found = _memory.pop(key, None)
     if found is None:
-        path = cache_folder() / f"{key}.npz"
+        path = cache_folder("bridges") / f"{key}.npz"
         found = _read(path)
         if found is None or not valid(found):
             found = match()
@@ -48,18 +48,10 @@ def _read(path: Path) -> Bridge | None:
 
 
 def _write(path: Path, found: Bridge) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(suffix=".tmp", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, teacher=found[0].astype(np.int32), student=found[1].astype(np.int32))
-            os.replace(draft, path)
-        except BaseException:
-            os.unlink(draft)
-            raise
+    file = io.BytesIO()
+    np.savez(file, teacher=found[0].astype(np.int32), student=found[1].astype(np.int32))
+    write_cache(path, file.getvalue())
+    with contextlib.suppress(OSError):  # another process may tidy up at the same time
         stored = sorted(path.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime)
         for old in stored[:-KEPT_ON_DISK]:
             old.unlink(missing_ok=True)
-    except OSError:  # a full disk or a read-only home: the bridge is simply matched again next time
-        return

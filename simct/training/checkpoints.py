@@ -1,6 +1,6 @@
-"""Checkpoints: the trained parameters, the optimizer and the running mean, whole or not at all.
+"""Checkpoints: the trained parameters, the optimizer and the running mean, written completely or not at all.
 
-Sharded weights are written whole, so that a run may go on sharded over another number of processes.
+Sharded weights are written whole, so that a run can resume on another number of processes.
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file, save_file
 
 from simct.files import read_json, write_atomically
@@ -28,15 +29,15 @@ def trained_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def checkpoint_trained_parameters(accelerator: Accelerator) -> None:
-    """Let Accelerate's checkpoints hold the trained parameters only."""
+    """Make Accelerate's checkpoints hold the trained parameters only."""
 
-    def save(models, weights, folder) -> None:
+    def save(models: list[torch.nn.Module], weights: list[dict], folder: str) -> None:
         if accelerator.is_main_process:
             trained = trained_parameters(accelerator.unwrap_model(models[0]))
             save_file({n: p.detach().contiguous() for n, p in trained.items()}, Path(folder) / TRAINED_FILE)
         weights.clear()
 
-    def load(models, folder) -> None:
+    def load(models: list[torch.nn.Module], folder: str) -> None:
         saved = load_file(Path(folder) / TRAINED_FILE)
         with torch.no_grad():
             for name, parameter in trained_parameters(accelerator.unwrap_model(models[0])).items():
@@ -47,8 +48,42 @@ def checkpoint_trained_parameters(accelerator: Accelerator) -> None:
     accelerator.register_load_state_pre_hook(load)
 
 
-def save_sharded(accelerator: Accelerator, module, optimizer, average: WeightAverage | None, folder: Path) -> None:
-    """The state of a sharded run, whole. To be called by all processes."""
+def save_state(
+    accelerator: Accelerator,
+    module: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
+    folder: Path,
+) -> None:
+    """Write all that a run resumes from into `folder`. To be called by all processes."""
+    if accelerator.distributed_type == DistributedType.FSDP:
+        _save_sharded(accelerator, module, optimizer, average, folder)
+    else:
+        accelerator.save_state(str(folder))
+
+
+def load_state(
+    accelerator: Accelerator,
+    module: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
+    folder: Path,
+) -> int:
+    """Load what `save_checkpoint` wrote to `folder`; returns its step. To be called by all processes."""
+    if accelerator.distributed_type == DistributedType.FSDP:
+        _load_sharded(module, optimizer, average, folder)
+    else:
+        accelerator.load_state(str(folder))
+    return json.loads((folder / "trainer.json").read_text())["step"]
+
+
+def _save_sharded(
+    accelerator: Accelerator,
+    module: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
+    folder: Path,
+) -> None:
     tensors = {name: to_whole(parameter.detach()) for name, parameter in trained_parameters(module).items()}
     state = {"optimizer": optimizer_state(optimizer), "average": to_whole(average.state_dict()) if average else None}
     if accelerator.is_main_process:
@@ -56,8 +91,10 @@ def save_sharded(accelerator: Accelerator, module, optimizer, average: WeightAve
         torch.save(state, folder / SHARDED_FILE)
 
 
-def load_sharded(module, optimizer, average: WeightAverage | None, folder: Path) -> None:
-    """Take up what `save_sharded` wrote, each process its part."""
+def _load_sharded(
+    module: torch.nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None, folder: Path
+) -> None:
+    """Load what `_save_sharded` wrote, each process its own part."""
     saved = load_file(folder / TRAINED_FILE)
     state = torch.load(folder / SHARDED_FILE, map_location="cpu", weights_only=True)
     with torch.no_grad():
@@ -69,30 +106,35 @@ def load_sharded(module, optimizer, average: WeightAverage | None, folder: Path)
 
 
 def save_checkpoint(
-    accelerator: Accelerator, save_state: Callable[[Path], None], folder: Path, step: int, keep: int, loss: float
+    accelerator: Accelerator, save: Callable[[Path], None], folder: Path, step: int, keep: int, loss: float
 ) -> None:
-    """Write checkpoints/step-N whole or not at all, then drop the oldest beyond `keep`.
+    """Write checkpoints/step-N completely or not at all, then remove the oldest beyond `keep`.
 
-    `save_state(folder)` writes the state, called by all processes. `loss` is the mean since the checkpoint before;
-    best.json names the checkpoint with the lowest, which stays.
+    `save(folder)` writes the state, called by all processes. `loss` is the mean since the previous checkpoint;
+    best.json names the checkpoint with the lowest, which is kept.
     """
     target, temporary = folder / f"step-{step}", folder / f".step-{step}"
     if accelerator.is_main_process:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    save_state(temporary)
+    save(temporary)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         (temporary / "trainer.json").write_text(json.dumps({"step": step}))
         shutil.rmtree(target, ignore_errors=True)
         os.replace(temporary, target)
-        best = read_json(folder / "best.json")
-        if math.isfinite(loss) and loss <= best.get("loss", math.inf):
-            best = {"step": step, "loss": loss}
-            write_atomically(folder / "best.json", json.dumps(best))
-        steps = sorted(int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit())
-        for old in steps[:-keep]:
-            if old != best.get("step"):
-                shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
+        _remove_old(folder, step, keep, loss)
     accelerator.wait_for_everyone()
+
+
+def _remove_old(folder: Path, step: int, keep: int, loss: float) -> None:
+    """Note whether the newest checkpoint is the best, and keep that and the last `keep`."""
+    best = read_json(folder / "best.json")
+    if math.isfinite(loss) and loss <= best.get("loss", math.inf):
+        best = {"step": step, "loss": loss}
+        write_atomically(folder / "best.json", json.dumps(best))
+    steps = sorted(int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit())
+    for old in steps[:-keep]:
+        if old != best.get("step"):
+            shutil.rmtree(folder / f"step-{old}", ignore_errors=True)

@@ -1,40 +1,38 @@
-"""Plain supervised fine-tuning on completions, under Accelerate: what the warm start trains by.
+"""Supervised fine-tuning on completions, under Accelerate: how a warm-up trains the student.
 
 One optimizer step takes a batch over all processes; its gradient is that of the mean over all completion ids of the
 step, however it is split. Data order and learning rate are functions of (seed, step), so a resumed run continues as if
 it had not stopped. Shapes: N completion ids of a micro-batch, H hidden size, V vocabulary.
 """
 
-import json
 import math
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
 
-from simct.config import RunConfig, TrainingConfig
+from simct.config import RunConfig
+from simct.config.optimization import TrainingConfig
 from simct.data.samples import prompt_order
 from simct.errors import RunError
 from simct.losses.head import Head
 from simct.losses.side import HeadSide, Totals, backpropagate, chunk_rows_for, one_pass, row_chunks
 from simct.models.loading import hidden_rows, pad_id_of
 from simct.tokenization.token_bytes import TokenBytes
-from simct.training.checkpoints import checkpoint_trained_parameters, save_checkpoint
-from simct.training.optimizer import build_optimizer
-from simct.training.schedule import learning_rate_at
-from simct.training.sharding import on_any_process
+from simct.training.loop import TrainingLoop
 
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of the student: what it reads, and what it is to write (its end of turn included)."""
+    """Token ids of the student: the prompt it reads, and the completion it learns, with its end of turn."""
 
     prompt_ids: list[int]
     completion_ids: list[int]
@@ -43,7 +41,7 @@ class Example:
 class FineTuningStep(torch.nn.Module):
     """The student with its loss inside, so that distributed wrappers see all that uses its parameters."""
 
-    def __init__(self, student, pad_id: int):
+    def __init__(self, student: PreTrainedModel, pad_id: int):
         super().__init__()
         self.student, self.pad_id = student, pad_id
 
@@ -60,7 +58,7 @@ class FineTuningStep(torch.nn.Module):
 
 
 def completion_loss(hidden_NH: torch.Tensor, head: Head, ids_N: torch.Tensor) -> torch.Tensor:
-    """Σ −log p(id) in nats, with logits of a few rows at a time; allows one backward."""
+    """Σ −log p(id) in nats, with logits of a few rows at a time; allows one backward pass."""
     side = HeadSide(hidden_NH, head, torch.zeros(0, dtype=torch.long, device=ids_N.device))
 
     def accumulate(student: HeadSide, teacher: None) -> Totals:
@@ -68,106 +66,78 @@ def completion_loss(hidden_NH: torch.Tensor, head: Head, ids_N: torch.Tensor) ->
         rows_N = torch.arange(len(ids_N), device=ids_N.device)
         for rows in row_chunks(rows_N, chunk_rows_for(ids_N.device, side.vocabulary)):
             block = student.block(rows)
-            wanted = ids_N[rows]
-            total += backpropagate(block, partial(cross_entropy, target=wanted, reduction="none")).sum()
+            total += backpropagate(block, partial(cross_entropy, target=ids_N[rows], reduction="none")).sum()
         return Totals(total, len(ids_N))
 
     return one_pass(accumulate, side, None)[0]
 
 
 def warmup_training(config: RunConfig, n_examples: int, processes: int) -> TrainingConfig:
-    """The optimization of the warm-up: `training` with the warm-up's rate and batch, and steps for its epochs."""
-    warmup = config.warmup
+    """`config.training` with the warm-up's learning rate and batch size, and the steps of its epochs."""
+    warmup, training = config.warmup, config.training.model_copy()
     batch_size = min(warmup.batch_size, n_examples)
-    batch_size = max(1, batch_size // processes) * processes
-    return replace(
-        config.training,
-        learning_rate=warmup.learning_rate,
-        batch_size=batch_size,
-        steps=math.ceil(warmup.epochs * n_examples / batch_size),
-    )
+    training.batch_size = max(1, batch_size // processes) * processes
+    training.learning_rate = warmup.learning_rate
+    training.steps = math.ceil(warmup.epochs * n_examples / training.batch_size)
+    training.ema_decay = None  # the running mean belongs to distillation
+    return training
 
 
 def fine_tune(
     config: RunConfig,
     accelerator: Accelerator,
-    student,
+    student: PreTrainedModel,
     tokens: TokenBytes,
     examples: list[Example],
     checkpoints: Path,
-    on_step: Callable[[dict, int], None] = lambda record, total: None,
+    on_step: Callable[[dict[str, Any], int], None] = lambda record, total: None,
     stop_requested: Callable[[], bool] = lambda: False,
     resume_from: Path | None = None,
 ) -> tuple[int, bool]:
-    """Train `student` in place on `examples`; returns (last step, whether all steps were done).
+    """Train `student` in place on `examples`; returns (last step, whether all steps were taken).
 
     `on_step(record, total steps)` is called on the main process. Raises RunError when the loss is not finite.
     """
-    world = accelerator.num_processes
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise RunError("A warm-up keeps the student whole on each process: set training.parallel to ddp.")
-    training = warmup_training(config, len(examples), world)
-    local_size = training.batch_size // world
+    training = warmup_training(config, len(examples), accelerator.num_processes)
     if training.gradient_checkpointing:
         student.gradient_checkpointing_enable()
     student.train()
     torch.manual_seed(training.seed)
     module = FineTuningStep(student, pad_id_of(tokens.tokenizer, tokens.end_ids))
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    module, optimizer = accelerator.prepare(module, build_optimizer(parameters, training))
-    checkpoint_trained_parameters(accelerator)
-    step = 0
-    losses: list[float] = []
-    if resume_from is not None:
-        accelerator.load_state(str(resume_from))
-        step = json.loads((resume_from / "trainer.json").read_text())["step"]
-
-    def save_state(folder: Path) -> None:
-        accelerator.save_state(str(folder))
-
-    def checkpoint() -> None:
-        loss = sum(losses) / len(losses) if losses else math.nan
-        save_checkpoint(accelerator, save_state, checkpoints, step, training.keep_checkpoints, loss)
-        losses.clear()
-
-    while step < training.steps:
-        if on_any_process(accelerator, stop_requested()):
-            checkpoint()
-            return step, False
-        step += 1
-        started = time.perf_counter()
-        order = prompt_order(len(examples), (step - 1) * training.batch_size, training.batch_size, training.seed)
-        first = accelerator.process_index * local_size
-        batch = [examples[index] for index in order[first : first + local_size]]
-        rows = torch.tensor(sum(len(example.completion_ids) for example in batch), device=accelerator.device)
-        all_rows = int(accelerator.reduce(rows)) if world > 1 else int(rows)
-        loss_sum = torch.zeros((), device=accelerator.device)
-        for start in range(0, local_size, training.micro_batch_size):
-            last = start + training.micro_batch_size >= local_size
-            with nullcontext() if last else accelerator.no_sync(module):
-                part_sum = module(batch[start : start + training.micro_batch_size])
-                loss_sum += part_sum.detach()
-                # gradients are averaged over processes; this makes them those of the mean over all rows
-                accelerator.backward(part_sum * (world / all_rows))
-        loss = float(accelerator.reduce(loss_sum) if world > 1 else loss_sum) / all_rows
-        grad_norm = float(accelerator.clip_grad_norm_(parameters, training.max_grad_norm))
-        if not (math.isfinite(loss) and (math.isfinite(grad_norm) or accelerator.scaler)):
-            raise RunError(
-                f"Warm-up step {step}: loss {loss}, gradient norm {grad_norm}. It stopped before applying it; lower "
-                "warmup.learning_rate or use float32, and resume from the last checkpoint."
-            )
-        rate = learning_rate_at(step, training)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss)
+    loop = TrainingLoop(accelerator, module, training, checkpoints, "warmup.learning_rate")
+    loop.resume(resume_from)
+    for step in loop.steps(stop_requested):
+        batch = _own_batch(examples, training, step, accelerator)
+        loss, rows = _backward(loop, batch)
+        grad_norm = loop.update(loss)
+        record = loop.finish_step({"loss": loss, "rows": rows, "tokens": rows}, grad_norm)
         if accelerator.is_main_process:
-            record = {"step": step, "loss": loss, "rows": all_rows, "tokens": all_rows, "learning_rate": rate}
-            on_step(
-                record | {"grad_norm": grad_norm, "seconds": round(time.perf_counter() - started, 4)}, training.steps
-            )
-        if step % training.checkpoint_every == 0 and step < training.steps:
-            checkpoint()
-    checkpoint()
-    return step, True
+            on_step(record, training.steps)
+    return loop.step, loop.done
+
+
+def _own_batch(examples: list[Example], training: TrainingConfig, step: int, accelerator: Accelerator) -> list[Example]:
+    """This process's examples of a step: a function of (seed, step)."""
+    size = training.batch_size // accelerator.num_processes
+    order = prompt_order(len(examples), (step - 1) * training.batch_size, training.batch_size, training.seed)
+    first = accelerator.process_index * size
+    return [examples[index] for index in order[first : first + size]]
+
+
+def _backward(loop: TrainingLoop, batch: list[Example]) -> tuple[float, int]:
+    """Accumulate the gradient of a step's mean loss over all completion ids; returns that mean and their number."""
+    accelerator, size = loop.accelerator, loop.training.micro_batch_size
+    processes = accelerator.num_processes
+    own_rows = torch.tensor(sum(len(example.completion_ids) for example in batch), device=accelerator.device)
+    rows = int(accelerator.reduce(own_rows)) if processes > 1 else int(own_rows)
+    loss_sum = torch.zeros((), device=accelerator.device)
+    for start in range(0, len(batch), size):
+        last = start + size >= len(batch)
+        with nullcontext() if last else accelerator.no_sync(loop.module):
+            part_sum = loop.module(batch[start : start + size])
+            loss_sum += part_sum.detach()
+            # gradients are averaged over processes; this makes them those of the mean over all rows
+            accelerator.backward(part_sum * (processes / rows))
+    return float(accelerator.reduce(loss_sum) if processes > 1 else loss_sum) / rows, rows

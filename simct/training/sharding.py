@@ -1,15 +1,16 @@
-"""Weights split over the processes (FSDP2): the teacher's by us, the student's by Accelerate. And DeepSpeed's ways.
+"""Weights split over the processes: FSDP2 (the teacher's by us, the student's by Accelerate) and DeepSpeed ZeRO.
 
 A sharded parameter is a DTensor of which each process holds a part.
 """
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import PreTrainedModel
 
 from simct.config import RunConfig
 from simct.errors import ConfigError, RunError
@@ -60,7 +61,7 @@ def with_whole_weights(module: torch.nn.Module, work: Callable[[], T]) -> T:
     return result
 
 
-def to_whole(value):
+def to_whole(value: Any) -> Any:
     """`value` with every DTensor in it gathered, in dicts and lists too. To be called by all processes."""
     if isinstance(value, DTensor):
         return value.full_tensor()
@@ -99,7 +100,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
     optimizer.load_state_dict(state)
 
 
-def whole_student(module: torch.nn.Module, student, keep: bool):
+def whole_student(module: torch.nn.Module, student: PreTrainedModel, keep: bool) -> PreTrainedModel | None:
     """The trained student as a plain model of its own, LoRA merged, on the CPU; None where `keep` is false.
 
     `module` is what Accelerate sharded, `student` the model in it. To be called by all processes.
@@ -125,15 +126,15 @@ def on_any_process(accelerator: Accelerator, flag: bool) -> bool:
     return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)).item())
 
 
-def settle_deepspeed(accelerator: Accelerator, config: RunConfig) -> None:
-    """Tell DeepSpeed what Accelerate would have told it from a data loader. Raises ConfigError for what cannot be."""
+def configure_deepspeed(accelerator: Accelerator, config: RunConfig) -> None:
+    """Set what Accelerate would set from a data loader. Raises ConfigError for settings DeepSpeed does not support."""
     training = config.training
     stage = accelerator.deepspeed_plugin.zero_stage
     if stage > 2:
         raise ConfigError(f"DeepSpeed ZeRO {stage} is not supported; use ZeRO 2, or training.parallel fsdp2.")
     local = training.batch_size // accelerator.num_processes
     if training.micro_batch_size < local:
-        # its engine steps at every backward pass, and rows must be counted over the whole step before
+        # DeepSpeed steps at every backward pass, and the rows of the whole step must be counted before that
         raise ConfigError(
             f"training.micro_batch_size is {training.micro_batch_size}; with DeepSpeed it must be at least the "
             f"{local} rollouts of a process. Raise it, or use training.parallel fsdp2."
@@ -146,8 +147,8 @@ def settle_deepspeed(accelerator: Accelerator, config: RunConfig) -> None:
     }
 
 
-def deepspeed_step(accelerator: Accelerator, engine, loss: torch.Tensor) -> float:
-    """Backward pass, clipping and optimizer step in one, as DeepSpeed has it; returns the norm of the gradient.
+def deepspeed_step(accelerator: Accelerator, engine: Any, loss: torch.Tensor) -> float:
+    """Backward pass, clipping and optimizer step in one, as DeepSpeed does them; returns the norm of the gradient.
 
     Raises RunError, before anything is applied, when the loss is not finite.
     """

@@ -1,10 +1,10 @@
-"""The warm start: the teacher answers prompts, checked answers are kept, the student is fine-tuned on them.
+"""The warm-up: the teacher answers prompts, checked answers are kept, and the student is fine-tuned on them.
 
-The teacher reads each prompt in its own template; its answers' text is checked and stored as chat messages under data/
-in the run folder, a dataset that `datasets.load_dataset` reads and that can be pushed. The student then learns them in
-its own template: cross-entropy on the completion and its end of turn only. Sampling draws depend on (seed, prompt,
-sample) alone, and what is sampled is on disk after every batch, so that a stopped or killed warm-up goes on where it
-was; fine-tuning resumes from checkpoints as distillation does. Only one of the two models is in memory at a time.
+The teacher reads each prompt in its own template. The text of its answers is checked and stored as chat messages under
+data/ in the run folder, a dataset that `datasets.load_dataset` reads and that can be pushed. The student then learns
+them in its own template: cross-entropy on the completion and its end of turn only. Draws depend on (seed, prompt,
+sample) alone, and answers are on disk after every batch, so that a stopped or killed warm-up continues where it was;
+fine-tuning resumes from checkpoints as distillation does. Only one of the two models is in memory at a time.
 """
 
 import gc
@@ -13,33 +13,39 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from simct.config import RunConfig, local_path
+from simct.config.sections import ModelConfig
 from simct.data.prompts import Prompt, load_prompts
+from simct.data.rendering import render_prompts
 from simct.data.samples import write_rollouts
 from simct.data.templates import prompt_ids
 from simct.errors import ConfigError, DataError
-from simct.evaluation.answers import check
+from simct.evaluation.answers.check import check
 from simct.evaluation.sandbox.program import why_unavailable
-from simct.files import read_jsonl, write_atomically
+from simct.files import append_jsonl, read_jsonl, write_atomically
+from simct.losses.head import check_head
 from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
 from simct.models.rollout import Rollout
 from simct.runs.folder import RunFolder
 from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
 from simct.training.fine_tuning import Example, fine_tune
+from simct.training.metrics import write_record
 from simct.training.sharding import on_any_process
+from simct.training.trainer import Trained
 
 DATA_FILE = "train.jsonl"
 
 
 def check_warmup(config: RunConfig, prompts: list[Prompt]) -> None:
-    """Refuse what could only fail after sampling. Raises ConfigError."""
+    """Raise ConfigError for what would otherwise fail only after sampling."""
     warmup = config.warmup
     if warmup.checker != "none" and any(prompt.answer is None for prompt in prompts):
         raise ConfigError(
@@ -49,7 +55,7 @@ def check_warmup(config: RunConfig, prompts: list[Prompt]) -> None:
     if warmup.checker == "code":
         if not warmup.allow_code_execution:
             raise ConfigError(
-                "The checker 'code' runs what the teacher wrote, in a sandbox. Permit it with --allow-code-execution "
+                "The checker 'code' runs what the teacher wrote, in a sandbox. Allow it with --allow-code-execution "
                 "(warmup.allow_code_execution in run.yaml)."
             )
         if why_unavailable():
@@ -58,43 +64,54 @@ def check_warmup(config: RunConfig, prompts: list[Prompt]) -> None:
 
 def warm_up(
     run: RunFolder, accelerator: Accelerator, stop_requested: Callable[[], bool], token: str | None = None
-) -> tuple[torch.nn.Module | None, TokenBytes | None, int, bool]:
-    """Carry out the warm-up of `run`; returns (student, its tokens, last step, whether all was done).
+) -> tuple[Trained, TokenBytes]:
+    """Carry out the warm-up of `run`; returns what was trained and the student's tokens.
 
-    The student is None when it was stopped while the teacher was still answering. Raises SimCTErrors for what a person
-    can mend.
+    The student is None if the run was stopped while the teacher was still answering. Raises SimCTErrors for what a
+    person can fix.
     """
     config = run.config()
     prompts = load_prompts(config.data, token)
     check_warmup(config, prompts)
-    student_tokens = token_bytes(load_tokenizer(config.student.model, config.student.revision, token))
-    if not (run.path / "data" / DATA_FILE).is_file() and not sample_answers(
-        run, config, accelerator, prompts, stop_requested, token
-    ):
-        return None, None, 0, False
-    examples, left_out = load_examples(run.path / "data", student_tokens, config)
+    tokens = token_bytes(_tokenizer(config.student, token))
+    data = run.path / "data"
+    if not (data / DATA_FILE).is_file():
+        # a student that cannot be trained is refused before the teacher spends hours on answers
+        _load_student(config, accelerator, token)
+        gc.collect()
+        if not sample_answers(run, config, accelerator, prompts, stop_requested, token):
+            return Trained(0, False, None), tokens
+    examples, left_out = load_examples(data, tokens, config)
     if accelerator.is_main_process:
-        print(f"{len(examples)} answers to learn from{_told(left_out)}", flush=True)
-    student = trainable_student(load_model(config.student, accelerator.device, token), config)
+        print(f"{len(examples)} answers to learn from{_in_brackets(left_out)}", flush=True)
+    student = trainable_student(_load_student(config, accelerator, token), config)
 
-    def on_step(record: dict, total: int) -> None:
-        run.append("metrics.jsonl", record)
-        accelerator.log({name: value for name, value in record.items() if name != "step"}, step=record["step"])
-        run.set_status(step=record["step"], total_steps=total, message=f"Warming up, step {record['step']} of {total}")
+    def on_step(record: dict[str, Any], total: int) -> None:
+        write_record(run, accelerator, record, total, "Warming up")
         print(f"step {record['step']}/{total}  loss {record['loss']:.4f}  rows {record['rows']}", flush=True)
 
     step, done = fine_tune(
         config,
         accelerator,
         student,
-        student_tokens,
+        tokens,
         examples,
         run.checkpoints_dir,
         on_step,
         stop_requested,
         run.latest_checkpoint(),
     )
-    return merged_student(student, config, token), student_tokens, step, done
+    return Trained(step, done, merged_student(student, config, token)), tokens
+
+
+def _tokenizer(model: ModelConfig, token: str | None) -> PreTrainedTokenizerBase:
+    return load_tokenizer(model.model, model.revision, token, model.chat_template)
+
+
+def _load_student(config: RunConfig, accelerator: Accelerator, token: str | None) -> PreTrainedModel:
+    student = load_model(config.student, accelerator.device, token)
+    check_head(student)
+    return student
 
 
 def sample_answers(
@@ -105,87 +122,124 @@ def sample_answers(
     stop_requested: Callable[[], bool],
     token: str | None = None,
 ) -> bool:
-    """Let the teacher answer every prompt; write samples/ as it goes and data/ at the end. Whether it got there.
+    """Let the teacher answer every prompt: samples/ after every batch, data/ at the end. False if it was stopped.
 
-    Raises DataError when no answer passed.
+    Raises DataError when no answer passed the check.
     """
-    warmup, rank, world = config.warmup, accelerator.process_index, accelerator.num_processes
-    tokens = token_bytes(load_tokenizer(config.teacher.model, config.teacher.revision, token))
-    ids = [prompt_ids(tokens.tokenizer, prompt.messages, config.teacher.enable_thinking) for prompt in prompts]
-    room = config.training.max_length - warmup.max_new_tokens
-    fitting = [index for index in range(len(prompts)) if 0 < len(ids[index]) <= room]
-    total = len(fitting) * warmup.samples_per_prompt
+    rank, size = accelerator.process_index, config.warmup.generation_batch_size
+    tokens = token_bytes(_tokenizer(config.teacher, token))
+    plan = _plan(config, tokens, prompts, accelerator)
     own_file = run.path / "samples" / f"{rank}.jsonl"
-    own_file.parent.mkdir(exist_ok=True)
-    if own_file.exists():
-        # drop a line that a crash cut short, so that the next one starts afresh
-        write_atomically(own_file, "".join(json.dumps(each) + "\n" for each in read_jsonl(own_file)))
-    accelerator.wait_for_everyone()
-    known = {record["index"] for record in _sampled(run)}
-    numbers = [
-        prompt * warmup.samples_per_prompt + sample for prompt in fitting for sample in range(warmup.samples_per_prompt)
-    ]
-    # the longest first: what does not fit in memory fails at once, and like lengths share a batch
-    pending = sorted((n for n in numbers if n not in known), key=lambda n: -len(ids[n // warmup.samples_per_prompt]))
-    accelerator.wait_for_everyone()
+    pending = _pending(run, own_file, plan, accelerator)
     teacher = load_model(config.teacher, accelerator.device, token).eval() if pending else None
-    writing = replace(config, rollout=replace(config.rollout, max_new_tokens=warmup.max_new_tokens))
-    stride = warmup.generation_batch_size * world
+    stride = size * accelerator.num_processes
     for start in range(0, len(pending), stride):
         if on_any_process(accelerator, stop_requested()):
             return False
-        first = start + rank * warmup.generation_batch_size
-        batch = pending[first : first + warmup.generation_batch_size]
-        places = [number // warmup.samples_per_prompt for number in batch]
-        rollouts = write_rollouts(teacher, tokens, writing, [ids[place] for place in places], 0, batch)
-        records = judge(config, tokens, batch, [prompts[place] for place in places], rollouts)
-        with open(own_file, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        first = start + rank * size
+        records = _answer(config, teacher, tokens, plan, prompts, pending[first : first + size])
+        append_jsonl(own_file, records)
         if accelerator.is_main_process:
-            done = total - len(pending) + min(start + stride, len(pending))
-            run.set_status(message=f"The teacher answers, {done:,} of {total:,}")
+            done, total = len(plan.samples) - max(0, len(pending) - start - stride), len(plan.samples)
+            run.set_status(message=f"The teacher is answering: {done:,} of {total:,}")
             print(f"answers {done}/{total}", flush=True)
     accelerator.wait_for_everyone()
     del teacher
     gc.collect()
     if accelerator.is_main_process:
-        write_dataset(run, config, prompts, _sampled(run), len(prompts) - len(fitting))
+        write_dataset(run, config, prompts, read_samples(run), len(prompts) - len(plan.fitting))
     accelerator.wait_for_everyone()
     return True
 
 
-def judge(
-    config: RunConfig, tokens: TokenBytes, numbers: list[int], prompts: list[Prompt], rollouts: list[Rollout]
-) -> list[dict]:
-    """One record an answer: {"index", "completion", "reason"}, the reason empty for those to keep."""
-    warmup = config.warmup
+@dataclass(frozen=True)
+class SamplingPlan:
+    """The teacher's ids of every prompt, the prompts that leave room for an answer, and the samples to draw.
 
-    def record(number: int, prompt: Prompt, rollout: Rollout) -> dict:
+    Sample n is the answer n % samples_per_prompt to prompt n // samples_per_prompt.
+    """
+
+    prompt_ids: list[list[int]]
+    fitting: list[int]
+    samples: list[int]
+    samples_per_prompt: int
+
+    def ids_for(self, sample: int) -> list[int]:
+        return self.prompt_ids[sample // self.samples_per_prompt]
+
+
+def _plan(config: RunConfig, tokens: TokenBytes, prompts: list[Prompt], accelerator: Accelerator) -> SamplingPlan:
+    count = config.warmup.samples_per_prompt
+    rendered = render_prompts("teacher", tokens.tokenizer, prompts, config.teacher.enable_thinking)
+    for line in (*rendered.notices(), *rendered.losses()):
+        accelerator.print(line, flush=True)
+    ids = rendered.ids
+    room = config.training.max_length - config.warmup.max_new_tokens
+    fitting = [index for index in range(len(prompts)) if 0 < len(ids[index]) <= room]
+    return SamplingPlan(ids, fitting, [index * count + sample for index in fitting for sample in range(count)], count)
+
+
+def _pending(run: RunFolder, own_file: Path, plan: SamplingPlan, accelerator: Accelerator) -> list[int]:
+    """The samples that no process has on disk, the same list on all processes."""
+    own_file.parent.mkdir(exist_ok=True)
+    known = {record["index"] for record in read_samples(run)}
+    accelerator.wait_for_everyone()
+    # the longest first: what does not fit in memory fails at once, and prompts of similar length share a batch
+    return sorted((n for n in plan.samples if n not in known), key=lambda n: -len(plan.ids_for(n)))
+
+
+def _answer(
+    config: RunConfig,
+    teacher: PreTrainedModel | None,
+    tokens: TokenBytes,
+    plan: SamplingPlan,
+    prompts: list[Prompt],
+    batch: list[int],
+) -> list[dict]:
+    """The checked answers to one batch of samples."""
+    settings = config.model_copy()
+    settings.rollout = config.rollout.model_copy()
+    settings.rollout.max_new_tokens = config.warmup.max_new_tokens
+    rollouts = write_rollouts(teacher, tokens, settings, [plan.ids_for(sample) for sample in batch], 0, batch)
+    asked = [prompts[sample // plan.samples_per_prompt] for sample in batch]
+    return check_answers(config, tokens, batch, asked, rollouts)
+
+
+def check_answers(
+    config: RunConfig, tokens: TokenBytes, indices: list[int], prompts: list[Prompt], rollouts: list[Rollout]
+) -> list[dict]:
+    """One record per answer: {"index", "completion", "reason"}; the reason is empty for answers that are kept."""
+
+    def record(index: int, prompt: Prompt, rollout: Rollout) -> dict:
         body = rollout.completion_ids[:-1] if rollout.ended else rollout.completion_ids
         try:
             text = tokens.decode(body).decode("utf-8")
         except ValueError:
-            return {"index": number, "completion": None, "reason": "holds special tokens or broken text"}
-        if not rollout.ended:
-            reason = "did not end"
-        elif not text.strip():
-            reason = "empty"
-        elif check(warmup.checker, text, prompt.answer, warmup.allow_code_execution):
-            reason = ""
-        else:
-            reason = f"failed the {warmup.checker} check"
-        return {"index": number, "completion": text, "reason": reason}
+            return {"index": index, "completion": None, "reason": "holds special tokens or broken text"}
+        return {"index": index, "completion": text, "reason": _reason(config, prompt, rollout, text)}
 
-    rows = list(zip(numbers, prompts, rollouts, strict=True))
-    if warmup.checker != "code":
+    rows = list(zip(indices, prompts, rollouts, strict=True))
+    if config.warmup.checker != "code":
         return [record(*row) for row in rows]
-    # each check is a process of its own, and they mostly wait
+    # each check is a process of its own, and this one mostly waits for them
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda row: record(*row), rows))
 
 
-def _sampled(run: RunFolder) -> list[dict]:
-    """Every answer on disk, by index, once."""
+def _reason(config: RunConfig, prompt: Prompt, rollout: Rollout, text: str) -> str:
+    """Why an answer is left out; empty for one to keep."""
+    warmup = config.warmup
+    if not rollout.ended:
+        return "did not end"
+    if not text.strip():
+        return "empty"
+    if check(warmup.checker, text, prompt.answer, warmup.allow_code_execution):
+        return ""
+    return f"failed the {warmup.checker} check"
+
+
+def read_samples(run: RunFolder) -> list[dict]:
+    """Every answer on disk once, by index."""
     records: dict[int, dict] = {}
     for path in sorted((run.path / "samples").glob("*.jsonl")):
         records |= {record["index"]: record for record in read_jsonl(path)}
@@ -193,9 +247,9 @@ def _sampled(run: RunFolder) -> list[dict]:
 
 
 def write_dataset(run: RunFolder, config: RunConfig, prompts: list[Prompt], records: list[dict], too_long: int) -> None:
-    """data/train.jsonl (messages, reference, where each came from) and a README that says how it was made.
+    """Write data/train.jsonl (messages, reference, source) and a README that says how it was made.
 
-    The same answer twice to one prompt is kept once. Raises DataError when nothing is left.
+    The same answer to one prompt is kept once. Raises DataError when no answer is kept.
     """
     reasons = Counter({"prompt too long": too_long} if too_long else {})
     lines, seen = [], set()
@@ -215,11 +269,11 @@ def write_dataset(run: RunFolder, config: RunConfig, prompts: list[Prompt], reco
             "checker": config.warmup.checker,
         }
         lines.append(json.dumps(line, ensure_ascii=False))
-    print(f"{len(lines)} of {len(records)} answers kept{_told(reasons)}", flush=True)
+    print(f"{len(lines)} of {len(records)} answers kept{_in_brackets(reasons)}", flush=True)
     if not lines:
         raise DataError(
-            f"None of the teacher's {len(records)} answers was kept{_told(reasons)}. Raise warmup.max_new_tokens, or "
-            "choose another warmup.checker."
+            f"None of the teacher's {len(records)} answers was kept{_in_brackets(reasons)}. Raise "
+            "warmup.max_new_tokens, or choose another warmup.checker."
         )
     folder = run.path / "data"
     folder.mkdir(exist_ok=True)
@@ -229,14 +283,14 @@ def write_dataset(run: RunFolder, config: RunConfig, prompts: list[Prompt], reco
     write_atomically(folder / DATA_FILE, "\n".join(lines) + "\n")
 
 
-def _told(reasons: Counter) -> str:
-    return (
-        f" (left out: {', '.join(f'{count} {reason}' for reason, count in reasons.most_common())})" if reasons else ""
-    )
+def _in_brackets(reasons: Counter) -> str:
+    if not reasons:
+        return ""
+    return f" (left out: {', '.join(f'{count} {reason}' for reason, count in reasons.most_common())})"
 
 
 def _public(name: str) -> str:
-    """A Hub id as it is; of a local folder or file the last part only, as paths tell about a machine."""
+    """A Hub id unchanged; only the last part of a local path, as paths say something about a machine."""
     path = local_path(name)
     return name if path is None else path.resolve().name
 
@@ -265,12 +319,19 @@ Columns: `messages` (the conversation with the answer), `reference`, `prompt` an
 
 
 def load_examples(folder: Path, tokens: TokenBytes, config: RunConfig) -> tuple[list[Example], Counter]:
-    """The dataset in the student's template and tokens, and what had to be left out. Raises DataError if all had."""
+    """The dataset in the student's template and tokens, and how many rows are left out by reason.
+
+    Raises DataError if all are.
+    """
     examples: list[Example] = []
     left_out: Counter[str] = Counter()
     for row in read_jsonl(folder / DATA_FILE):
         *messages, answer = row["messages"]
-        prompt = prompt_ids(tokens.tokenizer, messages, config.student.enable_thinking)
+        try:
+            prompt = prompt_ids(tokens.tokenizer, messages, config.student.enable_thinking)
+        except DataError:
+            left_out["the student's chat template cannot take"] += 1
+            continue
         try:
             completion = [*tokens.encode(answer["content"].encode("utf-8")), tokens.end_ids[0]]
         except ValueError:
@@ -281,5 +342,7 @@ def load_examples(folder: Path, tokens: TokenBytes, config: RunConfig) -> tuple[
             continue
         examples.append(Example(prompt, completion))
     if not examples:
-        raise DataError(f"No answer in {str(folder)!r} fits the student{_told(left_out)}. Raise training.max_length.")
+        raise DataError(
+            f"No answer in {str(folder)!r} fits the student{_in_brackets(left_out)}. Raise training.max_length."
+        )
     return examples, left_out

@@ -6,17 +6,24 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, TextIteratorStreamer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TextIteratorStreamer,
+)
 
 MAX_PROMPT_TOKENS = 4096
 MAX_NEW_TOKENS = 1024
 
 
 def chosen() -> dict[str, str]:
-    """settings.json: the model, and the student, teacher and method it was made with; or MODEL_ID of the Space."""
+    """The model, and the student, teacher and method it was made with: from settings.json, or the Space's MODEL_ID."""
     path = Path(__file__).with_name("settings.json")
     settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     settings["model"] = settings.get("model") or os.environ.get("MODEL_ID") or ""
@@ -26,17 +33,17 @@ def chosen() -> dict[str, str]:
 
 
 def about(settings: dict[str, str]) -> str:
-    """What the visitor talks to, in two sentences of Markdown."""
-    card = f"[Its model card](https://huggingface.co/{settings['model']}) tells how it was trained and what it scores."
+    """What the visitor talks to, as Markdown."""
+    card = f"[Its model card](https://huggingface.co/{settings['model']}) says how it was trained and what it scores."
     if not settings.get("teacher"):
         return f"A small language model that learned from a larger one. {card}"
     return (
         f"**{settings['student']}**, a small language model that learned from **{settings['teacher']}**"
-        f" ({settings['method']}, by SimCT Studio). {card} It can be wrong, and has been reviewed by nobody."
+        f" ({settings['method']}, by SimCT Studio). {card} It can be wrong, and nobody has reviewed its answers."
     )
 
 
-def load(model_id: str):
+def load(model_id: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """The tokenizer and the model, on a GPU if there is one. Only safetensors are read; no code of the model is run."""
     tokenizer = AutoTokenizer.from_pretrained(model_id)
     on_gpu = torch.cuda.is_available()
@@ -45,7 +52,7 @@ def load(model_id: str):
     return tokenizer, model.to("cuda" if on_gpu else "cpu").eval()
 
 
-def prompt_ids(tokenizer, messages: list[dict[str, str]]) -> torch.Tensor:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> torch.Tensor:
     """Ids [1, N] of a conversation by the model's own template, or of its last message if it has none.
 
     The oldest turns are dropped until the conversation fits.
@@ -61,52 +68,58 @@ def prompt_ids(tokenizer, messages: list[dict[str, str]]) -> torch.Tensor:
         messages = messages[2:]
 
 
-def build(settings: dict[str, str], tokenizer, model) -> gr.ChatInterface:
+def answer(
+    tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, ids: torch.Tensor, sampling: dict[str, Any]
+) -> Iterator[str]:
+    """The model's answer to ids [1, N] as it grows. Stops generating when the iterator is closed. Raises gr.Error."""
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=120)
+    failure: list[Exception] = []
+    stopped = threading.Event()
+
+    def generate() -> None:
+        try:
+            model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                streamer=streamer,
+                stopping_criteria=[lambda ids, scores: torch.full((ids.shape[0],), stopped.is_set())],
+                **sampling,
+            )
+        except Exception as error:  # raised below; without this the page would wait for the streamer's timeout
+            failure.append(error)
+            streamer.end()
+
+    threading.Thread(target=generate, daemon=True).start()
+    text = ""
+    try:
+        for piece in streamer:
+            text += piece
+            yield text
+    finally:
+        stopped.set()  # the visitor stopped the answer, or left
+    if failure:
+        raise gr.Error(f"The model could not answer: {str(failure[0]).splitlines()[0]}")
+    if not text:
+        yield "(The model ended its turn at once.)"
+
+
+def build(settings: dict[str, str], tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> gr.ChatInterface:
     """The page: a conversation, its settings, and what the model is."""
 
     def reply(message: str, history: list[dict], temperature: float, top_p: float, new_tokens: int) -> Iterator[str]:
         turns = [{"role": turn["role"], "content": _text(turn["content"])} for turn in history]
         ids = prompt_ids(tokenizer, [*turns, {"role": "user", "content": message}]).to(model.device)
-        streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=120)
-        sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p} if temperature > 0 else {}
-        options = {
-            "input_ids": ids,
-            "attention_mask": torch.ones_like(ids),
-            "max_new_tokens": int(new_tokens),
-            "do_sample": False,
-            "streamer": streamer,
-            **sampling,
-        }
-        failure: list[Exception] = []
-        left = threading.Event()
-        options["stopping_criteria"] = [lambda ids, scores: torch.full((ids.shape[0],), left.is_set())]
-
-        def generate() -> None:
-            try:
-                model.generate(**options)
-            except Exception as error:  # told in the page; without this the page would wait for the streamer's timeout
-                failure.append(error)
-                streamer.end()
-
-        threading.Thread(target=generate, daemon=True).start()
-        said = ""
-        try:
-            for piece in streamer:
-                said += piece
-                yield said
-        finally:
-            left.set()  # the visitor stopped the answer, or went away
-        if failure:
-            raise gr.Error(f"The model could not answer: {str(failure[0]).splitlines()[0]}")
-        if not said:
-            yield "(The model ended its turn without a word.)"
+        sampling: dict[str, Any] = {"do_sample": temperature > 0, "max_new_tokens": int(new_tokens)}
+        if temperature > 0:
+            sampling |= {"temperature": temperature, "top_p": top_p}
+        yield from answer(tokenizer, model, ids, sampling)
 
     return gr.ChatInterface(
         reply,
         title=f"Chat with {settings['model']}",
         description=about(settings),
         additional_inputs=[
-            gr.Slider(0, 1.5, value=0.6, step=0.05, label="Temperature (0: always the likeliest token)"),
+            gr.Slider(0, 1.5, value=0.6, step=0.05, label="Temperature (0: always the most likely token)"),
             gr.Slider(0.05, 1, value=0.95, step=0.05, label="Top-p"),
             gr.Slider(16, MAX_NEW_TOKENS, value=256, step=16, label="Longest answer, in tokens"),
         ],
@@ -116,11 +129,12 @@ def build(settings: dict[str, str], tokenizer, model) -> gr.ChatInterface:
 
 
 def _text(content: object) -> str:
-    """The words of a turn, which Gradio gives as text or as a list of parts."""
+    """The text of a turn, which Gradio gives as text or as a list of parts."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else [content]
-    return "".join(part if isinstance(part, str) else str(part.get("text") or "") for part in parts)
+    texts = (part.get("text") if isinstance(part, dict) else part for part in parts)
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def unavailable(settings: dict[str, str], error: Exception) -> gr.Blocks:
@@ -137,8 +151,9 @@ def unavailable(settings: dict[str, str], error: Exception) -> gr.Blocks:
 
 if __name__ == "__main__":
     settings = chosen()
+    page: gr.Blocks
     try:
         page = build(settings, *load(settings["model"]))
-    except Exception as error:  # told on the page: the log of a Space is seen by its owner only
+    except Exception as error:  # shown on the page, because only its owner sees the log of a Space
         page = unavailable(settings, error)
     page.launch(allowed_paths=[], show_error=True)

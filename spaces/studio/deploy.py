@@ -1,7 +1,7 @@
 """Put the studio on the Hub as a Space: `python spaces/studio/deploy.py owner/name [--private]`.
 
-A Space is built from its own folder only, so the folder is put together first: what lies beside this file, the packages
-`simct` and `app`, and the requirements. `--folder DIR` stops there and leaves the folder to look at.
+A Space is built from its own folder only, so that folder is assembled first: the files beside this one, the packages
+`simct` and `app`, and the requirements. `--folder DIR` only assembles it.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("repo_id", nargs="?", help="owner/name of the Space")
     parser.add_argument("--private", action="store_true")
-    parser.add_argument("--folder", type=Path, help="only put the folder together, here")
+    parser.add_argument("--folder", type=Path, help="only assemble the Space in this folder")
     options = parser.parse_args(argv)
     if options.folder:
         print(assemble(options.folder))
@@ -55,8 +55,9 @@ def main(argv: list[str] | None = None) -> int:
             )
             api.upload_folder(repo_id=options.repo_id, repo_type="space", folder_path=folder, commit_message="Deploy")
     except Exception as error:
-        told = error if isinstance(error, SimCTError) else hub_error(error, options.repo_id, kind="space", writing=True)
-        print(f"deploy: {told}", file=sys.stderr)
+        if not isinstance(error, SimCTError):
+            error = hub_error(error, options.repo_id, kind="space", writing=True)
+        print(f"deploy: {error}", file=sys.stderr)
         return 2
     print(f"https://huggingface.co/spaces/{options.repo_id}")
     return 0

@@ -7,7 +7,6 @@ import yaml
 
 from app.train.form import starting_config
 from simct import demo
-from simct.config import config_to_dict
 from simct.estimate.time_and_cost import estimate_run
 from simct.inspection.coverage import inspect_pair
 from simct.runs.folder import RunFolder
@@ -45,7 +44,7 @@ def test_the_report_of_a_text_is_the_librarys(client):
 
 def test_the_estimate_is_the_librarys_and_a_wrong_run_is_told(client):
     config = starting_config()
-    report = client.predict(yaml.safe_dump(config_to_dict(config)), api_name="/estimate")
+    report = client.predict(yaml.safe_dump(config.model_dump()), api_name="/estimate")
     known = estimate_run(config, prompt_tokens=report["prompt_tokens"])
     assert (report["peak"], report["steps"]) == (known.peak, known.steps) and len(report["hardware"]) > 3
     for text, told in (("training: {steps: 0}", "teacher.model"), ("a: [", "not valid YAML"), ("x: 1", "Unknown")):

@@ -10,9 +10,9 @@ from simct.config import load_config, save_config
 from simct.data.templates import prompt_ids
 from simct.inspection.coverage import inspect_pair, show_units
 from simct.presets import load_preset
-from simct.runs.listing import list_runs
-from simct.tokenization.pair import TokenizerPair
+from tests.support.hostile import HOSTILE
 from tests.support.hub_server import HubServer
+from tests.support.run_folders import runs_in
 
 playwright = pytest.importorskip("playwright.sync_api")
 from tests.support import studio_page  # noqa: E402  (needs playwright)
@@ -20,8 +20,6 @@ from tests.support import studio_page  # noqa: E402  (needs playwright)
 pytestmark = pytest.mark.skipif(studio_page.CHROMIUM is None, reason="no Chromium on this machine")
 expect = playwright.expect
 TRAINING = 120 * studio_page.SECONDS
-HOSTILE = '<img src="x" onerror="window.hacked=1"><b>bold</b> & adolescent 🙂'
-
 
 ROWS = [
     {"question": f"Say it plainly: The {who} may purchase the {what}.", "reply": f"The {plain} may buy the {what}."}
@@ -48,25 +46,7 @@ def hub():
         yield server
 
 
-@pytest.fixture(scope="module")
-def runs_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("studio") / "runs"
-
-
-@pytest.fixture(scope="module")
-def address(hub, runs_dir):
-    with studio_page.running_studio(runs_dir, hub.env()) as url:
-        yield url
-
-
-@pytest.fixture
-def studio(browser, address):
-    studio = studio_page.visitor(browser, address)
-    yield studio
-    studio.close()
-
-
-def test_a_fresh_user_goes_from_two_models_on_the_hub_to_a_published_student(studio, hub, runs_dir):
+def test_a_fresh_user_goes_from_two_models_on_the_hub_to_a_published_student(studio, hub, runs_dir, pair):
     studio.open()
     expect(studio.at("#teacher-note")).to_contain_text("embedded")
     studio.search("teacher", "wordy", "acme/wordy-teacher")
@@ -74,7 +54,6 @@ def test_a_fresh_user_goes_from_two_models_on_the_hub_to_a_published_student(stu
     studio.search("student", "acme", "acme/tiny-student")
     expect(studio.at("#student-note .note-ok")).to_contain_text("mit")
     expect(studio.at("#where")).to_contain_text("acme/wordy-teacher → acme/tiny-student · embedded prompts")
-    pair = TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
     expect(studio.at("#pair-summary .tile").first).to_contain_text(f"{pair.shared_tokens:,}")
     studio.shot("1-pair")
 
@@ -114,13 +93,13 @@ def test_a_fresh_user_goes_from_two_models_on_the_hub_to_a_published_student(stu
     expect(studio.at("#method-verdict")).to_contain_text("not been measured yet")
     studio.shot("4-train")
     studio.page.get_by_role("button", name="Measure it").click()
-    expect(studio.at("#verdict-measure")).to_be_visible()
+    expect(studio.at("#reliability-measure")).to_be_visible()
     studio.step("Train")
     studio.page.get_by_role("button", name="Launch on this machine").click()
 
     expect(studio.at("#run-head .pill")).to_have_text("finished", timeout=TRAINING)
     expect(studio.at("#run-head")).to_contain_text("acme/wordy-teacher → acme/tiny-student")
-    [run] = list_runs(runs_dir)
+    [run] = runs_in(runs_dir)
     config = run.config()
     assert config.student.revision == hub.repos["acme/tiny-student"].head.sha
     assert config.data.revision == hub.repos["datasets/acme/plain-words"].head.sha
@@ -208,9 +187,9 @@ def test_a_returning_user_finds_everything_after_the_studio_was_restarted_in_mid
         studio.step("Runs")
         studio.page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
         expect(studio.at("#run-head .pill")).to_have_text("stopped", timeout=TRAINING)
-        [run] = list_runs(runs_dir)
+        [run] = runs_in(runs_dir)
         assert run.config().training.learning_rate == 0.0002 and run.config().evaluation.tasks == []
-        stopped_at = run.status()["step"]
+        stopped_at = run.status().step
         assert 0 < stopped_at < 400 and run.latest_checkpoint() is not None
         studio.page.get_by_role("button", name="Resume").click()
         expect(studio.at("#run-head .pill")).to_have_text("running", timeout=TRAINING)
@@ -251,16 +230,15 @@ def test_a_hub_that_does_not_answer_is_told_while_searching(studio, hub):
     field.click()
     field.fill("")
     field.press_sequentially("tiny", delay=25)
-    expect(studio.at("#student-note .note-warn")).to_contain_text("trouble of its own")
+    expect(studio.at("#student-note .note-warn")).to_contain_text("having problems")
     hub.faults.clear()
 
 
-def test_text_is_shown_as_text_and_empty_text_is_told(studio):
+def test_text_is_shown_as_text_and_empty_text_is_refused(studio, pair):
     studio.open("?step=inspect")
     expect(studio.at("#inspect-lanes .unit").first).to_be_visible()
     field = studio.page.get_by_label("Text")
     field.fill(HOSTILE)
-    pair = TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
     expect(studio.at("#inspect-lanes .unit")).to_have_count(len(show_units(pair, HOSTILE)))
     assert studio.at("#inspect-lanes img").count() == 0 and studio.at("#inspect-table img").count() == 0
     assert studio.page.evaluate("window.hacked") is None
@@ -283,7 +261,7 @@ def test_units_are_walked_by_keyboard(studio):
 
 
 def test_prompts_that_cannot_be_used_are_told_and_nothing_is_launched(studio, runs_dir, tmp_path):
-    before = len(list_runs(runs_dir))
+    before = len(runs_in(runs_dir))
     studio.open("?step=data")
     studio.page.get_by_label("Upload a file").check()
     expect(studio.at("#prompt-note .note-error")).to_contain_text("no prompts")
@@ -303,7 +281,7 @@ def test_prompts_that_cannot_be_used_are_told_and_nothing_is_launched(studio, ru
     studio.step("Train")
     studio.page.get_by_role("button", name="Launch on this machine").click()
     expect(studio.at("#train-note .note-error")).to_contain_text("color")
-    assert len(list_runs(runs_dir)) == before
+    assert len(runs_in(runs_dir)) == before
     studio.step("Data")
     studio.pick("#prompt-column", "color")
     expect(studio.at("#prompt-note .note-ok")).to_contain_text("1 prompt, no answers")

@@ -44,16 +44,13 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(hub, run):
-    with studio_page.running_studio(run.path.parent, hub.env()) as url:
-        yield url
+def runs_dir(run):
+    return run.path.parent
 
 
 @pytest.fixture
-def studio(browser, address):
-    studio = studio_page.visitor(browser, address).open()
-    yield studio
-    studio.close()
+def studio(studio):
+    return studio.open()
 
 
 def type_into(studio, side: str, text: str) -> None:

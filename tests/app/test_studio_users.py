@@ -2,74 +2,69 @@
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
-pytest.importorskip("playwright.sync_api")  # of tests.support.studio_page
 from simct.runs.listing import list_statuses
 from tests.support.shared_studio import Refused, SharedStudio, Visitor
-from tests.support.stand_in_runs import turns, until, weights_after
+from tests.support.stand_in_runs import most_at_once, turns, weights_after
+from tests.support.waiting import until
 
 USERS = 50
 
 
+def visit(url: str, launched: list[str], number: int) -> tuple[str, str, bool]:
+    """One person's visit: launch, watch, try another's run, and, every fifth, stop their own."""
+    chance = random.Random(number)
+    me = Visitor(url, f"user-{number}", f"hf_tokenofuser{number}")
+    stops = number % 5 == 0
+    mine = me.launch(
+        **{"Steps": 100_000 if stops else 4, "Learning rate": 0.01, "Checkpoint every, steps": 2, "Seed": number}
+    )
+    launched.append(mine)
+    ids, html = me.look()
+    assert ids == [mine] and mine in html
+    others = [run_id for run_id in launched if run_id != mine]
+    if others:
+        theirs = chance.choice(others)
+        for button in ("stop", "resume", "delete"):
+            with pytest.raises(Refused, match="not in the list of choices"):
+                me.press(button, theirs)
+    if stops:
+        if chance.random() < 0.5:
+            until(lambda: "running" in me.look()[1], 200, every=1.0)
+        assert "note-ok" in me.press("stop", mine)
+        until(lambda: "pill-stopped" in me.look()[1], 200, every=1.0)
+    else:
+        until(lambda: "pill-finished" in me.look()[1], 200, every=1.0)
+    return me.name, mine, stops
+
+
 @pytest.mark.long
 def test_fifty_people_submit_watch_and_stop_their_own_runs(tmp_path):
-    def use(number: int) -> tuple[str, str, bool]:
-        """One person's visit: launch, watch, try another's run, and, every fifth, stop their own."""
-        chance = random.Random(number)
-        me = Visitor(studio.url, f"user-{number}", f"hf_tokenofuser{number}")
-        stops = number % 5 == 0
-        mine = me.launch(
-            **{"Steps": 100_000 if stops else 4, "Learning rate": 0.01, "Checkpoint every, steps": 2, "Seed": number}
-        )
-        launched.append(mine)
-        ids, html = me.look()
-        assert ids == [mine] and mine in html
-        others = [run_id for run_id in launched if run_id != mine]
-        if others:
-            theirs = chance.choice(others)
-            for button in ("stop", "resume", "delete"):
-                with pytest.raises(Refused, match="not in the list of choices"):
-                    me.press(button, theirs)
-        if stops:
-            if chance.random() < 0.5:
-                until(lambda: "running" in me.look()[1], 200, every=1.0)
-            assert "note-ok" in me.press("stop", mine)
-            until(lambda: "pill-stopped" in me.look()[1], 200, every=1.0)
-        else:
-            until(lambda: "pill-finished" in me.look()[1], 200, every=1.0)
-        return me.name, mine, stops
-
     launched: list[str] = []
-    with SharedStudio(tmp_path / "runs", devices="0,1,2,3") as studio, ThreadPoolExecutor(USERS) as people:
-        visits = list(people.map(use, range(USERS)))
+    runs_dir = tmp_path / "runs"
+    with SharedStudio(runs_dir, devices="0,1,2,3") as studio, ThreadPoolExecutor(USERS) as people:
+        visits = list(people.map(partial(visit, studio.url, launched), range(USERS)))
 
-    found = {run.id: (run, status) for run, status in list_statuses(tmp_path / "runs")}
+    found = {run.id: (run, status) for run, status in list_statuses(runs_dir)}
     assert len(found) == USERS and set(found) == {run_id for _, run_id, _ in visits}
-    began = {told["run"]: told for told in turns(tmp_path / "runs")}
-    assert len(turns(tmp_path / "runs")) == len(began)  # none was started twice
+    began = {turn["run"]: turn for turn in turns(runs_dir)}
+    assert len(turns(runs_dir)) == len(began)  # none was started twice
     for name, run_id, stopped in visits:
         run, status = found[run_id]
-        assert status["owner"] == name and status["state"] == ("stopped" if stopped else "finished")
+        assert status.owner == name and status.state == ("stopped" if stopped else "finished")
         number = int(name.removeprefix("user-"))
         if run_id in began:
             assert began[run_id]["owner"] == name and began[run_id]["token"] == f"hf_tokenofuser{number}"
         if not stopped:
             assert (run.model_dir / "weights").read_text() == weights_after(4, seed=number)
             assert {record["prompt"] for record in run.rollouts()} == {run_id}
-    # at no time more than one run on a device
-    by_device: dict[str, list] = {}
-    for what, change in (("began", 1), ("ended", -1)):
-        for told in turns(tmp_path / "runs", what):
-            by_device.setdefault(told["visible"], []).append((told["at"], change))
-    assert set(by_device) == {"0", "1", "2", "3"}
-    for moments in by_device.values():
-        at_work = 0
-        for _, change in sorted(moments):
-            at_work += change
-            assert at_work in (0, 1)
-    for path in (tmp_path / "runs").rglob("*"):
+    devices = {turn["visible"] for turn in turns(runs_dir)}
+    assert devices == {"0", "1", "2", "3"}
+    assert all(most_at_once(runs_dir, device) == 1 for device in devices)
+    for path in runs_dir.rglob("*"):
         if path.is_file() and path.name != ".turns.jsonl":
             assert b"hf_tokenofuser" not in path.read_bytes(), path
 

@@ -1,27 +1,16 @@
 """The benchmark of the losses: what it compares is the same computation, and its cells and table hold together."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 from torch.nn.functional import linear
 
-from simct.losses import Head, compute_from_hidden
+from benchmarks import loss as benchmark
+from simct.losses import compute_from_hidden
+from simct.losses.head import Head
 from simct.tokenization.units import build_units
 
-SOURCE = Path(__file__).parents[2] / "benchmarks" / "loss.py"
 
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("loss_benchmark", SOURCE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_plain_dense_simct_is_the_same_loss(benchmark):
+def test_plain_dense_simct_is_the_same_loss():
     pair = benchmark.SyntheticPair(300, 400)
     teacher_ids, student_ids = pair.text(40, 0.3)
     units = build_units(pair, [(teacher_ids, student_ids)])
@@ -42,7 +31,7 @@ def test_plain_dense_simct_is_the_same_loss(benchmark):
 
 
 @pytest.mark.parametrize("what", ["bare products", "simct", "simct+prefix_free", "marginal", "dense simct"])
-def test_every_kind_of_cell_runs(benchmark, what):
+def test_every_kind_of_cell_runs(what):
     settings = {
         "device": "cpu", "dtype": "float32", "vocabularies": "300x400", "rows": 32, "multi": 0.2, "hidden": 8,
         "what": what, "diagnostics": True, "chunk_rows": None, "repeats": 1, "patience": 5.0,
@@ -51,7 +40,7 @@ def test_every_kind_of_cell_runs(benchmark, what):
     assert result["seconds"] > 0 and result["peak_mib"] >= 0
 
 
-def test_table_gives_ratios_and_reasons(benchmark):
+def test_table_gives_ratios_and_reasons():
     common = {"vocabularies": "3x4", "rows": 2, "peak_mib": 1.0}
     lines = benchmark.table(
         [

@@ -1,23 +1,14 @@
 """The table of the stress benchmark: means and deviations as told, gathered from files, put between its marks."""
 
-import importlib.util
 import json
 from pathlib import Path
 
-import pytest
-
-from simct.losses import METHODS, compute
+from benchmarks import stress as benchmark
+from simct.losses import compute
+from simct.methods import METHODS
 from tests.support.loss_cases import case, tiny_pair
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("stress_benchmark", ROOT / "benchmarks" / "stress.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def run(seed, score, **fields):
@@ -25,7 +16,7 @@ def run(seed, score, **fields):
     return {**cell, "score": score, **fields}
 
 
-def test_table_is_gathered_from_all_files_into_the_document(benchmark, tmp_path):
+def test_table_is_gathered_from_all_files_into_the_document(tmp_path):
     start = {"default": {"teacher": 0.99, "student": 0.5}}
     for name, runs in (("stress", [run(0, 0.5), run(1, 0.7)]), ("stress_more", [run(1, 0.7), run(2, 0.6, rate=3e-4)])):
         (tmp_path / f"{name}.json").write_text(json.dumps({"start": start, "runs": runs}))
@@ -40,12 +31,12 @@ def test_table_is_gathered_from_all_files_into_the_document(benchmark, tmp_path)
     assert "teacher 0.990, student before 0.500" in text
 
 
-def test_the_document_has_the_marks(benchmark):
+def test_the_document_has_the_marks():
     text = (ROOT / "docs" / "method.md").read_text()
     assert text.count(benchmark.BEGIN) == text.count(benchmark.END) == 1
 
 
-def test_every_variant_is_a_valid_use_of_a_method(benchmark):
+def test_every_variant_is_a_valid_use_of_a_method():
     pair = tiny_pair()
     sequences, student, teacher = case(pair, "mixed")
     ids = [s for _, s in sequences], [t for t, _ in sequences]

@@ -16,16 +16,12 @@ from simct.demo import PAIRS
 from simct.inspection import corpus
 from simct.inspection.coverage import inspect_pair, show_units
 from simct.tokenization.pair import TokenizerPair
-from tests.cli.test_main import refused
+from tests.support.commands import refused
 from tests.support.hub_server import HubServer
-from tests.support.random_pair import save_pair
 
 TEXT = "def wrap(text, width=70):\n    return the 日本 🙂 parser.add_argument('--x')\n"
 
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return save_pair(tmp_path_factory.mktemp("pair"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +32,6 @@ def tokenizers_only(folders, tmp_path_factory):
     for folder, name in zip(folders, names, strict=True):
         shutil.copytree(folder, name, ignore=shutil.ignore_patterns("*.safetensors"))
     return names
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIMCT_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

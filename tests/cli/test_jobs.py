@@ -7,15 +7,14 @@ import pytest
 from simct.cli.main import build_parser, main
 from simct.hub import retry as hf_retry
 from simct.jobs.hf import job as hf_job
-from simct.jobs.local import job as local_job
 from simct.jobs.local import queue
-from simct.runs.folder import ACTIVE_STATES, RunFolder
-from simct.runs.listing import list_runs, list_statuses, open_run
-from tests.jobs.test_hf_job_trouble import STAND_IN
-from tests.support import stand_in_runs
-from tests.support.hub_server import HubServer
+from simct.runs.folder import RunFolder
+from simct.runs.listing import open_run
+from tests.support.commands import refused
 from tests.support.random_pair import save_pair
-from tests.support.stand_in_runs import all_over, new, turns, until, weights_after
+from tests.support.run_folders import runs_in
+from tests.support.stand_in_runs import BOOTSTRAP, all_over, new, turns, weights_after
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -27,21 +26,10 @@ def pair(tmp_path_factory):
 
 
 @pytest.fixture
-def runs_dir(tmp_path, monkeypatch):
-    stand_in_runs.use(monkeypatch)
-    yield tmp_path / "runs"
-    for run, told in list_statuses(tmp_path / "runs"):
-        if told.get("state") in ACTIVE_STATES and told.get("backend") != "hf":
-            local_job.kill(run)
-
-
-@pytest.fixture
-def hub(monkeypatch):
+def hub(hub, monkeypatch):
     monkeypatch.setattr(hf_job, "PUSH_SECONDS", 0.3)
-    monkeypatch.setattr(hf_job, "BOOTSTRAP", STAND_IN)
-    with HubServer() as server:
-        server.use(monkeypatch)
-        yield server
+    monkeypatch.setattr(hf_job, "BOOTSTRAP", BOOTSTRAP)
+    return hub
 
 
 def call(capsys, *arguments) -> str:
@@ -50,26 +38,18 @@ def call(capsys, *arguments) -> str:
     return capsys.readouterr().out
 
 
-def refused(capsys, *arguments) -> str:
-    """The one line of a command that must be refused."""
-    assert main([*map(str, arguments)]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("simct: "), lines
-    return lines[0]
-
-
 def test_a_second_run_waits_tells_its_place_and_is_followed(pair, runs_dir, capsys):
     quick = ["--set", "training.learning_rate=0.05", "--runs", runs_dir]
     told = call(capsys, "distill", *pair, *quick, "--steps", "20", "--detach")
     assert "run folder" in told and "it starts" not in told
-    first = list_runs(runs_dir)[0]
+    first = runs_in(runs_dir)[0]
     told = call(capsys, "distill", *pair, *quick, "--steps", "3", "--detach")
     assert f"it starts when its turn comes (next in line, behind {first.id})" in told
     told = call(capsys, "distill", *pair, *quick, "--steps", "2")
     assert "Next in line" in told or "Place 2 of 2 in line" in told
-    assert "step 2/2" in told and told.strip().endswith(f"({list_runs(runs_dir)[0].path})") and "finished" in told
-    assert {run.status()["state"] for run in list_runs(runs_dir)} == {"finished"}
-    assert [each["run"] for each in turns(runs_dir)] == [run.id for run in reversed(list_runs(runs_dir))]
+    assert "step 2/2" in told and told.strip().endswith(f"({runs_in(runs_dir)[0].path})") and "finished" in told
+    assert {run.status().state for run in runs_in(runs_dir)} == {"finished"}
+    assert [each["run"] for each in turns(runs_dir)] == [run.id for run in reversed(runs_in(runs_dir))]
 
 
 def test_every_action_on_a_run(runs_dir, capsys):
@@ -81,8 +61,8 @@ def test_every_action_on_a_run(runs_dir, capsys):
     assert {each["id"]: each["place"] for each in listed} == {run.id: None, behind.id: 1}
     assert "Next in line" in call(capsys, "jobs", *at, "--state", "queued")
     assert "queued" in refused(capsys, "jobs", "delete", behind.id, *at)
-    assert "Taken out of the queue" in call(capsys, "jobs", "stop", behind.id, *at)
-    until(lambda: run.status()["step"] >= 3)
+    assert "Removed from the queue" in call(capsys, "jobs", "stop", behind.id, *at)
+    until(lambda: run.status().step >= 3)
     assert "step 3/200" in call(capsys, "jobs", "log", run.id, *at)
     assert call(capsys, "jobs", "log", run.id, "--lines", 1, *at).count("\n") == 1
     assert "already running" in refused(capsys, "jobs", "resume", run.id, *at)
@@ -90,7 +70,7 @@ def test_every_action_on_a_run(runs_dir, capsys):
     assert "Stopped after step" in call(capsys, "jobs", "watch", run.id, *at)
     assert "nothing to stop" in refused(capsys, "jobs", "stop", run.id, *at)
     assert "from its last checkpoint" in call(capsys, "jobs", "resume", run.id, *at)
-    until(lambda: run.status()["state"] == "running")
+    until(lambda: run.status().state == "running")
     assert "Ended at once. Its last checkpoint" in call(capsys, "jobs", "kill", run.id, *at)
     assert "from the start: there is no checkpoint" in call(capsys, "jobs", "resume", behind.id, *at)
     assert "when its turn comes (next in line, behind" in call(capsys, "jobs", "retry", run.id, *at)
@@ -100,9 +80,9 @@ def test_every_action_on_a_run(runs_dir, capsys):
     assert copy.config().training.steps == 4 and copy.config().output == str(copy.path)
     assert (copy.model_dir / "weights").read_text() == weights_after(4, seed=9)
     assert "training.steps" in refused(capsys, "jobs", "duplicate", run.id, "--set", "training.steps=0", *at)
-    before = len(list_runs(runs_dir))
+    before = len(runs_in(runs_dir))
     call(capsys, "jobs", "delete", run.id, *at)
-    assert not run.path.exists() and len(list_runs(runs_dir)) == before - 1
+    assert not run.path.exists() and len(runs_in(runs_dir)) == before - 1
     assert "needs a run id" in refused(capsys, "jobs", "retry", *at)
     assert "no run" in refused(capsys, "jobs", "watch", run.id, *at)
 
@@ -113,20 +93,20 @@ def test_a_run_goes_to_jobs_only_with_a_machine_and_a_limit(pair, runs_dir, hub,
     assert main([*map(str, arguments)]) == 2
     told = capsys.readouterr()
     assert "t4-small · 1 × T4, 16 GB · $0.40 an hour · about" in told.out and "--flavor" in told.err
-    assert "Confirm what it may cost with --spend-limit" in refused(capsys, *arguments, "--flavor", "t4-small")
+    assert "Set the most it may cost with --spend-limit" in refused(capsys, *arguments, "--flavor", "t4-small")
     assert "no machine 'abacus'" in refused(capsys, *arguments, "--flavor", "abacus", "--spend-limit", 1)
     huge = ["--set", "rollout.max_new_tokens=200000", "--set", "training.max_length=200100"]
     assert "does not fit" in refused(capsys, *arguments, *huge, "--flavor", "t4-small", "--spend-limit", 1)
     odd = ["--set", "training.batch_size=6"]
-    assert "no multiple of its 4 GPUs" in refused(capsys, *arguments, *odd, "--flavor", "a100x4", "--spend-limit", 1)
-    assert list_runs(runs_dir) == [] and not hub.jobs
+    assert "a multiple of its 4 GPUs" in refused(capsys, *arguments, *odd, "--flavor", "a100x4", "--spend-limit", 1)
+    assert runs_in(runs_dir) == [] and not hub.jobs
     chosen = ["--flavor", "t4-small", "--namespace", "tester", "--timeout", "90m", "--spend-limit", "0.4", "--detach"]
     assert "t4-small for at most 60 min, $0.40" in call(capsys, *arguments, *chosen)
     [job] = hub.jobs.values()
     assert job.spec["timeoutSeconds"] == pytest.approx(3600, abs=1) and job.namespace == "tester"
     with pytest.raises(SystemExit):
         build_parser().parse_args([*map(str, arguments), "--timeout", "soon"])
-    assert "no length of time" in capsys.readouterr().err
+    assert "not a duration" in capsys.readouterr().err
 
 
 def test_a_job_is_followed_listed_stopped_and_found_again_by_the_command(pair, runs_dir, hub, capsys, monkeypatch):
@@ -136,28 +116,28 @@ def test_a_job_is_followed_listed_stopped_and_found_again_by_the_command(pair, r
     rented = ["--flavor", "cpu-basic", "--spend-limit", "0.01"]
     slow = ["--set", "training.learning_rate=0.05", "--set", "training.checkpoint_every=2"]
     call(capsys, "distill", *pair, "--on", "hf-jobs", *rented, *slow, "--steps", "3000", "--detach", *at)
-    [run] = list_runs(runs_dir)
+    [run] = runs_in(runs_dir)
     until(lambda: "running" in call(capsys, "jobs", *at), 120)
     told = json.loads(call(capsys, "jobs", "--json", *at))[0]
     assert (told["on"], told["flavor"], told["namespace"], told["state"]) == (
         "hf-jobs", "cpu-basic", "tester", "running"
     )  # fmt: skip
-    assert "a checkpoint is written and pushed first" in call(capsys, "jobs", "stop", run.id, *at)
+    assert "the Job writes and pushes a checkpoint first" in call(capsys, "jobs", "stop", run.id, *at)
     hub.fail("/api/jobs/", 503, times=3)
     assert "stopped: Stopped after step" in call(capsys, "jobs", "watch", run.id, *at)
     assert "step " in call(capsys, "jobs", "log", run.id, *at)
-    assert "Confirm what it may cost" in refused(capsys, "jobs", "resume", run.id, *at)
+    assert "Set the most it may cost" in refused(capsys, "jobs", "resume", run.id, *at)
     other = runs_dir.parent / "other"
-    assert "1 runs made from the Jobs of tester" in call(capsys, "jobs", "sync", "--runs", other)
-    assert open_run(other, run.id).status()["state"] == "stopped"
+    assert "1 run made from the Jobs of tester" in call(capsys, "jobs", "sync", "--runs", other)
+    assert open_run(other, run.id).status().state == "stopped"
     hub.run_jobs = False
-    assert "A Job takes it up on cpu-basic" in call(
+    assert "Resumes in a new Job on cpu-basic" in call(
         capsys, "jobs", "resume", run.id, "--spend-limit", "0.01", "--runs", other
     )
     assert "canceled" in call(capsys, "jobs", "kill", run.id, "--runs", other)
     hub.fail("", 503, times=99)
     monkeypatch.setattr(hf_retry, "PATIENCE", 0.0)
-    assert "trouble of its own" in refused(capsys, "jobs", "delete", run.id, "--runs", other)
+    assert "having problems" in refused(capsys, "jobs", "delete", run.id, "--runs", other)
     assert open_run(other, run.id)
     hub.faults.clear()
     call(capsys, "jobs", "delete", run.id, "--runs", other)

@@ -14,14 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from simct.cli.common import progress_bar, show_log
 from simct.cli.main import main
 from simct.runs.folder import RunFolder
-from simct.runs.listing import list_runs
+from simct.runs.status import RunStatus
+from tests.support.commands import refused
 from tests.support.hub_server import HubServer
-from tests.support.random_pair import TEMPLATE, random_model, save_pair, student_tokenizer
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return save_pair(tmp_path_factory.mktemp("pair"))
+from tests.support.random_pair import TEMPLATE, random_model, student_tokenizer
+from tests.support.run_folders import runs_in
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +26,6 @@ def prompts_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "prompts.jsonl"
     path.write_text("\n".join(json.dumps({"prompt": text, "answer": "12"}) for text in ("the cat", "a 12", "1223")))
     return str(path)
-
-
-def refused(capsys, *arguments) -> str:
-    """The one line that the command ends with; its exit status must be 2."""
-    capsys.readouterr()
-    assert main(list(arguments)) == 2
-    out, err = capsys.readouterr()
-    lines = err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("simct: "), err
-    assert "Traceback" not in out + err
-    return lines[0]
 
 
 def test_inspect_prints_and_writes_what_it_promises(folders, tmp_path, capsys):
@@ -69,7 +55,7 @@ def test_distil_evaluate_resume_and_delete(folders, prompts_file, tmp_path, capf
     arguments = ["--config", str(config), "--steps", "3", "--method", "strict", "--seed", "5", "--output", str(output)]
     assert main(["distill", *arguments, "--set", "training.learning_rate=1e-3"]) == 0
     run = RunFolder(output)
-    assert run.status()["state"] == "finished" and run.status()["step"] == 3
+    assert run.status().state == "finished" and run.status().step == 3
     settings = run.config()
     assert (settings.method, settings.training.seed, settings.training.learning_rate) == ("strict", 5, 1e-3)
     assert [record["step"] for record in run.metrics()] == [1, 2, 3]
@@ -87,7 +73,7 @@ def test_distil_evaluate_resume_and_delete(folders, prompts_file, tmp_path, capf
     assert main(["jobs", "--runs", str(tmp_path)]) == 0
     assert "finished" in capfd.readouterr().out
     assert main(["jobs", "delete", "out", "--runs", str(tmp_path)]) == 0
-    assert list_runs(tmp_path) == []
+    assert runs_in(tmp_path) == []
 
 
 def test_models_that_cannot_be_used_are_refused_in_a_line(folders, tmp_path, capsys):
@@ -105,7 +91,7 @@ def test_data_that_cannot_be_used_is_refused_in_a_line(folders, tmp_path, capfd)
     (tmp_path / "other.jsonl").write_text('{"x": 1}')
     for name, word in (("empty.jsonl", "is empty"), ("other.jsonl", "data.column"), ("none.jsonl", "no file")):
         assert word in refused(capfd, "distill", *pair, "--prompts", str(tmp_path / name), "--steps", "1")
-    assert list_runs(tmp_path / "runs") == []  # what cannot start leaves no run behind
+    assert runs_in(tmp_path / "runs") == []  # what cannot start leaves no run behind
 
 
 def test_settings_out_of_range_and_files_that_do_not_exist(folders, prompts_file, tmp_path, capsys):
@@ -122,7 +108,7 @@ def test_settings_out_of_range_and_files_that_do_not_exist(folders, prompts_file
     assert "astrology" in refused(capsys, "evaluate", "--model", folders[0], "--tasks", "astrology")
     assert "no run" in refused(capsys, "publish", "missing", "--repo-id", "me/x", "--runs", str(tmp_path))
     assert "needs a run id" in refused(capsys, "jobs", "stop")
-    assert list_runs(tmp_path) == []
+    assert runs_in(tmp_path) == []
 
 
 def test_an_unwritable_or_full_disk_is_a_line(folders, capsys):
@@ -178,19 +164,19 @@ def test_a_run_that_loses_its_model_fails_with_the_reason(folders, prompts_file,
     arguments = ["--teacher", folders[0], "--student", str(copy), "--prompts", prompts_file, "--steps", "1"]
     message = refused(capfd, "distill", *arguments, "--runs", str(tmp_path / "runs"))
     assert "Cannot load the model" in message and str(copy) in message
-    (run,) = list_runs(tmp_path / "runs")
-    assert run.status()["state"] == "failed" and "Cannot load" in run.status()["error"]
+    (run,) = runs_in(tmp_path / "runs")
+    assert run.status().state == "failed" and "Cannot load" in run.status().error
 
 
 def test_in_a_terminal_the_lines_of_steps_move_a_bar(capsys):
     screen = io.StringIO()
     bar = tqdm(file=screen, disable=False, ncols=100, mininterval=0)
-    show_log("8 prompts\nstep 5/20  loss 0.5000  rows 3\n", bar, {"step": 5, "total_steps": 20})
-    show_log("step 6/20  loss 0.2500  rows 3\n", bar, {"step": 6, "total_steps": 20})
+    show_log("8 prompts\nstep 5/20  loss 0.5000  rows 3\n", bar, RunStatus(step=5, total_steps=20))
+    show_log("step 6/20  loss 0.2500  rows 3\n", bar, RunStatus(step=6, total_steps=20))
     assert capsys.readouterr().out == "8 prompts\n"
     assert (bar.n, bar.total) == (6, 20) and "6/20" in str(bar) and "loss 0.2500" in str(bar)
 
 
 def test_elsewhere_the_log_is_printed_as_it_is(capsys):
-    show_log("8 prompts\nstep 1/4  loss 1.0\n", progress_bar(), {"step": 1, "total_steps": 4})
+    show_log("8 prompts\nstep 1/4  loss 1.0\n", progress_bar(), RunStatus(step=1, total_steps=4))
     assert capsys.readouterr().out == "8 prompts\nstep 1/4  loss 1.0\n"

@@ -5,7 +5,7 @@ import json
 import datasets
 import pytest
 
-from simct.config import DataConfig
+from simct.config.sections import DataConfig
 from simct.data.prompts import load_prompts
 from simct.data.templates import prompt_ids, render
 from simct.errors import DataError

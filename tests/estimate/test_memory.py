@@ -11,7 +11,8 @@ from benchmarks.memory import cases, measure
 from benchmarks.smollm2 import smollm2_folder
 from simct import demo
 from simct.cli.main import main as cli
-from simct.config import ModelConfig, config_from_dict
+from simct.config import config_from_dict
+from simct.config.sections import ModelConfig
 from simct.errors import ConfigError, ModelError
 from simct.estimate.machines import GIB, MACHINES, find_machine
 from simct.estimate.memory import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simct import demo
-from simct.config import EvaluationConfig, ModelConfig
+from simct.config.sections import EvaluationConfig, ModelConfig
 from simct.errors import ConfigError, DataError
 from simct.evaluation import lm_eval as lm_eval_tasks
 from simct.evaluation.lm_eval import SandboxedCodeMetric, check_task, evaluate_task, pass_at_k
@@ -16,6 +16,7 @@ from simct.evaluation.tasks import check_tasks, evaluate_loaded, is_own_task, st
 from simct.models.loading import load_model
 from simct.presets import list_presets, load_preset
 from simct.tokenization.token_bytes import load_tokenizer, token_bytes
+from tools.demo.exercises import load_exercises
 
 N = 12
 TASK = """\
@@ -85,7 +86,7 @@ def installed():
 
 
 def plain_task(folder: Path) -> str:
-    rows = demo.load_exercises(demo.EVAL)[:N]
+    rows = load_exercises(demo.EVAL)[:N]
     data = folder / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = folder / "plain.yaml"
@@ -123,7 +124,7 @@ def test_a_task_file_scores_as_our_own_evaluation_does(installed, teacher, tmp_p
     assert theirs["stderr"] == pytest.approx(standard_error(theirs["score"], N) or 0.0, abs=1e-9)
     assert len(theirs["samples"]) == 8 and 0 < exact <= 8
     first = theirs["samples"][0]
-    assert demo.load_exercises(demo.EVAL)[0]["prompt"] in first["prompt"]
+    assert load_exercises(demo.EVAL)[0]["prompt"] in first["prompt"]
     assert first["answer"] and first["completion"]
 
 

@@ -38,13 +38,6 @@ def parquet(**columns) -> bytes:
     return file.getvalue()
 
 
-@pytest.fixture
-def hub(monkeypatch):
-    with HubServer() as server:
-        server.use(monkeypatch)
-        yield server
-
-
 def one_line(call) -> str:
     with pytest.raises((DataError, HubError)) as error:
         call()

@@ -137,7 +137,7 @@ def test_a_bad_token_is_told_apart_from_a_bad_name(hub):
     [
         (429, {"Retry-After": "17"}, "Wait 17 s"),
         (429, {"RateLimit": '"api";r=0;t=55'}, "Wait 55 s"),
-        (500, {}, "trouble of its own"),
+        (500, {}, "having problems"),
         (503, {}, "Nothing is lost"),
         (402, {}, "payment"),
         (418, {}, "status 418"),

@@ -2,8 +2,6 @@
 
 import json
 
-import pytest
-
 from simct.demo import PAIRS
 from simct.inspection import compare_pairs as module
 from simct.inspection.compare_pairs import compare_pairs, sort_rows
@@ -17,13 +15,7 @@ TEXTS = ["What is 12 plus 34? It is forty-six.", "Say it plainly: the adolescent
 DEFAULT, SPLITS = PAIRS["default"], PAIRS["student_splits"]
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIMCT_CACHE", str(tmp_path))
-    return tmp_path
-
-
-def test_students_of_a_teacher_with_one_that_is_broken(folder):
+def test_students_of_a_teacher_with_one_that_is_broken(own_cache):
     told = []
     students = [str(SPLITS.student), "/no/such/folder", str(DEFAULT.student)]
     rows = compare_pairs([str(DEFAULT.teacher)], students, TEXTS, on_progress=lambda *step: told.append(step))
@@ -40,7 +32,7 @@ def test_students_of_a_teacher_with_one_that_is_broken(folder):
     assert "no folder" in printed and share(rows[0].strict) in printed
 
 
-def test_teachers_of_a_student_with_weights(folder):
+def test_teachers_of_a_student_with_weights(own_cache):
     teachers = [str(SPLITS.teacher), str(DEFAULT.teacher)]
     known = {(teachers[1], str(DEFAULT.student)): Reliability(method="simct", verdict="Use simct. Known.")}
     rows = compare_pairs(
@@ -51,7 +43,7 @@ def test_teachers_of_a_student_with_weights(folder):
     assert rows[1].verdict in format_pairs(rows)
 
 
-def test_a_defect_with_one_pair_is_a_row_too(folder, monkeypatch):
+def test_a_defect_with_one_pair_is_a_row_too(own_cache, monkeypatch):
     def broken(pair, *arguments, **options):
         raise IndexError("a defect\nin two lines")
 
@@ -60,7 +52,7 @@ def test_a_defect_with_one_pair_is_a_row_too(folder, monkeypatch):
     assert row.error == "IndexError: a defect in two lines"
 
 
-def test_a_stopped_comparison_has_the_rows_that_were_finished(folder):
+def test_a_stopped_comparison_has_the_rows_that_were_finished(own_cache):
     rows: list = []
     students = [str(DEFAULT.student), str(SPLITS.student)]
     rows = compare_pairs(
@@ -69,7 +61,7 @@ def test_a_stopped_comparison_has_the_rows_that_were_finished(folder):
     assert [row.student for row in rows] == [str(DEFAULT.student)]
 
 
-def test_each_tokenizer_is_read_once(folder, monkeypatch):
+def test_each_tokenizer_is_read_once(own_cache, monkeypatch):
     loaded = []
     load = module.load_tokenizer
     monkeypatch.setattr(module, "load_tokenizer", lambda name, *more: loaded.append(name) or load(name, *more))

@@ -4,32 +4,32 @@ import math
 
 import pytest
 import torch
+from transformers import GraniteConfig, GraniteForCausalLM
 
 from simct import demo
-from simct.config import ModelConfig
+from simct.config.sections import ModelConfig
 from simct.data.templates import prompt_ids
 from simct.errors import AlignmentError
 from simct.inspection.side_by_side import agreement, write_answer
 from simct.models.loading import load_model
 from simct.models.rollout import generate, uniforms
-from simct.tokenization.pair import TokenizerPair
 
 MESSAGES = [{"role": "user", "content": "Say it plainly: the adolescent should purchase documentation."}]
 
 
 @pytest.fixture(scope="module")
-def pair():
-    return TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
+def pair(embedded_pair):
+    return embedded_pair
 
 
 @pytest.fixture(scope="module")
 def student():
-    return load_model(ModelConfig(str(demo.STUDENT))).eval()
+    return load_model(ModelConfig(model=str(demo.STUDENT))).eval()
 
 
 @pytest.fixture(scope="module")
 def teacher():
-    return load_model(ModelConfig(str(demo.TEACHER))).eval()
+    return load_model(ModelConfig(model=str(demo.TEACHER))).eval()
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -61,3 +61,20 @@ def test_what_the_teacher_cannot_read_is_told(pair, teacher):
     with pytest.raises(AlignmentError, match="cannot read this answer"):
         agreement(pair, teacher, [1], [special, *word])
     assert agreement(pair, teacher, [1], []) == []
+
+
+def test_agreement_is_read_from_logits_that_a_model_scales(pair):
+    torch.manual_seed(0)
+    teacher = GraniteForCausalLM(
+        GraniteConfig(
+            vocab_size=len(pair.teacher.bytes_of), hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+            num_attention_heads=2, num_key_value_heads=2, logits_scaling=0.02,
+        )
+    ).eval()  # fmt: skip
+    context, answer = [1, 2], pair.student.encode(b"a word")
+    spelled = pair.teacher_ids_for(answer).ids
+    with torch.inference_mode():
+        logits = teacher(torch.tensor([context + spelled])).logits[0, len(context) - 1 : -1].log_softmax(-1)
+    total = sum(float(logits[row, token]) for row, token in enumerate(spelled))
+    units = agreement(pair, teacher, context, answer)
+    assert sum(unit["teacher"] * math.log(unit["probability"]) for unit in units) == pytest.approx(total, rel=1e-4)

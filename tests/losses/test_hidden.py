@@ -5,8 +5,9 @@ import torch
 import transformers
 
 from simct.errors import ConfigError, ModelError
-from simct.losses import METHODS, Head, compute, compute_from_hidden
-from simct.losses.head import check_head
+from simct.losses import compute, compute_from_hidden
+from simct.losses.head import Head, check_head
+from simct.methods import METHODS
 from tests.support.loss_cases import TEXTS, same_pair, sequence, tiny_pair
 
 SIZES = {
@@ -172,7 +173,7 @@ def test_backward_twice_is_an_error():
 def test_chunk_rows_must_be_positive():
     pair = same_pair()
     logits = torch.zeros(1, len(pair.student.bytes_of))
-    with pytest.raises(ConfigError, match="chunk_rows must be at least 1"):
+    with pytest.raises(ConfigError, match="chunk_rows is 0; it must be empty or 1 or more"):
         compute("simct", pair, logits, logits, [3], [3], chunk_rows=0)
 
 

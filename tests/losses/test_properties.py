@@ -5,9 +5,10 @@ import torch
 from torch.nn.functional import kl_div, log_softmax
 
 from simct.errors import AlignmentError, ConfigError
-from simct.losses import METHODS, compute
+from simct.losses import compute
 from simct.losses.divergence import divergence, divergence_with_gradient
 from simct.losses.strings import pair_strings, text_rows
+from simct.methods import METHODS
 from simct.tokenization.units import as_sequences, build_units, merge_with_next
 from tests.support.loss_cases import TEXTS, case, same_pair, sequence, tiny_pair
 
@@ -267,16 +268,16 @@ def test_ids_of_any_container_mean_the_same():
     [
         (ConfigError, "Unknown method 'kd'. Choose one of: simct, strict", {"method": "kd"}),
         (ConfigError, "Unknown option 'topk' of method 'strict'. Its options: top_k", {"method": "strict", "topk": 3}),
-        (ConfigError, "top_k must be at least 2", {"method": "strict", "top_k": 1}),
+        (ConfigError, "top_k is 1; it must be empty or 2 or more", {"method": "strict", "top_k": 1}),
         (ConfigError, "Unknown divergence 'kl'", {"divergence": "kl"}),
-        (ConfigError, "beta must lie strictly between 0 and 1", {"divergence": "js", "beta": 1.0}),
-        (ConfigError, "temperature must be positive", {"temperature": 0.0}),
-        (ConfigError, "Unknown scoring 'logits'", {"scoring": "logits"}),
-        (ConfigError, "unit_mask_ratio must lie in", {"unit_mask_ratio": 1.5}),
-        (ConfigError, "mass_mask must be", {"mass_mask": 2}),
-        (ConfigError, "min_mass must lie in", {"method": "marginal", "min_mass": 1.0}),
-        (ConfigError, "min_mass must lie in", {"method": "bpm", "min_mass": -1}),
-        (ConfigError, "chunk_temperature must be positive", {"method": "alm", "chunk_temperature": 0}),
+        (ConfigError, "beta is 1.0; it must be above 0 and below 1", {"divergence": "js", "beta": 1.0}),
+        (ConfigError, "temperature is 0.0; it must be above 0", {"temperature": 0.0}),
+        (ConfigError, "scoring is 'logits'; it must be one of log_probs, raw_logits", {"scoring": "logits"}),
+        (ConfigError, "unit_mask_ratio is 1.5; it must be 0 or more and at most 1", {"unit_mask_ratio": 1.5}),
+        (ConfigError, "mass_mask is 2.0; it must be true or false, or 0 or more and below 1", {"mass_mask": 2}),
+        (ConfigError, "min_mass is 1.0; it must be", {"method": "marginal", "min_mass": 1.0}),
+        (ConfigError, "min_mass is -1.0; it must be", {"method": "bpm", "min_mass": -1}),
+        (ConfigError, "chunk_temperature is 0.0; it must be above 0", {"method": "alm", "chunk_temperature": 0}),
         (ConfigError, "both matched_weight and unmatched_weight", {"method": "gold", "matched_weight": 1.0}),
         (AlignmentError, "The student has 2 ids but 1 rows", {"student_ids": [3, 4]}),
         (AlignmentError, "1 student sequences but 2 teacher sequences", {"teacher_ids": [[3], []]}),

@@ -3,8 +3,8 @@
 import torch
 import torch.multiprocessing as multiprocessing
 
-from simct.losses import Head, compute_from_hidden
-from simct.losses.head import whole
+from simct.losses import compute_from_hidden
+from simct.losses.head import Head, whole
 from tests.support.loss_cases import sequence, tiny_pair
 
 TEXTS = ["the or abcd", "held id 123 world"]

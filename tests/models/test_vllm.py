@@ -22,8 +22,7 @@ from simct.models.loading import load_model
 from simct.models.rollout import generate
 from simct.models.vllm import VllmWriter, sample_seed
 from simct.tokenization.pair import TokenizerPair
-from simct.training.trainer import train
-from tests.support.random_pair import save_pair
+from simct.training.trainer import Trainer
 
 TEXTS = ["the cat", "a 12", "and 23 the", "1223"]
 
@@ -73,11 +72,6 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps(body or {}).encode())
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return save_pair(tmp_path_factory.mktemp("pair"))
-
-
 @pytest.fixture
 def server(folders):
     server = Server(folders[1])
@@ -109,10 +103,10 @@ def train_here(config, folder, watch=lambda step, student: None):
         records.append((record, samples))
         watch(record["step"], student)
 
-    train(
+    Trainer(
         config, Accelerator(cpu=True), load_model(config.teacher), student, pair, prompts, folder / "checkpoints",
         on_step=on_step,
-    )  # fmt: skip
+    ).train()  # fmt: skip
     return student, records
 
 

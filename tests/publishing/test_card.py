@@ -10,11 +10,10 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 import simct
-from simct.config import METHODS as ALL_METHODS
 from simct.config import load_config
+from simct.methods import METHODS
 from simct.publishing.card import escape, hub_id, model_card, public_yaml, rollouts_card, shown_name
 from simct.publishing.curve import loss_curve, nice_ticks, running_mean
-from simct.publishing.method_words import METHOD_NAMES, METHODS
 from tests.support.hub_runs import finished_run
 
 
@@ -119,11 +118,7 @@ def test_escape_shortens_and_keeps_letters():
     assert escape("a" * 50, 10) == "a" * 9 + "…"
 
 
-def test_every_method_has_words():
-    assert set(METHODS) == set(METHOD_NAMES) == set(ALL_METHODS)
-
-
-@pytest.mark.parametrize("method", ALL_METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_card_for_every_method_and_for_a_bare_run(tmp_path, method):
     run = finished_run(tmp_path / "run", method=method)
     for name in ("evaluation.json", "inspect.json", "metrics.jsonl"):
@@ -131,7 +126,9 @@ def test_a_card_for_every_method_and_for_a_bare_run(tmp_path, method):
     (run.model_dir / "tokenizer_config.json").unlink()
     run.set_status(state="stopped", step=1)
     card = model_card(run, "me/tiny")
-    assert METHODS[method] in card and "measured no scores" in card and "(stopped) after 1 of 3 steps" in card
+    assert METHODS[method].paragraph in card and f"the method {METHODS[method].title}" in card
+    assert "measured no scores" in card and "(stopped) after 1 of 3 steps" in card
+    assert ("| Divergence |" in card) == (METHODS[method].divergence is not None)
     assert 'tokenizer("...", return_tensors="pt")' in card and "No curve" in card
     assert ModelCard(card).data.eval_results is None
 

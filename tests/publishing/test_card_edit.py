@@ -97,7 +97,7 @@ def test_the_edited_card_is_what_is_published_and_a_wrong_one_changes_nothing(ru
         for wrong, told in ((wrong_license, "license"), (wrong_base, "no such model")):
             with pytest.raises(HubError, match=told):
                 publish_run(run, "tester/tiny", card=wrong)
-            assert run.publishing()["state"] == "failed" and hub.repos["tester/tiny"].head.sha == before
+            assert run.publishing().state == "failed" and hub.repos["tester/tiny"].head.sha == before
         reset_card(run)
         publish_run(run, "tester/tiny")
         assert "How it was trained" in hub.repos["tester/tiny"].files["README.md"].decode()

@@ -6,7 +6,6 @@ import os
 import struct
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -14,17 +13,16 @@ from simct.errors import HubError, RunError
 from simct.publishing.process import start_publishing, stop_publishing
 from simct.publishing.push import publish_run, publishing_state
 from tests.support.hub_runs import finished_run
-from tests.support.hub_server import TOKEN, HubServer
+from tests.support.hub_server import TOKEN
+from tests.support.waiting import until
 
 PARAMETERS = 2_000_000
 
 
 @pytest.fixture
-def hub(monkeypatch):
-    with HubServer() as server:
-        server.use(monkeypatch)
-        server.add_model("acme/student", files={"README.md": b"---\nlicense: apache-2.0\n---\n"})
-        yield server
+def hub(hub):
+    hub.add_model("acme/student", files={"README.md": b"---\nlicense: apache-2.0\n---\n"})
+    return hub
 
 
 @pytest.fixture
@@ -38,16 +36,13 @@ def run(tmp_path):
     return run
 
 
-def wait(run, until, seconds: float = 90) -> dict:
-    deadline = time.monotonic() + seconds
-    while not until(record := publishing_state(run)):
-        assert time.monotonic() < deadline, record
-        time.sleep(0.05)
-    return record
+def wait(run, condition) -> dict:
+    """The first record of publishing that meets the condition."""
+    return until(lambda: condition(record := publishing_state(run)) and record, 90, 0.05, lambda: publishing_state(run))
 
 
 def over(record: dict) -> bool:
-    return record["state"] != "publishing"
+    return record.state != "publishing"
 
 
 def test_it_goes_on_when_its_starter_is_gone_and_says_how_far_it_is(hub, run):
@@ -56,16 +51,16 @@ def test_it_goes_on_when_its_starter_is_gone_and_says_how_far_it_is(hub, run):
     code += "from simct.runs.folder import RunFolder as R; s(R(Path(sys.argv[1])), 'tester/tiny', True)"
     subprocess.run([sys.executable, "-c", code, str(run.path)], env=hub.env(), check=True, timeout=60)
     record = publishing_state(run)
-    assert (record["state"], record["repo_id"], record["private"]) == ("publishing", "tester/tiny", True)
-    with pytest.raises(HubError, match="being published already"):
+    assert (record.state, record.repo_id, record.private) == ("publishing", "tester/tiny", True)
+    with pytest.raises(HubError, match="already being published"):
         start_publishing(run, "tester/tiny")
     size = (run.model_dir / "model.safetensors").stat().st_size
-    half = wait(run, lambda each: over(each) or 0 < (each.get("sent") or 0) < size)
-    assert half["state"] == "publishing" and half["stage"] == "Sending model.safetensors" and half["total"] > size
+    half = wait(run, lambda each: over(each) or 0 < (each.sent or 0) < size)
+    assert half.state == "publishing" and half.stage == "Sending model.safetensors" and half.total > size
     hub.rate = None
     record = wait(run, over)
-    assert record["state"] == "published" and record["url"] == f"{hub.url}/tester/tiny"
-    assert record["stage"] is None and record["pid"] is None
+    assert record.state == "published" and record.url == f"{hub.url}/tester/tiny"
+    assert record.stage is None and record.pid is None
     assert hub.repos["tester/tiny"].private
     assert hub.repos["tester/tiny"].files["model.safetensors"] == (run.model_dir / "model.safetensors").read_bytes()
 
@@ -73,16 +68,16 @@ def test_it_goes_on_when_its_starter_is_gone_and_says_how_far_it_is(hub, run):
 def test_it_can_be_stopped_and_taken_up_again(hub, run):
     hub.rate = 1_000_000
     start_publishing(run, "tester/tiny")
-    wait(run, lambda record: over(record) or record.get("stage") == "Sending model.safetensors")
+    wait(run, lambda record: over(record) or record.stage == "Sending model.safetensors")
     stop_publishing(run)
     record = publishing_state(run)
-    assert record["state"] == "failed" and "was stopped" in record["error"]
+    assert record.state == "failed" and "was stopped" in record.error
     assert set(hub.repos["tester/tiny"].files) == set()
     with pytest.raises(HubError, match="nothing to stop"):
         stop_publishing(run)
     hub.rate = None
     start_publishing(run, "tester/tiny")
-    assert wait(run, over)["state"] == "published" and run.status()["state"] == "finished"
+    assert wait(run, over).state == "published" and run.status().state == "finished"
 
 
 def test_what_goes_wrong_is_kept_and_the_link_of_before_stays(hub, run):
@@ -91,19 +86,19 @@ def test_what_goes_wrong_is_kept_and_the_link_of_before_stays(hub, run):
     hub.fail("/commit/", 403, message="Storage limit reached")
     start_publishing(run, "tester/tiny")
     record = wait(run, over)
-    assert record["state"] == "failed" and "no room" in record["error"]
-    assert record["url"] == f"{hub.url}/tester/tiny"
+    assert record.state == "failed" and "no room" in record.error
+    assert record.url == f"{hub.url}/tester/tiny"
     start_publishing(run, "tester/tiny", rollouts=True, space=True)
     record = wait(run, over)
-    assert record["state"] == "published" and record["rollouts_url"] and record["space_url"]
-    assert TOKEN not in json.dumps(record)
+    assert record.state == "published" and record.rollouts_url and record.space_url
+    assert TOKEN not in str(record)
 
 
 def test_it_does_not_begin_with_half_a_model(hub, run):
     (run.model_dir / "config.json").unlink()
     with pytest.raises(RunError, match="no trained model"):
         start_publishing(run, "tester/tiny")
-    assert run.publishing()["state"] == "none"
+    assert run.publishing().state == "none"
 
 
 def test_an_upload_that_is_cut_is_sent_again_or_told(hub, run):

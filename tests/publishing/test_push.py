@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,9 @@ from simct.errors import HubError, RunError
 from simct.hub import client, search
 from simct.publishing.push import publish_run, publishing_state
 from tests.support.hub_runs import finished_run, small_weights
-from tests.support.hub_server import TOKEN, HubServer
+from tests.support.hub_server import TOKEN
 from tests.support.tiny_models import save_tiny_model
+from tests.support.waiting import until
 
 PUBLISHED = {
     "README.md",
@@ -32,11 +32,9 @@ PUBLISHED = {
 
 
 @pytest.fixture
-def hub(monkeypatch):
-    with HubServer() as server:
-        server.use(monkeypatch)
-        server.add_model("acme/student", files={"README.md": b"---\nlicense: apache-2.0\n---\n"})
-        yield server
+def hub(hub):
+    hub.add_model("acme/student", files={"README.md": b"---\nlicense: apache-2.0\n---\n"})
+    return hub
 
 
 @pytest.fixture
@@ -52,7 +50,7 @@ def refused(run, repo_id, **options) -> str:
     text = str(error.value)
     assert "\n" not in text and len(text) < 400 and TOKEN not in text
     record = run.publishing()
-    assert (record["state"], record["error"]) == ("failed", text)
+    assert (record.state, record.error) == ("failed", text)
     assert (run.path / "status.json").read_bytes() == status
     return text
 
@@ -70,9 +68,9 @@ def test_publishing_puts_the_model_its_card_and_nothing_else_there(hub, run):
     for name, data in repo.files.items():
         assert str(run.path).encode() not in data and TOKEN.encode() not in data, name
     record = run.publishing()
-    assert (record["state"], record["error"], record["url"]) == ("published", None, url)
-    assert record["commit"] == repo.head.sha
-    assert run.status()["state"] == "finished"
+    assert (record.state, record.error, record.url) == ("published", None, url)
+    assert record.commit == repo.head.sha
+    assert run.status().state == "finished"
 
 
 def test_the_token_travels_in_the_header_and_nowhere_else(hub, run):
@@ -110,7 +108,7 @@ def test_publishing_again_updates_and_never_duplicates(hub, run):
 
 def test_a_bare_name_goes_to_the_account_of_the_token(hub, run):
     assert publish_run(run, "tiny") == f"{hub.url}/tester/tiny"
-    assert run.publishing()["repo_id"] == "tester/tiny"
+    assert run.publishing().repo_id == "tester/tiny"
 
 
 def test_private_is_kept(hub, run):
@@ -142,12 +140,17 @@ def test_refusals_are_one_line_each_and_a_retry_succeeds(hub, run):
     assert "no room" in told and "storage limit" in told
     assert set(hub.repos["tester/tiny"].files) == set()  # made, but nothing half-published
     hub.storage_limit = None
-    for status, expected in ((503, "trouble"), (413, "too large"), (412, "changed by someone else"), (401, "token")):
+    for status, expected in (
+        (503, "having problems"),
+        (413, "too large"),
+        (412, "changed by someone else"),
+        (401, "token"),
+    ):
         hub.fail("/commit/", status)
         assert expected in refused(run, "tester/tiny")
     publish_run(run, "tester/tiny")
     assert set(hub.repos["tester/tiny"].files) == PUBLISHED
-    assert run.publishing()["state"] == "published" and run.publishing()["error"] is None
+    assert run.publishing().state == "published" and run.publishing().error is None
 
 
 def test_without_a_token_the_line_says_to_sign_in(hub, run, monkeypatch):
@@ -172,7 +175,7 @@ def test_cut_and_dead_connections_lose_nothing(hub, run, monkeypatch):
     assert "Cannot reach the Hub" in refused(run, "tester/tiny")
     hub.fail("_lfs/[0-9a-f]+", 500)  # the client itself tries again
     publish_run(run, "tester/tiny")
-    assert run.publishing()["state"] == "published"
+    assert run.publishing().state == "published"
 
 
 @pytest.mark.parametrize("damage", ["running", "no weights", "no config", "missing shard"])
@@ -196,13 +199,12 @@ def test_two_pushes_of_one_run_do_not_overlap(hub, run):
     hub.fail("/commit/", delay=1.0)
     pushing = threading.Thread(target=publish_run, args=(run, "tester/tiny"))
     pushing.start()
-    while run.publishing()["state"] != "publishing":
-        time.sleep(0.01)
-    with pytest.raises(HubError, match="being published already"):
+    until(lambda: run.publishing().state == "publishing", every=0.01)
+    with pytest.raises(HubError, match="already being published"):
         publish_run(run, "tester/tiny")
-    assert publishing_state(run)["state"] == "publishing"
+    assert publishing_state(run).state == "publishing"
     pushing.join()
-    assert publishing_state(run)["state"] == "published" and len(hub.repos["tester/tiny"].commits) == 2
+    assert publishing_state(run).state == "published" and len(hub.repos["tester/tiny"].commits) == 2
 
 
 def test_a_push_killed_half_way_is_told_and_taken_up_again(hub, run):
@@ -210,17 +212,13 @@ def test_a_push_killed_half_way_is_told_and_taken_up_again(hub, run):
     code = "import sys; from pathlib import Path; from simct.publishing.push import publish_run as p;"
     code += "from simct.runs.folder import RunFolder as R; p(R(Path(sys.argv[1])), 'tester/tiny')"
     process = subprocess.Popen([sys.executable, "-c", code, str(run.path)], env=hub.env())
-    deadline = time.monotonic() + 60
-    while not any("/commit/" in request.path for request in hub.requests) and time.monotonic() < deadline:
-        if hub.faults[-1].times == 0:
-            break
-        time.sleep(0.05)
+    until(lambda: hub.faults[-1].times == 0 or any("/commit/" in request.path for request in hub.requests), every=0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert run.publishing()["state"] == "publishing"
+    assert run.publishing().state == "publishing"
     record = publishing_state(run)
-    assert record["state"] == "failed" and "Publish again" in record["error"]
-    assert run.status()["state"] == "finished"
+    assert record.state == "failed" and "Publish again" in record.error
+    assert run.status().state == "finished"
     publish_run(run, "tester/tiny")
     assert set(hub.repos["tester/tiny"].files) == PUBLISHED
 
@@ -237,8 +235,8 @@ def test_rollouts_and_a_demo_space_go_along_when_asked(hub, run):
     card = demo.card_data(demo.head)
     assert card["sdk"] == "gradio" and card["models"] == ["tester/tiny"]
     record = run.publishing()
-    assert record["rollouts_url"] == f"{hub.url}/datasets/tester/tiny-rollouts"
-    assert record["space_url"] == f"{hub.url}/spaces/tester/tiny-demo"
+    assert record.rollouts_url == f"{hub.url}/datasets/tester/tiny-rollouts"
+    assert record.space_url == f"{hub.url}/spaces/tester/tiny-demo"
 
 
 def test_if_the_space_fails_the_model_stays_published(hub, run):
@@ -246,7 +244,7 @@ def test_if_the_space_fails_the_model_stays_published(hub, run):
     hub.fail("/api/repos/create", 402, message="Gradio Spaces need a paid plan")
     text = refused(run, "tester/tiny", space=True)
     assert "payment" in text and "paid plan" in text
-    assert run.publishing()["url"] == f"{hub.url}/tester/tiny"
+    assert run.publishing().url == f"{hub.url}/tester/tiny"
 
 
 def test_what_was_published_loads_by_its_id(hub, tmp_path):
@@ -270,7 +268,7 @@ out = model.generate(**ids, max_new_tokens=2, do_sample=False)
 print(tokenizer.decode(ids["input_ids"][0]), float(sum(p.double().sum() for p in model.parameters())))
 print(load_dataset("tester/real-rollouts", split="train")[0]["completion"])
 """
-    commit = run.publishing()["commit"]
+    commit = run.publishing().commit
     done = subprocess.run(
         [sys.executable, "-c", code, commit], env=hub.env(), capture_output=True, text=True, timeout=300
     )

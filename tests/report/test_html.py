@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from simct.config import ModelConfig
+from simct.config.sections import ModelConfig
 from simct.demo import PAIRS
 from simct.inspection.candidates import candidates_at, score_units
 from simct.inspection.coverage import inspect_pair, show_units
@@ -19,9 +19,8 @@ from simct.report import charts as report_charts
 from simct.report.formats import share
 from simct.report.html import drawn, html_report
 from simct.tokenization.pair import TokenizerPair
+from tests.support.hostile import HOSTILE
 from tests.support.random_pair import student_tokenizer, teacher_tokenizer
-
-HOSTILE = "</script><img src=x onerror=alert(1)> <!-- ' \" & =1+1 \u2028 12 日本 🙂\x00\n"
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +114,7 @@ def full_page(tmp_path_factory):
     folders = PAIRS["student_splits"]
     names = str(folders.teacher), str(folders.student)
     pair = TokenizerPair.from_pretrained(*names)
-    models = [load_model(ModelConfig(name)) for name in names]
+    models = [load_model(ModelConfig(model=name)) for name in names]
     text = "Write in digits: twelve and 34.\n" * 60
     report = report_of(pair, [text], *names)
     rows = show_units(pair, text)

@@ -8,9 +8,10 @@ import pytest
 
 from simct.config import config_from_dict
 from simct.errors import RunError
-from simct.files import write_atomically
 from simct.runs.folder import RunFolder
-from simct.runs.listing import list_runs, open_run
+from simct.runs.listing import open_run
+from simct.runs.status import PublishingStatus
+from tests.support.run_folders import runs_in
 
 
 def new_config(**more):
@@ -19,8 +20,8 @@ def new_config(**more):
 
 def test_a_new_run_is_queued_and_holds_its_configuration(tmp_path):
     run = RunFolder.create(tmp_path, new_config(method="strict"), owner="ada")
-    assert run.status()["state"] == "queued"
-    assert run.status()["owner"] == "ada"
+    assert run.status().state == "queued"
+    assert run.status().owner == "ada"
     assert run.config().method == "strict"
     assert run.config().output == str(run.path)
     assert open_run(tmp_path, run.id) == run
@@ -63,25 +64,18 @@ def test_half_written_lines_are_skipped_and_a_repeated_step_replaces_the_first(t
 def test_writers_of_the_status_do_not_lose_each_others_fields(tmp_path):
     run = RunFolder.create(tmp_path, new_config())
 
+    names = ("step", "starts", "gpus", "processes")
+
     def write(name):
         for number in range(40):
             run.set_status(**{name: number})
 
-    threads = [threading.Thread(target=write, args=(f"field{index}",)) for index in range(4)]
+    threads = [threading.Thread(target=write, args=(name,)) for name in names]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        assert run.status()["state"] == "queued"  # never half a file
-    assert [run.status()[f"field{index}"] for index in range(4)] == [39] * 4
-
-
-def test_an_interrupted_write_leaves_the_old_text(tmp_path):
-    target = tmp_path / "status.json"
-    write_atomically(target, "old")
-    with pytest.raises(TypeError):
-        write_atomically(target, 5)
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
+        assert run.status().state == "queued"  # never half a file
+    assert [getattr(run.status(), name) for name in names] == [39] * 4
 
 
 def test_a_state_that_does_not_exist_is_refused(tmp_path):
@@ -96,7 +90,7 @@ def test_only_a_run_that_is_over_can_be_deleted(tmp_path):
         run.delete()
     run.set_status(state="stopped")
     run.delete()
-    assert list_runs(tmp_path) == []
+    assert runs_in(tmp_path) == []
 
 
 def test_a_thousand_runs_are_listed_newest_first_in_linear_time(tmp_path):
@@ -108,20 +102,20 @@ def test_a_thousand_runs_are_listed_newest_first_in_linear_time(tmp_path):
         best = float("inf")
         for _ in range(3):
             start = time.perf_counter()
-            list_runs(tmp_path)
+            runs_in(tmp_path)
             best = min(best, time.perf_counter() - start)
         return best
 
     few = seconds(100)
     assert seconds(1000) < 40 * few  # ten times the runs; the rest is room for a busy machine
-    runs = list_runs(tmp_path)
+    runs = runs_in(tmp_path)
     assert [run.id for run in runs[:2]] == ["run-0999", "run-0998"]
     assert len(runs) == 1000
 
 
 def test_publishing_has_a_state_of_its_own(tmp_path):
     run = RunFolder.create(tmp_path, new_config())
-    assert run.publishing() == {"state": "none"}
+    assert run.publishing() == PublishingStatus()
     run.set_publishing(state="failed", error="no")
-    assert run.publishing()["error"] == "no"
-    assert run.status()["state"] == "queued"
+    assert run.publishing().error == "no"
+    assert run.status().state == "queued"

@@ -65,7 +65,7 @@ class HubServer:
         self.run_jobs = True
         self.lock = threading.RLock()
         self.token = token
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"hub": self}))
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -220,95 +220,93 @@ class HubServer:
         }
 
 
-def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-        wbufsize = -1
+class _Handler(BaseHTTPRequestHandler):
+    hub: HubServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
 
-        def log_message(self, *_) -> None:
-            pass
+    def log_message(self, *_: object) -> None:
+        pass
 
-        def _body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
-                parts = []
-                while size := int(self.rfile.readline().split(b";")[0], 16):
-                    parts.append(self.rfile.read(size))
-                    self.rfile.readline()
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            parts = []
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                parts.append(self.rfile.read(size))
                 self.rfile.readline()
-                return b"".join(parts)
-            length = int(self.headers.get("Content-Length") or 0)
-            if hub.rate is None:
-                return self.rfile.read(length)
-            parts, left = [], length
-            while left > 0 and (part := self.rfile.read(min(left, hub.rate // 10 if hub.rate else left))):
-                parts.append(part)
-                left -= len(part)
-                time.sleep(0.1)
+            self.rfile.readline()
             return b"".join(parts)
+        length = int(self.headers.get("Content-Length") or 0)
+        if self.hub.rate is None:
+            return self.rfile.read(length)
+        parts, left = [], length
+        while left > 0 and (part := self.rfile.read(min(left, self.hub.rate // 10 if self.hub.rate else left))):
+            parts.append(part)
+            left -= len(part)
+            time.sleep(0.1)
+        return b"".join(parts)
 
-        def _serve(self) -> None:
-            url = urlsplit(self.path)
-            headers = {key.lower(): value for key, value in self.headers.items()}
-            query = parse_qs(url.query, keep_blank_values=True)
-            request = Request(self.command, url.path, query, headers, b"")
-            fault = hub.find_fault(request)
-            if fault and fault.cut_upload is not None:
-                self.rfile.read(fault.cut_upload)
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-                return
-            request.body = self._body()
-            if fault and fault.delay:
-                time.sleep(fault.delay)
-            if fault and fault.status:
-                hub.requests.append(request)
-                told = {"X-Error-Message": fault.message, **fault.headers}
-                answer = Answer.of({"error": fault.message}, fault.status, **told)
-            else:
-                answer = hub.answer(request)
-            try:
-                self._send(answer, fault)
-            except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True
+    def _serve(self) -> None:
+        url = urlsplit(self.path)
+        headers = {key.lower(): value for key, value in self.headers.items()}
+        query = parse_qs(url.query, keep_blank_values=True)
+        request = Request(self.command, url.path, query, headers, b"")
+        fault = self.hub.find_fault(request)
+        if fault and fault.cut_upload is not None:
+            self.rfile.read(fault.cut_upload)
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        request.body = self._body()
+        if fault and fault.delay:
+            time.sleep(fault.delay)
+        if fault and fault.status:
+            self.hub.requests.append(request)
+            headers = {"X-Error-Message": fault.message, **fault.headers}
+            answer = Answer.of({"error": fault.message}, fault.status, **headers)
+        else:
+            answer = self.hub.answer(request)
+        try:
+            self._send(answer, fault)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
 
-        def _send(self, answer: Answer, fault: Fault | None) -> None:
-            self.send_response(answer.status)
-            for key, value in answer.headers.items():
-                self.send_header(key, value)
-            if answer.stream is not None:
-                self.send_header("Connection", "close")
-                self.end_headers()
-                self.close_connection = True
-                for part in answer.stream():
-                    self.wfile.write(part)
-                    self.wfile.flush()
-                return
-            if "Content-Length" not in answer.headers:
-                self.send_header("Content-Length", str(len(answer.body)))
+    def _send(self, answer: Answer, fault: Fault | None) -> None:
+        self.send_response(answer.status)
+        for key, value in answer.headers.items():
+            self.send_header(key, value)
+        if answer.stream is not None:
+            self.send_header("Connection", "close")
             self.end_headers()
-            if self.command != "HEAD":
-                if fault and fault.cut_after is not None:
-                    self.wfile.write(answer.body[: fault.cut_after])
-                    self.wfile.flush()
-                    self.close_connection = True
-                    return
-                self._send_body(answer.body)
-            self.wfile.flush()
-
-        def _send_body(self, body: bytes) -> None:
-            if hub.rate is None:
-                self.wfile.write(body)
-                return
-            step = hub.rate // 10
-            for start in range(0, len(body), step):
-                self.wfile.write(body[start : start + step])
+            self.close_connection = True
+            for part in answer.stream():
+                self.wfile.write(part)
                 self.wfile.flush()
-                time.sleep(0.1)
+            return
+        if "Content-Length" not in answer.headers:
+            self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            if fault and fault.cut_after is not None:
+                self.wfile.write(answer.body[: fault.cut_after])
+                self.wfile.flush()
+                self.close_connection = True
+                return
+            self._send_body(answer.body)
+        self.wfile.flush()
 
-        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve
+    def _send_body(self, body: bytes) -> None:
+        if self.hub.rate is None:
+            self.wfile.write(body)
+            return
+        step = self.hub.rate // 10
+        for start in range(0, len(body), step):
+            self.wfile.write(body[start : start + step])
+            self.wfile.flush()
+            time.sleep(0.1)
 
-    return Handler
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve
 
 
 def main() -> None:

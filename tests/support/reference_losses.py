@@ -167,10 +167,8 @@ def teacher_strings(pair, ids, p, offset, bridge):
     return masses, 1.0
 
 
-def classes(student, teacher, significant, join):
-    """(student mass, teacher mass) of every class, "other" last, from two {string: mass}."""
-    real = sorted(key for key in student if isinstance(key, bytes) and key)
-    heavy = [key for key in real if student[key] > significant]
+def first_classes(student, teacher, real, heavy, join):
+    """{teacher string: the student string that it goes to, or None}."""
     phi = {}
     for r in teacher:
         phi[r] = None
@@ -183,6 +181,14 @@ def classes(student, teacher, significant, join):
                 phi[r] = max(prefixes, key=len)
             elif longer and join:
                 phi[r] = longer[0]
+    return phi
+
+
+def classes(student, teacher, significant, join):
+    """(student mass, teacher mass) of every class, "other" last, from two {string: mass}."""
+    real = sorted(key for key in student if isinstance(key, bytes) and key)
+    heavy = [key for key in real if student[key] > significant]
+    phi = first_classes(student, teacher, real, heavy, join)
     groups = [{value} for value in set(phi.values()) if value is not None]
 
     def group_of(key):

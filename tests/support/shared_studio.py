@@ -19,17 +19,18 @@ import httpx
 import itsdangerous
 
 from tests.support import stand_in_runs
-from tests.support.studio_page import free_port
+from tests.support.servers import answers, free_port
+from tests.support.waiting import until
 
 SECRET = "the space's own secret"
 # the stand-in is for the studio's children, not for its own imports of accelerate
 SERVE = """
 import os, sys
 from pathlib import Path
-from app.server.settings import Settings
+from app.server.studio import Studio
 from app.studio import serve
 os.environ["PYTHONPATH"] = sys.argv[3]
-serve(Settings(runs_dir=Path(sys.argv[1])), port=int(sys.argv[2]))
+serve(Studio(Path(sys.argv[1])), port=int(sys.argv[2]))
 """
 
 
@@ -61,17 +62,11 @@ class SharedStudio:
         with open(log, "a") as printed:
             # elsewhere than here, where Gradio would take the folder spaces/ for the package of that name
             self.process = subprocess.Popen(command, cwd=self.runs_dir, env=environment, stdout=printed, stderr=printed)
-        deadline = time.monotonic() + 300
-        while True:
-            if self.process.poll() is not None and "localhost is not accessible" in log.read_text():
-                log.unlink()  # Gradio's own check of its address, which gives up early on a busy machine
-                return self.start()
-            assert self.process.poll() is None and time.monotonic() < deadline, log.read_text()
-            try:
-                httpx.get(self.url + "/config", timeout=5)
-                return
-            except httpx.TransportError:
-                time.sleep(0.1)
+        until(lambda: answers(self.url + "/config") or self.process.poll() is not None, 300, 0.1, log.read_text)
+        if self.process.poll() is not None:
+            assert "localhost is not accessible" in log.read_text(), log.read_text()
+            log.unlink()  # Gradio's own check of its address gives up early on a busy machine
+            self.start()
 
     def kill(self) -> None:
         self.process.kill()
@@ -94,13 +89,13 @@ class Visitor:
     """One visitor, signed in as `name`, with a session and cookies of their own."""
 
     def __init__(self, url: str, name: str, token: str):
-        told = {
+        info = {
             "userinfo": {"name": name, "preferred_username": name, "profile": url, "picture": url},
             "access_token": token,
             "scope": "openid profile",
             "expires_at": int(time.time()) + 3600,
         }
-        payload = base64.b64encode(json.dumps({"oauth_info": told}).encode())
+        payload = base64.b64encode(json.dumps({"oauth_info": info}).encode())
         signer = itsdangerous.TimestampSigner(hashlib.sha256((SECRET + "-v4").encode()).hexdigest())
         cookie = signer.sign(payload).decode()
         self.name, self.token, self.session = name, token, uuid.uuid4().hex[:12]
@@ -140,11 +135,11 @@ class Visitor:
             for line in stream.iter_lines():
                 if not line.startswith("data:"):
                     continue
-                told = json.loads(line[5:])
-                if told.get("msg") == "process_completed" and told.get("event_id") == joined.json()["event_id"]:
-                    if not told["success"]:
-                        raise Refused(told["output"])
-                    return told["output"]["data"]
+                message = json.loads(line[5:])
+                if message.get("msg") == "process_completed" and message.get("event_id") == joined.json()["event_id"]:
+                    if not message["success"]:
+                        raise Refused(message["output"])
+                    return message["output"]["data"]
         raise AssertionError("The stream ended before the answer.")
 
     # What people do
@@ -153,7 +148,7 @@ class Visitor:
         """Press Launch with `settings` by label; returns the run's id."""
         event = self.event(self.component("launch"), "click")
         given = {str(self.labeled(label)): value for label, value in settings.items()}
-        note, run_id = self.send(event, self.values(event, **given))
+        note, run_id, _ = self.send(event, self.values(event, **given))
         assert "note-error" not in note, note
         return run_id
 
@@ -172,11 +167,11 @@ class Visitor:
     def _look(self) -> tuple[list[str], str]:
         timer = next(each["id"] for each in self.page["components"] if each["type"] == "timer")
         event = self.event(timer, "tick")
-        # each look is a page of its own: nothing was told to it before
+        # each look is a new page, so that it gets everything
         self.session = uuid.uuid4().hex[:12]
-        told = self.send(event, self.values(event))
-        choices = [value for _, value in told[0]["choices"]]
-        return choices, "".join(each for each in told if isinstance(each, str))
+        outputs = self.send(event, self.values(event))
+        choices = [value for _, value in outputs[0]["choices"]]
+        return choices, "".join(each for each in outputs if isinstance(each, str))
 
     def press(self, button: str, run_id: str) -> str:
         """A button of the Runs page on a run; returns the note."""

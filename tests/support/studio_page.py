@@ -1,19 +1,14 @@
 """A studio in a process of its own and a browser that drives it, for the browser tests and the screenshots."""
 
-import os
 import shutil
-import socket
-import subprocess
 import sys
-import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from tests.support.servers import free_port, serving
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 CHROMIUM = next(
@@ -35,47 +30,18 @@ CUT_SHORT = ("AbortError", "Connection errored out")
 expect.set_options(timeout=PATIENCE)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextmanager
 def running_studio(runs_dir: Path, environment: dict[str, str] | None = None, port: int | None = None) -> Iterator[str]:
-    """`python -m app` over `runs_dir`; gives its address. What it printed is raised if it does not start."""
+    """`python -m app` over `runs_dir`; gives its address."""
     port = port or free_port()
     command = [sys.executable, "-m", "app", "--port", str(port), "--runs", str(runs_dir)]
-    with tempfile.TemporaryFile("w+") as printed:
-        process = subprocess.Popen(
-            command, env=environment or dict(os.environ), stdout=printed, stderr=subprocess.STDOUT
-        )
-        try:
-            url = f"http://127.0.0.1:{port}/"
-            if not wait_for(url, process):
-                printed.seek(0)
-                raise AssertionError(f"The studio did not start (status {process.poll()}): {printed.read()}")
-            yield url
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-
-
-def wait_for(url: str, process: subprocess.Popen, seconds: float = 120) -> bool:
-    """Whether that page is served before its process ends or the time is over."""
-    deadline = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return True
-        except OSError:
-            time.sleep(0.1)
-    return False
+    with serving(command, port, environment) as (url, _):
+        yield url
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """A headless Chromium; each of its contexts is a visitor with a profile of their own."""
+    """A headless Chromium; each of its contexts is a visitor with their own profile."""
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
         yield opened
@@ -90,7 +56,7 @@ def visitor(opened: Browser, url: str, width: int = 1280, height: int = 900, sch
 
 
 class Studio:
-    """The page as a person uses it, by what they see; keeps what must never happen."""
+    """The page as a person uses it, by what they see; records what must never happen."""
 
     def __init__(self, page: Page, url: str):
         self.page, self.url = page, url
@@ -98,7 +64,7 @@ class Studio:
         self.complaints: list[str] = []
         page.on("request", self._watch)
         page.on("pageerror", lambda error: self._complain(str(error)))
-        page.on("console", lambda told: self._complain(told.text) if told.type == "error" else None)
+        page.on("console", lambda message: self._complain(message.text) if message.type == "error" else None)
 
     def _complain(self, text: str) -> None:
         if not any(expected in text for expected in CUT_SHORT):
@@ -142,7 +108,7 @@ class Studio:
         field.click()
         field.fill("")
         field.press_sequentially(typed, delay=25)
-        # below the id stands what the Hub tells of it
+        # below the id is what the Hub says about it
         self.page.get_by_role("option").filter(has_text=pick).first.click()
 
     def name_model(self, side: str, model: str) -> None:

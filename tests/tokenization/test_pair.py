@@ -32,8 +32,7 @@ _known: dict[str, TokenizerPair] = {}
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIMCT_CACHE", str(tmp_path))
+def empty_memory(own_cache):
     bridge_cache._memory.clear()
 
 
@@ -218,13 +217,13 @@ def test_two_large_vocabularies_are_joined_in_a_few_times_what_reading_them_take
     assert time.process_time() - start < 50 * read
 
 
-def test_the_bridge_is_kept_by_content_and_checked(tmp_path, monkeypatch):
+def test_the_bridge_is_kept_by_content_and_checked(own_cache, monkeypatch):
     def build() -> TokenizerPair:
         bridge_cache._memory.clear()
         return TokenizerPair.from_pretrained(trained.byte_level(), trained.sentencepiece_bpe())
 
     first = build()
-    (file,) = (tmp_path / "bridges").glob("*.npz")
+    (file,) = (own_cache / "bridges").glob("*.npz")
     written = file.stat().st_mtime_ns
     assert build().shared_student_ids.tolist() == first.shared_student_ids.tolist()
     assert file.stat().st_mtime_ns == written
@@ -236,6 +235,6 @@ def test_the_bridge_is_kept_by_content_and_checked(tmp_path, monkeypatch):
 
     larger = trained.with_text_tokens([AddedToken("<new>", special=False)])
     TokenizerPair.from_pretrained(larger, trained.sentencepiece_bpe())
-    assert len(list((tmp_path / "bridges").glob("*.npz"))) == 2  # other content, another bridge
+    assert len(list((own_cache / "bridges").glob("*.npz"))) == 2  # other content, another bridge
     monkeypatch.setenv("SIMCT_CACHE", "/proc/nowhere")
     assert build().shared_tokens == first.shared_tokens  # a folder that cannot be written is no error

@@ -19,7 +19,7 @@ from simct.models.adapters import merged_student, plain_state, trainable_student
 from simct.models.loading import load_model
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
-from simct.training.trainer import train
+from simct.training.trainer import Trainer
 from tests.support.random_pair import save_pair
 
 TEXTS = ["the cat", "a 12", "and 23 the", "1223", "hand and band", "the theatre 12", "naïve", "and"]
@@ -60,7 +60,7 @@ def train_sharded(
         env={**os.environ, **settings, "ACCELERATE_USE_CPU": "1"}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
-    assert run.status()["processes"] == 2
+    assert run.status().processes == 2
     return load_file(run.model_dir / "model.safetensors")
 
 
@@ -70,10 +70,10 @@ def train_alone(config, checkpoints) -> tuple[dict[str, torch.Tensor], list[floa
     student, teacher = load_model(config.student), load_model(config.teacher)
     prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": text},)) for text in TEXTS], pair, config, [])
     losses = []
-    train(
+    Trainer(
         config, Accelerator(cpu=True), teacher, student, pair, prompts, checkpoints,
         on_step=lambda record, samples: losses.append(record["loss"]),
-    )  # fmt: skip
+    ).train()  # fmt: skip
     return student.state_dict(), losses
 
 

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import time
 
 import pytest
 
@@ -10,6 +9,7 @@ from simct import demo
 from simct.config import config_from_dict
 from simct.jobs.local import job as local_job
 from simct.runs.folder import RunFolder
+from tests.support.waiting import until
 
 
 def new_run(runs_dir, tracker, steps):
@@ -29,7 +29,7 @@ def test_tensorboard_is_told_every_step(tmp_path):
 
     run = new_run(tmp_path, "tensorboard", 3)
     local_job.launch(run)
-    assert local_job.wait(run, timeout=180)["state"] == "finished", run.log_tail()
+    assert local_job.wait(run, timeout=180).state == "finished", run.log_tail()
     (folder,) = {path.parent for path in run.path.glob("simct/*tfevents*")}
     told = EventAccumulator(str(folder)).Reload()
     for name in ("loss", "kl_shared", "response_length"):
@@ -43,14 +43,13 @@ def test_a_run_that_is_resumed_goes_on_under_its_name_in_trackio(tmp_path, monke
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     run = new_run(tmp_path, "trackio", 60)
     local_job.launch(run)
-    while len(run.metrics()) < 3:
-        assert run.status()["state"] in ("queued", "running"), run.log_tail()
-        time.sleep(0.1)
+    until(lambda: len(run.metrics()) >= 3 or run.status().state not in ("queued", "running"), 300, 0.1)
+    assert len(run.metrics()) >= 3, run.log_tail()
     local_job.stop(run)
-    assert local_job.wait(run, timeout=60)["state"] == "stopped", run.log_tail()
-    stopped_at = run.status()["step"]
+    assert local_job.wait(run, timeout=60).state == "stopped", run.log_tail()
+    stopped_at = run.status().step
     local_job.launch(run, resume=True)
-    assert local_job.wait(run, timeout=180)["state"] == "finished", run.log_tail()
+    assert local_job.wait(run, timeout=180).state == "finished", run.log_tail()
     with sqlite3.connect(tmp_path / "trackio" / "simct.db") as told:
         rows = told.execute("SELECT run_name, run_id, step, metrics FROM metrics ORDER BY step").fetchall()
     assert {name for name, *_ in rows} == {run.id} and len({each for _, each, *_ in rows}) == 1

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -31,15 +30,11 @@ from simct.tokenization.pair import TokenizerPair
 from simct.training.collapse import CollapseWatch
 from simct.training.optimizer import build_optimizer
 from simct.training.schedule import learning_rate_at
-from simct.training.trainer import train
+from simct.training.trainer import Trainer
 from tests.support.random_pair import save_pair
+from tests.support.waiting import until
 
 TEXTS = ["the cat", "a 12", "and 23 the", "1223", "hand and band", "the theatre 12", "naïve", "🙂 and"]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return save_pair(tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +62,10 @@ def train_here(config, folder, **options):
     student = trainable_student(load_model(config.student), config)
     prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": text},)) for text in TEXTS], pair, config, [])
     records = []
-    result = train(
+    result = Trainer(
         config, Accelerator(cpu=True), load_model(config.teacher), student, pair, prompts, folder,
         on_step=lambda record, samples: records.append((record, samples)), **options,
-    )  # fmt: skip
+    ).train()  # fmt: skip
     return student, records, result[:2]
 
 
@@ -158,7 +153,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_applied(folders, prompts_f
     prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": "the"},))], pair, config, [])
     before = {name: value.clone() for name, value in student.state_dict().items()}
     with pytest.raises(RunError, match=r"Step 1: loss nan"):
-        train(config, Accelerator(cpu=True), teacher, student, pair, prompts, tmp_path)
+        Trainer(config, Accelerator(cpu=True), teacher, student, pair, prompts, tmp_path).train()
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
 
 
@@ -290,10 +285,10 @@ def test_bfloat16_autocast_trains(folders, prompts_file, tmp_path):
     try:
         accelerator = Accelerator(cpu=True, mixed_precision="bf16")
         records = []
-        train(
+        Trainer(
             config, accelerator, load_model(config.teacher), student, pair, prompts, tmp_path,
             on_step=lambda record, _: records.append(record),
-        )  # fmt: skip
+        ).train()  # fmt: skip
     finally:
         AcceleratorState._reset_state(True)
     assert all(math.isfinite(record["loss"]) for record in records)
@@ -325,7 +320,7 @@ def launch_and_wait(config, runs_dir):
     run = RunFolder.create(runs_dir, config)
     local_job.launch(run)
     status = local_job.wait(run, timeout=180)
-    assert status["state"] == "finished", run.log_tail()
+    assert status.state == "finished", run.log_tail()
     return run
 
 
@@ -339,24 +334,25 @@ def test_a_killed_run_resumes_to_the_weights_of_one_that_was_not(folders, prompt
     killed = RunFolder.create(tmp_path, new_config(folders, prompts_file, **settings))
     local_job.launch(killed)
     wait_for_step(killed, 9)
-    local_job._signal_group(killed.status(), signal.SIGKILL)  # as the kernel would, without telling the run
+    local_job.signal_group(killed.status(), signal.SIGKILL)  # as the kernel would, without telling the run
     status = local_job.wait(killed, timeout=30)
-    assert status["state"] == "failed" and "resumed" in status["error"]
+    assert status.state == "failed" and "resumed" in status.error
     assert killed.latest_checkpoint() is not None
     local_job.launch(killed, resume=True)
-    assert local_job.wait(killed, timeout=180)["state"] == "finished", killed.log_tail()
+    assert local_job.wait(killed, timeout=180).state == "finished", killed.log_tail()
     expected, found = weights(straight), weights(killed)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert [r["loss"] for r in killed.metrics()] == [r["loss"] for r in straight.metrics()]
 
 
-def wait_for_step(run, step, seconds=120):
-    start = time.monotonic()
-    while run.status().get("step", 0) < step:
-        assert time.monotonic() - start < seconds, run.log_tail()
-        assert run.status()["state"] in ("queued", "running"), run.log_tail()
-        time.sleep(0.02)
+def wait_for_step(run, step):
+    def reached() -> bool:
+        status = run.status()
+        assert status.step >= step or status.state in ("queued", "running"), run.log_tail()
+        return status.step >= step
+
+    until(reached, 120, 0.02, run.log_tail)
 
 
 def test_stop_checkpoints_first_and_leaves_a_loadable_student(folders, prompts_file, tmp_path):
@@ -367,8 +363,8 @@ def test_stop_checkpoints_first_and_leaves_a_loadable_student(folders, prompts_f
         local_job.launch(run)
     local_job.stop(run)
     status = local_job.wait(run, timeout=60)
-    assert status["state"] == "stopped"
-    assert run.latest_checkpoint().name == f"step-{status['step']}" and status["model_step"] == status["step"]
+    assert status.state == "stopped"
+    assert run.latest_checkpoint().name == f"step-{status.step}" and status.model_step == status.step
     load_model(type(run.config().student)(model=str(run.model_dir)))
     with pytest.raises(RunError, match="nothing to stop"):
         local_job.stop(run)
@@ -384,7 +380,7 @@ def test_two_processes_reach_the_weights_of_one(folders, prompts_file, tmp_path)
         env=environment, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
-    assert two.status()["processes"] == 2
+    assert two.status().processes == 2
     expected, found = weights(one), weights(two)
     assert all(torch.allclose(expected[name], found[name], rtol=0, atol=1e-5) for name in expected)
     assert [r["rows"] for r in one.metrics()] == [r["rows"] for r in two.metrics()]

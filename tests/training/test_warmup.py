@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -15,7 +13,8 @@ import torch
 from accelerate import Accelerator
 
 from simct import demo
-from simct.config import ModelConfig, config_from_dict, load_config, save_config, set_option
+from simct.config import config_from_dict, load_config, save_config, set_option
+from simct.config.sections import ModelConfig
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.templates import prompt_ids
 from simct.errors import ConfigError, DataError, HubError, RunError
@@ -30,8 +29,10 @@ from simct.runs.folder import RunFolder
 from simct.tokenization.token_bytes import load_tokenizer, token_bytes
 from simct.train import check_run
 from simct.training.fine_tuning import Example, FineTuningStep, completion_loss, fine_tune, warmup_training
-from simct.training.warmup import judge, load_examples, warm_up, write_dataset
+from simct.training.warmup import check_answers, load_examples, warm_up, write_dataset
 from tests.support.hub_server import TOKEN, HubServer
+from tests.support.waiting import until
+from tools.demo.exercises import load_exercises
 
 N = 24
 
@@ -54,7 +55,8 @@ def new_config(**warmup):
 def carry_out(run: RunFolder, stop_after: int | None = None):
     """The warm-up in this process, asked to stop once it has looked that often whether to."""
     looks = iter(range(10**6))
-    return warm_up(run, Accelerator(cpu=True), lambda: stop_after is not None and next(looks) >= stop_after)
+    trained, tokens = warm_up(run, Accelerator(cpu=True), lambda: stop_after is not None and next(looks) >= stop_after)
+    return trained.student, tokens, trained.step, trained.done
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ def test_the_data_is_a_dataset_of_checked_conversations(finished, monkeypatch, t
     assert len(rows) == counts["kept"] and counts["sampled"] == 2 * N
     assert counts["kept"] + sum(counts["left_out"].values()) == 2 * N
     assert 0 < len(rows) < 2 * N
-    references = {row["prompt"]: row["answer"] for row in demo.load_exercises(demo.PROMPTS)[:N]}
+    references = {row["prompt"]: row["answer"] for row in load_exercises(demo.PROMPTS)[:N]}
     for row in rows:
         user, answer = row["messages"]
         assert (user["role"], answer["role"]) == ("user", "assistant")
@@ -114,7 +116,7 @@ def test_the_student_learns_the_answers_and_can_be_distilled(finished, student_t
         load_model(ModelConfig(model=str(run.model_dir))).get_input_embeddings().weight,
         student.get_input_embeddings().weight,
     )
-    distilling = replace(config, kind="distill")
+    distilling = config.model_copy(update={"kind": "distill"})
     set_option(distilling, "student.model", str(run.model_dir))
     check_run(distilling)
 
@@ -189,9 +191,7 @@ def test_a_killed_warmup_goes_on_to_the_same_weights(finished, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     process = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2])
     answers = run.path / "samples" / "0.jsonl"
-    deadline = time.monotonic() + 120
-    while not read_jsonl(answers) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: read_jsonl(answers) or process.poll() is not None, 120, 0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     known = answers.read_text()
@@ -199,7 +199,7 @@ def test_a_killed_warmup_goes_on_to_the_same_weights(finished, tmp_path):
     # a line that was being written when the machine went down
     answers.write_text(known + '{"index": 40, "comple')
     assert subprocess.run(command, env=environment, cwd=Path(__file__).parents[2]).returncode == 0
-    assert run.status()["state"] == "finished"
+    assert run.status().state == "finished"
     assert answers.read_text().startswith(known)
     trained = load_model(ModelConfig(model=str(run.model_dir)))
     for mine, theirs in zip(trained.parameters(), expected.parameters(), strict=True):
@@ -221,7 +221,7 @@ def test_what_is_left_out_and_why(teacher_tokens, tmp_path):
         Rollout([], [*right, end], True),
     ]
     numbers = [0, 1, 2, 3, 4, 3 * 4]
-    records = judge(config, teacher_tokens, numbers, [prompt] * 6, rollouts)
+    records = check_answers(config, teacher_tokens, numbers, [prompt] * 6, rollouts)
     assert [record["reason"] for record in records] == [
         "", "did not end", "failed the text check", "holds special tokens or broken text", "empty", "",
     ]  # fmt: skip
@@ -242,7 +242,7 @@ def test_code_is_checked_by_its_tests(teacher_tokens):
     rollouts = [
         Rollout([], [*teacher_tokens.encode(text), teacher_tokens.end_ids[0]], True) for text in (b"x = 1", b"x = 2")
     ]
-    records = judge(config, teacher_tokens, [0, 1], [prompt] * 2, rollouts)
+    records = check_answers(config, teacher_tokens, [0, 1], [prompt] * 2, rollouts)
     assert [record["reason"] for record in records] == ["", "failed the code check"]
 
 

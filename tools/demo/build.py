@@ -1,6 +1,6 @@
 """Rebuild the embedded pairs from nothing: exercises, tokenizers and weights, on two CPU cores in about ten minutes.
 
-    python -m tools.demo.build                   # everything, into this package's folder
+    python -m tools.demo.build                   # everything, into simct/demo
     python -m tools.demo.build --only default    # or student_splits, or teacher_splits
     python -m tools.demo.build --output DIR      # somewhere else
 
@@ -29,10 +29,10 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from simct.demo import FOLDER, PAIRS, load_exercises
+from simct.demo import FOLDER, PAIRS
 from tools.demo import numbers, plain_words, sft
 from tools.demo import tokenizer_texts as texts
-from tools.demo.exercises import Exercise, draw_different, draw_outside, save_exercises
+from tools.demo.exercises import Exercise, draw_different, draw_outside, load_exercises, save_exercises
 from tools.demo.vocabularies import (
     STUDENT_MARKS,
     TEACHER_MARKS,
@@ -79,13 +79,13 @@ def right_answer(exercise: Exercise, rng: random.Random) -> str:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One model: of which pair, with which tokenizer, learning which answers, how large and for how long."""
+    """How one model is made: its pair, tokenizer and answers, its size, and the steps of fine-tuning."""
 
     pair: str
     role: str
     tokenizer: Callable[[], PreTrainedTokenizerFast]
     make_exercise: Callable[[random.Random], Exercise]
-    answer: Callable[[Any, random.Random], str]  # to an exercise of the kind that make_exercise makes
+    answer: Callable[[Any, random.Random], str]  # to an exercise that make_exercise made
     hidden_size: int
     layers: int
     steps: int
@@ -127,7 +127,7 @@ def train_prompts(make_exercise: Callable[[random.Random], Exercise]) -> list[Ex
 
 
 def place(path: Path, output: Path) -> Path:
-    """Where a path of this package goes under `output`."""
+    """Where a path of simct/demo goes under `output`."""
     target = output / path.relative_to(FOLDER)
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
@@ -141,7 +141,7 @@ def write_exercises(pair: str, output: Path) -> None:
 
 
 def build_model(recipe: Recipe, output: Path) -> str:
-    """Train and save one model with its tokenizer; returns a line about it."""
+    """Train and save one model with its tokenizer; returns a summary in one line."""
     torch.set_num_threads(1)
     logging.disable_progress_bar()
     tokenizer = recipe.tokenizer()
@@ -167,7 +167,7 @@ def build_model(recipe: Recipe, output: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Rebuild the embedded pairs.")
     parser.add_argument("--only", choices=sorted(PAIRS), help="build one pair (default: all)")
-    parser.add_argument("--output", type=Path, default=FOLDER, help="folder to write into (default: the package's)")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder to write into (default: simct/demo)")
     arguments = parser.parse_args()
     recipes = [recipe for recipe in RECIPES if arguments.only in (None, recipe.pair)]
     for pair in {recipe.pair: None for recipe in recipes}:

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from simct.demo import check_answer
+from tools.demo.exercises import check_answer
 
 IGNORED = -100
 # Draws one batch: (number of examples) -> list of (prompt, answer).

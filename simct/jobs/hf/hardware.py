@@ -1,13 +1,11 @@
-"""The machines that Hugging Face Jobs rent out: memory and prices by the API, and which of them a run would fit."""
+"""The machines of Hugging Face Jobs: memory and prices from the API, and which of them a run would fit."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-import yaml
-
-from simct.config import RunConfig, config_from_dict, dump_config
+from simct.config import RunConfig, config_from_text, dump_config
 from simct.errors import ConfigError, SimCTError
 from simct.estimate.machines import GIB, MACHINES, Machine
 from simct.estimate.memory import Shape, estimate_memory, load_shape_config, shape_of
@@ -15,21 +13,22 @@ from simct.estimate.time_and_cost import STARTING_SECONDS, step_seconds, steps_o
 from simct.hub.client import hub_api
 from simct.hub.errors import hub_error
 from simct.hub.retry import patiently
+from simct.jobs.backend import Token
 from simct.report.formats import hours
 
-LONGEST_HOURS = 24.0 * 14
+MAX_HOURS = 24.0 * 14
 PROMPT_TOKENS = 256
-# Of nominal GB, what a process can use: binary units, driver and reserve taken off.
+# The share of nominal GB that a process can use, after binary units, driver and reserve.
 USABLE = 0.9
-# Past this, a CPU is no machine to train on.
+# Models with more parameters than this train too slowly on a CPU.
 CPU_PARAMETERS = 300e6
-# Of the packages that a Job begins with; it is paid like the rest.
+# Installing packages at the start of a Job, which is paid like the rest.
 INSTALLING_SECONDS = 150
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """A kind of machine Jobs run on. Memory in GB (of all its GPUs together), price in US dollars an hour."""
+    """A kind of machine Jobs run on. Memory in GB (of all its GPUs together), price in US dollars per hour."""
 
     name: str
     title: str
@@ -51,8 +50,8 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Offer:
-    """A machine with what the run would take on it. `fits` is None where no estimate could be made, `hours` where the
-    speed is not known; `why` says in words what speaks against it."""
+    """A machine with what the run would take on it. `fits` is None if no estimate could be made, `hours` if the speed
+    is not known; `why` is the reason why it does not fit, or why that is not known."""
 
     machine: Hardware
     fits: bool | None
@@ -67,13 +66,13 @@ class Offer:
         """One line for a list: what it is, its price, and what the run would take there."""
         machine = self.machine
         size = f"{machine.gpus} × {machine.gpu}, {machine.gpu_memory:.0f} GB" if machine.gpus else "CPU"
-        told = f"{machine.name} · {size} · ${machine.price:.2f} an hour"
+        line = f"{machine.name} · {size} · ${machine.price:.2f} an hour"
         if self.hours is not None:
-            told += f" · about {hours(self.hours)}, ${machine.cost(self.hours):.2f}"
-        return told
+            line += f" · about {hours(self.hours)}, ${machine.cost(self.hours):.2f}"
+        return line
 
 
-def list_hardware(token: str | bool | None = None, gpu_memory: float = 0.0) -> list[Hardware]:
+def list_hardware(token: Token = None, gpu_memory: float = 0.0) -> list[Hardware]:
     """Machines with at least `gpu_memory` GB on their GPUs, cheapest first. Raises a one-line HubError."""
     try:
         offered = patiently(lambda: hub_api(token).list_jobs_hardware())
@@ -83,7 +82,7 @@ def list_hardware(token: str | bool | None = None, gpu_memory: float = 0.0) -> l
     for each in offered:
         gpu = each.accelerator
         if gpu and gpu.type != "gpu":
-            continue  # TPUs and the like, which PyTorch does not train on as it is
+            continue  # TPUs and the like, which need another build of PyTorch
         machines.append(
             Hardware(
                 name=str(each.name),
@@ -99,7 +98,7 @@ def list_hardware(token: str | bool | None = None, gpu_memory: float = 0.0) -> l
     return sorted(fitting, key=lambda machine: machine.price)
 
 
-def offers(config: RunConfig, token: str | bool | None = None, n_prompts: int | None = None) -> list[Offer]:
+def offers(config: RunConfig, token: Token = None, n_prompts: int | None = None) -> list[Offer]:
     """Every machine with what `config` would take on it: those that fit first, the cheapest run of them first.
 
     Reads the two models' config.json, no weights. Raises a one-line HubError when the machines cannot be listed; models
@@ -107,51 +106,50 @@ def offers(config: RunConfig, token: str | bool | None = None, n_prompts: int | 
     """
     machines = list_hardware(token)
     try:
-        weigh = _scales(config, token, n_prompts)
+        offer_for = _offers_for(config, token, n_prompts)
     except SimCTError as error:
         return [Offer(machine, None, why=str(error)) for machine in machines]
-    weighed = [weigh(machine) for machine in machines]
 
-    def order(offer: Offer) -> tuple:
+    def order(offer: Offer) -> tuple[bool, bool, float, float]:
         return not offer.fits, offer.cost is None, offer.cost or 0.0, offer.machine.price
 
-    return sorted(weighed, key=order)
+    return sorted(map(offer_for, machines), key=order)
 
 
-def _scales(config: RunConfig, token: str | bool | None, n_prompts: int | None):
+def _offers_for(config: RunConfig, token: Token, n_prompts: int | None) -> Callable[[Hardware], Offer]:
     """A function from a machine to its Offer for `config`."""
-    teacher, student, peak = _measured(dump_config(config), token)
+    teacher, student, peak = _estimated(dump_config(config), token)
     steps, size = steps_of(config, n_prompts), teacher.parameters + student.parameters
 
-    def weigh(machine: Hardware) -> Offer:
+    def offer_for(machine: Hardware) -> Offer:
         if not machine.gpus:
             if size > CPU_PARAMETERS:
-                return Offer(machine, False, why="too slow for models of this size")
+                return Offer(machine, False, why="is too slow for models of this size")
             needed, room = peak("cpu"), machine.memory * 1e9 * USABLE
         else:
             known = machine.known
             room = known.memory * GIB * 0.97 if known else machine.gpu_memory / machine.gpus * 1e9 * USABLE
             needed = peak("cuda")
         if needed > room:
-            told = f"needs {needed / GIB:.1f} GiB {'a GPU' if machine.gpus else 'of memory'}, has {room / GIB:.1f}"
-            return Offer(machine, False, why=told)
+            unit = "per GPU" if machine.gpus else "of memory"
+            return Offer(machine, False, why=f"needs {needed / GIB:.1f} GiB {unit}, not {room / GIB:.1f}")
         if machine.gpus > 1 and config.training.batch_size % machine.gpus:
-            told = f"training.batch_size {config.training.batch_size} is no multiple of its {machine.gpus} GPUs"
-            return Offer(machine, False, why=told)
+            why = f"needs a training.batch_size that is a multiple of its {machine.gpus} GPUs"
+            return Offer(machine, False, why=f"{why}, not {config.training.batch_size}")
         if steps is None or not machine.gpus or not machine.known:
             return Offer(machine, True)
         seconds = step_seconds(config, teacher, student, machine.known, PROMPT_TOKENS, machine.gpus)
         taken = INSTALLING_SECONDS + STARTING_SECONDS + steps * sum(seconds.values())
         return Offer(machine, True, taken / 3600)
 
-    return weigh
+    return offer_for
 
 
 @lru_cache(maxsize=32)
-def _measured(text: str, token: str | bool | None) -> tuple[Shape, Shape, Callable[[str], int]]:
+def _estimated(text: str, token: Token) -> tuple[Shape, Shape, Callable[[str], int]]:
     """Both models' shapes, and a function from "cuda" or "cpu" to the peak in bytes: seconds of work, done once for a
-    configuration. The token is in the key: access is not lent on."""
-    config = config_from_dict(yaml.safe_load(text))
+    configuration. The token is part of the key, because access differs between visitors."""
+    config = config_from_text(text)
     configs = load_shape_config(config.teacher, token), load_shape_config(config.student, token)
 
     @lru_cache
@@ -162,17 +160,17 @@ def _measured(text: str, token: str | bool | None) -> tuple[Shape, Shape, Callab
 
 
 def hours_for(machine: Hardware, spend_limit: float) -> float:
-    """How long `spend_limit` US dollars last on `machine`: the timeout that keeps a Job within them."""
+    """How long `spend_limit` US dollars last on `machine`: the time limit that keeps a Job within them."""
     if not spend_limit or spend_limit <= 0:
         raise ConfigError(f"The spending limit is {spend_limit}; it must be more than 0 US dollars.")
-    return min(spend_limit / machine.price, LONGEST_HOURS) if machine.price else LONGEST_HOURS
+    return min(spend_limit / machine.price, MAX_HOURS) if machine.price else MAX_HOURS
 
 
 def chosen_hours(machine: Hardware, timeout: float | None, spend_limit: float) -> float:
-    """When the Job ends at the latest, in hours: by the timeout, or when the money is spent. Raises ConfigError."""
-    if timeout is not None and not 0 < timeout <= LONGEST_HOURS:
-        raise ConfigError(f"The timeout is {timeout:g} hours; it must be above 0 and at most {LONGEST_HOURS:g}.")
-    return min(timeout or LONGEST_HOURS, hours_for(machine, spend_limit))
+    """The time limit of the Job in hours: the timeout, or when the money is spent. Raises ConfigError."""
+    if timeout is not None and not 0 < timeout <= MAX_HOURS:
+        raise ConfigError(f"The timeout is {timeout:g} hours; it must be above 0 and at most {MAX_HOURS:g}.")
+    return min(timeout or MAX_HOURS, hours_for(machine, spend_limit))
 
 
 def _gigabytes(text: str) -> float:

@@ -1,4 +1,4 @@
-"""What a Job is given to train from: the run's configuration, the local files it names, and this package's source."""
+"""The inputs of a Job: the run's configuration, the local files it names, this package's source, and the packages."""
 
 import io
 import zipfile
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import simct
 from simct.config import RunConfig, local_path
+from simct.data.formats import suffix_of
 from simct.evaluation.tasks import is_own_task
 
 PACKAGES = (
@@ -17,28 +18,40 @@ PACKAGES = (
     "huggingface_hub",
     "peft",
     "safetensors",
+    "tokenizers",
     "sentencepiece",
     "protobuf",
     "tiktoken",
     "jinja2",
     "numpy",
     "pyyaml",
+    "pydantic",
+    "psutil",
+    "pillow",
+    "tqdm",
+    "httpx2",
+    "charset-normalizer",
+    "pyarrow",
+    "markupsafe",
 )
 
 
 def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
-    """The configuration with local models and files renamed to inputs/…, and those files by their new names."""
+    """The configuration with local models and files renamed to inputs/…, and the path of each by its new name."""
     inputs: dict[str, Path] = {}
 
     def carry(name: str, role: str) -> str:
         path = local_path(name)
         if path is None:
             return name
-        target = f"inputs/{role}{path.suffix if path.is_file() else ''}"
+        target = f"inputs/{role}{suffix_of(path) if path.is_file() else ''}"
         if path.is_file():
             inputs[target] = path
         else:
-            inputs.update({f"{target}/{p.name}": p for p in path.iterdir() if p.is_file() and p.suffix != ".py"})
+            # prompts may lie in folders by split; of a model only the files beside its config.json are needed
+            files = path.rglob("*") if role == "prompts" else path.iterdir()
+            wanted = [file for file in files if file.is_file() and file.suffix != ".py"]
+            inputs.update({f"{target}/{file.relative_to(path).as_posix()}": file for file in wanted})
         return target
 
     config.output = None
@@ -65,8 +78,8 @@ def package_source() -> bytes:
 
 
 def pinned_packages(config: RunConfig) -> list[str]:
-    """What the Job installs: the versions that run here (a local build tag such as +cpu dropped), and what the run's
-    own settings need, in whatever version there is where it is not installed here."""
+    """What the Job installs: the versions that run here (without a local build tag such as +cpu), and what the run's
+    own settings need, in the newest version if it is not installed here."""
     models = (config.teacher, config.student)
     maths = config.kind == "warmup" and config.warmup.checker == "maths"
     extra = {

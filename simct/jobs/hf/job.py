@@ -2,32 +2,34 @@
 
 A Job's disk is lost when it ends, so the run lives in a private repository, <namespace>/simct-run-<id>: what to train
 goes up before the Job starts, and the Job pushes status, metrics, log and checkpoints as they are made. `refresh`
-brings them home; a Job whose time was up resumes from the last checkpoint pushed. Labels tell which Job belongs to
-which run, so that history can be rebuilt from the API alone (history.py). The token travels as a Job secret,
+downloads them; a Job that reached its time limit resumes from the last checkpoint pushed. Labels say which Job belongs
+to which run, so that history can be rebuilt from the API alone (history.py). The token travels as a Job secret,
 everything else in the open.
 """
 
-import json
 import os
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, JobInfo, get_token
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
 from simct.config import dump_config
 from simct.errors import ConfigError, HubError, RunError
-from simct.files import write_atomically
+from simct.files import parse_json, write_atomically
 from simct.hub.client import hub_api
 from simct.hub.errors import hub_error, page_url
 from simct.hub.redact import redact
 from simct.hub.retry import passing, patiently
+from simct.jobs.backend import Token
 from simct.jobs.hf.inputs import package_source, pinned_packages, portable_config
 from simct.jobs.local import job as local_job
-from simct.runs.folder import ACTIVE_STATES, RUN_ID, RunFolder
+from simct.runs.folder import RUN_ID, RunFolder
+from simct.runs.status import RunStatus
 
 IMAGE = "python:3.12"
 SOURCE_FILE = "simct-src.zip"
@@ -37,11 +39,11 @@ APP_LABEL = {"app": "simct-studio"}
 # Between two pushes of a Job: the Hub allows some hundred commits an hour.
 PUSH_SECONDS = float(os.environ.get("SIMCT_PUSH_SECONDS", "60"))
 LONGEST_HOURS = 24 * 14
-# What the runner pushes while it trains, and `refresh` brings home.
+# What the runner pushes while it trains, and `refresh` downloads.
 REPORT_FILES = ("status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "inspect.json", "log.txt")
 # What a warm-up makes besides: the teacher's answers, and the dataset of those that were kept.
 DATA_FILE = re.compile(r"(data|samples)/[A-Za-z0-9][\w.-]*")
-# Run by the Job's own Python before anything is installed there: fixed text, told what to do by the environment.
+# Run by the Job's own Python before anything is installed there: fixed text, its settings are in the environment.
 BOOTSTRAP = """\
 import os, subprocess, sys, tempfile, time, zipfile
 os.environ["SIMCT_STARTED"] = str(time.time())
@@ -53,11 +55,11 @@ zipfile.ZipFile(hf_hub_download(os.environ["SIMCT_RUN_REPO"], "simct-src.zip")).
 os.environ["PYTHONPATH"] = folder
 os.execv(sys.executable, [sys.executable, "-m", "simct.jobs.hf.runner"])
 """
-# Job stages to states of a run, for a Job that ended without reporting by itself.
+# Job stages to states of a run, for a Job that ended without a report of its own.
 ENDED = {
     "CANCELED": ("stopped", "The Job was canceled"),
     "DELETED": ("stopped", "The Job was deleted"),
-    "COMPLETED": ("failed", "The Job ended without saying how"),
+    "COMPLETED": ("failed", "The Job ended without a result"),
     "ERROR": ("failed", "The Job failed"),
 }
 
@@ -72,28 +74,30 @@ def launch(
 ) -> str:
     """Start (or resume) `run` as a Job on `flavor` that ends after `hours` at the latest; returns the Job's id.
 
-    `namespace` (a user or organization that pays) defaults to the token's own; `price` in US dollars an hour is kept
-    for display. Raises a one-line HubError or RunError; launching again after one takes up what is already uploaded.
+    `namespace` (a user or organization that pays) defaults to the token's own; `price` in US dollars per hour is kept
+    for display. Raises a one-line HubError or RunError; launching again afterwards uses what is already uploaded.
     """
     if not RUN_ID.fullmatch(run.id):
-        raise RunError(f"A Job is labeled with the name of its run folder, and {run.id!r} is no label. Rename it.")
+        raise RunError(f"The run folder's name {run.id!r} cannot be a Job's label. Use letters, digits, '.', '_', '-'.")
     if not 0 < hours <= LONGEST_HOURS:
         raise ConfigError(f"hours is {hours}; it must be above 0 and at most {LONGEST_HOURS}.")
-    lock = local_job.take(run)
+    lock = local_job.acquire(run)
     if lock is None:
-        raise RunError(f"Run {run.id} is just being started.")
+        raise RunError(f"Run {run.id} is being started by another process. Look again in a moment.")
     try:
         return _launch(run, flavor, hours, token or get_token(), namespace, price)
     finally:
         os.close(lock)
 
 
-def _launch(run: RunFolder, flavor: str, hours: float, token, namespace: str | None, price: float | None) -> str:
+def _launch(
+    run: RunFolder, flavor: str, hours: float, token: str | None, namespace: str | None, price: float | None
+) -> str:
     status = run.status()
-    if status.get("job_id") and status.get("state") in ACTIVE_STATES:
+    if status.job_id and status.active:
         raise RunError(f"Run {run.id} is already on Jobs. Stop it first, or wait.")
-    if status.get("state") in ("running", "stopping") or (status.get("state") == "queued" and status.get("pid")):
-        raise RunError(f"Run {run.id} is {status['state']} on this machine. Stop it first, or wait.")
+    if status.started:
+        raise RunError(f"Run {run.id} is {status.state} on this machine. Stop it first, or wait.")
     api = hub_api(token)
     repo_id, attempt = None, secrets.token_hex(8)
     try:
@@ -108,7 +112,7 @@ def _launch(run: RunFolder, flavor: str, hours: float, token, namespace: str | N
         raise hub_error(error, repo_id, kind="job", writing=True) from error
     run.set_status(
         state="queued",
-        **place(job.id, job.url, attempt, namespace, flavor),
+        **job_fields(job.id, job.url, attempt, namespace, flavor),
         hours=hours,
         price=price,
         started_at=time.time(),
@@ -122,19 +126,26 @@ def _launch(run: RunFolder, flavor: str, hours: float, token, namespace: str | N
     return job.id
 
 
-def place(job_id: str, url: str | None, attempt: str | None, namespace: str, flavor: str) -> dict:
-    """Where a run is, as fields of its status.json."""
-    told = {"backend": "hf", "job_id": job_id, "job_url": url, "attempt": attempt, "namespace": namespace}
-    return told | {"flavor": flavor, "remote_commit": None}
+def job_fields(job_id: str, url: str | None, attempt: str | None, namespace: str, flavor: str) -> dict[str, str | None]:
+    """Which Job a run is, as fields of its status."""
+    fields = {"backend": "hf", "job_id": job_id, "job_url": url, "attempt": attempt, "namespace": namespace}
+    return fields | {"flavor": flavor, "remote_commit": None}
 
 
-def run_repo(run: RunFolder, status: dict) -> str:
-    return status.get("run_repo") or f"{status['namespace']}/simct-run-{run.id}"
+def run_repo(run: RunFolder, status: RunStatus) -> str:
+    return status.run_repo or f"{status.namespace}/simct-run-{run.id}"
 
 
 def _start_job(
-    api: HfApi, run: RunFolder, repo_id: str, namespace: str, flavor: str, hours: float, attempt: str, token
-):
+    api: HfApi,
+    run: RunFolder,
+    repo_id: str,
+    namespace: str,
+    flavor: str,
+    hours: float,
+    attempt: str,
+    token: str | None,
+) -> JobInfo:
     """Start the Job, once: after a failure that leaves open whether it was started, look before asking again."""
     environment = {
         "SIMCT_RUN_REPO": repo_id,
@@ -144,14 +155,14 @@ def _start_job(
         "SIMCT_HOURS": str(hours),
     }
     labels = {**APP_LABEL, "simct-run": run.id, "simct-attempt": attempt, "method": run.config().method}
-    asked = False
+    requested = False
 
-    def start():
-        nonlocal asked
-        if asked:
+    def start() -> JobInfo:
+        nonlocal requested
+        if requested:
             for job in api.list_jobs(namespace=namespace, labels={"simct-attempt": attempt}):
                 return job
-        asked = True
+        requested = True
         return api.run_job(
             image=IMAGE,
             command=["python", "-c", BOOTSTRAP],
@@ -166,63 +177,74 @@ def _start_job(
     return patiently(start)
 
 
-def refresh(run: RunFolder, token: str | bool | None = None) -> dict:
-    """Bring home what the Job has pushed and return the run's status. An unreachable Hub raises and changes nothing."""
-    status = remote_status(run)
-    if status.get("state") not in ACTIVE_STATES:
+def refresh(run: RunFolder, token: Token = None) -> RunStatus:
+    """Download what the Job has pushed and return the run's status. An unreachable Hub raises and changes nothing."""
+    status = job_status(run)
+    if not status.active:
         return status
     api = hub_api(token)
     try:
-        job = api.inspect_job(job_id=status["job_id"], namespace=status["namespace"])
-        bring_home(api, run, status)
+        job = inspect_job(api, status)
+        download_reports(api, run, status)
     except Exception as error:
         raise hub_error(error, run_repo(run, status), kind="job") from error
-    return told_by(run, stage_of(job), job.status.message)
+    return apply_report(run, stage_of(job), job.status.message)
 
 
-def stage_of(job) -> str:
+def inspect_job(api: HfApi, status: RunStatus) -> JobInfo:
+    return api.inspect_job(job_id=str(status.job_id), namespace=status.namespace)
+
+
+def stage_of(job: JobInfo) -> str:
     return str(getattr(job.status.stage, "value", job.status.stage))
 
 
-def told_by(run: RunFolder, stage: str, message: str | None = None) -> dict:
-    """The run's status after what its Job reported and the stage that the API tells; written if that is news."""
+def apply_report(run: RunFolder, stage: str, message: str | None = None) -> RunStatus:
+    """The run's status after what its Job reported and the stage that the API gives; written if it changes."""
     status = run.status()
-    reported = status.get("reported") or {}
-    if reported.get("attempt") != status.get("attempt"):
-        reported = {}  # what an earlier Job left
-    known = {key: reported.get(key) for key in ("state", "step", "total_steps", "message", "error") if key in reported}
-    if reported.get("state") not in (None, *ACTIVE_STATES):
-        news = known
-    elif stage in ENDED:
-        state, told = ENDED[stage]
-        detail = f"{told}: {message}." if message else f"{told}."
-        if status.get("remote_checkpoint"):
-            detail += f" It can be resumed from {status['remote_checkpoint'].replace('-', ' ')}."
-        news = known | {"state": state, "message": told, "error": detail if state == "failed" else None}
-    elif known and status["state"] != "stopping":
-        news = known
-    else:
-        news = {}
-    if all(status.get(key) == value for key, value in news.items()):
+    report = RunStatus.from_dict(status.reported)
+    if report.attempt != status.attempt:
+        report = RunStatus()  # what an earlier Job left
+    fields = _reported_fields(report)
+    if report.state == "unreadable" or report.active:
+        if stage in ENDED:
+            fields |= _ended_fields(status, stage, message)
+        elif status.state == "stopping":
+            fields = {}
+    elif report.finished_at:
+        fields["finished_at"] = report.finished_at
+    if all(getattr(status, name) == value for name, value in fields.items()):
         return status
-    status = run.set_status(**news)
-    if reported.get("finished_at") and status["state"] not in ACTIVE_STATES:
-        status = run.set_status(finished_at=reported["finished_at"])
-    return status
+    return run.set_status(**fields)
 
 
-def bring_home(api: HfApi, run: RunFolder, status: dict) -> None:
+def _reported_fields(report: RunStatus) -> dict[str, Any]:
+    if report.state == "unreadable":
+        return {}
+    fields = {name: getattr(report, name) for name in ("state", "step", "total_steps", "message", "error")}
+    return {name: value for name, value in fields.items() if value is not None or name == "error"}
+
+
+def _ended_fields(status: RunStatus, stage: str, message: str | None) -> dict[str, Any]:
+    state, ended = ENDED[stage]
+    detail = f"{ended}: {message}." if message else f"{ended}."
+    if status.remote_checkpoint:
+        detail += f" It can be resumed from {status.remote_checkpoint.replace('-', ' ')}."
+    return {"state": state, "message": ended, "error": detail if state == "failed" else None}
+
+
+def download_reports(api: HfApi, run: RunFolder, status: RunStatus) -> None:
     """Copy the pushed reports into the run folder, if anything was pushed since the last time."""
     repo_id = run_repo(run, status)
     try:
         info = api.model_info(repo_id)
     except RepositoryNotFoundError as error:
         raise HubError(f"The run's repository {page_url(repo_id)} is gone; its checkpoints with it.") from error
-    if info.sha == status.get("remote_commit"):
+    if info.sha == status.remote_commit:
         return
-    reported = status.get("reported")
-    held = [each.rfilename for each in info.siblings or []]
-    for name in held:
+    reported = status.reported
+    pushed = [each.rfilename for each in info.siblings or []]
+    for name in pushed:
         if name not in REPORT_FILES and not DATA_FILE.fullmatch(name):
             continue
         try:
@@ -231,18 +253,18 @@ def bring_home(api: HfApi, run: RunFolder, status: dict) -> None:
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
         if name == "status.json":
-            reported = json.loads(text)
+            reported = parse_json(text)
         else:
             (run.path / name).parent.mkdir(exist_ok=True)
             write_atomically(run.path / name, text)
-    steps = [int(found[1]) for name in held if (found := re.match(r"checkpoints/step-(\d+)/", name))]
+    steps = [int(found[1]) for name in pushed if (found := re.match(r"checkpoints/step-(\d+)/", name))]
     newest = f"step-{max(steps)}" if steps else None
     run.set_status(remote_commit=info.sha, reported=reported, remote_checkpoint=newest)
 
 
-def bring_model_home(run: RunFolder, token: str | bool | None = None) -> Path:
+def fetch_model(run: RunFolder, token: Token = None) -> Path:
     """Download the finished student into the run's model/; returns the folder."""
-    status = remote_status(run)
+    status = job_status(run)
     repo_id = run_repo(run, status)
     try:
         patiently(lambda: hub_api(token).snapshot_download(repo_id, allow_patterns=["model/*"], local_dir=run.path))
@@ -253,29 +275,29 @@ def bring_model_home(run: RunFolder, token: str | bool | None = None) -> Path:
     return run.model_dir
 
 
-def fetch_inputs(run: RunFolder, token: str | bool | None = None) -> None:
-    """Bring home the files of another machine that the run was given, so that it can be started anew from here."""
+def fetch_inputs(run: RunFolder, token: Token = None) -> None:
+    """Download the files of another machine that the run was given, so that it can be started again from here."""
     config = run.config()
     named = [config.teacher.model, config.student.model, config.data.prompts, *config.evaluation.tasks]
     if not any(str(name).startswith("inputs/") for name in named) or (run.path / "inputs").is_dir():
         return
-    repo_id = run_repo(run, remote_status(run))
+    repo_id = run_repo(run, job_status(run))
     try:
         patiently(lambda: hub_api(token).snapshot_download(repo_id, allow_patterns=["inputs/*"], local_dir=run.path))
     except Exception as error:
         raise hub_error(error, repo_id) from error
 
 
-def stop(run: RunFolder, token: str | bool | None = None) -> None:
-    """Ask the Job to write a checkpoint and end, which takes it some seconds; one that still waits is canceled."""
-    status = remote_status(run)
+def stop(run: RunFolder, token: Token = None) -> None:
+    """Ask the Job to write a checkpoint and end, which takes some seconds; one that still waits is canceled."""
+    status = job_status(run)
     repo_id, api = run_repo(run, status), hub_api(token)
     try:
-        job = patiently(lambda: api.inspect_job(job_id=status["job_id"], namespace=status["namespace"]))
+        job = patiently(lambda: inspect_job(api, status))
         if stage_of(job) == "RUNNING":
             patiently(
                 lambda: api.upload_file(
-                    path_or_fileobj=status["job_id"].encode(),
+                    path_or_fileobj=str(status.job_id).encode(),
                     path_in_repo=STOP_FILE,
                     repo_id=repo_id,
                     commit_message="Stop the run",
@@ -284,28 +306,28 @@ def stop(run: RunFolder, token: str | bool | None = None) -> None:
     except Exception as error:
         raise hub_error(error, repo_id, writing=True) from error
     if stage_of(job) == "RUNNING":
-        run.set_status(state="stopping", message="Asked to stop; a checkpoint is written first")
+        run.set_status(state="stopping", message="Stopping; a checkpoint is written first")
     else:
         cancel(run, token)
 
 
-def cancel(run: RunFolder, token: str | bool | None = None) -> None:
+def cancel(run: RunFolder, token: Token = None) -> None:
     """End the Job at once. What it pushed so far is kept and can be resumed."""
-    status = remote_status(run)
+    status = job_status(run)
     api = hub_api(token)
     try:
-        job = patiently(lambda: api.inspect_job(job_id=status["job_id"], namespace=status["namespace"]))
+        job = patiently(lambda: inspect_job(api, status))
         if stage_of(job) not in ENDED:
-            patiently(lambda: api.cancel_job(job_id=status["job_id"], namespace=status["namespace"]))
+            patiently(lambda: api.cancel_job(job_id=str(status.job_id), namespace=status.namespace))
     except Exception as error:
         raise hub_error(error, run_repo(run, status), kind="job", writing=True) from error
-    patiently_refresh(run, token)
+    refresh_patiently(run, token)
 
 
-def patiently_refresh(run: RunFolder, token: str | bool | None = None) -> dict:
-    """`refresh` for somebody who asked for it once: passing refusals are waited out."""
+def refresh_patiently(run: RunFolder, token: Token = None) -> RunStatus:
+    """`refresh` for somebody who asks for it once: passing refusals are retried."""
 
-    def call():
+    def call() -> RunStatus:
         try:
             return refresh(run, token)
         except HubError as error:
@@ -317,46 +339,47 @@ def patiently_refresh(run: RunFolder, token: str | bool | None = None) -> dict:
         raise hub_error(error, kind="job") from error
 
 
-def delete_repo(run: RunFolder, token: str | bool | None = None) -> None:
-    """Remove the run's private repository, where the Job kept checkpoints and the model. Gone already is fine."""
-    repo_id = run_repo(run, remote_status(run))
+def delete_repo(run: RunFolder, token: Token = None) -> None:
+    """Remove the run's private repository, where the Job kept checkpoints and the model. It may be gone already."""
+    repo_id = run_repo(run, job_status(run))
     try:
         patiently(lambda: hub_api(token).delete_repo(repo_id, missing_ok=True))
     except Exception as error:
         raise hub_error(error, repo_id, writing=True) from error
 
 
-def log_lines(run: RunFolder, token: str | bool | None = None, follow: bool = False):
+def log_lines(run: RunFolder, token: Token = None, follow: bool = False) -> Iterator[str]:
     """The Job's own output (installation and all), line by line; with `follow`, until it ends."""
-    status = remote_status(run)
+    status = job_status(run)
     api = hub_api(token)
     try:
-        lines = api.fetch_job_logs(job_id=status["job_id"], namespace=status["namespace"], follow=follow)
+        lines = api.fetch_job_logs(job_id=str(status.job_id), namespace=status.namespace, follow=follow)
         for line in lines:
             yield redact(line)
     except Exception as error:
         raise hub_error(error, kind="job") from error
 
 
-def follow_log(run: RunFolder, token: str | bool | None, wanted: Callable[[], bool]) -> None:
+def follow_log(run: RunFolder, token: Token, wanted: Callable[[], bool]) -> None:
     """Keep job_log.txt up to date until the Job ends or `wanted` says no. Raises a one-line HubError.
 
-    The API tells the lines from the first one on each time; those that are here already are skipped.
+    The API sends the lines from the first one each time; those that are here already are skipped.
     """
     path = run.path / JOB_LOG
-    job_id = run.status().get("job_id")
+    job_id = run.status().job_id
     known = sum(1 for _ in path.open(encoding="utf-8")) if path.exists() else 0
     for number, line in enumerate(log_lines(run, token, follow=True)):
-        if not wanted() or run.status().get("job_id") != job_id:
+        if not wanted() or run.status().job_id != job_id:
             return
         if number >= known:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(" ".join(line.splitlines()) + "\n")
 
 
-def remote_status(run: RunFolder) -> dict:
+def job_status(run: RunFolder) -> RunStatus:
+    """The status of a run that has a Job. Raises RunError for one that never had."""
     status = run.status()
-    if not status.get("job_id"):
+    if not status.job_id:
         raise RunError(f"Run {run.id} has never been on Hugging Face Jobs.")
     return status
 

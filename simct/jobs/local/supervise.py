@@ -1,8 +1,8 @@
-"""The process that stands over a run here: `python -m simct.jobs.local.supervise [--from-queue] RUN -- COMMAND`.
+"""The process that supervises a run here: `python -m simct.jobs.local.supervise [--from-queue] RUN -- COMMAND`.
 
-It holds the run's process lock, starts the command, waits until nothing of its process group is left, writes down an
-end that the trainer could not write itself, and starts what waits for the device. Signals to the group pass it by; only
-SIGKILL ends it, and then whoever looks at the runs next does the rest.
+It holds the run's process lock, starts the command, waits until no process of its group is left, writes an end that
+the trainer could not write itself, and starts the next run that waits for the device. It ignores signals to the group;
+only SIGKILL ends it, and then whoever looks at the runs next does the rest.
 """
 
 import contextlib
@@ -14,48 +14,53 @@ import time
 from pathlib import Path
 
 from simct.jobs.local import job as local_job
-from simct.jobs.local import queue
-from simct.runs.folder import ACTIVE_STATES, RunFolder
+from simct.jobs.local import process, queue
+from simct.runs.folder import RunFolder
 
-# How long processes of a run that is over are waited for.
+# How long processes of a run that has ended are waited for.
 STRAY_SECONDS = 30.0
 
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    place = arguments.index("--")
-    options, command = arguments[:place], arguments[place + 1 :]
+    split = arguments.index("--")
+    options, command = arguments[:split], arguments[split + 1 :]
     run = RunFolder(Path(options[-1]))
     # inherited, and held until this process ends or closes it; a descendant must not hold it longer
     lock = int(os.environ.pop("SIMCT_PROCESS_LOCK"))
     os.set_inheritable(lock, False)
-    asked: list[int] = []
+    signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: asked.append(number))
+        signal.signal(number, lambda number, frame: signals.append(number))
     status = run.set_status(
-        queued_at=None, group=os.getpgrp(), pid=os.getpid(), pid_started=local_job.process_start_time(os.getpid())
+        queued_at=None, group=os.getpgrp(), pid=os.getpid(), pid_started=process.start_time(os.getpid())
     )
-    if status["state"] == "queued":
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        if asked:  # it came before the command was there to hear it
-            os.killpg(os.getpgrp(), asked[0])
-        process.wait()
-    ended = time.monotonic()
-    while set(local_job.living_members(os.getpgrp())) - {os.getpid()}:
-        if run.status().get("state") in ACTIVE_STATES:
-            ended = time.monotonic()
-        elif time.monotonic() - ended > STRAY_SECONDS:
-            break  # such as a tracker's own server; it holds no device
-        time.sleep(0.1)
+    if status.state == "queued":
+        trainer = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        if signals:  # it came before the command was there to receive it
+            os.killpg(os.getpgrp(), signals[0])
+        trainer.wait()
+    wait_for_group(run)
     status = run.status()
     # unless it is in the queue again already
-    if status.get("state") in ACTIVE_STATES and status.get("group") == os.getpgrp():
-        local_job.settle(run, status)
+    if status.active and status.group == os.getpgrp():
+        local_job.finalize(run, status)
     os.close(lock)
     if "--from-queue" in options:
         with contextlib.suppress(Exception):
             queue.advance(run.path.parent)
     return 0
+
+
+def wait_for_group(run: RunFolder) -> None:
+    """Wait until this process is the last one of its group; not forever once the run has ended."""
+    ended = time.monotonic()
+    while set(process.group_members(os.getpgrp())) - {os.getpid()}:
+        if run.status().active:
+            ended = time.monotonic()
+        elif time.monotonic() - ended > STRAY_SECONDS:
+            break  # such as a tracker's own server; it holds no device
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":

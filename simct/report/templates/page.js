@@ -39,7 +39,7 @@ const draw = (start) => {
     unit.tabIndex = -1;
     for (const pieces of [sPieces, tPieces]) {
       const lane = make('span', 'lane');
-      pieces.forEach(piece => lane.append(make('i', '', piece)));
+      for (const piece of pieces) lane.append(make('i', '', piece));
       unit.append(lane);
     }
     row.append(unit);
@@ -57,7 +57,7 @@ const draw = (start) => {
 const choose = (index, focus) => {
   if (index < 0 || index >= units.length) return;
   if (index < first || index >= first + PAGE) draw(Math.floor(index / PAGE) * PAGE);
-  lanes.querySelectorAll('.now').forEach(unit => unit.classList.remove('now'));
+  for (const unit of lanes.querySelectorAll('.now')) unit.classList.remove('now');
   lanes.querySelectorAll('[tabindex="0"]').forEach(unit => { unit.tabIndex = -1; });
   const unit = lanes.querySelector(`[data-index="${index}"]`);
   now = index;
@@ -112,7 +112,7 @@ const offer = (name, blob) => {
 const csv = (table) => [...table.rows].map(row => [...row.cells].map(cell => {
   const text = cell.dataset.value ?? cell.textContent;
   // a leading formula sign is made text, so that a spreadsheet shows it and does not run it
-  const safe = /^[=+\-@\t\r]/.test(text) && isNaN(text) ? `'${text}` : text;
+  const safe = /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
   return `"${safe.replaceAll('"', '""')}"`;
 }).join(',')).join('\r\n') + '\r\n';
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from simct.files import write_atomically
-from simct.jobs.local.job import process_start_time
+from simct.jobs.local.process import start_time
 from simct.runs.folder import RunFolder
 
 
@@ -26,12 +26,12 @@ def main() -> None:
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     note(run, "began")
-    run.set_status(state="running", pid=os.getpid(), pid_started=process_start_time(os.getpid()), message="Training")
+    run.set_status(state="running", pid=os.getpid(), pid_started=start_time(os.getpid()), message="Training")
     newest = run.latest_checkpoint() if "--resume" in sys.argv else None
     step, weights = 0, f"seed {training.seed}"
     if newest is not None:
         step, weights = int(newest.name.removeprefix("step-")), (newest / "weights").read_text()
-    print(f"from step {step}, {run.status().get('owner')}", flush=True)
+    print(f"from step {step}, {run.status().owner}", flush=True)
     done = True
     while step < training.steps:
         if asked:
@@ -55,7 +55,7 @@ def main() -> None:
 
 def note(run: RunFolder, what: str) -> None:
     """Which process had which device when: what the tests look at."""
-    told = {"run": run.id, "owner": run.status().get("owner"), "what": what, "pid": os.getpid(), "at": time.time()}
+    told = {"run": run.id, "owner": run.status().owner, "what": what, "pid": os.getpid(), "at": time.time()}
     told |= {"visible": os.environ.get("CUDA_VISIBLE_DEVICES"), "token": os.environ.get("HF_TOKEN")}
     with open(run.path.parent / ".turns.jsonl", "a") as turns:
         turns.write(json.dumps(told) + "\n")

@@ -1,0 +1,58 @@
+"""`simct settings`: every setting of run.yaml with its default, what is allowed and what it means."""
+
+import argparse
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from simct.config import RunConfig
+from simct.errors import ConfigError
+from simct.methods import METHODS, LossOptions
+from simct.setting import Setting, every_setting, settings_of
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("settings", help="list the settings of run.yaml: default, what is allowed, meaning")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these, such as training or method_options.top_k")
+    parser.set_defaults(run=run_settings)
+
+
+def run_settings(options: argparse.Namespace) -> int:
+    found = [
+        text
+        for name, text in described()
+        if not options.names or any(f"{name}.".startswith(f"{wanted}.") for wanted in options.names)
+    ]
+    if not found:
+        raise ConfigError(f"There is no setting {options.names[0]!r}. `simct settings` lists them all.")
+    print("\n\n".join(found))
+    return 0
+
+
+def described() -> Iterator[tuple[str, str]]:
+    """(dotted name, what is printed about it) of every setting, and of every option of every method."""
+    for name, setting in every_setting(RunConfig):
+        yield name, _text(name, setting)
+    for name, setting in every_setting(LossOptions):
+        yield f"method_options.{name}", _text(f"method_options.{name}, for every method", setting)
+    for method in METHODS.values():
+        own = settings_of(method.options)
+        for name in method.own_options:
+            yield f"method_options.{name}", _text(f"method_options.{name}, for {method.name}", own[name])
+
+
+def default_of(setting: Setting) -> str:
+    """The default as people write it; for an empty one, what that means."""
+    value = setting.default
+    if value in (None, "", [], {}):
+        return f"empty ({setting.empty})" if setting.empty else "empty"
+    if isinstance(value, list):
+        return ", ".join(value)
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _text(head: str, setting: Setting) -> str:
+    """The setting on a few lines: name, what is allowed, default; its help, indented."""
+    first = f"{head}: {setting.allowed or setting.expected}; default {default_of(setting)}"
+    paragraphs = textwrap.wrap(first, 100, subsequent_indent="    ")
+    return "\n".join([*paragraphs, textwrap.indent(textwrap.fill(setting.help, 96), "    ")])

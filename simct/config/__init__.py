@@ -1,0 +1,272 @@
+"""RunConfig: the one description of a run, as pydantic models and as plain data in YAML.
+
+`run.yaml` written by the studio is the file the command runs; nothing about a run lives elsewhere. Values are checked
+once, here, so that a mistake is reported before a model is downloaded. The settings of each section are in
+`simct.config.sections`, the methods and their options in `simct.methods`.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
+
+from simct.config.optimization import LoraConfig, TrainingConfig, WarmupConfig
+from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig, RolloutConfig
+from simct.config.yaml_text import MOST_CHARACTERS, read_yaml
+from simct.errors import ConfigError
+from simct.methods import DIVERGENCES, METHODS, checked_options
+from simct.setting import WHOLE, Section, problem, quoted, setting, settings_of
+
+KINDS = ("distill", "warmup")
+# What a run is about: always written, whatever the defaults are.
+ABOUT = ("teacher.model", "student.model", "data.prompts", "method", "training.steps", "training.learning_rate")
+
+
+def _section(kind: type[Section]) -> Any:
+    return Field(default_factory=kind, validate_default=True)
+
+
+class RunConfig(Section):
+    """Everything that decides a run. `output` is the run folder; None lets the caller choose one under `runs/`."""
+
+    teacher: ModelConfig = _section(ModelConfig)
+    student: ModelConfig = _section(ModelConfig)
+    data: DataConfig = _section(DataConfig)
+    method: str = setting(
+        "Method",
+        "simct",
+        "How the two models are compared. `simct inspect --weights` measures which one suits a pair.",
+        choices=tuple(METHODS),
+    )
+    method_options: dict[str, Any] = setting(
+        "Method options", {}, "Options of the method, such as mass_mask: 0.5. Their defaults suit most pairs."
+    )
+    divergence: str | None = setting(
+        "Divergence",
+        None,
+        "What of the two distributions is compared. Usual: the method's own; forward KL keeps answers more varied.",
+        choices=tuple(DIVERGENCES),
+        empty="the method's own",
+    )
+    rollout: RolloutConfig = _section(RolloutConfig)
+    lora: LoraConfig = _section(LoraConfig)
+    training: TrainingConfig = _section(TrainingConfig)
+    evaluation: EvaluationConfig = _section(EvaluationConfig)
+    warmup: WarmupConfig = _section(WarmupConfig)
+    kind: str = setting(
+        "Kind", "distill", "distill, or warmup for a warm start on the teacher's answers.", choices=KINDS
+    )
+    output: str | None = setting(
+        "Run folder", None, "Folder of the run, new or empty.", empty="one under runs/", max_length=4096
+    )
+
+    @model_validator(mode="after")
+    def _check_whole(self, info: ValidationInfo) -> "RunConfig":
+        if info.context == WHOLE:
+            options = checked_options(self.method, self.method_options, "method_options")
+            self.method_options = {name: getattr(options, name) for name in self.method_options}
+            for check in (_check_sizes, _check_models, _check_engine):
+                check(self)
+        return self
+
+
+def _require(ok: bool, name: str, value: Any, allowed: str) -> None:
+    if not ok:
+        raise ConfigError(f"{name} is {quoted(value)}; it must be {allowed}.")
+
+
+def _check_sizes(config: RunConfig) -> None:
+    rollout, training = config.rollout, config.training
+    _require(
+        training.max_length > rollout.max_new_tokens,
+        "training.max_length",
+        training.max_length,
+        f"greater than rollout.max_new_tokens ({rollout.max_new_tokens})",
+    )
+    _require(
+        training.batch_size % rollout.samples_per_prompt == 0,
+        "training.batch_size",
+        training.batch_size,
+        f"a multiple of rollout.samples_per_prompt ({rollout.samples_per_prompt})",
+    )
+
+
+def _check_models(config: RunConfig) -> None:
+    teacher, student = config.teacher, config.student
+    _require(
+        student.quantization is None or config.lora.rank is not None,
+        "student.quantization",
+        student.quantization,
+        "empty unless lora.rank is given: quantized weights cannot be trained themselves",
+    )
+    _require(not student.sharded, "student.sharded", True, "false: launch with training.parallel fsdp2 instead")
+    _require(
+        not teacher.sharded or (config.rollout.on_policy_fraction == 1 and teacher.quantization is None),
+        "teacher.sharded",
+        True,
+        "false for a quantized teacher, or for one that writes itself (rollout.on_policy_fraction below 1)",
+    )
+
+
+def _check_engine(config: RunConfig) -> None:
+    rollout, url = config.rollout, config.rollout.vllm_url
+    _require(
+        url is None or (rollout.engine == "vllm" and url.startswith(("http://", "https://"))),
+        "rollout.vllm_url",
+        url,
+        "empty, or the http address of a server when rollout.engine is vllm",
+    )
+    _require(
+        rollout.engine == "vllm" or not rollout.ahead,
+        "rollout.ahead",
+        True,
+        "false unless rollout.engine is vllm: elsewhere the weights that are trained also write",
+    )
+    _require(
+        rollout.engine != "vllm" or config.student.quantization is None,
+        "student.quantization",
+        config.student.quantization,
+        "empty with rollout.engine vllm, which is given plain weights",
+    )
+
+
+def divergence_of(config: RunConfig) -> str | None:
+    """The divergence the run uses: the one it names, or its method's own; None for a method that uses none."""
+    own = METHODS[config.method].divergence
+    return own and (config.divergence or own)
+
+
+def validate(config: RunConfig) -> RunConfig:
+    """Check a whole run: every value, its names, the rules between settings; returns the same object.
+
+    Raises ConfigError with the setting, its value and what is allowed.
+    """
+    _validated(config)
+    return config
+
+
+def config_from_dict(mapping: Any) -> RunConfig:
+    """A checked RunConfig from plain data, in full or in brief. Raises ConfigError naming the setting."""
+    return _validated(mapping)
+
+
+def _validated(described: Any) -> RunConfig:
+    try:
+        return RunConfig.model_validate(described, context=WHOLE)
+    except ValidationError as error:
+        raise problem(error, RunConfig) from error
+
+
+def config_from_text(text: str, what: str = "This") -> RunConfig:
+    """A checked RunConfig from YAML. Raises ConfigError, which calls YAML that cannot be read `what`."""
+    return config_from_dict(read_yaml(text, what) or {})
+
+
+def load_config(path: str | Path) -> RunConfig:
+    """Read and check `run.yaml`. Raises ConfigError for an unreadable file, an unknown setting or a bad value."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(MOST_CHARACTERS + 1)
+    except OSError as error:
+        raise ConfigError(f"Cannot read the configuration {str(path)!r}: {error.strerror}. Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{str(path)!r} is not valid YAML: it is not UTF-8 text (byte {error.start}).") from error
+    return config_from_text(text, repr(str(path)))
+
+
+def dump_config(config: RunConfig) -> str:
+    """The YAML of a run with every setting, so that it stays as it is when a default changes."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def save_config(config: RunConfig, path: str | Path) -> None:
+    Path(path).write_text(dump_config(config), encoding="utf-8")
+
+
+def leaves(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain data of a run by dotted names ("training.steps"); `method_options` is one of them."""
+    flat: dict[str, Any] = {}
+    for name, value in mapping.items():
+        if isinstance(value, Mapping) and name != "method_options":
+            flat |= {f"{name}.{key}": each for key, each in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def brief(config: RunConfig) -> dict[str, Any]:
+    """The run as plain data: what a run is about, and what is not at its default. It describes the same run.
+
+    `output` is left out: it is where one run lies, not what it does.
+    """
+    defaults = leaves(RunConfig().model_dump())
+    short: dict[str, Any] = {}
+    for name, value in leaves(config.model_dump(exclude={"output"})).items():
+        if name in ABOUT or value != defaults[name]:
+            *parents, last = name.split(".")
+            owner = short
+            for parent in parents:
+                owner = owner.setdefault(parent, {})
+            owner[last] = value
+    return short
+
+
+def brief_yaml(config: RunConfig) -> str:
+    """`brief` as the text of a run.yaml."""
+    return yaml.safe_dump(brief(config), sort_keys=False, allow_unicode=True)
+
+
+def config_from_brief(described: Mapping[str, Any]) -> RunConfig:
+    """The run that `brief` gave, from a place that nobody vouches for, such as a browser.
+
+    What is unknown or not allowed keeps its default, `output` always does; rules between settings are left to
+    `validate`.
+    """
+    config = RunConfig()
+    for name, value in leaves(described).items():
+        if name != "output":
+            try:
+                set_option(config, name, value)
+            except ConfigError:
+                continue
+    return config
+
+
+def set_option(config: RunConfig, dotted: str, value: Any) -> None:
+    """Set `a.b` in place, as `--set a.b=value` does. Text is read by the setting's type, as YAML for method options.
+
+    Raises ConfigError for an unknown setting or a value that is not allowed; rules between settings are left to
+    `validate`.
+    """
+    *parents, last = str(dotted).split(".")
+    if parents == ["method_options"]:
+        config.method_options[last] = read_yaml(value, dotted) if isinstance(value, str) else value
+        return
+    owner: Section = config
+    for parent in parents:
+        found = settings_of(type(owner)).get(parent)
+        if found is None or not found.section:
+            raise ConfigError(f"Unknown setting {quoted(dotted)}. `simct settings` lists them all.")
+        owner = getattr(owner, parent)
+    if last not in settings_of(type(owner)):
+        known = ", ".join(settings_of(type(owner)))
+        raise ConfigError(f"Unknown setting {quoted(dotted)}. Known here: {known}.")
+    if dotted == "method_options" and isinstance(value, str):
+        value = read_yaml(value, dotted) or {}
+    try:
+        checked = type(owner).model_validate({last: value})
+    except ValidationError as error:
+        raise problem(error, type(owner), "".join(f"{parent}." for parent in parents)) from error
+    setattr(owner, last, getattr(checked, last))
+    if dotted == "training.steps":
+        # a number of steps asked for by hand replaces the epochs of a preset
+        config.training.epochs = None
+
+
+def local_path(name: str) -> Path | None:
+    """The folder or file `name` means on this machine, or None when it reads as a Hub id."""
+    path = Path(os.path.expanduser(name))
+    return path if path.exists() else None

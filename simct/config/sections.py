@@ -1,0 +1,259 @@
+"""The sections of a run about models, prompts, rollouts and scores; simct.config.optimization has the others.
+
+Each setting stands here with its type, default, limits, label and help. Lengths are in tokens of the student.
+"""
+
+from typing import Any
+
+from pydantic import model_validator
+
+from simct.setting import Section, setting
+
+DTYPES = ("float32", "bfloat16", "float16")
+QUANTIZATIONS = ("8bit", "4bit")
+ENGINES = ("transformers", "vllm")
+CHECKERS = ("none", "text", "number", "maths", "code")
+
+# Nothing sensible is larger; they keep a slip of the keyboard from filling a disk or a machine's memory.
+NAME_CHARACTERS, PROSE_CHARACTERS = 4096, 50_000
+MOST_TOKENS, MOST_AT_ONCE = 10_000_000, 65_536
+LARGEST_SEED = 2**32 - 1
+
+
+class ModelConfig(Section):
+    """A causal language model: Hub id or local folder. A text in its place is `model` alone."""
+
+    model: str = setting(
+        "Model",
+        "",
+        "A causal language model: its id on the Hub, or a local folder.",
+        allowed="a Hub id or a local folder",
+        required=True,
+        max_length=NAME_CHARACTERS,
+    )
+    revision: str | None = setting(
+        "Revision",
+        None,
+        "Commit, tag or branch of the Hub repository. Give a commit to repeat a run exactly.",
+        empty="the newest",
+        max_length=NAME_CHARACTERS,
+    )
+    dtype: str = setting(
+        "Precision",
+        "float32",
+        "Number format of the weights. Usual: bfloat16 for a teacher, float32 for a student; in 16 bits, small steps "
+        "are lost to rounding.",
+        choices=DTYPES,
+    )
+    enable_thinking: bool | None = setting(
+        "Thinking",
+        None,
+        "Whether the chat template lets the model think before it answers, where it offers both.",
+        empty="the template's own",
+    )
+    quantization: str | None = setting(
+        "Quantization",
+        None,
+        "Load the weights in 8 or 4 bits, by bitsandbytes. Use it for a teacher that does not fit beside its student, "
+        "or for a student trained by LoRA.",
+        choices=QUANTIZATIONS,
+        empty="none",
+    )
+    device: str | None = setting(
+        "Device",
+        None,
+        "Where this model lies, such as cuda:1 or cpu. Use it to put the teacher on another GPU.",
+        empty="with the student",
+        max_length=100,
+    )
+    sharded: bool = setting(
+        "Sharded",
+        False,
+        "Split the teacher over all processes, each layer gathered while it runs. For a teacher larger than a GPU.",
+    )
+    chat_template: str | None = setting(
+        "Chat template",
+        None,
+        "Name of the chat template to use. Name one where the tokenizer comes with several.",
+        empty="the one called default",
+        max_length=NAME_CHARACTERS,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+
+class DataConfig(Section):
+    """Where prompts come from: a JSONL/CSV/Parquet file, a folder, or a Hub dataset id."""
+
+    prompts: str = setting(
+        "Prompts",
+        "",
+        "A JSONL, CSV or Parquet file, a folder, or the id of a dataset on the Hub. Answers are not needed to distil.",
+        allowed="a prompts file or a Hub dataset id",
+        required=True,
+        max_length=NAME_CHARACTERS,
+    )
+    split: str = setting("Split", "train", "Split of the Hub dataset.", max_length=NAME_CHARACTERS)
+    config_name: str | None = setting(
+        "Configuration",
+        None,
+        "Configuration of the Hub dataset, where it has several, such as main for openai/gsm8k.",
+        empty="the only one",
+        max_length=NAME_CHARACTERS,
+    )
+    revision: str | None = setting(
+        "Revision",
+        None,
+        "Commit, tag or branch of the Hub dataset. Give a commit to repeat a run exactly.",
+        empty="the newest",
+        max_length=NAME_CHARACTERS,
+    )
+    column: str | None = setting(
+        "Prompt column",
+        None,
+        "Column with the prompts or messages. Name it where it has an unusual name.",
+        empty="found by its name",
+        max_length=NAME_CHARACTERS,
+    )
+    answer_column: str | None = setting(
+        "Answer column",
+        None,
+        "Column with the reference answers, for scores and for the warm-up's checks.",
+        empty="found by its name",
+        max_length=NAME_CHARACTERS,
+    )
+    system: str | None = setting(
+        "System prompt",
+        None,
+        "Message of the system before every prompt that has none.",
+        empty="none",
+        max_length=PROSE_CHARACTERS,
+    )
+    limit: int | None = setting(
+        "Prompt limit",
+        None,
+        "Use only the first so many prompts. Set it for a quick look.",
+        empty="all prompts",
+        ge=1,
+        le=1_000_000_000,
+    )
+    template: str | None = setting(
+        "Prompt template",
+        None,
+        "Text of every prompt, with columns in braces, such as {instruction} {input}; {{ and }} are braces. Use it "
+        "where a prompt is made of several columns.",
+        empty="the prompt column's text",
+        max_length=PROSE_CHARACTERS,
+    )
+    system_column: str | None = setting(
+        "System column",
+        None,
+        "Column with the system text of each row. Name it where it has an unusual name.",
+        empty="found by its name",
+        max_length=NAME_CHARACTERS,
+    )
+
+
+class RolloutConfig(Section):
+    """How the student writes (paper, Table 4: temperature 0.6, top-p 0.95)."""
+
+    max_new_tokens: int = setting(
+        "Max new tokens",
+        128,
+        "Longest completion, in tokens. Usual: 128 to 2,048; raise it where many completions are cut off.",
+        ge=1,
+        le=MOST_TOKENS,
+    )
+    temperature: float = setting(
+        "Temperature",
+        0.6,
+        "Randomness of the completions. Usual: 0.6 to 1; raise it where they are all alike.",
+        gt=0,
+        le=100,
+    )
+    top_p: float = setting(
+        "Top-p",
+        0.95,
+        "Share of the probability that tokens are sampled from. Usual: 0.95; 1 is the whole distribution.",
+        gt=0,
+        le=1,
+    )
+    samples_per_prompt: int = setting(
+        "Samples per prompt",
+        1,
+        "Completions of each prompt in a step. Usual: 1; more where prompts are few.",
+        ge=1,
+        le=MOST_AT_ONCE,
+    )
+    on_policy_fraction: float = setting(
+        "On-policy share",
+        1.0,
+        "Share written by the student; the teacher writes the rest. Lower it while the student writes nothing useful.",
+        ge=0,
+        le=1,
+    )
+    batch_size: int | None = setting(
+        "Written at once",
+        None,
+        "Completions written at once, which bounds the KV cache. Lower it when memory runs out while writing.",
+        empty="all of a process",
+        ge=1,
+        le=MOST_AT_ONCE,
+    )
+    engine: str = setting(
+        "Engine",
+        "transformers",
+        "What writes the completions. Use vllm on a GPU, where writing takes most of a step.",
+        choices=ENGINES,
+    )
+    vllm_url: str | None = setting(
+        "vLLM server",
+        None,
+        "Address of a vLLM server that writes for all processes.",
+        empty="vLLM inside this machine's process",
+        max_length=NAME_CHARACTERS,
+    )
+    vllm_memory: float = setting(
+        "vLLM memory", 0.3, "Share of the GPU's memory for vLLM beside the trainer. Usual: 0.2 to 0.5.", gt=0, lt=1
+    )
+    ahead: bool = setting(
+        "Write ahead",
+        False,
+        "vLLM writes the next step's completions while this one is trained, by weights one step old.",
+    )
+
+
+class EvaluationConfig(Section):
+    """Scores before and after training; an empty list of tasks skips them."""
+
+    tasks: list[str] = setting(
+        "Evaluation tasks",
+        [],
+        "Scored before and after training: demo, JSONL files with answers, tasks of lm-eval such as gsm8k.",
+        max_length=1000,
+    )
+    samples: int | None = setting(
+        "Samples per task",
+        None,
+        "Score only the first so many prompts of each task. Usual: 100 to 500.",
+        empty="all",
+        ge=1,
+        le=1_000_000_000,
+    )
+    max_new_tokens: int = setting(
+        "Max new tokens",
+        64,
+        "Longest scored answer, in tokens. Raise it for tasks that reason before they answer.",
+        ge=1,
+        le=MOST_TOKENS,
+    )
+    batch_size: int = setting(
+        "Answers at once", 50, "Answers written at once. Lower it when memory is short.", ge=1, le=MOST_AT_ONCE
+    )
+    seed: int = setting("Seed", 0, "Decides lm-eval's few-shot examples.", ge=0, le=LARGEST_SEED)
+    allow_code_execution: bool = setting(
+        "Run written code", False, "Let tasks such as humaneval run what the model wrote, in a sandbox."
+    )

@@ -1,0 +1,80 @@
+"""The numbers of a step: summed over micro-batches and processes, then written to metrics.jsonl and the tracker."""
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from simct.losses import LossResult
+from simct.runs.folder import RunFolder
+
+
+@dataclass
+class StepTotals:
+    """Sums over the micro-batches of one step on one process."""
+
+    loss_sum: float = 0.0
+    rows: int = 0
+    stats: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    weights: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, result: LossResult, student_tokens: int) -> None:
+        self.loss_sum += float(result.loss_sum.detach())
+        self.rows += result.rows
+        for name, value in result.stats.items():
+            if name.startswith("units_"):
+                self.stats[name] += value
+                continue
+            # a mean is weighted by what it is a mean of, so that micro-batches of any size add up
+            weight = result.stats.get(f"units_{name.removeprefix('kl_')}", result.rows)
+            if name.startswith("coverage_"):
+                weight = student_tokens
+            if weight and math.isfinite(value):
+                self.stats[name] += value * weight
+                self.weights[name] += weight
+
+
+def gather_record(totals: StepTotals, rollout_sums: dict[str, int], excluded: Counter) -> dict[str, Any]:
+    """The step's record over all processes: sums added up, then turned into means and shares.
+
+    `rollout_sums` as data.samples.rollout_statistics returns them. To be called by all processes.
+    """
+    sums = {"loss_sum": totals.loss_sum, "rows": totals.rows, **rollout_sums}
+    counters = {"stats": totals.stats, "weights": totals.weights, "excluded": excluded}
+    parts = gather_object([sums | counters])
+    total = {name: sum(part[name] for part in parts) for name in sums}
+    stats, weights, all_excluded = (_added([part[name] for part in parts]) for name in counters)
+    written = max(1, total["rollouts"])
+    means = {name: value / weights[name] if name in weights else value for name, value in stats.items()}
+    return {
+        "loss": total["loss_sum"] / total["rows"] if total["rows"] else 0.0,
+        "rows": total["rows"],
+        **means,
+        "response_length": total["tokens"] / written,
+        "eos_rate": total["ended"] / written,
+        "canonical_rate": total["canonical"] / written,
+        "excluded": all_excluded,
+        "tokens": total["tokens"],
+    }
+
+
+def _added(counters: list[dict[str, float]]) -> dict[str, float]:
+    added: dict[str, float] = {}
+    for counter in counters:
+        for key, value in counter.items():
+            added[key] = added.get(key, 0) + value
+    return added
+
+
+def write_record(
+    run: RunFolder, accelerator: Accelerator, record: dict[str, Any], total_steps: int, activity: str
+) -> None:
+    """Write a step's record to metrics.jsonl, the tracker and the status. To be called by the main process."""
+    run.append("metrics.jsonl", record)
+    numbers = {name: value for name, value in record.items() if name not in ("excluded", "step")}
+    accelerator.log(numbers, step=record["step"])
+    message = f"{activity}, step {record['step']} of {total_steps}"
+    run.set_status(step=record["step"], total_steps=total_steps, message=message)
