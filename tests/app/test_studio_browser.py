@@ -237,7 +237,7 @@ def test_a_hub_that_does_not_answer_is_told_while_searching(studio, hub):
 def test_text_is_shown_as_text_and_empty_text_is_refused(studio, pair):
     studio.open("?step=inspect")
     expect(studio.at("#inspect-lanes .unit").first).to_be_visible()
-    field = studio.page.get_by_label("Text")
+    field = studio.page.get_by_label("Text", exact=True)
     field.fill(HOSTILE)
     expect(studio.at("#inspect-lanes .unit")).to_have_count(len(show_units(pair, HOSTILE)))
     assert studio.at("#inspect-lanes img").count() == 0 and studio.at("#inspect-table img").count() == 0

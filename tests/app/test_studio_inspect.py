@@ -491,7 +491,7 @@ def test_from_a_text_to_a_position_a_saved_chart_and_a_link_that_comes_back(stud
     pair = "teacher=acme/wordy-teacher&student=acme/tiny-student"
     studio.open(f"?step=inspect&{pair}")
     text = "Please, the adolescent should purchase documentation."
-    studio.page.get_by_label("Text").fill(text)
+    studio.page.get_by_label("Text", exact=True).fill(text)
     expect(studio.at("#inspect-lanes .unit").first).to_have_text("PP")
     chosen = studio.at("#inspect-lanes .unit.recovered").first
     chosen.focus()
