@@ -95,7 +95,7 @@ def _local_rows(path: Path, data: DataConfig) -> RowSource:
     if path.is_file():
         if format_of(path) is None:
             raise DataError(f"{data.prompts!r} is not {KINDS}. Convert it to one of these.")
-        files, unread = [path], []
+        files, unread = [path], list[Path]()
     elif (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         return _saved_rows(path, data)
     elif re.search(r"[\[+]", data.split):

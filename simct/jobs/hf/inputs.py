@@ -31,6 +31,8 @@ PACKAGES = (
     "pillow",
     "tqdm",
     "httpx2",
+    "pyarrow",
+    "charset-normalizer",
 )
 
 
