@@ -9,16 +9,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LINES_OF_A_FUNCTION, LINES_OF_A_FILE = 60, 400
 FILES = [path for folder in ("simct", "app", "spaces", "tools") for path in sorted((ROOT / folder).rglob("*.py"))]
-# too long today; this list only gets shorter
-TOO_LONG = {
-    "simct/estimate/memory.py": ["estimate_memory"],
-    "simct/inspection/reliability.py": ["measure_pair"],
-    "simct/jobs/local/job.py": ["launch"],
-    "simct/losses/marginal.py": ["teacher_target"],
-    "simct/train.py": ["run_training"],
-    "simct/training/fine_tuning.py": ["fine_tune"],
-    "simct/training/trainer.py": ["train"],
-}
 
 
 def long_functions(path: Path) -> list[str]:
@@ -30,9 +20,8 @@ def long_functions(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_function_and_no_file_is_too_long(path):
-    name = path.relative_to(ROOT).as_posix()
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES_OF_A_FILE
-    assert set(long_functions(path)) <= set(TOO_LONG.get(name, []))
+    assert not long_functions(path)
 
 
 def test_folders_of_tests_are_those_of_the_code():

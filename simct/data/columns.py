@@ -1,7 +1,7 @@
 """Which columns hold prompts, system texts and answers: those that are named, a template over them, or known names."""
 
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +82,7 @@ def _named(known: dict[str, str], names: Sequence[str]) -> list[str]:
     return [known[name] for name in names if name in known]
 
 
-def _prompts(known: dict[str, str], answers: Sequence[str]):
+def _prompts(known: dict[str, str], answers: Sequence[str]) -> Iterator[str]:
     for name in PROMPT_COLUMNS:
         if name in known and (name not in WEAK_PROMPT_COLUMNS or answers):
             yield known[name]

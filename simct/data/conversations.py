@@ -159,7 +159,7 @@ def _calls(calls: Any) -> list[dict[str, Any]]:
     for call in calls if isinstance(calls, list) else [calls]:
         inner = call.get("function") if isinstance(call, dict) and isinstance(call.get("function"), dict) else call
         name = inner.get("name") if isinstance(inner, dict) else None
-        if not isinstance(name, str) or not name:
+        if not isinstance(inner, dict) or not isinstance(name, str) or not name:
             raise Unusable("a tool call has no name")
         arguments = _parsed(next((inner[key] for key in ("arguments", "parameters") if inner.get(key)), {}))
         if not isinstance(arguments, dict):

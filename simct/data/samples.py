@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from simct.config import RunConfig
 from simct.data.prompts import Prompt
@@ -108,7 +109,12 @@ def prepare_prompts(
 
 
 def write_rollouts(
-    model, tokens: TokenBytes, config: RunConfig, prompts: list[list[int]], step: int, indices: list[int]
+    model: PreTrainedModel,
+    tokens: TokenBytes,
+    config: RunConfig,
+    prompts: list[list[int]],
+    step: int,
+    indices: list[int],
 ) -> list[Rollout]:
     """Sample one completion for each of `prompts` (token ids); `indices` are their sample indices within the step."""
     seed, length = config.training.seed, config.rollout.max_new_tokens
@@ -136,7 +142,9 @@ def student_writes(seed: int, step: int, index: int, fraction: float) -> bool:
     )
 
 
-def samples_of_teacher(pair: TokenizerPair, prompts, rollouts, excluded: Counter) -> list[Sample]:
+def samples_of_teacher(
+    pair: TokenizerPair, prompts: list[PreparedPrompt], rollouts: list[Rollout], excluded: Counter[str]
+) -> list[Sample]:
     """Off-policy samples: what the teacher wrote, its ids as sampled, in the student's canonical tokenization."""
     samples = []
     for prompt, rollout in zip(prompts, rollouts, strict=True):
@@ -152,7 +160,9 @@ def samples_of_teacher(pair: TokenizerPair, prompts, rollouts, excluded: Counter
     return samples
 
 
-def to_samples(pair: TokenizerPair, prompts, rollouts, excluded: Counter) -> list[Sample]:
+def to_samples(
+    pair: TokenizerPair, prompts: list[PreparedPrompt], rollouts: list[Rollout], excluded: Counter[str]
+) -> list[Sample]:
     """The teacher's ids for each completion's bytes; what cannot be exact is counted by reason in `excluded`."""
     samples = []
     for prompt, rollout in zip(prompts, rollouts, strict=True):

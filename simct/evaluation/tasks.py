@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import cast
 
-import torch
+from transformers import PreTrainedModel
 
 from simct.config import local_path
 from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig
@@ -59,7 +59,7 @@ def standard_error(score: float, n: int) -> float | None:
 
 
 def evaluate_loaded(
-    model: torch.nn.Module, tokens: TokenBytes, settings: EvaluationConfig, enable_thinking: bool | None = None
+    model: PreTrainedModel, tokens: TokenBytes, settings: EvaluationConfig, enable_thinking: bool | None = None
 ) -> dict:
     """Scores of a model in memory: {task: {"score" in 0..1, "stderr", "n", "seed", "samples": [...], ...}}.
 
@@ -95,7 +95,7 @@ def evaluate_loaded(
 
 
 def _completions(
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     tokens: TokenBytes,
     settings: EvaluationConfig,
     prompts: list[Prompt],

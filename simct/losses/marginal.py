@@ -58,12 +58,7 @@ class Rules:
 
 
 def accumulate_text(
-    pair: "TokenizerPair",
-    units: UnitBatch,
-    student: Side,
-    teacher: Side,
-    settings: LossSettings,
-    rules: Rules,
+    pair: "TokenizerPair", units: UnitBatch, student: Side, teacher: Side, settings: LossSettings, rules: Rules
 ) -> Totals:
     """`accumulate` by any `rules`."""
     strings = pair_strings(pair)
@@ -174,27 +169,14 @@ def teacher_target(
     part = ~inside & ~whole
     kept_N = torch.ones(len(chunk), dtype=torch.bool, device=device)
 
-    # Rows at a teacher boundary read the whole next-token row; a bridge shares it with what would have gone on.
+    # rows at a teacher boundary read the whole next-token row
     now_NK = mass_RK[at_N]
     now_NK[torch.from_numpy(inside).to(device)] = 0.0
     lists = []
     bridged = np.flatnonzero((previous >= 0) & ~inside)
     if len(bridged):
         before_B = torch.from_numpy(np.searchsorted(wanted, previous[bridged])).to(device)
-        spelled_B = torch.tensor([vocabulary.rank_of[rows.previous[chunk[b]]] for b in bridged], device=device)
-        ended_B = mass_RK[before_B, spelled_B]
-        maps = [strings.map(rows.previous[chunk[b]], rows.student_prefix[chunk[b]]) for b in bridged]
-        place, rank, whole_rank, phi, low, high = _gathered(maps, np.arange(len(bridged)), device)
-        beyond_E = mass_RK[before_B[place], rank] * (rank != spelled_B[place])
-        total_B = ended_B.index_add(0, place, beyond_E)
-        usable_B = total_B > TINY
-        beyond_E = torch.where(usable_B[place], beyond_E / total_B.clamp_min(TINY)[place], 0.0)
-        rows_B = torch.from_numpy(bridged).to(device)
-        now_NK[rows_B] *= torch.where(usable_B, ended_B / total_B.clamp_min(TINY), 1.0)[:, None]
-        owner = rows_B[place]
-        token_E = whole_rank >= 0  # the same string can also be written as a token: one string, one mass
-        now_NK.index_put_((owner[token_E], whole_rank[token_E]), beyond_E[token_E], accumulate=True)
-        lists.append(Strings(owner, beyond_E, phi, low, high).where(~token_E & (rank != spelled_B[place])))
+        lists.append(_bridge(strings, rows, chunk, bridged, mass_RK[before_B], now_NK))
     if inside.any():
         index = np.flatnonzero(inside)
         maps = [strings.map(rows.teacher_prefix[r], rows.student_prefix[r]) for r in chunk[index]]
@@ -215,7 +197,7 @@ def teacher_target(
         (strings.whole_map.phi < 0) & (strings.whole_map.extend_low < strings.whole_map.extend_high)
     )
     if len(orphan_O) and whole.any():  # tokens no student token is a prefix of: only without all single bytes
-        listing = [_subset(strings.whole_map, orphan_O)] * int(whole.sum())
+        listing = [strings.whole_map.take(orphan_O)] * int(whole.sum())
         owner, rank, _, phi, low, high = _gathered(listing, np.flatnonzero(whole), device)
         lists.append(Strings(owner, now_NK[owner, rank], phi, low, high))
         now_NK[:, torch.from_numpy(strings.whole_map.teacher[orphan_O]).to(device)] = 0.0
@@ -224,9 +206,34 @@ def teacher_target(
     return Target(now_NK, listed, whole_N, kept_N)
 
 
-def _subset(table: StringMap, index: np.ndarray) -> StringMap:
-    names = StringMap.__dataclass_fields__
-    return StringMap(**{name: getattr(table, name)[index] for name in names})
+def _bridge(
+    strings: PairStrings,
+    rows: TextRows,
+    chunk: np.ndarray,
+    bridged: np.ndarray,
+    before_BK: torch.Tensor,
+    now_NK: torch.Tensor,
+) -> Strings:
+    """Share the masses `now_NK` with what the teacher's last token could still have become, and return those strings.
+
+    `bridged` are places in `chunk`, and `before_BK` the teacher's masses at the rows before their last token.
+    """
+    device = now_NK.device
+    row_B = torch.arange(len(bridged), device=device)
+    spelled_B = torch.tensor([strings.teacher.rank_of[rows.previous[chunk[b]]] for b in bridged], device=device)
+    ended_B = before_BK[row_B, spelled_B]
+    maps = [strings.map(rows.previous[chunk[b]], rows.student_prefix[chunk[b]]) for b in bridged]
+    place, rank, whole_rank, phi, low, high = _gathered(maps, np.arange(len(bridged)), device)
+    beyond_E = before_BK[place, rank] * (rank != spelled_B[place])
+    total_B = ended_B.index_add(0, place, beyond_E)
+    usable_B = total_B > TINY
+    beyond_E = torch.where(usable_B[place], beyond_E / total_B.clamp_min(TINY)[place], 0.0)
+    rows_B = torch.from_numpy(bridged).to(device)
+    now_NK[rows_B] *= torch.where(usable_B, ended_B / total_B.clamp_min(TINY), 1.0)[:, None]
+    owner = rows_B[place]
+    token_E = whole_rank >= 0  # the same string can also be written as a token: one string, one mass
+    now_NK.index_put_((owner[token_E], whole_rank[token_E]), beyond_E[token_E], accumulate=True)
+    return Strings(owner, beyond_E, phi, low, high).where(~token_E & (rank != spelled_B[place]))
 
 
 def _by_string(p_NV: torch.Tensor, vocabulary: SortedVocabulary) -> torch.Tensor:

@@ -79,6 +79,9 @@ class StringMap:
     extend_low: np.ndarray
     extend_high: np.ndarray
 
+    def take(self, index: np.ndarray) -> "StringMap":
+        return StringMap(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
 
 class PairStrings:
     """Both sorted vocabularies of a pair and the maps between them, each made on first use."""

@@ -156,7 +156,12 @@ def reliability_facts(measured: Reliability) -> list[Fact]:
             share,
             "The teacher's probability on SimCT's candidates (the shared tokens, and the unit), mean over units",
         ),
-        Fact("Units with Z_T below 0.5", measured.z_t.below_half, share, "Units whose candidates have less than half"),
+        Fact(
+            "Units with Z_T below 0.5",
+            measured.z_t.below_half,
+            share,
+            "Share of the units whose candidates have less than half of the teacher's probability",
+        ),
         Fact(
             "Prefix conflicts",
             measured.prefix_conflict_mass,
@@ -257,7 +262,7 @@ def position_facts(found: MeasuredCandidates) -> list[Fact]:
             "KL at this position, nats",
             found.kl,
             number,
-            "Reverse KL between both models on the candidates, this row's loss",
+            "Reverse KL between both models on the candidates",
         ),
         Fact(
             "KL lost to exact matching",

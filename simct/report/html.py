@@ -190,6 +190,8 @@ def _disagreements(report: PairReport) -> Table:
 
 
 def _pieces(pieces: Sequence[str]) -> Cell:
+    if not pieces:
+        return Cell("not at all", value="")
     return Cell("", "", " ".join(map(repr, pieces)), [drawn(piece) for piece in pieces])
 
 

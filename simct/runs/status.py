@@ -160,8 +160,8 @@ class PublishingStatus:
     @classmethod
     def from_dict(cls, raw: object) -> Self:
         """The record that a parsed publish.json holds; never raises. One that is damaged counts as failed."""
-        known, extra, problems = _parse(cls, raw if isinstance(raw, dict) else {"state": raw})
-        if problems:
+        known, extra, problems = _parse(cls, raw if isinstance(raw, dict) else {})
+        if problems or not isinstance(raw, dict):
             known |= {"state": "failed", "error": "publish.json is damaged. Publish again."}
         return cls(**known, extra=extra)
 

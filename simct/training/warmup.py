@@ -29,7 +29,7 @@ from simct.data.templates import prompt_ids
 from simct.errors import ConfigError, DataError
 from simct.evaluation.answers.check import check
 from simct.evaluation.sandbox.program import why_unavailable
-from simct.files import read_jsonl, write_atomically
+from simct.files import append_jsonl, read_jsonl, write_atomically
 from simct.losses.head import check_head
 from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
@@ -138,8 +138,7 @@ def sample_answers(
             return False
         first = start + rank * size
         records = _answer(config, teacher, tokens, plan, prompts, pending[first : first + size])
-        with open(own_file, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        append_jsonl(own_file, records)
         if accelerator.is_main_process:
             done, total = len(plan.samples) - max(0, len(pending) - start - stride), len(plan.samples)
             run.set_status(message=f"The teacher is answering: {done:,} of {total:,}")
@@ -183,10 +182,6 @@ def _plan(config: RunConfig, tokens: TokenBytes, prompts: list[Prompt], accelera
 def _pending(run: RunFolder, own_file: Path, plan: SamplingPlan, accelerator: Accelerator) -> list[int]:
     """The samples that no process has on disk, the same list on all processes."""
     own_file.parent.mkdir(exist_ok=True)
-    if own_file.exists():
-        # drop a line that a crash cut short, so that the next one starts on a line of its own
-        write_atomically(own_file, "".join(json.dumps(each) + "\n" for each in read_jsonl(own_file)))
-    accelerator.wait_for_everyone()
     known = {record["index"] for record in read_samples(run)}
     accelerator.wait_for_everyone()
     # the longest first: what does not fit in memory fails at once, and prompts of similar length share a batch
@@ -201,7 +196,9 @@ def _answer(
     prompts: list[Prompt],
     batch: list[int],
 ) -> list[dict]:
-    """The checked answers to one batch of samples."""
+    """The checked answers to one batch of samples; none where this process has nothing left to answer."""
+    if teacher is None:
+        return []
     settings = config.model_copy()
     settings.rollout = config.rollout.model_copy()
     settings.rollout.max_new_tokens = config.warmup.max_new_tokens

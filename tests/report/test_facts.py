@@ -10,7 +10,7 @@ from simct.estimate.records import Estimate
 from simct.inspection.records import KindTokens, PairReport, PairRow, Splits
 from simct.report import facts, formats, text
 from simct.report.html import html_report
-from tests.test_records import INSPECT, MACHINE, MEASURED, RELIABILITY
+from tests.support.records import INSPECT, MACHINE, MEASURED, RELIABILITY
 
 REPORT = PairReport.from_dict(INSPECT | {"recovered_tokens": 1})
 PAIR = PairRow(teacher="t", student="s", shared_tokens=3, jaccard=0.1, strict=0.5, recovered=0.25)

@@ -8,7 +8,6 @@ import pytest
 
 from simct.config import config_from_dict
 from simct.errors import RunError
-from simct.files import write_atomically
 from simct.runs.folder import RunFolder
 from simct.runs.listing import open_run
 from simct.runs.status import PublishingStatus
@@ -77,15 +76,6 @@ def test_writers_of_the_status_do_not_lose_each_others_fields(tmp_path):
     while any(thread.is_alive() for thread in threads):
         assert run.status().state == "queued"  # never half a file
     assert [getattr(run.status(), name) for name in names] == [39] * 4
-
-
-def test_an_interrupted_write_leaves_the_old_text(tmp_path):
-    target = tmp_path / "status.json"
-    write_atomically(target, "old")
-    with pytest.raises(TypeError):
-        write_atomically(target, 5)
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_state_that_does_not_exist_is_refused(tmp_path):

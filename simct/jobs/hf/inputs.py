@@ -24,15 +24,15 @@ PACKAGES = (
     "tiktoken",
     "jinja2",
     "numpy",
-    "pydantic",
     "pyyaml",
     "pydantic",
     "psutil",
     "pillow",
     "tqdm",
     "httpx2",
-    "pyarrow",
     "charset-normalizer",
+    "pyarrow",
+    "markupsafe",
 )
 
 
