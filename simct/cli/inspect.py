@@ -220,12 +220,16 @@ def _read_with_models(
 
 
 def _measure(options: argparse.Namespace, device: torch.device, should_stop: ShouldStop) -> Reliability:
+    from simct.data.prompts import read_prompts
     from simct.inspection.reliability import measure_pair
     from simct.report.text import format_reliability
 
+    config = _config(options)
+    if options.prompts:
+        print("", *read_prompts(config.data).summary.lines(), sep="\n")
     with progress("Measuring", "answers") as on_progress:
         measured = measure_pair(
-            _config(options), options.weights, device=device, on_progress=on_progress, should_stop=should_stop
+            config, options.weights, device=device, on_progress=on_progress, should_stop=should_stop
         )
     print(f"\n{format_reliability(measured)}")
     return measured

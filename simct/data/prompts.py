@@ -93,10 +93,7 @@ class DataSummary:
             lines.append(f"{_rows(count)} of {self.rows:,} {verb} skipped: {reasons(self.skipped)}.")
         if self.unread:
             names = ", ".join(self.unread)
-            verb = "column holds" if len(self.unread) == 1 else "columns hold"
-            lines.append(
-                f"The {verb} text that nothing reads: {names}. Use data.template to include text in the prompt."
-            )
+            lines.append(f"Nothing reads the text in {names}. Use data.template to include it in the prompt.")
         guessed = [name for name in self.encodings if not name.startswith("utf-8")]
         if guessed:
             lines.append(f"The text is read as {' and '.join(guessed)}. Convert it to UTF-8 if letters look wrong.")

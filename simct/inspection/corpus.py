@@ -194,11 +194,12 @@ def _file_pieces(path: Path) -> Iterator[str]:
 
 
 def _column_texts(data: DataConfig, source: RowSource, column: str | None) -> Iterator[str]:
+    name = ""
     for number, row in enumerate(source.rows):
         if isinstance(row, Unreadable):
             raise DataError(f"Cannot read {data.prompts!r}: {row.reason} (row {number + 1:,}).")
-        column = column if number else _text_column(data.prompts, row, column)
-        yield _text_of(row.get(str(column)), data.prompts, str(column), number)
+        name = name or _text_column(data.prompts, row, column)
+        yield _text_of(row.get(name), data.prompts, name, number)
 
 
 def _text_column(source: str, row: dict, column: str | None) -> str:
