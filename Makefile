@@ -5,7 +5,7 @@ RUNS ?= runs
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: app test test-all demo lint format types clean
+.PHONY: app test test-all demo lint lint-js format types clean
 
 app: $(VENV)/.app-ready
 	$(BIN)/python -m app --port $(PORT) --runs $(RUNS)
@@ -21,8 +21,11 @@ test-all: $(VENV)/.test-ready
 	@sh tests/install_browser.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "long or not long"
 
-lint: $(VENV)/.test-ready
+lint: $(VENV)/.test-ready lint-js
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+lint-js: $(VENV)/bin/python
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/lint_js.sh
 
 format: $(VENV)/.test-ready
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -1,4 +1,4 @@
-"""`python -m app`: the studio on this machine, for this machine only unless told otherwise."""
+"""`python -m app`: the studio on this machine, for this machine only unless --host says otherwise."""
 
 import argparse
 import os
@@ -23,10 +23,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         check_port(options.host, options.port)
         runs_dir = ready_folder(options.runs)
-        # imported late so that a taken port is told at once
-        from app.studio import Settings, serve
+        # imported late so that a taken port is reported at once
+        from app.server.studio import Studio
+        from app.studio import serve
 
-        serve(Settings(runs_dir=runs_dir), host=options.host, port=options.port)
+        serve(Studio(runs_dir), host=options.host, port=options.port)
     except SimCTError as error:
         print(f"studio: {error}", file=sys.stderr)
         return 2

@@ -1,47 +1,66 @@
-"""What programs may ask of a running studio beside /inspect: read-only, by gradio_client (docs/running.md)."""
+"""What programs may ask of a running studio: read-only, by gradio_client (docs/running.md)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import gradio as gr
 
+from app.inspect.document import read_document
 from app.page.markup import one_line
 from app.runs.page import runs_of
-from app.server import model_facts as models
-from app.server.settings import Settings
-from app.train import estimate as estimate_view
+from app.server import model_facts
+from app.server.handler import as_gradio_calls_it
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from app.train import estimate as train_estimate
 from simct.config import config_from_text
 from simct.errors import ConfigError, SimCTError
+from simct.runs.folder import RunFolder
 
 MOST_YAML = 20_000
 
 
-def build(settings: Settings) -> None:
-    """Add the endpoints to the page. They act without a visitor: in public with no token at all."""
+def build(studio: Studio) -> None:
+    """Add the endpoints to the page."""
 
+    def inspect(visitor: Visitor, teacher: str, student: str, text: str) -> tuple[str, dict]:
+        """What is wrong (or nothing), and the report."""
+        try:
+            return "", read_document(studio, teacher, student, text, visitor.token).report.to_dict()
+        except SimCTError as error:
+            return one_line(error), {}
+
+    # the others act without a visitor, in public with no token at all
     def estimate(run_yaml: str) -> dict:
         """Memory, time and cost of the run that a run.yaml (its text) describes, on every machine known."""
-        with telling():
+        with errors_as_lines():
             if len(run_yaml) > MOST_YAML:
                 raise ConfigError(f"This run.yaml has {len(run_yaml):,} characters; give at most {MOST_YAML:,}.")
             config = config_from_text(run_yaml)
             for model in (config.teacher, config.student):
-                models.allowed(settings, model.model)
-            return estimate_view.estimate(settings, config, settings.token(None)).to_dict()
+                model_facts.allowed(studio, model.model)
+            return train_estimate.estimate(studio, config, studio.nobody.token).to_dict()
 
     def runs() -> list[dict]:
         """This machine's runs, newest first: id, state, step, total_steps, method, teacher, student, scores."""
-        with telling():
-            return [_summary(run) for run in runs_of(settings, None)]
+        with errors_as_lines():
+            return [_summary(run) for run in runs_of(studio, studio.nobody)]
 
+    gr.api(
+        as_gradio_calls_it(studio, inspect),
+        api_name="inspect",
+        api_description="Compare two tokenizers on a text. Returns what is wrong, if anything, and the report.",
+        concurrency_limit=1,
+        concurrency_id="inspect",
+    )
     gr.api(estimate, api_name="estimate")
-    if not settings.public:
+    if not studio.public:
         # in public a run belongs to a visitor who signed in, and a program has not
         gr.api(runs, api_name="runs")
 
 
 @contextmanager
-def telling() -> Iterator[None]:
+def errors_as_lines() -> Iterator[None]:
     """While open, an error for people reaches the client as its one line."""
     try:
         yield
@@ -49,15 +68,13 @@ def telling() -> Iterator[None]:
         raise gr.Error(one_line(error), print_exception=False) from error
 
 
-def _summary(run) -> dict:
+def _summary(run: RunFolder) -> dict:
     status = run.status()
-    told = {
-        "id": run.id,
-        **{name: getattr(status, name) for name in ("state", "step", "total_steps", "message", "error")},
-    }
+    shown = ("state", "step", "total_steps", "message", "error")
+    facts = {"id": run.id, **{name: getattr(status, name) for name in shown}}
     try:
         config = run.config()
     except SimCTError as error:
-        return {**told, "error": one_line(error)}
+        return {**facts, "error": one_line(error)}
     named = {"method": config.method, "teacher": config.teacher.model, "student": config.student.model}
-    return {**told, **named, "scores": run.evaluation()}
+    return {**facts, **named, "scores": run.evaluation()}

@@ -1,30 +1,37 @@
-"""The page: seven steps in a row, each its own module, and what leads from one to the next."""
+"""The page: seven steps in a row, each its own folder, and what leads from one to the next."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.utils import get_space
 
-from app import address, api
-from app.compare import tab as compare_tab
-from app.data import choice as data_choice
-from app.data import tab as data_tab
-from app.inspect import link as inspect_link
-from app.inspect import reliability_view as verdict_view
-from app.inspect import tab as inspect_tab
-from app.page import markup, saving
+from app import api
+from app.address import Restoring, decisions
+from app.compare.tab import CompareTab
+from app.data import choice
+from app.data.tab import DataTab
+from app.inspect.reliability_view import recommended
+from app.inspect.tab import InspectTab
+from app.page import markup, scripts
+from app.page.markup import one_line
 from app.page.theme import theme
-from app.pair import tab as pair_tab
-from app.publish import tab as publish_tab
-from app.runs import compare as runs_compare
-from app.runs import tab as runs_tab
-from app.server import background
-from app.server import imports as libraries
-from app.server.settings import Settings
-from app.train import tab as train_tab
-from app.train.form import base_config, starting_config
+from app.pair.tab import PairTab
+from app.publish.tab import PublishTab
+from app.runs.actions import owned_run
+from app.runs.comparison import RunComparison
+from app.runs.tab import RunsTab
+from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
+from app.server.imports import Page, import_behind
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from app.train import form
+from app.train.tab import TrainTab
 from simct.config import brief
+from simct.errors import SimCTError
 from simct.hub import client
+from simct.jobs import actions
 from simct.report import charts
 
 HERE = Path(__file__).parent
@@ -34,119 +41,175 @@ HEADER = """<header class="top"><h1>SimCT Studio</h1>
 <p>Distil a teacher into a student, even when they tokenize text differently.</p></header>"""
 
 
-def build(settings: Settings) -> gr.Blocks:
-    """The whole page over one runs folder."""
-    with libraries.Page(title="SimCT Studio", analytics_enabled=False) as page:
-        with gr.Row(elem_id="top", equal_height=True):
-            markup.panel(HEADER, js_on_load=saving.SCRIPT)
-            if settings.public and get_space():
-                gr.LoginButton("Sign in", size="sm", scale=0, min_width=160)
-        where = markup.panel(address.decided(*settings.default_pair.values(), None, None), elem_id="where")
-        # kept by the browser, as plain data: the prompts chosen, the settings of Train, and what was measured of a pair
-        prompts = gr.JSON(data_choice.START, visible="hidden")
-        run, verdict = gr.JSON(brief(starting_config()), visible="hidden"), gr.JSON({}, visible="hidden")
-        steps: dict[str, gr.Tab] = {}
-        with gr.Tabs(elem_id="steps") as tabs:
+class StudioPage:
+    """The whole page. The browser keeps `prompts` (those chosen), `run` (the settings of Train) and `verdict`."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        with Page(studio, title="SimCT Studio", analytics_enabled=False) as self.blocks:
+            with gr.Row(elem_id="top", equal_height=True):
+                markup.panel(HEADER)
+                if studio.public and get_space():
+                    gr.LoginButton("Sign in", size="sm", scale=0, min_width=160)
+            default = studio.default_pair
+            self.where = markup.panel(decisions(default["teacher"], default["student"], None, None), elem_id="where")
+            self.prompts = gr.JSON(choice.START, visible="hidden")
+            self.run = gr.JSON(brief(form.starting_config()), visible="hidden")
+            self.verdict = gr.JSON({}, visible="hidden")
+            self.query = gr.JSON({}, visible="hidden")
+            self._build_steps()
+            self._wire_tabs()
+            self._wire_steps()
+            self._wire_address()
+            api.build(studio)
+
+    def _build_steps(self) -> None:
+        studio = self.studio
+        self.tabs_of_steps: dict[str, gr.Tab] = {}
+        steps = self.tabs_of_steps
+        with gr.Tabs(elem_id="steps") as self.tabs:
             with gr.Tab("Pair", id="pair") as steps["pair"]:
-                pair = pair_tab.build(settings)
+                self.pair = PairTab(studio)
             with gr.Tab("Inspect", id="inspect") as steps["inspect"]:
-                inspect = inspect_tab.build(settings, pair, prompts, verdict)
+                self.inspect = InspectTab(studio, self.pair, self.prompts, self.verdict)
             with gr.Tab("Data", id="data") as steps["data"]:
-                data = data_tab.build(settings, pair, prompts, run)
+                self.data = DataTab(studio, self.pair, self.prompts, self.run)
             with gr.Tab("Train", id="train") as steps["train"]:
-                train = train_tab.build(settings, pair, prompts, run, verdict)
+                self.train = TrainTab(studio, self.pair, self.prompts, self.run, self.verdict)
             with gr.Tab("Runs", id="runs") as steps["runs"]:
-                runs = runs_tab.build(settings)
-                runs_compare.build(settings)
-                look = gr.Button("Compare with the teacher →", variant="primary", elem_classes="next")
+                self.runs = RunsTab(studio)
+                RunComparison(studio)
+                self.look = gr.Button("Compare with the teacher →", variant="primary", elem_classes="next")
             with gr.Tab("Compare", id="compare") as steps["compare"]:
-                compare = compare_tab.build(settings, runs)
+                self.compare = CompareTab(studio, self.runs)
             with gr.Tab("Publish", id="publish") as steps["publish"]:
-                publish = publish_tab.build(settings)
+                self.publish = PublishTab(studio, self.runs)
 
-        for name, step in steps.items():
-            step.select(None, js=address.remember_step(name), api_visibility="private")
-            step.select(lambda shown=name == "runs": gr.Timer(active=shown), outputs=runs.timer, **settings.latest)
-        next_of = {
-            pair.next: "inspect",
-            inspect.next: "data",
-            data.next: "train",
-            look: "compare",
-            compare.next: "publish",
+    def _open(self, step: str) -> Handler:
+        """Show a step."""
+        return Handler(self.studio, lambda: {self.tabs: gr.Tabs(selected=step)}, {}, [self.tabs])
+
+    def _wire_tabs(self) -> None:
+        """What a step does when it is opened, and the buttons that lead to another."""
+        for name, step in self.tabs_of_steps.items():
+            step.select(None, js=scripts.call("rememberStep", name), **PRIVATE)
+            timer = Handler(self.studio, self._watch_runs(name == "runs"), {}, [self.runs.timer], LATEST)
+            timer.on(step.select)
+        leads_to = {
+            self.pair.next: "inspect",
+            self.inspect.next: "data",
+            self.data.next: "train",
+            self.look: "compare",
+            self.compare.next: "publish",
+            self.runs.publish: "publish",
         }
-        for button, name in {**next_of, runs.publish: "publish"}.items():
-            button.click(lambda name=name: gr.Tabs(selected=name), outputs=tabs, **settings.quiet)
+        for button, name in leads_to.items():
+            self._open(name).on(button.click)
+        steps = self.tabs_of_steps
+        self.inspect.refresh.on(steps["inspect"].select)
+        self.data.refresh.on(steps["data"].select)
+        self.train.refresh.on(steps["train"].select)
+        self.runs.refresh.on(steps["runs"].select)
+        self.compare.refresh.on(steps["compare"].select)
+        self.publish.show.on(self.publish.refresh.on(steps["publish"].select).then)
 
-        steps["inspect"].select(inspect.refresh, inspect.inputs, inspect.outputs, **settings.in_turn("inspect"))
-        steps["data"].select(data.refresh, data.inputs, data.outputs, **settings.in_turn("data"))
-        steps["train"].select(train.refresh, train.inputs, train.outputs, **settings.in_turn("train"))
-        steps["runs"].select(runs.tick, runs.inputs, runs.outputs, **settings.latest)
-        steps["compare"].select(compare.refresh, compare.inputs, compare.outputs, **settings.latest)
-        steps["publish"].select(
-            publish.refresh, [runs.chosen, publish.run], publish.run, **settings.in_turn("card")
-        ).then(publish.tell, publish.inputs, publish.outputs, **settings.in_turn("card"))
-        train.measure.click(
-            lambda: (gr.Tabs(selected="inspect"), gr.Tabs(selected="reliability")),
-            outputs=[tabs, inspect.views],
-            **settings.quiet,
-        )
-        whole = [pair.teacher, pair.student, prompts, *data.fields]
-        train.loaded.change(address.pair_and_data, train.loaded, whole, **settings.quiet).then(
-            pair.refresh, pair.inputs, pair.outputs, **settings.in_turn("pair")
-        ).then(train.refresh, train.inputs, train.outputs, **settings.in_turn("train"))
-        inspect.train.click(
-            lambda run, verdict: train.load(verdict_view.recommended(base_config(run), verdict)),
-            [run, verdict],
-            train.load_outputs,
-            **settings.quiet,
-        ).then(lambda: gr.Tabs(selected="train"), outputs=tabs, **settings.quiet)
-        runs.duplicate.click(
-            runs.duplicated(train.load),
-            runs.chosen,
-            [tabs, train.loaded, *train.load_outputs, runs.note],
-            **settings.quiet,
-        )
-        train.launched.change(lambda: gr.Tabs(selected="runs"), outputs=tabs, **settings.quiet)
-        train.launched.change(runs.choose, train.launched, runs.chosen, **settings.quiet)
+    def _watch_runs(self, active: bool) -> Callable[[], Updates]:
+        """Refresh the list of runs only while it is shown."""
+        return lambda: {self.runs.timer: gr.Timer(active=active)}
 
-        named = [pair.teacher, pair.student, runs.chosen]
+    def _wire_steps(self) -> None:
+        """What one step hands to another."""
+        Handler(self.studio, self._measure, {}, [self.tabs, self.inspect.views]).on(self.train.measure.click)
+        take = Handler(
+            self.studio,
+            self._take_recommended,
+            {"run": self.run, "verdict": self.verdict},
+            [*self.train.form_outputs, self.tabs],
+        )
+        take.on(self.inspect.train.click)
+        duplicate = Handler(
+            self.studio,
+            self._duplicate,
+            {"run_id": self.runs.chosen},
+            [self.tabs, self.train.loaded, *self.train.form_outputs, self.runs.note],
+        )
+        duplicate.on(self.runs.duplicate.click)
+        self._open("runs").on(self.train.launched.change)
+        choose = Handler(self.studio, self.runs.choose, {"run_id": self.train.launched}, [self.runs.chosen])
+        choose.on(self.train.launched.change)
+
+    def _measure(self) -> Updates:
+        return {self.tabs: gr.Tabs(selected="inspect"), self.inspect.views: gr.Tabs(selected="reliability")}
+
+    def _take_recommended(self, run: dict[str, Any], verdict: dict[str, Any]) -> Updates:
+        """Continue with the settings that the verdict recommends."""
+        loaded = self.train.load(recommended(form.base_config(run), verdict))
+        return {**loaded, self.tabs: gr.Tabs(selected="train")}
+
+    def _duplicate(self, visitor: Visitor, run_id: str | None) -> Updates:
+        """Send a run's settings, pair and prompts to the steps they belong to."""
+        try:
+            config = actions.duplicate(owned_run(self.studio, run_id, visitor), token=visitor.token)
+        except SimCTError as error:
+            return {self.runs.note: markup.note("error", one_line(error))}
+        loaded = {self.train.loaded: config, **self.train.load(config)}
+        return {**loaded, self.tabs: gr.Tabs(selected="train"), self.runs.note: ""}
+
+    def _wire_address(self) -> None:
+        """Keep what is decided in the address bar and in the browser, and put it back."""
+        steps = (self.pair, self.inspect, self.data, self.train, self.runs)
+        restoring = Restoring(self.studio, steps, self.tabs, self.prompts, self.verdict)
+        load = Handler(
+            self.studio, restoring.load_pair_and_data, {"config": self.train.loaded}, restoring.pair_and_data
+        )
+        paired = self.pair.refresh.on(load.on(self.train.loaded.change).then)
+        self.train.refresh.on(paired.then)
+        named: list[gr.Dropdown | gr.Radio] = [self.pair.teacher, self.pair.student, self.runs.chosen]
         for component in named:
-            component.change(None, named, js=address.REMEMBER, api_visibility="private")
-        so_far = [pair.teacher, pair.student, prompts, runs.chosen]
-        gr.on(
-            [component.change for component in so_far],
-            address.decided,
-            so_far,
-            where,
-            **settings.latest,
+            component.change(None, named, js=scripts.call("rememberPair"), **PRIVATE)
+        kept: dict[str, gr.JSON] = {"data": self.prompts, "run": self.run, "verdict": self.verdict}
+        for name, value in kept.items():
+            value.change(None, value, js=scripts.call("keep", name), **PRIVATE)
+        decided = {**self.pair.inputs, "prompts": self.prompts, "run_id": self.runs.chosen}
+        show = Handler(self.studio, self._show_decisions, decided, [self.where], LATEST)
+        show.on(self.prompts.change, *(component.change for component in named))
+        inputs = {"query": self.query, "prompts": self.prompts, "run": self.run, "verdict": self.verdict}
+        restore = Handler(
+            self.studio,
+            restoring.restore,
+            inputs,
+            restoring.everything,
+            {**QUIET, "js": scripts.call("recall", "data run verdict")},
         )
-        for name, value in {"data": prompts, "run": run, "verdict": verdict}.items():
-            value.change(None, value, js=address.keep(name), api_visibility="private")
-        restored = page.load(
-            address.restoring(settings, train.load, inspect.restored),
-            inputs=[prompts, run, verdict],
-            outputs=[*named, tabs, runs.timer, *inspect.kept, prompts, verdict, *data.fields, *train.load_outputs],
-            js=address.recall("data", "run", "verdict"),
-            **settings.quiet,
-        )
-        restored = restored.then(None, inspect.text, inspect.text, js=inspect_link.READ, api_visibility="private")
-        restored.then(None, js="() => { window.studioRestored = true; }", api_visibility="private")
-        restored.then(address.decided, so_far, where, **settings.quiet)
-        restored.then(pair.refresh, pair.inputs, pair.outputs, **settings.in_turn("pair"))
-        api.build(settings)
-    return page
+        restored = restore.on(self.blocks.load)
+        text = self.inspect.text.text
+        restored = restored.then(None, text, text, js=scripts.call("recallText"), **PRIVATE)
+        restored.then(None, js=scripts.call("startRemembering"), **PRIVATE)
+        show.on(restored.then)
+        self.pair.refresh.on(restored.then)
+
+    def _show_decisions(
+        self, teacher: str | None, student: str | None, prompts: choice.Choice | None, run_id: str | None
+    ) -> Updates:
+        return {self.where: decisions(teacher, student, prompts, run_id)}
 
 
-def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) -> None:
+def build(studio: Studio) -> gr.Blocks:
+    """The whole page of a studio."""
+    return StudioPage(studio).blocks
+
+
+def serve(studio: Studio, host: str = "127.0.0.1", port: int | None = None) -> None:
     """Serve the page, say where it is, and block."""
     client.fail_fast()
-    page = build(settings)
-    libraries.import_behind(lambda: background.of(settings))
+    page = build(studio)
+    import_behind(studio, studio.background.start)
     _, url, _ = page.queue(default_concurrency_limit=4, max_size=64).launch(
         server_name=host,
         server_port=port,
         theme=theme(),
         css_paths=[charts.STYLE, HERE / "page" / "static" / "studio.css"],
+        head=scripts.head(),
         footer_links=[],
         allowed_paths=[],
         max_file_size=MAX_UPLOAD,
@@ -158,5 +221,5 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int | None = None) 
         show_error=False,
         prevent_thread_lock=True,
     )
-    print(f"SimCT Studio is at {url} (runs in {settings.runs_dir}). Ctrl-C ends it; runs go on.", flush=True)
+    print(f"SimCT Studio is at {url} (runs in {studio.runs_dir}). Ctrl-C ends it; runs continue.", flush=True)
     page.block_thread()

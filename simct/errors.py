@@ -33,6 +33,10 @@ class DataError(SimCTError, ValueError):
     """A prompt file or dataset is empty, unreadable, or lacks the needed column."""
 
 
+class TemplateLosesText(DataError):
+    """A chat template drops, cuts off or reorders the text of a conversation."""
+
+
 class ModelError(SimCTError, OSError):
     """A model or tokenizer is unknown, gated, unreachable, or cannot be loaded."""
 

@@ -165,7 +165,7 @@ class GoldOptions(LossOptions):
     @model_validator(mode="after")
     def _both_weights(self) -> "GoldOptions":
         if (self.matched_weight is None) != (self.unmatched_weight is None):
-            raise ValueError("gold needs both matched_weight and unmatched_weight, or neither.")
+            raise ConfigError("gold needs both matched_weight and unmatched_weight, or neither.")
         return self
 
 

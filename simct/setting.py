@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
 
 from simct.errors import ConfigError
 
@@ -22,8 +21,16 @@ from simct.errors import ConfigError
 WHOLE = "whole"
 SHOWN_CHARACTERS = 80
 KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list"}
-# Types of pydantic's and our own errors that are about the form of a value rather than about its limits.
-UNKNOWN, MISREAD = ("extra_forbidden", "invalid_key"), ("expected", "model_type", "value_error")
+# pydantic's types of errors about names.
+UNKNOWN = ("extra_forbidden", "invalid_key")
+
+
+class _Misread(ValueError):
+    """A value is not of the setting's kind."""
+
+
+class _NotAllowed(ValueError):
+    """A value is none of the choices, or missing."""
 
 
 def setting(
@@ -96,16 +103,16 @@ class Setting:
         return ", or ".join(KIND_NAMES[kind] for kind in self.kinds)
 
     def read(self, value: Any, whole: bool = False) -> Any:
-        """`value` as one of `kinds`, or None where it is empty. Raises PydanticCustomError for what cannot be one."""
+        """`value` as one of `kinds`, or None where it is empty. Raises ValueError for what cannot be one."""
         if self.section:
             return value
         if self.optional and (value is None or (isinstance(value, str) and value.lower() in ("", "none", "null"))):
             return None
         found = next((read for kind in self.kinds if (read := READERS[kind](value)) is not None), None)
         if found is None:
-            raise PydanticCustomError("expected", "not of the expected kind")
+            raise _Misread
         if (self.choices and found not in self.choices) or (whole and self.required and not found):
-            raise PydanticCustomError("not_allowed", "not allowed")
+            raise _NotAllowed
         return found
 
 
@@ -226,16 +233,19 @@ def quoted(value: Any) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
 
 
+def _is_misread(detail: Any) -> bool:
+    return detail["type"] == "model_type" or isinstance(detail.get("ctx", {}).get("error"), _Misread)
+
+
 def problem(error: ValidationError, section: type[Section], prefix: str = "") -> ConfigError:
     """A ValidationError of `section` as one line: the setting (its name after `prefix`), its value, what is allowed.
 
     Settings that are unknown or of the wrong kind come before values out of their limits.
     """
-    details = error.errors(include_url=False)
-    first = min(details, key=lambda each: each["type"] not in (*UNKNOWN, *MISREAD))
+    first = min(error.errors(include_url=False), key=lambda each: not (each["type"] in UNKNOWN or _is_misread(each)))
     path, value = [str(part) for part in first["loc"]], first["input"]
-    if first["type"] == "value_error" and not path:
-        return ConfigError(str(first["ctx"]["error"]))
+    if isinstance(rule := first.get("ctx", {}).get("error"), ConfigError):
+        return rule
     known, found, depth = settings_of(section), None, 0
     for depth, name in enumerate(path, start=1):
         found = known.get(name)
@@ -247,6 +257,6 @@ def problem(error: ValidationError, section: type[Section], prefix: str = "") ->
         return ConfigError(f"{name}: expected a mapping of settings, got {quoted(value)}.")
     if first["type"] in UNKNOWN or found is None:
         return ConfigError(f"Unknown setting {quoted(name)}. Known here: {', '.join(known)}.")
-    if first["type"] in MISREAD:
+    if _is_misread(first):
         return ConfigError(f"{name}: expected {found.expected}, got {quoted(value)}.")
     return ConfigError(f"{name} is {quoted(value)}; it must be {found.allowed or found.expected}.")

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from simct.config import RunConfig, validate
 from simct.config.sections import ModelConfig
-from simct.data.prompts import Prompt, load_prompts
+from simct.data.prompts import Prompt, load_prompts, read_prompts
 from simct.data.samples import PreparedPrompt, prepare_prompts
 from simct.errors import ConfigError, RunError, SimCTError, brief
 from simct.estimate.memory import check_trained
@@ -45,6 +46,7 @@ from simct.training.trainer import Trained, Trainer
 from simct.training.warmup import check_warmup, warm_up
 
 INSPECTED_PROMPTS = 200
+CHECKED_PROMPTS = 100
 
 
 class StopFlag:
@@ -59,18 +61,26 @@ class StopFlag:
         self.requested = True
 
 
-def check_run(config: RunConfig, token: str | None = None) -> None:
+def check_run(config: RunConfig, token: str | None = None, on_notice: Callable[[str], None] | None = None) -> None:
     """Check what can be known before a run starts: data, settings, both tokenizers, both templates on some prompts.
 
-    Downloads tokenizers, configs and prompts, no weights. Raises the SimCTError that the run would have ended with.
+    Downloads tokenizers, configs and prompts, no weights. on_notice gets what was read from the data, and what there is
+    to know about both models' templates, a line at a time. Raises the SimCTError that the run would have ended with.
     """
-    prompts = load_prompts(config.data, token)
+    found = read_prompts(config.data, token)
+    for line in found.summary.lines():
+        if on_notice:
+            on_notice(line)
     pair = None if config.kind == "warmup" else TokenizerPair.of_run(config, token)
-    check_settings(config, prompts, pair, token)
+    check_settings(config, found.prompts, pair, token, on_notice)
 
 
 def check_settings(
-    config: RunConfig, prompts: list[Prompt], pair: TokenizerPair | None, token: str | bool | None = None
+    config: RunConfig,
+    prompts: list[Prompt],
+    pair: TokenizerPair | None,
+    token: str | bool | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> None:
     """check_run with prompts and a pair already loaded; a warm-up has no pair. Raises a one-line SimCTError."""
     validate(config)
@@ -78,7 +88,8 @@ def check_settings(
     if config.kind == "warmup":
         check_warmup(config, prompts)
     if pair is not None:
-        prepare_prompts(prompts[:100], pair, config, [])
+        some = prompts[:: max(1, len(prompts) // CHECKED_PROMPTS)][:CHECKED_PROMPTS]
+        prepare_prompts(some, pair, config, [], on_notice)
     if config.training.optimizer.partition(".")[0] != "bitsandbytes":
         # bitsandbytes may be installed only where the run will be
         build_optimizer([torch.nn.Parameter(torch.zeros(1))], config.training)
@@ -167,7 +178,7 @@ def load(process: Process) -> Loaded:
     for model in (teacher, student):
         check_head(model)
     contexts = [getattr(model.config, "max_position_embeddings", None) for model in (teacher, student)]
-    prepared, too_long = prepare_prompts(prompts, pair, config, contexts)
+    prepared, too_long = prepare_prompts(prompts, pair, config, contexts, process.log)
     config.training.steps = total_steps(config, len(prepared))
     process.status(total_steps=config.training.steps)
     process.log(f"{len(prepared)} prompts ({too_long} too long), {pair.shared_tokens} shared tokens")

@@ -4,7 +4,6 @@ import ast
 import re
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -13,17 +12,12 @@ from transformers import MambaConfig
 
 from app import api
 from app.__main__ import check_port
-from app.data import source as data_source
-from app.inspect import corpus as corpus_view
-from app.inspect import document as inspect_document
-from app.inspect import other_pairs as compare_pairs_view
-from app.inspect import other_pairs_view as compare_pairs_table
-from app.inspect import position_view
-from app.inspect import reliability_view as verdict_view
-from app.server.settings import Settings
+from app.data import prompt_source
+from app.inspect import corpus, document, other_pairs, other_pairs_view, position_view, reliability_view
+from app.server.studio import Studio
+from app.server.visitor import Visitor
 from app.server.work import Work
-from app.train import prepare as launch
-from app.train import where as where_form
+from app.train import prepare, where
 from simct import errors, losses
 from simct.cli.common import find_run, read_text
 from simct.cli.main import main as cli
@@ -104,14 +98,14 @@ def test_a_setting_that_could_only_fail_later_is_refused_before_anything_starts(
 
 
 def test_the_studio_tells_a_wrong_option_at_its_field_and_refuses_to_launch_it(tmp_path):
-    settings, config = Settings(runs_dir=tmp_path, public=False), load_preset("demo-cpu")
+    local, config = Studio(tmp_path, public=False), load_preset("demo-cpu")
     config.method_options = {"mass": 1}
     with pytest.raises(ConfigError, match=r"^method_options: Unknown option 'mass'"):
         validate(config)
     with pytest.raises(ConfigError, match="Unknown option 'mass'"):
-        launch.ready(settings, config, None)
+        prepare.pin_and_check(local, config, None)
     config.method_options = {"mass_mask": 0.5, "diagnostics": False}
-    assert launch.ready(settings, validate(config), None) is config
+    assert prepare.pin_and_check(local, validate(config), None) is config
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -162,17 +156,16 @@ def estimated_by_api(folder: Path, text: str):
     return next(fn.fn for fn in page.fns.values() if fn.api_name == "estimate")(text)
 
 
-def studio(folder: Path, public=False) -> Settings:
-    return Settings(runs_dir=folder, public=public)
+def studio(folder: Path, public=False) -> Studio:
+    return Studio(folder, public=public)
 
 
-def launched(folder: Path, where=where_form.HERE, profile=None):
-    values = (where, None, None, None, None, False)
-    return where_form.start(studio(folder, public=True), load_preset("demo-cpu"), values, profile=profile)
+def launched(folder: Path, place=where.HERE, owner=None):
+    visitor = Visitor(False, owner)
+    return where.start(studio(folder, public=True), load_preset("demo-cpu"), where.Place(place), visitor)
 
 
 MACHINE = hf_hardware.Hardware("cpu-basic", "CPU Basic", 1.0, 16.0, 0, "", 0.0)
-VISITOR = SimpleNamespace(username="someone")
 CASES = {
     "preset": lambda tmp: load_preset("none"),
     "port": lambda tmp: check_port("127.0.0.1", 70_000),
@@ -206,21 +199,21 @@ CASES = {
     "chunk_temperature": lambda tmp: loss("alm", chunk_temperature=0.0),
     "rows": lambda tmp: loss(more_rows=1),
     "sequences": lambda tmp: loss(teacher_ids=[[0], [0]]),
-    "nothing compared": lambda tmp: compare_pairs_table.given([]),
-    "nobody to compare": lambda tmp: compare_pairs_view._compare(
-        studio(tmp), "a/b", "c/d", compare_pairs_view.STUDENTS, [" "], False, None, Work()
+    "nothing compared": lambda tmp: other_pairs_view.given([]),
+    "no other models": lambda tmp: other_pairs.inspect_others(
+        studio(tmp), ("a/b", "c/d"), other_pairs.STUDENTS, [" "], False, None, Work()
     ),
-    "no corpus": lambda tmp: corpus_view._given(None),
-    "no document": lambda tmp: inspect_document.given(None),
+    "no corpus": lambda tmp: corpus.given(None),
+    "no document": lambda tmp: document.given(None),
     "no position": lambda tmp: position_view.given(None),
-    "not measured": lambda tmp: verdict_view.given(None, "a/b", "c/d"),
-    "no prompts": lambda tmp: data_source.guard_prompts(studio(tmp), ""),
-    "empty prompts": lambda tmp: data_source.read(
+    "not measured": lambda tmp: reliability_view.given(None, "a/b", "c/d"),
+    "no prompts": lambda tmp: prompt_source.guard_prompts(studio(tmp), ""),
+    "empty prompts": lambda tmp: prompt_source.read(
         studio(tmp), DataConfig(prompts=written(tmp / "e.jsonl", '{"prompt": ""}\n')), None
     ),
     "not signed in": launched,
-    "not signed in for Jobs": lambda tmp: launched(tmp, where_form.JOBS),
-    "no hardware": lambda tmp: launched(tmp, profile=VISITOR),
+    "not signed in for Jobs": lambda tmp: launched(tmp, where.JOBS),
+    "no hardware": lambda tmp: launched(tmp, owner="someone"),
 }
 
 

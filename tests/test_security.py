@@ -15,15 +15,13 @@ import torch
 
 from app import studio
 from app.inspect import lanes
-from app.page import hub_notes as hub_view
-from app.page import markup
+from app.page import hub_notes, markup
 from app.publish import view as publish_view
 from app.publish.card_view import card_preview
-from app.publish.view import checked_repo_id
+from app.publish.repository import checked_repo_id
 from app.runs import view as run_view
-from app.server import imports as libraries
-from app.server.settings import Settings
-from app.train import prepare as launch
+from app.server.studio import Studio
+from app.train import prepare
 from simct import demo
 from simct.config.sections import ModelConfig
 from simct.errors import HubError, ModelError, RunError
@@ -82,7 +80,7 @@ def test_there_is_no_switch_for_it(tmp_path):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
                 assert isinstance(node.value, ast.Constant) and node.value.value is False, path
-    page = studio.build(Settings(runs_dir=tmp_path, public=True))
+    page = studio.build(Studio(tmp_path, public=True))
     assert "trust_remote_code" not in json.dumps(page.get_config_file(), default=str).replace("custom code", "")
 
 
@@ -112,7 +110,7 @@ def test_a_run_is_pinned_to_the_commits_it_was_started_on(hub, tmp_path):
     data = hub.add_dataset("acme/prompts", files={"train.jsonl": b'{"prompt": "Say hello."}\n'})
     started_on = {"acme/student": student.head.sha, "acme/prompts": data.head.sha}
     run = finished_run(tmp_path / "run", teacher={"model": "acme/teacher"})
-    config = launch.ready(Settings(runs_dir=tmp_path, public=False), run.config(), None)
+    config = prepare.pin_and_check(Studio(tmp_path, public=False), run.config(), None)
     student.commit("main", student.head.files, "Something else", "acme")
     assert config.student.revision == started_on["acme/student"] != student.head.sha
     assert config.data.revision == started_on["acme/prompts"]
@@ -237,7 +235,7 @@ def served(tmp_path, monkeypatch, capsys) -> dict:
     monkeypatch.setattr(gradio.Blocks, "launch", launch_)
     monkeypatch.setattr(gradio.Blocks, "block_thread", lambda page: None)
     monkeypatch.setattr(studio.client, "fail_fast", lambda: None)
-    monkeypatch.setattr(libraries, "import_behind", lambda then: None)
+    monkeypatch.setattr(studio, "import_behind", lambda studio, then: None)
     monkeypatch.setattr(sys, "argv", ["app"])
     from app.__main__ import main
 
@@ -273,8 +271,8 @@ def test_only_reading_is_public_api_and_the_queue_is_bounded(served):
 @pytest.mark.parametrize(
     "shown",
     [
-        lambda run: hub_view.linked_note("error", f"{HOSTILE} at https://x.y/{HOSTILE}"),
-        lambda run: hub_view.link(f"javascript:{HOSTILE}", HOSTILE) + hub_view.link(f'https://x/"{HOSTILE}', HOSTILE),
+        lambda run: hub_notes.linked_note("error", f"{HOSTILE} at https://x.y/{HOSTILE}"),
+        lambda run: hub_notes.link(f"javascript:{HOSTILE}", HOSTILE) + hub_notes.link(f'https://x/"{HOSTILE}', HOSTILE),
         lambda run: publish_view.publishing_line(PublishingStatus("publishing", repo_id=HOSTILE, stage=HOSTILE)),
         lambda run: "".join(run_view.panels(run)),
         lambda run: markup.table((HOSTILE,), [(HOSTILE,)]),
@@ -383,11 +381,11 @@ ACTIONS = ("publish", "publish-stop", "card-done", "card-reset", "stop", "resume
 @pytest.mark.parametrize("button", ACTIONS)
 def test_what_changes_a_run_is_for_its_owner(tmp_path, button):
     """Every function behind the button, called as a visitor who knows the run's id."""
-    settings = Settings(runs_dir=tmp_path / "runs", public=True)
-    run = finished_run(settings.runs_dir / "run-of-ann")
+    public = Studio(tmp_path / "runs", public=True)
+    run = finished_run(public.runs_dir / "run-of-ann")
     run.set_status(owner="ann")
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
-    acting = _functions(studio.build(settings), button)
+    acting = _functions(studio.build(public), button)
     assert acting
     for name in ("bob", None):
         refused = [_as_visitor(function, run.id, name) for function in acting]
@@ -404,16 +402,16 @@ def _functions(page, elem_id: str) -> list:
 
 
 def _as_visitor(function, run_id: str, name: str | None):
-    """Call with the run's id first, the visitor where Gradio would put them, and nothing else."""
+    """Call with the run's id by its name, the visitor where Gradio would put them, and nothing else."""
     given = []
-    for place, parameter in enumerate(inspect.signature(function).parameters.values()):
+    for parameter in inspect.signature(function).parameters.values():
         kind = str(parameter.annotation)
         if "OAuth" in kind and name:
             profile = dict.fromkeys(("name", "preferred_username", "profile", "picture"), name)
             given.append(gradio.OAuthProfile(profile) if "Profile" in kind else gradio.OAuthToken("hf_bob", "", 0))
         else:
             empty = {} if "dict" in kind else None
-            given.append(run_id if place == 0 and "OAuth" not in kind else empty)
+            given.append(run_id if parameter.name == "run_id" else empty)
     return function(*given)
 
 

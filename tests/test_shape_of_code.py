@@ -9,30 +9,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LINES_OF_A_FUNCTION, LINES_OF_A_FILE = 60, 400
 FILES = [path for folder in ("simct", "app", "spaces", "tools") for path in sorted((ROOT / folder).rglob("*.py"))]
-# too long today; this list only gets shorter
-TOO_LONG = {
-    "simct/cli/main.py": ["build_parser"],
-    "simct/config.py": ["validate"],
-    "simct/estimate/memory.py": ["estimate_memory"],
-    "simct/inspection/reliability.py": ["measure_pair"],
-    "simct/losses/marginal.py": ["teacher_target"],
-    "simct/train.py": ["run_training"],
-    "simct/training/fine_tuning.py": ["fine_tune"],
-    "simct/training/trainer.py": ["train"],
-    "app/compare/tab.py": ["build"],
-    "app/data/hub_dataset.py": ["build"],
-    "app/data/tab.py": ["build"],
-    "app/inspect/other_pairs.py": ["build"],
-    "app/inspect/position.py": ["build"],
-    "app/inspect/reliability.py": ["build"],
-    "app/inspect/tab.py": ["build"],
-    "app/inspect/text.py": ["build"],
-    "app/publish/tab.py": ["build"],
-    "app/runs/tab.py": ["build"],
-    "app/studio.py": ["build"],
-    "app/train/tab.py": ["build"],
-}
-FILES_TOO_LONG = {"simct/config.py"}
 
 
 def long_functions(path: Path) -> list[str]:
@@ -44,9 +20,8 @@ def long_functions(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_function_and_no_file_is_too_long(path):
-    name = path.relative_to(ROOT).as_posix()
-    assert name in FILES_TOO_LONG or len(path.read_text(encoding="utf-8").splitlines()) <= LINES_OF_A_FILE
-    assert set(long_functions(path)) <= set(TOO_LONG.get(name, []))
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES_OF_A_FILE
+    assert not long_functions(path)
 
 
 def test_folders_of_tests_are_those_of_the_code():

@@ -1,28 +1,40 @@
-"""What Compare asks of models: answers as they are written. A few models are kept, the one unused longest goes."""
+"""What Compare asks of models: answers as they are written. A few models are kept; the longest unused goes first."""
 
-import gc
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from app.data import source as data_source
-from app.server import model_facts as models
-from app.server import weights
-from app.server.settings import Settings
+from app.data import prompt_source
+from app.server import model_facts, weights
+from app.server.studio import Studio
 from app.server.work import Work
 from simct import demo
 from simct.config import RunConfig
-from simct.config.sections import DataConfig
+from simct.config.sections import DataConfig, ModelConfig
 from simct.errors import SimCTError
+from simct.hub.model_names import is_folder
 from simct.runs.folder import RunFolder
 
-MOST = 3
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from simct.data.prompts import Prompt
+    from simct.tokenization.pair import TokenizerPair
+
 OFFERED = 40
 MOST_TOKENS = 2048
 SIDES = {"before": "Student before", "after": "Student after", "teacher": "Teacher"}
 
-_kept: OrderedDict[tuple, object] = OrderedDict()
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt, which of SIDES are to answer it, and how: `length` is the most tokens of an answer."""
+
+    text: str
+    sides: Sequence[str]
+    temperature: float = 0.0
+    length: int = 64
 
 
 @dataclass
@@ -34,18 +46,23 @@ class Answer:
     ended: bool = False
     seconds: float = 0.0
     state: str = "waiting"
-    units: list[dict] | None = None
+    units: list[dict[str, Any]] | None = None
 
 
-def name_of(side: str, run: RunFolder, config: RunConfig) -> str:
+def side_config(side: str, config: RunConfig) -> ModelConfig:
+    """The settings of the model that answers as `side`."""
+    return config.teacher if side == "teacher" else config.student
+
+
+def model_of(side: str, run: RunFolder, config: RunConfig) -> str:
     """The model of a side as the fields of the pair name it: pinned, or the run's own folder."""
     if side == "after":
         return str(run.model_dir)
-    model = config.teacher if side == "teacher" else config.student
-    return models.joined(model.model, model.revision)
+    model = side_config(side, config)
+    return model_facts.joined(model.model, model.revision)
 
 
-def sides_of(settings: Settings, run: RunFolder, config: RunConfig, token: str | bool | None) -> list[tuple[str, str]]:
+def offered_sides(studio: Studio, run: RunFolder, config: RunConfig, token: str | bool | None) -> list[tuple[str, str]]:
     """(what its box says, side) for every model of the run that can be asked; sizes where weights would be fetched."""
     offered, status = [], run.status()
     for side, words in SIDES.items():
@@ -53,99 +70,117 @@ def sides_of(settings: Settings, run: RunFolder, config: RunConfig, token: str |
             if not (run.model_dir / "config.json").is_file():
                 continue
             if status.model_step not in (None, status.step):
-                # a run that went on and was ended at once has the model of its last ordinary stop
+                # a run that was resumed and then forced to stop has the model of its last ordinary stop
                 words = f"{words} {status.model_step:,} steps"
-        model = name_of(side, run, config)
-        if models.is_folder(model):
+        model = model_of(side, run, config)
+        if is_folder(model):
             offered.append((words, side))
         else:
-            size = models.facts(settings, model, token).size
-            offered.append((f"{words}, {models.human_size(size)} from the Hub" if size else f"{words}, Hub", side))
+            size = model_facts.facts(studio, model, token).size
+            offered.append((f"{words}, {model_facts.human_size(size)} from the Hub" if size else f"{words}, Hub", side))
     return offered
 
 
-def load(settings: Settings, side: str, run: RunFolder, config: RunConfig, token: str | bool | None, work: Work):
+def load(
+    studio: Studio, side: str, run: RunFolder, config: RunConfig, token: str | bool | None, work: Work
+) -> "PreTrainedModel":
     """The model of a side in evaluation mode. Raises a one-line SimCTError; Stopped after a cancel."""
-    model = name_of(side, run, config)
-    dtype = (config.teacher if side == "teacher" else config.student).dtype
+    model, dtype = model_of(side, run, config), side_config(side, config).dtype
     changed = (run.model_dir / "config.json").stat().st_mtime_ns if side == "after" else None
-    key = (model, dtype, changed, token)
-    if key in _kept:
-        _kept.move_to_end(key)
-        return _kept[key]
-    if not models.is_folder(model) and (size := models.facts(settings, model, token).size):
-        # told before gigabytes are fetched for a machine that cannot hold them
+    key, kept = (model, dtype, changed, token), studio.models.answering
+    if key in kept:
+        kept.move_to_end(key)
+        return kept[key]
+    if not is_folder(model) and (size := model_facts.facts(studio, model, token).size):
+        # refused before gigabytes are fetched for a machine that cannot hold them
         weights.precision(size, weights.free_memory())
-    while len(_kept) >= MOST:
-        _kept.popitem(last=False)
-    weights.forget()
-    gc.collect()
-    loaded = weights.load_one(settings, model, SIDES[side].lower(), dtype, token, work)
-    _kept[key] = loaded
-    return loaded
+    studio.models.make_room_to_answer()
+    kept[key] = weights.load_one(studio, model, SIDES[side].lower(), dtype, token, work)
+    return kept[key]
 
 
-def prompts_of(settings: Settings, run, token: str | bool | None) -> list:
+def prompts_of(studio: Studio, run: RunFolder, token: str | bool | None) -> "list[Prompt]":
     """Prompts of the run to try: those it is scored on where they come with it, then those it trains on."""
-    config, found = run.config(), []
+    config = run.config()
+    found: list[Prompt] = []
     if "demo" in config.evaluation.tasks:
-        found = data_source.read(settings, DataConfig(prompts=str(demo.EVAL)), token).prompts[:OFFERED]
+        found = prompt_source.read(studio, DataConfig(prompts=str(demo.EVAL)), token).prompts[:OFFERED]
     try:
-        return found + data_source.read(settings, config.data, token).prompts[: OFFERED - len(found) // 2]
+        return found + prompt_source.read(studio, config.data, token).prompts[: OFFERED - len(found) // 2]
     except SimCTError:
-        # data that has gone since must not keep anybody from asking
+        # the other models can be asked even if the data is gone
         return found
 
 
 def write(
-    settings: Settings,
-    run,
-    text: str,
-    chosen: Sequence[str],
-    heat: float,
-    most: int,
+    studio: Studio,
+    run: RunFolder,
+    question: Question,
     token: str | bool | None,
-    state: dict[str, Answer],
-    task: Work,
+    answers: dict[str, Answer],
+    work: Work,
 ) -> None:
-    """Fill `state` with one answer a side of `chosen`, and the students' with what the teacher thinks of them."""
-    from simct.data.templates import prompt_ids
-    from simct.inspection.side_by_side import agreement, write_answer
+    """Fill `answers` with one a side, and the students' with how likely the teacher finds them.
 
+    Raises a one-line SimCTError; Stopped after a cancel.
+    """
     config = run.config()
-    teacher, student = (name_of(side, run, config) for side in ("teacher", "before"))
-    weights.allow(settings, teacher, student, token)
-    pair = models.pair_of(settings, teacher, student, token)
-    messages = [{"role": "user", "content": text}]
+    teacher, student = (model_of(side, run, config) for side in ("teacher", "before"))
+    weights.allow(studio, teacher, student, token)
+    pair = model_facts.pair_of(studio, teacher, student, token)
+    messages = [{"role": "user", "content": question.text}]
     if config.data.system:
         messages.insert(0, {"role": "system", "content": config.data.system})
-    state.update({side: Answer() for side in SIDES if side in chosen})
-    for side, answer in state.items():
-        tokens = pair.teacher if side == "teacher" else pair.student
-        thinking = (config.teacher if side == "teacher" else config.student).enable_thinking
-        ids = prompt_ids(tokens.tokenizer, messages, thinking)
+    answers.update({side: Answer() for side in SIDES if side in question.sides})
+    for side, answer in answers.items():
         answer.state = "loading"
-        model = load(settings, side, run, config, token, task)
-        task.step(f"{SIDES[side]} writes…")
-        answer.state, began = "writing", time.monotonic()
-        written = write_answer(
-            model, ids, tokens.end_ids, len(tokens.bytes_of), min(most, MOST_TOKENS), heat, config.rollout.top_p
-        )
-        for token_id in written:
-            answer.ids.append(token_id)
-            answer.text = tokens.tokenizer.decode(answer.ids, skip_special_tokens=True)
-            answer.seconds = time.monotonic() - began
-            if task.should_stop():
-                break
-        answer.ended = bool(answer.ids) and answer.ids[-1] in tokens.end_ids
-        answer.state = "done" if answer.ended else "cut"
-        if task.should_stop():
+        prompt = _prompt_ids(pair, side, config, messages)
+        model = load(studio, side, run, config, token, work)
+        work.step(f"{SIDES[side]} writes…")
+        _write_one(pair, side, model, prompt, question, config.rollout.top_p, answer, work)
+        if work.should_stop():
             return
-    if "teacher" not in state:
+    if "teacher" not in answers:
         return
-    task.step("The teacher reads what the student wrote…")
-    model = load(settings, "teacher", run, config, token, task)
-    ids = prompt_ids(pair.teacher.tokenizer, messages, config.teacher.enable_thinking)
+    work.step("The teacher reads what the student wrote…")
+    from simct.inspection.side_by_side import agreement
+
+    model = load(studio, "teacher", run, config, token, work)
+    prompt = _prompt_ids(pair, "teacher", config, messages)
     for side in ("before", "after"):
-        if side in state and state[side].ids:
-            state[side].units = agreement(pair, model, ids, state[side].ids)
+        if side in answers and answers[side].ids:
+            answers[side].units = agreement(pair, model, prompt, answers[side].ids)
+
+
+def _prompt_ids(pair: "TokenizerPair", side: str, config: RunConfig, messages: list[dict[str, str]]) -> list[int]:
+    from simct.data.templates import prompt_ids
+
+    tokens = pair.teacher if side == "teacher" else pair.student
+    return prompt_ids(tokens.tokenizer, messages, side_config(side, config).enable_thinking)
+
+
+def _write_one(
+    pair: "TokenizerPair",
+    side: str,
+    model: "PreTrainedModel",
+    prompt: list[int],
+    question: Question,
+    top_p: float,
+    answer: Answer,
+    work: Work,
+) -> None:
+    """Fill `answer` token by token, until it ends or the visitor cancels."""
+    from simct.inspection.side_by_side import write_answer
+
+    tokens = pair.teacher if side == "teacher" else pair.student
+    answer.state, began = "writing", time.monotonic()
+    length = min(question.length, MOST_TOKENS)
+    written = write_answer(model, prompt, tokens.end_ids, len(tokens.bytes_of), length, question.temperature, top_p)
+    for token_id in written:
+        answer.ids.append(token_id)
+        answer.text = str(tokens.tokenizer.decode(answer.ids, skip_special_tokens=True))
+        answer.seconds = time.monotonic() - began
+        if work.should_stop():
+            break
+    answer.ended = bool(answer.ids) and answer.ids[-1] in tokens.end_ids
+    answer.state = "done" if answer.ended else "cut"

@@ -1,147 +1,140 @@
 """Compare: the student before and after, and the teacher, answering the same prompt side by side."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import gradio as gr
 
-from app.compare import answers as compare_models
-from app.compare import view as compare_view
-from app.compare.answers import Answer
+from app.compare import answers, view
+from app.compare.answers import Answer, Question
 from app.page import markup
 from app.page.markup import one_line
-from app.runs import names as run_names
-from app.runs import view as run_view
 from app.runs.actions import owned_run
-from app.runs.page import runs_of
-from app.server import model_facts as models
-from app.server import work
-from app.server.settings import Settings
+from app.runs.listing import one_line_options, visible
+from app.runs.tab import RunsTab
+from app.runs.view import results
+from app.server.handler import LATEST, LONG, Handler, Updates, in_turn
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from app.server.work import LongWork, Work
 from simct.errors import DataError, SimCTError
+from simct.hub.model_names import is_folder
 
 
-@dataclass(frozen=True)
 class CompareTab:
-    next: gr.Button
-    refresh: Callable
-    inputs: Sequence[gr.components.Component]
-    outputs: Sequence[gr.components.Component]
-
-
-def build(settings: Settings, runs) -> CompareTab:
     """Run and prompt above, one column a model below, then what the run was scored."""
-    markup.panel('<h2>Compare</h2><p class="lead">What the student learnt, on a prompt of your own.</p>')
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=300):
-            run = gr.Dropdown([], label="Run", elem_id="compare-run", filterable=False)
-            sides = gr.CheckboxGroup([], label="Who answers", elem_id="compare-sides")
-            with gr.Row():
-                temperature = gr.Number(0.0, label="Temperature", info="0: the likeliest.", minimum=0, min_width=110)
-                length = gr.Number(64, label="Tokens at most", info="Of each answer.", precision=0, min_width=110)
-        with gr.Column(scale=3, min_width=320):
-            picked = gr.Dropdown([], label="A prompt of the run", elem_id="compare-picked", filterable=True)
-            prompt = gr.Textbox(label="Prompt", lines=3, max_lines=10, elem_id="compare-prompt")
-            reference = markup.panel(elem_id="compare-reference")
-            with gr.Row():
-                ask = gr.Button("Answer", variant="primary", elem_id="compare-ask", min_width=160)
-                cancel = gr.Button("Stop", elem_id="compare-stop", min_width=90, scale=0, interactive=False)
-    note = markup.panel(elem_id="compare-note", min_height=24)
-    answers = markup.panel(elem_id="compare-answers", min_height=170)
-    results = markup.panel(elem_id="compare-results")
-    next_step = gr.Button("Publish →", variant="primary", elem_classes="next")
-    task = gr.State(None)
 
-    def refresh(chosen: str | None, current: str | None, profile: gr.OAuthProfile | None = None) -> dict:
+    def __init__(self, studio: Studio, runs: RunsTab) -> None:
+        self.studio = studio
+        markup.panel('<h2>Compare</h2><p class="lead">What the student learned, on a prompt of your own.</p>')
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=300):
+                self.run = gr.Dropdown([], label="Run", elem_id="compare-run", filterable=False)
+                self.sides = gr.CheckboxGroup([], label="Who answers", elem_id="compare-sides")
+                with gr.Row():
+                    temperature = gr.Number(
+                        0.0, label="Temperature", info="0: the most likely.", minimum=0, min_width=110
+                    )
+                    length = gr.Number(64, label="Tokens at most", info="Of each answer.", precision=0, min_width=110)
+            with gr.Column(scale=3, min_width=320):
+                self.offered = gr.Dropdown([], label="A prompt of the run", elem_id="compare-picked", filterable=True)
+                self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=10, elem_id="compare-prompt")
+                self.reference = markup.panel(elem_id="compare-reference")
+                with gr.Row():
+                    self.ask = gr.Button("Answer", variant="primary", elem_id="compare-ask", min_width=160)
+                    cancel = gr.Button("Stop", elem_id="compare-stop", min_width=90, scale=0, interactive=False)
+        self.note = markup.panel(elem_id="compare-note", min_height=24)
+        self.answers = markup.panel(elem_id="compare-answers", min_height=170)
+        self.results = markup.panel(elem_id="compare-results")
+        self.next = gr.Button("Publish →", variant="primary", elem_classes="next")
+        self.work = LongWork(studio, self.note, cancel, hides=False)
+        self.refresh = Handler(studio, self._refresh, {"chosen": runs.chosen, "current": self.run}, [self.run], LATEST)
+        shown = [self.sides, self.offered, self.results, self.answers, self.ask]
+        Handler(studio, self._show, {"run_id": self.run}, shown, in_turn("compare")).on(self.run.change)
+        picking = {"run_id": self.run, "text": self.offered}
+        Handler(studio, self._pick, picking, [self.prompt, self.reference], LATEST).on(self.offered.input)
+        asked = {
+            "run_id": self.run, "sides": self.sides, "text": self.prompt, "temperature": temperature, "length": length,
+        }  # fmt: skip
+        answer = Handler(studio, self._answer, asked, [*self.work.outputs, self.answers], LONG)
+        answer.on(self.ask.click, self.prompt.submit)
+
+    def _refresh(self, visitor: Visitor, chosen: str | None, current: str | None) -> Updates:
         """Runs that have begun, the one chosen under Runs picked."""
-        found = [each for each in runs_of(settings, settings.owner(profile)) if each.status().step]
-        options = [(run_names.label(each).replace("\n", " · "), each.id) for each in found]
+        begun = [(run, status) for run, status in visible(self.studio, visitor) if status.step]
+        options = one_line_options(begun)
         ids = [run_id for _, run_id in options]
-        return gr.Dropdown(
-            choices=options, value=next((each for each in (chosen, current) if each in ids), next(iter(ids), None))
-        )
+        picked = next((each for each in (chosen, current) if each in ids), next(iter(ids), None))
+        return {self.run: gr.Dropdown(choices=options, value=picked)}
 
-    def show(run_id: str | None, profile: gr.OAuthProfile | None = None, visitor: gr.OAuthToken | None = None) -> tuple:
+    def _show(self, visitor: Visitor, run_id: str | None) -> Updates:
         """Who can answer, the run's own prompts, and its scores."""
         if not run_id:
-            empty = markup.empty("Answers appear here once a run has begun. Launch one under Train.")
-            return (
-                gr.CheckboxGroup(choices=[], value=[]),
-                gr.Dropdown(choices=[]),
-                "",
-                empty,
-                gr.Button(interactive=False),
-            )
+            return self._nothing(markup.empty("Answers appear here once a run has begun. Launch one under Train."))
         try:
-            found = owned_run(settings, run_id, settings.owner(profile))
-            config, token = found.config(), settings.token(visitor)
-            offered = compare_models.sides_of(settings, found, config, token)
+            found = owned_run(self.studio, run_id, visitor)
+            config = found.config()
+            offered = answers.offered_sides(self.studio, found, config, visitor.token)
             # weights of the Hub are fetched only when somebody ticks the box
-            here = [side for told, side in offered if models.is_folder(compare_models.name_of(side, found, config))]
-            prompts = [each.text for each in compare_models.prompts_of(settings, found, token)]
+            here = [side for _, side in offered if is_folder(answers.model_of(side, found, config))]
+            prompts = [each.text for each in answers.prompts_of(self.studio, found, visitor.token)]
         except SimCTError as error:
-            told = markup.note("error", one_line(error))
-            return (
-                gr.CheckboxGroup(choices=[], value=[]),
-                gr.Dropdown(choices=[]),
-                "",
-                told,
-                gr.Button(interactive=False),
-            )
-        return (
-            gr.CheckboxGroup(choices=offered, value=here),
-            gr.Dropdown(choices=list(dict.fromkeys(prompts)), value=None),
-            run_view.results(found),
-            markup.empty("Choose a prompt or write one, then press Answer."),
-            gr.Button(interactive=True),
-        )
+            return self._nothing(markup.note("error", one_line(error)))
+        return {
+            self.sides: gr.CheckboxGroup(choices=offered, value=here),
+            self.offered: gr.Dropdown(choices=list(dict.fromkeys(prompts)), value=None),
+            self.results: results(found),
+            self.answers: markup.empty("Choose a prompt or write one, then press Answer."),
+            self.ask: gr.Button(interactive=True),
+        }
 
-    def pick(
-        run_id: str | None, text: str, profile: gr.OAuthProfile | None = None, visitor: gr.OAuthToken | None = None
-    ) -> tuple[str, str]:
+    def _nothing(self, why: str) -> Updates:
+        return {
+            self.sides: gr.CheckboxGroup(choices=[], value=[]),
+            self.offered: gr.Dropdown(choices=[]),
+            self.results: "",
+            self.answers: why,
+            self.ask: gr.Button(interactive=False),
+        }
+
+    def _pick(self, visitor: Visitor, run_id: str | None, text: str) -> Updates:
+        """A prompt of the run, and its answer in the data."""
         try:
-            found = owned_run(settings, run_id, settings.owner(profile))
-            offered = compare_models.prompts_of(settings, found, settings.token(visitor))
+            found = owned_run(self.studio, run_id, visitor)
+            offered = answers.prompts_of(self.studio, found, visitor.token)
         except SimCTError as error:
-            return text, markup.note("error", one_line(error))
-        answer = next((each.answer for each in offered if each.text == text), None)
-        return text, markup.note("quiet", f"Its answer in the data: {answer}" if answer else "")
+            return {self.prompt: text, self.reference: markup.note("error", one_line(error))}
+        known = next((each.answer for each in offered if each.text == text), None)
+        line = f"Its answer in the data: {known}" if known else ""
+        return {self.prompt: text, self.reference: markup.note("quiet", line)}
 
-    def answer(
+    def _answer(
+        self,
+        visitor: Visitor,
         run_id: str | None,
-        chosen: list[str],
+        sides: list[str],
         text: str,
-        heat: float,
-        most: float,
-        profile: gr.OAuthProfile | None = None,
-        visitor: gr.OAuthToken | None = None,
-    ) -> Iterator[tuple]:
-        """Every chosen model's answer as it is written; then what the teacher thinks of the students'."""
-        state: dict[str, Answer] = {}
+        temperature: float | None,
+        length: float | None,
+    ) -> Iterator[Updates]:
+        """Every chosen model's answer as it is written; then how likely the teacher finds the students'."""
         try:
             if not (text or "").strip():
                 raise DataError("There is no prompt. Write one, or choose one of the run's.")
-            if not chosen:
-                raise DataError("Nobody is to answer. Tick at least one model.")
-            found = owned_run(settings, run_id, settings.owner(profile))
-            asked = (settings, found, text, chosen, float(heat or 0), int(most or 64), settings.token(visitor), state)
-            for now in work.follow(lambda work: compare_models.write(*asked, work), weights=True):
-                told = work.view(now) if now.running else markup.note("error", now.error)
-                yield told, compare_view.cards(dict(state)), gr.Button(interactive=now.running), now
+            if not sides:
+                raise DataError("No model is to answer. Tick at least one.")
+            found = owned_run(self.studio, run_id, visitor)
         except SimCTError as error:
-            yield markup.note("error", one_line(error)), gr.skip(), gr.Button(interactive=False), None
+            yield {self.note: markup.note("error", one_line(error))}
+            return
+        question = Question(text, sides, float(temperature or 0), int(length or 64))
+        written: dict[str, Answer] = {}
 
-    shown = [sides, picked, results, answers, ask]
-    run.change(show, run, shown, **settings.in_turn("compare"))
-    picked.input(pick, [run, picked], [prompt, reference], **settings.latest)
-    asked = [run, sides, prompt, temperature, length]
-    gr.on(
-        [ask.click, prompt.submit],
-        answer,
-        asked,
-        [note, answers, cancel, task],
-        trigger_mode="once",
-        concurrency_limit=None,
-        **settings.quiet,
-    )
-    cancel.click(work.stop, task, **settings.quiet)
-    return CompareTab(next_step, refresh, [runs.chosen, run], [run])
+        def write(work: Work) -> None:
+            answers.write(self.studio, found, question, visitor.token, written, work)
+
+        def so_far(work: Work) -> Updates:
+            return {self.answers: view.cards(dict(written))} if written else {}
+
+        yield from self.work.run(
+            write, lambda work: {**so_far(work), self.note: ""}, weights=True, running=so_far, failed=so_far
+        )

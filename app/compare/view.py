@@ -1,5 +1,7 @@
 """Answers side by side as HTML: the text as it comes, then colored by how likely the teacher finds each unit."""
 
+from typing import Any
+
 from app.compare.answers import SIDES, Answer
 from app.page import markup
 
@@ -15,36 +17,36 @@ def cards(answers: dict[str, Answer]) -> str:
 
 
 def legend() -> str:
-    keys = "".join(f'<span><i class="ag-{name}"></i>{told}</span>' for _, name, told in LEVELS)
+    keys = "".join(f'<span><i class="ag-{name}"></i>{words}</span>' for _, name, words in LEVELS)
     return f'<div class="legend"><b>How likely the teacher finds each unit, a token:</b>{keys}</div>'
 
 
 def _card(side: str, answer: Answer) -> str:
-    told = [f"{len(answer.ids):,} tokens", f"{answer.seconds:.1f} s"] if answer.ids else []
+    facts = [f"{len(answer.ids):,} tokens", f"{answer.seconds:.1f} s"] if answer.ids else []
     if answer.ended:
-        told.append("ended")
+        facts.append("ended")
     elif answer.state == "cut":
-        told.append("cut off")
+        facts.append("cut off")
     if answer.units:
         likely = sum(unit["probability"] >= LEVELS[0][0] for unit in answer.units)
-        told.append(f"{likely} of {len(answer.units)} units likely")
+        facts.append(f"{likely} of {len(answer.units)} units likely")
     body = _units(answer.units) if answer.units else markup.escape(answer.text)
     waiting = {"waiting": "Waiting…", "loading": "Loading…"}.get(answer.state, "") if not answer.text else ""
     cursor = '<span class="cursor" aria-hidden="true"></span>' if answer.state == "writing" else ""
     return (
-        f'<section class="answer" data-side="{side}"><h3>{SIDES[side]} <small>{" · ".join(told)}</small></h3>'
+        f'<section class="answer" data-side="{side}"><h3>{SIDES[side]} <small>{" · ".join(facts)}</small></h3>'
         f'<p class="said">{body}{cursor}<span class="dim">{waiting}</span></p></section>'
     )
 
 
-def _units(units: list[dict]) -> str:
+def _units(units: list[dict[str, Any]]) -> str:
     return "".join(_unit(unit) for unit in units)
 
 
-def _unit(unit: dict) -> str:
+def _unit(unit: dict[str, Any]) -> str:
     level = next(name for least, name, _ in LEVELS if unit["probability"] >= least)
     text = unit["bytes"].decode("utf-8", errors="replace")
-    told = f"{unit['probability']:.2%} a token, {unit['student']}×{unit['teacher']} tokens (student × teacher)"
+    explanation = f"{unit['probability']:.2%} a token, {unit['student']}×{unit['teacher']} tokens (student × teacher)"
     if not unit["bytes"]:
-        return f'<i class="ag-{level} end" title="End of turn: {told}">■</i>'
-    return f'<i class="ag-{level}" title="{told}">{markup.escape(text)}</i>'
+        return f'<i class="ag-{level} end" title="End of turn: {explanation}">■</i>'
+    return f'<i class="ag-{level}" title="{explanation}">{markup.escape(text)}</i>'

@@ -1,94 +1,97 @@
 """A dataset on the Hub: found as it is typed, then its configuration and split."""
 
-from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
-from app.page import markup
+from app.page import markup, scripts
 from app.page.markup import one_line
-from app.pair.model_field import MIN_QUERY, TYPED
-from app.server.settings import Settings
+from app.pair.model_field import MIN_QUERY
+from app.server.handler import Handler, Updates, in_turn
+from app.server.studio import Studio
+from app.server.visitor import Visitor
 from simct.errors import SimCTError
 
 KEPT = ("revision", "license")
 
 
-@dataclass(frozen=True)
 class HubDataset:
-    """`described` holds what was found out about the dataset that was chosen last: id, revision, license."""
+    """The three fields and the line under them.
 
-    dataset: gr.Dropdown
-    config: gr.Dropdown
-    split: gr.Dropdown
-    described: gr.State
+    `described` holds what was found out about the dataset that was chosen last: id, revision, license, configs.
+    """
 
-
-def build(settings: Settings) -> HubDataset:
-    """The three fields and the line under them."""
-    dataset = gr.Dropdown(
-        [],
-        value="",
-        label="Dataset",
-        info="Type to search the Hub.",
-        allow_custom_value=True,
-        filterable=True,
-        elem_id="prompt-dataset",
-    )
-    with gr.Row():
-        config = gr.Dropdown([], label="Configuration", allow_custom_value=True, elem_id="prompt-config", min_width=120)
-        split = gr.Dropdown(
-            ["train"], value="train", label="Split", allow_custom_value=True, elem_id="prompt-split", min_width=120
+    def __init__(self, studio: Studio) -> None:
+        self.dataset = gr.Dropdown(
+            [],
+            value="",
+            label="Dataset",
+            info="Type to search the Hub.",
+            allow_custom_value=True,
+            filterable=True,
+            elem_id="prompt-dataset",
         )
-    line = markup.panel(elem_id="dataset-note")
-    described = gr.State({})
+        with gr.Row():
+            self.config = gr.Dropdown(
+                [], label="Configuration", allow_custom_value=True, elem_id="prompt-config", min_width=120
+            )
+            self.split = gr.Dropdown(
+                ["train"], value="train", label="Split", allow_custom_value=True, elem_id="prompt-split", min_width=120
+            )
+        self.line = markup.panel(elem_id="dataset-note")
+        self.described = gr.State({})
+        turn = in_turn("data")
+        typing = Handler(
+            studio, self.search, {"typed": self.dataset}, [self.dataset, self.line],
+            {**turn, "js": scripts.call("typed", "prompt-dataset")},
+        )  # fmt: skip
+        typing.on(self.dataset.key_up)
+        found = [self.config, self.split, self.described, self.line]
+        Handler(studio, self.describe, {"name": self.dataset}, found, turn).on(self.dataset.input)
+        splits = {"facts": self.described, "config": self.config}
+        Handler(studio, self.show_splits, splits, [self.split, self.described], turn).on(self.config.input)
 
-    def search(typed: str, visitor: gr.OAuthToken | None = None) -> tuple[dict, dict | str]:
+    def search(self, visitor: Visitor, typed: str) -> Updates:
         """Datasets on the Hub whose id holds what has been typed so far."""
         query = (typed or "").strip()
         if len(query) < MIN_QUERY:
-            return gr.skip(), gr.skip()
+            return {}
         from simct.hub.search import search_datasets
 
         try:
-            found = [hit.id for hit in search_datasets(query, settings.token(visitor))]
+            found = [hit.id for hit in search_datasets(query, visitor.token)]
         except SimCTError as error:
-            return gr.skip(), markup.note("warn", one_line(error))
-        told = f"{len(found)} on the Hub. Choose one." if found else f"No dataset on the Hub is called {query!r}."
-        return gr.Dropdown(choices=found), markup.note("quiet", told)
+            return {self.line: markup.note("warn", one_line(error))}
+        line = f"{len(found)} on the Hub. Choose one." if found else f"No dataset on the Hub is called {query!r}."
+        return {self.dataset: gr.Dropdown(choices=found), self.line: markup.note("quiet", line)}
 
-    def describe(name: str, visitor: gr.OAuthToken | None = None):
+    def describe(self, visitor: Visitor, name: str) -> Updates:
         """Configurations, splits and license of the dataset chosen; one line if it cannot be read."""
         name = (name or "").strip()
         if not name:
-            return gr.skip(), gr.skip(), gr.skip(), ""
+            return {self.line: ""}
         from simct.hub.datasets import dataset_info
 
         try:
-            info = dataset_info(name, settings.token(visitor))
+            info = dataset_info(name, visitor.token)
         except SimCTError as error:
-            return gr.skip(), gr.skip(), {"id": name}, markup.note("error", one_line(error))
+            return {self.described: {"id": name}, self.line: markup.note("error", one_line(error))}
         configs = {each.name: {split.name: split.rows for split in each.splits} for each in info.configs}
         first = next(iter(configs), None)
-        facts = {"id": name, "revision": info.revision, "license": info.license, "configs": configs}
-        told = " · ".join(part for part in (info.license or "no license stated", "gated" if info.gated else "") if part)
-        return (
-            gr.Dropdown(choices=list(configs), value=first, interactive=len(configs) > 1),
-            _splits(configs, first),
-            facts,
-            markup.note("ok", told),
-        )
+        line = [info.license or "no license stated", *(["gated"] if info.gated else [])]
+        return {
+            self.config: gr.Dropdown(choices=list(configs), value=first, interactive=len(configs) > 1),
+            self.split: _splits(configs, first),
+            self.described: {"id": name, "revision": info.revision, "license": info.license, "configs": configs},
+            self.line: markup.note("ok", " · ".join(line)),
+        }
 
-    def settle_split(facts: dict, config: str) -> tuple[dict, dict]:
-        return _splits(facts.get("configs", {}), config), {**facts, "config": config}
-
-    typed = TYPED.replace("SIDE", "prompt-dataset")
-    dataset.key_up(search, dataset, [dataset, line], js=typed, **settings.in_turn("data"))
-    dataset.input(describe, dataset, [config, split, described, line], **settings.in_turn("data"))
-    config.input(settle_split, [described, config], [split, described], **settings.in_turn("data"))
-    return HubDataset(dataset, config, split, described)
+    def show_splits(self, facts: dict[str, Any], config: str) -> Updates:
+        """The splits of another configuration."""
+        return {self.split: _splits(facts.get("configs", {}), config), self.described: {**facts, "config": config}}
 
 
-def _splits(configs: dict, config: str | None) -> gr.Dropdown:
+def _splits(configs: dict[Any, Any], config: str | None) -> gr.Dropdown:
     """The splits of a configuration; the training one where there is one."""
     names = list(configs.get(config) or ["train"])
     return gr.Dropdown(choices=names, value="train" if "train" in names else names[0], interactive=True)

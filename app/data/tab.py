@@ -1,165 +1,217 @@
 """Data: where the prompts come from and which column is which, as both models will read them."""
 
-import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 
-from app.data import hub_dataset
-from app.data import source as data_source
-from app.data import view as data_view
-from app.data.choice import EMBEDDED, HUB, SOURCES, START, UPLOAD, license_notes, settled, started
+from app.data import choice, prompt_source, view
+from app.data.choice import EMBEDDED, HUB, SOURCES, START, UPLOAD, Choice, Fields
+from app.data.hub_dataset import HubDataset
 from app.page import markup
 from app.page.markup import one_line
-from app.server import model_facts as models
-from app.server.settings import Settings
+from app.pair.tab import PairTab
+from app.server import model_facts
+from app.server.handler import Component, Handler, Updates, in_turn
+from app.server.studio import Studio
+from app.server.visitor import Visitor
 from simct.errors import DataError, SimCTError
 
 FOUND_BY_NAME = "Found by its name"
-# of the slider, while there is no prompt to show
-NONE_SHOWN = gr.update(visible=False)
 
 
-@dataclass(frozen=True)
 class DataTab:
-    """`fields` show after a reload what was chosen."""
-
-    next: gr.Button
-    refresh: Callable
-    inputs: Sequence[gr.components.Component]
-    outputs: Sequence[gr.components.Component]
-    fields: Sequence[gr.components.Component]
-
-
-def build(settings: Settings, pair, chosen: gr.JSON, run: gr.JSON) -> DataTab:
     """The source on the left, its rows on the right, what both models make of it below.
 
-    `chosen` holds `data` of run.yaml as plain data, and how it was named.
+    `chosen` holds `data` of run.yaml as plain data, and how it was named. `fields` are named as those of choice.Fields.
     """
-    markup.panel('<h2>Data</h2><p class="lead">The prompts that the student will answer.</p>')
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=300):
-            source = gr.Radio(SOURCES, value=EMBEDDED, label="Prompts from", elem_id="prompt-source")
-            upload = gr.File(
-                label="JSONL, CSV, Parquet or text",
-                file_types=list(data_source.SUFFIXES),
-                visible=False,
-                height=120,
-                elem_id="prompt-file",
+
+    def __init__(self, studio: Studio, pair: PairTab, chosen: gr.JSON, run: gr.JSON) -> None:
+        self.studio, self.chosen = studio, chosen
+        markup.panel('<h2>Data</h2><p class="lead">The prompts that the student will answer.</p>')
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=300):
+                self._build_source()
+            with gr.Column(scale=3, min_width=320):
+                self.notices = markup.panel(elem_id="data-notices")
+                self.table = markup.panel(elem_id="data-rows", min_height=240)
+        self.which = gr.Slider(1, 2, value=1, step=1, label="Prompt shown", elem_id="prompt-shown", buttons=[])
+        self.readings = markup.panel(elem_id="data-readings", min_height=120)
+        self.lengths = markup.panel(elem_id="data-lengths", min_height=120)
+        self.next = gr.Button("Set up training →", variant="primary", elem_classes="next")
+        outputs = [self.note, self.notices, self.table, self.column, self.answer]
+        outputs += [self.which, self.readings, self.lengths]
+        inputs = {**pair.inputs, "data": chosen, "run": run, "shown": self.which}
+        self.refresh = Handler(studio, self._refresh, inputs, outputs, in_turn("data"))
+        self._wire(pair)
+
+    def _build_source(self) -> None:
+        source = gr.Radio(SOURCES, value=EMBEDDED, label="Prompts from", elem_id="prompt-source")
+        self.upload = gr.File(
+            label="JSONL, JSON, CSV, TSV, Parquet or text, also compressed",
+            file_types=list(prompt_source.SUFFIXES),
+            visible=False,
+            height=120,
+            elem_id="prompt-file",
+        )
+        with gr.Group(visible=False) as self.places:
+            self.hub = HubDataset(self.studio)
+        self.note = markup.panel(markup.note("busy", "Reading the prompts…"), elem_id="prompt-note")
+        with gr.Row(visible=False) as self.mapping:
+            self.column = _column("Prompt or messages column", "prompt-column")
+            self.answer = _column("Answer column", "answer-column")
+        self.template = gr.Textbox(
+            label="Prompt template",
+            info="Joins columns. Empty: the prompt column alone.",
+            placeholder="{instruction}  {input}",
+            max_lines=6,
+            visible=False,
+            elem_id="prompt-template",
+        )
+        with gr.Row():
+            system = gr.Textbox(
+                label="System text",
+                info="Where there is none.",
+                lines=1,
+                scale=2,
+                min_width=180,
+                elem_id="system-text",
             )
-            with gr.Group(visible=False) as places:
-                hub = hub_dataset.build(settings)
-            note = markup.panel(markup.note("busy", "Reading the prompts…"), elem_id="prompt-note")
-            with gr.Row(visible=False) as mapping:
-                column = _column("Prompt or messages column", "prompt-column")
-                answer = _column("Answer column", "answer-column")
-            with gr.Row():
-                system = gr.Textbox(
-                    label="System text", info="Where there is none.", lines=1, scale=2, min_width=180,
-                    elem_id="system-text",
-                )  # fmt: skip
-                limit = gr.Number(
-                    None,
-                    label="Use at most",
-                    info="Empty: all.",
-                    precision=0,
-                    minimum=1,
-                    min_width=110,
-                    elem_id="limit",
-                )
-        with gr.Column(scale=3, min_width=320):
-            notices = markup.panel(elem_id="data-notices")
-            table = markup.panel(elem_id="data-rows", min_height=240)
-    which = gr.Slider(1, 2, value=1, step=1, label="Prompt shown", elem_id="prompt-shown", buttons=[])
-    readings = markup.panel(elem_id="data-readings", min_height=120)
-    lengths = markup.panel(elem_id="data-lengths", min_height=120)
-    next_step = gr.Button("Set up training →", variant="primary", elem_classes="next")
+            limit = gr.Number(
+                None,
+                label="Use at most",
+                info="Empty: all.",
+                precision=0,
+                minimum=1,
+                min_width=110,
+                elem_id="limit",
+            )
+        self.source, self.system, self.limit = source, system, limit
+        self.fields: dict[str, Component] = {
+            "source": source,
+            "upload": self.upload,
+            "dataset": self.hub.dataset,
+            "config": self.hub.config,
+            "split": self.hub.split,
+            "column": self.column,
+            "answer": self.answer,
+            "template": self.template,
+            "system": system,
+            "limit": limit,
+        }
 
-    def refresh(teacher: str, student: str, data: dict, run: dict, shown: int, visitor: gr.OAuthToken | None = None):
+    def _wire(self, pair: PairTab) -> None:
+        turn = in_turn("data")
+        settle = Handler(
+            self.studio,
+            self._choose,
+            {"before": self.chosen, "described": self.hub.described, **self.fields},
+            [self.chosen],
+            turn,
+        )
+        settle.on(
+            self.source.input,
+            self.upload.upload,
+            self.upload.clear,
+            self.column.input,
+            self.answer.input,
+            self.hub.described.change,
+            self.hub.split.input,
+            self.system.submit,
+            self.system.blur,
+            self.limit.submit,
+            self.limit.blur,
+            self.template.submit,
+            self.template.blur,
+        )
+        shown = [self.upload, self.places, self.mapping, self.template]
+        places = Handler(self.studio, self._show_places, {"source": self.source}, shown)
+        places.on(self.source.change)
+        reading = Handler(self.studio, self._reading, {}, [self.note], turn)
+        self.refresh.on(reading.on(self.chosen.change).then)
+        one = {**pair.inputs, "data": self.chosen, "shown": self.which}
+        Handler(self.studio, self._show_one, one, [self.readings], turn).on(self.which.input)
+
+    def restored(self, data: Choice | None) -> Updates:
+        """The fields as the browser kept them."""
+        return {self.fields[name]: value for name, value in choice.restored(data).items()}
+
+    def _choose(self, before: Choice, described: dict[str, Any], **fields: Any) -> Updates:
+        return {self.chosen: choice.chosen(self.studio, before, described, Fields(**fields))}
+
+    def _reading(self) -> Updates:
+        return {self.note: markup.note("busy", "Reading the prompts…")}
+
+    def _show_places(self, source: str) -> Updates:
+        return {
+            self.upload: gr.File(visible=source == UPLOAD),
+            self.places: gr.Group(visible=source == HUB),
+            self.mapping: gr.Row(visible=source != EMBEDDED),
+            self.template: gr.Textbox(visible=source != EMBEDDED),
+        }
+
+    def _refresh(
+        self, visitor: Visitor, teacher: str, student: str, data: Choice, run: dict[str, Any], shown: int
+    ) -> Updates:
         """Everything that is shown of the choice; on error one line beside it, and the rest empty."""
+        data = data or START
         try:
-            return look(settings, teacher, student, data or START, run, int(shown or 1), settings.token(visitor))
+            return self._look(visitor, teacher, student, data, run, int(shown or 1))
         except SimCTError as error:
-            told = markup.note("error", data.get("error") or plainly(error, data))
-            rows = markup.empty("Rows appear when they can be read.")
-            return told, "", rows, gr.skip(), gr.skip(), NONE_SHOWN, "", ""
+            line = markup.note("error", data.get("error") or _in_the_fields_words(error, data))
+            return self._nothing(line, markup.empty("Rows appear when they can be read."))
 
-    def show_one(teacher: str, student: str, data: dict, shown: int, visitor: gr.OAuthToken | None = None) -> str:
-        token = settings.token(visitor)
+    def _nothing(self, line: str, table: str) -> Updates:
+        empty = {self.notices: "", self.readings: "", self.lengths: "", self.which: gr.update(visible=False)}
+        return {self.note: line, self.table: table, **empty}
+
+    def _look(
+        self, visitor: Visitor, teacher: str, student: str, data: Choice, run: dict[str, Any], shown: int
+    ) -> Updates:
+        """What every panel of the step shows. Raises a one-line SimCTError."""
+        wanted = prompt_source.data_config(data)
+        first = prompt_source.rows_of(self.studio, wanted, visitor.token)
+        # the columns can be chosen even while those found by name do not fit
+        options = _column_choices(first.columns)
+        mapping = {
+            self.column: gr.Dropdown(choices=options, value=data.get("column") or ""),
+            self.answer: gr.Dropdown(choices=options, value=data.get("answer_column") or ""),
+        }
         try:
-            prompts = data_source.read(settings, data_source.data_config(data), token).prompts
-            pair = models.pair_of(settings, teacher, student, token)
-            return data_view.both_readings(pair, prompts[min(int(shown), len(prompts)) - 1])
+            source = prompt_source.read(self.studio, wanted, visitor.token)
+        except DataError as error:
+            line = markup.note("error", _in_the_fields_words(error, data))
+            table = view.raw_table(first.readable[: prompt_source.PREVIEWED], first.columns)
+            return {**mapping, **self._nothing(line, table)}
+        limits = choice.text_limits(run)
+        _, report = prompt_source.report(self.studio, teacher, student, wanted, limits, visitor.token)
+        pair = model_facts.pair_of(self.studio, teacher, student, visitor.token)
+        count = len(source.prompts)
+        return {
+            **mapping,
+            self.note: view.line(source, report),
+            self.notices: view.notices(source, report, choice.license_notes(data)),
+            self.table: view.rows_table(source),
+            self.which: gr.Slider(maximum=max(2, count), value=min(shown, count), visible=count > 1),
+            self.readings: view.both_readings(pair, source.prompts[min(shown, count) - 1]),
+            self.lengths: view.length_charts(report),
+        }
+
+    def _show_one(self, visitor: Visitor, teacher: str, student: str, data: Choice, shown: int) -> Updates:
+        """Another prompt as both models read it."""
+        try:
+            prompts = prompt_source.read(self.studio, prompt_source.data_config(data), visitor.token).prompts
+            pair = model_facts.pair_of(self.studio, teacher, student, visitor.token)
+            return {self.readings: view.both_readings(pair, prompts[min(int(shown), len(prompts)) - 1])}
         except SimCTError as error:
-            return markup.note("error", one_line(error))
-
-    inputs = [pair.teacher, pair.student, chosen, run, which]
-    outputs = [note, notices, table, column, answer, which, readings, lengths]
-    given = [source, upload, hub.dataset, hub.config, hub.split, column, answer, system, limit]
-    limits = (system.submit, system.blur, limit.submit, limit.blur)
-    gr.on(
-        [
-            source.input,
-            upload.upload,
-            upload.clear,
-            column.input,
-            answer.input,
-            hub.described.change,
-            hub.split.input,
-            *limits,
-        ],
-        functools.partial(settled, settings),
-        [chosen, hub.described, *given],
-        chosen,
-        **settings.in_turn("data"),
-    )
-    source.change(_places, source, [upload, places, mapping], **settings.quiet)
-    chosen.change(lambda: markup.note("busy", "Reading the prompts…"), outputs=note, **settings.in_turn("data")).then(
-        refresh, inputs, outputs, **settings.in_turn("data")
-    )
-    which.input(
-        show_one,
-        [pair.teacher, pair.student, chosen, which],
-        readings,
-        **settings.in_turn("data"),
-    )
-    fields = [source, hub.dataset, hub.config, hub.split, system, limit]
-    return DataTab(next_step, refresh, inputs, outputs, fields)
+            return {self.readings: markup.note("error", one_line(error))}
 
 
-def look(settings: Settings, teacher: str, student: str, data: dict, run: dict, shown: int, token) -> tuple:
-    """What every panel of the step shows. Raises a one-line SimCTError."""
-    wanted = data_source.data_config(data)
-    rows, _ = data_source.rows_of(settings, wanted, token)
-    # the columns can be chosen even while those found by name do not fit
-    mapping = [
-        gr.Dropdown(choices=_column_choices(list(rows[0])), value=data.get(key) or "")
-        for key in ("column", "answer_column")
-    ]
-    try:
-        source = data_source.read(settings, wanted, token)
-    except DataError as error:
-        told = markup.note("error", plainly(error, data))
-        return told, "", data_view.raw_table(rows[: data_source.PREVIEWED]), *mapping, NONE_SHOWN, "", ""
-    _, report = data_source.report(settings, teacher, student, wanted, started(run), token)
-    pair = models.pair_of(settings, teacher, student, token)
-    count = len(source.prompts)
-    return (
-        data_view.line(source, report),
-        data_view.notices(report, license_notes(data)),
-        data_view.rows_table(source),
-        *mapping,
-        gr.Slider(maximum=max(2, count), value=min(shown, count), visible=count > 1),
-        data_view.both_readings(pair, source.prompts[min(shown, count) - 1]),
-        data_view.length_charts(report),
-    )
-
-
-def plainly(error: SimCTError, data: dict) -> str:
+def _in_the_fields_words(error: SimCTError, data: Choice) -> str:
     """The error with the upload's own name, and with the field to use instead of the setting."""
-    told = one_line(error).replace(str(data.get("prompts")), str(data.get("name") or data.get("prompts")))
-    return told.replace("Name the prompt column with data.column.", "Choose the prompt column below.")
+    line = one_line(error).replace(str(data.get("prompts")), str(data.get("name") or data.get("prompts")))
+    line = line.replace("Name the prompt column with data.column", "Choose the prompt column below")
+    return line.replace("data.template", "the prompt template")
 
 
 def _column(label: str, elem_id: str) -> gr.Dropdown:
@@ -168,7 +220,3 @@ def _column(label: str, elem_id: str) -> gr.Dropdown:
 
 def _column_choices(columns: Sequence[str]) -> list[tuple[str, str]]:
     return [(FOUND_BY_NAME, ""), *((name, name) for name in columns)]
-
-
-def _places(source: str) -> tuple:
-    return gr.File(visible=source == UPLOAD), gr.Group(visible=source == HUB), gr.Row(visible=source != EMBEDDED)

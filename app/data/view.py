@@ -1,11 +1,18 @@
 """What the Data step shows: rows as they are, prompts as each model reads them, their lengths, what may go wrong."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from app.data.source import Source
+from app.data.prompt_source import Source
 from app.page import markup
 from simct.errors import DataError
 from simct.report import charts
+
+if TYPE_CHECKING:
+    from simct.data.prompt_report import PromptReport
+    from simct.data.prompts import Prompt
+    from simct.tokenization.pair import TokenizerPair
+    from simct.tokenization.token_bytes import TokenBytes
 
 MOST_TOKENS = 700
 BINS = 24
@@ -13,49 +20,53 @@ MOST_CELL = 240
 SPECIAL = "A special token: it has no bytes"
 
 
-def line(source: Source, report) -> str:
-    """How many prompts there are, as one note."""
+def line(source: Source, report: "PromptReport") -> str:
+    """How many prompts there are and what they are read from, as one note."""
+    summary = source.summary
     counted = "1 prompt" if report.prompts == 1 else f"{report.prompts:,} prompts"
-    if source.total is None or source.total > source.looked_at:
+    if source.total is None or source.total > summary.rows:
         of = f" of {source.total:,}" if source.total else ""
-        counted = f"{counted} in the first {source.looked_at:,}{of} rows"
+        counted = f"{counted} in the first {summary.rows:,}{of} rows"
     answers = f", {report.answers:,} with answers" if report.answers else ", no answers"
-    columns = f"prompt: {source.column}" + (f", answer: {source.answer_column}" if source.answer_column else "")
-    return markup.note("ok", f"{counted}{answers}. Columns: {columns}.")
+    columns = "Column" if len(summary.used) == 1 else "Columns"
+    return markup.note("ok", f"{counted}{answers}. {summary.format} ({summary.read_as}). {columns}: {summary.mapping}.")
 
 
-def notices(report, more: Sequence[tuple[str, str]] = ()) -> str:
-    """Problems first, then warnings; `more` are (kind, text) from elsewhere."""
-    told = [("error", text) for text in report.problems] + [("warn", text) for text in report.warnings] + list(more)
-    return "".join(markup.note(kind, text) for kind, text in told) or markup.note(
+def notices(source: Source, report: "PromptReport", more: Sequence[tuple[str, str]] = ()) -> str:
+    """Problems first, then warnings, those about rows before those about templates; `more` come from elsewhere."""
+    lines = [("error", text) for text in report.problems] + [("warn", text) for text in source.summary.notices()]
+    lines += [("warn", text) for text in report.warnings] + list(more)
+    return "".join(markup.note(kind, text) for kind, text in lines) or markup.note(
         "ok", "Nothing to warn about: every prompt reaches both models."
     )
 
 
 def rows_table(source: Source) -> str:
     """The first rows, the columns in use first; long cells cut."""
-    return raw_table(source.rows, [name for name in (source.column, source.answer_column) if name])
+    return raw_table(source.rows, source.columns, source.summary.used)
 
 
-def raw_table(rows: Sequence[dict], used: Sequence[str] = ()) -> str:
+def raw_table(rows: Sequence[dict[str, Any]], columns: Sequence[str], used: Sequence[str] = ()) -> str:
     """Rows as they are, the `used` columns first."""
-    columns = [*used, *(name for name in rows[0] if name not in used)]
-    rows = [[_cell(row.get(name)) for name in columns] for row in rows]
-    return "<h3>First rows</h3>" + markup.table(columns, rows)
+    if not rows:
+        return markup.empty("No row can be read.")
+    ordered = list(dict.fromkeys([*used, *columns]))
+    cells = [[_cell(row.get(name)) for name in ordered] for row in rows]
+    return "<h3>First rows</h3>" + markup.table(ordered, cells)
 
 
-def _cell(value) -> str:
+def _cell(value: Any) -> str:
     text = "–" if value is None else value if isinstance(value, str) else repr(value)
     return text if len(text) <= MOST_CELL else text[: MOST_CELL - 1] + "…"
 
 
-def both_readings(pair, prompt) -> str:
+def both_readings(pair: "TokenizerPair", prompt: "Prompt") -> str:
     """One prompt in both models' own templates, cut into their own tokens, side by side."""
     sides = "".join(_reading(side, getattr(pair, side), prompt) for side in ("student", "teacher"))
     return f'<div class="sides">{sides}</div>'
 
 
-def _reading(side: str, tokens, prompt) -> str:
+def _reading(side: str, tokens: "TokenBytes", prompt: "Prompt") -> str:
     from simct.data.templates import prompt_ids
 
     head = f"<h3>{side.capitalize()} reads"
@@ -68,7 +79,7 @@ def _reading(side: str, tokens, prompt) -> str:
     return f'<section>{head} <small>{len(ids):,} tokens</small></h3><p class="read">{shown}{rest}</p></section>'
 
 
-def _token(tokens, token_id: int) -> str:
+def _token(tokens: "TokenBytes", token_id: int) -> str:
     data = tokens.bytes_of[token_id] if token_id < len(tokens.bytes_of) else None
     if data is None:
         name = markup.escape(str(tokens.tokenizer.convert_ids_to_tokens(token_id)))
@@ -78,7 +89,7 @@ def _token(tokens, token_id: int) -> str:
     return f'<i title="id {token_id}">{text}</i>{broken}'
 
 
-def length_charts(report) -> str:
+def length_charts(report: "PromptReport") -> str:
     """Prompt lengths in each model's tokens, over the same bins."""
     known = {side: [n for n in lengths if n is not None] for side, lengths in report.lengths.items()}
     most = max((max(lengths) for lengths in known.values() if lengths), default=0)

@@ -1,16 +1,21 @@
 """Inspect, the corpus: coverage over a file or a dataset, streamed, canceled when asked, and remembered."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import gradio as gr
 
-from app.inspect import numbers as inspect_numbers
-from app.inspect import source as inspect_source
+from app.inspect import numbers, text_source
+from app.inspect.text_source import TextSource, TextSourceForm
 from app.page import markup, saving
-from app.server import downloads, work
-from app.server import model_facts as models
-from app.server.settings import Settings
+from app.pair.tab import PairTab
+from app.server import downloads, model_facts
+from app.server.downloads import Download
+from app.server.handler import LONG, Handler, Updates
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from app.server.work import LongWork, Work
 from simct.errors import DataError
 from simct.inspection.records import PairReport
 from simct.report import facts
@@ -23,116 +28,118 @@ LEAD = (
 )
 
 
-def build(settings: Settings, pair) -> None:
+class CorpusTab:
     """The source and the button above, the numbers under them."""
-    markup.panel(f'<p class="lead">{LEAD}</p>')
-    limit = gr.Number(
-        TEXTS, label="At most", precision=0, minimum=1, maximum=MOST_TEXTS, min_width=110,
-        elem_id="corpus-limit", render=False,
-    )  # fmt: skip
-    source = inspect_source.form(
-        "corpus", (inspect_source.EMBEDDED, inspect_source.UPLOAD, inspect_source.DATASET), limit
-    )
-    with gr.Row(elem_classes="tools"):
-        start = gr.Button("Measure this corpus", size="sm", variant="primary", min_width=170, elem_id="corpus-start")
-        cancel = gr.Button("Cancel", size="sm", min_width=80, visible=False, elem_id="corpus-cancel")
-    note = markup.panel(elem_id="corpus-note")
-    numbers = markup.panel(markup.empty("Nothing measured yet."), elem_id="corpus-numbers", min_height=84)
-    charts = markup.panel(elem_id="corpus-charts")
-    table = markup.panel(elem_id="corpus-table")
-    with gr.Row(elem_classes="tools", visible=False) as taking:
-        takes = {
-            kind: gr.Button(told, size="sm", min_width=130, elem_id=f"corpus-{kind}")
-            for kind, told in {
-                "csv": "Disagreements, CSV", "kinds": "Kinds, CSV", "json": "Report, JSON", "html": "Report, HTML"
-            }.items()
-        }  # fmt: skip
-    found, task = gr.State(None), gr.State(None)
 
-    # Gradio fills in who is visiting by position, so that comes before the fields
-    def measured(visitor: gr.OAuthToken | None, teacher: str, student: str, *values) -> Iterator[tuple]:
+    def __init__(self, studio: Studio, pair: PairTab) -> None:
+        self.studio = studio
+        markup.panel(f'<p class="lead">{LEAD}</p>')
+        limit = gr.Number(
+            TEXTS, label="At most", precision=0, minimum=1, maximum=MOST_TEXTS, min_width=110,
+            elem_id="corpus-limit", render=False,
+        )  # fmt: skip
+        kinds = (text_source.EMBEDDED, text_source.UPLOAD, text_source.DATASET)
+        source = TextSourceForm(studio, "corpus", kinds, limit)
+        with gr.Row(elem_classes="tools"):
+            start = gr.Button(
+                "Measure this corpus", size="sm", variant="primary", min_width=170, elem_id="corpus-start"
+            )
+            cancel = gr.Button("Cancel", size="sm", min_width=80, visible=False, elem_id="corpus-cancel")
+        self.note = markup.panel(elem_id="corpus-note")
+        self.numbers = markup.panel(markup.empty("Nothing measured yet."), elem_id="corpus-numbers", min_height=84)
+        self.charts = markup.panel(elem_id="corpus-charts")
+        self.table = markup.panel(elem_id="corpus-table")
+        with gr.Row(elem_classes="tools", visible=False) as self.files:
+            buttons = [
+                gr.Button(label, size="sm", min_width=130, elem_id=f"corpus-{name}")
+                for name, (label, _) in FILES.items()
+            ]
+        self.found = gr.State(None)
+        self.work = LongWork(studio, self.note, cancel)
+        outputs = [*self.work.outputs, self.numbers, self.charts, self.table, self.files, self.found]
+        Handler(studio, self._measure, {**pair.inputs, **source.inputs}, outputs, LONG).on(start.click)
+        for button, (_, make) in zip(buttons, FILES.values(), strict=True):
+            downloads.offer(studio, button, make, {"found": self.found}, self.note)
+
+    def _measure(self, visitor: Visitor, teacher: str, student: str, **fields: Any) -> Iterator[Updates]:
         """The report, or what was counted until a cancel."""
-        skip, token = gr.skip(), settings.token(visitor)
-        for now in work.follow(lambda work: _measure(settings, teacher, student, values, token, work)):
-            if now.running:
-                yield work.view(now), skip, skip, skip, gr.Button(visible=True), skip, skip, now
-        hidden = gr.Button(visible=False)
-        if now.error:
-            yield markup.note("error", now.error), skip, skip, skip, hidden, skip, skip, None
-            return
-        report = now.result
-        charts = [inspect_numbers.kinds(report), inspect_numbers.shapes(report), inspect_numbers.vocabularies(report)]
-        yield (
-            _line(report, inspect_source.source_name(values), now.seconds),
-            inspect_numbers.headline(report),
-            f'<div class="charts loose">{"".join(charts)}</div>',
-            inspect_numbers.disagreements(report),
-            hidden,
-            gr.Row(visible=True),
-            replace(inspect_numbers.named(report, teacher, student), source=inspect_source.source_name(values)),
-            None,
+        source = TextSource(**fields)
+
+        def finished(work: Work) -> Updates:
+            report = work.result
+            charts = [numbers.kinds(report), numbers.shapes(report), numbers.vocabularies(report)]
+            return {
+                self.note: report_line(report, source.name, work.seconds),
+                self.numbers: numbers.headline(report),
+                self.charts: f'<div class="charts loose">{"".join(charts)}</div>',
+                self.table: numbers.disagreements(report),
+                self.files: gr.Row(visible=True),
+                self.found: replace(numbers.named(report, teacher, student), source=source.name),
+            }
+
+        yield from self.work.run(
+            lambda work: measure_corpus(self.studio, teacher, student, source, visitor.token, work), finished
         )
 
-    start.click(
-        measured, [pair.teacher, pair.student, *source.components],
-        [note, numbers, charts, table, cancel, taking, found, task],
-        trigger_mode="once", concurrency_limit=None, **settings.quiet,
-    )  # fmt: skip
-    cancel.click(work.stop, task, **settings.quiet)
-    for kind, button in takes.items():
-        downloads.offer(settings, button, TAKES[kind], [found], note)
 
-
-def _measure(
-    settings: Settings, teacher: str, student: str, values: Sequence, token: str | bool | None, task: work.Work
+def measure_corpus(
+    studio: Studio, teacher: str, student: str, source: TextSource, token: str | bool | None, work: Work
 ) -> PairReport:
+    """simct.inspection.corpus's report of the texts. Raises a one-line SimCTError."""
     from simct.inspection.corpus import inspect_corpus
 
-    task.step("Reading both tokenizers…")
-    pair = models.pair_of(settings, teacher, student, token)
-    limit = min(max(int(values[-1] or TEXTS), 1), MOST_TEXTS)
-    texts = inspect_source.texts(settings, values, token, limit)
-    task.step("Reading and counting, texts:")
-    total = limit if values[0] == inspect_source.DATASET else None
-    report = inspect_corpus(pair, texts, task.progress, task.should_stop, top=TOP, total=total)
+    work.step("Reading both tokenizers…")
+    pair = model_facts.pair_of(studio, teacher, student, token)
+    limit = min(max(int(source.number or TEXTS), 1), MOST_TEXTS)
+    texts = text_source.texts(studio, source, token, limit)
+    work.step("Reading and counting, texts:")
+    total = limit if source.kind == text_source.DATASET else None
+    report = inspect_corpus(pair, texts, work.progress, work.should_stop, top=TOP, total=total)
     if not report.texts:
         raise DataError("Canceled before the first text was counted.")
     return report
 
 
-def _line(report: PairReport, name: str, seconds: float) -> str:
+def report_line(report: PairReport, name: str, seconds: float) -> str:
+    """How much was counted, and what was left out."""
     counted = f"{report.texts:,} texts of {name}, {report.student_tokens:,} student tokens, in {seconds:.1f} s"
     if report.texts_remembered:
         counted += f" ({report.texts_remembered:,} remembered from before)"
     left = facts.left_out(report.excluded)
-    told = f"{'Canceled after ' if report.stopped else ''}{counted}.{f' Left out: {left}.' if left else ''}"
-    return markup.note("warn" if report.stopped or left else "ok", told)
+    line = f"{'Canceled after ' if report.stopped else ''}{counted}.{f' Left out: {left}.' if left else ''}"
+    return markup.note("warn" if report.stopped or left else "ok", line)
 
 
-def _given(found: PairReport | None) -> PairReport:
+def given(found: PairReport | None) -> PairReport:
+    """Raises DataError where nothing was measured."""
     if found is None:
         raise DataError("There is nothing to save. Measure a corpus first.")
     return found
 
 
-def _report_json(token: str | bool | None, found: PairReport | None) -> tuple[str, str]:
-    return "corpus.json", saving.as_json(_given(found).to_dict())
+def _disagreements_csv(found: PairReport | None) -> Download:
+    return Download("disagreements.csv", numbers.disagreements_csv(given(found)))
 
 
-def _report_html(token: str | bool | None, found: PairReport | None) -> tuple[str, str]:
+def _kinds_csv(found: PairReport | None) -> Download:
+    names = ("student_tokens", "strict", "recovered", "outside")
+    rows = [(kind, *row.to_dict().values()) for kind, row in given(found).by_kind.items()]
+    return Download("kinds.csv", saving.as_csv(("kind", *names), rows))
+
+
+def _report_json(found: PairReport | None) -> Download:
+    return Download("corpus.json", saving.as_json(given(found).to_dict()))
+
+
+def _report_html(found: PairReport | None) -> Download:
     from simct.report.html import html_report
 
-    return "corpus.html", html_report(_given(found))
+    return Download("corpus.html", html_report(given(found)))
 
 
-def _disagreements_csv(token: str | bool | None, found: PairReport | None) -> tuple[str, str]:
-    return "disagreements.csv", inspect_numbers.disagreements_csv(_given(found))
-
-
-def _kinds_csv(token: str | bool | None, found: PairReport | None) -> tuple[str, str]:
-    names = ("student_tokens", "strict", "recovered", "outside")
-    rows = [(kind, *row.to_dict().values()) for kind, row in _given(found).by_kind.items()]
-    return "kinds.csv", saving.as_csv(("kind", *names), rows)
-
-
-TAKES = {"csv": _disagreements_csv, "kinds": _kinds_csv, "json": _report_json, "html": _report_html}
+FILES: dict[str, tuple[str, Callable[..., Download]]] = {
+    "csv": ("Disagreements, CSV", _disagreements_csv),
+    "kinds": ("Kinds, CSV", _kinds_csv),
+    "json": ("Report, JSON", _report_json),
+    "html": ("Report, HTML", _report_html),
+}

@@ -2,17 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
 
 from app.inspect import lanes
-from app.inspect.source import MAX_CHARACTERS
+from app.inspect.text_source import MAX_CHARACTERS
 from app.page import saving
-from app.server import model_facts as models
-from app.server.settings import Settings
+from app.server import model_facts
+from app.server.studio import Studio
 from simct.errors import DataError
 from simct.inspection.records import PairReport, ShownUnit, UnitScore
+
+if TYPE_CHECKING:
+    from simct.inspection.coverage import Spelled
+    from simct.tokenization.pair import TokenizerPair
 
 PAGE = 400
 TOP = 12
@@ -27,8 +32,8 @@ class Document:
     teacher: str
     student: str
     text: str
-    pair: object
-    spelled: object
+    pair: "TokenizerPair"
+    spelled: "Spelled"
     report: PairReport
     scores: list[UnitScore] = field(default_factory=list)
 
@@ -80,8 +85,8 @@ class Document:
         return int(found[0]) if len(found) else None
 
 
-def read(
-    settings: Settings,
+def read_document(
+    studio: Studio,
     teacher: str,
     student: str,
     text: str,
@@ -98,16 +103,16 @@ def read(
             f"This text has {len(text):,} characters; {MAX_CHARACTERS:,} fit here. Measure longer ones under Corpus."
         )
     step("Reading both tokenizers…")
-    pair = models.pair_of(settings, teacher, student, token)
+    pair = model_facts.pair_of(studio, teacher, student, token)
     step("Comparing both tokenizations…")
     spelled = spell(pair, text)
     return Document(teacher, student, text, pair, spelled, inspect_pair(pair, [text], top=TOP))
 
 
-def chosen(found: Document | None, event: gr.EventData) -> int | dict:
+def chosen_unit(event: gr.EventData) -> int | None:
     """The unit that was clicked, or on which Enter was pressed."""
     unit = event._data.get("unit") if isinstance(event._data, dict) else None
-    return found.clamp(unit) if found is not None and isinstance(unit, int) else gr.skip()
+    return unit if isinstance(unit, int) else None
 
 
 def given(found: Document | None) -> Document:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.page import markup
@@ -14,7 +13,6 @@ from simct.report.formats import number, share
 if TYPE_CHECKING:
     from simct.tokenization.pair import TokenizerPair
 
-SCRIPT = (Path(__file__).parents[1] / "page" / "static" / "lanes.js").read_text(encoding="utf-8")
 # what can shade a unit: name -> (field of a score, the value of the deepest shade, explanation)
 SHADES = {
     "KL": ("kl", 8.0, "reverse KL between the candidates at the unit's start; deepest at 8 nats"),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from app.page import markup, saving
-from app.server import model_facts as models
+from app.server.model_facts import display_name
 from simct.inspection.records import PairReport
 from simct.report import charts, facts
 from simct.report.facts import Fact
@@ -60,7 +60,7 @@ def vocabularies(report: PairReport) -> str:
 
 def named(report: PairReport, teacher: str, student: str) -> PairReport:
     """The report with the pair it is about."""
-    return replace(report, teacher=models.display_name(teacher), student=models.display_name(student))
+    return replace(report, teacher=display_name(teacher), student=display_name(student))
 
 
 def disagreements_csv(report: PairReport) -> str:

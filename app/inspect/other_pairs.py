@@ -1,18 +1,22 @@
-"""Inspect, several models: students for this teacher, or teachers for this student, in one table to be sorted."""
+"""Inspect, other pairs: students for this teacher, or teachers for this student, in one table to be sorted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import gradio as gr
 
-from app.inspect import other_pairs_view as compare_pairs_table
-from app.inspect import source as inspect_source
-from app.page import markup
+from app.inspect import other_pairs_view, text_source
+from app.inspect.text_source import TextSource
+from app.page import markup, scripts
 from app.page.markup import one_line
 from app.pair import model_field
-from app.server import downloads, weights, work
-from app.server import model_facts as models
-from app.server.settings import Settings
+from app.pair.tab import PairTab
+from app.server import downloads, model_facts, weights
+from app.server.downloads import Download
+from app.server.handler import LONG, Handler, Updates, in_turn
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from app.server.work import LongWork, Work
 from simct import demo
 from simct.errors import DataError, SimCTError
 from simct.hub.model_names import is_folder, split_revision
@@ -26,130 +30,149 @@ LEAD = (
 )
 
 
-def build(settings: Settings, pair) -> None:
+class OtherPairsTab:
     """Which models, the button, and the table."""
-    markup.panel(f'<p class="lead">{LEAD}</p>')
-    with gr.Row(equal_height=False):
-        side = gr.Radio([STUDENTS, TEACHERS], value=STUDENTS, label="Compare", elem_id="several-side", min_width=280)
-        others = gr.Dropdown(
-            model_field.choices([]),
-            value=[],
-            label="Models",
-            info="Type to search the Hub, or a name and Enter. At most 12.",
-            multiselect=True,
-            allow_custom_value=True,
-            max_choices=MOST_MODELS,
-            elem_id="several-models",
-            scale=2,
-            min_width=300,
+
+    def __init__(self, studio: Studio, pair: PairTab) -> None:
+        self.studio = studio
+        markup.panel(f'<p class="lead">{LEAD}</p>')
+        with gr.Row(equal_height=False):
+            which = gr.Radio(
+                [STUDENTS, TEACHERS], value=STUDENTS, label="Pairs", elem_id="other-pairs-side", min_width=280
+            )
+            self.models = gr.Dropdown(
+                model_field.choices([]),
+                value=[],
+                label="Models",
+                info="Type to search the Hub, or a name and Enter. At most 12.",
+                multiselect=True,
+                allow_custom_value=True,
+                max_choices=MOST_MODELS,
+                elem_id="other-pairs-models",
+                scale=2,
+                min_width=300,
+            )
+        self.rows, typed = gr.State([]), gr.Textbox(visible=False)
+        with gr.Row(elem_classes="tools"):
+            start = gr.Button(
+                "Inspect these pairs", size="sm", variant="primary", min_width=150, elem_id="other-pairs-start"
+            )
+            cancel = gr.Button("Cancel", size="sm", min_width=80, visible=False, elem_id="other-pairs-cancel")
+            verdicts = gr.Checkbox(
+                False, label="With verdicts: loads each model's weights", elem_id="other-pairs-verdicts"
+            )
+            buttons = {
+                name: gr.Button(label, size="sm", min_width=110, elem_id=f"other-pairs-{name}")
+                for name, (label, _) in FILES.items()
+            }
+        self.note = markup.panel(elem_id="other-pairs-note")
+        self.table = markup.panel(
+            markup.empty("No other pair inspected yet."),
+            elem_id="other-pairs-table",
+            js_on_load=scripts.when_loaded("sortable"),
         )
-    with gr.Row(elem_classes="tools"):
-        start = gr.Button("Compare", size="sm", variant="primary", min_width=150, elem_id="several-start")
-        cancel = gr.Button("Cancel", size="sm", min_width=80, visible=False, elem_id="several-cancel")
-        judged = gr.Checkbox(False, label="With verdicts: loads each model's weights", elem_id="several-judged")
-        takes = {
-            kind: gr.Button(told, size="sm", min_width=110, elem_id=f"several-{kind}")
-            for kind, told in {"csv": "Table, CSV", "json": "Table, JSON"}.items()
-        }
-    note = markup.panel(elem_id="several-note")
-    table = markup.panel(
-        markup.empty("Nothing compared yet."), elem_id="several-table", js_on_load=compare_pairs_table.SCRIPT
-    )
-    found, task, typed = gr.State([]), gr.State(None), gr.Textbox(visible=False)
+        self.work = LongWork(studio, self.note, cancel)
+        inputs = {**pair.inputs, "which": which, "models": self.models, "verdicts": verdicts}
+        Handler(studio, self._inspect, inputs, [*self.work.outputs, self.table, self.rows], LONG).on(start.click)
+        typing = {**in_turn("other_pairs"), "js": scripts.call("typed", "other-pairs-models")}
+        Handler(studio, self._search, {"typed": typed}, [self.models, self.note], typing).on(self.models.key_up)
+        for name, button in buttons.items():
+            downloads.offer(studio, button, FILES[name][1], {"rows": self.rows}, self.note)
 
-    def compared(
-        teacher: str, student: str, which: str, chosen: list[str], verdicts: bool, visitor: gr.OAuthToken | None = None
-    ) -> Iterator[tuple]:
-        """A row a model, as they are finished."""
-        skip, token = gr.skip(), settings.token(visitor)
-        ask = (settings, teacher, student, which, chosen, verdicts, token)
-        for now in work.follow(lambda work: _compare(*ask, work), weights=bool(verdicts)):
-            if now.running:
-                yield work.view(now), skip, gr.Button(visible=True), skip, now
-        if now.error:
-            yield markup.note("error", now.error), skip, gr.Button(visible=False), skip, None
-            return
-        html = compare_pairs_table.draw(now.result, "student" if which == STUDENTS else "teacher")
-        told = f"{len(now.result):,} of {len(chosen):,} compared in {now.seconds:.0f} s."
-        yield (
-            markup.note("ok", told),
-            html,
-            gr.Button(visible=False),
-            now.result,
-            None,
+    def _inspect(
+        self, visitor: Visitor, teacher: str, student: str, which: str, models: list[str], verdicts: bool
+    ) -> Iterator[Updates]:
+        """A row a model."""
+
+        def finished(work: Work) -> Updates:
+            line = f"{len(work.result):,} of {len(models):,} inspected in {work.seconds:.0f} s."
+            side = "student" if which == STUDENTS else "teacher"
+            return {
+                self.note: markup.note("ok", line),
+                self.table: other_pairs_view.draw(work.result, side),
+                self.rows: work.result,
+            }
+
+        yield from self.work.run(
+            lambda work: inspect_others(self.studio, (teacher, student), which, models, verdicts, visitor.token, work),
+            finished,
+            weights=bool(verdicts),
         )
 
-    start.click(
-        compared, [pair.teacher, pair.student, side, others, judged], [note, table, cancel, found, task],
-        trigger_mode="once", concurrency_limit=None, **settings.quiet,
-    )  # fmt: skip
-    cancel.click(work.stop, task, **settings.quiet)
-    others.key_up(
-        search(settings), typed, [others, note], js=model_field.TYPED.replace("SIDE", "several-models"),
-        **settings.in_turn("several"),
-    )  # fmt: skip
-    for kind, button in takes.items():
-        downloads.offer(settings, button, compare_pairs_table.TAKES[kind], [found], note)
-
-
-def search(settings: Settings):
-    def searched(typed: str, visitor: gr.OAuthToken | None = None) -> tuple[dict, dict | str]:
+    def _search(self, visitor: Visitor, typed: str) -> Updates:
         """Models on the Hub whose id holds what has been typed so far."""
         query = (typed or "").strip()
         if len(query) < model_field.MIN_QUERY or is_folder(query):
-            return gr.skip(), gr.skip()
+            return {}
         from simct.hub.search import search_models
 
         try:
-            found = search_models(query, settings.token(visitor))
+            found = search_models(query, visitor.token)
         except SimCTError as error:
-            return gr.skip(), markup.note("warn", one_line(error))
-        told = f"{len(found)} on the Hub." if found else f"No model on the Hub is called {query!r}."
-        return gr.Dropdown(choices=model_field.choices([hit.id for hit in found])), markup.note("quiet", told)
+            return {self.note: markup.note("warn", one_line(error))}
+        line = f"{len(found)} on the Hub." if found else f"No model on the Hub is called {query!r}."
+        options = model_field.choices([hit.id for hit in found])
+        return {self.models: gr.Dropdown(choices=options), self.note: markup.note("quiet", line)}
 
-    return searched
 
-
-def _compare(
-    settings: Settings,
-    teacher: str,
-    student: str,
+def inspect_others(
+    studio: Studio,
+    pair: tuple[str, str],
     which: str,
-    chosen: Sequence[str],
+    models: Sequence[str],
     verdicts: bool,
     token: str | bool | None,
-    task: work.Work,
+    work: Work,
 ) -> list[PairRow]:
+    """A row for each pair of `models` with the teacher or the student of `pair`; those refused last, with the reason.
+
+    Raises a one-line SimCTError.
+    """
     from simct.inspection.compare_pairs import compare_pairs
 
-    chosen = list(dict.fromkeys(name.strip() for name in chosen if name and name.strip()))[:MOST_MODELS]
-    if not chosen:
-        raise DataError("Choose at least one model to compare.")
-    fixed = models.allowed(settings, teacher if which == STUDENTS else student)
-    refused = {}
-    for name in chosen:
-        try:
-            models.allowed(settings, split_revision(name)[0])
-            if verdicts:
-                weights.allow(settings, *((fixed, name) if which == STUDENTS else (name, fixed)), token)
-        except SimCTError as error:
-            refused[name] = str(error)
+    students = which == STUDENTS
+    fixed = model_facts.allowed(studio, pair[0] if students else pair[1])
+    names = list(dict.fromkeys(name.strip() for name in models if name and name.strip()))[:MOST_MODELS]
+    if not names:
+        raise DataError("Choose at least one model.")
+    refused = _refused(studio, fixed, students, names, verdicts, token)
+    readable = [name for name in names if name not in refused]
     if verdicts:
-        weights.forget()
-    readable = [name for name in chosen if name not in refused]
-    task.step("Comparing, models:")
+        studio.models.forget_pair()
+    work.step("Inspecting, pairs:")
     rows = compare_pairs(
-        [fixed] if which == STUDENTS else readable,
-        readable if which == STUDENTS else [fixed],
-        list(islice(inspect_source.texts(settings, (inspect_source.EMBEDDED, *[None] * 6), token), TEXTS)),
+        [fixed] if students else readable,
+        readable if students else [fixed],
+        list(islice(text_source.texts(studio, TextSource(text_source.EMBEDDED), token), TEXTS)),
         samples=SAMPLES if verdicts else 0,
         prompts=str(demo.PROMPTS) if verdicts else "",
         token=token,
         sort="verdict" if verdicts else "strict",
-        on_progress=task.progress,
-        should_stop=task.should_stop,
+        on_progress=work.progress,
+        should_stop=work.should_stop,
     )
     for name, reason in refused.items():
-        pair = (fixed, name) if which == STUDENTS else (name, fixed)
-        rows.append(PairRow(teacher=pair[0], student=pair[1], error=reason))
+        refused_pair = (fixed, name) if students else (name, fixed)
+        rows.append(PairRow(teacher=refused_pair[0], student=refused_pair[1], error=reason))
     return rows
+
+
+def _refused(
+    studio: Studio, fixed: str, students: bool, names: Sequence[str], verdicts: bool, token: str | bool | None
+) -> dict[str, str]:
+    """Models that this studio may not read, with the reason."""
+    refused = {}
+    for name in names:
+        try:
+            model_facts.allowed(studio, split_revision(name)[0])
+            if verdicts:
+                weights.allow(studio, *((fixed, name) if students else (name, fixed)), token)
+        except SimCTError as error:
+            refused[name] = str(error)
+    return refused
+
+
+FILES: dict[str, tuple[str, Callable[..., Download]]] = {
+    "csv": ("Table, CSV", other_pairs_view.as_csv),
+    "json": ("Table, JSON", other_pairs_view.as_json),
+}

@@ -1,15 +1,14 @@
 """The table of several pairs beside each other, to be sorted in the browser and taken away."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from app.page import markup, saving
-from app.server import model_facts as models
+from app.server.downloads import Download
+from app.server.model_facts import display_name
 from simct.errors import DataError
 from simct.inspection.records import PairRow
 from simct.report import facts
 
-SCRIPT = (Path(__file__).parents[1] / "page" / "static" / "sortable.js").read_text(encoding="utf-8")
 SAVED = ("teacher", "student", "shared_tokens", "jaccard", "strict", "recovered", "method", "verdict", "error")
 
 
@@ -31,7 +30,7 @@ def draw(rows: Sequence[PairRow], side: str) -> str:
 
 def _row(row: PairRow, side: str, verdicts: bool, width: int) -> str:
     model = row.student if side == "student" else row.teacher
-    name = models.display_name(model)
+    name = display_name(model)
     title = f'<span title="{markup.escape(model)}">{markup.escape(name)}</span>'
     if row.error:
         title += f'<span class="error">✕ {markup.escape(row.error)}</span>'
@@ -52,16 +51,14 @@ def _cell(value: object, html: str, kind: str = "") -> str:
 def given(rows: Sequence[PairRow] | None) -> Sequence[PairRow]:
     """Raises DataError where there are no rows."""
     if not rows:
-        raise DataError("There is nothing to save. Compare some models first.")
+        raise DataError("There is nothing to save. Inspect some pairs first.")
     return rows
 
 
-def _take_json(token: str | bool | None, rows: Sequence[PairRow] | None) -> tuple[str, str]:
-    return "models.json", saving.as_json({"rows": [row.to_dict() for row in given(rows)]})
+def as_json(rows: Sequence[PairRow] | None) -> Download:
+    return Download("other-pairs.json", saving.as_json({"rows": [row.to_dict() for row in given(rows)]}))
 
 
-def _take_csv(token: str | bool | None, rows: Sequence[PairRow] | None) -> tuple[str, str]:
-    return "models.csv", saving.as_csv(SAVED, [[row.to_dict()[name] for name in SAVED] for row in given(rows)])
-
-
-TAKES = {"csv": _take_csv, "json": _take_json}
+def as_csv(rows: Sequence[PairRow] | None) -> Download:
+    values = [[row.to_dict()[name] for name in SAVED] for row in given(rows)]
+    return Download("other-pairs.csv", saving.as_csv(SAVED, values))

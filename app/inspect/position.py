@@ -1,16 +1,19 @@
 """Inspect, one position: the candidates as SimCT sees them there, and with weights both models' masses on them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import gradio as gr
 
-from app.inspect import document as inspect_document
-from app.inspect import lanes, position_view
-from app.inspect.document import Document
-from app.page import markup, saving
-from app.server import downloads, weights, work
-from app.server.settings import Settings
+from app.inspect import position_view
+from app.inspect.document import Document, chosen_unit
+from app.inspect.text import TextTab
+from app.page import markup, saving, scripts
+from app.server import downloads, weights
+from app.server.downloads import Download
+from app.server.handler import LATEST, LONG, Handler, Updates, in_turn
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from app.server.work import LongWork, Work
 from simct.inspection.records import Candidates
 
 WORDS = "Load both models"
@@ -20,110 +23,118 @@ LEAD = (
 )
 
 
-@dataclass(frozen=True)
-class PositionView:
-    """`show` draws the position; `inputs` and `outputs` are its own."""
+class PositionTab:
+    """The unit in its surroundings, then what is compared there. `show` draws the position."""
 
-    show: Callable
-    inputs: Sequence[gr.components.Component]
-    outputs: Sequence[gr.components.Component]
+    def __init__(self, studio: Studio, text: TextTab) -> None:
+        self.studio, self.at = studio, text.at
+        markup.panel(f'<p class="lead">{LEAD}</p>')
+        self.around = markup.panel(elem_id="position-lanes", min_height=90, js_on_load=scripts.when_loaded("lanes"))
+        with gr.Row(elem_classes="tools"):
+            before = gr.Button("← Unit", size="sm", min_width=70)
+            after = gr.Button("Unit →", size="sm", min_width=70, elem_id="position-next")
+            disagreement = gr.Button("Disagreement →", size="sm", min_width=120, elem_id="position-disagreement")
+            self.load = gr.Button(WORDS, size="sm", min_width=170, elem_id="position-load")
+            cancel = gr.Button("Cancel", size="sm", min_width=80, visible=False, elem_id="position-cancel")
+        self.note = markup.panel(elem_id="position-note")
+        self.drawn = markup.panel(elem_id="position-seen", min_height=120)
+        self.found = gr.State(None)
+        with gr.Row(elem_classes="tools"):
+            for name, (label, make) in FILES.items():
+                button = gr.Button(label, size="sm", min_width=130, elem_id=f"position-{name}")
+                downloads.offer(studio, button, make, {"found": self.found}, self.note)
+        self.work = LongWork(studio, self.note, cancel)
+        self.inputs = {"document": text.document, "unit": text.at}
+        self.outputs = [self.around, *self.work.outputs, self.drawn, self.load, self.found]
+        showing = {**LATEST, "concurrency_limit": None}
+        self.show = Handler(studio, self.redraw, self.inputs, self.outputs, showing)
+        Handler(studio, self._load, self.inputs, self.outputs, LONG).on(self.load.click)
+        moves = {before: _previous, after: _next, disagreement: _next_disagreement}
+        for button, move in moves.items():
+            moved = Handler(studio, self._move(move), self.inputs, [self.at], in_turn("turn"))
+            self.show.on(moved.on(button.click).then)
+        choose = Handler(studio, self._choose, {"document": text.document}, [self.at], LATEST)
+        self.show.on(choose.on(self.around.select).then)
 
-
-def build(settings: Settings, pair, document: gr.State, at: gr.Number) -> PositionView:
-    """The unit in its surroundings, then what is compared there."""
-    markup.panel(f'<p class="lead">{LEAD}</p>')
-    around = markup.panel(elem_id="position-lanes", min_height=90, js_on_load=lanes.SCRIPT)
-    with gr.Row(elem_classes="tools"):
-        before = gr.Button("← Unit", size="sm", min_width=70)
-        after = gr.Button("Unit →", size="sm", min_width=70, elem_id="position-next")
-        disagreement = gr.Button("Disagreement →", size="sm", min_width=120, elem_id="position-disagreement")
-        load = gr.Button(WORDS, size="sm", min_width=170, elem_id="position-load")
-        cancel = gr.Button("Cancel", size="sm", min_width=80, visible=False, elem_id="position-cancel")
-    note = markup.panel(elem_id="position-note")
-    seen = markup.panel(elem_id="position-seen", min_height=120)
-    with gr.Row(elem_classes="tools"):
-        takes = {
-            kind: gr.Button(told, size="sm", min_width=130, elem_id=f"position-{kind}")
-            for kind, told in {"csv": "Candidates, CSV", "json": "Position, JSON"}.items()
-        }
-    found_state, task = gr.State(None), gr.State(None)
-    inputs, outputs = [document, at], [around, note, seen, load, cancel, found_state, task]
-
-    def run(found: Document | None, unit: float, token: str | bool | None, asked: bool) -> Iterator[tuple]:
-        """Draw the position; with weights if they are in memory or are asked for now."""
-        if found is None:
-            told = markup.note("quiet", "Choose a text first: it stands under Text.")
-            yield "", told, "", gr.skip(), gr.skip(), None, None
-            return
-        unit = found.clamp(unit)
-        nearby = position_view.surroundings(found, unit)
-        for now in work.follow(lambda work: _read(settings, found, unit, token, asked, work), weights=asked):
-            if now.running:
-                yield nearby, work.view(now), gr.skip(), gr.skip(), gr.Button(visible=True), gr.skip(), now
-        told, refused = weights.label(settings, found.teacher, found.student, token, WORDS)
-        button = gr.Button(told, interactive=not refused)
-        if now.error:
-            yield nearby, markup.note("error", now.error), gr.skip(), button, gr.Button(visible=False), None, None
-            return
-        line = markup.note("quiet", refused)
-        html = position_view.draw(now.result)
-        yield nearby, line, html, button, gr.Button(visible=False), now.result, None
-
-    def show(found: Document | None, unit: float, visitor: gr.OAuthToken | None = None) -> Iterator[tuple]:
-        token = settings.token(visitor)
-        loaded = found is not None and weights.kept(found.teacher, found.student, token) is not None
-        yield from run(found, unit, token, loaded)
-
-    def ask(found: Document | None, unit: float, visitor: gr.OAuthToken | None = None) -> Iterator[tuple]:
-        yield from run(found, unit, settings.token(visitor), True)
-
-    load.click(ask, inputs, outputs, trigger_mode="once", concurrency_limit=None, **settings.quiet)
-    cancel.click(work.stop, task, **settings.quiet)
-    moves = {before: lambda found, unit: unit - 1, after: lambda found, unit: unit + 1, disagreement: _disagreement}
-    for button, move in moves.items():
-        button.click(_moved(move), inputs, at, **settings.in_turn("turn")).then(
-            show, inputs, outputs, concurrency_limit=None, **settings.latest
+    def redraw(self, visitor: Visitor, document: Document | None, unit: float) -> Iterator[Updates]:
+        """Draw the position, with weights if they are in memory."""
+        loaded = document is not None and bool(
+            self.studio.models.pair_of(document.teacher, document.student, visitor.token)
         )
-    around.select(inspect_document.chosen, document, at, **settings.latest).then(
-        show, inputs, outputs, concurrency_limit=None, **settings.latest
-    )
-    for kind, button in takes.items():
-        downloads.offer(settings, button, TAKES[kind], [found_state], note)
-    return PositionView(show, inputs, outputs)
+        yield from self._draw(visitor, document, unit, loaded)
+
+    def _load(self, visitor: Visitor, document: Document | None, unit: float) -> Iterator[Updates]:
+        yield from self._draw(visitor, document, unit, True)
+
+    def _draw(self, visitor: Visitor, document: Document | None, unit: float, with_weights: bool) -> Iterator[Updates]:
+        if document is None:
+            line = markup.note("quiet", "Choose a text first, under Text.")
+            yield {self.around: "", self.note: line, self.drawn: "", self.found: None}
+            return
+        at = document.clamp(unit)
+        around = {self.around: position_view.surroundings(document, at)}
+
+        def ended(line: str) -> Updates:
+            pair = document.teacher, document.student
+            words, refused = weights.button(self.studio, *pair, visitor.token, WORDS)
+            button = gr.Button(words, interactive=not refused)
+            return {**around, self.load: button, self.note: line or markup.note("quiet", refused)}
+
+        yield from self.work.run(
+            lambda work: read_position(self.studio, document, at, visitor.token, with_weights, work),
+            lambda work: {**ended(""), self.drawn: position_view.draw(work.result), self.found: work.result},
+            weights=with_weights,
+            running=lambda work: around,
+            failed=lambda work: {**ended(markup.note("error", work.error)), self.found: None},
+        )
+
+    def _move(self, move: Callable[[Document, int], int]) -> Callable[..., Updates]:
+        def moved(document: Document | None, unit: float) -> Updates:
+            return {self.at: document.clamp(move(document, document.clamp(unit)))} if document is not None else {}
+
+        return moved
+
+    def _choose(self, document: Document | None, event: gr.EventData) -> Updates:
+        unit = chosen_unit(event)
+        return {self.at: document.clamp(unit)} if document is not None and unit is not None else {}
 
 
-def _moved(move: Callable) -> Callable:
-    def moved(found: Document | None, unit: float) -> int | dict:
-        return found.clamp(move(found, found.clamp(unit))) if found is not None else gr.skip()
-
-    return moved
+def _previous(document: Document, unit: int) -> int:
+    return unit - 1
 
 
-def _disagreement(found: Document, unit: int) -> int:
+def _next(document: Document, unit: int) -> int:
+    return unit + 1
+
+
+def _next_disagreement(document: Document, unit: int) -> int:
     """The next one, from the start again after the last."""
-    target = found.disagreement(unit, 1)
-    return target if target is not None else found.disagreement(-1, 1) or unit
+    target = document.disagreement(unit, 1)
+    return target if target is not None else document.disagreement(-1, 1) or unit
 
 
-def _read(
-    settings: Settings, found: Document, unit: int, token: str | bool | None, asked: bool, task: work.Work
+def read_position(
+    studio: Studio, document: Document, unit: int, token: str | bool | None, with_weights: bool, work: Work
 ) -> Candidates:
+    """What simct.inspection.candidates finds at a unit, with both models' masses if asked. Raises a SimCTError."""
     from simct.inspection.candidates import candidates_at
 
-    models = (None, None)
-    if asked:
-        loaded = weights.load(settings, found.teacher, found.student, token, task)
-        models = (loaded.teacher, loaded.student)
-        task.step("Reading the text up to here with both models…")
-    return candidates_at(found.pair, *models, found.text, unit, position_view.TOP)
+    if not with_weights:
+        return candidates_at(document.pair, None, None, document.text, unit, position_view.TOP)
+    loaded = weights.load(studio, document.teacher, document.student, token, work)
+    work.step("Reading the text up to here with both models…")
+    return candidates_at(document.pair, loaded.teacher, loaded.student, document.text, unit, position_view.TOP)
 
 
-def _take_json(token: str | bool | None, found: Candidates | None) -> tuple[str, str]:
-    return "position.json", saving.as_json(position_view.as_dict(position_view.given(found)))
+def _json(found: Candidates | None) -> Download:
+    return Download("position.json", saving.as_json(position_view.as_dict(position_view.given(found))))
 
 
-def _take_csv(token: str | bool | None, found: Candidates | None) -> tuple[str, str]:
-    return "candidates.csv", position_view.candidates_csv(position_view.given(found))
+def _csv(found: Candidates | None) -> Download:
+    return Download("candidates.csv", position_view.candidates_csv(position_view.given(found)))
 
 
-TAKES = {"csv": _take_csv, "json": _take_json}
+FILES: dict[str, tuple[str, Callable[..., Download]]] = {
+    "csv": ("Candidates, CSV", _csv),
+    "json": ("Position, JSON", _json),
+}

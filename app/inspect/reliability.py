@@ -1,155 +1,164 @@
 """Inspect, reliability: both models measured on a few of the student's answers, and which method that speaks for."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
-from app.inspect import reliability_view as verdict_view
-from app.inspect import source as inspect_source
+from app.inspect import reliability_view, text_source
+from app.inspect.text_source import TextSource, TextSourceForm
 from app.page import markup, saving
-from app.server import downloads, weights, work, zero_gpu
-from app.server import model_facts as models
-from app.server.settings import ZERO_GPU, Settings
-from simct.config import config_from_dict
+from app.pair.tab import PairTab
+from app.server import downloads, model_facts, weights, zero_gpu
+from app.server.downloads import Download
+from app.server.handler import LATEST, LONG, Handler, Updates
+from app.server.studio import ZERO_GPU, Studio
+from app.server.visitor import Visitor
+from app.server.work import LongWork, Work
+from simct.config import RunConfig, config_from_dict
 from simct.inspection.records import Reliability
 
 WORDS = "Measure this pair"
 ANSWERS, MOST_ANSWERS = 16, 256
+TOKENS, MOST_TOKENS = 64, 2048
 LEAD = (
     "The student answers a few prompts, and both models read the answers. From what they expected follows a verdict: "
-    "which method suits this pair, and why. This loads both models; small ones will do on a CPU."
+    "which method suits this pair, and why. This loads both models; a CPU is enough for small ones."
 )
 
 
 @dataclass(frozen=True)
-class VerdictView:
-    """`train` is pressed to go on with the recommended settings, which stand in the `verdict` of the page."""
+class Measurement:
+    """What is to be measured: `chosen` are the prompts of the Data step, `length` the most tokens of an answer."""
 
-    train: gr.Button
-    show: Callable
-    inputs: Sequence[gr.components.Component]
-    outputs: Sequence[gr.components.Component]
+    teacher: str
+    student: str
+    chosen: dict[str, Any] | None
+    source: TextSource
+    length: int = TOKENS
 
 
-def build(settings: Settings, pair, prompts: gr.JSON, verdict: gr.JSON) -> VerdictView:
-    """Where the prompts come from, the button, and what was found."""
-    markup.panel(f'<p class="lead">{LEAD}</p>')
-    answers = gr.Number(
-        ANSWERS, label="Answers", precision=0, minimum=1, maximum=MOST_ANSWERS, min_width=90, elem_id="verdict-answers",
-        render=False,
-    )  # fmt: skip
-    kinds = (inspect_source.CHOSEN, inspect_source.UPLOAD, inspect_source.DATASET)
-    with gr.Accordion("Prompts and answers", open=False):
-        source = inspect_source.form("verdict", kinds, answers, always=True)
-        length = gr.Number(64, label="Tokens an answer, at most", precision=0, minimum=1, maximum=2048, min_width=120)
-    with gr.Row(elem_classes="tools"):
-        measure = gr.Button(WORDS, size="sm", variant="primary", min_width=200, elem_id="verdict-measure")
-        cancel = gr.Button("Cancel", size="sm", min_width=80, visible=False, elem_id="verdict-cancel")
-    note = markup.panel(elem_id="verdict-note")
-    seen = markup.panel(markup.empty("Nothing measured yet."), elem_id="verdict-seen", min_height=120)
-    with gr.Row(elem_classes="tools"):
-        takes = {
-            kind: gr.Button(told, size="sm", min_width=130, elem_id=f"verdict-{kind}")
-            for kind, told in {"csv": "Numbers, CSV", "json": "Measurement, JSON"}.items()
-        }
-        train = gr.Button(
-            "Train with these settings →", size="sm", variant="primary", min_width=200, interactive=False,
-            elem_id="verdict-train",
+class ReliabilityTab:
+    """Where the prompts come from, the button, and what was found.
+
+    `verdict` is what the browser keeps of a measured pair, and `train` continues with the settings it recommends.
+    """
+
+    def __init__(self, studio: Studio, pair: PairTab, prompts: gr.JSON, verdict: gr.JSON) -> None:
+        self.studio, self.verdict = studio, verdict
+        markup.panel(f'<p class="lead">{LEAD}</p>')
+        answers = gr.Number(
+            ANSWERS, label="Answers", precision=0, minimum=1, maximum=MOST_ANSWERS, min_width=90,
+            elem_id="reliability-answers", render=False,
         )  # fmt: skip
-    task = gr.State(None)
-    inputs, outputs = [pair.teacher, pair.student, verdict], [seen, measure, train, note]
+        kinds = (text_source.CHOSEN, text_source.UPLOAD, text_source.DATASET)
+        with gr.Accordion("Prompts and answers", open=False):
+            source = TextSourceForm(studio, "reliability", kinds, answers, always=True)
+            length = gr.Number(
+                TOKENS, label="Tokens an answer, at most", precision=0, minimum=1, maximum=MOST_TOKENS, min_width=120
+            )
+        with gr.Row(elem_classes="tools"):
+            self.measure = gr.Button(WORDS, size="sm", variant="primary", min_width=200, elem_id="reliability-measure")
+            cancel = gr.Button("Cancel", size="sm", min_width=80, visible=False, elem_id="reliability-cancel")
+        self.note = markup.panel(elem_id="reliability-note")
+        self.drawn = markup.panel(markup.empty("Nothing measured yet."), elem_id="reliability-seen", min_height=120)
+        with gr.Row(elem_classes="tools"):
+            for name, (label, make) in FILES.items():
+                button = gr.Button(label, size="sm", min_width=130, elem_id=f"reliability-{name}")
+                downloads.offer(studio, button, make, {**pair.inputs, "verdict": verdict}, self.note)
+            self.train = gr.Button(
+                "Train with these settings →", size="sm", variant="primary", min_width=200, interactive=False,
+                elem_id="reliability-train",
+            )  # fmt: skip
+        self.work = LongWork(studio, self.note, cancel)
+        shown = [self.drawn, self.measure, self.train, self.note]
+        self.show = Handler(studio, self._show, {**pair.inputs, "verdict": verdict}, shown, LATEST)
+        inputs = {**pair.inputs, "chosen": prompts, "length": length, **source.inputs}
+        outputs = [*self.work.outputs, self.drawn, verdict, self.train]
+        Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click)
 
-    def show(teacher: str, student: str, known: dict | None, visitor: gr.OAuthToken | None = None) -> tuple:
+    def _show(self, visitor: Visitor, teacher: str, student: str, verdict: dict[str, Any] | None) -> Updates:
         """What the browser keeps of this pair, and whether it can be measured here."""
-        report = verdict_view.kept(known, teacher, student)
-        told, refused = weights.label(settings, teacher, student, settings.token(visitor), WORDS)
-        html = verdict_view.draw(report) if report else markup.empty("This pair has not been measured yet.")
-        button = gr.Button(told, interactive=not refused)
-        return html, button, gr.Button(interactive=report is not None), markup.note("quiet", refused)
+        report = reliability_view.kept(verdict, teacher, student)
+        words, refused = weights.button(self.studio, teacher, student, visitor.token, WORDS)
+        nothing = markup.empty("This pair has not been measured yet.")
+        return {
+            self.drawn: reliability_view.draw(report) if report else nothing,
+            self.measure: gr.Button(words, interactive=not refused),
+            self.train: gr.Button(interactive=report is not None),
+            self.note: markup.note("quiet", refused),
+        }
 
-    # Gradio fills in who is visiting by position, so that comes before the fields
-    def measured(
-        visitor: gr.OAuthToken | None, teacher: str, student: str, chosen: dict, most: float, *values
-    ) -> Iterator[tuple]:
+    def _measure(
+        self,
+        visitor: Visitor,
+        teacher: str,
+        student: str,
+        chosen: dict[str, Any],
+        length: float | None,
+        **fields: Any,
+    ) -> Iterator[Updates]:
         """Load both models, let the student answer, measure; stopped early, what was measured until then."""
-        skip, token = gr.skip(), settings.token(visitor)
-        ask = (settings, teacher, student, chosen, int(most or 64), values, token)
-        for now in work.follow(lambda work: _measure(*ask, work), weights=True):
-            if now.running:
-                yield work.view(now), skip, skip, gr.Button(visible=True), now, skip
-        if now.error:
-            yield markup.note("error", now.error), skip, skip, gr.Button(visible=False), None, skip
-            return
-        report = now.result
-        told = f"Measured {report.answers:,} answers in {now.seconds:.0f} s."
-        yield (
-            markup.note("ok", told),
-            verdict_view.draw(report),
-            verdict_view.keep(teacher, student, report),
-            gr.Button(visible=False),
-            None,
-            gr.Button(interactive=True),
+        wanted = Measurement(teacher, student, chosen, TextSource(**fields), int(length or TOKENS))
+
+        def finished(work: Work) -> Updates:
+            report = work.result
+            return {
+                self.note: markup.note("ok", f"Measured {report.answers:,} answers in {work.seconds:.0f} s."),
+                self.drawn: reliability_view.draw(report),
+                self.verdict: reliability_view.keep(teacher, student, report),
+                self.train: gr.Button(interactive=True),
+            }
+
+        yield from self.work.run(
+            lambda work: measure_reliability(self.studio, wanted, visitor.token, work), finished, weights=True
         )
 
-    measure.click(
-        measured,
-        [pair.teacher, pair.student, prompts, length, *source.components],
-        [note, seen, verdict, cancel, task, train],
-        trigger_mode="once",
-        concurrency_limit=None,
-        **settings.quiet,
-    )
-    cancel.click(work.stop, task, **settings.quiet)
-    for kind, button in takes.items():
-        downloads.offer(settings, button, TAKES[kind], [pair.teacher, pair.student, verdict], note)
-    return VerdictView(train, show, inputs, outputs)
 
-
-def _measure(
-    settings: Settings,
-    teacher: str,
-    student: str,
-    chosen: dict | None,
-    most: int,
-    values: Sequence,
-    token: str | bool | None,
-    task: work.Work,
-) -> Reliability:
+def measure_reliability(studio: Studio, wanted: Measurement, token: str | bool | None, work: Work) -> Reliability:
+    """simct.inspection.reliability's report of the pair. Raises a one-line SimCTError."""
     from simct.inspection.reliability import measure_pair
 
-    data = inspect_source.data_config(settings, chosen, values)
-    answers = min(max(int(values[-1] or ANSWERS), 1), MOST_ANSWERS)
-    sides = [
-        {"model": models.location(model), "revision": models.facts(settings, model, token).revision}
-        for model in (teacher, student)
-    ]
-    described = {"teacher": sides[0], "student": sides[1], "data": data, "rollout": {"max_new_tokens": most}}
-    config = config_from_dict(described)
+    config = _run_config(studio, wanted, token)
+    answers = min(max(int(wanted.source.number or ANSWERS), 1), MOST_ANSWERS)
     if ZERO_GPU:
-        size = weights.allow(settings, teacher, student, token)
+        size = weights.allow(studio, wanted.teacher, wanted.student, token)
         config.teacher.dtype = config.student.dtype = weights.precision(size, zero_gpu.MEMORY)
-        weights.fetch(settings, teacher, "teacher", token, task)
-        weights.fetch(settings, student, "student", token, task)
-        return zero_gpu.measure_pair(config, answers, token, task)
-    loaded = weights.load(settings, teacher, student, token, task)
-    task.step("Measuring, answers:")
+        weights.fetch(studio, wanted.teacher, "teacher", token, work)
+        weights.fetch(studio, wanted.student, "student", token, work)
+        return zero_gpu.measure_pair(config, answers, token, work)
+    loaded = weights.load(studio, wanted.teacher, wanted.student, token, work)
+    work.step("Measuring, answers:")
     return measure_pair(
         config,
         answers,
         token,
-        on_progress=task.progress,
-        should_stop=task.should_stop,
+        on_progress=work.progress,
+        should_stop=work.should_stop,
         models=(loaded.teacher, loaded.student),
     )
 
 
-def _take_json(token: str | bool | None, teacher: str, student: str, known: dict | None) -> tuple[str, str]:
-    return "reliability.json", saving.as_json(verdict_view.given(known, teacher, student))
+def _run_config(studio: Studio, wanted: Measurement, token: str | bool | None) -> RunConfig:
+    teacher, student = (
+        {"model": model_facts.location(model), "revision": model_facts.facts(studio, model, token).revision}
+        for model in (wanted.teacher, wanted.student)
+    )
+    data = text_source.data_config(studio, wanted.chosen, wanted.source)
+    rollout = {"max_new_tokens": wanted.length}
+    return config_from_dict({"teacher": teacher, "student": student, "data": data, "rollout": rollout})
 
 
-def _take_csv(token: str | bool | None, teacher: str, student: str, known: dict | None) -> tuple[str, str]:
-    return "reliability.csv", verdict_view.report_csv(verdict_view.given(known, teacher, student))
+def _json(teacher: str, student: str, verdict: dict[str, Any] | None) -> Download:
+    return Download("reliability.json", saving.as_json(reliability_view.given(verdict, teacher, student)))
 
 
-TAKES = {"csv": _take_csv, "json": _take_json}
+def _csv(teacher: str, student: str, verdict: dict[str, Any] | None) -> Download:
+    return Download("reliability.csv", reliability_view.report_csv(reliability_view.given(verdict, teacher, student)))
+
+
+FILES: dict[str, tuple[str, Callable[..., Download]]] = {
+    "csv": ("Numbers, CSV", _csv),
+    "json": ("Measurement, JSON", _json),
+}

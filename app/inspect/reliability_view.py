@@ -4,7 +4,7 @@ from typing import Any
 
 from app.inspect import numbers
 from app.page import markup, saving
-from app.server import model_facts as models
+from app.server.model_facts import display_name
 from simct.config import RunConfig, set_option
 from simct.errors import ConfigError, DataError
 from simct.inspection.records import Reliability
@@ -55,7 +55,7 @@ def draw(measured: Reliability) -> str:
     )
     figures = "".join(chart.figure() for chart in drawn)
     return (
-        f"{_verdict(measured)}{numbers.tiles(facts.reliability_facts(measured))}"
+        f'{_verdict(measured)}<div class="many">{numbers.tiles(facts.reliability_facts(measured))}</div>'
         f'<div class="charts loose">{figures}</div>{_splits(measured)}'
     )
 
@@ -80,7 +80,7 @@ def given(known: dict[str, Any] | None, teacher: str, student: str) -> dict[str,
     measured = kept(known, teacher, student)
     if measured is None:
         raise DataError("This pair has not been measured yet.")
-    names = {"teacher": models.display_name(teacher), "student": models.display_name(student)}
+    names = {"teacher": display_name(teacher), "student": display_name(student)}
     return {**names, **measured.to_dict()}
 
 

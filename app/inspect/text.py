@@ -1,19 +1,23 @@
 """Inspect, the text: both segmentations over the visitor's own text, and what they cost on it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import gradio as gr
 
-from app.inspect import document as inspect_document
-from app.inspect import lanes, text_scores
-from app.inspect import numbers as inspect_numbers
-from app.inspect import reliability_view as verdict_view
-from app.inspect import source as inspect_source
-from app.inspect.document import Document
-from app.page import markup, saving
-from app.server import downloads, work
-from app.server.settings import Settings
+from app.inspect import numbers, reliability_view
+from app.inspect.document import REPORTED, Document, chosen_unit, given, read_document, units_csv
+from app.inspect.text_scores import TextScores
+from app.inspect.text_source import OneText
+from app.page import markup, saving, scripts
+from app.pair.tab import PairTab
+from app.server import downloads
+from app.server.downloads import Download
+from app.server.handler import LATEST, Handler, Updates, in_turn
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from app.server.work import LongWork, Work
 from simct.inspection.records import PairReport
 
 DEFAULT_TEXT = (
@@ -25,155 +29,154 @@ DEFAULT_TEXT = (
 LEAD = "Where the two tokenizers cut the same text in the same places, and where not. No weights are read for this."
 
 
-@dataclass(frozen=True)
-class TextView:
-    """`document` holds the text as it was last read (a Document), `at` the index of the unit in hand."""
+class TextTab:
+    """A text field above, the two lanes and the numbers under it.
 
-    text: gr.Textbox
-    document: gr.State
-    at: gr.Number
-    look: gr.Button
-    refresh: Callable
-    inputs: Sequence[gr.components.Component]
-    outputs: Sequence[gr.components.Component]
+    `document` holds the text as it was last read (a Document), `at` the index of the chosen unit.
+    """
 
+    def __init__(self, studio: Studio, pair: PairTab, verdict: gr.JSON) -> None:
+        self.studio = studio
+        markup.panel(f'<p class="lead">{LEAD}</p>')
+        self.text = gr.Textbox(DEFAULT_TEXT, label="Text", lines=4, max_lines=12, elem_id="inspect-text")
+        with gr.Accordion("Take the text from a file or a dataset", open=False):
+            OneText(studio, self.text)
+        self.note = markup.panel(markup.note("quiet", ""), elem_id="inspect-note")
+        self.work = LongWork(studio, self.note)
+        self.numbers = markup.panel(elem_id="inspect-numbers", min_height=84)
+        self._build_pager()
+        self.lanes = markup.panel(elem_id="inspect-lanes", min_height=120, js_on_load=scripts.when_loaded("lanes"))
+        self.document, self.at = gr.State(None), gr.Number(0, precision=0, visible=False)
+        with gr.Row(elem_classes="tools"):
+            self.look = gr.Button("Look at this position →", size="sm", elem_id="inspect-look", min_width=170)
+            self.scores = TextScores(studio, self.document, self.at, self.lanes)
+        self.turned = markup.panel(elem_id="inspect-turned")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=300):
+                self.disagreements = markup.panel(elem_id="inspect-table")
+            with gr.Column(scale=2, min_width=260):
+                self.shapes = markup.panel(elem_id="inspect-shapes")
+                self.kinds = markup.panel(elem_id="inspect-kinds")
+        with gr.Row(elem_classes="tools"):
+            for name, (label, make) in FILES.items():
+                button = gr.Button(label, size="sm", min_width=110, elem_id=f"inspect-{name}")
+                downloads.offer(studio, button, make, {"document": self.document, "verdict": verdict}, self.turned)
+        self._wire(pair)
 
-def build(settings: Settings, pair, verdict: gr.components.Component) -> TextView:
-    """A text field above, the two lanes and the numbers under it."""
-    markup.panel(f'<p class="lead">{LEAD}</p>')
-    text = gr.Textbox(DEFAULT_TEXT, label="Text", lines=4, max_lines=12, elem_id="inspect-text")
-    with gr.Accordion("Take the text from a file or a dataset", open=False):
-        source = inspect_source.row_form()
-    line = markup.panel(markup.note("quiet", ""), elem_id="inspect-note")
-    numbers = markup.panel(elem_id="inspect-numbers", min_height=84)
-    with gr.Row(elem_id="inspect-pager", elem_classes="tools"):
-        place = markup.panel(elem_id="inspect-place")
-        turns = {
-            ("page", -1): gr.Button("← Page", size="sm", min_width=70, visible=False),
-            ("page", 1): gr.Button("Page →", size="sm", min_width=70, visible=False, elem_id="inspect-next-page"),
-            ("disagreement", -1): gr.Button("← Disagreement", size="sm", min_width=120),
-            ("disagreement", 1): gr.Button("Disagreement →", size="sm", min_width=120, elem_id="inspect-next"),
-        }
-    view = markup.panel(elem_id="inspect-lanes", min_height=120, js_on_load=lanes.SCRIPT)
-    document, at = gr.State(None), gr.Number(0, precision=0, visible=False)
-    with gr.Row(elem_classes="tools"):
-        look = gr.Button("Look at this position →", size="sm", elem_id="inspect-look", min_width=170)
-        scores = text_scores.build(settings, pair, document, at, view)
-    turned = markup.panel(elem_id="inspect-turned")
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=3, min_width=300):
-            disagreements = markup.panel(elem_id="inspect-table")
-        with gr.Column(scale=2, min_width=260):
-            shapes = markup.panel(elem_id="inspect-shapes")
-            kinds = markup.panel(elem_id="inspect-kinds")
-    with gr.Row(elem_classes="tools"):
-        takes = {
-            kind: gr.Button(told, size="sm", min_width=110, elem_id=f"inspect-{kind}")
-            for kind, told in {"csv": "Units, CSV", "json": "Report, JSON", "html": "Report, HTML"}.items()
-        }
+    def _build_pager(self) -> None:
+        with gr.Row(elem_id="inspect-pager", elem_classes="tools"):
+            self.place = markup.panel(elem_id="inspect-place")
+            self.turns = {
+                ("page", -1): gr.Button("← Page", size="sm", min_width=70, visible=False),
+                ("page", 1): gr.Button("Page →", size="sm", min_width=70, visible=False, elem_id="inspect-next-page"),
+                ("disagreement", -1): gr.Button("← Disagreement", size="sm", min_width=120),
+                ("disagreement", 1): gr.Button("Disagreement →", size="sm", min_width=120, elem_id="inspect-next"),
+            }
 
-    inputs = [pair.teacher, pair.student, text, document, at]
-    outputs = [line, numbers, view, place, disagreements, shapes, kinds, document]
-    pages = [turns["page", -1], turns["page", 1]]
-    outputs += [*pages, *scores.reset]
+    def _wire(self, pair: PairTab) -> None:
+        inputs = {**pair.inputs, "text": self.text, "document": self.document, "unit": self.at}
+        pages = [self.turns["page", -1], self.turns["page", 1]]
+        outputs = [*self.work.outputs, self.numbers, self.lanes, self.place, self.disagreements, self.shapes]
+        outputs += [self.kinds, self.document, *pages, *self.scores.outputs]
+        self.refresh = Handler(self.studio, self._refresh, inputs, outputs, in_turn("inspect"))
+        self.refresh.on(self.text.change, self.text.submit)
+        place = {"document": self.document, "unit": self.at, "shade": self.scores.shade}
+        moved = [self.lanes, self.place, self.at, self.turned]
+        for (what, step), button in self.turns.items():
+            Handler(self.studio, self._turn(what, step), place, moved, in_turn("turn")).on(button.click)
+        choose = Handler(self.studio, self._choose, {"document": self.document}, [self.at], LATEST)
+        choose.on(self.lanes.select)
 
-    def refresh(
-        teacher: str,
-        student: str,
-        content: str,
-        before: Document | None,
-        unit: float,
-        visitor: gr.OAuthToken | None = None,
-    ) -> Iterator[tuple]:
-        """The lanes and numbers of `content` under the chosen pair; on error one line, and the rest empty."""
-        if before is not None and (before.teacher, before.student, before.text) == (teacher, student, content):
-            yield (gr.skip(),) * len(outputs)
+    def _refresh(
+        self, visitor: Visitor, teacher: str, student: str, text: str, document: Document | None, unit: float
+    ) -> Iterator[Updates]:
+        """The lanes and numbers of `text` under the chosen pair; on error one line, and the rest empty."""
+        before = document
+        same_pair = before is not None and (before.teacher, before.student) == (teacher, student)
+        if before is not None and same_pair and before.text == text:
+            yield {}
             return
-        token = settings.token(visitor)
-        same = before is not None and (before.teacher, before.student) == (teacher, student)
 
-        def read(task: work.Work) -> tuple[Document, tuple[str, str] | None]:
-            found = inspect_document.read(settings, teacher, student, content, token, task.step)
-            return found, None if same else scores.label(teacher, student, token)
+        def read(work: Work) -> tuple[Document, tuple[str, str] | None]:
+            found = read_document(self.studio, teacher, student, text, visitor.token, work.step)
+            return found, None if same_pair else self.scores.button(found, visitor)
 
-        for now in work.follow(read):
-            if now.running:
-                yield markup.note("busy", now.doing), *[gr.skip()] * (len(outputs) - 1)
-        if now.error:
-            yield markup.note("error", now.error), *[""] * 6, None, *[gr.skip()] * 2, *scores.fresh(None)
-            return
-        found, label = now.result
-        unit, report = found.clamp(unit), found.report
-        yield (
-            "",
-            inspect_numbers.headline(report),
-            found.page(unit),
-            found.place(unit),
-            inspect_numbers.disagreements(report),
-            inspect_numbers.shapes(report),
-            inspect_numbers.kinds(report),
-            found,
-            *[gr.Button(visible=found.pages > 1)] * 2,
-            *scores.fresh(label),
-        )
+        def finished(work: Work) -> Updates:
+            found, button = work.result
+            return {self.note: "", **self._drawn(found, found.clamp(unit)), **self.scores.fresh(button)}
 
-    gr.on([text.change, text.submit], refresh, inputs, outputs, **settings.in_turn("inspect"))
-    for (way, step), button in turns.items():
-        button.click(
-            turn(way, step),
-            [document, at, scores.shade],
-            [view, place, at, turned],
-            **settings.in_turn("turn"),
-        )
-    view.select(inspect_document.chosen, document, at, **settings.latest)
-    inspect_source.wire(settings, source, text)
-    for kind, button in takes.items():
-        downloads.offer(settings, button, TAKES[kind], [document, verdict], turned)
-    return TextView(text, document, at, look, refresh, inputs, outputs)
+        yield from self.work.run(read, finished, failed=lambda work: {**self._empty(), **self.scores.fresh(None)})
 
+    def _drawn(self, found: Document, unit: int) -> Updates:
+        several = gr.Button(visible=found.pages > 1)
+        return {
+            self.document: found,
+            self.numbers: numbers.headline(found.report),
+            self.lanes: found.page(unit),
+            self.place: found.place(unit),
+            self.disagreements: numbers.disagreements(found.report),
+            self.shapes: numbers.shapes(found.report),
+            self.kinds: numbers.kinds(found.report),
+            self.turns["page", -1]: several,
+            self.turns["page", 1]: several,
+        }
 
-def turn(way: str, step: int) -> Callable:
-    """What a button of the pager does: to the next or previous page or disagreement."""
+    def _empty(self) -> Updates:
+        panels = (self.numbers, self.lanes, self.place, self.disagreements, self.shapes, self.kinds)
+        return {self.document: None, **dict.fromkeys(panels, "")}
 
-    def turned(found: Document | None, unit: float, shade: str) -> tuple:
-        if found is None:
-            return (gr.skip(),) * 4
-        unit = found.clamp(unit)
-        target = found.turned(unit, step) if way == "page" else found.disagreement(unit, step)
-        if target is None:
-            which = "next" if step > 0 else "previous"
-            return gr.skip(), gr.skip(), gr.skip(), markup.note("quiet", f"There is no {which} {way}.")
-        return found.page(target, shade), found.place(target), target, ""
+    def _turn(self, what: str, step: int) -> Callable[..., Updates]:
+        """What a button of the pager does: to the next or previous page or disagreement."""
 
-    return turned
+        def turn(document: Document | None, unit: float, shade: str) -> Updates:
+            if document is None:
+                return {}
+            at = document.clamp(unit)
+            target = document.turned(at, step) if what == "page" else document.disagreement(at, step)
+            if target is None:
+                which = "next" if step > 0 else "previous"
+                return {self.turned: markup.note("quiet", f"There is no {which} {what}.")}
+            return {
+                self.lanes: document.page(target, shade),
+                self.place: document.place(target),
+                self.at: target,
+                self.turned: "",
+            }
+
+        return turn
+
+    def _choose(self, document: Document | None, event: gr.EventData) -> Updates:
+        unit = chosen_unit(event)
+        return {self.at: document.clamp(unit)} if document is not None and unit is not None else {}
 
 
-Take = tuple[str, ...]
+def _units_csv(document: Document | None, verdict: dict[str, Any] | None) -> Download:
+    return Download("units.csv", units_csv(given(document)))
 
 
-def _units_csv(token: str | bool | None, found: Document | None, known: dict | None) -> Take:
-    return "units.csv", inspect_document.units_csv(inspect_document.given(found))
+def _report_json(document: Document | None, verdict: dict[str, Any] | None) -> Download:
+    return Download("report.json", saving.as_json(_report(given(document), verdict).to_dict()))
 
 
-def _report_json(token: str | bool | None, found: Document | None, known: dict | None) -> Take:
-    return "report.json", saving.as_json(_report(inspect_document.given(found), known).to_dict())
-
-
-def _report_html(token: str | bool | None, found: Document | None, known: dict | None) -> Take:
+def _report_html(document: Document | None, verdict: dict[str, Any] | None) -> Download:
     from simct.report.html import html_report
 
-    found = inspect_document.given(found)
-    shown = min(len(found), inspect_document.REPORTED)
-    told = f"The report shows the first {shown:,} of {len(found):,} units; its numbers cover all."
-    html = html_report(_report(found, known), found.segments(0, shown), found.scores[:shown])
-    return "report.html", html, told if shown < len(found) else ""
+    found = given(document)
+    shown = min(len(found), REPORTED)
+    remark = f"The report shows the first {shown:,} of {len(found):,} units; its numbers cover all."
+    html = html_report(_report(found, verdict), found.segments(0, shown), found.scores[:shown])
+    return Download("report.html", html, remark if shown < len(found) else "")
 
 
-def _report(found: Document, known: dict | None) -> PairReport:
+def _report(found: Document, verdict: dict[str, Any] | None) -> PairReport:
     """The numbers with the pair's names and, where it was measured, its reliability."""
-    measured = verdict_view.kept(known, found.teacher, found.student)
-    report = inspect_numbers.named(found.report, found.teacher, found.student)
+    measured = reliability_view.kept(verdict, found.teacher, found.student)
+    report = numbers.named(found.report, found.teacher, found.student)
     return replace(report, reliability=measured) if measured else report
 
 
-TAKES = {"csv": _units_csv, "json": _report_json, "html": _report_html}
+FILES: dict[str, tuple[str, Callable[..., Download]]] = {
+    "csv": ("Units, CSV", _units_csv),
+    "json": ("Report, JSON", _report_json),
+    "html": ("Report, HTML", _report_html),
+}

@@ -1,99 +1,96 @@
 """Both models' scores of a text, unit by unit, once they are asked for."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import gradio as gr
 
 from app.inspect import lanes
 from app.inspect.document import Document
 from app.page import markup
-from app.server import weights, work
-from app.server.settings import Settings
+from app.server import weights
+from app.server.handler import LONG, Handler, Updates, in_turn
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from app.server.work import LongWork, Work
 from simct.inspection.records import UnitScore
 
 WORDS = "Score with both models"
 KINDS = "kind of unit"
 
 
-@dataclass(frozen=True)
-class Scores:
-    """`reset` are the components that a new text sets back, to what `fresh(label)` returns.
+class TextScores:
+    """The button, its progress, and what the units are shaded by afterwards.
 
-    The label, `label(teacher, student, token)`, asks the Hub for sizes; None leaves the one that is there.
+    `outputs` are the components that a new text sets back, with `fresh`.
     """
 
-    shade: gr.Radio
-    reset: Sequence[gr.components.Component]
-    label: Callable
-    fresh: Callable
+    def __init__(self, studio: Studio, document: gr.State, at: gr.Number, lanes_panel: gr.HTML) -> None:
+        self.studio, self.lanes = studio, lanes_panel
+        self.score = gr.Button(WORDS, size="sm", elem_id="inspect-score", min_width=180)
+        cancel = gr.Button("Cancel", size="sm", visible=False, min_width=80, elem_id="inspect-score-cancel")
+        self.shade = gr.Radio(
+            [KINDS, *lanes.SHADES], value=KINDS, label="Color by", visible=False, elem_id="inspect-shade", min_width=260
+        )
+        self.note = markup.panel(elem_id="inspect-scoring")
+        self.work = LongWork(studio, self.note, cancel)
+        self.outputs = [self.score, self.shade, self.note]
+        inputs = {"document": document, "unit": at}
+        outputs = [self.lanes, *self.work.outputs, self.shade, self.score]
+        Handler(studio, self._score, inputs, outputs, LONG).on(self.score.click)
+        shading = Handler(studio, self._color, {**inputs, "shade": self.shade}, [self.lanes], in_turn("turn"))
+        shading.on(self.shade.input)
 
+    def button(self, document: Document, visitor: Visitor) -> tuple[str, str]:
+        """What the button says, and why it cannot be pressed. This asks the Hub for sizes."""
+        return weights.button(self.studio, document.teacher, document.student, visitor.token, WORDS)
 
-def build(settings: Settings, pair, document: gr.State, at: gr.Number, view: gr.HTML) -> Scores:
-    """The button, its progress, and what the units are shaded by afterwards."""
-    score = gr.Button(WORDS, size="sm", elem_id="inspect-score", min_width=180)
-    cancel = gr.Button("Cancel", size="sm", visible=False, min_width=80, elem_id="inspect-score-cancel")
-    shade = gr.Radio(
-        [KINDS, *lanes.SHADES], value=KINDS, label="Color by", visible=False, elem_id="inspect-shade", min_width=260
-    )
-    note = markup.panel(elem_id="inspect-scoring")
-    task = gr.State(None)
+    def fresh(self, button: tuple[str, str] | None) -> Updates:
+        """Nothing scored yet; without a `button` the one that is there stays."""
+        updates: Updates = {self.shade: gr.Radio(visible=False, value=KINDS)}
+        if button is None:
+            return updates
+        words, refused = button
+        return {
+            **updates,
+            self.score: gr.Button(words, interactive=not refused),
+            self.note: markup.note("quiet", refused),
+        }
 
-    def label(teacher: str, student: str, token: str | bool | None) -> tuple[str, str]:
-        return weights.label(settings, teacher, student, token, WORDS)
-
-    def fresh(known: tuple[str, str] | None) -> tuple:
-        told, refused = known or ("", "")
-        button = gr.Button(told, interactive=not refused) if known else gr.skip()
-        return button, gr.Radio(visible=False, value=KINDS), markup.note("quiet", refused) if known else gr.skip()
-
-    def scored(found: Document | None, unit: float, visitor: gr.OAuthToken | None = None) -> Iterator[tuple]:
+    def _score(self, visitor: Visitor, document: Document | None, unit: float) -> Iterator[Updates]:
         """Both models' scores of every unit, as far as was read before a cancel."""
-        skip = gr.skip()
-        if found is None:
-            yield skip, markup.note("error", "There is no text to score."), skip, skip, skip, skip
+        if document is None:
+            yield {self.note: markup.note("error", "There is no text to score.")}
             return
-        token = settings.token(visitor)
-        for now in work.follow(lambda work: _read(settings, found, token, work), weights=True):
-            if now.running:
-                yield skip, work.view(now), now, gr.Button(visible=True), skip, skip
-        if now.error:
-            yield skip, markup.note("error", now.error), None, gr.Button(visible=False), skip, skip
-            return
-        found.scores = now.result
-        yield (
-            found.page(found.clamp(unit), "KL"),
-            markup.note("ok", f"Scored {len(found.scores):,} of {len(found):,} units in {now.seconds:.0f} s."),
-            None,
-            gr.Button(visible=False),
-            gr.Radio(visible=True, value="KL"),
-            gr.Button(weights.label(settings, found.teacher, found.student, token, WORDS)[0]),
+
+        def finished(work: Work) -> Updates:
+            document.scores = work.result
+            scored = f"Scored {len(document.scores):,} of {len(document):,} units in {work.seconds:.0f} s."
+            return {
+                self.lanes: document.page(document.clamp(unit), "KL"),
+                self.note: markup.note("ok", scored),
+                self.shade: gr.Radio(visible=True, value="KL"),
+                self.score: gr.Button(self.button(document, visitor)[0]),
+            }
+
+        yield from self.work.run(
+            lambda work: score_document(self.studio, document, visitor.token, work), finished, weights=True
         )
 
-    score.click(
-        scored, [document, at], [view, note, task, cancel, shade, score],
-        trigger_mode="once", concurrency_limit=None, **settings.quiet,
-    )  # fmt: skip
-    cancel.click(work.stop, task, **settings.quiet)
-    shade.input(
-        lambda found, unit, by: found.page(found.clamp(unit), by) if found else gr.skip(),
-        [document, at, shade],
-        view,
-        **settings.in_turn("turn"),
-    )
-    return Scores(shade, [score, shade, note], label, fresh)
+    def _color(self, document: Document | None, unit: float, shade: str) -> Updates:
+        return {self.lanes: document.page(document.clamp(unit), shade)} if document else {}
 
 
-def _read(settings: Settings, found: Document, token: str | bool | None, work: work.Work) -> list[UnitScore]:
+def score_document(studio: Studio, document: Document, token: str | bool | None, work: Work) -> list[UnitScore]:
+    """Both models' scores of the units, in order. Raises a one-line SimCTError."""
     from simct.inspection.candidates import score_units
 
-    loaded = weights.load(settings, found.teacher, found.student, token, work)
+    loaded = weights.load(studio, document.teacher, document.student, token, work)
     work.step("Reading the text with both models, units:")
     return score_units(
         loaded.pair,
         loaded.teacher,
         loaded.student,
-        found.text,
+        document.text,
         on_progress=work.progress,
         should_stop=work.should_stop,
     )

@@ -1,4 +1,4 @@
-"""How the studio tells what the Hub says: a search result in two lines, notes whose addresses can be followed."""
+"""What the Hub says, as the studio shows it: a search result in two lines, notes whose addresses can be followed."""
 
 import re
 from html import escape
@@ -37,11 +37,11 @@ def count(number: float) -> str:
 
 
 def label(hit: ModelHit, query: str = "") -> str:
-    """A search result: its id, and below it what helps to choose. What the Hub does not tell is left out.
+    """A search result: its id, and below it what helps to choose. What the Hub does not say is left out.
 
     A list shows only labels that hold what was typed, so words that the Hub found apart are repeated at the end.
     """
-    told = [
+    parts = [
         f"{count(hit.parameters)} parameters" if hit.parameters else "",
         hit.license or "no license stated",
         f"{count(hit.downloads)} downloads",
@@ -51,4 +51,4 @@ def label(hit: ModelHit, query: str = "") -> str:
         "gated: ask for access" if hit.gated else "",
         f"found by “{query}”" if query.lower() not in hit.id.lower() else "",
     ]
-    return f"{hit.id}\n{' · '.join(part for part in told if part)}"
+    return f"{hit.id}\n{' · '.join(part for part in parts if part)}"

@@ -1,7 +1,7 @@
 """Line charts as plain SVG, themed by the page's own colors, light and dark, with nothing to load."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from simct.report.charts import figure
@@ -46,7 +46,7 @@ def smooth(points: Points, weight: float = 0.85) -> list[tuple[float, float]]:
 
 def line_chart(
     title: str,
-    series: dict[str, Points],
+    series: Mapping[str, Points],
     form: Callable[[float], str] = number,
     bounds: tuple[float, float] | None = None,
 ) -> str:

@@ -56,7 +56,7 @@ def table(
     return f'<div class="scroll"><table class="grid"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def facts(rows: Iterable[tuple[str, str, str]], headers: Sequence[str]) -> str:
+def facts(rows: Iterable[tuple[str, ...]], headers: Sequence[str]) -> str:
     """A small comparison: one row a fact, one column a model."""
     return table(("", *headers), rows).replace('class="grid"', 'class="grid facts"')
 
@@ -94,6 +94,6 @@ def duration(seconds: float) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """What a person is told: our own messages as they are, anything else by its kind."""
+    """An error as people read it: our own messages as they are, anything else by its kind."""
     text = " ".join(str(error).split())
     return text if isinstance(error, SimCTError) else f"{type(error).__name__}: {text}"[:300]

@@ -1,19 +1,18 @@
 """Publish: a finished student, its card to read and to edit, one click, and the links to what was made."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
 import gradio as gr
 
 from app.page import markup
 from app.page.markup import one_line
-from app.publish import card as publish_card
-from app.publish import view as publish_view
-from app.publish.view import checked_repo_id
-from app.runs import names as run_names
+from app.publish import card, view
+from app.publish.card import CardPanel
+from app.publish.repository import checked_repo_id, suggested_repo_id
 from app.runs.actions import owned_run
-from app.runs.page import runs_of
-from app.server.settings import Settings
+from app.runs.listing import one_line_options, visible
+from app.runs.tab import RunsTab
+from app.server.handler import PRIVATE, QUIET, Handler, Updates, in_turn
+from app.server.studio import Studio
+from app.server.visitor import Visitor
 from simct.errors import HubError, SimCTError
 from simct.publishing.push import publishing_state
 from simct.runs.status import PublishingStatus
@@ -21,133 +20,117 @@ from simct.runs.status import PublishingStatus
 EVERY_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
 class PublishTab:
-    """`refresh` fills the list of runs; `tell` then reads the fields as they stand and shows state and card."""
+    """Run, destination and what goes along on the left; the card as people will read it on the right.
 
-    refresh: Callable
-    tell: Callable
-    run: gr.Dropdown
-    inputs: Sequence[gr.components.Component]
-    outputs: Sequence[gr.components.Component]
+    `refresh` fills the list of runs; `show` then reads the fields as they stand and shows state and card.
+    """
 
+    def __init__(self, studio: Studio, runs: RunsTab) -> None:
+        self.studio = studio
+        markup.panel(
+            '<h2>Publish</h2><p class="lead">The student goes to the Hub with a card that says how it was made.</p>'
+        )
+        self.timer = gr.Timer(EVERY_SECONDS, active=False)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=300):
+                self._build_fields()
+            with gr.Column(scale=3, min_width=320):
+                self.card = CardPanel(studio)
+        which, turn = {"run_id": self.run, "repo_id": self.repo}, in_turn("card")
+        controls = [self.note, self.publish, self.stop, self.timer]
+        picked = {"chosen": runs.chosen, "current": self.run}
+        self.refresh = Handler(studio, self._refresh, picked, [self.run], turn)
+        self.show = Handler(studio, self._show, which, [self.repo, *controls, *self.card.outputs], turn)
+        self.show.on(Handler(studio, self._empty_repo, {}, [self.repo], turn).on(self.run.input).then)
+        # not `input`, which Gradio does not fire for what is pasted
+        self.show.on(self.repo.change)
+        once = {**PRIVATE, "trigger_mode": "once"}
+        fields = {**which, "private": self.private, "rollouts": self.rollouts, "space": self.space}
+        Handler(studio, self._publish, fields, controls, once).on(self.publish.click)
+        Handler(studio, self._stop, {"run_id": self.run}, controls, once).on(self.stop.click)
+        watching = {**QUIET, "trigger_mode": "once", "concurrency_limit": 8}
+        Handler(studio, self._watch, {"run_id": self.run}, controls, watching).on(self.timer.tick)
+        self.card.connect(self.run, self.repo)
 
-def build(settings: Settings) -> PublishTab:
-    """Run, destination and what goes along on the left; the card as people will read it on the right."""
-    markup.panel(
-        '<h2>Publish</h2><p class="lead">The student goes to the Hub with a card that says how it was made.</p>'
-    )
-    timer = gr.Timer(EVERY_SECONDS, active=False)
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=300):
-            run = gr.Dropdown([], label="Finished run", elem_id="publish-run", filterable=False)
-            repo = gr.Textbox(
-                label="Repository", placeholder="your-name/model-name", elem_id="publish-repo", max_lines=1
-            )
-            private = gr.Checkbox(False, label="Private: only you can see it", elem_id="publish-private")
-            with gr.Group():
-                rollouts = gr.Checkbox(False, label="Also its rollouts, as a dataset", elem_id="publish-rollouts")
-                space = gr.Checkbox(False, label="Also a chat demo, as a Space", elem_id="publish-space")
-            with gr.Row():
-                button = gr.Button("Publish", variant="primary", elem_id="publish")
-                stop = gr.Button("Stop", visible=False, elem_id="publish-stop", scale=0, min_width=90)
-            result = markup.panel(markup.note("quiet", ""), elem_id="publish-note")
-        with gr.Column(scale=3, min_width=320):
-            card = publish_card.build(settings)
+    def _build_fields(self) -> None:
+        self.run = gr.Dropdown([], label="Finished run", elem_id="publish-run", filterable=False)
+        self.repo = gr.Textbox(
+            label="Repository", placeholder="your-name/model-name", elem_id="publish-repo", max_lines=1
+        )
+        self.private = gr.Checkbox(False, label="Private: only you can see it", elem_id="publish-private")
+        with gr.Group():
+            self.rollouts = gr.Checkbox(False, label="Also its rollouts, as a dataset", elem_id="publish-rollouts")
+            self.space = gr.Checkbox(False, label="Also a chat demo, as a Space", elem_id="publish-space")
+        with gr.Row():
+            self.publish = gr.Button("Publish", variant="primary", elem_id="publish")
+            self.stop = gr.Button("Stop", visible=False, elem_id="publish-stop", scale=0, min_width=90)
+        self.note = markup.panel(markup.note("quiet", ""), elem_id="publish-note")
 
-    controls = [result, button, stop, timer]
-
-    def shown(status: PublishingStatus) -> list:
+    def _state(self, status: PublishingStatus) -> Updates:
         """The line, the buttons and the timer for a state."""
-        return [
-            publish_view.publishing_line(status),
-            gr.Button(publish_view.button_label(status), interactive=not status.active),
-            gr.Button(visible=status.active),
-            gr.Timer(active=status.active),
-        ]
+        return {
+            self.note: view.publishing_line(status),
+            self.publish: gr.Button(view.button_label(status), interactive=not status.active),
+            self.stop: gr.Button(visible=status.active),
+            self.timer: gr.Timer(active=status.active),
+        }
 
-    def failed(error: SimCTError) -> list:
-        return [markup.note("error", one_line(error)), gr.skip(), gr.skip(), gr.skip()]
-
-    def refresh(chosen: str | None, current: str | None, profile: gr.OAuthProfile | None = None) -> dict:
+    def _refresh(self, visitor: Visitor, chosen: str | None, current: str | None) -> Updates:
         """Finished runs, with the one chosen under Runs picked."""
-        found = [
-            (run_names.label(each).replace("\n", " · "), each.id)
-            for each in runs_of(settings, settings.owner(profile))
-            if each.status().state == "finished"
-        ]
-        ids = [run_id for _, run_id in found]
+        finished = [each for each in visible(self.studio, visitor) if each[1].state == "finished"]
+        options = one_line_options(finished)
+        ids = [run_id for _, run_id in options]
         picked = next((run_id for run_id in (chosen, current) if run_id in ids), next(iter(ids), None))
-        return gr.Dropdown(choices=found, value=picked)
+        return {self.run: gr.Dropdown(choices=options, value=picked)}
 
-    def tell(
-        run_id: str | None,
-        repo_id: str | None,
-        visitor: gr.OAuthToken | None = None,
-        profile: gr.OAuthProfile | None = None,
-    ) -> list:
+    def _show(self, visitor: Visitor, run_id: str | None, repo_id: str | None) -> Updates:
         """State and card of a run; where it was published, or would be, if nothing is named yet."""
         if not run_id:
-            line = [markup.note("quiet", "No finished run yet."), *[gr.skip()] * 3]
-            return [gr.skip(), *line, *publish_card.nothing()]
+            return {self.note: markup.note("quiet", "No finished run yet."), **self.card.nothing()}
         try:
-            found = owned_run(settings, run_id, settings.owner(profile))
-            record = publishing_state(found)
-            token, typed = settings.token(visitor), (repo_id or "").strip()
-            named = typed or (record.repo_id or "") or publish_view.suggested(found, profile, token)
-            # what is being typed is left alone
-            return [gr.skip() if typed else named, *shown(record), *card.show(found, named, token)]
+            run = owned_run(self.studio, run_id, visitor)
+            status = publishing_state(run)
+            typed = (repo_id or "").strip()
+            repo = typed or status.repo_id or suggested_repo_id(self.studio, run, visitor)
+            shown = {**self._state(status), **self.card.show(run, repo, visitor)}
         except SimCTError as error:
-            return [gr.skip(), *failed(error), *publish_card.nothing()]
+            return {self.note: markup.note("error", one_line(error)), **self.card.nothing()}
+        # what is being typed is left alone
+        return shown if typed else {self.repo: repo, **shown}
 
-    def publish(
-        run_id: str | None,
-        repo_id: str | None,
-        hidden: bool,
-        with_rollouts: bool,
-        with_space: bool,
-        visitor: gr.OAuthToken | None = None,
-        profile: gr.OAuthProfile | None = None,
-    ) -> list:
+    def _empty_repo(self) -> Updates:
+        return {self.repo: ""}
+
+    def _publish(
+        self, visitor: Visitor, run_id: str | None, repo_id: str | None, private: bool, rollouts: bool, space: bool
+    ) -> Updates:
         """Begin to publish in the background; one line if that cannot even begin."""
         from simct.publishing.process import start_publishing
 
         try:
             if not run_id:
                 raise HubError("Choose a finished run first.")
-            found = owned_run(settings, run_id, settings.owner(profile))
-            token = settings.token(visitor)
-            publish_card.check(found, token)
-            start_publishing(found, checked_repo_id(repo_id), hidden, token, with_rollouts, with_space)
-            return shown(publishing_state(found))
+            run = owned_run(self.studio, run_id, visitor)
+            card.check(run, visitor.token)
+            start_publishing(run, checked_repo_id(repo_id), private, visitor.token, rollouts, space)
+            return self._state(publishing_state(run))
         except SimCTError as error:
-            return failed(error)
+            return {self.note: markup.note("error", one_line(error))}
 
-    def stop_it(run_id: str | None, profile: gr.OAuthProfile | None = None) -> list:
+    def _stop(self, visitor: Visitor, run_id: str | None) -> Updates:
         from simct.publishing.process import stop_publishing
 
         try:
-            found = owned_run(settings, run_id, settings.owner(profile))
-            stop_publishing(found)
-            return shown(publishing_state(found))
+            run = owned_run(self.studio, run_id, visitor)
+            stop_publishing(run)
+            return self._state(publishing_state(run))
         except SimCTError as error:
-            return failed(error)
+            return {self.note: markup.note("error", one_line(error))}
 
-    def watch(run_id: str | None, profile: gr.OAuthProfile | None = None) -> list:
+    def _watch(self, visitor: Visitor, run_id: str | None) -> Updates:
         """How far it is, while it lasts."""
         try:
-            return shown(publishing_state(owned_run(settings, run_id, settings.owner(profile))))
+            return self._state(publishing_state(owned_run(self.studio, run_id, visitor)))
         except SimCTError as error:
-            return [*failed(error)[:3], gr.Timer(active=False)]
-
-    inputs, outputs = [run, repo], [repo, *controls, *card.outputs]
-    run.input(lambda: "", outputs=repo, **settings.in_turn("card")).then(
-        tell, inputs, outputs, **settings.in_turn("card")
-    )
-    # not `input`, which Gradio does not fire for what is pasted
-    repo.change(tell, inputs, outputs, **settings.in_turn("card"))
-    button.click(publish, [run, repo, private, rollouts, space], controls, trigger_mode="once", **settings.private)
-    stop.click(stop_it, run, controls, trigger_mode="once", **settings.private)
-    timer.tick(watch, run, controls, trigger_mode="once", concurrency_limit=8, **settings.quiet)
-    card.connect(run, repo)
-    return PublishTab(refresh, tell, run, inputs, outputs)
+            return {self.note: markup.note("error", one_line(error)), self.timer: gr.Timer(active=False)}

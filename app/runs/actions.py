@@ -1,6 +1,7 @@
 """What a visitor may do with a run: which buttons make sense, what has to be confirmed, and doing it."""
 
-from app.server.settings import Settings
+from app.server.studio import Studio
+from app.server.visitor import Visitor
 from simct.errors import RunError
 from simct.jobs import actions
 from simct.runs.folder import RunFolder
@@ -10,10 +11,10 @@ from simct.runs.status import RunStatus
 ACTIONS = ("stop", "kill", "resume", "retry", "duplicate", "delete", "fetch", "publish")
 
 
-def owned_run(settings: Settings, run_id: str | None, owner: str | None) -> RunFolder:
+def owned_run(studio: Studio, run_id: str | None, visitor: Visitor) -> RunFolder:
     """The run, if this visitor may act on it. Raises RunError."""
-    run = open_run(settings.runs_dir, run_id or "")
-    if settings.public and (owner is None or run.status().owner != owner):
+    run = open_run(studio.runs_dir, run_id or "")
+    if studio.public and (visitor.owner is None or run.status().owner != visitor.owner):
         raise RunError(f"There is no run {run_id!r} of yours.")
     return run
 
@@ -50,9 +51,9 @@ def question(action: str, run: RunFolder) -> tuple[str, str] | None:
     return None
 
 
-def perform(action: str, run: RunFolder, token: str | bool | None, owner: str | None = None) -> tuple[str, str | None]:
+def perform(action: str, run: RunFolder, visitor: Visitor) -> tuple[str, str | None]:
     """Act on the run; returns a message, and the id of a new run to show. Raises a one-line SimCTError."""
-    own = token or None
+    token, own = visitor.token, visitor.own_token
     if action == "stop":
         return actions.stop(run, token), None
     if action == "kill":
@@ -60,7 +61,7 @@ def perform(action: str, run: RunFolder, token: str | bool | None, owner: str | 
     if action == "resume":
         return actions.resume(run, own), None
     if action == "retry":
-        new = actions.retry(run, own, owner=owner)
+        new = actions.retry(run, own, owner=visitor.owner)
         return f"Started again as {new.id}.", new.id
     if action == "fetch":
         actions.fetch_model(run, token)

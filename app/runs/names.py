@@ -1,10 +1,12 @@
 """What a run is called in lists and headings. Its run.yaml is read only if its status does not name the models."""
 
+from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from app.server.model_facts import display_name
+from app.server.studio import Studio
 from simct.errors import SimCTError
 from simct.runs.folder import RunFolder, title
 from simct.runs.status import RunStatus
@@ -40,14 +42,21 @@ def names(run: RunFolder, status: RunStatus) -> tuple[str, str, str]:
     if status.student:
         found = {name: getattr(status, name) or "?" for name in ("method", "kind", "teacher", "student")}
     else:
-        found = _title(run.path, stamp(run, "run.yaml"))
+        found = _title(run.path, None)
     method = "warm-up" if found.get("kind") == "warmup" else found.get("method", "?")
     return method, display_name(found.get("teacher", "?")), display_name(found.get("student", "unreadable run.yaml"))
 
 
-@lru_cache(maxsize=1024)
+def titled(studio: Studio, run: RunFolder, status: RunStatus) -> RunStatus:
+    """The status with the run's method and models, from run.yaml if an older version did not write them."""
+    if status.student:
+        return status
+    found: dict[str, Any] = {**studio.kept(_title, 1024)(run.path, stamp(run, "run.yaml"))}
+    return replace(status, **found)
+
+
 def _title(path: Path, changed: tuple[int, int] | None) -> dict[str, str]:
-    """Read again only when run.yaml has changed."""
+    """`changed` is when the file was, so that it is read again then."""
     try:
         return title(RunFolder(path).config())
     except SimCTError:

@@ -1,17 +1,19 @@
-"""What the studio does for all runs while nobody looks: start what is due, and keep Jobs up to date.
+"""What a studio does for all runs while nobody looks: it starts what is due, and keeps Jobs up to date.
 
-One thread moves the local queue on. Each visitor's Jobs are asked about with that visitor's own token, which is kept in
+One thread advances the local queue. Each visitor's Jobs are asked about with that visitor's own token, which is kept in
 memory for as long as the studio runs; requests that fail are made less and less often, and never hold up a page.
 """
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from app.page.markup import one_line
-from app.server.settings import Settings
+from app.server.visitor import Visitor
 from simct.errors import SimCTError
 from simct.hub.retry import BackOff
 from simct.jobs import actions
@@ -28,36 +30,46 @@ WORKERS = 8
 class Background:
     """`tokens` by owner (None: whoever runs the studio on this machine); `trouble` what the Hub last said, by owner."""
 
-    settings: Settings
+    runs_dir: Path
+    public: bool
     tokens: dict[str | None, str | None] = field(default_factory=dict)
     trouble: dict[str | None, str] = field(default_factory=dict)
     pace: dict[object, BackOff] = field(default_factory=dict)
     busy: set[object] = field(default_factory=set)
     following: set[str] = field(default_factory=set)
     workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(WORKERS, "jobs"))
+    thread: threading.Thread | None = None
 
-    def meet(self, owner: str | None, token: str | bool | None) -> None:
+    def start(self) -> None:
+        """Look after the runs from now on, in a thread of its own."""
+        if not self.public:
+            self.tokens[None] = None
+        self.thread = threading.Thread(target=self._run, daemon=True, name="background")
+        self.thread.start()
+
+    def meet(self, visitor: Visitor) -> None:
         """Note a visitor who is here: their Jobs are asked about from now on, and runs that wait get their token."""
-        if self.settings.public and (owner is None or not token):
+        owner, token = visitor.owner, visitor.own_token
+        if self.public and (owner is None or token is None):
             return
-        self.tokens[owner] = token or None
-        if token:
-            for run, status in list_statuses(self.settings.runs_dir):
+        self.tokens[owner] = token
+        if token is not None:
+            for run, status in list_statuses(self.runs_dir):
                 if status.lent and status.state == "queued" and status.owner == owner:
-                    actions.provide_token(run, str(token))
+                    actions.provide_token(run, token)
 
     def turn(self) -> None:
-        """One look at everything; requests go on behind it."""
-        actions.advance(self.settings.runs_dir)
+        """One look at everything; requests continue behind it."""
+        actions.advance(self.runs_dir)
         for owner, token in list(self.tokens.items()):
             if token is None and not _signed_in():
                 continue
             self._behind(("history", owner), HISTORY_SECONDS, self._history, owner, token)
-            for run, status in list_statuses(self.settings.runs_dir):
+            for run, status in list_statuses(self.runs_dir):
                 if status.remote and status.owner == owner and status.job_id and status.active:
                     self._behind(run.id, JOB_SECONDS, self._refresh, run, owner, token)
 
-    def _behind(self, name: object, every: float, work, *arguments) -> None:
+    def _behind(self, name: object, every: float, work: Callable[..., None], *arguments: Any) -> None:
         """Do `work` in another thread if its time has come and it is not being done."""
         pace = self.pace.setdefault(name, BackOff(every))
         if name in self.busy or not pace.due():
@@ -65,7 +77,7 @@ class Background:
         self.busy.add(name)
         self.workers.submit(self._done, name, pace, work, arguments)
 
-    def _done(self, name: object, pace: BackOff, work, arguments: tuple) -> None:
+    def _done(self, name: object, pace: BackOff, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         owner = arguments[-2]
         try:
             work(*arguments)
@@ -78,7 +90,7 @@ class Background:
             self.busy.discard(name)
 
     def _history(self, owner: str | None, token: str | None) -> None:
-        actions.sync(self.settings.runs_dir, token=token, owner=owner)
+        actions.sync(self.runs_dir, token=token, owner=owner)
 
     def _refresh(self, run: RunFolder, owner: str | None, token: str | None) -> None:
         if run.id not in self.following:
@@ -87,42 +99,25 @@ class Background:
         actions.refresh(run, token)
 
     def _follow(self, run: RunFolder, token: str | None) -> None:
-        """Keep the Job's own output in the run folder; begun anew at the next look if it breaks off."""
+        """Keep the Job's own output in the run folder. If it breaks off, the next look starts it again."""
         try:
             actions.follow_log(run, token, wanted=lambda: run.status().active)
         except SimCTError:
-            time.sleep(JOB_SECONDS)  # the look that follows tells what is wrong
+            time.sleep(JOB_SECONDS)  # the look that follows reports what is wrong
         finally:
             self.following.discard(run.id)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.turn()
+            except Exception as error:
+                # such as a full disk; by the next look it may have room again
+                self.trouble[None] = one_line(error)
+            time.sleep(EVERY_SECONDS)
 
 
 def _signed_in() -> bool:
     from huggingface_hub import get_token
 
     return bool(get_token())
-
-
-_running: dict[Path, Background] = {}
-_starting = threading.Lock()
-
-
-def of(settings: Settings) -> Background:
-    """The background of this studio, started the first time it is asked for."""
-    with _starting:
-        found = _running.get(settings.runs_dir)
-        if found is None:
-            found = _running[settings.runs_dir] = Background(settings)
-            if not settings.public:
-                found.tokens[None] = None
-            threading.Thread(target=_go_on, args=(found,), daemon=True, name="background").start()
-        return found
-
-
-def _go_on(background: Background) -> None:
-    while True:
-        try:
-            background.turn()
-        except Exception as error:
-            # such as a full disk; the next look may find it mended
-            background.trouble[None] = one_line(error)
-        time.sleep(EVERY_SECONDS)

@@ -1,39 +1,43 @@
 """Files that a button makes and the visitor's own browser saves."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
-from app.page import markup
+from app.page import markup, scripts
 from app.page.markup import one_line
-from app.page.saving import TAKE
-from app.server.settings import Settings
+from app.server.handler import PRIVATE, Component, Handler, Updates
+from app.server.studio import Studio
 from simct.errors import SimCTError
 
 TYPES = {"json": "application/json", "csv": "text/csv", "html": "text/html"}
 
 
-def offer(
-    settings: Settings,
-    button: gr.Button,
-    make: Callable[..., tuple[str, ...]],
-    inputs: Sequence[gr.components.Component],
-    note: gr.HTML,
-) -> None:
-    """A click on `button` downloads what `make(token, *values)` returns: (file name, content).
+@dataclass(frozen=True)
+class Download:
+    """A file to save; `remark` is what to know about it."""
 
-    Errors go to `note`, and so does a third value: what to know about the file.
-    """
+    name: str
+    content: str
+    remark: str = ""
+
+
+def offer(
+    studio: Studio, button: gr.Button, make: Callable[..., Download], inputs: Mapping[str, Component], note: gr.HTML
+) -> None:
+    """A click on `button` saves the file that `make(**values of inputs)` returns. What is to be said goes to `note`."""
     file = gr.Textbox(visible=False)
 
-    # Gradio fills in who is visiting by position, so that comes before the values
-    def prepare(visitor: gr.OAuthToken | None, *values) -> tuple[str, str | dict]:
+    def prepare(**values: Any) -> Updates:
         try:
-            name, content, *told = make(settings.token(visitor), *values)
+            made = make(**values)
         except SimCTError as error:
-            return "", markup.note("error", one_line(error))
-        made = {"name": name, "type": TYPES[name.rsplit(".", 1)[1]], "content": content}
-        return json.dumps(made), markup.note("quiet", "".join(told))
+            return {file: "", note: markup.note("error", one_line(error))}
+        sent = {"name": made.name, "type": TYPES[made.name.rsplit(".", 1)[1]], "content": made.content}
+        return {file: json.dumps(sent), note: markup.note("quiet", made.remark)}
 
-    button.click(prepare, inputs, [file, note], **settings.quiet).then(None, file, js=TAKE, api_visibility="private")
+    saved = Handler(studio, prepare, inputs, [file, note]).on(button.click)
+    saved.then(None, file, js=scripts.call("save"), **PRIVATE)

@@ -7,48 +7,52 @@ import asyncio
 import importlib
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import gradio as gr
+
+from app.server.studio import Studio
 
 # every module of simct that the pages import only when they need it
 LATE = """
 tokenization.token_bytes tokenization.pair losses models.loading
-data.formats data.templates data.prompts data.prompt_report
+data.formats data.sources data.templates data.prompts data.prompt_report
 inspection.coverage inspection.corpus inspection.candidates inspection.reliability inspection.compare_pairs
 inspection.side_by_side report.html estimate.machines estimate.memory estimate.time_and_cost train
 hub.datasets hub.licenses hub.search jobs.hf.hardware jobs.hf.history jobs.hf.job publishing.process
 """.split()  # noqa: SIM905
 
-_ready = threading.Event()
-_ready.set()
 
-
-def import_behind(then: Callable[[], object]) -> None:
+def import_behind(studio: Studio, then: Callable[[], object]) -> None:
     """Import them in a thread of their own, and then do `then`; the page's handlers wait for them."""
-    _ready.clear()
+    studio.imported.clear()
 
     def run() -> None:
         try:
-            import_all()
+            import_all(studio)
         finally:
             then()
 
     threading.Thread(target=run, daemon=True).start()
 
 
-def import_all() -> None:
+def import_all(studio: Studio) -> None:
     try:
         for name in ("datasets", *(f"simct.{name}" for name in LATE)):
             importlib.import_module(name)
     finally:
-        # what cannot be imported is told by the page that needs it
-        _ready.set()
+        # the page that needs a module reports if it cannot be imported
+        studio.imported.set()
 
 
 class Page(gr.Blocks):
     """A page that is served at once, and whose handlers run when the imports are done."""
 
-    async def process_api(self, *arguments, **options):
-        while not _ready.is_set():
+    def __init__(self, studio: Studio, **options: Any) -> None:
+        self.studio = studio
+        super().__init__(**options)
+
+    async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        while not self.studio.imported.is_set():
             await asyncio.sleep(0.05)
         return await super().process_api(*arguments, **options)

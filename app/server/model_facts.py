@@ -1,22 +1,22 @@
-"""What the studio tells about a model before it is used: can it be read, what is it, how much of it there is."""
+"""What is known of a model before it is used: whether it can be read, what it is, how large it is."""
 
 import json
 import re
-import threading
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from app.server.settings import STUDENT_NAME, TEACHER_NAME, Settings
+from app.server.studio import STUDENT_NAME, TEACHER_NAME, Studio
 from simct import demo
 from simct.errors import ModelError
 from simct.hub.model_names import is_folder, split_revision
 
 if TYPE_CHECKING:
     from simct.hub.search import ModelHit
+    from simct.tokenization.pair import TokenizerPair
+    from simct.tokenization.token_bytes import TokenBytes
 
 EMBEDDED = {str(demo.TEACHER): TEACHER_NAME, str(demo.STUDENT): STUDENT_NAME} | {
     str(getattr(pair, side)): f"Embedded {side}, {name.replace('_', ' ')}"
@@ -44,12 +44,12 @@ class Facts:
     hit: "ModelHit | None" = None
 
     def line(self) -> str:
-        told = [self.where, f"{self.vocabulary:,} tokens", self.family, self.license]
+        parts = [self.where, f"{self.vocabulary:,} tokens", self.family, self.license]
         if self.size:
-            told.append(human_size(self.size))
+            parts.append(human_size(self.size))
         if self.gated:
-            told.append("gated, you have access")
-        return " · ".join(part for part in told if part)
+            parts.append("gated, you have access")
+        return " · ".join(part for part in parts if part)
 
 
 def human_size(size: float) -> str:
@@ -81,23 +81,25 @@ def location(model: str) -> str:
     return str(Path(model).expanduser()) if is_folder(model) else split_revision(model)[0]
 
 
-def allowed(settings: Settings, model: str) -> str:
+def allowed(studio: Studio, model: str) -> str:
     """`model` trimmed, if this studio may read it. Raises ModelError for an empty name, or for a folder in public."""
     model = (model or "").strip()
     if not model:
         raise ModelError("Choose a model: type to search the Hub, or give the path of a local folder.")
-    if settings.public and model not in EMBEDDED and is_folder(model):
+    if studio.public and model not in EMBEDDED and is_folder(model):
         raise ModelError("A public studio reads models from the Hub only. Give a Hub id like owner/name.")
     return model
 
 
-def facts(settings: Settings, model: str, token: str | bool | None) -> Facts:
+def facts(studio: Studio, model: str, token: str | bool | None) -> Facts:
     """Everything the Pair step shows. Raises a one-line ModelError, TokenizerError or HubError."""
-    model = allowed(settings, model)
-    return _folder_facts(model) if model in EMBEDDED or is_folder(model) else _hub_facts(model, token)
+    model = allowed(studio, model)
+    if model in EMBEDDED or is_folder(model):
+        return _folder_facts(studio, model)
+    return _hub_facts(studio, model, token)
 
 
-def _folder_facts(model: str) -> Facts:
+def _folder_facts(studio: Studio, model: str) -> Facts:
     folder = Path(model).expanduser()
     if not folder.is_dir():
         raise ModelError(f"There is no folder {model!r}. Check the path, or give a Hub id like owner/name.")
@@ -108,7 +110,7 @@ def _folder_facts(model: str) -> Facts:
     weights = list(folder.glob("*.safetensors"))
     if not weights:
         raise ModelError(f"{model!r} holds no *.safetensors weights. Save the model with save_pretrained().")
-    tokens = tokenizer_bytes(model, None, None)
+    tokens = tokenizer_bytes(studio, model, None, None)
     return Facts(
         name=display_name(model),
         where="embedded" if model in EMBEDDED else "local folder",
@@ -130,12 +132,12 @@ def _card_license(card: Path) -> str:
         return ""
 
 
-def _hub_facts(model: str, token: str | bool | None) -> Facts:
+def _hub_facts(studio: Studio, model: str, token: str | bool | None) -> Facts:
     from simct.hub import search
 
     name, revision = split_revision(model)
     found = search.model_facts(name, token, revision)
-    tokens = tokenizer_bytes(name, found.revision, token)
+    tokens = tokenizer_bytes(studio, name, found.revision, token)
     return Facts(
         name=name,
         where=f"Hub, {revision[:20]}" if revision else "Hub",
@@ -150,44 +152,39 @@ def _hub_facts(model: str, token: str | bool | None) -> Facts:
     )
 
 
-def tokenizer_kind(tokenizer) -> str:
+def tokenizer_kind(tokenizer: Any) -> str:
     """How a tokenizer works, and its class where that says more: byte-level BPE (Qwen2)."""
     name = type(tokenizer).__name__.removesuffix("Fast")
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return name
     spelled = "byte-level " if "ByteLevel" in str(backend.decoder) else ""
-    told = name.removesuffix("Tokenizer")
     generic = name in ("TokenizersBackend", "PreTrainedTokenizer")
-    return f"{spelled}{type(backend.model).__name__}{'' if generic else f' ({told})'}"
+    family = "" if generic else f" ({name.removesuffix('Tokenizer')})"
+    return f"{spelled}{type(backend.model).__name__}{family}"
 
 
-_loading = threading.Lock()
-
-
-def tokenizer_bytes(model: str, revision: str | None, token: str | bool | None):
+def tokenizer_bytes(studio: Studio, model: str, revision: str | None, token: str | bool | None) -> "TokenBytes":
     """TokenBytes of `model`, kept for the next time. The token is in the key: access is not lent on."""
-    with _loading:
-        return _tokenizer_bytes(model, revision, token)
+    with studio.reading:
+        return studio.kept(_tokenizer_bytes, 16)(model, revision, token)
 
 
-@lru_cache(maxsize=16)
-def _tokenizer_bytes(model: str, revision: str | None, token: str | bool | None):
+def _tokenizer_bytes(model: str, revision: str | None, token: str | bool | None) -> "TokenBytes":
     # transformers takes seconds to import, and the page must not wait for it
     from simct.tokenization.token_bytes import load_tokenizer, token_bytes
 
     return token_bytes(load_tokenizer(location(model), revision, token))
 
 
-def pair_of(settings: Settings, teacher: str, student: str, token: str | bool | None):
+def pair_of(studio: Studio, teacher: str, student: str, token: str | bool | None) -> "TokenizerPair":
     """The TokenizerPair of two chosen models. Raises a one-line SimCTError."""
-    teacher, student = allowed(settings, teacher), allowed(settings, student)
-    with _loading:
-        return _pair(teacher, student, token)
+    teacher, student = allowed(studio, teacher), allowed(studio, student)
+    with studio.reading:
+        return studio.kept(_pair)(teacher, student, token)
 
 
-@lru_cache(maxsize=8)
-def _pair(teacher: str, student: str, token: str | bool | None):
+def _pair(teacher: str, student: str, token: str | bool | None) -> "TokenizerPair":
     from simct.tokenization.pair import TokenizerPair
 
     return TokenizerPair.from_pretrained(

@@ -1,15 +1,18 @@
-"""Both models' weights, loaded only when asked for. One pair is kept at a time; the next one takes its place."""
+"""Models' weights, loaded only when asked for. One pair is kept at a time; the next one takes its place."""
 
-import gc
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from app.page.markup import one_line
-from app.server import model_facts as models
-from app.server.settings import ZERO_GPU, Settings
+from app.server import model_facts
+from app.server.memory import LoadedPair
+from app.server.studio import ZERO_GPU, Studio
 from app.server.work import Stopped, Work
 from simct.errors import ModelError, SimCTError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # In a public Space weights are read only if its owner says how much memory they may take, in GB.
 ALLOWANCE = "SIMCT_WEIGHTS_GB"
@@ -20,40 +23,15 @@ PUBLIC = (
 FILES = ["model*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
 
 
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """Both models in evaluation mode. `key` is who asked for which pair: access is not lent on."""
-
-    key: tuple
-    pair: object
-    teacher: object
-    student: object
-
-
-_kept: Weights | None = None
-
-
-def kept(teacher: str, student: str, token: str | bool | None) -> Weights | None:
-    """The pair's weights, if they are the ones in memory."""
-    return _kept if _kept is not None and _kept.key == (teacher, student, token) else None
-
-
-def forget() -> None:
-    """Free the weights in memory, before something else loads its own."""
-    global _kept
-    _kept = None
-    gc.collect()
-
-
-def size(settings: Settings, teacher: str, student: str, token: str | bool | None) -> int:
+def size(studio: Studio, teacher: str, student: str, token: str | bool | None) -> int:
     """Bytes of both models' weights files; unknown ones count nothing. Raises a one-line SimCTError."""
-    return sum(models.facts(settings, model, token).size or 0 for model in (teacher, student))
+    return sum(model_facts.facts(studio, model, token).size or 0 for model in (teacher, student))
 
 
-def allow(settings: Settings, teacher: str, student: str, token: str | bool | None) -> int:
+def allow(studio: Studio, teacher: str, student: str, token: str | bool | None) -> int:
     """The bytes of both models, if this studio may load them. Raises a one-line ModelError."""
-    bytes_ = size(settings, teacher, student, token)
-    if settings.public and not {teacher, student} <= models.EMBEDDED.keys():
+    bytes_ = size(studio, teacher, student, token)
+    if studio.public and not {teacher, student} <= model_facts.EMBEDDED.keys():
         try:
             allowance = float(os.environ.get(ALLOWANCE) or 0)
         except ValueError:
@@ -61,69 +39,70 @@ def allow(settings: Settings, teacher: str, student: str, token: str | bool | No
         if not allowance:
             raise ModelError(PUBLIC)
         if not bytes_ or 2 * bytes_ > allowance * 1e9:
-            told = models.human_size(bytes_) if bytes_ else "of unknown size"
+            size_ = model_facts.human_size(bytes_) if bytes_ else "of unknown size"
             raise ModelError(
-                f"Both models are {told}, which may take twice that in memory, and this studio allows "
+                f"Both models are {size_}, which may take twice that in memory, and this studio allows "
                 f"{allowance:g} GB. Choose a smaller pair."
             )
     return bytes_
 
 
-def label(settings: Settings, teacher: str, student: str, token: str | bool | None, words: str) -> tuple[str, str]:
+def button(studio: Studio, teacher: str, student: str, token: str | bool | None, words: str) -> tuple[str, str]:
     """What the button says with the size it stands for, and why it cannot be pressed (or nothing)."""
     try:
-        bytes_ = allow(settings, teacher, student, token)
+        bytes_ = allow(studio, teacher, student, token)
     except SimCTError as error:
         return words, one_line(error)
-    if kept(teacher, student, token):
+    if studio.models.pair_of(teacher, student, token):
         return f"{words} (loaded)", ""
-    return f"{words}, {models.human_size(bytes_)}" if bytes_ else words, ""
+    return f"{words}, {model_facts.human_size(bytes_)}" if bytes_ else words, ""
 
 
-def load(settings: Settings, teacher: str, student: str, token: str | bool | None, work: Work) -> Weights:
+def load(studio: Studio, teacher: str, student: str, token: str | bool | None, work: Work) -> LoadedPair:
     """Load both, or take the ones in memory. Raises a one-line SimCTError; Stopped after a cancel."""
-    global _kept
     from simct.losses.head import check_head
 
-    found = kept(teacher, student, token)
+    found = studio.models.pair_of(teacher, student, token)
     if found:
         return found
-    bytes_ = allow(settings, teacher, student, token)
-    forget()
+    bytes_ = allow(studio, teacher, student, token)
+    studio.models.forget_pair()
     work.step("Reading both tokenizers…")
-    pair = models.pair_of(settings, teacher, student, token)
+    pair = model_facts.pair_of(studio, teacher, student, token)
     dtype = precision(bytes_, free_memory())
     loaded = {}
     for side, model in (("teacher", teacher), ("student", student)):
-        loaded[side] = load_one(settings, model, side, dtype, token, work)
+        loaded[side] = load_one(studio, model, side, dtype, token, work)
         check_head(loaded[side])
-    _kept = Weights((teacher, student, token), pair, **loaded)
-    return _kept
+    studio.models.pair = LoadedPair((teacher, student, token), pair, **loaded)
+    return studio.models.pair
 
 
-def load_one(settings: Settings, model: str, side: str, dtype: str, token: str | bool | None, work: Work):
+def load_one(
+    studio: Studio, model: str, side: str, dtype: str, token: str | bool | None, work: Work
+) -> "PreTrainedModel":
+    """One model in evaluation mode, not kept. Raises a one-line SimCTError; Stopped after a cancel."""
     from simct.config.sections import ModelConfig
     from simct.models.loading import device_for_training, load_model
 
-    facts = fetch(settings, model, side, token, work)
+    facts = fetch(studio, model, side, token, work)
     work.step(f"Loading the {side} {facts.name}…")
     device = "cpu" if ZERO_GPU else device_for_training()
-    return load_model(
-        ModelConfig(model=models.location(model), revision=facts.revision, dtype=dtype), device, token
-    ).eval()
+    described = ModelConfig(model=model_facts.location(model), revision=facts.revision, dtype=dtype)
+    return load_model(described, device, token).eval()
 
 
-def fetch(settings: Settings, model: str, side: str, token: str | bool | None, work: Work) -> models.Facts:
+def fetch(studio: Studio, model: str, side: str, token: str | bool | None, work: Work) -> model_facts.Facts:
     """Bring the model's files to this machine, unless they are there."""
-    facts = models.facts(settings, model, token)
+    facts = model_facts.facts(studio, model, token)
     if facts.revision:
         work.step(f"Downloading the {side} {facts.name}…")
-        work.form = models.human_size
+        work.form = model_facts.human_size
         _download(facts, token, work)
     return facts
 
 
-def _download(facts: models.Facts, token: str | bool | None, work: Work) -> None:
+def _download(facts: model_facts.Facts, token: str | bool | None, work: Work) -> None:
     """Fetch the weights into the Hub's own cache, counting bytes; nothing is fetched twice."""
     from huggingface_hub import snapshot_download
     from tqdm.auto import tqdm
@@ -133,12 +112,12 @@ def _download(facts: models.Facts, token: str | bool | None, work: Work) -> None
     class Meter(tqdm):
         """Counts the bytes on disk for the page, prints nothing, and ends the download on a cancel."""
 
-        def __init__(self, *args, **options):
+        def __init__(self, *args: Any, **options: Any) -> None:
             self.counts = str(options.get("desc", "")).startswith("Reconstructing")
             super().__init__(*args, **{**options, "disable": True})
             self.so_far = 0
 
-        def update(self, n=1):
+        def update(self, n: float | None = 1) -> bool | None:
             if work.should_stop():
                 raise Stopped("Canceled.")
             if self.counts:
@@ -161,13 +140,13 @@ def precision(bytes_: int, room: int | None) -> str:
     if 1.1 * bytes_ < room:
         return "bfloat16"
     raise ModelError(
-        f"Both models are {models.human_size(bytes_)}, and {models.human_size(room)} of memory is free here. Choose a "
-        "smaller pair, or a larger machine."
+        f"Both models are {model_facts.human_size(bytes_)}, and {model_facts.human_size(room)} of memory is free "
+        "here. Choose a smaller pair, or a larger machine."
     )
 
 
 def free_memory() -> int | None:
-    """Free bytes of the GPU, or of this machine where it tells."""
+    """Free bytes of the GPU, or of this machine where it is known."""
     import torch
 
     if torch.cuda.is_available() and not ZERO_GPU:

@@ -1,4 +1,4 @@
-"""A long task beside the page: in a thread of its own, with progress, and stopped when asked or when nobody waits."""
+"""Long work beside the page: in a thread of its own, with progress, and stopped when asked or when nobody waits."""
 
 import contextvars
 import threading
@@ -6,16 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import gradio as gr
+
 from app.page import markup
 from app.page.markup import one_line
+from app.server.handler import Component, Handler, Updates
+from app.server.studio import Studio
 from simct.errors import SimCTError
 
 EVERY_SECONDS = 0.3
-# told of a task that ended by something other than a SimCTError; its traceback goes to the server's own output
+# what a visitor reads of an error that is no SimCTError; its traceback goes to the server's own output
 UNEXPECTED = "This ended unexpectedly ({}). The studio's own output has the details."
-
-# One task at a time reads weights: two would want the memory of both.
-_weights = threading.Lock()
 
 
 class Stopped(SimCTError):
@@ -23,10 +24,12 @@ class Stopped(SimCTError):
 
 
 class Work:
-    """What a task has done so far: a line for people, and counts that `form` writes; `total` may not be known."""
+    """How far a task is: a line for people, and counts that `form` writes; `total` may not be known."""
 
     def __init__(self) -> None:
-        self.doing, self.done, self.total = "Starting…", 0, None
+        self.doing = "Starting…"
+        self.done: int = 0
+        self.total: int | None = None
         self.form: Callable[[int], str] = "{:,}".format
         self.result: Any = None
         self.error = ""
@@ -49,77 +52,109 @@ class Work:
             raise Stopped("Canceled.")
         self.doing, self.done, self.total, self.form = doing, 0, None, "{:,}".format
 
+    def running_after(self, seconds: float) -> bool:
+        """Wait so long at the most, and return whether it is still running."""
+        if self._thread is None:
+            return False
+        self._thread.join(seconds)
+        return self._thread.is_alive()
+
     @property
     def running(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
-    def running_after(self, seconds: float | None) -> bool:
-        """Wait so long at the most (None: until it has ended), and tell whether it is still running."""
-        if self._thread is not None:
-            self._thread.join(seconds)
-        return self.running
+        return self.running_after(0)
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
-    def start(self, task: Callable[["Work"], Any], weights: bool = False) -> "Work":
-        def run() -> None:
-            try:
-                if weights:
-                    self._take_turn()
-                try:
-                    self.result = task(self)
-                finally:
-                    if weights:
-                        _weights.release()
-            except SimCTError as error:
-                self.error = one_line(error)
-            except Exception as error:
-                self.error = UNEXPECTED.format(type(error).__name__)
-                raise
+    @property
+    def line(self) -> str:
+        """How far it is, as HTML."""
+        of = f" of {self.form(self.total)}" if self.total else ""
+        doing = f"{self.doing} {self.form(self.done)}{of}" if self.done else self.doing
+        bar = markup.progress(min(self.done, self.total), self.total) if self.total else ""
+        return markup.note("busy", f"{doing} · {self.seconds:.0f} s") + bar
 
+    def start(self, task: Callable[["Work"], Any], turn: "threading.Lock | None" = None) -> "Work":
+        """Run `task` in a thread of its own, once it holds `turn`."""
         # the visitor's request goes along: a GPU that is lent is lent to them
         context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(run,), daemon=True)
+        self._thread = threading.Thread(target=context.run, args=(self._run, task, turn), daemon=True)
         self._thread.start()
         return self
 
-    def _take_turn(self) -> None:
-        while not _weights.acquire(timeout=EVERY_SECONDS):
-            self.step("Waiting for another task with weights to end…")
+    def _run(self, task: Callable[["Work"], Any], turn: "threading.Lock | None") -> None:
+        try:
+            while turn is not None and not turn.acquire(timeout=EVERY_SECONDS):
+                self.step("Waiting for another task with weights to end…")
+            try:
+                self.result = task(self)
+            finally:
+                if turn is not None:
+                    turn.release()
+        except SimCTError as error:
+            self.error = one_line(error)
+        except Exception as error:
+            self.error = UNEXPECTED.format(type(error).__name__)
+            raise
 
 
-def follow(task: Callable[[Work], Any], weights: bool = False) -> Iterator[Work]:
-    """The task's Work a few times a second until it has ended; it is stopped when nobody asks for more."""
-    work = Work().start(task, weights)
+def follow(task: Callable[[Work], Any], turn: "threading.Lock | None" = None) -> Iterator[Work]:
+    """The task's Work a few times a second until it has ended, and then once more.
+
+    What ends at once is seen only then. The task is stopped when nobody asks for more.
+    """
+    work = Work().start(task, turn)
     try:
-        while work.running:
+        while work.running_after(EVERY_SECONDS):
             yield work
-            time.sleep(EVERY_SECONDS)
         yield work
     finally:
         work.stop()
 
 
-def follow_if_long(task: Callable[[Work], Any]) -> Iterator[Work]:
-    """The task's Work when it has ended; before that once, if it takes longer than what seems to come at once."""
-    work = Work().start(task)
-    if work.running_after(EVERY_SECONDS):
-        yield work
-    work.running_after(None)
-    yield work
+class LongWork:
+    """The place on the page for long work: the line that says how far it is or what went wrong, and its cancel button.
+
+    `outputs` are the components that change; a handler that uses `run` names them among its own.
+    """
+
+    def __init__(self, studio: Studio, note: gr.HTML, cancel: gr.Button | None = None, *, hides: bool = True) -> None:
+        self.studio, self.note, self.cancel, self.hides = studio, note, cancel, hides
+        self.task = gr.State(None)
+        self.outputs: list[Component] = [note, self.task] if cancel is None else [note, self.task, cancel]
+        if cancel is not None:
+            Handler(studio, _stop, {"work": self.task}).on(cancel.click)
+
+    def run(
+        self,
+        task: Callable[[Work], Any],
+        finished: Callable[[Work], Updates],
+        *,
+        weights: bool = False,
+        running: Callable[[Work], Updates] = lambda work: {},
+        failed: Callable[[Work], Updates] = lambda work: {},
+    ) -> Iterator[Updates]:
+        """Updates while `task` runs, and when it has ended those that `finished` or `failed` adds.
+
+        `weights`: the task reads weights, and waits for any other that does.
+        """
+        for work in follow(task, self.studio.models.turn if weights else None):
+            if work.running:
+                yield {self.note: work.line, self.task: work, **self._cancelable(True), **running(work)}
+        ended = {self.task: None, **self._cancelable(False)}
+        if work.error:
+            yield {**ended, self.note: markup.note("error", work.error), **failed(work)}
+        else:
+            yield {**ended, **finished(work)}
+
+    def _cancelable(self, now: bool) -> Updates:
+        if self.cancel is None:
+            return {}
+        return {self.cancel: gr.Button(visible=now) if self.hides else gr.Button(interactive=now)}
 
 
-def view(work: Work) -> str:
-    """How far it is, for the page."""
-    of = f" of {work.form(work.total)}" if work.total else ""
-    told = f"{work.doing} {work.form(work.done)}{of}" if work.done else work.doing
-    bar = markup.progress(min(work.done, work.total), work.total) if work.total else ""
-    return markup.note("busy", f"{told} · {work.seconds:.0f} s") + bar
-
-
-def stop(work: Work | None) -> None:
-    """Ask a task to stop, if there is one."""
+def _stop(work: Work | None) -> Updates:
     if work is not None:
         work.stop()
+    return {}

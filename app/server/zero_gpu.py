@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from app.server.settings import ZERO_GPU
+from app.server.studio import ZERO_GPU
 from app.server.work import Work, follow
 from simct.config import RunConfig
 from simct.errors import RunError
@@ -36,8 +36,8 @@ def measuring(
         # asked here, in the process that has the GPU
         return measure_pair(config, answers, token, device_for_training(), task.progress, task.should_stop)
 
-    for now in follow(measure):
-        yield now.done, now.total, now.result, now.error
+    for work in follow(measure):
+        yield work.done, work.total, work.result, work.error
 
 
 def measure_pair(config: RunConfig, answers: int, token: str | bool | None, task: Work) -> Reliability:
@@ -51,7 +51,7 @@ def measure_pair(config: RunConfig, answers: int, token: str | bool | None, task
             task.step("Measuring on a GPU, answers:")
             task.progress(done, total)
     except gr.Error as error:
-        # such as a visitor's quota; its title is the only place where some errors are told
+        # such as a visitor's quota; some errors say what is wrong in the title only
         raise RunError(f"No GPU was lent: {error.message!s} ({error.title}).") from error
     if report is None:
         raise RunError("The GPU was taken back before the pair was measured. Choose fewer or shorter answers.")
@@ -61,4 +61,4 @@ def measure_pair(config: RunConfig, answers: int, token: str | bool | None, task
 if ZERO_GPU:
     import spaces
 
-    measuring = spaces.GPU(duration=seconds)(measuring)
+    measuring = spaces.GPU(duration=seconds)(measuring)  # type: ignore[attr-defined]

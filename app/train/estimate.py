@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from app.data import source as data_source
+from app.data import prompt_source
 from app.page import markup
 from app.page.markup import one_line
-from app.server import model_facts as models
-from app.server import work
-from app.server.settings import Settings
+from app.server.model_facts import joined
+from app.server.studio import Studio
+from app.server.work import Work, follow
 from simct.config import RunConfig
 from simct.errors import ConfigError, SimCTError
 from simct.report import facts
@@ -25,19 +24,19 @@ ASSUMED_PROMPT = 256
 
 
 def prompt_facts(
-    settings: Settings, config: RunConfig, token: str | bool | None, rows: int | None
+    studio: Studio, config: RunConfig, token: str | bool | None, rows: int | None
 ) -> tuple[int, int | None]:
     """(tokens of the longest prompt that is read here, how many prompts there are), as far as is known."""
-    teacher, student = (models.joined(each.model, each.revision) for each in (config.teacher, config.student))
+    teacher, student = (joined(each.model, each.revision) for each in (config.teacher, config.student))
     try:
-        source, report = data_source.report(settings, teacher, student, config.data, config, token)
+        source, report = prompt_source.report(studio, teacher, student, config.data, config, token)
     except SimCTError:
         return ASSUMED_PROMPT, rows
     known = source.total or rows or len(source.prompts)
     return report.longest or ASSUMED_PROMPT, min(known, config.data.limit or known)
 
 
-def estimate(settings: Settings, config: RunConfig, token: str | bool | None, rows: int | None = None) -> "Estimate":
+def estimate(studio: Studio, config: RunConfig, token: str | bool | None, rows: int | None = None) -> "Estimate":
     """The estimate of a run on every machine known, with this one as `here`. Raises a one-line SimCTError.
 
     `rows` is how many the dataset has, where that is known.
@@ -46,7 +45,7 @@ def estimate(settings: Settings, config: RunConfig, token: str | bool | None, ro
     from simct.estimate.memory import load_shape_config
     from simct.estimate.time_and_cost import estimate_run
 
-    prompt_tokens, n_prompts = prompt_facts(settings, config, token, rows)
+    prompt_tokens, n_prompts = prompt_facts(studio, config, token, rows)
     configs = (load_shape_config(config.teacher, token), load_shape_config(config.student, token))
 
     def on(machine: str | None) -> "Estimate":
@@ -55,14 +54,13 @@ def estimate(settings: Settings, config: RunConfig, token: str | bool | None, ro
         )
 
     found = on(None)
-    here = _this_machine() if settings.trains_here else None
+    here = studio.kept(_this_machine)() if studio.trains_here else None
     if here and here.name in ("cpu", *(machine.name for machine in MACHINES)):
         local = on(here.name)
         found = replace(found, here=replace(local.hardware[0], peak=local.peak))
     return found
 
 
-@lru_cache(maxsize=1)
 def _this_machine() -> "Machine":
     """The GPU of this machine as the estimate knows it, else its CPU."""
     import torch
@@ -76,24 +74,24 @@ def _this_machine() -> "Machine":
 
 
 def views(
-    settings: Settings, describe: Callable[[], RunConfig], token: str | bool | None, rows: int | None
+    studio: Studio, describe: Callable[[], RunConfig], token: str | bool | None, rows: int | None
 ) -> Iterator[str]:
     """The estimate of the run that `describe()` gives as HTML; if it takes a while, first a note that it does."""
 
-    def estimated(task: work.Work) -> str:
+    def estimated(work: Work) -> str:
         try:
             config = describe()
         except ConfigError:
             # which stands beside its field
             return f"{HEAD}{markup.note('quiet', 'There is an estimate once all settings are valid.')}"
         try:
-            return view(estimate(settings, config, token, rows))
+            return view(estimate(studio, config, token, rows))
         except SimCTError as error:
             return f"{HEAD}{markup.note('quiet', one_line(error))}"
 
-    for now in work.follow_if_long(estimated):
-        busy, failed = markup.note("busy", "Estimating…"), markup.note("error", now.error)
-        yield f"{HEAD}{busy}" if now.running else now.result or f"{HEAD}{failed}"
+    for work in follow(estimated):
+        busy, failed = markup.note("busy", "Estimating…"), markup.note("error", work.error)
+        yield f"{HEAD}{busy}" if work.running else work.result or f"{HEAD}{failed}"
 
 
 def view(found: "Estimate") -> str:

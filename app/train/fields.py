@@ -8,6 +8,8 @@ from simct.config import RunConfig
 from simct.methods import DIVERGENCES, METHODS
 from simct.setting import Setting, every_setting
 
+FormField = gr.Number | gr.Dropdown | gr.Checkbox | gr.Textbox
+
 SETTINGS: dict[str, Setting] = dict(every_setting(RunConfig))
 TASKS = ["demo", "gsm8k", "minerva_math500", "humaneval", "mbpp"]
 CHOICE_NAMES = {
@@ -45,7 +47,7 @@ FOLDED = {
 }
 
 
-def build(name: str, value: Any) -> gr.components.Component:
+def build(name: str, value: Any) -> FormField:
     """The field of the setting `name` (such as training.steps), holding `value`."""
     setting = SETTINGS[name]
     elem_id = name.replace(".", "-").replace("_", "-")

@@ -1,22 +1,22 @@
 """Before a run starts: what can be checked is checked, and what can change is pinned."""
 
-from app.data import source as data_source
-from app.server import model_facts as models
-from app.server.settings import Settings
+from app.data import prompt_source
+from app.server import model_facts
+from app.server.studio import Studio
 from simct.config import RunConfig, local_path
 
 
-def ready(settings: Settings, config: RunConfig, token: str | bool | None) -> RunConfig:
+def pin_and_check(studio: Studio, config: RunConfig, token: str | bool | None) -> RunConfig:
     """`config` with models and dataset pinned to their commits. Raises a one-line SimCTError for what cannot run."""
     for model in (config.teacher, config.student):
         # a run stays with the commit it was launched on
-        model.revision = models.facts(settings, models.joined(model.model, model.revision), token).revision
-    teacher, student = (models.joined(each.model, each.revision) for each in (config.teacher, config.student))
+        model.revision = model_facts.facts(studio, model_facts.joined(model.model, model.revision), token).revision
+    teacher, student = (model_facts.joined(each.model, each.revision) for each in (config.teacher, config.student))
     # torch and transformers take seconds to import
     from simct.train import check_settings
 
-    pair = models.pair_of(settings, teacher, student, token)
-    prompts = data_source.read(settings, config.data, token).prompts
+    pair = model_facts.pair_of(studio, teacher, student, token)
+    prompts = prompt_source.read(studio, config.data, token).prompts
     check_settings(config, prompts, None if config.kind == "warmup" else pair, token)
     if local_path(config.data.prompts) is None and not config.data.revision:
         from simct.hub.search import resolve_revision

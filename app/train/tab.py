@@ -1,198 +1,258 @@
 """Train: a preset, a method and settings; what they will take; the exact run.yaml and command; launch."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Any
 
 import gradio as gr
 
-from app.data import choice as data_choice
-from app.data import source as data_source
-from app.page import markup
+from app.data import choice, prompt_source
+from app.page import markup, scripts
 from app.page.markup import one_line
-from app.server import model_facts as models
-from app.server.settings import Settings
-from app.train import estimate as estimate_view
-from app.train import prepare as launch
-from app.train import where as where_form
-from app.train.form import method_line, settings_form
+from app.pair.tab import PairTab
+from app.server import model_facts
+from app.server.handler import LATEST, PRIVATE, QUIET, Component, Handler, Updates, in_turn
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from app.server.work import LongWork, Work
+from app.train import estimate, prepare, view, where
+from app.train.form import settings_form
+from app.train.where import HERE, Place, PlaceForm
 from simct.config import RunConfig, brief, brief_yaml, load_config, validate
 from simct.errors import ConfigError, SimCTError
 from simct.presets import list_presets, load_preset
+from simct.runs.folder import RunFolder
 
 COMMAND = "simct distill --config run.yaml"
-SAVE = """(text) => {
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], {type: 'application/yaml'}));
-  link.download = 'run.yaml';
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 4000);
-}"""
 
 
-@dataclass(frozen=True)
 class TrainTab:
-    """`loaded` holds a run.yaml's pair and prompts after one was loaded whole, for the steps they belong to."""
+    """The form on the left, what it amounts to on the right.
 
-    launched: gr.Textbox
-    loaded: gr.State
-    measure: gr.Button
-    refresh: Callable
-    load: Callable
-    inputs: Sequence[gr.components.Component]
-    outputs: Sequence[gr.components.Component]
-    load_outputs: Sequence[gr.components.Component]
+    `run` is what the browser keeps of the settings, `inputs` all that describes a run. `loaded` holds a RunConfig after
+    one was loaded whole, whose pair and prompts belong to other steps; `launched` the id of the run launched last.
+    """
 
+    def __init__(self, studio: Studio, pair: PairTab, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
+        self.studio, self.run = studio, run
+        markup.panel(
+            '<h2>Train</h2><p class="lead">The student writes, the teacher grades every unit, the student learns.</p>'
+        )
+        self.loaded, self.problem, self.wrong = gr.State(None), gr.State(""), gr.State(None)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=320):
+                self._build_form()
+            with gr.Column(scale=2, min_width=300):
+                self._build_outcome()
+        self.launched = gr.Textbox(visible=False)
+        self.inputs: dict[str, Component] = {**pair.inputs, "prompts": prompts, "run": run, **self.form.fields}
+        self.form_outputs: list[Component] = [run, *self.form.fields.values()]
+        outputs = [self.pair, self.yaml, self.note, run, self.problem]
+        self.refresh = Handler(studio, self._preview, self.inputs, outputs, in_turn("train"))
+        self._wire_form(pair, verdict)
+        self._wire_files(pair)
+        self._wire_launch(pair, prompts)
 
-def build(settings: Settings, pair, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> TrainTab:
-    """The form on the left, what it amounts to on the right."""
-    markup.panel(
-        '<h2>Train</h2><p class="lead">The student writes, the teacher grades every unit, the student learns.</p>'
-    )
-    loaded, problem, wrong = gr.State(None), gr.State(""), gr.State(None)
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=3, min_width=320):
-            preset = gr.Dropdown(
-                [(told, name) for name, told in list_presets().items()],
-                value="demo-cpu",
-                label="Start from",
-                info="A preset fills in the settings below and leaves pair and prompts as they are.",
-                filterable=False,
-                elem_id="preset",
+    def _build_form(self) -> None:
+        self.preset = gr.Dropdown(
+            [(title, name) for name, title in list_presets().items()],
+            value="demo-cpu",
+            label="Start from",
+            info="A preset fills in the settings below and leaves pair and prompts as they are.",
+            filterable=False,
+            elem_id="preset",
+        )
+        with gr.Row(elem_id="preset-row"):
+            self.preset_note = markup.panel(elem_id="preset-note")
+            self.whole = gr.Button("Take its pair and prompts too", size="sm", scale=0, min_width=220, visible=False)
+        with gr.Row(elem_id="verdict-row", render=False) as verdict_row:
+            self.method_note = markup.panel(elem_id="method-verdict", min_height=24)
+            self.measure = gr.Button("Measure it →", size="sm", scale=0, min_width=130, visible=False)
+        self.form = settings_form(verdict_row.render)
+
+    def _build_outcome(self) -> None:
+        self.pair = markup.panel(elem_id="train-pair")
+        self.estimate = markup.panel(markup.note("busy", "Estimating…"), elem_id="train-estimate", min_height=150)
+        self.place = PlaceForm(self.studio)
+        with gr.Column(elem_id="train-note"):
+            # on the fields, which every preview replaces, and on the last launch, which no preview may replace
+            self.note, self.outcome = markup.panel(), markup.panel()
+        self.start = gr.Button(_launch_on(str(self.place.where.value)), variant="primary", elem_id="launch")
+        self.work = LongWork(self.studio, self.outcome)
+        self.yaml = gr.Code(
+            language="yaml",
+            label="run.yaml, where it is not at its defaults",
+            interactive=False,
+            elem_id="run-yaml",
+            lines=18,
+            max_lines=32,
+            buttons=["copy"],
+        )
+        gr.Code(
+            COMMAND,
+            language="shell",
+            label="The same run without the studio",
+            interactive=False,
+            lines=1,
+            max_lines=1,
+            elem_id="run-command",
+            buttons=["copy"],
+        )
+        with gr.Row():
+            self.save = gr.Button("Download run.yaml", size="sm", elem_id="save-yaml", min_width=140)
+            self.upload = gr.UploadButton(
+                "Load a run.yaml…", file_types=[".yaml", ".yml"], size="sm", elem_id="load-yaml", min_width=140
             )
-            with gr.Row(elem_id="preset-row"):
-                preset_note = markup.panel(elem_id="preset-note")
-                whole = gr.Button("Take its pair and prompts too", size="sm", scale=0, min_width=220, visible=False)
-            with gr.Row(elem_id="verdict-row", render=False) as verdict_row:
-                method_note = markup.panel(elem_id="method-verdict", min_height=24)
-                measure = gr.Button("Measure it →", size="sm", scale=0, min_width=130, visible=False)
-            form = settings_form(verdict_row.render)
-        with gr.Column(scale=2, min_width=300):
-            told = markup.panel(elem_id="train-pair")
-            estimate = markup.panel(markup.note("busy", "Estimating…"), elem_id="train-estimate", min_height=150)
-            place = where_form.build(settings)
-            with gr.Column(elem_id="train-note"):
-                # of the fields, which every preview writes anew, and of the last launch, which none may wipe away
-                note, outcome = markup.panel(), markup.panel()
-            start = gr.Button(_launch_on(place.where.value), variant="primary", elem_id="launch")
-            yaml = gr.Code(
-                language="yaml",
-                label="run.yaml, where it is not at its defaults",
-                interactive=False,
-                elem_id="run-yaml",
-                lines=18,
-                max_lines=32,
-                buttons=["copy"],
-            )
-            gr.Code(
-                COMMAND,
-                language="shell",
-                label="The same run without the studio",
-                interactive=False,
-                lines=1,
-                max_lines=1,
-                elem_id="run-command",
-                buttons=["copy"],
-            )
-            with gr.Row():
-                save = gr.Button("Download run.yaml", size="sm", elem_id="save-yaml", min_width=140)
-                upload = gr.UploadButton(
-                    "Load a run.yaml…", file_types=[".yaml", ".yml"], size="sm", elem_id="load-yaml", min_width=140
-                )
-    launched = gr.Textbox(visible=False)
 
-    def described(teacher: str, student: str, chosen: dict, base: dict, *values) -> RunConfig:
+    def _wire_form(self, pair: PairTab, verdict: gr.JSON) -> None:
+        fields = list(self.form.fields.values())
+        mark = Handler(
+            self.studio,
+            self._mark,
+            {"before": self.wrong, "problem": self.problem},
+            [self.wrong, *fields],
+            in_turn("marks"),
+        )
+        mark.on(self.problem.change)
+        self.refresh.on(*(field.change for field in fields))
+        Handler(self.studio, self._estimate, self.inputs, [self.estimate], in_turn("estimate")).on(self.yaml.change)
+        method = self.form.fields["method"]
+        measured = {"verdict": verdict, **pair.inputs, "method": method}
+        show = Handler(self.studio, self._show_verdict, measured, [self.method_note, self.measure], LATEST)
+        show.on(method.change, verdict.change, pair.teacher.change, pair.student.change)
+
+    def _wire_files(self, pair: PairTab) -> None:
+        inputs = {"name": self.preset, **pair.inputs}
+        outputs = [self.preset_note, self.whole, *self.form_outputs]
+        Handler(self.studio, self._take_preset, inputs, outputs, LATEST).on(self.preset.input)
+        Handler(self.studio, self._take_whole, {"name": self.preset}, [self.loaded]).on(self.whole.click)
+        self.save.click(None, self.yaml, js=scripts.call("saveText", "run.yaml", "application/yaml"), **PRIVATE)
+        read = Handler(
+            self.studio, self._read_file, {"path": self.upload}, [self.note, self.loaded, *self.form_outputs], LATEST
+        )
+        read.on(self.upload.upload)
+
+    def _wire_launch(self, pair: PairTab, prompts: gr.JSON) -> None:
+        decisions: list[Any] = [prompts.change, pair.teacher.change, pair.student.change]
+        decisions += [field.input for field in self.form.fields.values()]
+        gr.on(decisions, None, outputs=self.outcome, js=scripts.call("empty"), **PRIVATE)
+        self.place.connect(self.yaml.change, self.inputs, self._config_of)
+        name = Handler(self.studio, self._name_place, {"where": self.place.where}, [self.start])
+        name.on(self.place.where.change)
+        inputs = {**self.inputs, **self.place.fields}
+        launch = Handler(self.studio, self._launch, inputs, [self.outcome, self.launched, self.work.task])
+        launch.on(self.start.click, how={**QUIET, "trigger_mode": "once"})
+
+    def load(self, config: RunConfig) -> Updates:
+        """The form, and what the browser keeps of it, for a run read from elsewhere."""
+        return {self.run: brief(config), **self.form.filled(config)}
+
+    def _describe(
+        self, teacher: str, student: str, prompts: choice.Choice, run: dict[str, Any], fields: dict[str, Any]
+    ) -> RunConfig:
         """The run that the fields describe, not checked. Raises ConfigError for a value of the wrong type."""
-        return form.config(base, teacher, student, data_source.data_config(chosen), values)
+        return self.form.config(run, teacher, student, prompt_source.data_config(prompts), fields)
 
-    def preview(teacher: str, student: str, chosen: dict, base: dict, *values) -> list:
+    def _preview(
+        self, teacher: str, student: str, prompts: choice.Choice, run: dict[str, Any], **fields: Any
+    ) -> Updates:
         """run.yaml as it would be written, what the browser keeps of it, and what is wrong with it."""
-        config, error = None, ""
+        updates: Updates = {self.pair: view.pair_line(teacher, student, choice.name_of(prompts))}
+        error = ""
         try:
-            config = described(teacher, student, chosen, base, *values)
+            config = self._describe(teacher, student, prompts, run, fields)
+            updates |= {self.yaml: brief_yaml(config), self.run: brief(config)}
             validate(config)
         except ConfigError as caught:
             error = one_line(caught)
-        names = " → ".join(models.display_name(model) for model in (teacher or "?", student or "?"))
-        line = f'<p class="lead">{markup.escape(names)} · {markup.escape(data_choice.name_of(chosen))}</p>'
-        told = markup.note("error", error) if error else ""
-        text = brief_yaml(config) if config else gr.skip()
-        return [line, text, told, brief(config) if config else gr.skip(), error]
+        return {**updates, self.note: markup.note("error", error), self.problem: error}
 
-    # Gradio fills in who is visiting by position, so that comes before the fields
-    def reckon(
-        visitor: gr.OAuthToken | None, teacher: str, student: str, chosen: dict, base: dict, *values
-    ) -> Iterator[str]:
+    def _mark(self, before: str | None, problem: str) -> Updates:
+        """The reason stands beside the field that is wrong."""
+        wrong, marks = self.form.marked(before, problem)
+        return {self.wrong: wrong, **marks}
+
+    def _show_verdict(self, verdict: dict[str, Any] | None, teacher: str, student: str, method: str) -> Updates:
+        return {
+            self.method_note: view.method_line(verdict, teacher, student, method),
+            self.measure: gr.Button(visible=not view.is_measured(verdict, teacher, student)),
+        }
+
+    def _estimate(
+        self,
+        visitor: Visitor,
+        teacher: str,
+        student: str,
+        prompts: choice.Choice,
+        run: dict[str, Any],
+        **fields: Any,
+    ) -> Iterator[Updates]:
         """The estimate for the fields as they are."""
 
-        def checked() -> RunConfig:
-            return validate(described(teacher, student, chosen, base, *values))
+        def described() -> RunConfig:
+            return validate(self._describe(teacher, student, prompts, run, fields))
 
-        yield from estimate_view.views(settings, checked, settings.token(visitor), (chosen or {}).get("rows"))
+        for html in estimate.views(self.studio, described, visitor.token, (prompts or {}).get("rows")):
+            yield {self.estimate: html}
 
-    def config_of(teacher: str, student: str, chosen: dict, base: dict, *values):
-        """(the run, how many prompts it has) for the choice of a machine."""
-        config = validate(described(teacher, student, chosen, base, *values))
-        return config, estimate_view.prompt_facts(settings, config, settings.token(None), (chosen or {}).get("rows"))[1]
+    def _config_of(
+        self,
+        visitor: Visitor,
+        teacher: str,
+        student: str,
+        prompts: choice.Choice,
+        run: dict[str, Any],
+        **fields: Any,
+    ) -> tuple[RunConfig, int | None]:
+        """The run, and how many prompts it has, for the choice of a machine."""
+        config = validate(self._describe(teacher, student, prompts, run, fields))
+        return config, estimate.prompt_facts(self.studio, config, visitor.token, (prompts or {}).get("rows"))[1]
 
-    def start_it(visitor: gr.OAuthToken | None, profile: gr.OAuthProfile | None, *values) -> Iterator[tuple]:
+    def _name_place(self, where: str) -> Updates:
+        return {self.start: gr.Button(_launch_on(where))}
+
+    def _launch(
+        self,
+        visitor: Visitor,
+        teacher: str,
+        student: str,
+        prompts: choice.Choice,
+        run: dict[str, Any],
+        **values: Any,
+    ) -> Iterator[Updates]:
         """Start the run that run.yaml describes where it was chosen; its id, or one line on why not."""
-        yield markup.note("busy", "Checking models, prompts and tasks…"), gr.skip()
-        run_values, where = values[: len(inputs)], values[len(inputs) :]
-        try:
-            config = validate(described(*run_values))
-            launch.ready(settings, config, settings.token(visitor))
-            run = where_form.start(settings, config, where, visitor, profile)
-            yield markup.note("ok", "Launched."), run.id
-        except SimCTError as error:
-            yield markup.note("error", one_line(error)), gr.skip()
+        place = Place(**{name: values.pop(name) for name in self.place.fields})
 
-    def load(config: RunConfig) -> list:
-        """The form, and what the browser keeps of it, for a run read from elsewhere."""
-        return [brief(config), *form.shown(config)]
+        def start(work: Work) -> RunFolder:
+            work.step("Checking models, prompts and tasks…")
+            config = validate(self._describe(teacher, student, prompts, run, values))
+            prepare.pin_and_check(self.studio, config, visitor.token)
+            return where.start(self.studio, config, place, visitor)
 
-    def take_preset(name: str, teacher: str, student: str) -> list:
+        def finished(work: Work) -> Updates:
+            return {self.outcome: markup.note("ok", "Launched."), self.launched: work.result.id}
+
+        yield from self.work.run(start, finished)
+
+    def _take_preset(self, name: str, teacher: str, student: str) -> Updates:
         config = load_preset(name)
         same = (config.teacher.model, config.student.model) == (teacher, student)
-        of = f"Made for {models.display_name(config.teacher.model)} → {models.display_name(config.student.model)}."
-        return [markup.note("quiet", "" if same else of), gr.Button(visible=not same), *load(config)]
+        pair = " → ".join(model_facts.display_name(each.model) for each in (config.teacher, config.student))
+        return {
+            self.preset_note: markup.note("quiet", "" if same else f"Made for {pair}."),
+            self.whole: gr.Button(visible=not same),
+            **self.load(config),
+        }
 
-    def read_file(path: str) -> list:
+    def _take_whole(self, name: str) -> Updates:
+        return {self.loaded: load_preset(name)}
+
+    def _read_file(self, path: str) -> Updates:
         try:
             config = load_config(path)
-            return [markup.note("ok", "Loaded."), config, *load(config)]
         except SimCTError as error:
-            return [
-                markup.note("error", one_line(error).replace(repr(path), "This file")),
-                *[gr.skip()] * (2 + len(form.fields)),
-            ]
-
-    shared = [pair.teacher, pair.student, prompts, run]
-    inputs, outputs = [*shared, *form.components], [told, yaml, note, run, problem]
-    problem.change(form.marked, [wrong, problem], [wrong, *form.components], **settings.in_turn("marks"))
-    gr.on([component.change for component in form.components], preview, inputs, outputs, **settings.in_turn("train"))
-    yaml.change(reckon, inputs, estimate, **settings.in_turn("estimate"))
-    gr.on(
-        [form.fields["method"].change, verdict.change, pair.teacher.change, pair.student.change],
-        method_line,
-        [verdict, pair.teacher, pair.student, form.fields["method"]],
-        [method_note, measure],
-        **settings.latest,
-    )
-    load_outputs = [run, *form.components]
-    preset.input(
-        take_preset, [preset, pair.teacher, pair.student], [preset_note, whole, *load_outputs], **settings.latest
-    )
-    whole.click(load_preset, preset, loaded, **settings.quiet)
-    save.click(None, yaml, js=SAVE, api_visibility="private")
-    upload.upload(read_file, upload, [note, loaded, *load_outputs], **settings.latest)
-    decisions = [prompts.change, pair.teacher.change, pair.student.change]
-    decisions += [component.input for component in form.components]
-    gr.on(decisions, None, outputs=outcome, js="() => ''", api_visibility="private")
-    place.connect(settings, [yaml.change], inputs, config_of)
-    place.where.change(lambda where: gr.Button(_launch_on(where)), place.where, start, **settings.quiet)
-    start.click(start_it, [*inputs, *place.components], [outcome, launched], trigger_mode="once", **settings.quiet)
-    return TrainTab(launched, loaded, measure, preview, load, inputs, outputs, load_outputs)
+            return {self.note: markup.note("error", one_line(error).replace(repr(path), "This file"))}
+        return {self.note: markup.note("ok", "Loaded."), self.loaded: config, **self.load(config)}
 
 
 def _launch_on(where: str) -> str:
-    return "Launch on this machine" if where == where_form.HERE else "Launch on Hugging Face Jobs"
+    return "Launch on this machine" if where == HERE else "Launch on Hugging Face Jobs"

@@ -85,7 +85,7 @@ def config_from_options(options: argparse.Namespace) -> RunConfig:
     return validate(config)
 
 
-def settle(*names: str | None) -> None:
+def prepare_hub(*names: str | None) -> None:
     """Quiet the Hub's clients, and look once whether the Hub answers if one of `names` is on it."""
     from simct.hub.client import prepare_clients
 

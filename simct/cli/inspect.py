@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from simct.cli.common import read_text, settle, write_json
+from simct.cli.common import prepare_hub, read_text, write_json
 from simct.config import RunConfig, config_from_dict
 from simct.config.sections import DTYPES, DataConfig
 from simct.errors import ConfigError, DataError
@@ -84,7 +84,7 @@ def run_inspect(options: argparse.Namespace) -> int:
     from simct.tokenization.pair import TokenizerPair
 
     _check(options)
-    settle(options.teacher, options.student, *options.compare, *options.compare_teacher, options.dataset)
+    prepare_hub(options.teacher, options.student, *options.compare, *options.compare_teacher, options.dataset)
     texts, total = _texts(options)
     sample = _Sample()
     pair = TokenizerPair.from_pretrained(

@@ -3,10 +3,13 @@
 Whatever a person can mend ends in one line on standard error and exit status 2.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from simct.cli import inspect as cli_inspect
 from simct.cli import jobs as cli_jobs
@@ -18,12 +21,19 @@ from simct.cli.common import (
     find_run,
     follow,
     methods_help,
+    prepare_hub,
     read_text,
-    settle,
     write_json,
 )
 from simct.config.sections import CHECKERS
 from simct.errors import SimCTError
+
+if TYPE_CHECKING:
+    # at run time these are imported when they are used, as `simct --help` needs none of them
+    from simct.config import RunConfig
+    from simct.runs.folder import RunFolder
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,12 +63,29 @@ def build_parser() -> argparse.ArgumentParser:
         prog="simct", description="On-policy distillation between models that tokenize text differently."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
     cli_inspect.add_parser(commands)
+    _add_distill(commands)
+    _add_warmup(commands)
+    _add_estimate(commands)
+    _add_evaluate(commands)
+    _add_publish(commands)
+    presets = commands.add_parser("presets", help="list the presets: runs that are ready to start")
+    presets.set_defaults(run=run_presets)
+    cli_settings.add_parser(commands)
+    cli_jobs.add_parser(commands)
+    demo = commands.add_parser("demo", help="the main job on the embedded pair: inspect, distil, evaluate")
+    demo.add_argument("--runs", default=RUNS)
+    demo.add_argument("--steps", type=int, help="fewer steps for a quicker look")
+    demo.set_defaults(run=run_demo)
+    return parser
 
-    described: dict[str, Any] = {"epilog": methods_help(), "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+def _add_distill(commands: Commands) -> None:
     distill = commands.add_parser(
-        "distill", help="train a student on its own rollouts, graded by a teacher", **described
+        "distill",
+        help="train a student on its own rollouts, graded by a teacher",
+        epilog=methods_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_run_options(distill)
     distill.add_argument("--resume", metavar="RUN", help="continue a run that stopped (its folder or id)")
@@ -66,6 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
     cli_jobs.add_where_options(distill)
     distill.set_defaults(run=run_distill)
 
+
+def _add_warmup(commands: Commands) -> None:
     warmup = commands.add_parser("warmup", help="a warm start: the student imitates checked answers of the teacher")
     add_run_options(warmup)
     warmup.add_argument("--samples-per-prompt", type=int, metavar="K", help="answers of the teacher to each prompt")
@@ -80,8 +109,13 @@ def build_parser() -> argparse.ArgumentParser:
     cli_jobs.add_where_options(warmup)
     warmup.set_defaults(run=run_warmup)
 
+
+def _add_estimate(commands: Commands) -> None:
     estimate = commands.add_parser(
-        "estimate", help="memory, time and cost of a run before it starts (no weights)", **described
+        "estimate",
+        help="memory, time and cost of a run before it starts (no weights)",
+        epilog=methods_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_run_options(estimate)
     estimate.add_argument("--hardware", help="one machine by name, or cpu; by default all that are known")
@@ -91,6 +125,8 @@ def build_parser() -> argparse.ArgumentParser:
     estimate.add_argument("--json", help="write the estimate here")
     estimate.set_defaults(run=run_estimate)
 
+
+def _add_evaluate(commands: Commands) -> None:
     evaluate = commands.add_parser("evaluate", help="score a model on tasks with checkable answers")
     evaluate.add_argument("--model", required=True, help="Hub id or local folder")
     evaluate.add_argument(
@@ -105,6 +141,8 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", help="write the scores here")
     evaluate.set_defaults(run=run_evaluate)
 
+
+def _add_publish(commands: Commands) -> None:
     publish = commands.add_parser("publish", help="push a run's student to the Hub with its model card")
     publish.add_argument("folder", metavar="RUN", help="run folder or id")
     publish.add_argument("--repo-id", required=True, help="owner/name on the Hub")
@@ -115,25 +153,13 @@ def build_parser() -> argparse.ArgumentParser:
     publish.add_argument("--runs", default=RUNS)
     publish.set_defaults(run=run_publish)
 
-    presets = commands.add_parser("presets", help="list the presets: runs that are ready to start")
-    presets.set_defaults(run=run_presets)
 
-    cli_settings.add_parser(commands)
-    cli_jobs.add_parser(commands)
-
-    demo = commands.add_parser("demo", help="the main job on the embedded pair: inspect, distil, evaluate")
-    demo.add_argument("--runs", default=RUNS)
-    demo.add_argument("--steps", type=int, help="fewer steps for a quicker look")
-    demo.set_defaults(run=run_demo)
-    return parser
-
-
-def run_distill(options) -> int:
+def run_distill(options: argparse.Namespace) -> int:
     run = start_or_resume(options, lambda: config_from_options(options))
     return 0 if options.detach else follow(run)
 
 
-def start_or_resume(options, describe):
+def start_or_resume(options: argparse.Namespace, describe: Callable[[], RunConfig]) -> RunFolder:
     """The run that the options ask for, started, or waiting its turn; `describe` gives the RunConfig of a new one."""
     from simct.jobs import actions
     from simct.train import check_run
@@ -143,8 +169,8 @@ def start_or_resume(options, describe):
         print(actions.resume(run, rental=cli_jobs.rental_again(options, run)), flush=True)
     else:
         config = describe()
-        settle(config.teacher.model, config.student.model, config.data.prompts)
-        check_run(config)
+        prepare_hub(config.teacher.model, config.student.model, config.data.prompts)
+        check_run(config, on_notice=lambda line: print(line, flush=True))
         run = cli_jobs.start(options, config)
     print(f"run folder: {run.path}", flush=True)
     if options.detach and (words := actions.waiting_line(run)):
@@ -152,8 +178,8 @@ def start_or_resume(options, describe):
     return run
 
 
-def run_warmup(options) -> int:
-    def describe():
+def run_warmup(options: argparse.Namespace) -> int:
+    def describe() -> RunConfig:
         flags = {"warmup.samples_per_prompt": options.samples_per_prompt, "warmup.checker": options.checker}
         flags |= {"warmup.allow_code_execution": options.allow_code_execution or None, "kind": "warmup"}
         options.set = [f"{name}={value}" for name, value in flags.items() if value is not None] + options.set
@@ -174,19 +200,19 @@ def run_warmup(options) -> int:
     return status
 
 
-def run_estimate(options) -> int:
+def run_estimate(options: argparse.Namespace) -> int:
     from simct.estimate.time_and_cost import estimate_run
     from simct.report.text import format_estimate
 
     config = config_from_options(options)
-    settle(config.teacher.model, config.student.model)
+    prepare_hub(config.teacher.model, config.student.model)
     report = estimate_run(config, options.hardware, options.devices, options.prompt_tokens, options.n_prompts)
     print(format_estimate(report))
     write_json(options.json, report.to_dict())
     return 0
 
 
-def run_presets(options) -> int:
+def run_presets(options: argparse.Namespace) -> int:
     from simct.presets import list_presets
 
     for name, description in list_presets().items():
@@ -194,10 +220,10 @@ def run_presets(options) -> int:
     return 0
 
 
-def run_evaluate(options) -> int:
+def run_evaluate(options: argparse.Namespace) -> int:
     from simct.evaluation.tasks import evaluate_model
 
-    settle(options.model)
+    prepare_hub(options.model)
     tasks = [task.strip() for task in options.tasks.split(",") if task.strip()]
     scores = evaluate_model(
         options.model,
@@ -216,7 +242,7 @@ def run_evaluate(options) -> int:
     return 0
 
 
-def run_publish(options) -> int:
+def run_publish(options: argparse.Namespace) -> int:
     from simct.publishing.push import publish_run
 
     run = find_run(options.folder, options.runs)
@@ -232,7 +258,7 @@ def run_publish(options) -> int:
     return 0
 
 
-def run_demo(options) -> int:
+def run_demo(options: argparse.Namespace) -> int:
     from simct.cli.demo import run_tour
 
     return run_tour(options.runs, options.steps)

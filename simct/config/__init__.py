@@ -13,15 +13,8 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
-from simct.config.sections import (
-    DataConfig,
-    EvaluationConfig,
-    LoraConfig,
-    ModelConfig,
-    RolloutConfig,
-    TrainingConfig,
-    WarmupConfig,
-)
+from simct.config.optimization import LoraConfig, TrainingConfig, WarmupConfig
+from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig, RolloutConfig
 from simct.config.yaml_text import MOST_CHARACTERS, read_yaml
 from simct.errors import ConfigError
 from simct.methods import DIVERGENCES, METHODS, checked_options

@@ -1,61 +1,341 @@
-"""Rows of files, folders and Hub datasets, and which of their columns hold prompts and answers."""
+"""Rows of one file: JSON, JSON Lines, CSV with any delimiter, Parquet, Arrow or plain text.
 
+Files may be compressed, and text may be in any encoding; which encoding and which delimiter were found is noted, so
+that people can check it. A row that cannot be read is handed on as `Unreadable` with the reason: one bad line never
+costs the rest of the file.
+"""
+
+import bz2
+import codecs
+import csv
+import gzip
+import io
+import json
+import lzma
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
-from simct.config import local_path
-from simct.config.sections import DataConfig
-from simct.errors import DataError, brief
-from simct.hub.errors import hub_error
+from simct.errors import DataError
 
-PROMPT_COLUMNS = ("messages", "prompt", "question", "problem", "instruction", "conversations")
+# by the last suffix of a file's name that is not a compression's
+READERS = {
+    ".jsonl": "JSON Lines",
+    ".ndjson": "JSON Lines",
+    ".json": "JSON",
+    ".csv": "CSV",
+    ".tsv": "CSV",
+    ".parquet": "Parquet",
+    ".arrow": "Arrow",
+    ".txt": "text",
+}
+COMPRESSED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
+KINDS = "JSONL, JSON, CSV, TSV, Parquet, Arrow or text, plain or as .gz or .zst"
+LONGEST_LINE = 2**24  # characters; far longer than any prompt
+LARGEST_JSON = 2**31  # bytes of a file that must be read whole
+HEAD = 2**26  # bytes looked at to find the encoding
+SNIFFED = 2**16  # characters looked at to find the delimiter, and bytes to guess an encoding
 
+# columns that hold a conversation
+CONVERSATIONS = ("messages", "conversations", "conversation", "chosen", "rejected")
 
-ANSWER_COLUMNS = ("answer", "final_answer", "solution")
-
-
-READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
-
-
-def prompt_and_answer(columns: list[str], data: DataConfig) -> tuple[str, str | None]:
-    """The columns that hold prompt and answer: those `data` names, else those found by name. Raises DataError."""
-    column = data.column or next((name for name in PROMPT_COLUMNS if name in columns), None)
-    if column is None or column not in columns:
-        wanted = f"no column {column!r}" if column else f"none of the columns {', '.join(PROMPT_COLUMNS)}"
-        raise DataError(
-            f"{data.prompts!r} has {wanted}; it has {', '.join(columns)}. Name the prompt column with data.column."
-        )
-    answer_column = data.answer_column or next((name for name in ANSWER_COLUMNS if name in columns), None)
-    if data.answer_column and data.answer_column not in columns:
-        raise DataError(f"{data.prompts!r} has no column {data.answer_column!r}; it has {', '.join(columns)}.")
-    return column, answer_column
+Row = dict[str, Any]
 
 
-def load_rows(data: DataConfig, token: str | None = None):
-    """The `datasets.Dataset` that `data` names, its rows as they are. Raises DataError or HubError (one line)."""
-    import datasets
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a row that cannot be read; `reason` completes "1 row is skipped: …"."""
 
-    path = local_path(data.prompts)
+    reason: str
+
+
+@dataclass
+class FileNotes:
+    """What was found out about files while they were opened; several files may differ."""
+
+    formats: Counter[str] = field(default_factory=Counter)
+    encodings: Counter[str] = field(default_factory=Counter)
+    delimiters: Counter[str] = field(default_factory=Counter)
+
+
+def format_of(path: Path | str) -> str | None:
+    """The format that a file's name tells, compression aside; None for one that is not read here."""
+    suffixes = [suffix for suffix in suffix_of(path).split(".") if f".{suffix}" not in COMPRESSED]
+    return READERS.get(f".{suffixes[-1]}")
+
+
+def suffix_of(path: Path | str) -> str:
+    """The end of a file's name that tells how it is read, such as .csv or .jsonl.gz, in lower case."""
+    found: list[str] = []
+    for suffix in reversed([suffix.lower() for suffix in Path(path).suffixes]):
+        found.insert(0, suffix)
+        if suffix not in COMPRESSED:
+            break
+    return "".join(found)
+
+
+def rows_of_file(path: Path, notes: FileNotes, split: str = "train") -> Iterator[Row | Unreadable]:
+    """The rows of one file, read as they are asked for. Raises DataError, and what the libraries raise for bad files.
+
+    A text file has a row for each line, with the column `prompt`, and so has a list of texts in JSON. Where one JSON
+    file holds several splits, `split` is the one to read.
+    """
+    kind = format_of(path)
+    if kind is None:
+        raise DataError(f"{path.name!r} is not {KINDS}. Convert it to one of these.")
+    notes.formats[kind] += 1
+    if kind == "Parquet":
+        return _parquet_rows(path)
+    if kind == "Arrow":
+        return _arrow_rows(path)
+    reader = {"JSON Lines": _json_lines, "JSON": _json_rows, "CSV": _csv_rows, "text": _text_rows}[kind]
+    encoding = file_encoding(path)
+    notes.encodings[encoding] += 1
+    return reader(path, encoding, notes, split)
+
+
+# Bytes and text
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """The file's bytes, decompressed where it begins as a compressed file does, whatever its name."""
+    with open(path, "rb") as file:
+        head = file.read(6)
+    if head.startswith(b"\x1f\x8b"):
+        return cast(BinaryIO, gzip.open(path))
+    if head.startswith(b"BZh"):
+        return cast(BinaryIO, bz2.open(path))
+    if head.startswith(b"\xfd7zXZ"):
+        return cast(BinaryIO, lzma.open(path))
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        import pyarrow
+
+        return cast(BinaryIO, io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd")))
+    return open(path, "rb")
+
+
+def open_text(path: Path, encoding: str, newline: str | None = None) -> io.TextIOWrapper:
+    """The file's text. Bytes that are not valid become lone surrogates in UTF-8, so that their rows can be skipped."""
+    errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
+    return io.TextIOWrapper(open_bytes(path), encoding=encoding, errors=errors, newline=newline)
+
+
+def file_encoding(path: Path) -> str:
+    """The encoding of a text file, as encoding_of finds it."""
+    with open_bytes(path) as file:
+        return encoding_of(file.read(HEAD))
+
+
+def encoding_of(data: bytes) -> str:
+    """The encoding of the beginning of a file: by its byte order mark, UTF-8 where it is mostly that, else guessed."""
+    marks = {
+        codecs.BOM_UTF8: "utf-8-sig",
+        codecs.BOM_UTF32_LE: "utf-32",
+        codecs.BOM_UTF32_BE: "utf-32",
+        codecs.BOM_UTF16_LE: "utf-16",
+        codecs.BOM_UTF16_BE: "utf-16",
+    }
+    for mark, name in marks.items():
+        if data.startswith(mark):
+            return name
+    if data[:SNIFFED].count(0) > len(data[:SNIFFED]) // 4:
+        # text in Latin letters without a byte order mark: every second byte is zero
+        return "utf-16-le" if data[1:SNIFFED:2].count(0) > data[0:SNIFFED:2].count(0) else "utf-16-be"
+    if data.isascii():
+        return "utf-8"
+    lines = [line for line in data.splitlines() if not line.isascii()]
+    if len(data) == HEAD:
+        lines = lines[:-1]  # which may be cut within a character
+    if 2 * sum(map(_is_utf8, lines)) >= len(lines):
+        return "utf-8"
+    return _guessed(b"\n".join(lines)[:SNIFFED])
+
+
+def _is_utf8(line: bytes) -> bool:
     try:
-        if path is None:
-            if Path(data.prompts).suffix in READERS or data.prompts.startswith(("/", "./", "../", "~")):
-                raise DataError(f"There is no file {data.prompts!r}. Check the path.")
-            return datasets.load_dataset(
-                data.prompts, data.config_name, split=data.split, revision=data.revision, token=token
-            )
-        if path.is_dir():
-            return datasets.load_dataset(str(path), split=data.split)
-        reader = READERS.get(path.suffix.lower())
-        if reader is None:
-            raise DataError(f"{data.prompts!r} is not JSONL, CSV, Parquet or text. Convert it to one of these.")
-        if path.stat().st_size == 0:
-            raise DataError(f"{data.prompts!r} is empty. Give a file with at least one prompt.")
-        rows = datasets.load_dataset(reader, data_files=str(path), split="train")
-        return rows.rename_column("text", "prompt") if reader == "text" else rows
-    except DataError:
-        raise
-    except Exception as error:
-        # datasets raises a dozen unrelated types here (pyarrow, JSON, httpx, its own), each a reason to tell
-        if path is None:
-            raise hub_error(error, data.prompts, kind="dataset") from error
-        reason = brief(error.__cause__ or error)
-        raise DataError(f"Cannot load prompts from {data.prompts!r}: {reason}") from error
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _guessed(data: bytes) -> str:
+    """The encoding of text that is not UTF-8. charset_normalizer is right about other scripts, not about Western ones.
+
+    Western text has its letters beyond ASCII alone between others, and is Windows-1252, which most tools write that do
+    not write UTF-8.
+    """
+    from charset_normalizer import from_bytes
+
+    runs = re.findall(rb"[\x80-\xff]+", data)
+    alone = sum(len(run) == 1 for run in runs)
+    best = from_bytes(data).best() if 4 * alone < 3 * sum(map(len, runs)) else None
+    return best.encoding if best else "cp1252"
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str | Unreadable]:
+    """Lines that are not blank; one that is too long is passed over without ever being in memory."""
+    while line := text.readline(LONGEST_LINE):
+        if len(line) < LONGEST_LINE or line.endswith("\n"):
+            if line.strip():
+                yield line
+            continue
+        while (more := text.readline(LONGEST_LINE)) and not more.endswith("\n"):
+            pass
+        yield Unreadable(f"a line has more than {LONGEST_LINE:,} characters")
+
+
+# One reader for each format
+
+
+def _text_rows(path: Path, encoding: str, notes: FileNotes, split: str) -> Iterator[Row | Unreadable]:
+    with open_text(path, encoding) as text:
+        for line in _lines(text):
+            yield line if isinstance(line, Unreadable) else {"prompt": line.rstrip("\n")}
+
+
+def _json_lines(path: Path, encoding: str, notes: FileNotes, split: str) -> Iterator[Row | Unreadable]:
+    with open_text(path, encoding) as text:
+        start = text.read(SNIFFED).lstrip()
+    if start.startswith("[") or re.match(r"\{\s*\n", start):
+        yield from _json_rows(path, encoding, notes, split)
+        return
+    with open_text(path, encoding) as text:
+        yield from _parsed(_lines(text))
+
+
+def _parsed(lines: Iterable[str | Unreadable]) -> Iterator[Row | Unreadable]:
+    for line in lines:
+        try:
+            yield line if isinstance(line, Unreadable) else _json_row(json.loads(line))
+        except (ValueError, RecursionError):
+            yield Unreadable("a line is not valid JSON")
+
+
+def _json_row(value: Any) -> Row | Unreadable:
+    if isinstance(value, str):
+        return {"prompt": value}
+    if isinstance(value, dict) and isinstance(value.get("row"), dict) and "row_idx" in value:
+        return value["row"]  # as the Hub's dataset viewer hands out rows
+    return value if isinstance(value, dict) else Unreadable("a row is not a JSON object")
+
+
+def _json_rows(path: Path, encoding: str, notes: FileNotes, split: str) -> Iterator[Row | Unreadable]:
+    with open_text(path, encoding) as text:
+        content = text.read(LARGEST_JSON)
+        if text.read(1):
+            raise DataError(f"{path.name!r} is one JSON value of more than 2 GiB. Convert it to JSON Lines.")
+    try:
+        value = json.loads(content)
+    except RecursionError as error:
+        raise DataError(f"{path.name!r} is nested too deeply to be read.") from error
+    except ValueError:
+        lines = [line for line in content.split("\n") if line.strip()]
+        if not any(isinstance(row, dict) for row in _parsed(lines[:2])):
+            raise
+        yield from _parsed(lines)  # JSON Lines under another name
+        return
+    yield from (_json_row(row) for row in rows_in(value, split))
+
+
+def rows_in(value: Any, split: str = "train") -> list[Any]:
+    """The rows of a JSON value: a list, the rows of the split or else the most under a key, a table, or one row."""
+    if not isinstance(value, dict):
+        return value if isinstance(value, list) else [value]
+    if _is_rows(value.get(split)):
+        return value[split]
+    lists = [each for name, each in value.items() if _is_rows(each) and name not in CONVERSATIONS]
+    if lists:
+        return max(lists, key=len)
+    columns = list(value.values())
+    if any(map(_is_rows, columns)):
+        return [value]
+    if columns and all(isinstance(column, list) for column in columns) and len({*map(len, columns)}) == 1:
+        return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+    if columns and all(isinstance(column, dict) for column in columns):
+        if all(key.isdigit() for column in columns for key in column):  # as pandas writes a table
+            return [{name: column.get(key) for name, column in value.items()} for key in columns[0]]
+        nested = [rows_in(column, split) for column in columns]
+        return max(nested, key=len) if any(len(rows) > 1 for rows in nested) else columns
+    return [value]
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _csv_rows(path: Path, encoding: str, notes: FileNotes, split: str) -> Iterator[Row | Unreadable]:
+    with open_text(path, encoding, newline="") as text:
+        delimiter = delimiter_of(text.read(SNIFFED))
+    notes.delimiters[delimiter] += 1
+    csv.field_size_limit(LONGEST_LINE)
+    with open_text(path, encoding, newline="") as text:
+        reader = csv.reader(text, delimiter=delimiter)
+        names = [name.strip() for name in next(reader, [])]
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error:
+                yield Unreadable("a row is not valid CSV")
+                continue
+            if not any(cells):
+                continue
+            if len(cells) < len(names) or any(cells[len(names) :]):
+                yield Unreadable("a row has another number of cells than the header")
+                continue
+            yield dict(zip(names, cells, strict=False))
+
+
+def delimiter_of(sample: str) -> str:
+    """The character between cells: the one that cuts most rows of the sample into as many cells as the header.
+
+    Any character of the header may be it that is not part of a usual column name; a comma where none fits.
+    """
+    header = sample.lstrip().partition("\n")[0]
+    found = ",", 0.0
+    for candidate in dict.fromkeys(char for char in header if not (char.isalnum() or char in " _-.\"'\r")):
+        try:
+            rows = [row for row in csv.reader(io.StringIO(sample, newline=""), delimiter=candidate) if row]
+        except (csv.Error, ValueError, TypeError):
+            continue
+        # the sample may end within its last row
+        body = rows[1:-1] or rows[1:]
+        fitting = sum(len(row) == len(rows[0]) for row in body) / len(body) if body else 1.0
+        if len(rows[0]) > 1 and (score := fitting + len(rows[0]) / 1000) > found[1]:
+            found = candidate, score
+    return found[0]
+
+
+def _parquet_rows(path: Path) -> Iterator[Row | Unreadable]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1000):
+            yield from batch.to_pylist()
+
+
+def _arrow_rows(path: Path) -> Iterator[Row | Unreadable]:
+    import pyarrow
+
+    with pyarrow.memory_map(str(path)) as source:
+        try:
+            batches = pyarrow.ipc.open_stream(source)
+        except pyarrow.ArrowInvalid:
+            file = pyarrow.ipc.open_file(source)
+            batches = (file.get_batch(index) for index in range(file.num_record_batches))
+        for batch in batches:
+            yield from batch.to_pylist()
+
+
+def known_rows(path: Path) -> int | None:
+    """How many rows a file has, where its own header tells."""
+    if format_of(path) != "Parquet":
+        return None
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_metadata(path).num_rows

@@ -1,79 +1,283 @@
-"""Dataset columns -> chat messages -> each model's own template -> prompt ids.
+"""Rows of data -> prompts: conversations that wait for an answer, and what became of every row.
 
-Teacher and student each read the conversation in their own rendering; only the completion is common to both. A
-tokenizer without a chat template gets the plain fallback: the user's text as it is, with the tokenizer's own BOS where
-it adds one. Conversations that the fallback cannot express (several turns, a system message) are refused.
+The command and the studio read by the same functions, so what a preview shows is what a run trains on. A row that
+cannot be used is skipped and counted by its reason; only a source without any prompt is an error.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Any
 
 from simct.config.sections import DataConfig
-from simct.data.formats import load_rows, prompt_and_answer
+from simct.data.columns import Columns, answer_of, asked_in, recognize
+from simct.data.conversations import LONGEST_TEXT, Message, Unusable
+from simct.data.formats import Row, Unreadable
+from simct.data.sources import RowSource, open_rows
 from simct.errors import DataError
 
-ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
+RECOGNIZED_ROWS = 100  # rows that decide which column is which
+SHOWN_REASONS = 6
+REPLY = "the reply in the conversation"
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation that ends with the user, and the reference answer where the data has one."""
+    """A conversation that waits for an answer, and the reference answer where the data has one.
 
-    messages: tuple[dict, ...]
+    row: which row of the data it is from, counted from 1; None where it is from none.
+    """
+
+    messages: tuple[Message, ...]
     answer: str | None = None
+    row: int | None = None
 
     @property
     def text(self) -> str:
+        """What was asked last: the text of the last message."""
         return self.messages[-1]["content"]
 
 
-def load_prompts(data: DataConfig, token: str | None = None) -> list[Prompt]:
-    """Read the prompts that `data` names. Raises DataError (one line) for a missing, empty or mis-columned source."""
-    rows = load_rows(data, token)
-    if len(rows) == 0:
+@dataclass
+class Skipped:
+    """How many rows are skipped for one reason, and the first of them, counted from 1."""
+
+    count: int = 0
+    row: int = 0
+
+
+@dataclass
+class DataSummary:
+    """What was read, and how. `rows` counts what was looked at, usable or not.
+
+    columns: what each part of the prompts was read from, such as {"prompt": "instruction + input"}. used: the columns
+    that were read. skipped: rows left out, by reason. unread: columns of text that nothing reads, each with the first
+    row that has one. unread_files: data files of a folder that are left alone because the rest is of another kind.
+    """
+
+    source: str
+    format: str
+    columns: dict[str, str]
+    rows: int = 0
+    prompts: int = 0
+    answers: int = 0
+    files: int = 0
+    file_formats: list[str] = field(default_factory=list)
+    encodings: list[str] = field(default_factory=list)
+    delimiters: list[str] = field(default_factory=list)
+    skipped: dict[str, Skipped] = field(default_factory=dict)
+    used: list[str] = field(default_factory=list)
+    unread: dict[str, int] = field(default_factory=dict)
+    unread_files: list[str] = field(default_factory=list)
+
+    @property
+    def read_as(self) -> str:
+        """How the file was read, such as "CSV, cp1252, delimiter ';'"."""
+        files = f" of {self.files:,} files" if self.files > 1 else ""
+        parts = [" and ".join(self.file_formats) + files, *self.encodings]
+        parts += [f"delimiter {delimiter!r}" for delimiter in self.delimiters]
+        return ", ".join(filter(None, parts))
+
+    @property
+    def mapping(self) -> str:
+        """Which columns are read, such as "prompt: instruction + input, answer: output"."""
+        return ", ".join(f"{part}: {columns}" for part, columns in self.columns.items())
+
+    def notices(self) -> list[str]:
+        """What is worth a warning, each as one sentence: skipped rows, text that nothing reads, a guessed encoding."""
+        lines = []
+        if self.skipped:
+            count = sum(each.count for each in self.skipped.values())
+            verb = "is" if count == 1 else "are"
+            lines.append(f"{_rows(count)} of {self.rows:,} {verb} skipped: {reasons(self.skipped)}.")
+        if self.unread:
+            names = ", ".join(self.unread)
+            verb = "column holds" if len(self.unread) == 1 else "columns hold"
+            lines.append(
+                f"The {verb} text that nothing reads: {names}. Use data.template to include text in the prompt."
+            )
+        guessed = [name for name in self.encodings if not name.startswith("utf-8")]
+        if guessed:
+            lines.append(f"The text is read as {' and '.join(guessed)}. Convert it to UTF-8 if letters look wrong.")
+        if self.unread_files:
+            names = ", ".join(self.unread_files[:3])
+            more = f" and {len(self.unread_files) - 3:,} more" if len(self.unread_files) > 3 else ""
+            lines.append(f"Other files of the folder are not read: {names}{more}.")
+        return lines
+
+    def lines(self) -> list[str]:
+        """The summary for a terminal: what was read, then the notices."""
+        counted = "1 prompt" if self.prompts == 1 else f"{self.prompts:,} prompts"
+        answers = f", {self.answers:,} with an answer" if self.answers else ""
+        return [
+            f"{counted} from {self.source} ({self.read_as}): {self.format}; {self.mapping}{answers}",
+            *self.notices(),
+        ]
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def reasons(skipped: dict[str, Skipped], most: int = SHOWN_REASONS) -> str:
+    """Reasons with their counts, the most frequent first: "3 × an empty prompt (first: row 7)"."""
+    ordered = sorted(skipped.items(), key=lambda item: -item[1].count)
+    told = [f"{each.count:,} × {reason} (first: row {each.row:,})" for reason, each in ordered[:most]]
+    if len(ordered) > most:
+        told.append(f"{sum(each.count for _, each in ordered[most:]):,} for other reasons")
+    return ", ".join(told)
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """The prompts of a source, and the summary of how they were read."""
+
+    prompts: list[Prompt]
+    summary: DataSummary
+
+
+def load_prompts(data: DataConfig, token: str | bool | None = None) -> list[Prompt]:
+    """The prompts that `data` names. Raises DataError or HubError (one line), as read_prompts."""
+    return read_prompts(data, token).prompts
+
+
+def read_prompts(data: DataConfig, token: str | bool | None = None) -> PromptSet:
+    """Read the prompts that `data` names, with what became of its rows.
+
+    Raises DataError or HubError (one line) for a source that is missing or cannot be read, for columns that are not
+    there, and for one without any prompt that can be used.
+    """
+    source = open_rows(data, token)
+    return prompts_in(source.rows, data, source)
+
+
+def prompts_in(rows: Iterable[Row | Unreadable], data: DataConfig, source: RowSource | None = None) -> PromptSet:
+    """The prompts of these rows. Raises DataError as read_prompts."""
+    iterator = iter(rows)
+    head = list(islice(iterator, RECOGNIZED_ROWS))
+    readable = [row for row in head if not isinstance(row, Unreadable)]
+    if not head:
         raise DataError(f"{data.prompts!r} has no rows. Give a file or dataset with at least one prompt.")
-    columns = prompt_and_answer(rows.column_names, data)
-    prompts = []
-    for number, row in enumerate(rows):
-        prompt = prompt_of(row, number, *columns, data)
-        if prompt:
-            prompts.append(prompt)
+    reader = _Reader(data, recognize(readable, data) if readable else None)
+    prompts: list[Prompt] = []
+    for prompt in reader.read(chain(head, iterator)):
+        prompts.append(prompt)
         if data.limit and len(prompts) == data.limit:
             break
     if not prompts:
-        raise DataError(f"Column {columns[0]!r} of {data.prompts!r} has no prompt that is not empty.")
-    return prompts
+        why = reasons(reader.skipped)
+        if not readable:
+            raise DataError(f"Cannot load prompts from {data.prompts!r}: {why}. Check the file.")
+        raise DataError(f"{data.prompts!r} has no prompt that can be used: {why}.")
+    return PromptSet(prompts, reader.summary(prompts, source))
 
 
-def prompt_of(row: dict, number: int, column: str, answer_column: str | None, data: DataConfig) -> Prompt | None:
-    """The prompt of row `number`, None where it is empty. Raises DataError for what is neither text nor messages."""
-    messages = _messages(row[column], data, number)
-    answer = row[answer_column] if answer_column else None
-    return Prompt(tuple(messages), None if answer is None else str(answer)) if messages else None
+class _Reader:
+    """Turns rows into prompts and counts what becomes of them."""
 
+    def __init__(self, data: DataConfig, columns: Columns | None) -> None:
+        self.data, self.columns = data, columns
+        self.rows = 0
+        self.skipped: dict[str, Skipped] = {}
+        self.unread: dict[str, int] = {}
+        self.used: dict[str, Counter[str]] = {"system": Counter(), "answer": Counter()}
+        self._known: set[str] = set()
+        if columns:
+            self._known = {*columns.asked, *columns.system, *columns.answers, *columns.ignored}
 
-def _messages(value, data: DataConfig, number: int) -> list[dict]:
-    """The conversation up to its last user message; empty when there is none."""
-    if isinstance(value, str):
-        messages = [{"role": "user", "content": value}] if value.strip() else []
-    elif isinstance(value, list) and all(isinstance(turn, dict) for turn in value):
-        messages = []
-        for turn in value:
-            role = ROLES.get(turn.get("role") or turn.get("from"))
-            content = turn.get("content") if turn.get("content") is not None else turn.get("value")
-            if role is None or not isinstance(content, str):
-                raise DataError(
-                    f"Row {number} of {data.prompts!r}: each message needs a role (system, user, assistant) and text "
-                    f"content, got {str(turn)[:120]!r}."
-                )
-            messages.append({"role": role, "content": content})
-        while messages and messages[-1]["role"] != "user":
-            messages.pop()
-    elif value is None:
-        messages = []
-    else:
-        raise DataError(
-            f"Row {number} of {data.prompts!r}: a prompt must be text or messages, got {str(value)[:120]!r}."
+    def read(self, rows: Iterable[Row | Unreadable]) -> Iterator[Prompt]:
+        for row in rows:
+            self.rows += 1
+            if isinstance(row, Unreadable):
+                self._skip(row.reason)
+                continue
+            self._look_for_unread(row)
+            try:
+                yield self._prompt(row)
+            except Unusable as error:
+                self._skip(str(error))
+
+    def _prompt(self, row: Row) -> Prompt:
+        columns = self.columns
+        if columns is None:
+            raise Unusable("its columns come too late to be recognized")
+        messages, said = asked_in(row, columns)
+        answer = self._answer(row, columns) or said
+        if said and answer == said:
+            self.used["answer"][REPLY] += 1
+        if messages[0]["role"] != "system" and (system := self._system(row, columns)):
+            messages.insert(0, {"role": "system", "content": system})
+        texts = [message["content"] for message in messages]
+        if sum(map(len, texts)) > LONGEST_TEXT:
+            raise Unusable(f"a conversation of more than {LONGEST_TEXT:,} characters")
+        if not all(map(_is_unicode, [*texts, answer or ""])):
+            raise Unusable("text that is not valid Unicode")
+        return Prompt(tuple(messages), answer, self.rows)
+
+    def _system(self, row: Row, columns: Columns) -> str | None:
+        for name in columns.system:
+            if isinstance(cell := row.get(name), str) and cell.strip():
+                self.used["system"][name] += 1
+                return cell
+        return self.data.system
+
+    def _answer(self, row: Row, columns: Columns) -> str | None:
+        for name in columns.answers:
+            if (answer := answer_of(row.get(name))) is not None:
+                self.used["answer"][name] += 1
+                return answer
+        return None
+
+    def _look_for_unread(self, row: Row) -> None:
+        for name in row.keys() - self._known:
+            if _holds_text(row[name]):
+                self.unread[name] = self.rows
+                self._known.add(name)
+
+    def _skip(self, reason: str) -> None:
+        found = self.skipped.setdefault(reason, Skipped(row=self.rows))
+        found.count += 1
+
+    def summary(self, prompts: list[Prompt], source: RowSource | None) -> DataSummary:
+        columns = self.columns
+        asked = columns.asked if columns else ()
+        told = {"prompt": " + ".join(asked)}
+        told |= {part: " or ".join(counts) for part, counts in self.used.items() if counts}
+        summary = DataSummary(
+            source=self.data.prompts,
+            format=columns.format if columns else "",
+            columns=told,
+            rows=self.rows,
+            prompts=len(prompts),
+            answers=sum(prompt.answer is not None for prompt in prompts),
+            skipped=self.skipped,
+            used=list(
+                dict.fromkeys([*asked, *(name for part in self.used.values() for name in part if name != REPLY)])
+            ),
+            unread=self.unread,
         )
-    if messages and data.system and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": data.system})
-    return messages
+        if source:
+            notes = source.notes
+            summary.files, summary.file_formats = len(source.files), list(notes.formats)
+            summary.encodings, summary.delimiters = list(notes.encodings), list(notes.delimiters)
+            summary.unread_files = [file.name for file in source.unread]
+        return summary
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _holds_text(value: Any) -> bool:
+    if isinstance(value, str):
+        return bool(value.strip())
+    if isinstance(value, list):
+        return any(isinstance(each, str) and each.strip() for each in value)
+    return False

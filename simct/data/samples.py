@@ -1,14 +1,15 @@
 """From prompts to samples that can be supervised: data order, rollouts, the teacher's ids, and what they look like."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from simct.config import RunConfig
 from simct.data.prompts import Prompt
-from simct.data.templates import prompt_ids
+from simct.data.rendering import render_prompts
 from simct.errors import DataError
 from simct.models.loading import pad_id_of
 from simct.models.rollout import Rollout, generate, uniforms
@@ -70,29 +71,50 @@ def prompts_of_step(
 
 
 def prepare_prompts(
-    prompts: list[Prompt], pair: TokenizerPair, config: RunConfig, context_lengths: Iterable[int | None]
+    prompts: list[Prompt],
+    pair: TokenizerPair,
+    config: RunConfig,
+    context_lengths: Iterable[int | None],
+    on_notice: Callable[[str], None] | None = None,
 ) -> tuple[list[PreparedPrompt], int]:
-    """Both models' prompt ids, and how many prompts were left out as too long. Raises DataError if none is left."""
+    """Both models' prompt ids, and how many prompts were left out as too long.
+
+    A prompt that a template cannot take is left out as well; on_notice gets a sentence about that, and about whatever
+    else a template does to conversations. Raises DataError if no prompt is left.
+    """
     limit = min([config.training.max_length, *(length for length in context_lengths if length)])
     room = limit - config.rollout.max_new_tokens
+    student = render_prompts("student", pair.student.tokenizer, prompts, config.student.enable_thinking)
+    teacher = render_prompts("teacher", pair.teacher.tokenizer, prompts, config.teacher.enable_thinking)
+    notices = [line for side in (student, teacher) for line in (*side.notices(), *side.losses())]
+    if on_notice:
+        for line in notices:
+            on_notice(line)
     prepared, too_long = [], 0
-    for prompt in prompts:
-        student_ids = prompt_ids(pair.student.tokenizer, prompt.messages, config.student.enable_thinking)
-        teacher_ids = prompt_ids(pair.teacher.tokenizer, prompt.messages, config.teacher.enable_thinking)
-        if 0 < len(student_ids) <= room and 0 < len(teacher_ids) <= room:
+    for prompt, student_ids, teacher_ids in zip(prompts, student.ids, teacher.ids, strict=True):
+        if not student_ids or not teacher_ids:
+            continue
+        if max(len(student_ids), len(teacher_ids)) <= room:
             prepared.append(PreparedPrompt(prompt, student_ids, teacher_ids))
         else:
             too_long += 1
-    if not prepared:
+    if prepared:
+        return prepared, too_long
+    if too_long:
         raise DataError(
             f"No prompt leaves room for {config.rollout.max_new_tokens} new tokens within {limit}. "
             "Lower rollout.max_new_tokens or raise training.max_length."
         )
-    return prepared, too_long
+    raise DataError(f"No prompt can be read by both models. {' '.join(notices)}".strip())
 
 
 def write_rollouts(
-    model, tokens: TokenBytes, config: RunConfig, prompts: list[list[int]], step: int, indices: list[int]
+    model: PreTrainedModel,
+    tokens: TokenBytes,
+    config: RunConfig,
+    prompts: list[list[int]],
+    step: int,
+    indices: list[int],
 ) -> list[Rollout]:
     """Sample one completion for each of `prompts` (token ids); `indices` are their sample indices within the step."""
     seed, length = config.training.seed, config.rollout.max_new_tokens
@@ -120,7 +142,9 @@ def student_writes(seed: int, step: int, index: int, fraction: float) -> bool:
     )
 
 
-def samples_of_teacher(pair: TokenizerPair, prompts, rollouts, excluded: Counter) -> list[Sample]:
+def samples_of_teacher(
+    pair: TokenizerPair, prompts: list[PreparedPrompt], rollouts: list[Rollout], excluded: Counter[str]
+) -> list[Sample]:
     """Off-policy samples: what the teacher wrote, its ids as sampled, in the student's canonical tokenization."""
     samples = []
     for prompt, rollout in zip(prompts, rollouts, strict=True):
@@ -136,7 +160,9 @@ def samples_of_teacher(pair: TokenizerPair, prompts, rollouts, excluded: Counter
     return samples
 
 
-def to_samples(pair: TokenizerPair, prompts, rollouts, excluded: Counter) -> list[Sample]:
+def to_samples(
+    pair: TokenizerPair, prompts: list[PreparedPrompt], rollouts: list[Rollout], excluded: Counter[str]
+) -> list[Sample]:
     """The teacher's ids for each completion's bytes; what cannot be exact is counted by reason in `excluded`."""
     samples = []
     for prompt, rollout in zip(prompts, rollouts, strict=True):

@@ -1,43 +1,262 @@
-"""Conversations as each model reads them: by its own chat template, or as plain text where it has none."""
+"""Conversations as each model reads them: by its own chat template, or as plain text where it has none.
+
+Every message's text must arrive: what a template writes is compared with what it was given. Where it refuses or loses
+something, the same conversation is tried in the other forms that templates are written for: content as a list of
+parts, the arguments of tool calls as text, user turns in a row as one, the system text inside the user's.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import jinja2
+from transformers import PreTrainedTokenizerBase
 
-from simct.errors import DataError
+from simct.data.conversations import Message
+from simct.errors import DataError, TemplateLosesText, brief
+from simct.tokenization.chat_templates import chat_template_of
+
+# The date that every template writes which asks for today's, so that a seed gives the same prompts on every day.
+TEMPLATE_DATE = datetime(2026, 1, 1, 12)
+MERGED, FOLDED = "merged", "folded"
 
 
-def fold_system(messages) -> list[dict]:
-    """The same conversation with its system text at the head of the first user message, for templates without one."""
-    if not messages or messages[0]["role"] != "system":
-        return list(messages)
-    system, first, *rest = messages
-    return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+@dataclass(frozen=True)
+class Rendering:
+    """The text that a model reads, and what the conversation had to be changed to: MERGED and FOLDED, or nothing."""
+
+    text: str
+    changes: tuple[str, ...] = ()
 
 
-def render(tokenizer, messages, enable_thinking: bool | None = None) -> str:
-    """The text a model reads before it answers, by its own chat template.
+def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], enable_thinking: bool | None = None) -> str:
+    """The text a model reads before it answers, by its own chat template. Raises DataError as rendering does."""
+    return rendering(tokenizer, messages, enable_thinking).text
+
+
+def rendering(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], enable_thinking: bool | None = None
+) -> Rendering:
+    """The text a model reads before it answers, and what was changed for its template.
 
     Raises DataError when there is no template and the conversation is more than one user message, or when the template
-    refuses the conversation even with the system text folded into the user's.
+    fails on the conversation in every form; TemplateLosesText when not all of its text arrives in any.
     """
-    if not tokenizer.chat_template:
-        if len(messages) != 1:
-            raise DataError(
-                f"{tokenizer.name_or_path!r} has no chat template, so only single user messages can be rendered, and "
-                f"this conversation has {len(messages)} messages. Use a prompt column without a system text, or a chat "
-                "model."
-            )
-        return messages[0]["content"]
-    options = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
-    try:
-        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **options)
-    except jinja2.TemplateError as error:
-        folded = fold_system(messages)
-        if folded != list(messages):
-            return render(tokenizer, folded, enable_thinking)
-        raise DataError(f"The chat template of {tokenizer.name_or_path!r} refuses a conversation: {error}.") from error
+    template = chat_template_of(tokenizer)
+    if template is None:
+        if len(messages) == 1:
+            return Rendering(messages[0]["content"])
+        raise DataError(
+            f"{tokenizer.name_or_path!r} has no chat template, so only single user messages can be rendered, and "
+            f"this conversation has {len(messages)} messages. Use a prompt column without a system text, or a chat "
+            "model."
+        )
+    options: dict[str, Any] = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
+    if template != tokenizer.chat_template or "strftime_now" in template:
+        options["chat_template"] = _FIXED_DATE + template if "strftime_now" in template else template
+    lost: str | None = None
+    failed: Exception | None = None
+    for changes, form, given in _forms(messages):
+        try:
+            text = str(tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=True, **options))
+        except Exception as error:  # a template is a program, and may raise anything
+            failed = error if form == "text" else failed
+            continue
+        loss = lost_text(given, text)
+        if loss is None:
+            return Rendering(text, changes)
+        lost = lost or (loss if form == "text" else None)
+    raise _refusal(tokenizer.name_or_path, messages, lost, failed) from failed
 
 
-def prompt_ids(tokenizer, messages, enable_thinking: bool | None = None) -> list[int]:
-    """Token ids of the rendered conversation. Special tokens come from the template; the fallback adds BOS itself."""
-    text = render(tokenizer, messages, enable_thinking)
-    return tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+def _refusal(name: str, messages: Sequence[Message], lost: str | None, failed: Exception | None) -> DataError:
+    told = brief(failed) if isinstance(failed, jinja2.TemplateError) else brief(f"{type(failed).__name__}: {failed}")
+    if any(message["role"] == "tool" or message.get("tool_calls") for message in messages):
+        why = f"it {lost}" if lost else told.rstrip(".")
+        return DataError(f"The chat template of {name!r} cannot take a conversation with tool calls: {why}.")
+    if lost:
+        return TemplateLosesText(f"The chat template of {name!r} {lost}. Use a model whose template keeps all of it.")
+    verb = "refuses" if isinstance(failed, jinja2.TemplateError) else "fails on"
+    return DataError(f"The chat template of {name!r} {verb} a conversation: {told.rstrip('.')}.")
+
+
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], enable_thinking: bool | None = None
+) -> list[int]:
+    """Token ids of the rendered conversation. Special tokens come from the template; the fallback adds BOS itself.
+
+    They never end with an EOS that the template did not write, as some tokenizers add one to every text.
+    """
+    return ids_of(tokenizer, render(tokenizer, messages, enable_thinking))
+
+
+def ids_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of what `rendering` made of a conversation."""
+    template = chat_template_of(tokenizer)
+    ids = list(tokenizer(text, add_special_tokens=template is None)["input_ids"])
+    eos = getattr(tokenizer, "eos_token", None)
+    if eos and not (template and text.rstrip().endswith(eos)):
+        while ids and ids[-1] == tokenizer.eos_token_id:
+            ids.pop()
+    return ids
+
+
+# The same conversation in other forms
+
+
+def fold_system(messages: Sequence[Message]) -> list[Message]:
+    """The same conversation with system texts at the head of the user's next message, for templates without them."""
+    waiting: list[str] = []
+    folded: list[Message] = []
+    for message in messages:
+        if message["role"] == "system":
+            waiting.append(message["content"])
+        elif waiting and message["role"] == "user":
+            folded.append({**message, "content": "\n\n".join([*waiting, message["content"]])})
+            waiting = []
+        else:
+            folded.append(message)
+    return list(messages) if waiting else folded
+
+
+def merge_turns(messages: Sequence[Message]) -> list[Message]:
+    """The same conversation with neighboring messages of a user, or of an assistant, as one."""
+    merged: list[Message] = []
+    for message in messages:
+        last = merged[-1] if merged else {}
+        if message["role"] != last.get("role") or message["role"] not in ("user", "assistant"):
+            merged.append(message)
+            continue
+        texts = [text for text in (last["content"], message["content"]) if text]
+        merged[-1] = {**last, **message, "content": "\n\n".join(texts)}
+        if calls := [*last.get("tool_calls", ()), *message.get("tool_calls", ())]:
+            merged[-1]["tool_calls"] = calls
+    return merged
+
+
+def _variants(messages: Sequence[Message]) -> Iterator[tuple[tuple[str, ...], list[Message]]]:
+    """The conversation as it is, and what it can be changed to, each with the changes."""
+    plain, folded = list(messages), fold_system(messages)
+    merged = merge_turns(plain)
+    yield (), plain
+    if merged != plain:
+        yield (MERGED,), merged
+    if folded != plain:
+        yield (FOLDED,), folded
+        both = merge_turns(folded)
+        if both != folded:
+            yield (FOLDED, MERGED), both
+
+
+def _forms(messages: Sequence[Message]) -> Iterator[tuple[tuple[str, ...], str, list[Message]]]:
+    """The changes, the form and the messages of every way to give a conversation to a template.
+
+    Forms are "text" as it is, "arguments" with those of tool calls as JSON text, and "parts" with content as lists.
+    """
+    for changes, changed in _variants(messages):
+        yield changes, "text", changed
+        if any(message.get("tool_calls") for message in changed):
+            yield changes, "arguments", [_with_text_arguments(message) for message in changed]
+        parts = [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in changed]
+        yield changes, "parts", parts
+
+
+def _with_text_arguments(message: Message) -> Message:
+    if not message.get("tool_calls"):
+        return message
+    calls = []
+    for call in message["tool_calls"]:
+        arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+        calls.append({**call, "function": {**call["function"], "arguments": arguments}})
+    return {**message, "tool_calls": calls}
+
+
+# Whether all text arrives
+
+_OWNERS = {"user": "a user's text", "assistant": "an assistant's text", "tool": "a tool's result"}
+
+
+def lost_text(messages: Sequence[Message], text: str) -> str | None:
+    """What a template did to the text of these messages, such as "drops a user's text"; None if all of it arrived.
+
+    Messages must arrive whole and in order, white space aside; a system text may be anywhere, as some templates put it
+    beside the last question. Of an assistant's earlier text only what follows its thinking must arrive, which many
+    templates leave out on purpose.
+    """
+    if any(isinstance(message["content"], list) for message in messages):
+        if re.search(r"""['"]type['"]: ?['"]text['"]""", text):
+            return "writes messages as lists"
+        messages = [{**message, "content": message["content"][0]["text"]} for message in messages]
+    return _lost(messages, text) and _lost(messages, text, squeezed=True)
+
+
+def _lost(messages: Sequence[Message], text: str, squeezed: bool = False) -> str | None:
+    def plain(value: str) -> str:
+        return "".join(value.split()) if squeezed else value.strip()
+
+    text = plain(text) if squeezed else text
+    place = 0
+    for message in messages:
+        spellings = [plain(spelling) for spelling in _spellings(message)]
+        system = message["role"] == "system"
+        ends = [found + len(each) for each in spellings if (found := text.find(each, 0 if system else place)) >= 0]
+        if not ends:
+            owner = "the system text" if system else _OWNERS[message["role"]]
+            return f"{_what_was_done(spellings[0], text)} {owner}"
+        place = place if system else min(ends)
+        for call in message.get("tool_calls", ()):
+            if any(not any(plain(each) in text for each in _escaped(value)) for value in _call_texts(call)):
+                return "drops a tool call"
+    return None
+
+
+def _what_was_done(wanted: str, text: str) -> str:
+    if wanted in text:
+        return "reorders"
+    return "cuts off" if len(wanted) > 16 and wanted[:12] in text else "drops"
+
+
+def _spellings(message: Message) -> list[str]:
+    content = message["content"]
+    spellings = _escaped(content)
+    if message["role"] == "assistant" and "</think>" in content:
+        spellings += _escaped(content.rpartition("</think>")[2])
+    return spellings
+
+
+def _escaped(text: str) -> list[str]:
+    """A text as it is, and as it stands inside JSON."""
+    return list(dict.fromkeys((text, json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1])))
+
+
+def _call_texts(call: dict[str, Any]) -> list[str]:
+    """The texts of a tool call that must arrive: its name, and the texts among its arguments."""
+    arguments = call["function"]["arguments"]
+    found, waiting = [call["function"]["name"]], [json.loads(arguments) if isinstance(arguments, str) else arguments]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, dict | list):
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+    return found
+
+
+# The clock
+
+
+def _fixed_date() -> str:
+    """A macro that hides the templates' own strftime_now, and writes TEMPLATE_DATE in any format.
+
+    It ends with a line break, which Jinja takes off, so that the template after it begins at the start of a line.
+    """
+    directives = [f"%-{each}" for each in "dmHIMSjy"] + [f"%{each}" for each in "aAwdbBmyYHIpMSfzZjUWcxXGuVeDTFRhs"]
+    values = {each: TEMPLATE_DATE.strftime(each) for each in directives} | {"%%": "%"}
+    replaced = "".join(f" | replace({json.dumps(each)}, {json.dumps(value)})" for each, value in values.items())
+    return "{%- macro strftime_now(format) -%}{{ format" + replaced + " }}{%- endmacro %}\n"
+
+
+_FIXED_DATE = _fixed_date()

@@ -13,15 +13,16 @@ import functools
 import json
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from simct.config import RunConfig, local_path
 from simct.config.sections import ModelConfig
@@ -44,7 +45,7 @@ FUSED = ("AdamW", "Adam", "SGD", "Adagrad")
 
 @dataclass(frozen=True)
 class Shape:
-    """One model as its config tells: parameter counts and what decides the size of caches and logits."""
+    """One model by its config: parameter counts and what decides the size of caches and logits."""
 
     name: str
     parameters: int
@@ -72,19 +73,19 @@ class MemoryEstimate:
 class _LiveBytes(TorchDispatchMode):
     """Counts the bytes of all storages that operations make, as they come and go."""
 
-    def __init__(self, known=()):
+    def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
         super().__init__()
         self.live = self.peak = 0
         self._sizes = {tensor.untyped_storage()._cdata: 0 for tensor in known}
 
-    def __torch_dispatch__(self, function, kinds, arguments=(), options=None):
+    def __torch_dispatch__(self, function: Any, kinds: Any, arguments: Any = (), options: Any = None) -> Any:
         result = function(*arguments, **(options or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
                 self._add(leaf.untyped_storage())
         return result
 
-    def _add(self, storage) -> None:
+    def _add(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
         if key not in self._sizes:
             self._sizes[key] = storage.nbytes()
@@ -96,7 +97,7 @@ class _LiveBytes(TorchDispatchMode):
         self.live -= self._sizes.pop(key, 0)
 
 
-def load_shape_config(model: ModelConfig, token: str | bool | None = None):
+def load_shape_config(model: ModelConfig, token: str | bool | None = None) -> PretrainedConfig:
     """The model's config.json as transformers reads it. Raises ModelError or HubError (one line)."""
     path = local_path(model.model)
     try:
@@ -109,7 +110,7 @@ def load_shape_config(model: ModelConfig, token: str | bool | None = None):
         raise ModelError(f"Cannot read the config of {model.model!r}: {brief(error)}") from error
 
 
-def _of_layers(config, layers: int):
+def _of_layers(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     """The same model with so many layers."""
     config = copy.deepcopy(config)
     text = config.get_text_config()
@@ -120,13 +121,13 @@ def _of_layers(config, layers: int):
     return config
 
 
-def _period(config) -> int:
+def _period(config: PretrainedConfig) -> int:
     """After how many layers their kinds repeat (Gemma alternates two)."""
     kinds = getattr(config.get_text_config(), "layer_types", None) or ["full"]
     return next(n for n in range(1, len(kinds) + 1) if all(kinds[i] == kinds[i % n] for i in range(len(kinds))))
 
 
-def _build(config, dtype: str):
+def _build(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
     try:
         return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
     except (ValueError, KeyError, ImportError) as error:
@@ -134,17 +135,20 @@ def _build(config, dtype: str):
         raise ModelError(f"Models of type {kind!r} cannot be estimated: {brief(error)}") from error
 
 
+Measure = TypeVar("Measure", bound=Callable[..., Any])
+
+
 @dataclass(frozen=True)
 class _Question:
     key: str
-    arguments: tuple = field(compare=False)
+    arguments: tuple[Any, ...] = field(compare=False)
 
 
-def _remembered(measure: Callable) -> Callable:
+def _remembered(measure: Measure) -> Measure:
     """`measure` with its latest results kept: a form asks again at every change, and most change nothing here."""
     answer = functools.lru_cache(maxsize=256)(lambda question: measure(*question.arguments))
 
-    def plain(argument):
+    def plain(argument: Any) -> Any:
         if isinstance(argument, RunConfig):
             training = argument.training
             trained = training.freeze, training.gradient_checkpointing, training.mixed_precision
@@ -154,14 +158,14 @@ def _remembered(measure: Callable) -> Callable:
         return argument.to_dict() if hasattr(argument, "to_dict") else argument
 
     @functools.wraps(measure)
-    def asked(*arguments):
+    def asked(*arguments: Any) -> Any:
         return answer(_Question(json.dumps([plain(each) for each in arguments], default=str), arguments))
 
-    return asked
+    return cast(Measure, asked)
 
 
 @_remembered
-def shape_of(config, model: ModelConfig, run: RunConfig | None = None) -> Shape:
+def shape_of(config: PretrainedConfig, model: ModelConfig, run: RunConfig | None = None) -> Shape:
     """Counts of a model built without data; with `run`, what of it is trained."""
     with torch.device("meta"):
         built = _build(config, model.dtype)
@@ -189,7 +193,7 @@ def shape_of(config, model: ModelConfig, run: RunConfig | None = None) -> Shape:
 def check_trained(run: RunConfig, token: str | bool | None = None) -> None:
     """Raise ConfigError for frozen parts or adapters that the student has no place for, found out without its weights.
 
-    A student that cannot be read or built like this is let through: it is told of when it is loaded.
+    A student that cannot be read or built like this passes: loading it raises the error.
     """
     try:
         with torch.device("meta"):
@@ -202,7 +206,9 @@ def check_trained(run: RunConfig, token: str | bool | None = None) -> None:
 
 
 @_remembered
-def pass_bytes(config, model: ModelConfig, batch: int, length: int, run: RunConfig | None = None) -> tuple[int, int]:
+def pass_bytes(
+    config: PretrainedConfig, model: ModelConfig, batch: int, length: int, run: RunConfig | None = None
+) -> tuple[int, int]:
     """(held after the forward pass, peak) of one pass over ids [batch, length]; with `run`, of its training pass.
 
     The training pass ends with the gradients of all trained parameters, which its peak includes. Without `run` nothing
@@ -223,10 +229,12 @@ def pass_bytes(config, model: ModelConfig, batch: int, length: int, run: RunConf
     return held, max(peaks)
 
 
-def _measured_pass(config, model: ModelConfig, batch: int, length: int, run: RunConfig | None) -> tuple[int, int, int]:
+def _measured_pass(
+    config: PretrainedConfig, model: ModelConfig, batch: int, length: int, run: RunConfig | None
+) -> tuple[int, int, int]:
     """Bytes held after the forward pass, and at most until the last layer is done backward, and at most after it."""
     with torch.device("meta"):
-        built = _build(config, model.dtype)
+        built: Any = _build(config, model.dtype)
         if run:
             built = trainable_student(built, run).train()
             if run.training.gradient_checkpointing:
@@ -236,16 +244,16 @@ def _measured_pass(config, model: ModelConfig, batch: int, length: int, run: Run
     mixed = run is not None and run.training.mixed_precision != "no"
     with FakeTensorMode():
         _make_fake(built)
-        decoder = built.get_base_model().base_model if hasattr(built, "get_base_model") else built.base_model
+        decoder: Any = built.get_base_model().base_model if hasattr(built, "get_base_model") else built.base_model
         ids_BL = torch.zeros(batch, length, dtype=torch.long)
         live = _LiveBytes([*built.parameters(), *built.buffers(), ids_BL])
         until_last_layer = 0
 
-        def mark(gradient) -> None:
+        def mark(gradient: torch.Tensor) -> None:
             nonlocal until_last_layer
             until_last_layer, live.peak = live.peak, live.live
 
-        def watch_input(layer, arguments, options) -> None:
+        def watch_input(layer: torch.nn.Module, arguments: Any, options: Any) -> None:
             if arguments and arguments[0].requires_grad:
                 arguments[0].register_hook(mark)
 
@@ -263,11 +271,12 @@ def _measured_pass(config, model: ModelConfig, batch: int, length: int, run: Run
         return held, until_last_layer, live.peak
 
 
-def _make_fake(model) -> None:
+def _make_fake(model: torch.nn.Module) -> None:
     """Put fake CPU tensors in the place of meta ones: operations then take the ways they take on a device."""
     made: dict[int, torch.Tensor] = {}
     for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
+        kept: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for tensors in kept:
             for name, tensor in tensors.items():
                 if tensor is None:
                     continue
@@ -279,7 +288,7 @@ def _make_fake(model) -> None:
                 tensors[name] = made[id(tensor)]
 
 
-def _layers(decoder, config) -> torch.nn.ModuleList:
+def _layers(decoder: torch.nn.Module, config: PretrainedConfig) -> torch.nn.ModuleList:
     """The decoder's layers: its only list of that length at the top."""
     count = config.get_text_config().num_hidden_layers
     for child in decoder.children():
@@ -294,7 +303,7 @@ def estimate_memory(
     device: str = "cuda",
     devices: int = 1,
     token: str | bool | None = None,
-    configs: tuple | None = None,
+    configs: tuple[PretrainedConfig, PretrainedConfig] | None = None,
 ) -> MemoryEstimate:
     """Peak memory of `run` on each of `devices` devices ("cuda" or "cpu"), were all completions of full length.
 
@@ -311,22 +320,7 @@ def estimate_memory(
     micro_batch = min(training.micro_batch_size, local_batch)
     length = min(prompt_tokens + new_tokens, training.max_length)
     trained_size, mixed = SIZES[run.student.dtype], training.mixed_precision != "no"
-    quantized = {"8bit": 1.0, "4bit": 0.6}
-
-    def weights(shape: Shape, model: ModelConfig) -> int:
-        return int(shape.parameters * quantized.get(model.quantization or "", SIZES[model.dtype]))
-
-    optimizer_bytes = {"bitsandbytes.AdamW8bit": 2.1, "bitsandbytes.PagedAdamW8bit": 0.0, "SGD": 0.0}
-    states = int(student.trainable * optimizer_bytes.get(training.optimizer, 2 * trained_size))
-    average = student.trainable * trained_size if training.ema_decay else 0
-    elsewhere = run.teacher.device is not None and run.teacher.device != device
-    resident = {
-        "teacher weights": 0 if elsewhere else weights(teacher, run.teacher),
-        "student weights": weights(student, run.student),
-        "optimizer states": states,
-        "weight average": average,
-        "overhead": OVERHEAD[device],
-    }
+    resident = _resident(run, teacher, student, device)
     gradients = student.trainable * trained_size
     cache = local_batch * length * student.key_value_bytes
     prefill = pass_bytes(student_config, run.student, local_batch, prompt_tokens)[1]
@@ -355,6 +349,25 @@ def estimate_memory(
         "optimizer step": base + gradients + temporary,
     }
     return MemoryEstimate(parts, phases)
+
+
+def _resident(run: RunConfig, teacher: Shape, student: Shape, device: str) -> dict[str, int]:
+    """What is in memory all the time."""
+    training, trained_size = run.training, SIZES[run.student.dtype]
+    quantized = {"8bit": 1.0, "4bit": 0.6}
+
+    def weights(shape: Shape, model: ModelConfig) -> int:
+        return int(shape.parameters * quantized.get(model.quantization or "", SIZES[model.dtype]))
+
+    optimizer_bytes = {"bitsandbytes.AdamW8bit": 2.1, "bitsandbytes.PagedAdamW8bit": 0.0, "SGD": 0.0}
+    elsewhere = run.teacher.device is not None and run.teacher.device != device
+    return {
+        "teacher weights": 0 if elsewhere else weights(teacher, run.teacher),
+        "student weights": weights(student, run.student),
+        "optimizer states": int(student.trainable * optimizer_bytes.get(training.optimizer, 2 * trained_size)),
+        "weight average": student.trainable * trained_size if training.ema_decay else 0,
+        "overhead": OVERHEAD[device],
+    }
 
 
 def loss_bytes(run: RunConfig, teacher: Shape, student: Shape, rows: int, device: str) -> int:

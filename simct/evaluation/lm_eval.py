@@ -9,10 +9,11 @@ import functools
 import importlib.util
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import torch
 import yaml
 
 from simct.config import local_path
@@ -46,7 +47,7 @@ def check_task(task: str, allow_code_execution: bool = False) -> None:
         raise _needs_permission(task)
 
 
-def evaluate_task(model, tokens: TokenBytes, task: str, settings: EvaluationConfig) -> dict:
+def evaluate_task(model: torch.nn.Module, tokens: TokenBytes, task: str, settings: EvaluationConfig) -> dict:
     """Score a model in memory on one task: {"score" in 0..1, "metric", "stderr", "n", "seed", "metrics", "samples"}.
 
     `metrics` holds everything lm-eval reports; `score` is the first of them. Raises ConfigError for an unknown task and
@@ -80,8 +81,8 @@ def evaluate_task(model, tokens: TokenBytes, task: str, settings: EvaluationConf
             raise ConfigError(f"Task {task!r} needs a package: {error}. Install it and try again.") from error
         except Exception as error:
             # data sets come from the Hub, and lm-eval raises what it meets there as it is
-            told = hub_error(error, task, kind="dataset")
-            raise DataError(f"Task {task!r} could not be scored: {told}") from error
+            reason = hub_error(error, task, kind="dataset")
+            raise DataError(f"Task {task!r} could not be scored: {reason}") from error
     return _summary(results, name, settings.seed)
 
 
@@ -95,7 +96,9 @@ def _needs_permission(task: str) -> ConfigError:
 class SandboxedCodeMetric:
     """Stands for the code_eval metric of the evaluate package: the same arguments and results, run in the sandbox."""
 
-    def compute(self, references: list[str], predictions: list[list[str]], k: Sequence[int] = (1,), **options):
+    def compute(
+        self, references: list[str], predictions: list[list[str]], k: Sequence[int] = (1,), **options: object
+    ) -> tuple[dict[str, float], dict[int, list]]:
         """pass@k over problems: each reference is the tests, each prediction a list of candidate programs."""
         passed, details = [], {}
         for problem, (tests, candidates) in enumerate(zip(references, predictions, strict=True)):
@@ -122,13 +125,13 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 
 @contextlib.contextmanager
-def sandboxed_code_metric():
+def sandboxed_code_metric() -> Iterator[None]:
     """While open, `evaluate.load("code_eval")` gives our metric, so that lm-eval's code tasks run in the sandbox."""
     import evaluate
 
     load = evaluate.load
 
-    def load_sandboxed(path, *arguments, **options):
+    def load_sandboxed(path: str, *arguments: Any, **options: Any) -> Any:
         if str(path).rstrip("/").rsplit("/", 1)[-1] == "code_eval":
             return SandboxedCodeMetric()
         return load(path, *arguments, **options)
@@ -143,13 +146,13 @@ def sandboxed_code_metric():
 class _Guarded:
     """A task manager that lets no task run generated code without permission, or outside the sandbox."""
 
-    def __init__(self, manager, allowed: bool):
+    def __init__(self, manager: Any, allowed: bool) -> None:
         self._manager, self._allowed = manager, allowed
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._manager, name)
 
-    def load(self, *arguments, **options):
+    def load(self, *arguments: Any, **options: Any) -> dict:
         loaded = self._manager.load(*arguments, **options)
         for name, task in loaded["tasks"].items():
             if not getattr(task, "UNSAFE_CODE", False):
@@ -166,7 +169,7 @@ class _Guarded:
         return loaded
 
 
-def _uses_sandbox(task) -> bool:
+def _uses_sandbox(task: Any) -> bool:
     """Whether the functions that score a task come from a module that holds our metric."""
     functions = [*task._metric_fn_list.values(), getattr(task.config, "process_results", None)]
     # lm-eval keeps a function's __call__, which belongs to the function
@@ -194,7 +197,7 @@ def _read_task_file(path: str) -> dict:
     return settings
 
 
-def _manager_for(task: str):
+def _manager_for(task: str) -> tuple[Any, str]:
     """lm-eval's task manager that knows `task`, and the name it knows it by."""
     from lm_eval.tasks import TaskManager
 
@@ -208,7 +211,7 @@ def _manager_for(task: str):
 
 
 @functools.cache
-def _known_tasks():
+def _known_tasks() -> Any:
     """lm-eval's own tasks; listing them takes seconds."""
     from lm_eval.tasks import TaskManager
 

@@ -2,12 +2,14 @@
 
 A task is `demo` (the embedded pair's held-out prompts), the path of a JSONL file with a prompt and an answer column, or
 a task of lm-eval: its name, or the path of its YAML file. The first two are scored here: the share of prompts whose
-completion holds the reference answer as `answer_matches` reads it. Standard errors are those of a mean over prompts.
+completion gives the reference answer as `answer_matches` reads it. Standard errors are those of a mean over prompts.
 """
 
 import math
 from pathlib import Path
 from typing import cast
+
+from transformers import PreTrainedModel
 
 from simct.config import local_path
 from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig
@@ -16,9 +18,10 @@ from simct.data.templates import prompt_ids
 from simct.demo import EVAL
 from simct.errors import DataError
 from simct.evaluation import lm_eval as lm_eval_tasks
-from simct.evaluation.answers import answer_matches
+from simct.evaluation.answers.check import answer_matches
+from simct.evaluation.answers.statements import has_reasoning, opened_reasoning
 from simct.models.loading import device_for_training, load_model, pad_id_of
-from simct.models.rollout import generate
+from simct.models.rollout import Rollout, generate
 from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
 
 SHOWN = 8
@@ -55,10 +58,12 @@ def standard_error(score: float, n: int) -> float | None:
     return math.sqrt(score * (1 - score) / (n - 1)) if n > 1 else None
 
 
-def evaluate_loaded(model, tokens: TokenBytes, settings: EvaluationConfig, enable_thinking: bool | None = None) -> dict:
+def evaluate_loaded(
+    model: PreTrainedModel, tokens: TokenBytes, settings: EvaluationConfig, enable_thinking: bool | None = None
+) -> dict:
     """Scores of a model in memory: {task: {"score" in 0..1, "stderr", "n", "seed", "samples": [...], ...}}.
 
-    Tasks scored here also tell "ended", the share of completions that ended by themselves.
+    Tasks scored here also have "ended", the share of completions that ended by themselves.
     """
     scores = {}
     for task in settings.tasks:
@@ -66,32 +71,16 @@ def evaluate_loaded(model, tokens: TokenBytes, settings: EvaluationConfig, enabl
             scores[task] = lm_eval_tasks.evaluate_task(model, tokens, task, settings)
             continue
         prompts = task_prompts(task)[: settings.samples]
-        ids = [prompt_ids(tokens.tokenizer, prompt.messages, enable_thinking) for prompt in prompts]
-        # prompts of like length share a batch, so little is spent on padding
-        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
-        completions: dict[int, tuple[str, bool]] = {}
-        for start in range(0, len(order), settings.batch_size):
-            batch = order[start : start + settings.batch_size]
-            rollouts = generate(
-                model,
-                [ids[index] for index in batch],
-                tokens.end_ids,
-                pad_id_of(tokens.tokenizer, tokens.end_ids),
-                n_candidates=len(tokens.bytes_of),
-                max_new_tokens=settings.max_new_tokens,
-            )
-            for index, rollout in zip(batch, rollouts, strict=True):
-                # the ids of one answer, not of several, make one text
-                text = cast(str, tokens.tokenizer.decode(rollout.completion_ids, skip_special_tokens=True))
-                completions[index] = (text, rollout.ended)
+        rollouts = _completions(model, tokens, settings, prompts, enable_thinking)
         samples: list[dict] = [
             {
                 "prompt": prompt.text,
                 "answer": prompt.answer,
-                "completion": completions[index][0],
-                "correct": answer_matches(completions[index][0], prompt.answer or ""),  # task_prompts saw to answers
+                # the ids of one answer, not of several, make one text
+                "completion": cast(str, tokens.tokenizer.decode(rollout.completion_ids, skip_special_tokens=True)),
+                "correct": answer_matches(spoken_text(tokens, rollout), prompt.answer or ""),
             }
-            for index, prompt in enumerate(prompts)
+            for prompt, rollout in zip(prompts, rollouts, strict=True)
         ]
         score = sum(sample["correct"] for sample in samples) / len(samples)
         scores[task] = {
@@ -99,10 +88,46 @@ def evaluate_loaded(model, tokens: TokenBytes, settings: EvaluationConfig, enabl
             "stderr": standard_error(score, len(samples)),
             "n": len(samples),
             "seed": settings.seed,
-            "ended": sum(ended for _, ended in completions.values()) / len(samples),
+            "ended": sum(rollout.ended for rollout in rollouts) / len(samples),
             "samples": samples[:SHOWN],
         }
     return scores
+
+
+def _completions(
+    model: PreTrainedModel,
+    tokens: TokenBytes,
+    settings: EvaluationConfig,
+    prompts: list[Prompt],
+    enable_thinking: bool | None,
+) -> list[Rollout]:
+    """A greedy completion of each prompt, in order."""
+    ids = [prompt_ids(tokens.tokenizer, prompt.messages, enable_thinking) for prompt in prompts]
+    # prompts of similar length share a batch, so little is spent on padding
+    order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+    found: dict[int, Rollout] = {}
+    for start in range(0, len(order), settings.batch_size):
+        batch = order[start : start + settings.batch_size]
+        rollouts = generate(
+            model,
+            [ids[index] for index in batch],
+            tokens.end_ids,
+            pad_id_of(tokens.tokenizer, tokens.end_ids),
+            n_candidates=len(tokens.bytes_of),
+            max_new_tokens=settings.max_new_tokens,
+        )
+        found |= dict(zip(batch, rollouts, strict=True))
+    return [found[index] for index in range(len(ids))]
+
+
+def spoken_text(tokens: TokenBytes, rollout: Rollout) -> str:
+    """A completion as a checker reads it: with the marks around its reasoning, even one that the prompt opened."""
+    decode = tokens.tokenizer.decode
+    whole = cast(str, decode(rollout.completion_ids, skip_special_tokens=False))
+    opening = opened_reasoning(cast(str, decode(rollout.prompt_ids[-8:], skip_special_tokens=False)))
+    if opening or has_reasoning(whole):
+        return opening + whole
+    return cast(str, decode(rollout.completion_ids, skip_special_tokens=True))
 
 
 def evaluate_model(

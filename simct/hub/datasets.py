@@ -4,13 +4,16 @@ The Hub's dataset viewer has all of this for the datasets that it has processed.
 streams from the repository, no more than is shown. Loading scripts are never run.
 """
 
+import ast
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from huggingface_hub import constants
 from huggingface_hub.utils import validate_repo_id
 
-from simct.errors import DataError, SimCTError
+from simct.errors import DataError, SimCTError, brief
 from simct.hub import client
 from simct.hub.client import ask, hub_api
 from simct.hub.errors import known_hub_error
@@ -117,11 +120,36 @@ def dataset_error(error: BaseException, repo_id: str) -> SimCTError:
     if known is not None:
         return known
     text = " ".join(str(error).split())
+    if (choice := choice_error(text, repo_id)) is not None:
+        return choice
     if "scripts are no longer supported" in text:
         return DataError(f"{repo_id} is loaded by a script of its own, which is never run. Choose another dataset.")
     if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):
         return DataError(f"{repo_id} has no data files that can be read. Choose another dataset.")
     return DataError(redact(f"{repo_id} cannot be read: {text[:300] or type(error).__name__}"))
+
+
+def choice_error(text: str, name: str) -> DataError | None:
+    """What `datasets` says of a configuration or split that must be chosen, or is not there; None for other texts."""
+    what, setting = "split", "data.split"
+    if "Config name is missing" in text or "BuilderConfig" in text:
+        what, setting = "configuration", "data.config_name"
+    elif not re.search(r"(Unknown|Bad) split", text):
+        return None
+    lists = re.findall(r"\[[^\[\]]*\]", text)
+    try:
+        names = [str(each) for each in ast.literal_eval(lists[-1])]
+    except (IndexError, ValueError, SyntaxError):
+        return None
+    given = re.search(r"(?:split:? |BuilderConfig )['\"]?([^'\". ]+)", text)
+    return wrong_choice(name, what, setting, names, given.group(1) if given else None)
+
+
+def wrong_choice(name: str, what: str, setting: str, there: Sequence[str], given: str | None) -> DataError:
+    """The line for a configuration or split that must be chosen (given None), or that is not there."""
+    listed = " and ".join(there) if len(there) <= 2 else brief(", ".join(there))
+    missing = f"no {what} {given!r}; it has " if given else ""
+    return DataError(f"{name} has {missing}{listed}: set {setting}.")
 
 
 # The dataset viewer

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import torch
+from transformers import PreTrainedModel
 
 from simct.data.templates import prompt_ids
 from simct.errors import AlignmentError, DataError
@@ -40,8 +41,8 @@ MOST_UNSHARED = 8  # tokens listed of each side that the other does not have
 
 def candidates_at(
     pair: TokenizerPair,
-    teacher_model: torch.nn.Module | None,
-    student_model: torch.nn.Module | None,
+    teacher_model: PreTrainedModel | None,
+    student_model: PreTrainedModel | None,
     text: str,
     unit_index: int,
     top: int = 20,
@@ -83,8 +84,8 @@ def candidates_at(
 
 def score_units(
     pair: TokenizerPair,
-    teacher_model: torch.nn.Module,
-    student_model: torch.nn.Module,
+    teacher_model: PreTrainedModel,
+    student_model: PreTrainedModel,
     text: str,
     *,
     prompt: str | None = None,
@@ -121,7 +122,7 @@ def _leads(pair: TokenizerPair, prompt: str | None) -> tuple[list[int], list[int
     return lead(pair.teacher, prompt), lead(pair.student, prompt)
 
 
-def _room(teacher_model: torch.nn.Module, student_model: torch.nn.Module, leads: tuple[list[int], list[int]]) -> int:
+def _room(teacher_model: PreTrainedModel, student_model: PreTrainedModel, leads: tuple[list[int], list[int]]) -> int:
     """Tokens of either side that fit a window behind what both models read first."""
     limits = [getattr(model.config, "max_position_embeddings", None) for model in (teacher_model, student_model)]
     room = min([WINDOW, *filter(None, limits)]) - max(map(len, leads))
@@ -237,8 +238,8 @@ def _side_scores(
 
 def _score_window(
     pair: TokenizerPair,
-    teacher_model: torch.nn.Module,
-    student_model: torch.nn.Module,
+    teacher_model: PreTrainedModel,
+    student_model: PreTrainedModel,
     spelled: Spelled,
     leads: tuple[list[int], list[int]],
     context: int,
@@ -259,7 +260,7 @@ def _score_window(
         hidden_RH, _ = hidden_rows(model, [before], [ids[-1]], pad_id_of(tokens.tokenizer, tokens.end_ids))
         sides.append(HeadSide(hidden_RH, Head.of(model), shared_ids.to(hidden_RH.device)))
     teacher, student = sides
-    batch = build_units(pair, [tuple(ids)])
+    batch = build_units(pair, [(ids[0], ids[1])])
     chunk_rows = chunk_rows_for(student.tensors[0].device, max(student.vocabulary, teacher.vocabulary))
     rows: list[UnitScore] = []
     for chunk_N in chunks_by_rows(torch.arange(len(batch)), batch, chunk_rows):
@@ -285,7 +286,7 @@ class _Side:
 
 
 def _one_unit(
-    pair: TokenizerPair, tokens: TokenBytes, model: torch.nn.Module, before: list[int], ids: list[int]
+    pair: TokenizerPair, tokens: TokenBytes, model: PreTrainedModel, before: list[int], ids: list[int]
 ) -> _Side:
     hidden_KH, _ = hidden_rows(model, [before], [ids], pad_id_of(tokens.tokenizer, tokens.end_ids))
     shared_ids_C = pair.shared_student_ids if tokens is pair.student else pair.shared_teacher_ids

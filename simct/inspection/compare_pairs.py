@@ -32,7 +32,7 @@ def compare_pairs(
     dtype: str = "float32",
     device: torch.device | str | None = None,
     measured: Mapping[tuple[str, str], Reliability] | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
     sort: str = "strict",
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -92,7 +92,7 @@ def sort_rows(rows: Sequence[PairRow], by: str = "strict") -> list[PairRow]:
     return sorted(rows, key=key)
 
 
-def _side(name: str, sides: dict[str, TokenBytes | SimCTError], token: str | None) -> TokenBytes:
+def _side(name: str, sides: dict[str, TokenBytes | SimCTError], token: str | bool | None) -> TokenBytes:
     """A tokenizer as bytes, read once for all its pairs; so is the reason why it cannot be."""
     if name not in sides:
         model, revision = split_revision(name)

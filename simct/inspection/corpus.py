@@ -16,17 +16,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simct.config import local_path
-from simct.data.formats import READERS
+from simct.config.sections import DataConfig
+from simct.data.conversations import Unusable, messages_in
+from simct.data.formats import Unreadable, file_encoding, format_of, open_text
+from simct.data.sources import RowSource, open_rows
 from simct.errors import DataError, brief
 from simct.files import cache_folder, write_cache
-from simct.hub.errors import hub_error
 from simct.inspection.coverage import Counts
 from simct.inspection.records import PairReport
 from simct.inspection.text_kinds import KINDS
@@ -143,7 +144,7 @@ def dataset_texts(
     column: str | None = None,
     split: str = "train",
     limit: int | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
     *,
     config_name: str | None = None,
     revision: str | None = None,
@@ -155,14 +156,11 @@ def dataset_texts(
     texts; empty ones do not count. Raises DataError or HubError (one line), possibly after the first texts.
     """
     path = local_path(source)
-    if path is None and (Path(source).suffix in READERS or source.startswith(("/", "./", "../", "~"))):
-        raise DataError(f"There is no file {source!r}. Check the path.")
-    if path is not None and path.is_file() and path.suffix.lower() not in READERS:
-        raise DataError(f"{source!r} is not JSONL, CSV, Parquet or text. Convert it to one of these.")
-    if path is not None and path.suffix.lower() == ".txt":
+    if path is not None and path.is_file() and format_of(path) == "text":
         found = _file_pieces(path)
     else:
-        found = _column_texts(source, path, column, split, token, config_name, revision)
+        data = DataConfig(prompts=source, split=split, config_name=config_name, revision=revision)
+        found = _column_texts(data, open_rows(data, token, streaming=True), column)
     return _some(source, found, limit)
 
 
@@ -188,54 +186,19 @@ def _some(source: str, texts: Iterator[str], limit: int | None) -> Iterator[str]
 
 def _file_pieces(path: Path) -> Iterator[str]:
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open_text(path, file_encoding(path), newline="") as file:
             while piece := file.read(PIECE_CHARACTERS):
-                yield piece + file.readline(PIECE_CHARACTERS)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{str(path)!r} is not UTF-8 text. Convert it first.") from error
+                yield (piece + file.readline(PIECE_CHARACTERS)).encode("utf-8", "replace").decode("utf-8")
     except OSError as error:
-        raise DataError(f"Cannot read {str(path)!r}: {error.strerror}. Check the path.") from error
+        raise DataError(f"Cannot read {str(path)!r}: {error.strerror or brief(error)}. Check the path.") from error
 
 
-def _column_texts(
-    source: str,
-    path: Path | None,
-    column: str | None,
-    split: str,
-    token: str | None,
-    config_name: str | None,
-    revision: str | None,
-) -> Iterator[str]:
-    try:
-        rows = iter(_stream(source, path, split, token, config_name, revision))
-        first = next(rows, None)
-        if first is None:
-            return
-        column = _text_column(source, first, column)
-        for number, row in enumerate(chain([first], rows)):
-            yield _text_of(row.get(column), source, column, number)
-    except DataError:
-        raise
-    except Exception as error:
-        # datasets raises a dozen unrelated types here (pyarrow, JSON, httpx, its own), each with its reason
-        if path is None:
-            raise hub_error(error, source, kind="dataset") from error
-        reason = brief(error.__cause__ or error)
-        raise DataError(f"Cannot read {source!r}: {reason}") from error
-
-
-def _stream(
-    source: str, path: Path | None, split: str, token: str | None, config_name: str | None, revision: str | None
-) -> Iterable[dict[str, Any]]:
-    import datasets
-
-    if path is None:
-        return datasets.load_dataset(source, config_name, split=split, revision=revision, token=token, streaming=True)
-    if path.is_dir():
-        return datasets.load_dataset(str(path), split=split, streaming=True)
-    if path.stat().st_size == 0:
-        raise DataError(f"{source!r} is empty. Give a file with some text.")
-    return datasets.load_dataset(READERS[path.suffix.lower()], data_files=str(path), split="train", streaming=True)
+def _column_texts(data: DataConfig, source: RowSource, column: str | None) -> Iterator[str]:
+    for number, row in enumerate(source.rows):
+        if isinstance(row, Unreadable):
+            raise DataError(f"Cannot read {data.prompts!r}: {row.reason} (row {number + 1:,}).")
+        column = column if number else _text_column(data.prompts, row, column)
+        yield _text_of(row.get(str(column)), data.prompts, str(column), number)
 
 
 def _text_column(source: str, row: dict, column: str | None) -> str:
@@ -251,13 +214,25 @@ def _text_column(source: str, row: dict, column: str | None) -> str:
 
 
 def _text_of(value: Any, source: str, column: str, number: int) -> str:
-    if value is None or isinstance(value, str):
+    try:
+        turns = messages_in(value)
+    except Unusable:
+        turns = None
+    if value is None or (isinstance(value, str) and turns is None):
         return value or ""
-    if isinstance(value, list):
-        parts = [turn.get("content") or turn.get("value") if isinstance(turn, dict) else turn for turn in value]
+    if turns is not None:
+        parts = [turn.get("content") or turn.get("value") if isinstance(turn, dict) else turn for turn in turns]
+        parts = [_joined(part) for part in parts]
         if all(part is None or isinstance(part, str) for part in parts):
             return "\n".join(filter(None, parts))
     raise DataError(f"Column {column!r} of {source!r} holds no text in row {number}: {str(value)[:80]!r}.")
+
+
+def _joined(content: Any) -> Any:
+    """The content of a message as text where it is a list of parts, else as it is."""
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        return "".join(part["text"] for part in content if isinstance(part.get("text"), str))
+    return content
 
 
 # Chunks kept as files

@@ -38,25 +38,24 @@ Z_T_EDGES = [index / 10 for index in range(11)]  # of the histogram; its last bi
 def measure_pair(
     config: RunConfig,
     samples: int = 16,
-    token: str | None = None,
+    token: str | bool | None = None,
     device: torch.device | str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     models: tuple[PreTrainedModel, PreTrainedModel] | None = None,
 ) -> Reliability:
-    """Measure the run's two models on `samples` answers of the student to the run's prompts; with the verdict.
+    """Measure the run's two models on `samples` answers of the student to the run's prompts, and give the verdict.
 
-    `models`: teacher and student, where they are loaded already. on_progress(answers measured, answers in all);
-    should_stop() is asked between a few answers, and a verdict is then given on those so far. Raises one-line
-    SimCTErrors; RunError if stopped before the first answer was measured.
+    `models`: teacher and student, if they are loaded already. `on_progress(done, total)` counts answers. If
+    `should_stop()`, which is called every few answers, is true, the verdict is on the answers so far. Raises one-line
+    SimCTErrors; RunError if it was stopped before the first answer was measured.
     """
     pair = TokenizerPair.of_run(config, token)
     prompts, too_long = prepare_prompts(load_prompts(config.data, token)[:samples], pair, config, [])
     progress = on_progress or (lambda done, total: None)
     progress(0, len(prompts))
-    teacher, student = models or (
-        load_model(config.teacher, device, token).eval(),
-        load_model(config.student, device, token).eval(),
+    teacher, student = models or tuple(
+        load_model(side, device, token).eval() for side in (config.teacher, config.student)
     )
     for model in (teacher, student):
         check_head(model)
@@ -99,7 +98,7 @@ def measure_pair(
 
 
 def measure_samples(
-    pair: TokenizerPair, student: torch.nn.Module, teacher: torch.nn.Module, samples: list[Sample]
+    pair: TokenizerPair, student: PreTrainedModel, teacher: PreTrainedModel, samples: list[Sample]
 ) -> Reliability:
     """The numbers of `measure_pair` for given answers, without a verdict."""
     totals = _Totals(pair, student, teacher)
@@ -111,7 +110,7 @@ def measure_samples(
 class _Totals:
     """Adds up what is measured over batches of answers."""
 
-    def __init__(self, pair: TokenizerPair, student: torch.nn.Module, teacher: torch.nn.Module) -> None:
+    def __init__(self, pair: TokenizerPair, student: PreTrainedModel, teacher: PreTrainedModel) -> None:
         self.pair, self.student, self.teacher = pair, student, teacher
         self.answers = self.tokens = self.recovered_tokens = 0
         self.sums: defaultdict[str, float] = defaultdict(float)
@@ -239,7 +238,7 @@ def _pad(tokens: TokenBytes) -> int:
     return pad_id_of(tokens.tokenizer, tokens.end_ids)
 
 
-def _last_parameters(student: torch.nn.Module) -> list[torch.nn.Parameter]:
+def _last_parameters(student: PreTrainedModel) -> list[torch.nn.Parameter]:
     """Trainable parameters from the model's end backwards, GRADIENT_PARAMETERS of them at most, one tensor at least."""
     chosen: list[torch.nn.Parameter] = []
     count = 0

@@ -40,7 +40,11 @@ def accumulate(
         target_N2 = outcomes(teacher_N, chunk_temperature)
         student_rows = row_ranges(units.student_start_U[chunk_N], units.student_end_U[chunk_N])
 
-        def value(logits_RV: torch.Tensor, rows=student_rows, target_N2: torch.Tensor = target_N2) -> torch.Tensor:
+        def value(
+            logits_RV: torch.Tensor,
+            rows: tuple[torch.Tensor, torch.Tensor] = student_rows,
+            target_N2: torch.Tensor = target_N2,
+        ) -> torch.Tensor:
             student_N2 = outcomes(chunk_log_probability(logits_RV, units.student_ids_S, *rows), chunk_temperature)
             return divergence(student_N2, target_N2, settings.divergence, settings.beta)
 
@@ -48,7 +52,7 @@ def accumulate(
         loss_sum += value_N.sum()
         shared_sum += value_N[single_U[chunk_N]].sum()
     singles = single_U.sum()
-    stats = {
+    stats: dict[str, float | torch.Tensor] = {
         "kl_shared": shared_sum / singles.clamp_min(1),
         "kl_recovered": (loss_sum - shared_sum) / (len(units) - singles).clamp_min(1),
         "units_recovered": len(units) - singles,

@@ -4,10 +4,16 @@ Measured on an even sample of the batch's units, because whole rows of both mode
 Shapes: D sampled units, R rows of those units, V vocabulary, K distinct strings of a vocabulary.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
+from simct.losses.side import Side
 from simct.losses.strings import pair_strings
 from simct.tokenization.units import UnitBatch, row_ranges
+
+if TYPE_CHECKING:
+    from simct.tokenization.pair import TokenizerPair
 
 SAMPLED_SHARE = 64  # one unit in so many
 MOST_SAMPLED = 128
@@ -16,7 +22,7 @@ SMALL_BATCH = 2048  # units
 HEAVY_STRINGS = 16  # teacher strings looked at in a row for prefix conflicts
 
 
-def measure(pair, units: UnitBatch, student, teacher) -> dict[str, torch.Tensor | float]:
+def measure(pair: "TokenizerPair", units: UnitBatch, student: Side, teacher: Side) -> dict[str, torch.Tensor | float]:
     """Means over the sample:
 
     mass_student, mass_teacher: probability of the shared tokens. candidate_mass: what the teacher gives SimCT's
@@ -33,7 +39,9 @@ def measure(pair, units: UnitBatch, student, teacher) -> dict[str, torch.Tensor 
     return measure_units(pair, units, unit_D, student, teacher)
 
 
-def measure_units(pair, units: UnitBatch, unit_D: torch.Tensor, student, teacher) -> dict[str, torch.Tensor | float]:
+def measure_units(
+    pair: "TokenizerPair", units: UnitBatch, unit_D: torch.Tensor, student: Side, teacher: Side
+) -> dict[str, torch.Tensor | float]:
     """The same means over the units chosen by index."""
     p_student_DV = torch.softmax(student.block(units.student_start_U[unit_D]).logits_NC, -1)
     rows_R, owner_R = row_ranges(units.teacher_start_U[unit_D], units.teacher_end_U[unit_D])
@@ -57,12 +65,12 @@ def measure_units(pair, units: UnitBatch, unit_D: torch.Tensor, student, teacher
     return measured
 
 
-def _skipped(units: UnitBatch, student, teacher) -> bool:
+def _skipped(units: UnitBatch, student: Side, teacher: Side) -> bool:
     size = sum(side.vocabulary * side.tensors[0].shape[1] for side in (student, teacher))
     return size > LARGE_HEADS and len(units) < SMALL_BATCH and int(units.student_ids_S.sum()) % 2 == 1
 
 
-def _prefix_conflict(pair, p_student_DV: torch.Tensor, p_teacher_DV: torch.Tensor) -> torch.Tensor:
+def _prefix_conflict(pair: "TokenizerPair", p_student_DV: torch.Tensor, p_teacher_DV: torch.Tensor) -> torch.Tensor:
     """Student probability [D] of shared tokens that a heavier teacher token strictly extends."""
     vocabulary, columns = pair_strings(pair).teacher, pair.teacher_to_shared.tolist()
     students = pair.shared_student_ids.tolist()
@@ -87,7 +95,7 @@ def _prefix_conflict(pair, p_student_DV: torch.Tensor, p_teacher_DV: torch.Tenso
     return conflict_D
 
 
-def _beyond(pair, ids_D: torch.Tensor, p_DV: torch.Tensor) -> torch.Tensor:
+def _beyond(pair: "TokenizerPair", ids_D: torch.Tensor, p_DV: torch.Tensor) -> torch.Tensor:
     """Per sampled teacher token (end of turn aside): mass that extends it over that plus its own."""
     vocabulary = pair_strings(pair).teacher
     shares = []

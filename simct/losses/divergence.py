@@ -24,7 +24,9 @@ def check_divergence(name: str) -> None:
         raise ConfigError(f"Unknown divergence {name!r}. Choose one of: {', '.join(DIVERGENCES)}.")
 
 
-def divergence(student_logq_NC: torch.Tensor, teacher_logq_NC: torch.Tensor, name: str, beta: float = 0.5):
+def divergence(
+    student_logq_NC: torch.Tensor, teacher_logq_NC: torch.Tensor, name: str, beta: float = 0.5
+) -> torch.Tensor:
     """Row-wise divergence [N] of two log-distributions [N, C], differentiable in both."""
     if name == "reverse_kl":
         return (student_logq_NC.exp() * (student_logq_NC - teacher_logq_NC)).sum(-1)
@@ -36,7 +38,9 @@ def divergence(student_logq_NC: torch.Tensor, teacher_logq_NC: torch.Tensor, nam
     return beta * teacher_N + (1.0 - beta) * student_N
 
 
-def divergence_with_gradient(student_NC: torch.Tensor, teacher_NC: torch.Tensor, name: str, beta: float = 0.5):
+def divergence_with_gradient(
+    student_NC: torch.Tensor, teacher_NC: torch.Tensor, name: str, beta: float = 0.5
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Row-wise divergence [N] of softmax(scores), and its gradient [N, C] with respect to the student's scores.
 
     The closed forms replace a tape over [N, C]; the gradient of each row sums to zero. Overwrites neither input.

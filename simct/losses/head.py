@@ -12,6 +12,9 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from simct.errors import ModelError
 
+# the settings of a model's config that cap its logits
+SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+
 
 @dataclass(eq=False)
 class Head:
@@ -42,15 +45,16 @@ class Head:
     def of(cls, model: PreTrainedModel) -> "Head":
         """The head of `model`, to be applied to its last hidden state (after the final norm).
 
-        Knows tied weights, biases, logit scaling (Granite, Cohere, Falcon-H1, HyperCLOVA) and soft-capping (Gemma),
-        LoRA and fully saved heads of peft, and heads sharded by FSDP2. Raises ModelError for heads it cannot read.
+        Knows tied weights, biases, logit scaling (Granite, Cohere, Falcon-H1, HyperCLOVA), soft-capping (Gemma,
+        xLSTM), LoRA and fully saved heads of peft, and heads sharded by FSDP2. Raises ModelError for heads that it
+        cannot read.
         """
         layer = model.get_output_embeddings()
         if layer is None:
             raise ModelError(f"{type(model).__name__} has no lm_head: choose a causal language model.")
         config = model.config.get_text_config()
         weight, bias = _weight_and_bias(layer)
-        softcap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
+        softcap = next((cap for name in SOFTCAPS if (cap := getattr(config, name, None))), None)
         return cls(whole(weight), None if bias is None else whole(bias), _scale(config), softcap)
 
     def logits(self, hidden_NH: torch.Tensor) -> torch.Tensor:
@@ -119,34 +123,36 @@ class _ScaleGradient(torch.autograd.Function):
         return gradient * ctx.factor, None
 
 
+def decoder_of(model: PreTrainedModel) -> torch.nn.Module:
+    """The part of `model` whose last hidden states its lm_head reads; the base model's under peft's adapters."""
+    base: Any = model
+    return (base.get_base_model() if hasattr(base, "get_base_model") else base).base_model
+
+
 @torch.no_grad()
 def check_head(model: PreTrainedModel, ids: Sequence[int] | None = None) -> None:
-    """Compare Head.of(model) with the model's own logits in one pass over `ids`, by default a few of its vocabulary.
+    """Compare Head.of(model), on the decoder's hidden states, with the model's own logits.
 
-    Call it right after loading, on any device and in any precision, before the model is sharded. The largest difference
-    may be 0.1 % of the largest logit, or 4 epsilons of the head's dtype where that is more (0.4 % for float16, 3.1 %
-    for bfloat16): rounding stays below it, a scale, soft-capping or bias that is missed does not. A model quantized to
-    8 or 4 bits keeps its lm_head in one of these dtypes and is read from its own hidden states, so the same holds for
-    it. Raises ModelError where the model makes its logits in a way that `Head` does not know.
+    Call it right after loading, on any device and in any precision, before the model is sharded: two short passes over
+    `ids`, by default six from all over the vocabulary. The largest difference may be 0.1 % of the largest logit, or 4
+    epsilons of the head's dtype where that is more (0.4 % for float16, 3.1 % for bfloat16): rounding stays below it, a
+    scale or a bias that is missed does not, nor a soft-capping of logits as large as those of trained models. A model
+    quantized to 8 or 4 bits keeps its lm_head in one of these dtypes and computes the same hidden states in both
+    passes, so the same holds for it. Raises ModelError where the model computes its logits in a way `Head` does not.
     """
     head = Head.of(model)
-    vocabulary = head.weight.shape[0]
+    vocabulary, device = head.weight.shape[0], head.weight.device
     probe = [vocabulary * place // 7 for place in range(1, 7)] if ids is None else list(ids)
-    hidden: list[torch.Tensor] = []
-    # what the decoder hands to the lm_head, as hidden_rows reads it
-    whole_model: Any = model
-    decoder = (whole_model.get_base_model() if hasattr(model, "get_base_model") else whole_model).base_model
-    hook = decoder.register_forward_hook(lambda module, inputs, output: hidden.append(output.last_hidden_state[0]))
-    try:
-        theirs_NV = model(input_ids=torch.tensor([probe], device=head.weight.device), use_cache=False).logits[0].float()
-    finally:
-        hook.remove()
-    ours_NV = head.logits(hidden[0].to(head.weight)).float() if hidden else torch.zeros(0)
-    tolerance = max(1e-3, 4 * torch.finfo(head.weight.dtype).eps)
-    most = tolerance * float(theirs_NV.nan_to_num(0.0, 0.0, 0.0).abs().max())
-    same = ours_NV.shape == theirs_NV.shape and torch.allclose(ours_NV, theirs_NV, rtol=0, atol=most, equal_nan=True)
-    if not same:
-        raise ModelError(
-            f"{type(model).__name__} turns hidden states into logits in a way that is not known here: this model "
-            "cannot be distilled until its lm_head is supported."
-        )
+    ids_1N = torch.tensor([probe], device=device)
+    theirs_NV = model(input_ids=ids_1N, use_cache=False).logits[0].float()
+    hidden_1NH = getattr(decoder_of(model)(input_ids=ids_1N, use_cache=False), "last_hidden_state", None)
+    if hidden_1NH is not None:
+        ours_NV = head.logits(hidden_1NH[0].to(head.weight)).float()
+        tolerance = max(1e-3, 4 * torch.finfo(head.weight.dtype).eps)
+        limit = tolerance * float(theirs_NV.nan_to_num(0.0, 0.0, 0.0).abs().max())
+        if ours_NV.shape == theirs_NV.shape and torch.allclose(ours_NV, theirs_NV, rtol=0, atol=limit, equal_nan=True):
+            return
+    raise ModelError(
+        f"{type(model).__name__} turns hidden states into logits in a way that is not known here: this model cannot be "
+        "distilled until its lm_head is supported."
+    )

@@ -16,7 +16,7 @@ import torch
 
 from simct.losses.settings import LossSettings
 from simct.losses.side import Side, Totals
-from simct.losses.strings import PairStrings, StringMap, TextRows, pair_strings, text_rows
+from simct.losses.strings import PairStrings, SortedVocabulary, StringMap, TextRows, pair_strings, text_rows
 from simct.tokenization.units import UnitBatch
 
 if TYPE_CHECKING:
@@ -58,12 +58,7 @@ class Rules:
 
 
 def accumulate_text(
-    pair: "TokenizerPair",
-    units: UnitBatch,
-    student: Side,
-    teacher: Side,
-    settings: LossSettings,
-    rules: Rules,
+    pair: "TokenizerPair", units: UnitBatch, student: Side, teacher: Side, settings: LossSettings, rules: Rules
 ) -> Totals:
     """`accumulate` by any `rules`."""
     strings = pair_strings(pair)
@@ -82,7 +77,9 @@ def accumulate_text(
         teacher_RV = teacher.block(torch.from_numpy(wanted).to(settings.device)).logits_NC
         block = student.block(torch.from_numpy(rows.student_row[chunk]).to(settings.device))
 
-        def read(teacher_rows: np.ndarray, wanted=wanted, teacher_RV=teacher_RV) -> torch.Tensor:
+        def read(
+            teacher_rows: np.ndarray, wanted: np.ndarray = wanted, teacher_RV: torch.Tensor = teacher_RV
+        ) -> torch.Tensor:
             place = torch.from_numpy(np.searchsorted(wanted, teacher_rows))
             return teacher_RV.index_select(0, place.to(teacher_RV.device))
 
@@ -97,7 +94,7 @@ def accumulate_text(
             shared += int((single_N & target.kept_N).sum())
         block.backward(block.logits_NC)
     recovered = kept - shared
-    stats = {
+    stats: dict[str, float | torch.Tensor] = {
         "kl_shared": shared_sum / max(shared, 1),
         "kl_recovered": (loss_sum - shared_sum) / max(recovered, 1),
         "units_recovered": (~units.single_U).sum(),
@@ -138,7 +135,7 @@ class Target:
     kept_N: torch.Tensor
 
 
-def _gathered(maps: list[StringMap], owners: np.ndarray, device) -> tuple[torch.Tensor, ...]:
+def _gathered(maps: list[StringMap], owners: np.ndarray, device: torch.device) -> tuple[torch.Tensor, ...]:
     """Concatenate maps: owner row and the five columns, as tensors [E]."""
     sizes = [len(m.teacher) for m in maps]
     columns = [np.repeat(owners, sizes)]
@@ -172,27 +169,14 @@ def teacher_target(
     part = ~inside & ~whole
     kept_N = torch.ones(len(chunk), dtype=torch.bool, device=device)
 
-    # Rows at a teacher boundary read the whole next-token row; a bridge shares it with what would have gone on.
+    # rows at a teacher boundary read the whole next-token row
     now_NK = mass_RK[at_N]
     now_NK[torch.from_numpy(inside).to(device)] = 0.0
     lists = []
     bridged = np.flatnonzero((previous >= 0) & ~inside)
     if len(bridged):
         before_B = torch.from_numpy(np.searchsorted(wanted, previous[bridged])).to(device)
-        spelled_B = torch.tensor([vocabulary.rank_of[rows.previous[chunk[b]]] for b in bridged], device=device)
-        ended_B = mass_RK[before_B, spelled_B]
-        maps = [strings.map(rows.previous[chunk[b]], rows.student_prefix[chunk[b]]) for b in bridged]
-        place, rank, whole_rank, phi, low, high = _gathered(maps, np.arange(len(bridged)), device)
-        beyond_E = mass_RK[before_B[place], rank] * (rank != spelled_B[place])
-        total_B = ended_B.index_add(0, place, beyond_E)
-        usable_B = total_B > TINY
-        beyond_E = torch.where(usable_B[place], beyond_E / total_B.clamp_min(TINY)[place], 0.0)
-        rows_B = torch.from_numpy(bridged).to(device)
-        now_NK[rows_B] *= torch.where(usable_B, ended_B / total_B.clamp_min(TINY), 1.0)[:, None]
-        owner = rows_B[place]
-        token_E = whole_rank >= 0  # the same string can also be written as a token: one string, one mass
-        now_NK.index_put_((owner[token_E], whole_rank[token_E]), beyond_E[token_E], accumulate=True)
-        lists.append(Strings(owner, beyond_E, phi, low, high).where(~token_E & (rank != spelled_B[place])))
+        lists.append(_bridge(strings, rows, chunk, bridged, mass_RK[before_B], now_NK))
     if inside.any():
         index = np.flatnonzero(inside)
         maps = [strings.map(rows.teacher_prefix[r], rows.student_prefix[r]) for r in chunk[index]]
@@ -213,7 +197,7 @@ def teacher_target(
         (strings.whole_map.phi < 0) & (strings.whole_map.extend_low < strings.whole_map.extend_high)
     )
     if len(orphan_O) and whole.any():  # tokens no student token is a prefix of: only without all single bytes
-        listing = [_subset(strings.whole_map, orphan_O)] * int(whole.sum())
+        listing = [strings.whole_map.take(orphan_O)] * int(whole.sum())
         owner, rank, _, phi, low, high = _gathered(listing, np.flatnonzero(whole), device)
         lists.append(Strings(owner, now_NK[owner, rank], phi, low, high))
         now_NK[:, torch.from_numpy(strings.whole_map.teacher[orphan_O]).to(device)] = 0.0
@@ -222,12 +206,37 @@ def teacher_target(
     return Target(now_NK, listed, whole_N, kept_N)
 
 
-def _subset(table: StringMap, index: np.ndarray) -> StringMap:
-    names = StringMap.__dataclass_fields__
-    return StringMap(**{name: getattr(table, name)[index] for name in names})
+def _bridge(
+    strings: PairStrings,
+    rows: TextRows,
+    chunk: np.ndarray,
+    bridged: np.ndarray,
+    before_BK: torch.Tensor,
+    now_NK: torch.Tensor,
+) -> Strings:
+    """Share the masses `now_NK` with what the teacher's last token could still have become, and return those strings.
+
+    `bridged` are places in `chunk`, and `before_BK` the teacher's masses at the rows before their last token.
+    """
+    device = now_NK.device
+    row_B = torch.arange(len(bridged), device=device)
+    spelled_B = torch.tensor([strings.teacher.rank_of[rows.previous[chunk[b]]] for b in bridged], device=device)
+    ended_B = before_BK[row_B, spelled_B]
+    maps = [strings.map(rows.previous[chunk[b]], rows.student_prefix[chunk[b]]) for b in bridged]
+    place, rank, whole_rank, phi, low, high = _gathered(maps, np.arange(len(bridged)), device)
+    beyond_E = before_BK[place, rank] * (rank != spelled_B[place])
+    total_B = ended_B.index_add(0, place, beyond_E)
+    usable_B = total_B > TINY
+    beyond_E = torch.where(usable_B[place], beyond_E / total_B.clamp_min(TINY)[place], 0.0)
+    rows_B = torch.from_numpy(bridged).to(device)
+    now_NK[rows_B] *= torch.where(usable_B, ended_B / total_B.clamp_min(TINY), 1.0)[:, None]
+    owner = rows_B[place]
+    token_E = whole_rank >= 0  # the same string can also be written as a token: one string, one mass
+    now_NK.index_put_((owner[token_E], whole_rank[token_E]), beyond_E[token_E], accumulate=True)
+    return Strings(owner, beyond_E, phi, low, high).where(~token_E & (rank != spelled_B[place]))
 
 
-def _by_string(p_NV: torch.Tensor, vocabulary) -> torch.Tensor:
+def _by_string(p_NV: torch.Tensor, vocabulary: SortedVocabulary) -> torch.Tensor:
     device = p_NV.device
     mass_NK = p_NV.new_zeros(len(p_NV), vocabulary.size + 2)
     mass_NK[:, : vocabulary.size] = p_NV.index_select(1, vocabulary.id_of_rank.to(device))
@@ -239,7 +248,16 @@ def _by_string(p_NV: torch.Tensor, vocabulary) -> torch.Tensor:
     return mass_NK
 
 
-def _to_gradient(strings, rows: TextRows, chunk, logits_NV, target: Target, settings, rules: Rules, single_row_S):
+def _to_gradient(
+    strings: PairStrings,
+    rows: TextRows,
+    chunk: np.ndarray,
+    logits_NV: torch.Tensor,
+    target: Target,
+    settings: LossSettings,
+    rules: Rules,
+    single_row_S: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Row losses [N] (zero where left out), and which rows start a 1:1 unit; the gradient takes the logits' place."""
     vocabulary = strings.student
     device = target.kept_N.device
@@ -323,7 +341,9 @@ def student_classes(strings: PairStrings, target: Target, mass_NK: torch.Tensor,
     return Classes(teacher_NK, member_NK, *_roots(joins, device, member_NK))
 
 
-def _roots(joins: list[tuple[int, int, int]], device, member_NK) -> tuple[torch.Tensor, ...]:
+def _roots(
+    joins: list[tuple[int, int, int]], device: torch.device, member_NK: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
     """Union-find over (row, string, string): rows, columns and roots [M] of the columns that are not their own root."""
     parent: dict[tuple[int, int], int] = {}
 

@@ -33,14 +33,18 @@ def merged_units(
         teacher_NV = merge(teacher.block(teacher_rows[0]).logits_NC, units.teacher_ids_T, *teacher_rows)
         student_rows = row_ranges(units.student_start_U[chunk_N], units.student_end_U[chunk_N])
 
-        def value(logits_RV, rows=student_rows, target_NV=teacher_NV):
+        def value(
+            logits_RV: torch.Tensor,
+            rows: tuple[torch.Tensor, torch.Tensor] = student_rows,
+            target_NV: torch.Tensor = teacher_NV,
+        ) -> torch.Tensor:
             return loss_of(merge(logits_RV, units.student_ids_S, *rows), target_NV)
 
         value_N = backpropagate(student.block(student_rows[0]), value)
         loss_sum += value_N.sum()
         shared_sum += value_N[single_U[chunk_N]].sum()
     singles = single_U.sum()
-    stats = {
+    stats: dict[str, float | torch.Tensor] = {
         "kl_shared": shared_sum / singles.clamp_min(1),
         "kl_recovered": (loss_sum - shared_sum) / (len(units) - singles).clamp_min(1),
         "units_recovered": len(units) - singles,

@@ -8,6 +8,7 @@ and an lm_head (training) makes no difference to the method, so both give the sa
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -122,7 +123,14 @@ class HeadSide:
 
         return Block(logits_NC, backward)
 
-    def _accumulate(self, gradient_NC, rows_N, hidden_NH, weight_CH, shared: bool) -> None:
+    def _accumulate(
+        self,
+        gradient_NC: torch.Tensor,
+        rows_N: torch.Tensor,
+        hidden_NH: torch.Tensor,
+        weight_CH: torch.Tensor,
+        shared: bool,
+    ) -> None:
         hidden_gradient_RH, _, bias_gradient_V = self.gradients
         if hidden_gradient_RH is not None:
             hidden_gradient_RH.index_add_(0, rows_N, (gradient_NC @ weight_CH).to(hidden_gradient_RH.dtype))
@@ -181,12 +189,12 @@ class _OnePass(torch.autograd.Function):
     """Runs forward and backward at once and hands out the finished gradients when autograd asks for them."""
 
     @staticmethod
-    def forward(ctx, work, *tensors):
+    def forward(ctx: Any, work: Callable[[tuple[bool, ...]], tuple], *tensors: torch.Tensor) -> torch.Tensor:
         loss_sum, ctx.finished = work(ctx.needs_input_grad[1:])
         return loss_sum
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         if ctx.finished is None:
             raise RuntimeError("The gradients of this loss were already used: call backward once.")
         finished, ctx.finished = ctx.finished, None
@@ -194,11 +202,11 @@ class _OnePass(torch.autograd.Function):
         return None, *(None if value is None else value.mul_(gradient) for value in finished)
 
 
-def one_pass(method: Callable[..., Totals], student, teacher) -> tuple[torch.Tensor, Totals]:
+def one_pass(method: Callable[..., Totals], student: Side, teacher: Side | None) -> tuple[torch.Tensor, Totals]:
     """Run `method(student, teacher)` once; returns the differentiable sum of row losses and its Totals."""
     captured: list[Totals] = []
 
-    def work(needs: tuple[bool, ...]):
+    def work(needs: tuple[bool, ...]) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
         student.want_gradients(needs)
         with torch.no_grad():
             totals = method(student, teacher)

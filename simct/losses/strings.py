@@ -11,11 +11,16 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from simct.tokenization.units import UnitBatch
+
+if TYPE_CHECKING:
+    from simct.tokenization.pair import TokenizerPair
+    from simct.tokenization.token_bytes import TokenBytes
 
 
 class SortedVocabulary:
@@ -24,7 +29,7 @@ class SortedVocabulary:
     `rank_of_id` [n_ids] has K for every end-of-turn id (one event, whatever the id) and K + 1 for ids without bytes.
     """
 
-    def __init__(self, tokens):
+    def __init__(self, tokens: "TokenBytes") -> None:
         first_id: dict[bytes, int] = {}
         for token_id, data in enumerate(tokens.bytes_of):
             if data is not None and token_id not in tokens.end_ids:
@@ -74,11 +79,14 @@ class StringMap:
     extend_low: np.ndarray
     extend_high: np.ndarray
 
+    def take(self, index: np.ndarray) -> "StringMap":
+        return StringMap(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
 
 class PairStrings:
     """Both sorted vocabularies of a pair and the maps between them, each made on first use."""
 
-    def __init__(self, pair):
+    def __init__(self, pair: "TokenizerPair") -> None:
         self.teacher, self.student = SortedVocabulary(pair.teacher), SortedVocabulary(pair.student)
         self._maps: dict[tuple[bytes, bytes], StringMap] = {}
 
@@ -118,7 +126,7 @@ class PairStrings:
                     met.add(self.teacher.rank_of[rest[:size]])
         return sorted(met)
 
-    def _build(self, ranks, skip: int, student_prefix: bytes) -> StringMap:
+    def _build(self, ranks: Sequence[int], skip: int, student_prefix: bytes) -> StringMap:
         held, rank_of = len(student_prefix), self.student.rank_of
         rows = np.full((len(ranks), 5), -1, dtype=np.int64)
         for place, rank in enumerate(ranks):
@@ -134,10 +142,10 @@ class PairStrings:
         return StringMap(*rows.T)
 
 
-_STRINGS: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
+_STRINGS: "weakref.WeakKeyDictionary[TokenizerPair, PairStrings]" = weakref.WeakKeyDictionary()
 
 
-def pair_strings(pair) -> PairStrings:
+def pair_strings(pair: "TokenizerPair") -> PairStrings:
     """The string tables of a pair, built once for as long as the pair lives."""
     if pair not in _STRINGS:
         _STRINGS[pair] = PairStrings(pair)
@@ -163,7 +171,7 @@ class TextRows:
         return len(self.student_row)
 
 
-def text_rows(pair, units: UnitBatch, teacher_boundaries: bool = True) -> TextRows:
+def text_rows(pair: "TokenizerPair", units: UnitBatch, teacher_boundaries: bool = True) -> TextRows:
     """A row at every student boundary and, if asked for, at every teacher boundary inside a student token."""
     student_ids, teacher_ids = units.student_ids_S.tolist(), units.teacher_ids_T.tolist()
     student_at = _byte_starts(pair.student, student_ids, units.student_sequence_S.cpu().numpy())
@@ -185,11 +193,11 @@ def text_rows(pair, units: UnitBatch, teacher_boundaries: bool = True) -> TextRo
     )
 
 
-def _byte_starts(tokens, ids: list[int], sequence: np.ndarray) -> np.ndarray:
+def _byte_starts(tokens: "TokenBytes", ids: list[int], sequence: np.ndarray) -> np.ndarray:
     """Byte offset of every row over all sequences, which lie one byte apart so that no two places coincide."""
     lengths = np.array([0 if i in tokens.end_ids else tokens.lengths[i] for i in ids], dtype=np.int64)
     return np.cumsum(lengths) - lengths + sequence
 
 
-def _prefixes(tokens, ids: list[int], rows: np.ndarray, into: np.ndarray) -> list[bytes]:
+def _prefixes(tokens: "TokenBytes", ids: list[int], rows: np.ndarray, into: np.ndarray) -> list[bytes]:
     return [tokens.bytes_of[ids[row]][:size] if size else b"" for row, size in zip(rows, into, strict=True)]

@@ -3,14 +3,15 @@
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from simct.config import RunConfig
-from simct.config.sections import LoraConfig
+from simct.config.optimization import LoraConfig
 from simct.errors import ConfigError, brief
 from simct.models.loading import load_model
 
 
-def trainable_student(student, config: RunConfig):
+def trainable_student(student: PreTrainedModel, config: RunConfig) -> PreTrainedModel:
     """`student` with parts frozen and LoRA added as the run says. Raises ConfigError if nothing is left to train."""
     if config.lora.rank:
         torch.manual_seed(config.training.seed)  # adapters start at random
@@ -26,7 +27,7 @@ def trainable_student(student, config: RunConfig):
     return student
 
 
-def _with_lora(student, lora: LoraConfig, rank: int):
+def _with_lora(student: PreTrainedModel, lora: LoraConfig, rank: int) -> Any:
     import peft
 
     try:
@@ -45,7 +46,7 @@ def _with_lora(student, lora: LoraConfig, rank: int):
         raise ConfigError(f"lora.targets is {lora.targets!r}: {reason}") from error
 
 
-def merged_student(student, config: RunConfig, token: str | None = None):
+def merged_student(student: Any, config: RunConfig, token: str | None = None) -> PreTrainedModel:
     """The plain model: LoRA adapters, if any, merged into the weights they adapt.
 
     Adapters of a quantized student are merged into its weights as they were before, read anew on the CPU: merged into
@@ -57,18 +58,20 @@ def merged_student(student, config: RunConfig, token: str | None = None):
         return student.merge_and_unload()
     import peft
 
-    whole = trainable_student(load_model(config.student.model_copy(update={"quantization": None}), token=token), config)
+    whole: Any = trainable_student(
+        load_model(config.student.model_copy(update={"quantization": None}), token=token), config
+    )
     peft.set_peft_model_state_dict(whole, peft.get_peft_model_state_dict(student))
     return whole.merge_and_unload()
 
 
-def without_adapters(student):
+def without_adapters(student: Any) -> Any:
     """The model that LoRA adapts, or the student itself where there are no adapters."""
     return student.get_base_model() if hasattr(student, "get_base_model") else student
 
 
-def plain_state(student) -> dict[str, torch.Tensor]:
-    """The student's weights by the names of the plain model; LoRA is added to copies, the student stays as it is."""
+def plain_state(student: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The student's weights by the names of the plain model, LoRA added to copies of them; the student is unchanged."""
     from peft.tuners.lora import LoraLayer
 
     base = without_adapters(student)

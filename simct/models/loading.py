@@ -5,53 +5,148 @@ N rows (positions that predict a completion token), H hidden size.
 """
 
 import importlib.util
+import logging
 import os
-from typing import Any
+import warnings
+from pathlib import Path
+from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from simct.config import local_path
 from simct.config.sections import ModelConfig
 from simct.errors import ModelError, brief
 from simct.hub.errors import known_hub_error
+from simct.hub.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_of, check_model_files
+from simct.losses.head import decoder_of
+
+log = logging.getLogger(__name__)
+SHOWN_NAMES = 5
+_EMBEDDINGS = ("embed_tokens.weight", "embed_tokens.modules_to_save.weight", "wte.weight", "embed_in.weight")
 
 # for weights that are no safetensors transformers would ask a Space to convert them, and give it the reader's token
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 
 
-def load_model(model: ModelConfig, device=None, token: str | None = None) -> PreTrainedModel:
-    """The causal LM in evaluation mode, in `model.dtype`, on `device`. Raises ModelError (one line)."""
-    path = local_path(model.model)
-    if path is not None and not (path / "config.json").is_file():
-        raise ModelError(f"{model.model!r} is not a model folder: it has no config.json.")
+def load_model(
+    model: ModelConfig, device: torch.device | str | None = None, token: str | bool | None = None
+) -> PreTrainedModel:
+    """The causal LM in evaluation mode, in `model.dtype`, on `device`; an adapter merged into its base model.
+
+    Raises ModelError (one line) for what cannot be loaded, and for a checkpoint that lacks parameters or has them in
+    other shapes: they would be random.
+    """
+    check_model_files(model.model, model.revision, token)
+    adapter = adapter_of(model.model, model.revision, token)
+    if adapter is None:
+        loaded = _whole_model(model.model, model.revision, model, device, token)
+    else:
+        base = _whole_model(adapter.base, adapter.base_revision, model, device, token)
+        loaded = merged_adapter(base, model.model, model.revision, token)
+    if model.quantization:
+        return loaded
+    target = model.device or device
+    return loaded.to(torch.device(target)) if target is not None else loaded  # type: ignore[arg-type]
+
+
+def _whole_model(
+    name: str, revision: str | None, settings: ModelConfig, device: torch.device | str | None, token: str | bool | None
+) -> PreTrainedModel:
+    path = local_path(name)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(path) if path else model.model,
-            revision=model.revision,
-            dtype=getattr(torch, model.dtype),
+        # shapes that differ are refused below, by name
+        loaded: PreTrainedModel
+        report: dict[str, Any]
+        loaded, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]  # with output_loading_info
+            str(path) if path else name,
+            revision=revision,
+            dtype=getattr(torch, settings.dtype),
             use_safetensors=True,
             trust_remote_code=False,
             token=token,
-            **_placement(model, device),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **_placement(settings, device),
         )
     except ModelError:
         raise
     except Exception as error:
-        told = known_hub_error(error, model.model) if path is None else None
-        if told is not None:
-            raise told from error
+        known = known_hub_error(error, name) if path is None else None
+        if known is not None:
+            raise known from error
         reason = brief(error)
         if "custom code" in reason or "trust_remote_code" in reason:
-            raise ModelError(f"{model.model!r} needs its own Python code to load, which is never run.") from error
-        raise ModelError(f"Cannot load the model in {model.model!r}: {reason}") from error
-    if model.quantization:
-        return loaded
-    target = model.device or device
-    return loaded.to(target) if target is not None else loaded
+            raise ModelError(f"{name!r} needs its own Python code to load, which is never run.") from error
+        raise ModelError(f"Cannot load the model in {name!r}: {reason}") from error
+    _check_loaded(name, report)
+    if getattr(loaded, "_hf_peft_config_loaded", False):
+        raise ModelError(f"{name!r} holds an adapter that is not merged. Give a whole model, or the adapter alone.")
+    return loaded
 
 
-def _placement(model: ModelConfig, device) -> dict:
+def _check_loaded(name: str, report: dict) -> None:
+    """Raise ModelError if a checkpoint left parameters at random; log those of it that the model has no place for."""
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"The checkpoint of {name!r} lacks {_listed(missing)}, which would stay random. Download it again, or give "
+            "a complete one."
+        )
+    mismatched = sorted(f"{key} ({list(found)} for {list(wanted)})" for key, found, wanted in report["mismatched_keys"])
+    if mismatched:
+        raise ModelError(
+            f"The checkpoint of {name!r} does not fit its config.json: {_listed(mismatched)}. Correct the config, or "
+            "give the checkpoint that belongs to it."
+        )
+    unexpected = sorted(report["unexpected_keys"])
+    if unexpected:
+        log.warning("The model has no place for %s of the checkpoint of %r.", _listed(unexpected), name)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return f"{', '.join(names[:SHOWN_NAMES])}{more}"
+
+
+def merged_adapter(
+    base: PreTrainedModel, name: str, revision: str | None = None, token: str | bool | None = None
+) -> PreTrainedModel:
+    """`base` with the PEFT adapter of that folder or repository merged into its weights. Raises ModelError."""
+    import peft
+
+    path = local_path(name)
+    try:
+        folder = path or Path(
+            snapshot_download(name, revision=revision, token=token, allow_patterns=[ADAPTER_CONFIG, ADAPTER_WEIGHTS])
+        )
+        rows = adapter_rows(folder / ADAPTER_WEIGHTS)
+        if rows and rows != cast(torch.nn.Embedding, base.get_input_embeddings()).weight.shape[0]:
+            base.resize_token_embeddings(rows, mean_resizing=False)
+        with warnings.catch_warnings(record=True) as raised:
+            warnings.simplefilter("always")
+            adapted = peft.PeftModel.from_pretrained(base, str(folder))
+        lacking = next((str(each.message) for each in raised if "missing adapter keys" in str(each.message)), None)
+        if lacking:
+            raise ModelError(f"The adapter {name!r} lacks weights that its config asks for: {brief(lacking)}")
+        return adapted.merge_and_unload()
+    except ModelError:
+        raise
+    except Exception as error:
+        known = known_hub_error(error, name) if path is None else None
+        raise known or ModelError(f"Cannot load the adapter {name!r} on its base model: {brief(error)}") from error
+
+
+def adapter_rows(weights: Path) -> int | None:
+    """How many rows of the embedding an adapter brings of its own; None if it brings none."""
+    with safe_open(weights, "pt") as file:
+        names = [name for name in file.keys() if name.endswith(_EMBEDDINGS)]  # noqa: SIM118 - no mapping
+        return max((file.get_slice(name).get_shape()[0] for name in names), default=None)
+
+
+def _placement(model: ModelConfig, device: torch.device | str | None) -> dict:
     """Loading options for a quantized model: bitsandbytes places it while loading and it cannot be moved after."""
     if not model.quantization:
         return {}
@@ -69,12 +164,13 @@ def _placement(model: ModelConfig, device) -> dict:
 
 
 def hidden_rows(
-    model, prompts: list[list[int]], completions: list[list[int]], pad_id: int
+    model: Any, prompts: list[list[int]], completions: list[list[int]], pad_id: int
 ) -> tuple[torch.Tensor, list[int]]:
     """Last hidden states at the positions that predict each completion id.
 
     Returns [N, H] with the sequences' rows one after another (row j of a sequence predicts its completion id j), and
-    the number of rows of each sequence. Sequences are padded on the right, so no position sees padding.
+    the number of rows of each sequence. Sequences are padded on the right, so no position sees padding. Raises
+    ModelError for an id that the embedding has no row for.
     """
     lengths = [len(completion) for completion in completions]
     sequences = [prompt + completion[:-1] for prompt, completion in zip(prompts, completions, strict=True)]
@@ -87,7 +183,8 @@ def hidden_rows(
         mask_BL[row, : len(sequence)] = 1
         first = row * width + len(prompts[row]) - 1
         rows.append(torch.arange(first, first + lengths[row]))
-    decoder = model.get_base_model().base_model if hasattr(model, "get_base_model") else model.base_model
+    decoder = decoder_of(model)
+    check_ids(decoder, ids_BL)
     device = next(decoder.parameters()).device
     hidden_BLH = decoder(
         input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), use_cache=False
@@ -95,11 +192,24 @@ def hidden_rows(
     return hidden_BLH.flatten(0, 1)[torch.cat(rows).to(device)], lengths
 
 
-def pad_id_of(tokenizer, end_ids: tuple[int, ...]) -> int:
-    """An id to pad with; attention masks hide it, so any valid id will do."""
-    if tokenizer.pad_token_id is not None:
-        return tokenizer.pad_token_id
-    return end_ids[0] if end_ids else 0
+def check_ids(model: Any, ids_BL: torch.Tensor) -> None:
+    """Raise ModelError for an id beyond the model's embedding, which a GPU would only report as a failed assertion."""
+    rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    largest = int(ids_BL.max()) if ids_BL.numel() else 0
+    if rows is not None and largest >= rows:
+        raise ModelError(
+            f"The text holds token id {largest}, and the model's embedding has {rows} rows. The tokenizer was extended "
+            "without the model: resize its embedding (model.resize_token_embeddings) and save it, or give the "
+            "tokenizer that belongs to it."
+        )
+
+
+def pad_id_of(tokenizer: PreTrainedTokenizerBase, end_ids: tuple[int, ...]) -> int:
+    """An id to pad with: attention masks hide it, so the one that every embedding has will do.
+
+    The tokenizer's own may lie beyond the embedding, if [PAD] was added without resizing the model.
+    """
+    return 0
 
 
 def device_for_training() -> torch.device:

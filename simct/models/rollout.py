@@ -8,13 +8,14 @@ Shapes: B samples in a batch, R of them, V rows of the lm_head, K of them, L pro
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
-# tokens that a draw is looked for among first: to sort a whole vocabulary takes longer than the lm_head
-LIKELIEST = 128
+# a draw is searched among this many tokens first, because sorting a whole vocabulary takes longer than the lm_head
+MOST_LIKELY = 128
 
 
 @dataclass(frozen=True)
@@ -38,44 +39,46 @@ def uniforms(seed: int, step: int, sample_indices: list[int], length: int) -> to
 def pick_tokens(logits_BV: torch.Tensor, uniform_B: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
     """One token a row by inverting the distribution truncated to its top-p nucleus; int64 [B].
 
-    The nucleus is the smallest set of the likeliest tokens whose mass reaches `top_p`, as in transformers. Only rows
-    whose draw is not among the LIKELIEST tokens have all of theirs sorted.
+    The nucleus is the smallest set of the most likely tokens whose mass reaches `top_p`, as in transformers. Only rows
+    whose draw is not among the MOST_LIKELY tokens have all of theirs sorted.
     """
     probabilities_BV = torch.softmax(logits_BV.float() / temperature, dim=-1)
     uniform_B = uniform_B.to(probabilities_BV).contiguous()
-    likeliest = min(LIKELIEST, probabilities_BV.shape[1])
-    drawn_B, settled_B = _invert(*probabilities_BV.topk(likeliest, dim=-1), uniform_B, top_p)
-    if likeliest < probabilities_BV.shape[1] and not settled_B.all():
-        rest_R = (~settled_B).nonzero().squeeze(1)
+    searched = min(MOST_LIKELY, probabilities_BV.shape[1])
+    drawn_B, final_B = _invert(*probabilities_BV.topk(searched, dim=-1), uniform_B, top_p)
+    if searched < probabilities_BV.shape[1] and not final_B.all():
+        rest_R = (~final_B).nonzero().squeeze(1)
         sorted_RV, ids_RV = probabilities_BV[rest_R].sort(dim=-1, descending=True)
         drawn_B[rest_R] = _invert(sorted_RV, ids_RV, uniform_B[rest_R], top_p)[0]
     return drawn_B
 
 
-def _invert(sorted_BK, ids_BK, uniform_B, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tokens drawn from the K likeliest of each row, and whether less likely ones could not have been, bool [B]."""
+def _invert(
+    sorted_BK: torch.Tensor, ids_BK: torch.Tensor, uniform_B: torch.Tensor, top_p: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens drawn from the K most likely of each row, and whether no other token could be drawn, bool [B]."""
     cumulative_BK = sorted_BK.cumsum(dim=-1)
     if top_p >= 1:
         target_B1 = uniform_B[:, None]
-        settled_B = uniform_B < cumulative_BK[:, -1]
+        final_B = uniform_B < cumulative_BK[:, -1]
         last_B1 = torch.full_like(ids_BK[:, :1], ids_BK.shape[1] - 1)
     else:
         inside_BK = cumulative_BK - sorted_BK < top_p
         last_B1 = inside_BK.sum(dim=-1, keepdim=True) - 1
         target_B1 = uniform_B[:, None] * cumulative_BK.gather(1, last_B1)
-        settled_B = cumulative_BK[:, -1] >= top_p
+        final_B = cumulative_BK[:, -1] >= top_p
     position_B1 = torch.searchsorted(cumulative_BK, target_B1, right=True)
-    return ids_BK.gather(1, torch.minimum(position_B1, last_B1)).squeeze(1), settled_B
+    return ids_BK.gather(1, torch.minimum(position_B1, last_B1)).squeeze(1), final_B
 
 
 class _SeededSampler(LogitsProcessor):
     """Leaves one finite logit a row, at the token drawn, so that greedy decoding returns the draw."""
 
-    def __init__(self, uniforms_BM, temperature: float, top_p: float, prompt_length: int):
+    def __init__(self, uniforms_BM: torch.Tensor, temperature: float, top_p: float, prompt_length: int) -> None:
         self.uniforms_BM, self.prompt_length = uniforms_BM, prompt_length
         self.temperature, self.top_p = temperature, top_p
 
-    def __call__(self, input_ids, scores):
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         position = input_ids.shape[1] - self.prompt_length
         drawn_B = pick_tokens(scores, self.uniforms_BM[:, position], self.temperature, self.top_p)
         return torch.full_like(scores, float("-inf")).scatter_(1, drawn_B[:, None], 0.0)
@@ -84,15 +87,15 @@ class _SeededSampler(LogitsProcessor):
 class _KnownIds(LogitsProcessor):
     """Rules out the rows of the lm_head beyond the tokenizer, which spell nothing."""
 
-    def __init__(self, n_candidates: int):
+    def __init__(self, n_candidates: int) -> None:
         self.n_candidates = n_candidates
 
-    def __call__(self, input_ids, scores):
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         scores[:, self.n_candidates :] = float("-inf")
         return scores
 
 
-def left_pad(sequences: list[list[int]], pad_id: int, device) -> tuple[torch.Tensor, torch.Tensor]:
+def left_pad(sequences: list[list[int]], pad_id: int, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
     """Input ids and attention mask, int64 [B, L], padded on the left as generation needs."""
     length = max(map(len, sequences))
     ids = torch.full((len(sequences), length), pad_id, dtype=torch.long)
@@ -105,7 +108,7 @@ def left_pad(sequences: list[list[int]], pad_id: int, device) -> tuple[torch.Ten
 
 @torch.no_grad()
 def generate(
-    model,
+    model: PreTrainedModel,
     prompts: list[list[int]],
     end_ids: tuple[int, ...],
     pad_id: int,
@@ -121,18 +124,20 @@ def generate(
     """
     was_training = model.training
     model.eval()
+    # transformers types `generate` for a protocol that no model meets
+    write: Any = model.generate
     ids_BL, mask_BL = left_pad(prompts, pad_id, model.device)
     processors = LogitsProcessorList([_KnownIds(n_candidates)])
     if uniforms_BM is not None:
         uniforms_BM = uniforms_BM.to(model.device)
         processors.append(_SeededSampler(uniforms_BM, temperature, top_p, ids_BL.shape[1]))
-    # a generation config of our own: the model's may carry penalties or a top-k that would change the distribution
+    # a new generation config, because the model's own may have penalties or a top-k that change the distribution
     own_config = model.generation_config
     model.generation_config = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=list(end_ids) or None, pad_token_id=pad_id
     )
     try:
-        output = model.generate(input_ids=ids_BL, attention_mask=mask_BL, logits_processor=processors, use_cache=True)
+        output = write(input_ids=ids_BL, attention_mask=mask_BL, logits_processor=processors, use_cache=True)
     finally:
         model.generation_config = own_config
         model.train(was_training)

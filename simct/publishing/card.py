@@ -16,8 +16,11 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 import simct
 from simct.config import RunConfig, divergence_of, dump_config
 from simct.config.sections import ModelConfig
+from simct.errors import DataError
 from simct.hub.redact import redact
+from simct.inspection.records import PairReport
 from simct.methods import DIVERGENCES, METHODS
+from simct.report import facts
 from simct.runs.folder import RunFolder
 
 CURVE_FILE = "training_curve.png"
@@ -336,25 +339,17 @@ def _warmup_settings(config: RunConfig) -> list[tuple[str, str]]:
 
 
 def _tokenizers(run: RunFolder) -> str:
-    report = run.inspection()
-    if not report:
+    kept = run.inspection()
+    if not kept:
         return "This run kept no tokenizer report; `simct inspect` makes one."
-    rows = []
-    for key, label, share in (
-        ("shared_tokens", "Tokens with exactly the same bytes in both vocabularies", False),
-        ("student_vocabulary", "Tokens in the student's vocabulary", False),
-        ("teacher_vocabulary", "Tokens in the teacher's vocabulary", False),
-        ("jaccard", "Overlap of the vocabularies (Jaccard)", True),
-        ("student_strict_coverage", "Student tokens that exact matching supervises", True),
-        ("teacher_strict_coverage", "Teacher tokens that exact matching uses", True),
-        ("student_recovered_coverage", "Student tokens that exact matching loses and SimCT recovers", True),
-    ):
-        value = report.get(key)
-        if isinstance(value, int | float):
-            rows.append(f"| {label} | {f'{100 * value:.1f} %' if share else f'{value:,}'} |")
-    table = "Measured on the prompts' text:\n\n| | |\n|---|---:|\n" + "\n".join(rows)
-    disagreements = report.get("top_disagreements") or []
-    names = [f"“{escape(each.get('text', ''), 40)}” ({each.get('count', 0):,})" for each in disagreements[:8]]
+    try:
+        report = PairReport.from_dict(kept)
+    except DataError:
+        return "This run's tokenizer report cannot be read; `simct inspect` makes one."
+    found = facts.coverage_facts(report) + facts.vocabulary_facts(report)
+    rows = "\n".join(f"| {fact.label} | {fact.text} | {fact.explanation} |" for fact in found)
+    table = f"Measured on the prompts' text:\n\n| | | |\n|---|---:|---|\n{rows}"
+    names = [f"“{escape(each.text, 40)}” ({each.count:,})" for each in report.top_disagreements[:8]]
     return table + (
         f"\n\nMost frequent stretches that the two spell with different tokens: {', '.join(names)}." if names else ""
     )

@@ -1,6 +1,6 @@
 """Charts as plain SVG in a figure, for the HTML file and the studio alike, drawn 360 units wide: a phone can show them.
 
-Colors are classes that charts.css fills from the page's own variables, light or dark.
+Colors are classes that charts.css fills from the page's own variables, light or dark; charts.js saves them as files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from simct.inspection.text_kinds import drawn
 from simct.report import facts
 from simct.report.formats import number, share
 
-STYLE = Path(__file__).parent / "templates" / "charts.css"
+STYLE, SCRIPT = (Path(__file__).parent / "templates" / name for name in ("charts.css", "charts.js"))
 WIDTH = 360
 LABEL = 118  # room for the names of bars
 LARGEST_SHAPE = 6
@@ -37,7 +37,7 @@ class Chart:
     note: str = ""
 
     def figure(self) -> str:
-        """HTML, with buttons that save the drawing (the page's own script does)."""
+        """HTML, with buttons that save the drawing (charts.js does)."""
         keys = "".join(f'<span class="key"><i class="{kind}"></i>{escape(name)}</span>' for kind, name in self.key)
         return figure(self.name, self.title, self.svg, keys, self.note)
 
@@ -143,7 +143,7 @@ def shape_map(shapes: dict[str, int]) -> Chart:
 def mass_bars(measured: Reliability) -> Chart:
     """Where the probability of both models is."""
     rows = [(fact.label, [fact.value], fact.explanation) for fact in facts.mass_facts(measured)]
-    return bars("masses", "Where the probability is", rows, ["value"], share, highest=1.0, label=190)
+    return bars("masses", "Where the probability is", rows, ["value"], share, highest=1.0, label=205)
 
 
 def mass_histogram(z_t: MassHistogram) -> Chart:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simct.inspection.text_kinds import TITLES
-from simct.report.formats import count, dollars, hours, nats, plural, seconds, share, signed, size, yes_or_no
+from simct.report.formats import count, dollars, hours, number, plural, seconds, share, signed, size, yes_or_no
 
 if TYPE_CHECKING:
     from simct.estimate.records import Estimate, MachineEstimate
@@ -156,7 +156,12 @@ def reliability_facts(measured: Reliability) -> list[Fact]:
             share,
             "The teacher's probability on SimCT's candidates (the shared tokens, and the unit), mean over units",
         ),
-        Fact("Units with Z_T below 0.5", measured.z_t.below_half, share, "Units whose candidates have less than half"),
+        Fact(
+            "Units with Z_T below 0.5",
+            measured.z_t.below_half,
+            share,
+            "Share of the units whose candidates have less than half of the teacher's probability",
+        ),
         Fact(
             "Prefix conflicts",
             measured.prefix_conflict_mass,
@@ -170,15 +175,15 @@ def reliability_facts(measured: Reliability) -> list[Fact]:
             "Of what the teacher could mean once its token is written, the share that extends past that token",
         ),
         Fact(
-            "KL, shared units",
+            "KL of shared units, nats",
             measured.kl_shared,
-            nats,
+            number,
             f"Reverse KL between the candidates, mean over {plural(measured.units_shared, 'unit')}",
         ),
         Fact(
-            "KL, recovered units",
+            "KL of recovered units, nats",
             measured.kl_recovered,
-            nats,
+            number,
             f"Reverse KL between the candidates, mean over {plural(measured.units_recovered, 'unit')}",
         ),
         Fact(
@@ -254,12 +259,15 @@ def position_facts(found: MeasuredCandidates) -> list[Fact]:
         Fact("Candidate mass, teacher (Z_T)", found.Z_T, share, mass.format("The teacher's")),
         Fact("Candidate mass, student (Z_S)", found.Z_S, share, mass.format("The student's")),
         Fact(
-            "KL at this position", found.kl, nats, "Reverse KL between both models on the candidates, this row's loss"
+            "KL at this position, nats",
+            found.kl,
+            number,
+            "Reverse KL between both models on the candidates",
         ),
         Fact(
-            "Lost to exact matching",
+            "KL lost to exact matching",
             lost.kl if lost.row else None,
-            nats,
+            number,
             "What a loss on exact matches alone leaves out at this position",
             missing="nothing",
         ),

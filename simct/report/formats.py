@@ -29,13 +29,9 @@ def signed(value: float) -> str:
     return f"{value:+.2f}"
 
 
-def nats(value: float) -> str:
-    return f"{number(value)} nats"
-
-
 def size(value: float) -> str:
     """Bytes: 22.5 GiB, 880 MiB."""
-    if value < 0.1 * GIB:
+    if value < GIB:
         return f"{value / (1 << 20):.0f} MiB"
     return f"{value / GIB:.3g} GiB" if value < 1000 * GIB else f"{value / GIB:,.0f} GiB"
 

@@ -51,9 +51,10 @@ def html_report(report: PairReport, units: Sequence[ShownUnit] = (), scores: Seq
         pair=f"{report.teacher or 'teacher'} → {report.student or 'student'}",
         scope=facts.scope(report),
         style=_own("charts.css") + _own("page.css"),
-        script=_own("page.js"),
+        script=_own("charts.js") + _own("page.js"),
         data=_json(data),
         verdict=facts.verdict_text(reliability) if reliability else None,
+        pair_verdicts=_pair_verdicts(report.comparison or []),
         tiles=facts.coverage_facts(report),
         has_lanes=bool(units),
         scored=bool(scores),
@@ -116,8 +117,7 @@ def _charts(report: PairReport) -> list[charts.Chart]:
     measured = report.reliability
     if measured:
         found += [charts.mass_bars(measured), charts.mass_histogram(measured.z_t), charts.kl_ranges(measured)]
-    if isinstance(report.candidates, MeasuredCandidates):
-        found.append(charts.candidate_bars(report.candidates))
+        found.append(charts.cosine_bar(measured))
     return found
 
 
@@ -126,14 +126,13 @@ def _charts(report: PairReport) -> list[charts.Chart]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: `value` is what a CSV file gets, `bar` the length of a bar beside the text."""
+    """One cell: `value` is what a CSV file gets, `pieces` tokens instead of a text."""
 
     text: str
     kind: str = ""
     value: object = None
     pieces: Sequence[str] | None = None
     note: str = ""
-    bar: float | None = None
     span: int = 1
 
 
@@ -151,8 +150,6 @@ class Table:
 
 
 def _tables(report: PairReport) -> Iterable[Table]:
-    if isinstance(report.candidates, MeasuredCandidates):
-        yield from _candidate_tables(report.candidates)
     kinds = [(facts.kind_title(kind), facts.kind_facts(tokens)) for kind, tokens in report.by_kind.items()]
     yield _facts_table("by-kind", "By kind of text", "Kind of text", kinds)
     yield _disagreements(report)
@@ -193,19 +190,24 @@ def _disagreements(report: PairReport) -> Table:
 
 
 def _pieces(pieces: Sequence[str]) -> Cell:
+    if not pieces:
+        return Cell("not at all", value="")
     return Cell("", "", " ".join(map(repr, pieces)), [drawn(piece) for piece in pieces])
 
 
 def _place(found: Candidates) -> dict[str, Any]:
-    """The position that was asked for, above its tables."""
-    measured = isinstance(found, MeasuredCandidates)
-    return {
+    """The position that was asked for."""
+    place = {
         "title": f"Candidates at “{drawn(found.unit.text)}”, byte {found.unit.byte_start:,}",
         "compared": facts.what_is_compared(found),
-        "tiles": facts.position_facts(found) if isinstance(found, MeasuredCandidates) else [],
-        "lost": facts.what_is_lost(found) if isinstance(found, MeasuredCandidates) else "",
-        "missing": "" if measured else "Their masses need both models' weights.",
+        "measured": isinstance(found, MeasuredCandidates),
     }
+    if isinstance(found, MeasuredCandidates):
+        place["tiles"] = facts.position_facts(found)
+        place["lost"] = facts.what_is_lost(found)
+        place["figure"] = Markup(charts.candidate_bars(found).figure())
+        place["tables"] = list(_candidate_tables(found))
+    return place
 
 
 def _candidate_tables(found: MeasuredCandidates) -> Iterable[Table]:
@@ -243,13 +245,7 @@ def _candidate_tables(found: MeasuredCandidates) -> Iterable[Table]:
 
 
 def _numbers(row: MeasuredCandidate | OtherCandidates) -> list[Cell]:
-    """p with a bar, q without."""
-    student, teacher, *rest = facts.candidate_facts(row)
-    bars = [
-        Cell(fact.text, side, fact.value, bar=min(max(fact.value, 0.0), 1.0))
-        for side, fact in (("student", student), ("teacher", teacher))
-    ]
-    return [*bars, *map(_fact, rest)]
+    return [_fact(fact) for fact in facts.candidate_facts(row)]
 
 
 def _reliability_tables(measured: Reliability) -> Iterable[Table]:
@@ -261,15 +257,18 @@ def _reliability_tables(measured: Reliability) -> Iterable[Table]:
 
 
 def _pairs(rows: Sequence[PairRow]) -> Table:
-    numbers = facts.pair_facts(rows[0])
     heads = [("Teacher", "", False), ("Student", "", False)]
-    heads += [(fact.label, fact.explanation, True) for fact in numbers]
-    heads.append(("Verdict", "", False))
+    heads += [(fact.label, fact.explanation, True) for fact in facts.pair_facts(rows[0])]
+    heads.append(("Method", "", False))
     body = []
     for row in rows:
         names = [Cell(row.teacher), Cell(row.student)]
         if row.error:
             body.append([*names, Cell(row.error, "error", span=len(heads) - 2)])
         else:
-            body.append([*names, *map(_fact, facts.pair_facts(row)), Cell(row.verdict or "")])
+            body.append([*names, *map(_fact, facts.pair_facts(row)), Cell(row.method or "")])
     return Table("pairs", "Other pairs", heads, body)
+
+
+def _pair_verdicts(rows: Sequence[PairRow]) -> list[tuple[str, str]]:
+    return [(f"{row.teacher} → {row.student}", row.verdict) for row in rows if row.verdict]

@@ -48,8 +48,8 @@ def format_reliability(measured: Reliability) -> str:
         [
             *facts.reliability_facts(measured),
             ("Z_T of units", f"0 {_bars(counts)} 1 and above"),
-            ("KL range, shared units", _range(quantiles.shared)),
-            ("KL range, recovered units", _range(quantiles.recovered)),
+            ("KL of shared units, range", _range(quantiles.shared)),
+            ("KL of recovered units, range", _range(quantiles.recovered)),
             ("Verdict", measured.verdict),
         ]
     )

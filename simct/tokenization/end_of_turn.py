@@ -38,7 +38,7 @@ def _local_generation_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return generation_ends(folder)
 
 
-def generation_ends(name_or_path: str, revision: str | None = None, token: str | None = None) -> list[int]:
+def generation_ends(name_or_path: str, revision: str | None = None, token: str | bool | None = None) -> list[int]:
     """eos_token_id of the model's generation config as a list; empty where it has none."""
     from transformers import GenerationConfig
 

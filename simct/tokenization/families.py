@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
@@ -371,7 +372,7 @@ def _from_sentencepiece(
 class _SentencePieceRun:
     """SentencePiece's ids, with character offsets only when they are asked for."""
 
-    def __init__(self, processor, text: str) -> None:
+    def __init__(self, processor: Any, text: str) -> None:
         self._processor, self._text = processor, text
         self.ids: list[int] = processor.encode(text)
 
@@ -381,7 +382,7 @@ class _SentencePieceRun:
         return [(piece.begin, piece.end) for piece in pieces]
 
 
-def _from_tekken(tekken) -> ByteEncoder:
+def _from_tekken(tekken: Any) -> ByteEncoder:
     """Mistral's tekken: control tokens first, then tiktoken ranks."""
     offset = tekken.num_special_tokens
     pieces = (tekken.id_to_byte_piece(i) for i in range(offset, tekken.n_words))

@@ -68,20 +68,20 @@ class TokenizerPair:
         *,
         teacher_revision: str | None = None,
         student_revision: str | None = None,
-        token: str | None = None,
+        token: str | bool | None = None,
     ) -> TokenizerPair:
         """Build the pair from Hub ids, folders or tokenizer objects. Raises one-line ModelError or TokenizerError."""
         return cls(_side(teacher, teacher_revision, token), _side(student, student_revision, token))
 
     @classmethod
-    def of_run(cls, config: RunConfig, token: str | None = None) -> TokenizerPair:
-        """Both tokenizers of a run, at their revisions. Raises as from_pretrained."""
-        return cls(
-            _side(config.teacher.model, config.teacher.revision, token),
-            _side(config.student.model, config.student.revision, token),
+    def of_run(cls, config: RunConfig, token: str | bool | None = None) -> TokenizerPair:
+        """Both tokenizers of a run, at their revisions and with their chat templates. Raises as from_pretrained."""
+        teacher, student = (
+            _side(model.model, model.revision, token, model.chat_template) for model in (config.teacher, config.student)
         )
+        return cls(teacher, student)
 
-    def align(self, teacher_ids: Sequence[int], student_ids: Sequence[int]) -> AlignedUnits:
+    def align(self, teacher_ids: Sequence[int] | np.ndarray, student_ids: Sequence[int] | np.ndarray) -> AlignedUnits:
         """Return the minimal aligned units of two spellings of the same bytes, end of turn included.
 
         Raises AlignmentError where the bytes differ, an id inside the text spells nothing, or only one side ends.
@@ -120,11 +120,17 @@ class TokenizerPair:
         return TeacherIds(teacher_ids, None, kept + ended, len(data) - end)
 
 
-def _side(source: str | PreTrainedTokenizerBase, revision: str | None, token: str | None) -> TokenBytes:
+def _side(
+    source: str | PreTrainedTokenizerBase,
+    revision: str | None,
+    token: str | bool | None,
+    chat_template: str | None = None,
+) -> TokenBytes:
     if isinstance(source, PreTrainedTokenizerBase):
         return token_bytes(source)
     source = str(source)
-    return token_bytes(load_tokenizer(source, revision, token), generation_ends(source, revision, token))
+    tokenizer = load_tokenizer(source, revision, token, chat_template)
+    return token_bytes(tokenizer, generation_ends(source, revision, token))
 
 
 def _bridge(teacher: TokenBytes, student: TokenBytes) -> Bridge:
@@ -154,7 +160,7 @@ def _to_column(shared_ids: torch.Tensor, tokens: TokenBytes) -> torch.Tensor:
     return columns
 
 
-def _split_end(tokens: TokenBytes, ids: Sequence[int]) -> tuple[np.ndarray, bool]:
+def _split_end(tokens: TokenBytes, ids: Sequence[int] | np.ndarray) -> tuple[np.ndarray, bool]:
     """The ids of the text, and whether an end id came after them."""
     array = np.asarray(ids, dtype=np.int64)
     ended = len(array) > 0 and int(array[-1]) in tokens.end_ids

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from simct.errors import AlignmentError, ModelError
 from simct.hub.errors import known_hub_error
+from simct.tokenization.chat_templates import processor_template, select_chat_template
 from simct.tokenization.end_of_turn import end_ids_of
 from simct.tokenization.families import ByteEncoder, byte_encoder, sentencepiece_file, spelling_of
 
@@ -124,12 +125,25 @@ def encode_exactly(
     return ids
 
 
-def load_tokenizer(name_or_path: str, revision: str | None = None, token: str | None = None) -> PreTrainedTokenizerBase:
-    """Load a tokenizer by Hub id or folder; code in the repository is never run. Raises one-line ModelErrors."""
+def load_tokenizer(
+    name_or_path: str,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    chat_template: str | None = None,
+) -> PreTrainedTokenizerBase:
+    """Load a tokenizer by Hub id or folder; code in the repository is never run. Raises one-line ModelErrors.
+
+    `chat_template` names one of several chat templates; DataError where there is none of that name. A template that is
+    stored for the processor alone (chat_template.json) becomes the tokenizer's.
+    """
     try:
-        return AutoTokenizer.from_pretrained(name_or_path, revision=revision, token=token, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, token=token, trust_remote_code=False)
     except Exception as error:
         raise ModelError(_load_reason(str(name_or_path), error)) from error
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = processor_template(str(name_or_path), revision, token)
+    select_chat_template(tokenizer, chat_template)
+    return tokenizer
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike) -> None:

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from simct.config import RunConfig
-from simct.config.sections import TrainingConfig
+from simct.config.optimization import TrainingConfig
 from simct.data.samples import prompt_order
 from simct.errors import RunError
 from simct.losses.head import Head

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from simct.config.sections import TrainingConfig
+from simct.config.optimization import TrainingConfig
 from simct.errors import ConfigError
 from simct.training.sharding import like, own_part
 

@@ -2,7 +2,7 @@
 
 import math
 
-from simct.config.sections import TrainingConfig
+from simct.config.optimization import TrainingConfig
 
 
 def learning_rate_at(step: int, training: TrainingConfig) -> float:

@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from simct.config import RunConfig, local_path
+from simct.config.sections import ModelConfig
 from simct.data.prompts import Prompt, load_prompts
+from simct.data.rendering import render_prompts
 from simct.data.samples import write_rollouts
 from simct.data.templates import prompt_ids
 from simct.errors import ConfigError, DataError
-from simct.evaluation.answers import check
+from simct.evaluation.answers.check import check
 from simct.evaluation.sandbox.program import why_unavailable
 from simct.files import append_jsonl, read_jsonl, write_atomically
 from simct.losses.head import check_head
@@ -71,7 +73,7 @@ def warm_up(
     config = run.config()
     prompts = load_prompts(config.data, token)
     check_warmup(config, prompts)
-    tokens = token_bytes(load_tokenizer(config.student.model, config.student.revision, token))
+    tokens = token_bytes(_tokenizer(config.student, token))
     data = run.path / "data"
     if not (data / DATA_FILE).is_file():
         # a student that cannot be trained is refused before the teacher spends hours on answers
@@ -102,6 +104,10 @@ def warm_up(
     return Trained(step, done, merged_student(student, config, token)), tokens
 
 
+def _tokenizer(model: ModelConfig, token: str | None) -> PreTrainedTokenizerBase:
+    return load_tokenizer(model.model, model.revision, token, model.chat_template)
+
+
 def _load_student(config: RunConfig, accelerator: Accelerator, token: str | None) -> PreTrainedModel:
     student = load_model(config.student, accelerator.device, token)
     check_head(student)
@@ -121,8 +127,8 @@ def sample_answers(
     Raises DataError when no answer passed the check.
     """
     rank, size = accelerator.process_index, config.warmup.generation_batch_size
-    tokens = token_bytes(load_tokenizer(config.teacher.model, config.teacher.revision, token))
-    plan = _plan(config, tokens, prompts)
+    tokens = token_bytes(_tokenizer(config.teacher, token))
+    plan = _plan(config, tokens, prompts, accelerator)
     own_file = run.path / "samples" / f"{rank}.jsonl"
     pending = _pending(run, own_file, plan, accelerator)
     teacher = load_model(config.teacher, accelerator.device, token).eval() if pending else None
@@ -162,9 +168,12 @@ class SamplingPlan:
         return self.prompt_ids[sample // self.samples_per_prompt]
 
 
-def _plan(config: RunConfig, tokens: TokenBytes, prompts: list[Prompt]) -> SamplingPlan:
+def _plan(config: RunConfig, tokens: TokenBytes, prompts: list[Prompt], accelerator: Accelerator) -> SamplingPlan:
     count = config.warmup.samples_per_prompt
-    ids = [prompt_ids(tokens.tokenizer, prompt.messages, config.teacher.enable_thinking) for prompt in prompts]
+    rendered = render_prompts("teacher", tokens.tokenizer, prompts, config.teacher.enable_thinking)
+    for line in (*rendered.notices(), *rendered.losses()):
+        accelerator.print(line, flush=True)
+    ids = rendered.ids
     room = config.training.max_length - config.warmup.max_new_tokens
     fitting = [index for index in range(len(prompts)) if 0 < len(ids[index]) <= room]
     return SamplingPlan(ids, fitting, [index * count + sample for index in fitting for sample in range(count)], count)
@@ -187,7 +196,9 @@ def _answer(
     prompts: list[Prompt],
     batch: list[int],
 ) -> list[dict]:
-    """The checked answers to one batch of samples."""
+    """The checked answers to one batch of samples; none where this process has nothing left to answer."""
+    if teacher is None:
+        return []
     settings = config.model_copy()
     settings.rollout = config.rollout.model_copy()
     settings.rollout.max_new_tokens = config.warmup.max_new_tokens
@@ -318,7 +329,11 @@ def load_examples(folder: Path, tokens: TokenBytes, config: RunConfig) -> tuple[
     left_out: Counter[str] = Counter()
     for row in read_jsonl(folder / DATA_FILE):
         *messages, answer = row["messages"]
-        prompt = prompt_ids(tokens.tokenizer, messages, config.student.enable_thinking)
+        try:
+            prompt = prompt_ids(tokens.tokenizer, messages, config.student.enable_thinking)
+        except DataError:
+            left_out["the student's chat template cannot take"] += 1
+            continue
         try:
             completion = [*tokens.encode(answer["content"].encode("utf-8")), tokens.end_ids[0]]
         except ValueError:

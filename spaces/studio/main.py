@@ -10,7 +10,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # the Space's own token, if it has one, is never used for a visitor without one
 os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
 
-from app.server.settings import ZERO_GPU, Settings
+from app.server.studio import ZERO_GPU, Studio
 
 if ZERO_GPU:
     # comes with such a Space, and must be imported before anything that asks for CUDA
@@ -23,4 +23,4 @@ RUNS = Path(os.environ.get("RUNS_DIR") or ("/data/runs" if os.access("/data", os
 
 if __name__ == "__main__":
     RUNS.mkdir(parents=True, exist_ok=True)
-    serve(Settings(runs_dir=RUNS, public=True), host="0.0.0.0", port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
+    serve(Studio(RUNS, public=True), host="0.0.0.0", port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))

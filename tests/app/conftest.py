@@ -1,8 +1,8 @@
-"""The embedded pair, settings of a studio, and a page in a browser, for the tests of the studio."""
+"""The embedded pair, a studio on this machine and a public one, and a page in a browser."""
 
 import pytest
 
-from app.server.settings import Settings
+from app.server.studio import Studio
 
 
 @pytest.fixture(scope="session")
@@ -11,13 +11,13 @@ def pair(embedded_pair):
 
 
 @pytest.fixture
-def settings(tmp_path):
-    return Settings(runs_dir=tmp_path / "runs", public=False)
+def local(tmp_path):
+    return Studio(tmp_path / "runs", public=False)
 
 
 @pytest.fixture
 def public(tmp_path):
-    return Settings(runs_dir=tmp_path / "runs", public=True)
+    return Studio(tmp_path / "runs", public=True)
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,15 @@
 
 import ast
 import asyncio
-import threading
 from pathlib import Path
 
 import gradio as gr
 import pytest
 
-from app.server import imports as libraries
+from app.server import imports
+from app.server.studio import Studio
 
-APP = Path(libraries.__file__).parents[1]
+APP = Path(imports.__file__).parents[1]
 
 
 def imported_late(path: Path) -> set[str]:
@@ -33,12 +33,13 @@ def test_what_a_page_imports_late_is_imported_before_it_is_asked():
     at_once = {"config", "hub", "jobs", "jobs.hf"}  # with the page itself
     late = set().union(*(imported_late(path) for path in APP.rglob("*.py")))
     assert {"inspection.reliability", "tokenization.pair", "jobs.hf.job"} <= late
-    assert late - set(libraries.LATE) - at_once - {"hub.errors"} == set()
+    assert late - set(imports.LATE) - at_once - {"hub.errors"} == set()
 
 
-def test_handlers_wait_for_the_imports(monkeypatch):
-    monkeypatch.setattr(libraries, "_ready", threading.Event())
-    with libraries.Page() as page:
+def test_handlers_wait_for_the_imports(tmp_path):
+    studio = Studio(tmp_path, public=False)
+    studio.imported.clear()
+    with imports.Page(studio) as page:
         button, text = gr.Button(), gr.Textbox()
         button.click(lambda: "done", outputs=text)
 
@@ -46,15 +47,16 @@ def test_handlers_wait_for_the_imports(monkeypatch):
         asked = asyncio.create_task(page.process_api(0, []))
         await asyncio.sleep(0.2)
         assert not asked.done()
-        libraries._ready.set()
+        studio.imported.set()
         assert (await asyncio.wait_for(asked, 5))["data"] == ["done"]
 
     asyncio.run(visit())
 
 
-def test_an_import_that_fails_leaves_the_pages_to_tell_it(monkeypatch):
-    monkeypatch.setattr(libraries, "_ready", threading.Event())
-    monkeypatch.setattr(libraries, "LATE", ["no_such_module"])
+def test_an_import_that_fails_is_left_to_the_page_that_needs_it(monkeypatch, tmp_path):
+    studio = Studio(tmp_path, public=False)
+    studio.imported.clear()
+    monkeypatch.setattr(imports, "LATE", ["no_such_module"])
     with pytest.raises(ModuleNotFoundError):
-        libraries.import_all()
-    assert libraries._ready.is_set()
+        imports.import_all(studio)
+    assert studio.imported.is_set()

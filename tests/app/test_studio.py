@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from app.data import source as data_source
+from app.data import prompt_source
 from app.inspect import lanes
 from app.page import line_charts as charts
 from app.page import markup
 from app.publish import view as publish_view
+from app.publish.repository import checked_repo_id
 from app.runs import actions as run_actions
 from app.runs import page as runs_page
 from app.runs import view as run_view
-from app.server import model_facts as models
-from app.server.settings import Settings
+from app.server import model_facts
+from app.server.studio import Studio
+from app.server.visitor import Visitor
 from app.studio import build
 from app.train.form import starting_config
 from simct import demo
@@ -30,11 +32,11 @@ from simct.runs.status import PublishingStatus, RunStatus
 from tests.support.hostile import HOSTILE
 
 
-def make_run(settings: Settings, **status) -> RunFolder:
+def make_run(local: Studio, **status) -> RunFolder:
     config = starting_config()
-    config.teacher.model, config.student.model = settings.default_pair.values()
+    config.teacher.model, config.student.model = local.default_pair.values()
     config.data.prompts = str(demo.PROMPTS)
-    run = RunFolder.create(settings.runs_dir, config, owner=status.pop("owner", None))
+    run = RunFolder.create(local.runs_dir, config, owner=status.pop("owner", None))
     run.set_status(**status)
     return run
 
@@ -118,8 +120,8 @@ def test_smoothing_a_constant_changes_nothing():
 # Models
 
 
-def test_facts_of_the_embedded_pair_are_read_from_its_folder(settings, pair):
-    facts = models.facts(settings, str(demo.TEACHER), None)
+def test_facts_of_the_embedded_pair_are_read_from_its_folder(local, pair):
+    facts = model_facts.facts(local, str(demo.TEACHER), None)
     assert facts.where == "embedded" and facts.vocabulary == len(pair.teacher.bytes_of)
     assert facts.size == sum(path.stat().st_size for path in demo.TEACHER.glob("*.safetensors"))
 
@@ -127,52 +129,52 @@ def test_facts_of_the_embedded_pair_are_read_from_its_folder(settings, pair):
 @pytest.mark.parametrize(
     ("model", "told"), [("", "Choose a model"), ("/no/such/folder", "no folder"), ("./nowhere", "no folder")]
 )
-def test_models_that_cannot_be_read_are_told_in_one_line(settings, model, told):
+def test_models_that_cannot_be_read_are_told_in_one_line(local, model, told):
     with pytest.raises(ModelError, match=told) as caught:
-        models.facts(settings, model, None)
+        model_facts.facts(local, model, None)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_without_a_model_is_told(settings, tmp_path):
+def test_a_folder_without_a_model_is_told(local, tmp_path):
     with pytest.raises(ModelError, match=r"no readable config\.json"):
-        models.facts(settings, str(tmp_path), None)
+        model_facts.facts(local, str(tmp_path), None)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match=r"no .*safetensors weights"):
-        models.facts(settings, str(tmp_path), None)
+        model_facts.facts(local, str(tmp_path), None)
 
 
 def test_a_public_studio_reads_no_folders_but_the_embedded(public, tmp_path):
     with pytest.raises(ModelError, match="Hub only"):
-        models.facts(public, str(tmp_path), None)
+        model_facts.facts(public, str(tmp_path), None)
     with pytest.raises(ModelError, match="Hub only"):
-        models.pair_of(public, str(demo.TEACHER), "../somewhere", None)
-    assert models.facts(public, str(demo.TEACHER), False).where == "embedded"
+        model_facts.pair_of(public, str(demo.TEACHER), "../somewhere", None)
+    assert model_facts.facts(public, str(demo.TEACHER), False).where == "embedded"
 
 
 def test_a_public_studio_reads_prompts_from_the_hub_or_an_upload_only(public, tmp_path):
     secret = tmp_path / "secret.txt"
     secret.write_text("not for visitors")
     with pytest.raises(DataError, match="Hub or an upload"):
-        data_source.read(public, DataConfig(prompts=str(secret)), False)
+        prompt_source.read(public, DataConfig(prompts=str(secret)), False)
 
 
-def test_a_public_studio_never_lends_the_machine_s_token(public, settings):
-    assert public.token(None) is False
-    assert settings.token(None) is None
+def test_a_public_studio_never_lends_the_machine_s_token(public, local):
+    assert public.nobody.token is False
+    assert local.nobody.token is None
 
 
 @pytest.mark.parametrize(
     ("size", "told"), [(999, "999 B"), (1_200_000, "1.2 MB"), (3e11, "300 GB"), (2.5e12, "2.5 TB")]
 )
 def test_sizes_read_well(size, told):
-    assert models.human_size(size) == told
+    assert model_facts.human_size(size) == told
 
 
 # Runs
 
 
-def test_only_sensible_actions_are_offered(settings):
-    run = make_run(settings, state="running", step=3)
+def test_only_sensible_actions_are_offered(local):
+    run = make_run(local, state="running", step=3)
     assert run_actions.allowed_actions(run, RunStatus("running")) == {
         "stop": True, "kill": True, "resume": False, "retry": False, "duplicate": True, "delete": False,
         "fetch": False, "publish": False,
@@ -183,29 +185,29 @@ def test_only_sensible_actions_are_offered(settings):
 
 def test_public_runs_are_seen_and_touched_by_their_owner_only(public):
     run = make_run(public, state="finished", owner="ann")
-    assert [found.id for found in runs_page.runs_of(public, "ann")] == [run.id]
-    assert runs_page.runs_of(public, "bob") == [] and runs_page.runs_of(public, None) == []
-    for stranger in ("bob", None):
+    assert [found.id for found in runs_page.runs_of(public, Visitor("hf_ann", "ann"))] == [run.id]
+    for stranger in (Visitor("hf_bob", "bob"), public.nobody):
+        assert runs_page.runs_of(public, stranger) == []
         with pytest.raises(RunError, match="no run"):
             run_actions.owned_run(public, run.id, stranger)
-    assert run_actions.owned_run(public, run.id, "ann").path == run.path
+    assert run_actions.owned_run(public, run.id, Visitor("hf_ann", "ann")).path == run.path
 
 
 @pytest.mark.parametrize("name", ["../runs", "..", "", None, "/etc", "a/b"])
-def test_run_ids_cannot_leave_the_runs_folder(settings, name):
-    make_run(settings, state="finished")
+def test_run_ids_cannot_leave_the_runs_folder(local, name):
+    make_run(local, state="finished")
     with pytest.raises(RunError):
-        run_actions.owned_run(settings, name, None)
+        run_actions.owned_run(local, name, local.nobody)
 
 
-def test_deleting_removes_the_folder(settings):
-    run = make_run(settings, state="finished")
-    run_actions.perform("delete", run, None)
+def test_deleting_removes_the_folder(local):
+    run = make_run(local, state="finished")
+    run_actions.perform("delete", run, local.nobody)
     assert not run.path.exists()
 
 
-def test_a_run_is_shown_from_its_folder(settings):
-    run = make_run(settings, state="running", step=2, total_steps=60)
+def test_a_run_is_shown_from_its_folder(local):
+    run = make_run(local, state="running", step=2, total_steps=60)
     for step in (1, 2):
         run.append(
             "metrics.jsonl", {"step": step, "loss": 1 / step, "kl_shared": 0.5, "coverage_strict": 0.9, "seconds": 2.0}
@@ -222,8 +224,8 @@ def test_a_run_is_shown_from_its_folder(settings):
     assert "method: simct" in config
 
 
-def test_a_failed_run_says_why(settings):
-    run = make_run(settings, state="failed", error="Loss is not finite at step 3. Lower the learning rate.")
+def test_a_failed_run_says_why(local):
+    run = make_run(local, state="failed", error="Loss is not finite at step 3. Lower the learning rate.")
     assert "note-error" in run_view.head(run, []) and "Lower the learning rate" in run_view.head(run, [])
 
 
@@ -237,23 +239,23 @@ def test_durations_read_well(seconds, told):
 @pytest.mark.parametrize("repo_id", ["", "name", "a/b/c", "../x/y", "a/<b>", "-a/b", None])
 def test_repository_names_are_checked(repo_id):
     with pytest.raises(HubError, match="owner/name"):
-        publish_view.checked_repo_id(repo_id)
-    assert publish_view.checked_repo_id(" me/my-model.v1 ") == "me/my-model.v1"
+        checked_repo_id(repo_id)
+    assert checked_repo_id(" me/my-model.v1 ") == "me/my-model.v1"
 
 
-def test_uploads_are_kept_beside_the_runs(settings, monkeypatch, tmp_path):
+def test_uploads_are_kept_beside_the_runs(local, monkeypatch, tmp_path):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "temporary"))
     upload = tmp_path / "temporary" / "abc" / "my prompts.jsonl"
     upload.parent.mkdir(parents=True)
     upload.write_text('{"prompt": "hello"}\n')
-    kept = Path(data_source.keep_upload(settings, str(upload)))
+    kept = Path(prompt_source.keep_upload(local, str(upload)))
     upload.unlink()
-    assert kept.read_text() == '{"prompt": "hello"}\n' and kept.is_relative_to(settings.runs_dir)
-    assert runs_page.runs_of(settings, None) == []
+    assert kept.read_text() == '{"prompt": "hello"}\n' and kept.is_relative_to(local.runs_dir)
+    assert runs_page.runs_of(local, local.nobody) == []
     secret = tmp_path / "secret.txt"
     secret.write_text("not an upload")
     with pytest.raises(DataError, match="did not arrive"):
-        data_source.keep_upload(settings, str(secret))
+        prompt_source.keep_upload(local, str(secret))
 
 
 # Starting
@@ -298,8 +300,8 @@ def test_what_was_left_out_is_counted_by_reason_and_never_hidden():
     assert "Every answer could be supervised" in run_view.left_out([{"step": 1, "excluded": {}}])
 
 
-def test_nothing_done_to_a_field_is_dropped_while_the_last_change_is_answered(settings):
-    page = build(settings).config
+def test_nothing_done_to_a_field_is_dropped_while_the_last_change_is_answered(local):
+    page = build(local).config
     names = {part["id"]: part["props"].get("elem_id") for part in page["components"]}
     typed = {"input", "change", "submit", "blur", "upload", "clear", "select", "key_up", "release"}
     dropping = [

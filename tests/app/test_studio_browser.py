@@ -93,7 +93,7 @@ def test_a_fresh_user_goes_from_two_models_on_the_hub_to_a_published_student(stu
     expect(studio.at("#method-verdict")).to_contain_text("not been measured yet")
     studio.shot("4-train")
     studio.page.get_by_role("button", name="Measure it").click()
-    expect(studio.at("#verdict-measure")).to_be_visible()
+    expect(studio.at("#reliability-measure")).to_be_visible()
     studio.step("Train")
     studio.page.get_by_role("button", name="Launch on this machine").click()
 

@@ -11,21 +11,26 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from app.data import choice as data_choice
-from app.inspect import corpus as corpus_view
-from app.inspect import document as inspect_document
-from app.inspect import lanes, position_view, text_scores
-from app.inspect import link as inspect_link
-from app.inspect import numbers as inspect_numbers
-from app.inspect import other_pairs as compare_pairs_view
-from app.inspect import other_pairs_view as compare_pairs_table
-from app.inspect import reliability as verdict_tab
-from app.inspect import reliability_view as verdict_view
-from app.inspect import source as inspect_source
-from app.inspect import text as inspect_text
+from app.data import choice
+from app.inspect import (
+    lanes,
+    link,
+    numbers,
+    other_pairs,
+    other_pairs_view,
+    position_view,
+    reliability_view,
+    text,
+    text_source,
+)
+from app.inspect.corpus import measure_corpus, report_line
+from app.inspect.document import SCORES, read_document, units_csv
+from app.inspect.reliability import Measurement, measure_reliability
+from app.inspect.text_scores import score_document
+from app.inspect.text_source import TextSource
 from app.page import saving
-from app.server import weights, work
-from app.server.settings import Settings
+from app.server import model_facts, weights, work
+from app.server.studio import Studio
 from app.train.form import starting_config
 from simct import demo
 from simct.errors import DataError, ModelError
@@ -43,12 +48,7 @@ TEXT = "Say it plainly: the adolescent should purchase documentation expeditious
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
-    settings = Settings(runs_dir=tmp_path_factory.mktemp("long"), public=False)
-    return inspect_document.read(settings, TEACHER, STUDENT, TEXT * 60, None)
-
-
-def source(kind=inspect_source.EMBEDDED, upload=None, dataset="", column="", split="train", number=None):
-    return (kind, upload, dataset, "", column, split, number)
+    return read_document(Studio(tmp_path_factory.mktemp("long"), public=False), TEACHER, STUDENT, TEXT * 60, None)
 
 
 def uploaded(monkeypatch, tmp_path, name: str, content: str) -> str:
@@ -95,16 +95,16 @@ def test_a_position_outside_the_text_becomes_its_nearest_unit(long):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("  \n", "no text"), ("x" * (inspect_source.MAX_CHARACTERS + 1), "under Corpus")]
+    ("text", "told"), [("  \n", "no text"), ("x" * (text_source.MAX_CHARACTERS + 1), "under Corpus")]
 )
-def test_texts_that_cannot_be_shown_are_told(settings, text, told):
+def test_texts_that_cannot_be_shown_are_told(local, text, told):
     with pytest.raises(DataError, match=told):
-        inspect_document.read(settings, TEACHER, STUDENT, text, None)
+        read_document(local, TEACHER, STUDENT, text, None)
 
 
-def test_units_as_csv_give_back_the_text_and_its_ids(settings):
-    found = inspect_document.read(settings, TEACHER, STUDENT, TEXT + "=1+1", None)
-    rows = list(csv.DictReader(io.StringIO(inspect_document.units_csv(found))))
+def test_units_as_csv_give_back_the_text_and_its_ids(local):
+    found = read_document(local, TEACHER, STUDENT, TEXT + "=1+1", None)
+    rows = list(csv.DictReader(io.StringIO(units_csv(found))))
     assert bytes.fromhex("".join(row["bytes"] for row in rows)).decode() == found.text
     ids = [int(i) for row in rows for i in row["student ids"].split()]
     assert ids == list(found.spelled.student_ids)
@@ -114,24 +114,25 @@ def test_units_as_csv_give_back_the_text_and_its_ids(settings):
 # Weights
 
 
-def test_scores_shade_and_tell_every_unit(settings):
-    found = inspect_document.read(settings, TEACHER, STUDENT, TEXT, None)
-    *_, now = work.follow(lambda task: text_scores._read(settings, found, None, task), weights=True)
+def test_scores_shade_and_tell_every_unit(local):
+    found = read_document(local, TEACHER, STUDENT, TEXT, None)
+    *_, now = work.follow(lambda task: score_document(local, found, None, task), local.models.turn)
     assert now.error == "" and len(now.result) == len(found)
     found.scores = now.result
     html = found.page(0, "KL")
     assert html.count("--heat:") == len(found) and "log p: student" in html
     assert "--heat:" not in found.page(0, "kind of unit")
-    rows = list(csv.DictReader(io.StringIO(inspect_document.units_csv(found))))
+    rows = list(csv.DictReader(io.StringIO(units_csv(found))))
     assert [float(row["kl"]) for row in rows] == pytest.approx([score.kl for score in found.scores])
-    assert weights.kept(TEACHER, STUDENT, None) and weights.kept(TEACHER, STUDENT, "hf_other") is None
-    weights.forget()
-    assert weights.kept(TEACHER, STUDENT, None) is None
+    kept = local.models
+    assert kept.pair_of(TEACHER, STUDENT, None) and kept.pair_of(TEACHER, STUDENT, "hf_other") is None
+    kept.forget_pair()
+    assert kept.pair_of(TEACHER, STUDENT, None) is None
 
 
-def test_a_position_is_drawn_with_the_masses_that_were_measured(settings, long):
+def test_a_position_is_drawn_with_the_masses_that_were_measured(local, long):
     task = work.Work()
-    loaded = weights.load(settings, TEACHER, STUDENT, None, task)
+    loaded = weights.load(local, TEACHER, STUDENT, None, task)
     unit = long.disagreement(0, 1)
     found = candidates_at(long.pair, loaded.teacher, loaded.student, TEXT * 2, unit)
     html = position_view.draw(found)
@@ -171,20 +172,20 @@ def test_models_that_do_not_fit_in_memory_are_refused_before_they_are_read():
         weights.precision(20_000_000_000, room)
 
 
-def test_a_download_is_counted_in_bytes_and_ends_when_it_is_canceled(settings, monkeypatch):
+def test_a_download_is_counted_in_bytes_and_ends_when_it_is_canceled(local, monkeypatch):
     with HubServer() as hub:
         hub.use(monkeypatch)
         filler = bytes(3_000_000)
         hub.add_model("acme/slow", demo.STUDENT, files={"model-filler.safetensors": filler})
         hub.rate = 1_000_000
         seen = []
-        following = work.follow(lambda task: weights.load(settings, "acme/slow", "acme/slow", TOKEN, task))
+        following = work.follow(lambda task: weights.load(local, "acme/slow", "acme/slow", TOKEN, task))
         for now in following:
             if now.doing.startswith("Downloading") and now.done:
                 seen.append(now.done)
                 now.stop()
         assert now.error == "Canceled."
-        assert seen and weights.kept("acme/slow", "acme/slow", TOKEN) is None
+        assert seen and local.models.pair_of("acme/slow", "acme/slow", TOKEN) is None
 
 
 # Long work
@@ -231,7 +232,7 @@ def test_work_that_fails_is_told_in_one_line():
     assert now.error == "There is nothing to read."
 
 
-def test_one_task_with_weights_at_a_time():
+def test_one_task_with_weights_at_a_time(local):
     running, most = [0], [0]
 
     def task(task):
@@ -240,7 +241,7 @@ def test_one_task_with_weights_at_a_time():
         time.sleep(0.2)
         running[0] -= 1
 
-    both = [threading.Thread(target=lambda: list(work.follow(task, weights=True))) for _ in range(3)]
+    both = [threading.Thread(target=lambda: list(work.follow(task, local.models.turn))) for _ in range(3)]
     [thread.start() for thread in both]
     [thread.join() for thread in both]
     assert most == [1]
@@ -253,45 +254,45 @@ def test_a_public_studio_reads_uploads_and_the_hub_only(public, tmp_path):
     secret = tmp_path / "secret.txt"
     secret.write_text("not for visitors")
     with pytest.raises(DataError, match="Hub only"):
-        inspect_source.texts(public, source(inspect_source.DATASET, dataset=str(secret)), False)
+        text_source.texts(public, TextSource(text_source.DATASET, dataset=str(secret)), False)
     with pytest.raises(DataError, match="did not arrive"):
-        inspect_source.texts(public, source(inspect_source.UPLOAD, str(secret)), False)
+        text_source.texts(public, TextSource(text_source.UPLOAD, str(secret)), False)
     with pytest.raises(DataError, match="Hub only"):
-        inspect_source.data_config(public, None, source(inspect_source.DATASET, dataset=str(tmp_path)))
+        text_source.data_config(public, None, TextSource(text_source.DATASET, dataset=str(tmp_path)))
     with pytest.raises(DataError, match="Hub or an upload only"):
-        inspect_source.data_config(public, {"prompts": str(secret)}, source(inspect_source.CHOSEN))
+        text_source.data_config(public, {"prompts": str(secret)}, TextSource(text_source.CHOSEN))
 
 
 @pytest.mark.parametrize(
     ("values", "told"),
-    [(source(inspect_source.UPLOAD), "no file"), (source(inspect_source.DATASET), "no dataset")],
+    [(TextSource(text_source.UPLOAD), "no file"), (TextSource(text_source.DATASET), "no dataset")],
 )
-def test_a_source_that_was_not_named_is_told(settings, values, told):
+def test_a_source_that_was_not_named_is_told(local, values, told):
     with pytest.raises(DataError, match=told):
-        inspect_source.texts(settings, values, None)
+        text_source.texts(local, values, None)
 
 
-def test_a_file_is_shown_whole_and_a_table_by_its_row(settings, monkeypatch, tmp_path):
+def test_a_file_is_shown_whole_and_a_table_by_its_row(local, monkeypatch, tmp_path):
     text = "".join(f"line {n} of a long text\n" for n in range(3000))
     whole = uploaded(monkeypatch, tmp_path, "long.txt", text)
-    assert inspect_source.one_text(settings, source(inspect_source.UPLOAD, whole, number=7), None) == text
+    assert text_source.one_text(local, TextSource(text_source.UPLOAD, whole, number=7), None) == text
     table = uploaded(monkeypatch, tmp_path, "rows.jsonl", "".join(f'{{"text": "row {n}"}}\n' for n in range(5)))
-    assert inspect_source.one_text(settings, source(inspect_source.UPLOAD, table, number=3), None) == "row 3"
-    monkeypatch.setattr(inspect_source, "MAX_CHARACTERS", 1000)
+    assert text_source.one_text(local, TextSource(text_source.UPLOAD, table, number=3), None) == "row 3"
+    monkeypatch.setattr(text_source, "MAX_CHARACTERS", 1000)
     with pytest.raises(DataError, match="more than 1,000 characters"):
-        inspect_source.one_text(settings, source(inspect_source.UPLOAD, whole, number=7), None)
+        text_source.one_text(local, TextSource(text_source.UPLOAD, whole, number=7), None)
     with pytest.raises(DataError, match="fewer than 10"):
-        inspect_source.one_text(settings, source(inspect_source.UPLOAD, table, number=9), None)
+        text_source.one_text(local, TextSource(text_source.UPLOAD, table, number=9), None)
 
 
-def test_a_corpus_is_measured_as_the_library_does_and_a_cancel_keeps_what_was_counted(settings, monkeypatch, tmp_path):
+def test_a_corpus_is_measured_as_the_library_does_and_a_cancel_keeps_what_was_counted(local, monkeypatch, tmp_path):
     monkeypatch.setattr("simct.inspection.corpus.cache_folder", lambda name: tmp_path / "cache" / name)
     texts = [f"{TEXT}{n}" for n in range(400)]
     upload = uploaded(monkeypatch, tmp_path, "c.jsonl", "".join(json.dumps({"text": t}) + "\n" for t in texts))
-    values = source(inspect_source.UPLOAD, upload, number=300)
-    report = corpus_view._measure(settings, TEACHER, STUDENT, values, None, work.Work())
+    values = TextSource(text_source.UPLOAD, upload, number=300)
+    report = measure_corpus(local, TEACHER, STUDENT, values, None, work.Work())
     assert report.texts == 300 and not report.stopped
-    expected = inspect_pair(inspect_document.models.pair_of(settings, TEACHER, STUDENT, None), texts[:300])
+    expected = inspect_pair(model_facts.pair_of(local, TEACHER, STUDENT, None), texts[:300])
     assert report.by_kind == expected.by_kind and report.unit_shapes == expected.unit_shapes
 
     class Impatient(work.Work):
@@ -300,87 +301,93 @@ def test_a_corpus_is_measured_as_the_library_does_and_a_cancel_keeps_what_was_co
 
     task = Impatient()
     task.asked = iter(range(10_000))
-    values = source(inspect_source.UPLOAD, upload, number=399)
-    stopped = corpus_view._measure(settings, TEACHER, STUDENT, values, None, task)
+    values = TextSource(text_source.UPLOAD, upload, number=399)
+    stopped = measure_corpus(local, TEACHER, STUDENT, values, None, task)
     assert stopped.stopped and 0 < stopped.texts < 399
-    assert "Canceled after" in corpus_view._line(stopped, "c.jsonl", 1.0)
+    assert "Canceled after" in report_line(stopped, "c.jsonl", 1.0)
 
 
 # Reliability and several models
 
 
-def measure(settings, answers, chosen=data_choice.START):
-    values = source(inspect_source.CHOSEN, number=answers)
-    return verdict_tab._measure(settings, TEACHER, STUDENT, chosen, 24, values, None, work.Work())
+def measure(local, answers, chosen=choice.START):
+    wanted = Measurement(TEACHER, STUDENT, chosen, TextSource(text_source.CHOSEN, number=answers), 24)
+    return measure_reliability(local, wanted, None, work.Work())
 
 
-def test_a_pair_is_measured_on_the_prompts_of_the_data_step(settings, tmp_path):
+def test_a_pair_is_measured_on_the_prompts_of_the_data_step(local, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"question": "Say it plainly: The cook may sell the key."}\n')
-    assert measure(settings, 4, {"prompts": str(path), "column": "question"}).answers == 1
+    assert measure(local, 4, {"prompts": str(path), "column": "question"}).answers == 1
     with pytest.raises(DataError, match="There are no prompts"):
-        measure(settings, 4, {"prompts": ""})
+        measure(local, 4, {"prompts": ""})
 
 
-def test_a_measured_pair_is_drawn_kept_and_handed_to_training(settings):
-    report = measure(settings, 4)
-    html = verdict_view.draw(report)
+def test_a_measured_pair_is_drawn_kept_and_handed_to_training(local):
+    report = measure(local, 4)
+    html = reliability_view.draw(report)
     assert f"Use {report.method}" in html and f"{report.mass_teacher:.1%}" in html
     assert html.count("<figure") == 4 and html.count("<svg") == 4
-    known = json.loads(json.dumps(verdict_view.keep(TEACHER, STUDENT, report)))
-    assert verdict_view.kept(known, TEACHER, STUDENT) == report
-    assert verdict_view.kept(known, STUDENT, TEACHER) is None
-    assert verdict_view.kept({**known, "report": {"answers": "<b>"}}, TEACHER, STUDENT) is None
-    rows = dict(csv.reader(io.StringIO(verdict_view.report_csv(verdict_view.given(known, TEACHER, STUDENT)))))
+    known = json.loads(json.dumps(reliability_view.keep(TEACHER, STUDENT, report)))
+    assert reliability_view.kept(known, TEACHER, STUDENT) == report
+    assert reliability_view.kept(known, STUDENT, TEACHER) is None
+    assert reliability_view.kept({**known, "report": {"answers": "<b>"}}, TEACHER, STUDENT) is None
+    rows = dict(csv.reader(io.StringIO(reliability_view.report_csv(reliability_view.given(known, TEACHER, STUDENT)))))
     assert float(rows["mass_student"]) == pytest.approx(report.mass_student)
 
 
-def test_the_html_report_holds_the_text_its_scores_and_the_verdict(settings, long):
-    task, report = work.Work(), measure(settings, 2)
-    known = verdict_view.keep(TEACHER, STUDENT, report)
-    found = inspect_document.read(settings, TEACHER, STUDENT, TEXT, None)
-    found.scores = text_scores._read(settings, found, None, task)
-    name, page, told = inspect_text.TAKES["html"](None, found, known)
-    assert name == "report.html" and page.lower().startswith("<!doctype html>") and told == ""
+def test_the_html_report_holds_the_text_its_scores_and_the_verdict(local, long):
+    task, report = work.Work(), measure(local, 2)
+    known = reliability_view.keep(TEACHER, STUDENT, report)
+    found = read_document(local, TEACHER, STUDENT, TEXT, None)
+    found.scores = score_document(local, found, None, task)
+    files = {name: make for name, (_, make) in text.FILES.items()}
+    made = files["html"](found, known)
+    page = made.content
+    assert made.name == "report.html" and page.lower().startswith("<!doctype html>") and made.remark == ""
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
     assert len(data["units"]) == len(found) and data["report"]["reliability"]["method"] == report.method
     assert not re.search(r'(src|href)="https?:', page)
-    numbers = json.loads(inspect_text.TAKES["json"](None, found, None)[1])
-    assert numbers["by_kind"] == found.report.to_dict()["by_kind"] and "reliability" not in numbers
+    saved = json.loads(files["json"](found, None).content)
+    assert saved["by_kind"] == found.report.to_dict()["by_kind"] and "reliability" not in saved
 
 
 def test_recommended_settings_reach_the_run_and_unknown_ones_do_not():
     known = {"settings": {"method": "marginal", "method_options": {"min_mass": 0.5}, "rollout.max_new_tokens": 77}}
     known["settings"]["no.such.setting"] = 1
-    config = verdict_view.recommended(starting_config(), known)
+    config = reliability_view.recommended(starting_config(), known)
     assert (config.method, config.method_options, config.rollout.max_new_tokens) == ("marginal", {"min_mass": 0.5}, 77)
-    assert verdict_view.recommended(starting_config(), None).method == starting_config().method
+    assert reliability_view.recommended(starting_config(), None).method == starting_config().method
 
 
-def test_models_are_compared_in_one_table_with_an_error_in_its_row(settings):
+def test_models_are_compared_in_one_table_with_an_error_in_its_row(local):
     stress = demo.STRESS["student_splits"]
     chosen = [STUDENT, "/no/such/<b>folder</b>", str(stress.student), STUDENT]
-    rows = compare_pairs_view._compare(
-        settings, TEACHER, STUDENT, compare_pairs_view.STUDENTS, chosen, False, None, work.Work()
-    )
+    rows = other_pairs.inspect_others(local, (TEACHER, STUDENT), other_pairs.STUDENTS, chosen, False, None, work.Work())
     assert len(rows) == 3
     good = [row for row in rows if not row.error]
     assert [row.strict for row in good] == sorted((row.strict for row in good), reverse=True)
-    html = compare_pairs_table.draw(rows, "student")
+    html = other_pairs_view.draw(rows, "student")
     assert html.count("<tr>") == 4 and "no folder" in html and "<b>folder" not in html
     assert 'data-sort="number"' in html
 
 
 def test_a_public_studio_compares_no_folders(public):
     with_folder = [STUDENT, "/etc"]
-    rows = compare_pairs_view._compare(
-        public, TEACHER, STUDENT, compare_pairs_view.STUDENTS, with_folder, False, False, work.Work()
+    rows = other_pairs.inspect_others(
+        public, (TEACHER, STUDENT), other_pairs.STUDENTS, with_folder, False, False, work.Work()
     )
     told = {row.student: row.error for row in rows}
     assert told[STUDENT] is None and "Hub only" in told["/etc"]
 
 
 # Drawing and taking away
+
+
+def doing(text):
+    task = work.Work()
+    task.step(text)
+    return task
 
 
 @pytest.mark.parametrize("make", [
@@ -390,8 +397,8 @@ def test_a_public_studio_compares_no_folders(public):
     lambda text: charts.coverage_bars(PairReport(student_tokens=2, by_kind={text: KindTokens(2, 1, 1, 0)})).figure(),
     lambda text: charts.histogram(text, text, [0, 0.5, 1], {"value": [1, 2]}, text, note=text).figure(),
     lambda text: charts.Chart(text, text, "", note=text).figure(),
-    lambda text: compare_pairs_table.draw([PairRow(teacher="t", student=text, error=text)], "student"),
-    lambda text: work.view(type("Told", (), {"doing": text, "done": 0, "total": None, "seconds": 1.0})()),
+    lambda text: other_pairs_view.draw([PairRow(teacher="t", student=text, error=text)], "student"),
+    lambda text: doing(text).line,
 ])  # fmt: skip
 def test_text_from_outside_is_escaped(make):
     html = make(HOSTILE)
@@ -400,7 +407,7 @@ def test_text_from_outside_is_escaped(make):
 
 
 def test_stacked_bars_are_as_wide_as_their_shares(long):
-    html = inspect_numbers.kinds(long.report)
+    html = numbers.kinds(long.report)
     words = long.report.by_kind["words"]
     (row,) = re.findall(r">words</text>(.*?)<text", html)
     widths = {kind: float(width) for kind, width in re.findall(r'<rect class="(\w+)"[^>]* width="([\d.]+)"', row)}
@@ -428,14 +435,15 @@ def test_cells_that_a_spreadsheet_would_run_are_text():
         ({"part": "position", "at": "17"}, ("position", 17)),
         ({"part": "<b>", "at": "-1"}, ("text", 0)),
         ({"part": "corpus", "at": "9" * 30}, ("corpus", 0)),
+        ({"part": "several"}, ("other_pairs", 0)),
     ],
 )
 def test_an_address_names_a_place_or_the_start(asked, expected):
-    assert inspect_link.place(asked) == expected
+    assert link.place(asked) == expected
 
 
 def test_shades_are_fields_of_a_score():
-    assert {field for field, _, _ in lanes.SHADES.values()} <= set(inspect_document.SCORES)
+    assert {field for field, _, _ in lanes.SHADES.values()} <= set(SCORES)
 
 
 # In a browser
@@ -543,10 +551,10 @@ def test_a_corpus_is_canceled_a_pair_is_judged_and_training_takes_it_over(studio
     assert page.lower().startswith("<!doctype html>") and "acme/notes" in page
 
     studio.page.get_by_role("tab", name="Reliability").click()
-    expect(studio.at("#verdict-train")).to_be_disabled()
-    studio.at("#verdict-measure").click()
-    expect(studio.at("#verdict-seen .verdict")).to_contain_text("Use simct")
+    expect(studio.at("#reliability-train")).to_be_disabled()
+    studio.at("#reliability-measure").click()
+    expect(studio.at("#reliability-seen .verdict")).to_contain_text("Use simct")
     studio.page.reload()
-    expect(studio.at("#verdict-seen .verdict")).to_contain_text("Use simct")
-    studio.at("#verdict-train").click()
+    expect(studio.at("#reliability-seen .verdict")).to_contain_text("Use simct")
+    studio.at("#reliability-train").click()
     expect(studio.at("#method-verdict .note-ok")).to_contain_text("Measured for this pair")

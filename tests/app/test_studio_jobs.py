@@ -11,7 +11,8 @@ from app.runs import page as runs_page
 from app.runs import view as run_view
 from app.server import background
 from app.server.background import Background
-from app.server.settings import Settings
+from app.server.studio import Studio
+from app.server.visitor import Visitor
 from simct.hub import retry as hf_retry
 from simct.jobs import actions
 from simct.jobs.backend import Rental
@@ -39,15 +40,16 @@ def rented(namespace: str) -> Rental:
 
 
 def test_a_job_comes_home_without_a_page_and_is_found_again_by_another_studio(hub, tmp_path):
-    here = Background(Settings(runs_dir=tmp_path / "one", public=False), tokens={None: None})
+    studio = Studio(tmp_path / "one", public=False)
+    here = Background(studio.runs_dir, studio.public, tokens={None: None})
     run = actions.start_on_jobs(tmp_path / "one", config(30, 0.02), rented("tester"))
     until(lambda: (here.turn(), run.status().state == "finished")[1])
     assert "installing" in (run.path / "job_log.txt").read_text()
     assert [record["step"] for record in run.metrics()] == list(range(1, 31))
     assert "cpu-basic of tester" in run_view.head(run, run.metrics())
-    assert runs_page.current(here.settings, None, run.id, "", "All runs", 30, None)[2]["allowed"]["fetch"]
+    assert runs_page.current(studio, studio.nobody, run.id, "", "All runs", 30, None)[2]["allowed"]["fetch"]
 
-    elsewhere = Background(Settings(runs_dir=tmp_path / "two", public=False), tokens={None: None})
+    elsewhere = Background(tmp_path / "two", False, tokens={None: None})
     until(lambda: (elsewhere.turn(), [copy.status().state for copy in runs_in(tmp_path / "two")] == ["finished"])[1])
     [copy] = runs_in(tmp_path / "two")
     assert copy.id == run.id and len(copy.metrics()) == 30
@@ -55,31 +57,31 @@ def test_a_job_comes_home_without_a_page_and_is_found_again_by_another_studio(hu
 
 def test_every_visitor_s_jobs_are_asked_about_with_their_own_token_and_shown_to_them_only(hub, tmp_path):
     hub.run_jobs = False
-    settings = Settings(runs_dir=tmp_path, public=True)
+    studio = Studio(tmp_path, public=True)
     anns = actions.start_on_jobs(tmp_path, config(), rented("ann"), ANN, owner="ann")
     bobs = actions.start_on_jobs(tmp_path, config(), rented("bob"), BOB, owner="bob")
     hub.requests.clear()
-    behind = Background(settings)
-    behind.meet(None, None)
+    behind = studio.background
+    behind.meet(studio.nobody)
     behind.turn()
     assert not behind.tokens and not hub.requests  # nobody is signed in: nothing is asked, with no token at all
-    behind.meet("ann", ANN)
-    behind.meet("bob", BOB)
+    behind.meet(Visitor(ANN, "ann"))
+    behind.meet(Visitor(BOB, "bob"))
     for run in (anns, bobs):
         hub.jobs[run.status().job_id].stage = "CANCELED"
     until(lambda: (behind.turn(), all(run.status().state == "stopped" for run in (anns, bobs)))[1])
     for request in hub.requests:
         owner = {f"Bearer {ANN}": "ann", f"Bearer {BOB}": "bob"}[request.headers["authorization"]]
         assert "whoami" in request.path or f"/{owner}" in request.path, (owner, request.path)
-    assert [run.id for run in runs_page.runs_of(settings, "ann")] == [anns.id]
-    assert runs_page.runs_of(settings, None) == []
+    assert [run.id for run in runs_page.runs_of(studio, Visitor(ANN, "ann"))] == [anns.id]
+    assert runs_page.runs_of(studio, studio.nobody) == []
 
 
 def test_a_hub_that_is_slow_or_down_holds_nobody_up_and_is_asked_less_and_less(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(hf_retry, "PATIENCE", 0.0)
     hub.run_jobs = False
     run = actions.start_on_jobs(tmp_path, config(), rented("tester"))
-    behind = Background(Settings(runs_dir=tmp_path, public=False), tokens={None: None})
+    behind = Background(tmp_path, False, tokens={None: None})
     hub.fail("/api/", delay=3.0, status=503, times=10**6)
     behind.turn()
     assert behind.trouble.get(None) is None  # it came back before the Hub had answered

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from app.data import choice as data_choice
-from app.inspect import reliability as verdict_tab
-from app.inspect import source as inspect_source
-from app.server import work
-from app.server.settings import Settings
+from app.data import choice
+from app.inspect import text_source
+from app.inspect.reliability import Measurement, measure_reliability
+from app.inspect.text_source import TextSource
+from app.server.studio import Studio
+from app.server.work import Work
 from simct import demo
 
 pytest.importorskip("spaces.zero", reason="the package `spaces` is not installed")
@@ -72,10 +73,9 @@ def test_a_pair_is_measured_in_the_process_that_has_the_gpu_and_as_it_is_elsewhe
     assert [path for path, _ in service.asked] == ["/schedule", "/allow", "/release"]
     assert 40 < int(scheduled["durationSeconds"]) < 60
     assert int(allowed["pid"]) != told["pid"] and released["fail"] == "false"
-    here = verdict_tab._measure(
-        Settings(runs_dir=tmp_path, public=False), str(demo.TEACHER), str(demo.STUDENT), data_choice.START, 24,
-        (inspect_source.CHOSEN, None, "", "", "", "train", ANSWERS), None, work.Work(),
-    )  # fmt: skip
+    source = TextSource(text_source.CHOSEN, number=ANSWERS)
+    wanted = Measurement(str(demo.TEACHER), str(demo.STUDENT), choice.START, source, 24)
+    here = measure_reliability(Studio(tmp_path, public=False), wanted, None, Work())
     there = told["report"]
     assert there["answers"] == here["answers"] and there["method"] == here["method"]
     for number in ("mass_student", "mass_teacher", "kl_shared", "kl_recovered", "gradient_cosine"):

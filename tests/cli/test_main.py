@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from simct.cli.common import progress_bar, show_log
 from simct.cli.main import main
 from simct.runs.folder import RunFolder
+from simct.runs.status import RunStatus
 from tests.support.commands import refused
 from tests.support.hub_server import HubServer
 from tests.support.random_pair import TEMPLATE, random_model, student_tokenizer
@@ -170,12 +171,12 @@ def test_a_run_that_loses_its_model_fails_with_the_reason(folders, prompts_file,
 def test_in_a_terminal_the_lines_of_steps_move_a_bar(capsys):
     screen = io.StringIO()
     bar = tqdm(file=screen, disable=False, ncols=100, mininterval=0)
-    show_log("8 prompts\nstep 5/20  loss 0.5000  rows 3\n", bar, {"step": 5, "total_steps": 20})
-    show_log("step 6/20  loss 0.2500  rows 3\n", bar, {"step": 6, "total_steps": 20})
+    show_log("8 prompts\nstep 5/20  loss 0.5000  rows 3\n", bar, RunStatus(step=5, total_steps=20))
+    show_log("step 6/20  loss 0.2500  rows 3\n", bar, RunStatus(step=6, total_steps=20))
     assert capsys.readouterr().out == "8 prompts\n"
     assert (bar.n, bar.total) == (6, 20) and "6/20" in str(bar) and "loss 0.2500" in str(bar)
 
 
 def test_elsewhere_the_log_is_printed_as_it_is(capsys):
-    show_log("8 prompts\nstep 1/4  loss 1.0\n", progress_bar(), {"step": 1, "total_steps": 4})
+    show_log("8 prompts\nstep 1/4  loss 1.0\n", progress_bar(), RunStatus(step=1, total_steps=4))
     assert capsys.readouterr().out == "8 prompts\nstep 1/4  loss 1.0\n"

@@ -1,11 +1,17 @@
 """What is told about prompts before a run, on tokenizers with and without templates."""
 
+import pytest
+
 from simct import demo
 from simct.config.sections import DataConfig
-from simct.data.prompt_report import describe_prompts, system_handling
+from simct.data.prompt_report import describe_prompts
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.templates import prompt_ids
 from simct.tokenization.pair import TokenizerPair
+from tests.support.random_pair import TEMPLATE
+
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
+DROPS_SYSTEM = "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}"
 
 PAIR = TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
 
@@ -13,23 +19,6 @@ PAIR = TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))
 def said(*texts: str, system: str | None = None) -> list[Prompt]:
     head = [{"role": "system", "content": system}] if system else []
     return [Prompt((*head, {"role": "user", "content": text})) for text in texts]
-
-
-class Template:
-    """A tokenizer as far as a template goes."""
-
-    name_or_path = "stand-in"
-
-    def __init__(self, template):
-        self.chat_template = template
-
-    def apply_chat_template(self, messages, **_):
-        import jinja2
-
-        if self.chat_template == "refuses" and messages[0]["role"] == "system":
-            raise jinja2.TemplateError("System role not supported")
-        kept = messages if self.chat_template == "keeps" else [m for m in messages if m["role"] != "system"]
-        return " ".join(message["content"] for message in kept)
 
 
 def test_lengths_are_those_the_run_will_see():
@@ -41,20 +30,29 @@ def test_lengths_are_those_the_run_will_see():
     assert report.problems == [] and report.warnings == []
 
 
-def test_repeated_empty_and_long_prompts_are_counted():
-    report = describe_prompts(said("one two three", "one two three", "word " * 300), PAIR, 60, empty=2)
-    assert (report.duplicates, report.empty, report.too_long) == (1, 2, 1)
+def test_repeated_and_long_prompts_are_counted():
+    report = describe_prompts(said("one two three", "one two three", "word " * 300), PAIR, 60)
+    assert (report.duplicates, report.too_long) == (1, 1)
     assert report.longest <= 60
     assert "1 prompt longer than the 60 tokens" in report.problems[0]
-    told = " ".join(report.warnings)
-    assert "2 empty rows are left out" in told and "1 prompt is there more than once" in told
+    assert "1 prompt is there more than once" in " ".join(report.warnings)
 
 
-def test_what_templates_do_with_a_system_text_is_told():
-    (prompt,) = said("hello", system="Be kind.")
-    handled = {kind: system_handling(Template(kind), prompt.messages) for kind in ("keeps", "drops", "refuses", None)}
-    assert handled == {"keeps": "kept", "drops": "dropped", "refuses": "folded", None: "refused"}
-    assert system_handling(Template("keeps"), said("hello")[0].messages) == "none given"
+@pytest.mark.parametrize(
+    ("template", "words"), [(NO_SYSTEM, "takes no system text"), (DROPS_SYSTEM, "takes no system text")]
+)
+def test_what_a_template_does_with_a_system_text_is_shown(monkeypatch, template, words):
+    monkeypatch.setattr(PAIR.student.tokenizer, "chat_template", template)
+    report = describe_prompts(said("hello", "bye", system="Be kind."), PAIR, 60)
+    assert report.problems == [] and words in report.warnings[0] and "2 prompts" in report.warnings[0]
+    assert describe_prompts(said("hello"), PAIR, 60).warnings == []
+
+
+def test_a_template_that_loses_the_text_stops_the_run(monkeypatch):
+    monkeypatch.setattr(PAIR.teacher.tokenizer, "chat_template", "<s>")
+    report = describe_prompts(said("hello"), PAIR, 60)
+    assert "cannot start" in report.problems[0] and "drops a user's text" in report.problems[0]
+    assert report.lengths["teacher"] == [None] and report.longest == 0
 
 
 def test_a_prompt_that_cannot_be_rendered_is_a_problem(monkeypatch):

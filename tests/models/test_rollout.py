@@ -54,8 +54,8 @@ def sorted_whole(logits_V, uniform: float, temperature: float, top_p: float) -> 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.95])
 @pytest.mark.parametrize("spread", [8.0, 1.5, 0.1])
-def test_draws_among_the_likeliest_are_those_of_the_whole_row(top_p, spread):
-    # peaked rows are settled among the likeliest, flat ones are not, and both stand in one batch
+def test_draws_among_the_most_likely_tokens_are_those_of_the_whole_row(top_p, spread):
+    # draws of peaked rows are among the most likely tokens, those of flat rows are not; a batch has both
     torch.manual_seed(1)
     logits_BV = torch.randn(64, 700, dtype=torch.float64) * spread
     logits_BV[::2] *= 4

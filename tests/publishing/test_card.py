@@ -31,8 +31,8 @@ def test_the_card_states_the_run(run):
         "| Student before | 40.0 % (n = 200) |",
         "| **Student after** | 75.0 % (n = 200) |",
         "| Teacher | 98.5 % (n = 200) |",
-        "| Tokens with exactly the same bytes in both vocabularies | 1,234 |",
-        "| Student tokens that exact matching loses and SimCT recovers | 10.0 % |",
+        "| Shared tokens | 1,234 |",
+        "| Recovered | 10.0% |",
         "arXiv 2605.07711, Eq. 6–9",
         "eprint        = {2605.07711}",
         'model_id = "me/tiny"',
@@ -103,7 +103,7 @@ def test_nothing_a_model_wrote_becomes_markup(run):
     evaluation["after"]["demo"]["samples"][0] |= {"prompt": evil, "completion": evil, "answer": evil}
     run.save_evaluation(evaluation)
     report = run.inspection()
-    report["top_disagreements"] = [{"text": evil, "count": 1}]
+    report["top_disagreements"][0] |= {"text": evil, "count": 1}
     run.save_inspection(report)
     card = model_card(run, "me/tiny")
     assert "<script" not in card and "javascript:" not in card and "://e.vil" not in card and "\n# H" not in card

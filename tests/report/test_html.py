@@ -155,10 +155,10 @@ def test_in_a_browser_from_disk(full_page, tmp_path):
             now.focus()
             page.keyboard.press("ArrowRight")
             assert page.locator(".unit.now").get_attribute("data-index") == str(found.index + 1)
-            assert f"unit {found.index + 1}, byte {rows[found.index + 1]['byte_start']}" in line.inner_text()
+            assert f"unit {found.index + 1}, byte {rows[found.index + 1].byte_start}" in line.inner_text()
             page.keyboard.press("n")
             at = int(page.locator(".unit.now").get_attribute("data-index"))
-            assert rows[at]["kind"] == "recovered" and at > found.index
+            assert rows[at].kind == "recovered" and at > found.index
             page.keyboard.press("End")  # on another page of the lanes
             assert page.locator(".unit.now").get_attribute("data-index") == str(len(rows) - 1)
             page.locator(".unit").first.hover()

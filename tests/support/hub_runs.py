@@ -53,7 +53,9 @@ def finished_run(folder: Path, *, value: int = 0, **settings) -> RunFolder:
             "jaccard": 0.25,
             "student_strict_coverage": 0.9,
             "student_recovered_coverage": 0.1,
-            "top_disagreements": [{"text": " don't|stop", "count": 7}],
+            "top_disagreements": [
+                {"text": " don't|stop", "bytes": "", "student_tokens": [], "teacher_tokens": [], "count": 7}
+            ],
         }
     )
     run.set_status(state="finished", step=3)

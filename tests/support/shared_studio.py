@@ -27,10 +27,10 @@ SECRET = "the space's own secret"
 SERVE = """
 import os, sys
 from pathlib import Path
-from app.server.settings import Settings
+from app.server.studio import Studio
 from app.studio import serve
 os.environ["PYTHONPATH"] = sys.argv[3]
-serve(Settings(runs_dir=Path(sys.argv[1])), port=int(sys.argv[2]))
+serve(Studio(Path(sys.argv[1])), port=int(sys.argv[2]))
 """
 
 
@@ -148,7 +148,7 @@ class Visitor:
         """Press Launch with `settings` by label; returns the run's id."""
         event = self.event(self.component("launch"), "click")
         given = {str(self.labeled(label)): value for label, value in settings.items()}
-        note, run_id = self.send(event, self.values(event, **given))
+        note, run_id, _ = self.send(event, self.values(event, **given))
         assert "note-error" not in note, note
         return run_id
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import torch
 
-from app.server.settings import Settings
+from app.server.studio import Studio
 from simct import demo
 
 _really_available = torch.cuda.is_available
@@ -32,22 +32,22 @@ PAIR = str(demo.TEACHER), str(demo.STUDENT)
 
 
 def main(answers: int, cancel: bool) -> None:
-    from app.data import choice as data_choice
-    from app.inspect import reliability as verdict_tab
-    from app.inspect import source as inspect_source
+    from app.data import choice
+    from app.inspect import text_source
+    from app.inspect.reliability import Measurement, measure_reliability
     from app.server import weights, work
 
-    settings = Settings(runs_dir=Path(tempfile.mkdtemp()), public=True)
-    fields = (inspect_source.CHOSEN, None, "", "", "", "train", answers)
+    studio = Studio(Path(tempfile.mkdtemp()), public=True)
+    source = text_source.TextSource(text_source.CHOSEN, number=answers)
+    wanted = Measurement(*PAIR, choice.START, source, 24)
     doing = []
-    asked = (settings, *PAIR, data_choice.START, 24, fields, False)
-    for now in work.follow(lambda task: verdict_tab._measure(*asked, task), weights=True):
+    for now in work.follow(lambda task: measure_reliability(studio, wanted, False, task), studio.models.turn):
         if now.doing not in doing:
             doing.append(now.doing)
         if cancel and now.done:
             now.stop()
-    kept = weights.kept(*PAIR, False) is not None
-    *_, loaded = work.follow(lambda task: weights.load(settings, *PAIR, False, task), weights=True)
+    kept = studio.models.pair_of(*PAIR, False) is not None
+    *_, loaded = work.follow(lambda task: weights.load(studio, *PAIR, False, task), studio.models.turn)
     told = {
         "pid": os.getpid(),
         "believes_in_a_gpu": torch.cuda.is_available(),

@@ -8,7 +8,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from app.server import weights
-from app.server.settings import Settings
+from app.server.studio import Studio
 from app.server.work import Work
 from simct.cli.main import main as command
 from simct.config import config_from_dict
@@ -99,7 +99,7 @@ def test_the_command_scores_nothing(folders, tmp_path, capsys):
 def test_the_studio_scores_nothing(folders, tmp_path):
     teacher, student = folders["teacher"][1], folders["student"][0]
     with pytest.raises(ModelError, match=REFUSED):
-        weights.load(Settings(runs_dir=tmp_path, public=False), teacher, student, None, Work())
+        weights.load(Studio(tmp_path, public=False), teacher, student, None, Work())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -55,7 +55,7 @@ def check(result: int, what: str) -> int:
     return result
 
 
-def prctl(option: int, *arguments) -> None:
+def prctl(option: int, *arguments: object) -> None:
     values = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in arguments]
     values += [ctypes.c_ulong(0)] * (4 - len(values))
     check(libc.prctl(option, *values), f"prctl {option}")
@@ -138,7 +138,7 @@ def give_up_everything(job: dict) -> None:
     os.setsid()
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     limits = {
-        resource.RLIMIT_CPU: job["cpu_seconds"],  # the signal at the soft limit tells this from other ends
+        resource.RLIMIT_CPU: job["cpu_seconds"],  # the signal at the soft limit distinguishes this from other ends
         resource.RLIMIT_AS: job["memory_bytes"],
         resource.RLIMIT_FSIZE: job["file_bytes"],
         resource.RLIMIT_NPROC: job["processes"],
@@ -158,7 +158,7 @@ def give_up_everything(job: dict) -> None:
         resource.setrlimit(limit, (value, value + (limit == resource.RLIMIT_CPU)))
 
 
-def tell(job: dict, report: dict) -> None:
+def send(job: dict, report: dict) -> None:
     os.write(job["report"], json.dumps({**report, "secret": job["secret"]}).encode() + b"\n")
 
 
@@ -180,22 +180,22 @@ def run_program(job: dict) -> None:
     with contextlib.suppress(BaseException):
         sys.stdout.flush()
         sys.stderr.flush()
-    tell(job, report)
+    send(job, report)
 
 
 def confined(job: dict) -> None:
-    """The third process: shut in, then run; never returns."""
+    """The third process: confined, then run; never returns."""
     try:
         give_up_everything(job)
     except BaseException as error:
-        tell(job, {"outcome": "unconfined", "reason": str(error)[:300]})
+        send(job, {"outcome": "unconfined", "reason": str(error)[:300]})
         os._exit(CONFINEMENT_FAILED)
     run_program(job)
     os._exit(0)
 
 
 def wait_for(process: int) -> int:
-    """Reap everything until `process` ends; its status as the kernel tells it."""
+    """Reap everything until `process` ends; its status as the kernel reports it."""
     while True:
         ended, status = os.wait()
         if ended == process:
@@ -235,7 +235,7 @@ def main() -> None:
         confined(job)
     status = wait_for(program)
     if os.WIFSIGNALED(status):
-        tell(job, {"outcome": "killed", "signal": os.WTERMSIG(status)})
+        send(job, {"outcome": "killed", "signal": os.WTERMSIG(status)})
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Run a program that a model wrote, shut in: no environment, no network, no files but its own, little of everything.
+"""Run a program that a model wrote, confined: no environment, no network, no files but its own, little of everything.
 
 The program runs in a process that has given up (see child.py) reading and writing outside a scratch folder
 (Landlock), sockets and a dozen other system calls (seccomp), gaining privileges, and, where the machine permits, seeing
@@ -22,6 +22,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
@@ -94,7 +95,7 @@ def run_program(code: str, limits: Limits = DEFAULT_LIMITS) -> Outcome:
     return Outcome(passed, reason, text, time.monotonic() - started)
 
 
-def _supervise(code: str, limits: Limits, scratch: Path, output) -> tuple[str | None, list[dict]]:
+def _supervise(code: str, limits: Limits, scratch: Path, output: BinaryIO) -> tuple[str | None, list[dict]]:
     """Start the program and wait; returns why it was ended from here (or None) and what the processes reported."""
     report, report_end = os.pipe()
     try:

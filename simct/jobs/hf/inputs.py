@@ -7,6 +7,7 @@ from pathlib import Path
 
 import simct
 from simct.config import RunConfig, local_path
+from simct.data.formats import suffix_of
 from simct.evaluation.tasks import is_own_task
 
 PACKAGES = (
@@ -29,6 +30,9 @@ PACKAGES = (
     "pillow",
     "tqdm",
     "httpx2",
+    "charset-normalizer",
+    "pyarrow",
+    "markupsafe",
 )
 
 
@@ -40,11 +44,14 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
         path = local_path(name)
         if path is None:
             return name
-        target = f"inputs/{role}{path.suffix if path.is_file() else ''}"
+        target = f"inputs/{role}{suffix_of(path) if path.is_file() else ''}"
         if path.is_file():
             inputs[target] = path
         else:
-            inputs.update({f"{target}/{p.name}": p for p in path.iterdir() if p.is_file() and p.suffix != ".py"})
+            # prompts may lie in folders by split; of a model only the files beside its config.json are needed
+            files = path.rglob("*") if role == "prompts" else path.iterdir()
+            wanted = [file for file in files if file.is_file() and file.suffix != ".py"]
+            inputs.update({f"{target}/{file.relative_to(path).as_posix()}": file for file in wanted})
         return target
 
     config.output = None

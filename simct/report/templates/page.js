@@ -1,4 +1,3 @@
-'use strict';
 const data = JSON.parse(document.getElementById('data').textContent);
 const PAGE = 500;
 const make = (tag, className, text) => {
@@ -40,7 +39,7 @@ const draw = (start) => {
     unit.tabIndex = -1;
     for (const pieces of [sPieces, tPieces]) {
       const lane = make('span', 'lane');
-      pieces.forEach(piece => lane.append(make('i', '', piece)));
+      for (const piece of pieces) lane.append(make('i', '', piece));
       unit.append(lane);
     }
     row.append(unit);
@@ -58,7 +57,7 @@ const draw = (start) => {
 const choose = (index, focus) => {
   if (index < 0 || index >= units.length) return;
   if (index < first || index >= first + PAGE) draw(Math.floor(index / PAGE) * PAGE);
-  lanes.querySelectorAll('.now').forEach(unit => unit.classList.remove('now'));
+  for (const unit of lanes.querySelectorAll('.now')) unit.classList.remove('now');
   lanes.querySelectorAll('[tabindex="0"]').forEach(unit => { unit.tabIndex = -1; });
   const unit = lanes.querySelector(`[data-index="${index}"]`);
   now = index;
@@ -102,7 +101,7 @@ if (lanes) {
   if (data.chosen >= 0) choose(data.chosen, false);
 }
 
-// What can be taken: charts as SVG and PNG, tables as CSV, everything as JSON.
+// What can be saved: tables as CSV, everything as JSON (charts: charts.js).
 const offer = (name, blob) => {
   const link = make('a');
   link.href = URL.createObjectURL(blob);
@@ -110,50 +109,18 @@ const offer = (name, blob) => {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 };
-const drawing = (svg) => {
-  const copy = svg.cloneNode(true);
-  const [, , width, height] = svg.getAttribute('viewBox').split(' ').map(Number);
-  copy.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
-  copy.setAttribute('width', width);
-  copy.setAttribute('height', height);
-  const copies = [copy, ...copy.querySelectorAll('*')];
-  [svg, ...svg.querySelectorAll('*')].forEach((node, i) => {
-    const style = getComputedStyle(node);
-    for (const name of ['fill', 'stroke', 'stroke-width', 'stroke-dasharray', 'font-family', 'font-size', 'font-weight', 'text-anchor', 'opacity']) {
-      copies[i].style.setProperty(name, style.getPropertyValue(name));
-    }
-  });
-  const page = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
-  page.setAttribute('width', '100%');
-  page.setAttribute('height', '100%');
-  page.setAttribute('fill', getComputedStyle(document.body).backgroundColor);
-  copy.prepend(page);
-  return {text: new XMLSerializer().serializeToString(copy), width, height};
-};
-const savePng = (name, {text, width, height}) => {
-  const image = new Image(), canvas = document.createElement('canvas');
-  image.onload = () => {
-    canvas.width = 3 * width;
-    canvas.height = 3 * height;
-    canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
-    canvas.toBlob(blob => offer(`${name}.png`, blob));
-  };
-  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
-};
 const csv = (table) => [...table.rows].map(row => [...row.cells].map(cell => {
   const text = cell.dataset.value ?? cell.textContent;
   // a leading formula sign is made text, so that a spreadsheet shows it and does not run it
-  const safe = /^[=+\-@\t\r]/.test(text) && isNaN(text) ? `'${text}` : text;
+  const safe = /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
   return `"${safe.replaceAll('"', '""')}"`;
 }).join(',')).join('\r\n') + '\r\n';
 
 document.addEventListener('click', event => {
   const button = event.target.closest('button[data-save]');
   if (!button) return;
-  const part = button.closest('figure, section'), form = button.dataset.save;
+  const part = button.closest('section'), form = button.dataset.save;
   const name = part?.dataset.name ?? 'report';
-  if (form === 'svg') offer(`${name}.svg`, new Blob([drawing(part.querySelector('svg')).text], {type: 'image/svg+xml'}));
-  if (form === 'png') savePng(name, drawing(part.querySelector('svg')));
   if (form === 'csv') offer(`${name}.csv`, new Blob([csv(part.querySelector('table'))], {type: 'text/csv'}));
   if (form === 'json') offer('report.json', new Blob([JSON.stringify(data.report, null, 1)], {type: 'application/json'}));
 });

@@ -26,9 +26,8 @@ from tests.support.waiting import until
 STUDIO = """
 import sys, time
 from pathlib import Path
-from app.server import background
-from app.server.settings import Settings
-background.of(Settings(runs_dir=Path(sys.argv[1]), public=False))
+from app.server.studio import Studio
+Studio(Path(sys.argv[1]), public=False).background.start()
 time.sleep(600)
 """
 

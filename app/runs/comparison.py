@@ -1,17 +1,19 @@
 """Several runs at once: their curves over each other, the settings in which they differ, what they scored."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 
 from app.page import line_charts as charts
 from app.page import markup
 from app.page.markup import one_line
-from app.runs import names as run_names
 from app.runs.actions import owned_run
-from app.runs.page import runs_of
+from app.runs.listing import one_line_options, visible
+from app.server.handler import LATEST, Handler, Updates
 from app.server.model_facts import display_name
-from app.server.settings import Settings
+from app.server.studio import Studio
+from app.server.visitor import Visitor
 from simct.config import RunConfig, leaves
 from simct.errors import SimCTError
 from simct.report.formats import number
@@ -31,35 +33,38 @@ NOT_SETTINGS = ("output",)
 COLUMNS = {"before": "before", "after": "after", "teacher": "teacher"}
 
 
-def build(settings: Settings) -> gr.Dropdown:
+class RunComparison:
     """A chooser, and what is seen of the chosen; folded, because most people have one run."""
-    with gr.Accordion("Compare runs", open=False, elem_id="compare-runs") as panel:
-        chosen = gr.Dropdown(
-            [],
-            multiselect=True,
-            max_choices=MOST,
-            label="Runs",
-            info=f"Two to {MOST}, over each other.",
-            elem_id="runs-chosen",
-        )
-        view = markup.panel(markup.empty("Choose two runs or more."), elem_id="runs-compared", min_height=60)
 
-    def show(run_ids: list[str], profile: gr.OAuthProfile | None = None) -> str:
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        with gr.Accordion("Run comparison", open=False, elem_id="run-comparison") as panel:
+            self.chosen = gr.Dropdown(
+                [],
+                multiselect=True,
+                max_choices=MOST,
+                label="Runs",
+                info=f"Two to {MOST}, over each other.",
+                elem_id="run-comparison-runs",
+            )
+            self.drawn = markup.panel(
+                markup.empty("Choose two runs or more."), elem_id="run-comparison-seen", min_height=60
+            )
+        Handler(studio, self._show, {"run_ids": self.chosen}, [self.drawn], LATEST).on(self.chosen.change)
+        Handler(studio, self._refresh, {"chosen": self.chosen}, [self.chosen]).on(panel.expand)
+
+    def _show(self, visitor: Visitor, run_ids: list[str] | None) -> Updates:
         try:
-            runs = [owned_run(settings, run_id, settings.owner(profile)) for run_id in run_ids or []]
-            return compared(runs)
+            runs = [owned_run(self.studio, run_id, visitor) for run_id in run_ids or []]
+            return {self.drawn: compared(runs)}
         except SimCTError as error:
-            return markup.note("error", one_line(error))
+            return {self.drawn: markup.note("error", one_line(error))}
 
-    def refresh(current: list[str], profile: gr.OAuthProfile | None = None) -> dict:
-        runs = runs_of(settings, settings.owner(profile))
-        options = [(run_names.label(run).replace("\n", " · "), run.id) for run in runs]
+    def _refresh(self, visitor: Visitor, chosen: list[str] | None) -> Updates:
+        options = one_line_options(visible(self.studio, visitor))
         ids = [run_id for _, run_id in options]
-        return gr.Dropdown(choices=options, value=[run_id for run_id in current or [] if run_id in ids])
-
-    chosen.change(show, chosen, view, **settings.latest)
-    panel.expand(refresh, chosen, chosen, **settings.quiet)
-    return chosen
+        still = [run_id for run_id in chosen or [] if run_id in ids]
+        return {self.chosen: gr.Dropdown(choices=options, value=still)}
 
 
 def compared(runs: Sequence[RunFolder]) -> str:
@@ -106,11 +111,11 @@ def differing(configs: Sequence[RunConfig]) -> list[tuple[str, ...]]:
     for each in flat:
         each |= {f"method_options.{name}": value for name, value in each.pop("method_options").items()}
     names = [name for name in dict.fromkeys(key for each in flat for key in each) if name not in NOT_SETTINGS]
-    rows = [(name, *(_said(each.get(name)) for each in flat)) for name in names]
+    rows = [(name, *(_written(each.get(name)) for each in flat)) for name in names]
     return [row for row in rows if len(set(row[1:])) > 1]
 
 
-def _said(value) -> str:
+def _written(value: Any) -> str:
     return "–" if value in (None, "", []) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -127,5 +132,5 @@ def _curves(named: dict[str, RunFolder]) -> str:
     return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
 
 
-def _is_number(value) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and value == value

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import gradio as gr
 
 from app.page import markup
-from app.runs.names import label
-from app.server.settings import Settings
+from app.runs.names import label, titled
+from app.server.studio import Studio
+from app.server.visitor import Visitor
 from simct.jobs.local import queue
 from simct.runs.folder import RunFolder
 from simct.runs.listing import list_statuses
@@ -19,12 +20,12 @@ SEARCHED = ("method", "kind", "teacher", "student", "flavor", "namespace", "mess
 Listed = Sequence[tuple[RunFolder, RunStatus]]
 
 
-def visible(settings: Settings, owner: str | None) -> list[tuple[RunFolder, RunStatus]]:
+def visible(studio: Studio, visitor: Visitor) -> list[tuple[RunFolder, RunStatus]]:
     """Runs with their status, newest first; in public only the visitor's own."""
-    listed = list_statuses(settings.runs_dir)
-    if not settings.public:
-        return listed
-    return [] if owner is None else [each for each in listed if each[1].owner == owner]
+    listed = list_statuses(studio.runs_dir)
+    if studio.public:
+        listed = [each for each in listed if visitor.owner is not None and each[1].owner == visitor.owner]
+    return [(run, titled(studio, run, status)) for run, status in listed]
 
 
 def filtered(listed: Listed, words: str, state: str) -> list[tuple[RunFolder, RunStatus]]:
@@ -44,11 +45,11 @@ def filtered(listed: Listed, words: str, state: str) -> list[tuple[RunFolder, Ru
     return [each for each in listed if fits(*each)]
 
 
-def places(settings: Settings, listed: Listed) -> dict[str, str]:
+def places(studio: Studio, listed: Listed) -> dict[str, str]:
     """Where the runs that wait stand in the queue, which is everybody's."""
     if not any(status.state == "queued" for _, status in listed):
         return {}
-    line = queue.in_order(list_statuses(settings.runs_dir))
+    line = queue.in_order(list_statuses(studio.runs_dir))
     return {run.id: queue.place_line(place, len(line)) for place, (run, _) in enumerate(line, start=1)}
 
 
@@ -67,10 +68,15 @@ def count_line(shown: int, found: int, all_runs: int) -> str:
     return markup.note("quiet", f"{found:,} of {all_runs:,} runs.") if found < all_runs else ""
 
 
-def choices(settings: Settings, run_id: str | None, owner: str | None) -> gr.Radio:
+def choices(studio: Studio, run_id: str | None, visitor: Visitor) -> gr.Radio:
     """The list with `run_id` chosen, or with the newest run."""
-    listed = visible(settings, owner)
+    listed = visible(studio, visitor)
     shown = listed[:PAGE] + [each for each in listed[PAGE:] if each[0].id == run_id]
-    found = options(shown, places(settings, shown))
+    found = options(shown, places(studio, shown))
     ids = [name for _, name in found]
     return gr.Radio(choices=found, value=run_id if run_id in ids else next(iter(ids), None))
+
+
+def one_line_options(listed: Listed) -> list[tuple[str, str]]:
+    """What a Dropdown offers: (line, id)."""
+    return [(label(run, status).replace("\n", " · "), run.id) for run, status in listed]

@@ -1,0 +1,208 @@
+"""Where the Inspect pages take text from: what comes with them, an upload, or a column of a Hub dataset."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from app.data import prompt_source
+from app.page import markup
+from app.server.handler import LATEST, QUIET, Component, Handler, Updates
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from app.server.work import LongWork, Work
+from simct import demo
+from simct.config import local_path
+from simct.config.sections import DataConfig
+from simct.errors import DataError
+
+EMBEDDED, CHOSEN, UPLOAD, DATASET = "Embedded prompts", "Prompts of the Data step", "Upload a file", "Hub dataset"
+ELSEWHERE = (UPLOAD, DATASET)
+FILE_TYPES = [".txt", ".jsonl", ".json", ".csv", ".parquet", ".md", ".py"]
+MAX_ROW = 100_000
+# of a text that is shown unit by unit
+MAX_CHARACTERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """What the fields of a TextSourceForm hold; `number` says how many texts, or which."""
+
+    kind: str
+    upload: str | None = None
+    dataset: str | None = ""
+    config: str | None = ""
+    column: str | None = ""
+    split: str | None = "train"
+    number: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The source as people name it."""
+        if self.kind == EMBEDDED:
+            return "embedded prompts"
+        return Path(self.upload or "upload").name if self.kind == UPLOAD else str(self.dataset)
+
+
+class TextSourceForm:
+    """The fields, those that the kind of source does not need hidden. `inputs` are named as those of TextSource.
+
+    `number` and `button`, which belong to the page, are placed among them; with `always` the number stays whatever the
+    source.
+    """
+
+    def __init__(
+        self,
+        studio: Studio,
+        name: str,
+        kinds: Sequence[str],
+        number: gr.Number,
+        button: gr.Button | None = None,
+        *,
+        always: bool = False,
+    ) -> None:
+        shown = kinds[0]
+        kind = gr.Radio(list(kinds), value=shown, label="Source", elem_id=f"{name}-source", show_label=len(kinds) > 2)
+        self.upload = gr.File(
+            label="TXT, JSONL, CSV or Parquet",
+            file_types=FILE_TYPES,
+            visible=shown == UPLOAD,
+            height=110,
+            elem_id=f"{name}-file",
+        )
+        with gr.Row(visible=shown == DATASET) as self.places:
+            dataset = gr.Textbox(label="Dataset", placeholder="owner/dataset", elem_id=f"{name}-dataset", min_width=180)
+            config = gr.Textbox(label="Configuration", placeholder="the default one", min_width=120)
+            split = gr.Textbox("train", label="Split", min_width=100)
+        with gr.Row(visible=shown in ELSEWHERE, elem_classes="tools") as self.columns:
+            column = gr.Textbox(label="Column", placeholder="found by name", min_width=120, elem_id=f"{name}-column")
+            if not always:
+                number.render()
+            if button is not None:
+                button.render()
+        if always:
+            number.render()
+        self.inputs: dict[str, Component] = {
+            "kind": kind,
+            "upload": self.upload,
+            "dataset": dataset,
+            "config": config,
+            "column": column,
+            "split": split,
+            "number": number,
+        }
+        places = Handler(studio, self._show_places, {"kind": kind}, [self.upload, self.places, self.columns])
+        places.on(kind.change)
+
+    def _show_places(self, kind: str) -> Updates:
+        return {
+            self.upload: gr.File(visible=kind == UPLOAD),
+            self.places: gr.Row(visible=kind == DATASET),
+            self.columns: gr.Row(visible=kind in ELSEWHERE),
+        }
+
+
+def texts(studio: Studio, source: TextSource, token: str | bool | None, limit: int | None = None) -> Iterator[str]:
+    """The texts of a source, at most `limit` (by default its number). Raises a one-line SimCTError."""
+    from simct.inspection.corpus import dataset_texts
+
+    limit = limit or (int(source.number) if source.number else None)
+    if source.kind == EMBEDDED:
+        return dataset_texts(str(demo.PROMPTS), "prompt", limit=None)
+    column = (source.column or "").strip() or None
+    if source.kind == UPLOAD:
+        return dataset_texts(_uploaded(source.upload), column, limit=limit)
+    split, config = (source.split or "").strip() or "train", (source.config or "").strip() or None
+    return dataset_texts(_named(studio, source.dataset), column, split, limit, token, config_name=config)
+
+
+def data_config(studio: Studio, chosen: dict[str, Any] | None, source: TextSource) -> DataConfig:
+    """The source as the `data` of a run, for prompts to answer; `chosen` are those of the Data step.
+
+    Raises a one-line DataError.
+    """
+    if source.kind == CHOSEN:
+        data = prompt_source.data_config(chosen)
+        prompt_source.guard_prompts(studio, data.prompts)
+        return data
+    column = (source.column or "").strip()
+    if source.kind == UPLOAD:
+        return prompt_source.data_config({"prompts": _uploaded(source.upload), "column": column})
+    split, config = (source.split or "").strip(), (source.config or "").strip()
+    named = {"prompts": _named(studio, source.dataset), "split": split, "config_name": config}
+    return prompt_source.data_config({**named, "column": column})
+
+
+def _uploaded(path: str | None) -> str:
+    """An uploaded file, as text where no reader knows its kind. Raises DataError for a path that no upload made."""
+    if not path:
+        raise DataError("There is no file yet. Choose one to upload.")
+    uploaded = Path(path).resolve()
+    if not uploaded.is_file() or not uploaded.is_relative_to(Path(get_upload_folder()).resolve()):
+        raise DataError("The upload did not arrive. Choose the file again.")
+    if uploaded.suffix.lower() in (".md", ".py"):
+        plain = uploaded.with_suffix(".txt")
+        plain.write_bytes(uploaded.read_bytes())
+        return str(plain)
+    return str(uploaded)
+
+
+def _named(studio: Studio, dataset: str | None) -> str:
+    name = (dataset or "").strip()
+    if not name:
+        raise DataError("There is no dataset yet. Give its id, like owner/dataset.")
+    if studio.public and local_path(name) is not None:
+        raise DataError("A public studio reads datasets from the Hub only. Give an id like owner/dataset.")
+    return name
+
+
+class OneText:
+    """One text of a file or dataset for the field `text`: a whole text file, or one row of anything else."""
+
+    def __init__(self, studio: Studio, text: gr.Textbox) -> None:
+        self.studio, self.text = studio, text
+        row = gr.Number(
+            0, label="Row", precision=0, minimum=0, maximum=MAX_ROW, min_width=90, elem_id="text-row", render=False
+        )
+        button = gr.Button("Show this text", size="sm", min_width=110, elem_id="text-load", render=False)
+        form = TextSourceForm(studio, "text", (UPLOAD, DATASET), row, button)
+        self.note = markup.panel(elem_id="text-source-note")
+        self.work = LongWork(studio, self.note)
+        show = Handler(studio, self._show, form.inputs, [text, *self.work.outputs])
+        show.on(button.click, how={**QUIET, "trigger_mode": "once"})
+        show.on(form.upload.upload, how=LATEST)
+
+    def _show(self, visitor: Visitor, **fields: Any) -> Iterator[Updates]:
+        source = TextSource(**fields)
+
+        def read(work: Work) -> str:
+            work.step("Reading…")
+            return one_text(self.studio, source, visitor.token)
+
+        def finished(work: Work) -> Updates:
+            line = f"{len(work.result):,} characters of {source.name}."
+            return {self.text: work.result, self.note: markup.note("ok", line)}
+
+        yield from self.work.run(read, finished)
+
+
+def one_text(studio: Studio, source: TextSource, token: str | bool | None) -> str:
+    """A text file whole, or the row that the source's number names. Raises a one-line SimCTError."""
+    row = min(max(int(source.number or 0), 0), MAX_ROW)
+    whole = source.kind == UPLOAD and Path(_uploaded(source.upload)).suffix.lower() == ".txt"
+    if whole:
+        pieces = texts(studio, source, token, MAX_ROW)
+    else:
+        pieces = islice(texts(studio, source, token, row + 1), row, None)
+    found = ""
+    for piece in pieces:
+        found += piece
+        if len(found) > MAX_CHARACTERS:
+            raise DataError(f"{source.name} has more than {MAX_CHARACTERS:,} characters. Measure it under Corpus.")
+    if not found:
+        raise DataError(f"{source.name} has fewer than {row + 1:,} texts. Choose an earlier row.")
+    return found

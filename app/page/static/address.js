@@ -1,0 +1,125 @@
+'use strict';
+
+// What comes back after a reload: pair, step and run from the address bar, prompts and settings from this browser.
+{
+  // Until the page has been restored, nothing it shows is written back.
+  let restored = false;
+
+  const change = (edit) => {
+    if (!restored) return;
+    const url = new URL(window.location);
+    edit(url);
+    window.history.replaceState(null, '', url);
+  };
+  const setParameter = (url, name, value) => {
+    if (value) url.searchParams.set(name, value);
+    else url.searchParams.delete(name);
+  };
+  const storageKey = (name) => `simct-${name}`;
+
+  // Text goes into the fragment, which no server sees, unless it is too long: chat programs cut long addresses,
+  // and some servers refuse them.
+  const MOST_ENCODED = 6000;
+  const encode = async (text) => {
+    const stream = new Blob([text]).stream().pipeThrough(new CompressionStream('deflate-raw'));
+    const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+    if (bytes.length > MOST_ENCODED) return null;
+    const code = btoa(String.fromCharCode(...bytes)).replace(/\+/g, '-').replace(/\//g, '_').replace(/=+$/, '');
+    return code.length > MOST_ENCODED ? null : code;
+  };
+  // A link can be made to unfold into gigabytes.
+  const MOST_DECODED = 1000000;
+  const decode = async (code) => {
+    const bytes = Uint8Array.from(atob(code.replace(/-/g, '+').replace(/_/g, '/')), char => char.charCodeAt(0));
+    const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate-raw')).getReader();
+    const decoder = new TextDecoder();
+    let text = '';
+    for (let part = await reader.read(); !part.done && text.length < MOST_DECODED; part = await reader.read()) {
+      text += decoder.decode(part.value, {stream: true});
+    }
+    return text + decoder.decode();
+  };
+
+  const note = (kind, mark, text) =>
+    `<p class="note note-${kind}" role="status"><span aria-hidden="true">${mark}</span>${text}</p>`;
+
+  let typed = 0;
+
+  window.studio ??= {};
+  Object.assign(window.studio, {
+    startRemembering: () => {
+      restored = true;
+      window.studioRestored = true;
+    },
+
+    rememberPair: (teacher, student, run) => change(url => {
+      for (const [name, value] of Object.entries({teacher, student, run})) setParameter(url, name, value);
+    }),
+
+    rememberStep: (step) => {
+      change(url => url.searchParams.set('step', step));
+      if (restored) window.scrollTo({top: 0});
+    },
+
+    rememberPlace: (part, unit) => change(url => {
+      url.searchParams.set('part', part);
+      setParameter(url, 'at', unit);
+    }),
+
+    // Not gr.BrowserState: whether that has been read when the page loads is chance.
+    keep: (name, value) => {
+      if (restored) localStorage.setItem(storageKey(name), JSON.stringify(value));
+    },
+
+    // The address as a dictionary, and then each value kept under `names`: null where there is none that can be read.
+    recall: (names) => {
+      const kept = names.split(' ').map(name => {
+        try {
+          return JSON.parse(localStorage.getItem(storageKey(name)));
+        } catch {
+          return null;
+        }
+      });
+      return [Object.fromEntries(new URLSearchParams(window.location.search)), ...kept];
+    },
+
+    // Kept up to date as one types; a text that is too long leaves the address without one.
+    rememberText: async (text) => {
+      typed += 1;
+      const turn = typed;
+      if (!restored) return;
+      const code = text && text.length < 200000 ? await encode(text) : null;
+      if (turn === typed) change(url => { url.hash = code ? `text=${code}` : ''; });
+    },
+
+    recallText: async (text) => {
+      const code = new URLSearchParams(window.location.hash.slice(1)).get('text');
+      if (!code) return text;
+      try {
+        return await decode(code);
+      } catch {
+        return text;
+      }
+    },
+
+    // Returns the line that says what the link restores, as HTML.
+    copyLink: async (teacher, student, part, unit, text) => {
+      const url = new URL(window.location);
+      url.search = '';
+      const place = {step: 'inspect', teacher, student, part, at: unit};
+      for (const [name, value] of Object.entries(place)) if (value) url.searchParams.set(name, value);
+      const code = text ? await encode(text) : '';
+      url.hash = code ? `text=${code}` : '';
+      window.history.replaceState(null, '', url);
+      const contents = code === null
+        ? `It has no text in it: ${text.length.toLocaleString()} characters are too many for a link.`
+        : 'It restores the pair, the text and the position.';
+      try {
+        await navigator.clipboard.writeText(url.href);
+      } catch {
+        return note('warn', '!', `The link is in the address bar: copy it from there. ${contents}`);
+      }
+      return note(code === null ? 'warn' : 'ok', code === null ? '!' : '✓', `Link copied. ${contents}`);
+    },
+  });
+}

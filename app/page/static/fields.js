@@ -1,0 +1,16 @@
+'use strict';
+
+window.studio ??= {};
+Object.assign(window.studio, {
+  // What a search field holds now, once: the event's own value may be an earlier key's when several come quickly,
+  // and keys that change nothing (arrows, Enter) must not replace the list they move in. What is already chosen is not
+  // searched, or a late answer would take the place of what was found out about it.
+  typed: (id, chosen, ...rest) => {
+    const field = document.querySelector(`#${id} input`);
+    const fresh = field === document.activeElement && field.value !== field.dataset.searched && field.value !== chosen;
+    field.dataset.searched = field.value;
+    return [fresh ? field.value : '', ...rest];
+  },
+
+  empty: () => '',
+});

@@ -1,0 +1,50 @@
+"""The repository that a student is published in: its name, checked, or suggested from the run."""
+
+import re
+
+from huggingface_hub import get_token
+
+from app.server.model_facts import display_name
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from simct.errors import HubError
+from simct.hub.client import ask
+from simct.runs.folder import RunFolder
+
+REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def checked_repo_id(repo_id: str | None) -> str:
+    """`repo_id` trimmed. Raises HubError unless it reads as owner/name."""
+    repo_id = (repo_id or "").strip()
+    if not REPO_ID.fullmatch(repo_id) or len(repo_id) > 96:
+        raise HubError(
+            f"{repo_id!r} is not a repository. Write it as owner/name, with letters, digits, '-', '_' or '.'."
+        )
+    return repo_id
+
+
+def suggested_repo_id(studio: Studio, run: RunFolder, visitor: Visitor) -> str:
+    """A repository for a run that was never published: the visitor's account, the student and the method."""
+    account = visitor.owner or _account(studio, visitor.token)
+    if not account:
+        return ""
+    config = run.config()
+    student = re.sub(r"[^\w.-]+", "-", display_name(config.student.model).split("@")[0].split("/")[-1])
+    kind = "warm-start" if config.kind == "warmup" else config.method
+    return f"{account}/{student}-{kind}"[:96]
+
+
+def _account(studio: Studio, token: str | bool | None) -> str | None:
+    """Whose token it is; None if there is none, or the Hub does not say."""
+    known = token if isinstance(token, str) else None if token is False else get_token()
+    if not known:
+        return None
+    try:
+        return studio.kept(_account_of, 64)(known)
+    except Exception:  # the field then stays empty, and publishing reports what is wrong
+        return None
+
+
+def _account_of(token: str) -> str:
+    return str(ask("/api/whoami-v2", {}, token)["name"])

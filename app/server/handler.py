@@ -1,0 +1,99 @@
+"""How events of the page reach their handlers: values by name, the visitor first, answers by component."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from app.server.studio import Studio
+
+# new values or properties by component; what is not named stays as it is
+Updates = dict[Any, Any]
+Component = gr.blocks.Block
+
+# what is not part of the public API
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+# updates that come and go without a spinner
+QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
+# what follows a person's hand: what they do meanwhile waits, so that nothing they do is lost
+LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+# what is started once and then runs until it ends or is canceled, beside anything else
+LONG: dict[str, Any] = {**QUIET, "trigger_mode": "once", "concurrency_limit": None}
+
+
+def in_turn(name: str) -> dict[str, Any]:
+    """Updates to the same place: they end in the order they began, so that the last one stays."""
+    return {**LATEST, "concurrency_id": name, "concurrency_limit": 1}
+
+
+class Handler:
+    """A function with the components it reads, by the names of its parameters, and those that it may change.
+
+    The function takes the Visitor first if it has a parameter `visitor`, and returns Updates or yields them.
+    """
+
+    def __init__(
+        self,
+        studio: Studio,
+        function: Callable[..., Updates | Iterator[Updates]],
+        inputs: Mapping[str, Component] | None = None,
+        outputs: Sequence[Component] = (),
+        how: Mapping[str, Any] = QUIET,
+    ) -> None:
+        self.function = as_gradio_calls_it(studio, _never_empty(function))
+        self.inputs, self.outputs, self.how = dict(inputs or {}), list(outputs), how
+
+    def on(self, *triggers: Any, how: Mapping[str, Any] | None = None) -> Any:
+        """Call the function on these events. Returns what has `then`, the event that follows its answer."""
+        options = {"inputs_kwargs": self.inputs, "outputs": self.outputs, **(self.how if how is None else how)}
+        if len(triggers) == 1:
+            return triggers[0](self.function, **options)
+        return gr.on(list(triggers), self.function, **options)
+
+
+def _never_empty(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with no updates said in Gradio's way: it would take an empty dict for a value."""
+
+    @functools.wraps(function)
+    def answered(*arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **named) or gr.skip()
+
+    @functools.wraps(function)
+    def streamed(*arguments: Any, **named: Any) -> Iterator[Any]:
+        for updates in function(*arguments, **named):
+            yield updates or gr.skip()
+
+    return streamed if inspect.isgeneratorfunction(function) else answered
+
+
+def as_gradio_calls_it(studio: Studio, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(visitor, ...)` with parameters that Gradio fills in with who has signed in, in place of the visitor."""
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    if not parameters or parameters[0].name != "visitor":
+        return function
+
+    def answered(token: Any, profile: Any, *arguments: Any, **named: Any) -> Any:
+        return function(studio.visitor(token, profile), *arguments, **named)
+
+    def streamed(token: Any, profile: Any, *arguments: Any, **named: Any) -> Iterator[Any]:
+        yield from function(studio.visitor(token, profile), *arguments, **named)
+
+    called: Any = streamed if inspect.isgeneratorfunction(function) else answered
+    signed_in = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
+        for name, kind in {"oauth_token": gr.OAuthToken | None, "oauth_profile": gr.OAuthProfile | None}.items()
+    ]
+    described = signature.replace(parameters=[*signed_in, *parameters[1:]])
+    called.__name__, called.__doc__ = function.__name__, function.__doc__
+    called.__signature__ = described
+    called.__annotations__ = {
+        name: each.annotation
+        for name, each in described.parameters.items()
+        if each.annotation is not inspect.Parameter.empty
+    }
+    if signature.return_annotation is not inspect.Signature.empty:
+        called.__annotations__["return"] = signature.return_annotation
+    return called

@@ -1,0 +1,71 @@
+"""One studio: what it may do, where its runs lie, and everything that it keeps in memory while it runs.
+
+Two studios in one process share nothing: what is read once and kept belongs to the studio that read it.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+
+from app.server.background import Background
+from app.server.memory import Models
+from app.server.visitor import Visitor
+from simct import demo
+
+TEACHER_NAME = "Embedded teacher"
+STUDENT_NAME = "Embedded student"
+# a Space whose GPU is lent to one call at a time (zero_gpu.py)
+ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class Studio:
+    """`public` is a Space: visitors name no folders of the machine, and act with their own token only.
+
+    `models` are the weights in memory; `background` looks after the runs; `imported` is set once the libraries that
+    take seconds to import are there.
+    """
+
+    def __init__(self, runs_dir: Path, public: bool | None = None) -> None:
+        self.runs_dir = runs_dir
+        self.public = bool(os.environ.get("SPACE_ID")) if public is None else public
+        self.models = Models()
+        self.background = Background(self.runs_dir, self.public)
+        self.imported = threading.Event()
+        self.imported.set()
+        # held while tokenizers are read, and while prompts are tokenized: each thread would do the same work again
+        self.reading, self.describing = threading.Lock(), threading.Lock()
+        self._kept: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+    @property
+    def default_pair(self) -> dict[str, str]:
+        return {"teacher": str(demo.TEACHER), "student": str(demo.STUDENT)}
+
+    @property
+    def trains_here(self) -> bool:
+        """Whether runs may use this machine. A Space must allow it, since it would be every visitor's."""
+        return not self.public or (os.environ.get("SIMCT_TRAIN_HERE") == "1" and not ZERO_GPU)
+
+    def visitor(self, token: gr.OAuthToken | None, profile: gr.OAuthProfile | None) -> Visitor:
+        """Who has signed in. Without a token: on this machine the stored one, in public none at all."""
+        nobody = False if self.public else None
+        return Visitor(token.token if token else nobody, profile.username if profile else None)
+
+    @property
+    def nobody(self) -> Visitor:
+        """A visitor who has not signed in."""
+        return self.visitor(None, None)
+
+    def kept(self, function: Callable[Arguments, Result], size: int = 8) -> Callable[Arguments, Result]:
+        """`function`, its `size` latest results kept by its arguments. A token among them keeps access apart."""
+        found = self._kept.get(function)
+        if found is None:
+            found = self._kept.setdefault(function, lru_cache(maxsize=size)(function))
+        return found

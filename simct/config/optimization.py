@@ -1,0 +1,215 @@
+"""The sections of a run about its optimization: adapters, training and the warm-up."""
+
+from simct.config.sections import CHECKERS, LARGEST_SEED, MOST_AT_ONCE, MOST_TOKENS
+from simct.setting import Section, setting
+
+SCHEDULES = ("cosine", "linear", "constant")
+PARALLELS = ("ddp", "fsdp2", "zero2")
+MIXED_PRECISIONS = ("no", "bf16", "fp16")
+TRACKERS = ("trackio", "tensorboard", "wandb")
+
+MOST_STEPS, MOST_EPOCHS = 100_000_000, 10_000
+
+
+class LoraConfig(Section):
+    """Low-rank adapters instead of full fine-tuning, if `rank` is given; merged into the student when it is saved."""
+
+    rank: int | None = setting(
+        "LoRA rank",
+        None,
+        "Train low-rank adapters. Usual: 8 to 64; use it when memory is short.",
+        empty="all weights are trained",
+        ge=1,
+        le=16_384,
+    )
+    alpha: int | None = setting(
+        "LoRA alpha",
+        None,
+        "Scale of the adapters. Usual: once or twice the rank.",
+        empty="twice the rank",
+        ge=0,
+        le=1_000_000,
+    )
+    dropout: float = setting(
+        "LoRA dropout", 0.0, "Share of the adapters' inputs dropped in training. Usual: 0 to 0.1.", ge=0, lt=1
+    )
+    targets: list[str] = setting(
+        "LoRA layers", ["all-linear"], "Names of the layers that get adapters. Usual: all-linear.", max_length=1000
+    )
+
+
+class TrainingConfig(Section):
+    """The optimization. `batch_size` is the number of rollouts in one optimizer step, over all processes."""
+
+    steps: int = setting(
+        "Steps", 100, "Optimizer steps. Usual: 100 to 1,000; more while the loss still falls.", ge=1, le=MOST_STEPS
+    )
+    epochs: float | None = setting(
+        "Epochs",
+        None,
+        "Passes over all prompts, in place of steps. Usual: 1 to 3.",
+        empty="steps decide",
+        gt=0,
+        le=MOST_EPOCHS,
+    )
+    batch_size: int = setting(
+        "Rollouts per step",
+        16,
+        "Completions in one step, over all processes. Usual: 16 to 64; more make steps steadier and slower.",
+        ge=1,
+        le=MOST_AT_ONCE,
+    )
+    micro_batch_size: int = setting(
+        "Micro-batch",
+        16,
+        "Completions in one forward and backward pass. Lower it when memory is short; the result is the same.",
+        ge=1,
+        le=MOST_AT_ONCE,
+    )
+    learning_rate: float = setting(
+        "Learning rate",
+        1e-5,
+        "Size of a step. Usual: 1e-6 to 1e-5 for all weights, 1e-4 for LoRA; lower it where the loss jumps.",
+        gt=0,
+        lt=1,
+    )
+    warmup_ratio: float = setting(
+        "Warm-up share",
+        0.05,
+        "Share of the steps in which the learning rate rises from 0. Usual: 0.05 to 0.1.",
+        ge=0,
+        le=1,
+    )
+    schedule: str = setting(
+        "Schedule",
+        "cosine",
+        "How the learning rate falls after its warm-up. Usual: cosine; constant if you may train on later.",
+        choices=SCHEDULES,
+    )
+    optimizer: str = setting(
+        "Optimizer",
+        "AdamW",
+        "A class of torch.optim, or bitsandbytes.AdamW8bit, which needs a quarter of the memory.",
+        allowed="a class of torch.optim or bitsandbytes.AdamW8bit",
+        required=True,
+        max_length=200,
+    )
+    weight_decay: float = setting("Weight decay", 0.0, "Pull of the weights towards 0. Usual: 0 to 0.1.", ge=0, le=1000)
+    max_grad_norm: float = setting(
+        "Gradient clipping",
+        1.0,
+        "Longest gradient; a longer one is scaled down. Usual: 1; lower it where the loss jumps.",
+        gt=0,
+        le=1e12,
+    )
+    ema_decay: float | None = setting(
+        "Running mean",
+        None,
+        "Decay of the running mean of the weights, which is saved. Usual: 0.99; use it where answers grow long.",
+        empty="off",
+        gt=0,
+        lt=1,
+    )
+    freeze: list[str] = setting(
+        "Frozen parts", [], "Parts of parameter names that are not trained, such as embed_tokens.", max_length=1000
+    )
+    parallel: str = setting(
+        "Parallelism",
+        "ddp",
+        "How several GPUs share the student: whole on each (ddp), split (fsdp2), or its gradients and optimizer state "
+        "split by DeepSpeed (zero2). Use fsdp2 for a student larger than a GPU.",
+        choices=PARALLELS,
+    )
+    mixed_precision: str = setting(
+        "Mixed precision",
+        "no",
+        "Number format of the arithmetic; the weights keep theirs. Usual: bf16 on a GPU, fp16 on a T4, no on a CPU.",
+        choices=MIXED_PRECISIONS,
+    )
+    gradient_checkpointing: bool = setting(
+        "Recompute activations",
+        False,
+        "Compute activations again instead of keeping them: less memory, a third slower. Use it when memory is short.",
+    )
+    stop_on_collapse: bool = setting(
+        "Stop on collapse",
+        True,
+        "End a run whose answers no longer end, explode or vanish. Turn it off to study just that.",
+    )
+    tracker: str | None = setting(
+        "Tracker",
+        None,
+        "Also send metrics to this experiment tracker, whose package must be installed.",
+        choices=TRACKERS,
+        empty="none",
+    )
+    checkpoint_every: int = setting(
+        "Checkpoint every",
+        50,
+        "Steps between checkpoints. Usual: 50; fewer on machines that may be taken away.",
+        ge=1,
+        le=MOST_STEPS,
+    )
+    keep_checkpoints: int = setting(
+        "Checkpoints kept",
+        2,
+        "Newest checkpoints that are kept, beside the best one. Each holds the trained weights and the optimizer.",
+        ge=1,
+        le=1_000_000,
+    )
+    samples_every: int = setting(
+        "Samples every", 10, "Steps between completions that are kept to read.", ge=1, le=MOST_STEPS
+    )
+    max_length: int = setting(
+        "Longest sequence",
+        4096,
+        "Longest prompt and completion together; longer prompts are left out. Lower it when memory is short.",
+        ge=2,
+        le=MOST_TOKENS,
+    )
+    seed: int = setting(
+        "Seed",
+        0,
+        "Decides the order of prompts and every random draw. Change it to see how much a result depends on chance.",
+        ge=0,
+        le=LARGEST_SEED,
+    )
+
+
+class WarmupConfig(Section):
+    """A warm start: the student imitates checked answers of the teacher, before it learns from its own.
+
+    Sampling takes temperature and top-p from `rollout`. `batch_size` is the examples of an optimizer step.
+    """
+
+    samples_per_prompt: int = setting(
+        "Answers per prompt",
+        1,
+        "Answers of the teacher to each prompt. Usual: 1 to 8; more where many fail the check.",
+        ge=1,
+        le=MOST_AT_ONCE,
+    )
+    checker: str = setting(
+        "Checker",
+        "none",
+        "Which answers are kept: all (none), or those that match the reference as text, number, maths or code.",
+        choices=CHECKERS,
+    )
+    max_new_tokens: int = setting(
+        "Max new tokens", 512, "Longest answer of the teacher, in tokens. Usual: 512 to 2,048.", ge=1, le=MOST_TOKENS
+    )
+    generation_batch_size: int = setting(
+        "Answers at once",
+        32,
+        "Answers the teacher writes at once. Lower it when memory is short.",
+        ge=1,
+        le=MOST_AT_ONCE,
+    )
+    epochs: float = setting("Epochs", 2.0, "Passes over the kept answers. Usual: 1 to 3.", gt=0, le=MOST_EPOCHS)
+    learning_rate: float = setting("Learning rate", 2e-6, "Size of a step. Usual: 1e-6 to 2e-5.", gt=0, lt=1)
+    batch_size: int = setting(
+        "Examples per step", 64, "Answers in one optimizer step. Usual: 16 to 128.", ge=1, le=MOST_AT_ONCE
+    )
+    allow_code_execution: bool = setting(
+        "Run written code", False, "Let the checker code run what the teacher wrote, in a sandbox."
+    )

@@ -1,0 +1,207 @@
+"""Which columns hold prompts, system texts and answers: those that are named, a template over them, or known names."""
+
+import string
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simct.config.sections import DataConfig
+from simct.data.conversations import Unusable, conversation, last_answer, messages_in, transcript
+from simct.data.formats import Row
+from simct.errors import DataError
+
+PROMPT_COLUMNS = (
+    "messages", "prompt", "question", "problem", "instruction", "conversations", "conversation", "query", "input",
+    "inputs", "chosen",
+)  # fmt: skip
+# read as prompts only beside an answer
+WEAK_PROMPT_COLUMNS = ("input", "inputs", "chosen")
+CONTEXT_COLUMNS = ("input", "context")  # of an instruction
+SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
+ANSWER_COLUMNS = (
+    "answer", "final_answer", "solution", "completion", "response", "output", "chosen", "target", "targets",
+    "reference_answer", "ground_truth", "answers",
+)  # fmt: skip
+BRACES = "Write {{ and }} for braces that are text."
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What each column is read as. The optional ones are looked for in every row, as rows may differ.
+
+    format: the dialect, as people name it. prompt: the column of a text or a conversation, None with a template.
+    context: columns whose text follows the prompt's. system, answers: the first of them that a row has is used.
+    ignored: columns that are known to hold nothing to read.
+    """
+
+    format: str
+    prompt: str | None
+    context: tuple[str, ...] = ()
+    system: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    template: str | None = None
+    fields: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The columns that the user's text comes from."""
+        return self.fields if self.template is not None else (*filter(None, [self.prompt]), *self.context)
+
+
+def recognize(rows: Sequence[Row], data: DataConfig) -> Columns:
+    """What the columns of these first rows are. Raises DataError with the columns there are, and what to set."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for setting in ("column", "answer_column", "system_column"):
+        named = getattr(data, setting)
+        if named and named not in names:
+            raise DataError(f"{data.prompts!r} has no column {named!r} (data.{setting}); it has {', '.join(names)}.")
+    filled = [name for name in names if any(row.get(name) not in (None, "", []) for row in rows)]
+    known = {name.strip().lower(): name for name in reversed(filled or names)}
+    system = (data.system_column,) if data.system_column else tuple(_named(known, SYSTEM_COLUMNS))
+    answers = (data.answer_column,) if data.answer_column else tuple(_named(known, ANSWER_COLUMNS))
+    if data.template:
+        fields = template_fields(data.template, names, data)
+        answers = tuple(name for name in answers if name not in fields or data.answer_column)
+        return Columns("template", None, (), system, answers, _newlines(data.template), fields)
+    prompt = data.column or next(_prompts(known, answers), None)
+    if prompt is None:
+        raise DataError(
+            f"{data.prompts!r} has none of the columns {', '.join(PROMPT_COLUMNS)}; it has {', '.join(names)}. Name "
+            "the prompt column with data.column, or join several with data.template."
+        )
+    answers = tuple(name for name in answers if name != prompt)
+    instructed = prompt.strip().lower() == "instruction" and not data.column
+    context = tuple(name for name in _named(known, CONTEXT_COLUMNS) if instructed and name not in answers)
+    ignored = tuple(_named(known, ("rejected",))) if "chosen" in known else ()
+    columns = Columns("", prompt, context, system, answers, ignored=ignored)
+    return Columns(_format(columns, known, rows), prompt, context, system, answers, ignored=ignored)
+
+
+def _named(known: dict[str, str], names: Sequence[str]) -> list[str]:
+    return [known[name] for name in names if name in known]
+
+
+def _prompts(known: dict[str, str], answers: Sequence[str]) -> Iterator[str]:
+    for name in PROMPT_COLUMNS:
+        if name in known and (name not in WEAK_PROMPT_COLUMNS or answers):
+            yield known[name]
+
+
+def _format(columns: Columns, known: dict[str, str], rows: Sequence[Row]) -> str:
+    """The dialect's name: by how turns are written, else by the columns."""
+    prompt = str(columns.prompt)
+    cell = next((row[prompt] for row in rows if row.get(prompt) not in (None, "", [])), None)
+    if "rejected" in known and "chosen" in known:
+        return "preference pairs"
+    turns = _quietly(cell)
+    if turns and isinstance(turns[0], dict):
+        return "ShareGPT conversations" if "from" in turns[0] else "chat messages"
+    name = prompt.strip().lower()
+    if name == "instruction":
+        return "Dolly" if "context" in known and "input" not in known else "Alpaca"
+    if name == "question" and "system_prompt" in known and "response" in known:
+        return "OpenOrca"
+    return f"{prompt} and {columns.answers[0]}" if columns.answers else f"{prompt}s"
+
+
+def _quietly(cell: Any) -> list[Any] | None:
+    try:
+        return messages_in(cell)
+    except Unusable:
+        return None
+
+
+# A template over columns
+
+
+def _newlines(template: str) -> str:
+    """The template with \\n read as a line break where it comes from a command line, which has no other way."""
+    return template if "\n" in template else template.replace("\\n", "\n")
+
+
+def template_fields(template: str, names: Sequence[str], data: DataConfig) -> tuple[str, ...]:
+    """The columns that a template names. Raises DataError for one that is not there, or for a lone brace."""
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+    except ValueError as error:
+        raise DataError(f"data.template: {error}. {BRACES}") from error
+    missing = next((field for field in fields if field not in names), None)
+    if missing is not None:
+        raise DataError(
+            f"data.template names a column {missing!r}, and {data.prompts!r} has {', '.join(names)}. {BRACES}"
+        )
+    if not fields:
+        raise DataError(f"data.template names no column. {data.prompts!r} has {', '.join(names)}.")
+    return tuple(dict.fromkeys(fields))
+
+
+def filled_template(template: str, row: Row) -> str:
+    """The template with a row's cells; a cell that is absent is empty, a list has a line for each entry."""
+    parts = []
+    for text, field, _, _ in string.Formatter().parse(template):
+        parts.append(text)
+        if field is not None:
+            cell = row.get(field)
+            lines = cell if isinstance(cell, list) else [cell]
+            parts.append("\n".join(str(line) for line in lines if line is not None))
+    return "".join(parts).strip()
+
+
+# What a row holds
+
+
+def answer_of(value: Any) -> str | None:
+    """The reference in an answer's cell: a text or number, the last turn of a conversation, the first of several.
+
+    None for a cell that is empty, or holds something else: a prompt needs no answer.
+    """
+    if isinstance(value, str):
+        if not value.strip():
+            return None
+        turns = transcript(value) or _quietly(value)
+        return last_answer(turns) if turns else value
+    if isinstance(value, dict):
+        # as SQuAD and TriviaQA have them, and one message alone
+        inner = next((value[name] for name in ("value", "text", "answer", "content") if value.get(name)), None)
+        return answer_of(inner)
+    if isinstance(value, list):
+        if value and all(isinstance(each, dict) for each in value):
+            return last_answer(value)
+        return next((answer_of(each) for each in value if each is not None), None)
+    return None if value is None else str(value)
+
+
+def asked_in(row: Row, columns: Columns) -> tuple[list[dict[str, Any]], str | None]:
+    """The messages that a row asks for an answer to, without the system column's, and the answer after them.
+
+    Raises Unusable for a row that holds none.
+    """
+    if columns.template is not None:
+        return _as_user(filled_template(columns.template, row)), None
+    value = row.get(str(columns.prompt))
+    turns = messages_in(value)
+    if turns is None and isinstance(value, str):
+        turns = transcript(value) if str(columns.prompt).strip().lower() == "chosen" else None
+    if turns is not None:
+        if not turns:
+            raise Unusable("an empty prompt")
+        return conversation(turns)
+    if value is None:
+        raise Unusable("an empty prompt")
+    if not isinstance(value, str):
+        raise Unusable(f"a prompt must be text or messages, and one is a {_kind(value)}")
+    more = [cell for name in columns.context if isinstance(cell := row.get(name), str) and cell.strip()]
+    return _as_user("\n\n".join([value, *more])), None
+
+
+def _as_user(text: str) -> list[dict[str, Any]]:
+    if not text.strip():
+        raise Unusable("an empty prompt")
+    return [{"role": "user", "content": text}]
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    return {int: "number", float: "number", dict: "record"}.get(type(value), type(value).__name__)

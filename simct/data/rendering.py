@@ -1,0 +1,82 @@
+"""All prompts of a run in a model's own template: their ids, those that its template cannot take, what it changed."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerBase
+
+from simct.data.prompts import Prompt, Skipped, reasons
+from simct.data.templates import FOLDED, MERGED, ids_of, rendering
+from simct.errors import DataError, TemplateLosesText
+from simct.tokenization.chat_templates import chat_template_of
+
+# A template that loses text of more prompts than this share is refused; fewer are skipped.
+MOST_LOST = 0.1
+
+
+@dataclass
+class RenderedPrompts:
+    """One side's prompts. `ids` is empty for a prompt that its template cannot take; `skipped` says why, by reason.
+
+    changes: how many conversations were changed for the template, by templates.MERGED and FOLDED.
+    """
+
+    side: str
+    has_template: bool
+    ids: list[list[int]] = field(default_factory=list)
+    skipped: dict[str, Skipped] = field(default_factory=dict)
+    changes: Counter[str] = field(default_factory=Counter)
+
+    def notices(self) -> list[str]:
+        """What the template, or none, does to the conversations, each as one sentence."""
+        lines = []
+        if not self.has_template:
+            lines.append(f"The {self.side} has no chat template: it reads the prompt as plain text.")
+        if count := self.changes[FOLDED]:
+            told = "takes no system text: it is put before the user's"
+            lines.append(f"The {self.side}'s template {told} ({_prompts(count)}).")
+        if count := self.changes[MERGED]:
+            told = "takes no two turns of a user in a row: they are joined"
+            lines.append(f"The {self.side}'s template {told} ({_prompts(count)}).")
+        return lines
+
+    def losses(self) -> list[str]:
+        """A sentence about the prompts that the side cannot read, if there are any."""
+        count = sum(each.count for each in self.skipped.values())
+        verb = "is" if count == 1 else "are"
+        why = reasons(self.skipped)
+        return [f"{_prompts(count)} {verb} skipped, which the {self.side} cannot read: {why}."] if count else []
+
+
+def _prompts(count: int) -> str:
+    return "1 prompt" if count == 1 else f"{count:,} prompts"
+
+
+def render_prompts(
+    side: str, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], enable_thinking: bool | None = None
+) -> RenderedPrompts:
+    """Render and tokenize every prompt for one side ("student" or "teacher").
+
+    Raises DataError where the tokenizer has several templates and none is chosen, and TemplateLosesText where the
+    template drops, cuts off or reorders text of more than a tenth of the prompts.
+    """
+    rendered = RenderedPrompts(side, chat_template_of(tokenizer) is not None)
+    lost = Skipped()
+    for number, prompt in enumerate(prompts, 1):
+        try:
+            found = rendering(tokenizer, prompt.messages, enable_thinking)
+        except DataError as error:
+            row = prompt.row or number
+            rendered.skipped.setdefault(str(error).rstrip("."), Skipped(row=row)).count += 1
+            rendered.ids.append([])
+            if isinstance(error, TemplateLosesText):
+                lost.count, lost.row = lost.count + 1, lost.row or row
+                reason = str(error)
+            continue
+        rendered.changes.update(found.changes)
+        rendered.ids.append(ids_of(tokenizer, found.text))
+    if lost.count > MOST_LOST * len(prompts):
+        share = f"{lost.count:,} of {_prompts(len(prompts))}"
+        raise TemplateLosesText(f"{reason} It is so for {share}, first in row {lost.row:,}.")
+    return rendered
