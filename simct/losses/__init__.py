@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from simct.errors import AlignmentError, ConfigError
-from simct.losses import alm, bpm, gold, marginal, simct, strict, uld
+from simct.losses import alm, bpm, escd, gold, marginal, simct, strict, uld
 from simct.losses.diagnostics import measure
 from simct.losses.divergence import check_divergence
 from simct.losses.side import Head, HeadSide, LogitsSide, chunk_rows_for, one_pass
@@ -23,6 +23,7 @@ METHODS = {
     "strict": strict,
     "marginal": marginal,
     "bpm": bpm,
+    "escd": escd,
     "uld": uld,
     "gold": gold,
     "alm": alm,
