@@ -56,7 +56,7 @@ def test_bpm_on_the_same_numbers_supervises_the_inner_row():
 
 
 def test_the_last_token_of_a_cut_answer_has_no_child():
-    pair = BytesPair(TEACHER + [b"Br"], STUDENT)
+    pair = BytesPair([*TEACHER, b"Br"], STUDENT)
     teacher, student = logits_of(7, [{1: 0.6, 5: 0.4}]), logits_of(7, [{1: 0.5, 2: 0.2}])
     assert compute("escd", pair, student, teacher, [1], [5], root=False).loss.item() == 0.0
 
