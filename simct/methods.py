@@ -136,6 +136,31 @@ class BpmOptions(LossOptions):
     )
 
 
+class EscdOptions(LossOptions):
+    root: bool = setting(
+        "Root",
+        True,
+        "Compare the student's tokens with the teacher's mass on each. Turn it off for ablations only.",
+    )
+    child: bool = setting(
+        "Child",
+        True,
+        "Train the student to continue its own token toward teacher tokens that it lacks. "
+        "Turn it off for ablations only.",
+    )
+    bridge: bool = setting(
+        "Bridge",
+        False,
+        "Undo the teacher's knowledge of where its last token ended, as marginal does. Off as published.",
+    )
+
+    @model_validator(mode="after")
+    def _some_term(self) -> "EscdOptions":
+        if not (self.root or self.child):
+            raise ConfigError("root and child are both false; escd needs at least one of its two terms.")
+        return self
+
+
 class UldOptions(LossOptions):
     aligned: bool = setting(
         "Compare units",
@@ -253,6 +278,19 @@ the teacher's, and the student learns that distribution.""",
         divergence="forward_kl",
         whole_rows=True,
         options=BpmOptions,
+    ),
+    Method(
+        name="escd",
+        title="ESCD",
+        line="the teacher's mass on the student's tokens, and what may follow the token that the student wrote",
+        paragraph="""\
+**ESCD** (arXiv 2609.34738). Where both models are at a token boundary, the student is compared with the teacher's mass
+moved to its own tokens; and where the token that it wrote begins a teacher token which it lacks, it learns to continue
+toward that token.""",
+        source="arXiv 2609.34738",
+        divergence="forward_kl",
+        whole_rows=True,
+        options=EscdOptions,
     ),
     Method(
         name="uld",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from simct.errors import AlignmentError
-from simct.losses import alm, bpm, gold, marginal, simct, strict, uld
+from simct.losses import alm, bpm, escd, gold, marginal, simct, strict, uld
 from simct.losses.diagnostics import measure
 from simct.losses.divergence import check_divergence
 from simct.losses.head import Head
@@ -23,7 +23,16 @@ from simct.tokenization.units import UnitBatch, as_sequences, build_units
 if TYPE_CHECKING:
     from simct.tokenization.pair import TokenizerPair
 
-MODULES = {"simct": simct, "strict": strict, "marginal": marginal, "bpm": bpm, "uld": uld, "gold": gold, "alm": alm}
+MODULES = {
+    "simct": simct,
+    "strict": strict,
+    "marginal": marginal,
+    "bpm": bpm,
+    "escd": escd,
+    "uld": uld,
+    "gold": gold,
+    "alm": alm,
+}
 # Token ids of one sequence, or of several.
 Ids = Sequence[int] | Sequence[Sequence[int]]
 

@@ -73,7 +73,7 @@ def accumulate_text(
     )
     for start in range(0, len(rows), settings.chunk_rows):
         chunk = np.arange(start, min(start + settings.chunk_rows, len(rows)))
-        wanted = _teacher_rows(rows, chunk, rules)
+        wanted = teacher_rows(rows, chunk, rules)
         teacher_RV = teacher.block(torch.from_numpy(wanted).to(settings.device)).logits_NC
         block = student.block(torch.from_numpy(rows.student_row[chunk]).to(settings.device))
 
@@ -144,7 +144,7 @@ def _gathered(maps: list[StringMap], owners: np.ndarray, device: torch.device) -
     return tuple(torch.from_numpy(column).to(device) for column in columns)
 
 
-def _teacher_rows(rows: TextRows, chunk: np.ndarray, rules: Rules) -> np.ndarray:
+def teacher_rows(rows: TextRows, chunk: np.ndarray, rules: Rules) -> np.ndarray:
     """Teacher rows read for `chunk`, in ascending order: its own, and with a bridge those before them."""
     previous = rows.previous_row[chunk] if rules.bridge else np.zeros(0, np.int64)
     return np.unique(np.concatenate([rows.teacher_row[chunk], previous[previous >= 0]]))
@@ -160,8 +160,8 @@ def teacher_target(
     vocabulary = strings.teacher
     at_row = rows.teacher_row[chunk]
     previous = rows.previous_row[chunk] if rules.bridge else np.full(len(chunk), -1)
-    wanted = _teacher_rows(rows, chunk, rules)
-    mass_RK = _by_string(torch.softmax(read(wanted), -1), vocabulary)
+    wanted = teacher_rows(rows, chunk, rules)
+    mass_RK = mass_by_string(torch.softmax(read(wanted), -1), vocabulary)
     device = mass_RK.device
     at_N = torch.from_numpy(np.searchsorted(wanted, at_row)).to(device)
     inside = np.array([len(rows.teacher_prefix[r]) > 0 for r in chunk], dtype=bool)
@@ -236,7 +236,7 @@ def _bridge(
     return Strings(owner, beyond_E, phi, low, high).where(~token_E & (rank != spelled_B[place]))
 
 
-def _by_string(p_NV: torch.Tensor, vocabulary: SortedVocabulary) -> torch.Tensor:
+def mass_by_string(p_NV: torch.Tensor, vocabulary: SortedVocabulary) -> torch.Tensor:
     device = p_NV.device
     mass_NK = p_NV.new_zeros(len(p_NV), vocabulary.size + 2)
     mass_NK[:, : vocabulary.size] = p_NV.index_select(1, vocabulary.id_of_rank.to(device))
@@ -268,11 +268,11 @@ def _to_gradient(
     for n, (low, high) in held:  # inside a token: only tokens that start with what is written are still meant
         logits_NV[n].masked_fill_((string_V < low) | (string_V >= high), float("-inf"))
     p_NV = torch.softmax(logits_NV, -1)
-    mass_NK = _by_string(p_NV, vocabulary)
+    mass_NK = mass_by_string(p_NV, vocabulary)
     if held:
         mass_NK[[n for n, _ in held], vocabulary.size + 1] = 0.0
     classes = student_classes(strings, target, mass_NK, rules)
-    value_N, gradient_NK = _class_divergence(classes, mass_NK, settings)
+    value_N, gradient_NK = class_divergence(classes, mass_NK, settings)
     value_N = torch.where(target.kept_N, value_N, 0.0)
     gradient_NK[~target.kept_N] = 0.0
     gradient_NV = gradient_NK.index_select(1, string_V)
@@ -362,7 +362,7 @@ def _roots(
     return tuple(torch.tensor(moved, dtype=torch.int64, device=device).reshape(-1, 3).unbind(1))
 
 
-def _class_divergence(
+def class_divergence(
     classes: Classes, mass_NK: torch.Tensor, settings: LossSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Divergence [N] between class masses, and its gradient [N, K_S + 2] in the student's string masses."""

@@ -57,6 +57,10 @@ def test_cases_have_every_shape_of_unit():
         ("marginal", {"significant": 0.05, "min_mass": 0.05}),
         ("bpm", {}),
         ("bpm", {"bridge": True}),
+        ("escd", {}),
+        ("escd", {"child": False}),
+        ("escd", {"root": False}),
+        ("escd", {"bridge": True}),
         ("uld", {}),
         ("uld", {"aligned": True}),
         ("gold", {}),
@@ -70,7 +74,7 @@ def test_equals_reference(method, options, name, divergence, beta):
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("method", ["simct", "strict", "marginal", "bpm", "gold", "alm"])
+@pytest.mark.parametrize("method", ["simct", "strict", "marginal", "bpm", "escd", "gold", "alm"])
 def test_random_vocabularies(method, seed):
     """Vocabularies with doubled strings and without some single bytes, texts in any of the student's spellings."""
     generator = random.Random(seed)
@@ -102,7 +106,7 @@ def test_random_vocabularies(method, seed):
             teacher_logits,
             *ids,
             divergence,
-            chunk_rows=12 if method in ("marginal", "bpm") else 3,
+            chunk_rows=12 if method in ("marginal", "bpm", "escd") else 3,
         )
         result.loss.backward()
         gradient, student_logits.grad = student_logits.grad, None

@@ -16,7 +16,7 @@ FORWARD_AND_REVERSE = ["forward_kl", "reverse_kl"]
 
 
 @pytest.mark.parametrize("name", FORWARD_AND_REVERSE)
-@pytest.mark.parametrize("method", ["simct", "strict", "marginal", "bpm"])
+@pytest.mark.parametrize("method", ["simct", "strict", "marginal", "bpm", "escd"])
 def test_same_tokenizer_is_ordinary_distillation(method, name):
     pair = same_pair()
     sequences, student, teacher = case(pair, "mixed", padding=0)

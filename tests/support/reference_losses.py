@@ -337,3 +337,65 @@ def alm(pair, sequences, student_logits, teacher_logits, divergence, beta=0.5, c
         # two outcomes as scores: their log-probabilities already sum to one
         losses.append(diverge([s.log(), (1 - s).log()], [t.log(), (1 - t).log()], divergence, beta))
     return losses
+
+
+def prefix_groups(pair):
+    """Connected components of "one begins with the other" among the teacher's tokens that are no student token.
+
+    Found by joining sets until nothing changes; returns lists of byte strings.
+    """
+    student = {data for data in pair.student.bytes_of if data is not None}
+    alone = {
+        data
+        for token, data in enumerate(pair.teacher.bytes_of)
+        if data is not None and token not in pair.teacher.end_ids and data not in student
+    }
+    groups = [{data} for data in sorted(alone)]
+    changed = True
+    while changed:
+        changed = False
+        for left in range(len(groups)):
+            for right in range(left + 1, len(groups)):
+                if any(a.startswith(b) or b.startswith(a) for a in groups[left] for b in groups[right]):
+                    groups[left] |= groups.pop(right)
+                    changed = True
+                    break
+            if changed:
+                break
+    return [sorted(group) for group in groups]
+
+
+def escd(
+    pair, sequences, student_logits, teacher_logits, divergence="forward_kl", beta=0.5, root=True, child=True,
+    bridge=False,
+):  # fmt: skip
+    """Row losses at the starts of units: root and child of one row added up."""
+    losses, s_row, t_row = [], 0, 0
+    groups = prefix_groups(pair)
+    for teacher_ids, student_ids in sequences:
+        p_s = torch.softmax(student_logits[s_row : s_row + len(student_ids)], -1)
+        p_t = torch.softmax(teacher_logits[t_row : t_row + len(teacher_ids)], -1)
+        s_row, t_row = s_row + len(student_ids), t_row + len(teacher_ids)
+        for _, ss in spelled_units(pair, teacher_ids, student_ids):
+            offset = {position: start for start, position in _boundaries(pair.student, student_ids)[0]}[ss[0]]
+            target, _ = teacher_strings(pair, teacher_ids, p_t, offset, bridge)
+            total = student_logits.sum() * 0.0
+            if root:
+                student = _strings(pair.student, p_s[ss[0]])
+                total = total + class_divergence(classes(student, target, 1.0, False), divergence, beta)
+            written = (
+                pair.student.bytes_of[student_ids[ss[0]]] if student_ids[ss[0]] not in pair.student.end_ids else b""
+            )
+            if child and written and ss[0] + 1 < len(student_ids):
+                following = _strings(pair.student, p_s[ss[0] + 1])
+                for group in groups:
+                    shortest = min(group, key=len)
+                    if not shortest.startswith(written) or shortest == written:
+                        continue
+                    rest = shortest[len(written) :]
+                    given = [p for text, p in following.items() if isinstance(text, bytes) and text.startswith(rest)]
+                    if given:
+                        mass = sum(target.get(text, 0.0) for text in group)
+                        total = total - mass * torch.as_tensor(sum(given)).log()
+            losses.append(total)
+    return losses
