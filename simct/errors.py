@@ -1,4 +1,4 @@
-"""One exception tree: everything a user can be told about is a SimCTError.
+"""One exception tree: everything that a user can act on is a SimCTError.
 
 Each class also subclasses the built-in that a caller would expect, so that `except ValueError` works for bad values and
 `except OSError` for things that could not be reached. Messages are one line: what was wrong, with which value, what to

@@ -85,7 +85,7 @@ def test_a_file_that_is_not_a_configuration_is_refused(tmp_path, text):
         load_config(tmp_path / "run.yaml")
 
 
-def test_a_missing_file_is_told():
+def test_a_missing_file_is_reported():
     with pytest.raises(ConfigError, match="Cannot read"):
         load_config("no/such/run.yaml")
 

@@ -89,12 +89,12 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_setting_that_could_only_fail_later_is_refused_before_anything_starts(tmp_path, capsys, name):
-    value, told = SETTINGS[name]
+    value, got = SETTINGS[name]
     rank = ["--set", "lora.rank=4"] if name.startswith("lora") else []
     command = ["distill", "--preset", "demo-cpu", *rank, "--set", f"{name}={value}", "--runs", str(tmp_path / "runs")]
     assert cli(command) == 2
     printed = capsys.readouterr().err.strip().splitlines()
-    assert len(printed) == 1 and re.search(told, printed[0]) and not (tmp_path / "runs").exists()
+    assert len(printed) == 1 and re.search(got, printed[0]) and not (tmp_path / "runs").exists()
 
 
 def test_the_studio_tells_a_wrong_option_at_its_field_and_refuses_to_launch_it(tmp_path):
@@ -224,25 +224,25 @@ def run_with(folder: Path, state: str) -> RunFolder:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_told_in_one_line(tmp_path, name):
-    with pytest.raises(SimCTError) as told:
+def test_it_is_reported_in_one_line(tmp_path, name):
+    with pytest.raises(SimCTError) as got:
         CASES[name](tmp_path)
-    text = str(told.value)
+    text = str(got.value)
     # what another library says may end in its own way, or be cut
     assert "\n" not in text and 20 < len(text) < 500 and text[-1] in ".!…" and "Traceback" not in text
 
 
-def test_a_program_is_told_the_same_line(tmp_path):
-    for text, told in (
+def test_a_program_is_reported_the_same_line(tmp_path):
+    for text, got in (
         ("x" * 30_000, "30,000 characters"),
         ("a: [", "not valid YAML"),
         ("student: 1", "student: expected a mapping"),
     ):
         with pytest.raises(gr.Error) as error:
             estimated_by_api(tmp_path, text)
-        assert told in error.value.message and "\n" not in error.value.message
+        assert got in error.value.message and "\n" not in error.value.message
 
 
-def test_the_trainer_told_of_no_run_says_so(tmp_path, capsys):
+def test_the_trainer_reported_of_no_run_says_so(tmp_path, capsys):
     assert train_main([str(tmp_path / "run.yaml")]) == 2
     assert "is not a run folder" in capsys.readouterr().err

@@ -65,8 +65,8 @@ def test_only_what_is_marked_is_left_out_while_it_is_none():
 
 
 def test_what_is_not_a_record_is_a_line():
-    for data, told in (({"texts": "many"}, "texts"), ([], "the whole"), (None, "the whole")):
-        with pytest.raises(DataError, match=f"not a PairReport: {told}") as caught:
+    for data, got in (({"texts": "many"}, "texts"), ([], "the whole"), (None, "the whole")):
+        with pytest.raises(DataError, match=f"not a PairReport: {got}") as caught:
             PairReport.from_dict(data)
         assert "\n" not in str(caught.value)
     assert PairReport.from_dict({"texts": 3, "of a later version": 1}).texts == 3

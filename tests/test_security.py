@@ -226,10 +226,10 @@ def test_what_is_published_or_shown_names_no_token(hub, tmp_path):
 @pytest.fixture
 def served(tmp_path, monkeypatch, capsys) -> dict:
     """What `python -m app` gives to Gradio; it says where the studio is."""
-    told = {}
+    got = {}
 
     def launch_(page, **options):
-        told.update(options, page=page)
+        got.update(options, page=page)
         return None, "http://127.0.0.1:7999/", None
 
     monkeypatch.setattr(gradio.Blocks, "launch", launch_)
@@ -241,7 +241,7 @@ def served(tmp_path, monkeypatch, capsys) -> dict:
 
     assert main(["--runs", str(tmp_path / "runs"), "--port", "7999"]) == 0
     assert "http://127.0.0.1:7999/" in capsys.readouterr().out
-    return told
+    return got
 
 
 def test_it_listens_on_this_machine_only_and_is_not_shared(served):
@@ -358,20 +358,20 @@ def test_only_the_visitor_s_own_token_is_ever_used(space):
     hub, hub_oauth = space[:2]
     hub.requests.clear()
     nobody = visitor(space, None)
-    told = hub_oauth.words(nobody.do("teacher", "input", teacher="acme/teacher", student="ann/secret-model"))
-    assert "no public model ann/secret-model" in told
+    got = hub_oauth.words(nobody.do("teacher", "input", teacher="acme/teacher", student="ann/secret-model"))
+    assert "no public model ann/secret-model" in got
     assert "secret-model" not in hub_oauth.words(nobody.do("student", "key_up", student="secret"))
     assert tokens_used(hub) == {""}, [request.path for request in hub.requests if "authorization" in request.headers]
     bob = visitor(space, "bob")
-    told = hub_oauth.words(bob.do("teacher", "input", teacher="acme/teacher", student="ann/secret-model"))
-    assert "no model ann/secret-model that this account can see" in told
+    got = hub_oauth.words(bob.do("teacher", "input", teacher="acme/teacher", student="ann/secret-model"))
+    assert "no model ann/secret-model that this account can see" in got
     ann = visitor(space, "ann")
-    told = hub_oauth.words(ann.do("teacher", "input", teacher="acme/teacher", student="ann/secret-model"))
-    assert "shared tokens" in told and "no model" not in told
+    got = hub_oauth.words(ann.do("teacher", "input", teacher="acme/teacher", student="ann/secret-model"))
+    assert "shared tokens" in got and "no model" not in got
     assert "ann/secret-model" in hub_oauth.words(ann.do("student", "key_up", student="secret"))
     # what ann may read was not kept for the next visitor
-    told = hub_oauth.words(nobody.do("teacher", "input", teacher="acme/teacher", student="ann/secret-model"))
-    assert "no public model" in told
+    got = hub_oauth.words(nobody.do("teacher", "input", teacher="acme/teacher", student="ann/secret-model"))
+    assert "no public model" in got
     assert tokens_used(hub) == {"", "Bearer hf_oauth_bobbobbob", "Bearer hf_oauth_annannann"}
 
 

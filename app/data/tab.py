@@ -102,14 +102,14 @@ class DataTab:
 
     def _wire(self, pair: PairTab) -> None:
         turn = in_turn("data")
-        settle = Handler(
+        choose = Handler(
             self.studio,
             self._choose,
             {"before": self.chosen, "described": self.hub.described, **self.fields},
             [self.chosen],
             turn,
         )
-        settle.on(
+        choose.on(
             self.source.input,
             self.upload.upload,
             self.upload.clear,

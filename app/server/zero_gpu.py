@@ -1,6 +1,6 @@
 """A Space with ZeroGPU lends its visitors a GPU for one call at a time, in a process of its own. Elsewhere: nothing.
 
-Such a Space tells PyTorch that there is a GPU, which the studio's own process cannot use: models stay on the CPU there.
+On such a Space PyTorch sees a GPU, which the studio's own process cannot use: models stay on the CPU there.
 The call that measures a pair gets the GPU, and reads the models itself, from files that were downloaded before.
 """
 

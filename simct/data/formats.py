@@ -62,13 +62,13 @@ class FileNotes:
 
 
 def format_of(path: Path | str) -> str | None:
-    """The format that a file's name tells, compression aside; None for one that is not read here."""
+    """The format that a file's name means, compression aside; None for one that is not read here."""
     suffixes = [suffix for suffix in suffix_of(path).split(".") if f".{suffix}" not in COMPRESSED]
     return READERS.get(f".{suffixes[-1]}")
 
 
 def suffix_of(path: Path | str) -> str:
-    """The end of a file's name that tells how it is read, such as .csv or .jsonl.gz, in lower case."""
+    """The end of a file's name that decides how it is read, such as .csv or .jsonl.gz, in lower case."""
     found: list[str] = []
     for suffix in reversed([suffix.lower() for suffix in Path(path).suffixes]):
         found.insert(0, suffix)
@@ -333,7 +333,7 @@ def _arrow_rows(path: Path) -> Iterator[Row | Unreadable]:
 
 
 def known_rows(path: Path) -> int | None:
-    """How many rows a file has, where its own header tells."""
+    """How many rows a file has, where its own header says."""
     if format_of(path) != "Parquet":
         return None
     import pyarrow.parquet

@@ -120,10 +120,10 @@ def _rows(count: int) -> str:
 def reasons(skipped: dict[str, Skipped], most: int = SHOWN_REASONS) -> str:
     """Reasons with their counts, the most frequent first: "3 × an empty prompt (first: row 7)"."""
     ordered = sorted(skipped.items(), key=lambda item: -item[1].count)
-    told = [f"{each.count:,} × {reason} (first: row {each.row:,})" for reason, each in ordered[:most]]
+    described = [f"{each.count:,} × {reason} (first: row {each.row:,})" for reason, each in ordered[:most]]
     if len(ordered) > most:
-        told.append(f"{sum(each.count for _, each in ordered[most:]):,} for other reasons")
-    return ", ".join(told)
+        described.append(f"{sum(each.count for _, each in ordered[most:]):,} for other reasons")
+    return ", ".join(described)
 
 
 @dataclass(frozen=True)
@@ -239,12 +239,12 @@ class _Reader:
     def summary(self, prompts: list[Prompt], source: RowSource | None) -> DataSummary:
         columns = self.columns
         asked = columns.asked if columns else ()
-        told = {"prompt": " + ".join(asked)}
-        told |= {part: " or ".join(counts) for part, counts in self.used.items() if counts}
+        described = {"prompt": " + ".join(asked)}
+        described |= {part: " or ".join(counts) for part, counts in self.used.items() if counts}
         summary = DataSummary(
             source=self.data.prompts,
             format=columns.format if columns else "",
-            columns=told,
+            columns=described,
             rows=self.rows,
             prompts=len(prompts),
             answers=sum(prompt.answer is not None for prompt in prompts),

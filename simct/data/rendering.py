@@ -34,11 +34,11 @@ class RenderedPrompts:
         if not self.has_template:
             lines.append(f"The {self.side} has no chat template: it reads the prompt as plain text.")
         if count := self.changes[FOLDED]:
-            told = "takes no system text: it is put before the user's"
-            lines.append(f"The {self.side}'s template {told} ({_prompts(count)}).")
+            change = "has no place for a system text, which is put before the user's"
+            lines.append(f"The {self.side}'s template {change} ({_prompts(count)}).")
         if count := self.changes[MERGED]:
-            told = "takes no two turns of a user in a row: they are joined"
-            lines.append(f"The {self.side}'s template {told} ({_prompts(count)}).")
+            change = "refuses two turns of a user in a row, which are joined"
+            lines.append(f"The {self.side}'s template {change} ({_prompts(count)}).")
         return lines
 
     def losses(self) -> list[str]:

@@ -73,14 +73,14 @@ def rendering(
 
 
 def _refusal(name: str, messages: Sequence[Message], lost: str | None, failed: Exception | None) -> DataError:
-    told = brief(failed) if isinstance(failed, jinja2.TemplateError) else brief(f"{type(failed).__name__}: {failed}")
+    reason = brief(failed) if isinstance(failed, jinja2.TemplateError) else brief(f"{type(failed).__name__}: {failed}")
     if any(message["role"] == "tool" or message.get("tool_calls") for message in messages):
-        why = f"it {lost}" if lost else told.rstrip(".")
+        why = f"it {lost}" if lost else reason.rstrip(".")
         return DataError(f"The chat template of {name!r} cannot take a conversation with tool calls: {why}.")
     if lost:
         return TemplateLosesText(f"The chat template of {name!r} {lost}. Use a model whose template keeps all of it.")
     verb = "refuses" if isinstance(failed, jinja2.TemplateError) else "fails on"
-    return DataError(f"The chat template of {name!r} {verb} a conversation: {told.rstrip('.')}.")
+    return DataError(f"The chat template of {name!r} {verb} a conversation: {reason.rstrip('.')}.")
 
 
 def prompt_ids(

@@ -19,7 +19,7 @@ _FAMILIES = [
     ),
     (
         r"cc-by(-nc)?-nd-.*",
-        "forbids sharing adaptations; whether a student is one is not settled.",
+        "forbids sharing adaptations; it is an open question whether a student is one.",
         "forbids sharing changed weights: keep the result private.",
     ),
     (
@@ -49,7 +49,7 @@ _FAMILIES = [
     ),
     (
         r"[al]?gpl.*|gfdl|cc-by-sa-.*|mpl-2\.0|epl-.*|eupl-.*|osl-3\.0|odbl|cdla-sharing-.*",
-        "is share-alike; whether outputs carry it on is not settled.",
+        "is share-alike; it is an open question whether that covers outputs.",
         "is share-alike: it stays with the new student.",
     ),
 ]

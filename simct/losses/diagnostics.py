@@ -28,7 +28,7 @@ def measure(pair: "TokenizerPair", units: UnitBatch, student: Side, teacher: Sid
     mass_student, mass_teacher: probability of the shared tokens. candidate_mass: what the teacher gives SimCT's
     candidates (Z_T). prefix_conflict_mass: student probability of shared tokens that are proper prefixes of heavier
     teacher strings. hindsight_mass: once the teacher's token is written, the share of what it could still have meant
-    that goes on past it. Nothing where there are no units, and on every other small batch of models with large heads,
+    that continues past it. Nothing where there are no units, and on every other small batch of models with large heads,
     where even one row means reading both heads once more.
     """
     if not len(units) or _skipped(units, student, teacher):

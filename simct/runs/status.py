@@ -78,7 +78,7 @@ class RunStatus:
     lent: Flag = False
     resume: Flag = False
     starts: Count = 0
-    # on Hugging Face Jobs: `attempt` tells the reports of one Job of the run from those of another
+    # on Hugging Face Jobs: `attempt` separates the reports of one Job of the run from those of another
     backend: Text | None = None
     job_id: Text | None = None
     job_url: Text | None = None

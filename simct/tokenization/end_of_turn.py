@@ -1,11 +1,17 @@
-"""Which ids end a turn: those of the chat template, of the tokenizer, and of generation_config.json."""
+"""The end of a turn: which ids mean it to a model, and how all of them are one event that both sides share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
 from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    from simct.tokenization.token_bytes import TokenBytes
 
 
 def end_ids_of(tokenizer: PreTrainedTokenizerBase, more: Iterable[int]) -> tuple[int, ...]:
@@ -47,3 +53,22 @@ def generation_ends(name_or_path: str, revision: str | None = None, token: str |
     except Exception:  # many repositories have no such file, and the tokenizer's own EOS is enough
         return []
     return list(eos) if isinstance(eos, list | tuple) else [] if eos is None else [eos]
+
+
+# One shared event on both sides
+
+
+def shared_columns(shared_ids_C: torch.Tensor, tokens: TokenBytes) -> torch.Tensor:
+    """id -> column of `shared_ids_C` or -1, LongTensor [n_ids]; every end id has the last column, the end of turn."""
+    size = max(len(tokens.bytes_of), max(tokens.end_ids) + 1)
+    columns = torch.full((size,), -1, dtype=torch.long)
+    columns[shared_ids_C] = torch.arange(len(shared_ids_C))
+    columns[list(tokens.end_ids)] = len(shared_ids_C) - 1
+    return columns
+
+
+def split_end(tokens: TokenBytes, ids: Sequence[int] | np.ndarray) -> tuple[np.ndarray, bool]:
+    """The ids of the text (int64), and whether an end id came after them."""
+    array = np.asarray(ids, dtype=np.int64)
+    ended = len(array) > 0 and int(array[-1]) in tokens.end_ids
+    return (array[:-1] if ended else array), ended

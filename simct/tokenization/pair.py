@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerBase
 from simct.config import RunConfig
 from simct.errors import AlignmentError, TokenizerError
 from simct.tokenization.alignment import AlignedUnits, align_boundaries
-from simct.tokenization.end_of_turn import generation_ends
+from simct.tokenization.end_of_turn import generation_ends, shared_columns, split_end
 from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
-from simct.tokenization.vocabulary_cache import Bridge, bridge
+from simct.tokenization.vocabulary_cache import SharedIds, shared_ids
 
 SPECIAL_INSIDE = "special token inside the completion"
 BEYOND_VOCABULARY = "token id beyond the student's tokenizer"
@@ -37,14 +37,14 @@ class TeacherIds:
 
 
 class TokenizerPair:
-    """Teacher and student tokenizers with their byte-equal shared vocabulary and bridged end of turn.
+    """Teacher and student tokenizers with their byte-equal shared vocabulary and shared end of turn.
 
-    shared_tokens: byte strings that are a token on both sides (special tokens and the bridge are not among them).
+    shared_tokens: byte strings that are a token on both sides (special tokens and the end of turn are not among them).
     jaccard: shared_tokens over the union of both vocabularies, special tokens included, as arXiv 2610.08448 counts it.
     shared_teacher_ids, shared_student_ids: LongTensor [C], column c is the same bytes on both sides; the last column is
-    the end-of-turn bridge (each side's first end id). teacher_to_shared, student_to_shared: LongTensor [n_ids], id ->
-    column or -1; every end id of a side maps to the bridge, and of several ids with equal bytes only the one its
-    tokenizer emits has a column.
+    the end of turn, one shared event (each side's first end id). teacher_to_shared, student_to_shared: LongTensor
+    [n_ids], id -> column or -1; every end id of a side maps to the end of turn, and of several ids with equal bytes
+    only the one its tokenizer emits has a column.
     """
 
     def __init__(self, teacher: TokenBytes, student: TokenBytes) -> None:
@@ -52,13 +52,13 @@ class TokenizerPair:
             if not tokens.end_ids:
                 raise TokenizerError(f"The {side}'s tokenizer has no end-of-turn token: set tokenizer.eos_token.")
         self.teacher, self.student = teacher, student
-        teacher_ids, student_ids = _bridge(teacher, student)
+        teacher_ids, student_ids = _shared_vocabulary(teacher, student)
         self.shared_tokens = len(student_ids)
         self.jaccard = self.shared_tokens / (teacher.vocabulary + student.vocabulary - self.shared_tokens)
         self.shared_teacher_ids = torch.from_numpy(np.append(teacher_ids, teacher.end_ids[0]))
         self.shared_student_ids = torch.from_numpy(np.append(student_ids, student.end_ids[0]))
-        self.teacher_to_shared = _to_column(self.shared_teacher_ids, teacher)
-        self.student_to_shared = _to_column(self.shared_student_ids, student)
+        self.teacher_to_shared = shared_columns(self.shared_teacher_ids, teacher)
+        self.student_to_shared = shared_columns(self.shared_student_ids, student)
 
     @classmethod
     def from_pretrained(
@@ -86,8 +86,8 @@ class TokenizerPair:
 
         Raises AlignmentError where the bytes differ, an id inside the text spells nothing, or only one side ends.
         """
-        teacher_text, teacher_ended = _split_end(self.teacher, teacher_ids)
-        student_text, student_ended = _split_end(self.student, student_ids)
+        teacher_text, teacher_ended = split_end(self.teacher, teacher_ids)
+        student_text, student_ended = split_end(self.student, student_ids)
         teacher_bytes, teacher_lengths = self.teacher.spelled(teacher_text)
         student_bytes, student_lengths = self.student.spelled(student_text)
         if not np.array_equal(teacher_bytes, student_bytes):
@@ -99,7 +99,7 @@ class TokenizerPair:
 
     def teacher_ids_for(self, student_ids: Sequence[int]) -> TeacherIds:
         """Spell a sampled completion (any ids; ended or truncated) in the teacher's ids, byte for byte."""
-        text, ended = _split_end(self.student, student_ids)
+        text, ended = split_end(self.student, student_ids)
         ids = text.tolist()
         if ids and not 0 <= min(ids) <= max(ids) < len(self.student.bytes_of):
             return TeacherIds([], BEYOND_VOCABULARY, 0, 0)
@@ -133,15 +133,15 @@ def _side(
     return token_bytes(tokenizer, generation_ends(source, revision, token))
 
 
-def _bridge(teacher: TokenBytes, student: TokenBytes) -> Bridge:
-    def match() -> Bridge:
+def _shared_vocabulary(teacher: TokenBytes, student: TokenBytes) -> SharedIds:
+    def match() -> SharedIds:
         both = teacher.id_of.keys() & student.id_of.keys()
         student_ids = np.fromiter((student.id_of[data] for data in both), np.int64, len(both))
         teacher_ids = np.fromiter((teacher.id_of[data] for data in both), np.int64, len(both))
         order = np.argsort(student_ids)
         return teacher_ids[order], student_ids[order]
 
-    def valid(found: Bridge) -> bool:
+    def valid(found: SharedIds) -> bool:
         pairs = zip(found[0].tolist(), found[1].tolist(), strict=True)
         n_teacher, n_student = len(teacher.bytes_of), len(student.bytes_of)
         return all(
@@ -149,22 +149,7 @@ def _bridge(teacher: TokenBytes, student: TokenBytes) -> Bridge:
             for t, s in pairs
         )
 
-    return bridge(teacher.fingerprint, student.fingerprint, match, valid)
-
-
-def _to_column(shared_ids: torch.Tensor, tokens: TokenBytes) -> torch.Tensor:
-    size = max(len(tokens.bytes_of), max(tokens.end_ids) + 1)
-    columns = torch.full((size,), -1, dtype=torch.long)
-    columns[shared_ids] = torch.arange(len(shared_ids))
-    columns[list(tokens.end_ids)] = len(shared_ids) - 1
-    return columns
-
-
-def _split_end(tokens: TokenBytes, ids: Sequence[int] | np.ndarray) -> tuple[np.ndarray, bool]:
-    """The ids of the text, and whether an end id came after them."""
-    array = np.asarray(ids, dtype=np.int64)
-    ended = len(array) > 0 and int(array[-1]) in tokens.end_ids
-    return (array[:-1] if ended else array), ended
+    return shared_ids(teacher.fingerprint, student.fingerprint, match, valid)
 
 
 def _ends_in_valid_utf8(tail: bytes) -> bool:

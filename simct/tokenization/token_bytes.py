@@ -167,10 +167,10 @@ def _load_reason(name: str, error: BaseException) -> str:
         return f"{name} holds no tokenizer that can be loaded: save one there with tokenizer.save_pretrained."
     if name.startswith(("/", "./", "../", "~")):
         return f"There is no folder {name}: check the path, or give a model's Hub id."
-    # transformers tells of a gated or absent repository in an error of its own, raised from the Hub's
-    told = known_hub_error(error, name)
-    if told is not None:
-        return str(told)
+    # transformers reports a gated or absent repository by an error of its own, raised from the Hub's
+    known = known_hub_error(error, name)
+    if known is not None:
+        return str(known)
     text = str(error).strip()
     if "trust_remote_code" in text:
         return (

@@ -1,7 +1,7 @@
-"""Vocabulary bridges kept by content: in memory, and as .npz files under the user's cache folder.
+"""The shared vocabularies of pairs, kept by content: in memory, and as .npz files under the user's cache folder.
 
-A bridge is the byte-equal ids of two vocabularies. Its key is the fingerprints of both, so a changed tokenizer makes
-another bridge, never a stale one. A file that cannot be read or written only costs the time of matching again.
+A shared vocabulary is the byte-equal ids of two tokenizers. Its key is the fingerprints of both, so a changed tokenizer
+gets a new entry and never a stale one. A file that cannot be read or written only costs the time of matching again.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ import numpy as np
 
 from simct.files import cache_folder, write_cache
 
-Bridge = tuple[np.ndarray, np.ndarray]  # teacher ids [n], student ids [n]; int64, ascending in the student's
+SharedIds = tuple[np.ndarray, np.ndarray]  # teacher ids [n], student ids [n]; int64, ascending in the student's
 KEPT_IN_MEMORY = 16
 KEPT_ON_DISK = 128
-_memory: OrderedDict[str, Bridge] = OrderedDict()
+_memory: OrderedDict[str, SharedIds] = OrderedDict()
 
 
-def bridge(teacher: str, student: str, match: Callable[[], Bridge], valid: Callable[[Bridge], bool]) -> Bridge:
-    """Return the bridge of two fingerprints: from memory, from a file that `valid` accepts, or from `match`."""
+def shared_ids(
+    teacher: str, student: str, match: Callable[[], SharedIds], valid: Callable[[SharedIds], bool]
+) -> SharedIds:
+    """Return the shared ids of two fingerprints: from memory, from a file that `valid` accepts, or from `match`."""
     key = f"{teacher}-{student}"
     found = _memory.pop(key, None)
     if found is None:
-        path = cache_folder("bridges") / f"{key}.npz"
+        path = cache_folder("shared_vocabularies") / f"{key}.npz"
         found = _read(path)
         if found is None or not valid(found):
             found = match()
@@ -38,7 +40,7 @@ def bridge(teacher: str, student: str, match: Callable[[], Bridge], valid: Calla
     return found
 
 
-def _read(path: Path) -> Bridge | None:
+def _read(path: Path) -> SharedIds | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             teacher, student = stored["teacher"].astype(np.int64), stored["student"].astype(np.int64)
@@ -47,7 +49,7 @@ def _read(path: Path) -> Bridge | None:
     return (teacher, student) if teacher.ndim == 1 and teacher.shape == student.shape else None
 
 
-def _write(path: Path, found: Bridge) -> None:
+def _write(path: Path, found: SharedIds) -> None:
     file = io.BytesIO()
     np.savez(file, teacher=found[0].astype(np.int32), student=found[1].astype(np.int32))
     write_cache(path, file.getvalue())

@@ -127,15 +127,15 @@ def test_facts_of_the_embedded_pair_are_read_from_its_folder(local, pair):
 
 
 @pytest.mark.parametrize(
-    ("model", "told"), [("", "Choose a model"), ("/no/such/folder", "no folder"), ("./nowhere", "no folder")]
+    ("model", "got"), [("", "Choose a model"), ("/no/such/folder", "no folder"), ("./nowhere", "no folder")]
 )
-def test_models_that_cannot_be_read_are_told_in_one_line(local, model, told):
-    with pytest.raises(ModelError, match=told) as caught:
+def test_models_that_cannot_be_read_are_reported_in_one_line(local, model, got):
+    with pytest.raises(ModelError, match=got) as caught:
         model_facts.facts(local, model, None)
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_without_a_model_is_told(local, tmp_path):
+def test_a_folder_without_a_model_is_reported(local, tmp_path):
     with pytest.raises(ModelError, match=r"no readable config\.json"):
         model_facts.facts(local, str(tmp_path), None)
     (tmp_path / "config.json").write_text("{}")
@@ -163,11 +163,9 @@ def test_a_public_studio_never_lends_the_machine_s_token(public, local):
     assert local.nobody.token is None
 
 
-@pytest.mark.parametrize(
-    ("size", "told"), [(999, "999 B"), (1_200_000, "1.2 MB"), (3e11, "300 GB"), (2.5e12, "2.5 TB")]
-)
-def test_sizes_read_well(size, told):
-    assert model_facts.human_size(size) == told
+@pytest.mark.parametrize(("size", "got"), [(999, "999 B"), (1_200_000, "1.2 MB"), (3e11, "300 GB"), (2.5e12, "2.5 TB")])
+def test_sizes_read_well(size, got):
+    assert model_facts.human_size(size) == got
 
 
 # Runs
@@ -230,10 +228,10 @@ def test_a_failed_run_says_why(local):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min 01 s"), (3600, "1 h 00 min"), (5400, "1 h 30 min")]
+    ("seconds", "got"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min 01 s"), (3600, "1 h 00 min"), (5400, "1 h 30 min")]
 )
-def test_durations_read_well(seconds, told):
-    assert markup.duration(seconds) == told
+def test_durations_read_well(seconds, got):
+    assert markup.duration(seconds) == got
 
 
 @pytest.mark.parametrize("repo_id", ["", "name", "a/b/c", "../x/y", "a/<b>", "-a/b", None])
@@ -294,9 +292,9 @@ def test_numbers_shown_are_those_of_the_library(pair):
 def test_what_was_left_out_is_counted_by_reason_and_never_hidden():
     records = [{"step": 1, "excluded": {"special token inside the completion": 2}}, {"step": 2, "excluded": {}}]
     records.append({"step": 3, "excluded": {"special token inside the completion": 1, "<b>odd</b>": 1}})
-    told = run_view.left_out(records)
-    assert "3 × special token inside the completion" in told
-    assert "&lt;b&gt;odd" in told and "<b>odd" not in told
+    got = run_view.left_out(records)
+    assert "3 × special token inside the completion" in got
+    assert "&lt;b&gt;odd" in got and "<b>odd" not in got
     assert "Every answer could be supervised" in run_view.left_out([{"step": 1, "excluded": {}}])
 
 

@@ -42,13 +42,13 @@ def test_the_report_of_a_text_is_the_librarys(client):
     }
 
 
-def test_the_estimate_is_the_librarys_and_a_wrong_run_is_told(client):
+def test_the_estimate_is_the_librarys_and_a_wrong_run_is_reported(client):
     config = starting_config()
     report = client.predict(yaml.safe_dump(config.model_dump()), api_name="/estimate")
     known = estimate_run(config, prompt_tokens=report["prompt_tokens"])
     assert (report["peak"], report["steps"]) == (known.peak, known.steps) and len(report["hardware"]) > 3
-    for text, told in (("training: {steps: 0}", "teacher.model"), ("a: [", "not valid YAML"), ("x: 1", "Unknown")):
-        with pytest.raises(Exception, match=told):
+    for text, got in (("training: {steps: 0}", "teacher.model"), ("a: [", "not valid YAML"), ("x: 1", "Unknown")):
+        with pytest.raises(Exception, match=got):
             client.predict(text, api_name="/estimate")
 
 

@@ -87,8 +87,8 @@ def test_a_fresh_user_goes_from_two_models_on_the_hub_to_a_published_student(stu
 
     studio.page.get_by_role("button", name="Set up training").locator("visible=true").click()
     studio.set("Steps", "4")
-    for told in ("acme/wordy-teacher", "acme/plain-words", "steps: 4"):
-        expect(studio.at("#run-yaml")).to_contain_text(told)
+    for got in ("acme/wordy-teacher", "acme/plain-words", "steps: 4"):
+        expect(studio.at("#run-yaml")).to_contain_text(got)
     expect(studio.at("#train-estimate")).to_contain_text("4 steps")
     expect(studio.at("#method-verdict")).to_contain_text("not been measured yet")
     studio.shot("4-train")
@@ -165,8 +165,8 @@ def test_a_returning_user_finds_everything_after_the_studio_was_restarted_in_mid
         studio.set("Steps", "400")
         studio.set("Learning rate", "0.0002")
         studio.at("#evaluation-tasks .token-remove").first.click()
-        for told in ("steps: 400", "learning_rate: 0.0002"):
-            expect(studio.at("#run-yaml")).to_contain_text(told)
+        for got in ("steps: 400", "learning_rate: 0.0002"):
+            expect(studio.at("#run-yaml")).to_contain_text(got)
         expect(studio.at("#run-yaml")).not_to_contain_text("tasks:")
         studio.page.get_by_role("button", name="Launch on this machine").click()
         expect(studio.at("#run-head .pill")).to_have_text("running", timeout=TRAINING)
@@ -201,7 +201,7 @@ def test_a_returning_user_finds_everything_after_the_studio_was_restarted_in_mid
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "got"),
     [
         ("acme/nothing-here", "no model acme/nothing-here"),
         ("acme/locked", "gated"),
@@ -209,12 +209,12 @@ def test_a_returning_user_finds_everything_after_the_studio_was_restarted_in_mid
         ("not a name!", "not a repository id"),
     ],
 )
-def test_a_model_that_cannot_be_read_is_told_beside_its_field(studio, model, told):
+def test_a_model_that_cannot_be_read_is_reported_beside_its_field(studio, model, got):
     studio.open()
     expect(studio.at("#teacher-note .note-ok")).to_be_visible()
     studio.name_model("teacher", model)
     line = studio.at("#teacher-note .note-error")
-    expect(line).to_contain_text(told)
+    expect(line).to_contain_text(got)
     assert line.inner_text().count("Traceback") == 0
     expect(studio.at("#student-note .note-ok")).to_be_visible()
     expect(studio.page.get_by_role("button", name="Inspect this pair")).to_be_disabled()
@@ -222,7 +222,7 @@ def test_a_model_that_cannot_be_read_is_told_beside_its_field(studio, model, tol
     expect(studio.at("#inspect-note .note-error")).to_be_visible()
 
 
-def test_a_hub_that_does_not_answer_is_told_while_searching(studio, hub):
+def test_a_hub_that_does_not_answer_is_reported_while_searching(studio, hub):
     studio.open()
     expect(studio.at("#student-note .note-ok")).to_be_visible()
     hub.fail("/api/models", status=503, method="GET", times=20)
@@ -260,20 +260,20 @@ def test_units_are_walked_by_keyboard(studio):
     expect(studio.at(".unit").last).to_be_focused()
 
 
-def test_prompts_that_cannot_be_used_are_told_and_nothing_is_launched(studio, runs_dir, tmp_path):
+def test_prompts_that_cannot_be_used_are_reported_and_nothing_is_launched(studio, runs_dir, tmp_path):
     before = len(runs_in(runs_dir))
     studio.open("?step=data")
     studio.page.get_by_label("Upload a file").check()
     expect(studio.at("#prompt-note .note-error")).to_contain_text("no prompts")
     field = studio.at("#prompt-file input[type=file]")
-    for name, content, told in (
+    for name, content, got in (
         ("empty.jsonl", "", "empty"),
         ("broken.jsonl", "{nonsense\n", "load"),
         ("wrong.jsonl", '{"color": "red"}\n', "color"),
     ):
         (tmp_path / name).write_text(content)
         field.set_input_files(tmp_path / name)
-        expect(studio.at("#prompt-note .note-error")).to_contain_text(told)
+        expect(studio.at("#prompt-note .note-error")).to_contain_text(got)
         studio.at("#prompt-file").get_by_label("Clear").click()
     field.set_input_files(tmp_path / "wrong.jsonl")
     expect(studio.at("#prompt-note .note-error")).to_contain_text("wrong.jsonl")
@@ -287,7 +287,7 @@ def test_prompts_that_cannot_be_used_are_told_and_nothing_is_launched(studio, ru
     expect(studio.at("#prompt-note .note-ok")).to_contain_text("1 prompt, no answers")
 
 
-def test_a_setting_out_of_range_is_told_beside_its_field(studio):
+def test_a_setting_out_of_range_is_reported_beside_its_field(studio):
     studio.open("?step=train")
     studio.set("Steps", "0")
     expect(studio.at("#training-steps.wrong")).to_contain_text("it must be 1 or more")
@@ -311,8 +311,8 @@ def test_a_preset_and_a_run_yaml_fill_the_form(studio, tmp_path):
     config.training.steps, config.training.freeze, config.data.system = 7, ["embed_tokens"], "Be brief."
     save_config(config, tmp_path / "run.yaml")
     studio.at("input[type=file][accept*=yaml]").set_input_files(tmp_path / "run.yaml")
-    for told in ("acme/wordy-teacher", "steps: 7", "embed_tokens", "Be brief."):
-        expect(studio.at("#run-yaml")).to_contain_text(told)
+    for got in ("acme/wordy-teacher", "steps: 7", "embed_tokens", "Be brief."):
+        expect(studio.at("#run-yaml")).to_contain_text(got)
     expect(studio.at("#where")).to_contain_text("acme/wordy-teacher → acme/tiny-student")
     with studio.page.expect_download() as download:
         studio.at("#save-yaml").click()

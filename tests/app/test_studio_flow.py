@@ -198,10 +198,10 @@ def test_only_models_that_are_there_are_offered(local):
     assert [side for _, side in answers.offered_sides(local, run, run.config(), None)] == ["before", "teacher"]
     run.model_dir.mkdir()
     (run.model_dir / "config.json").write_text("{}")
-    for step, told in ((24, "Student after"), (80, "Student after 24 steps")):
+    for step, got in ((24, "Student after"), (80, "Student after 24 steps")):
         run.set_status(step=step, model_step=24)
         offered = dict(map(reversed, answers.offered_sides(local, run, run.config(), None)))
-        assert offered["after"] == told
+        assert offered["after"] == got
 
 
 def test_answers_are_escaped():
@@ -222,7 +222,7 @@ def test_likely_units_are_counted_and_each_says_how_likely_it_is():
 # Runs
 
 
-def test_runs_are_told_apart_by_what_differs_only(local):
+def test_runs_are_reported_apart_by_what_differs_only(local):
     first, second = make_run(local, learning_rate=1e-4), make_run(local, learning_rate=3e-4, seed=1)
     for run, loss in ((first, 2.0), (second, 1.0)):
         for step in (1, 2, 3):

@@ -78,7 +78,7 @@ def test_results_tell_what_helps_to_choose_and_filters_narrow_them(studio):
     expect(options.filter(has_text="acme/wordy-teacher")).to_have_count(0)
 
 
-def test_what_must_be_asked_for_is_a_link_and_licenses_are_told(studio, hub):
+def test_what_must_be_asked_for_is_a_link_and_licenses_are_reported(studio, hub):
     expect(studio.at("#teacher-note")).to_contain_text("embedded")
     studio.name_model("teacher", "acme/locked-teacher")
     link = studio.at("#teacher-note .note-error a")

@@ -95,10 +95,10 @@ def test_a_position_outside_the_text_becomes_its_nearest_unit(long):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("  \n", "no text"), ("x" * (text_source.MAX_CHARACTERS + 1), "under Corpus")]
+    ("text", "got"), [("  \n", "no text"), ("x" * (text_source.MAX_CHARACTERS + 1), "under Corpus")]
 )
-def test_texts_that_cannot_be_shown_are_told(local, text, told):
-    with pytest.raises(DataError, match=told):
+def test_texts_that_cannot_be_shown_are_reported(local, text, got):
+    with pytest.raises(DataError, match=got):
         read_document(local, TEACHER, STUDENT, text, None)
 
 
@@ -191,7 +191,7 @@ def test_a_download_is_counted_in_bytes_and_ends_when_it_is_canceled(local, monk
 # Long work
 
 
-def test_work_is_told_as_it_goes_and_ends_with_its_result():
+def test_work_is_reported_as_it_goes_and_ends_with_its_result():
     def task(task):
         task.step("Counting:")
         for done in range(1, 5):
@@ -224,7 +224,7 @@ def test_work_stops_when_it_is_canceled_or_nobody_follows():
     assert ended.wait(5)
 
 
-def test_work_that_fails_is_told_in_one_line():
+def test_work_that_fails_is_reported_in_one_line():
     def refuse(task):
         raise DataError("There is nothing\nto read.")
 
@@ -264,11 +264,11 @@ def test_a_public_studio_reads_uploads_and_the_hub_only(public, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "got"),
     [(TextSource(text_source.UPLOAD), "no file"), (TextSource(text_source.DATASET), "no dataset")],
 )
-def test_a_source_that_was_not_named_is_told(local, values, told):
-    with pytest.raises(DataError, match=told):
+def test_a_source_that_was_not_named_is_reported(local, values, got):
+    with pytest.raises(DataError, match=got):
         text_source.texts(local, values, None)
 
 
@@ -377,8 +377,8 @@ def test_a_public_studio_compares_no_folders(public):
     rows = other_pairs.inspect_others(
         public, (TEACHER, STUDENT), other_pairs.STUDENTS, with_folder, False, False, work.Work()
     )
-    told = {row.student: row.error for row in rows}
-    assert told[STUDENT] is None and "Hub only" in told["/etc"]
+    got = {row.student: row.error for row in rows}
+    assert got[STUDENT] is None and "Hub only" in got["/etc"]
 
 
 # Drawing and taking away

@@ -81,6 +81,6 @@ def test_a_studio_that_was_killed_finds_its_runs_again_and_a_visitor_lends_their
         assert "note-ok" in ann.press("stop", first)
         until(lambda: "pill-stopped" in ann.look()[1], 200, every=1.0)
         until(lambda: "pill-finished" in bob.look()[1], 200, every=1.0)
-    assert {told["run"]: told["token"] for told in turns(tmp_path / "runs")} == {
+    assert {got["run"]: got["token"] for got in turns(tmp_path / "runs")} == {
         first: "hf_tokenofann", second: "hf_tokenofbob"
     }  # fmt: skip

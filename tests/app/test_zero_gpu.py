@@ -66,31 +66,31 @@ class DeviceService:
 
 def test_a_pair_is_measured_in_the_process_that_has_the_gpu_and_as_it_is_elsewhere(tmp_path):
     service = DeviceService()
-    told = service.measure()
-    assert told["error"] == "" and told["doing"][-1] == "Measuring on a GPU, answers:"
-    assert told["believes_in_a_gpu"] and told["loaded_on"] == "cpu" and not told["models_kept"]
+    got = service.measure()
+    assert got["error"] == "" and got["doing"][-1] == "Measuring on a GPU, answers:"
+    assert got["believes_in_a_gpu"] and got["loaded_on"] == "cpu" and not got["models_kept"]
     (_, scheduled), (_, allowed), (_, released) = service.asked
     assert [path for path, _ in service.asked] == ["/schedule", "/allow", "/release"]
     assert 40 < int(scheduled["durationSeconds"]) < 60
-    assert int(allowed["pid"]) != told["pid"] and released["fail"] == "false"
+    assert int(allowed["pid"]) != got["pid"] and released["fail"] == "false"
     source = TextSource(text_source.CHOSEN, number=ANSWERS)
     wanted = Measurement(str(demo.TEACHER), str(demo.STUDENT), choice.START, source, 24)
     here = measure_reliability(Studio(tmp_path, public=False), wanted, None, Work())
-    there = told["report"]
+    there = got["report"]
     assert there["answers"] == here["answers"] and there["method"] == here["method"]
     for number in ("mass_student", "mass_teacher", "kl_shared", "kl_recovered", "gradient_cosine"):
         assert there[number] == pytest.approx(here[number], rel=1e-3)
 
 
-def test_a_visitor_without_quota_is_told_in_one_line():
-    told = DeviceService(quota_left=3).measure()
-    assert told["report"] is None and told["error"].startswith("No GPU was lent: ") and "quota" in told["error"]
-    assert "\n" not in told["error"]
+def test_a_visitor_without_quota_is_reported_in_one_line():
+    got = DeviceService(quota_left=3).measure()
+    assert got["report"] is None and got["error"].startswith("No GPU was lent: ") and "quota" in got["error"]
+    assert "\n" not in got["error"]
 
 
 @pytest.mark.long
 def test_a_cancel_gives_the_gpu_back():
     service = DeviceService()
-    told = service.measure(80, "cancel")
-    assert told["error"] == "Canceled." and told["report"] is None
+    got = service.measure(80, "cancel")
+    assert got["error"] == "Canceled." and got["report"] is None
     assert service.asked[-1][0] == "/release"

@@ -40,14 +40,14 @@ def call(capsys, *arguments) -> str:
 
 def test_a_second_run_waits_tells_its_place_and_is_followed(pair, runs_dir, capsys):
     quick = ["--set", "training.learning_rate=0.05", "--runs", runs_dir]
-    told = call(capsys, "distill", *pair, *quick, "--steps", "20", "--detach")
-    assert "run folder" in told and "it starts" not in told
+    got = call(capsys, "distill", *pair, *quick, "--steps", "20", "--detach")
+    assert "run folder" in got and "it starts" not in got
     first = runs_in(runs_dir)[0]
-    told = call(capsys, "distill", *pair, *quick, "--steps", "3", "--detach")
-    assert f"it starts when its turn comes (next in line, behind {first.id})" in told
-    told = call(capsys, "distill", *pair, *quick, "--steps", "2")
-    assert "Next in line" in told or "Place 2 of 2 in line" in told
-    assert "step 2/2" in told and told.strip().endswith(f"({runs_in(runs_dir)[0].path})") and "finished" in told
+    got = call(capsys, "distill", *pair, *quick, "--steps", "3", "--detach")
+    assert f"it starts when its turn comes (next in line, behind {first.id})" in got
+    got = call(capsys, "distill", *pair, *quick, "--steps", "2")
+    assert "Next in line" in got or "Place 2 of 2 in line" in got
+    assert "step 2/2" in got and got.strip().endswith(f"({runs_in(runs_dir)[0].path})") and "finished" in got
     assert {run.status().state for run in runs_in(runs_dir)} == {"finished"}
     assert [each["run"] for each in turns(runs_dir)] == [run.id for run in reversed(runs_in(runs_dir))]
 
@@ -74,8 +74,8 @@ def test_every_action_on_a_run(runs_dir, capsys):
     assert "Ended at once. Its last checkpoint" in call(capsys, "jobs", "kill", run.id, *at)
     assert "from the start: there is no checkpoint" in call(capsys, "jobs", "resume", behind.id, *at)
     assert "when its turn comes (next in line, behind" in call(capsys, "jobs", "retry", run.id, *at)
-    told = call(capsys, "jobs", "duplicate", run.id, "--set", "training.steps=4", "--set", "training.seed=9", *at)
-    copy = RunFolder(runs_dir / told.split("runs/")[1].split(";")[0])
+    got = call(capsys, "jobs", "duplicate", run.id, "--set", "training.steps=4", "--set", "training.seed=9", *at)
+    copy = RunFolder(runs_dir / got.split("runs/")[1].split(";")[0])
     all_over(runs_dir)
     assert copy.config().training.steps == 4 and copy.config().output == str(copy.path)
     assert (copy.model_dir / "weights").read_text() == weights_after(4, seed=9)
@@ -91,8 +91,8 @@ def test_a_run_goes_to_jobs_only_with_a_machine_and_a_limit(pair, runs_dir, hub,
     hub.run_jobs = False
     arguments = ["distill", *pair, "--on", "hf-jobs", "--steps", "5", "--runs", runs_dir]
     assert main([*map(str, arguments)]) == 2
-    told = capsys.readouterr()
-    assert "t4-small · 1 × T4, 16 GB · $0.40 an hour · about" in told.out and "--flavor" in told.err
+    got = capsys.readouterr()
+    assert "t4-small · 1 × T4, 16 GB · $0.40 an hour · about" in got.out and "--flavor" in got.err
     assert "Set the most it may cost with --spend-limit" in refused(capsys, *arguments, "--flavor", "t4-small")
     assert "no machine 'abacus'" in refused(capsys, *arguments, "--flavor", "abacus", "--spend-limit", 1)
     huge = ["--set", "rollout.max_new_tokens=200000", "--set", "training.max_length=200100"]
@@ -118,8 +118,8 @@ def test_a_job_is_followed_listed_stopped_and_found_again_by_the_command(pair, r
     call(capsys, "distill", *pair, "--on", "hf-jobs", *rented, *slow, "--steps", "3000", "--detach", *at)
     [run] = runs_in(runs_dir)
     until(lambda: "running" in call(capsys, "jobs", *at), 120)
-    told = json.loads(call(capsys, "jobs", "--json", *at))[0]
-    assert (told["on"], told["flavor"], told["namespace"], told["state"]) == (
+    got = json.loads(call(capsys, "jobs", "--json", *at))[0]
+    assert (got["on"], got["flavor"], got["namespace"], got["state"]) == (
         "hf-jobs", "cpu-basic", "tester", "running"
     )  # fmt: skip
     assert "the Job writes and pushes a checkpoint first" in call(capsys, "jobs", "stop", run.id, *at)

@@ -39,7 +39,8 @@ def test_repeated_and_long_prompts_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("template", "words"), [(NO_SYSTEM, "takes no system text"), (DROPS_SYSTEM, "takes no system text")]
+    ("template", "words"),
+    [(NO_SYSTEM, "has no place for a system text"), (DROPS_SYSTEM, "has no place for a system text")],
 )
 def test_what_a_template_does_with_a_system_text_is_shown(monkeypatch, template, words):
     monkeypatch.setattr(PAIR.student.tokenizer, "chat_template", template)

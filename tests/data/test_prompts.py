@@ -91,7 +91,7 @@ def test_a_template_without_a_system_role_gets_it_with_the_first_user_message():
     assert render(tokenizer, messages) == "<|user|>Be brief.\n\nHi<|end|><|assistant|>"
 
 
-def test_a_template_that_refuses_everything_is_told():
+def test_a_template_that_refuses_everything_is_reported():
     tokenizer = student_tokenizer(template="{{ raise_exception('never') }}")
     with pytest.raises(DataError, match="refuses a conversation: never"):
         render(tokenizer, [{"role": "user", "content": "Hi"}])

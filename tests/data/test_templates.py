@@ -248,8 +248,8 @@ def test_prompts_that_a_template_refuses_are_skipped_and_counted():
     (reason,) = found.skipped
     assert "roles must alternate" in reason and (found.skipped[reason].count, found.skipped[reason].row) == (1, 11)
     assert found.notices() == [
-        "The student's template takes no system text: it is put before the user's (1 prompt).",
-        "The student's template takes no two turns of a user in a row: they are joined (1 prompt).",
+        "The student's template has no place for a system text, which is put before the user's (1 prompt).",
+        "The student's template refuses two turns of a user in a row, which are joined (1 prompt).",
     ]
     assert found.losses()[0].startswith("1 prompt is skipped, which the student cannot read: 1 × The chat template")
 

@@ -179,16 +179,16 @@ def test_pass_at_k():
     assert [each["passed"] for _, each in details[0]] == [True, False]
 
 
-def test_what_is_told_in_one_line(installed, teacher, tmp_path, monkeypatch):
+def test_what_is_reported_in_one_line(installed, teacher, tmp_path, monkeypatch):
     broken = tmp_path / "broken.yaml"
     broken.write_text("dataset_path: json\n")
     with pytest.raises(ConfigError, match="no 'task' name"):
         check_task(str(broken))
     missing = tmp_path / "missing.yaml"
     missing.write_text(TASK.format(data=tmp_path / "nowhere.jsonl"))
-    with pytest.raises(DataError, match="could not be scored") as told:
+    with pytest.raises(DataError, match="could not be scored") as got:
         evaluate_task(*teacher, str(missing), EvaluationConfig())
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(got.value)
 
 
 def test_without_lm_eval(monkeypatch):

@@ -47,7 +47,7 @@ def test_honest_programs_run_to_their_end():
     assert outcome.output == "hello\n"
 
 
-def test_failures_are_told():
+def test_failures_are_reported():
     assert reason("assert 1 == 2, 'one is not two'") == "AssertionError: one is not two"
     assert reason("def f(:\n").startswith("SyntaxError")
     assert reason("raise KeyboardInterrupt") == "KeyboardInterrupt"

@@ -39,7 +39,7 @@ def take_away(monkeypatch) -> None:
     monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", NOBODY)
 
 
-def test_what_is_cached_loads_and_what_is_not_is_told_without_a_second_try(hub, monkeypatch):
+def test_what_is_cached_loads_and_what_is_not_is_reported_without_a_second_try(hub, monkeypatch):
     kept = load_tokenizer("acme/kept").get_vocab()
     take_away(monkeypatch)
     assert load_tokenizer("acme/kept").get_vocab() == kept

@@ -84,8 +84,8 @@ def test_what_cannot_be_read_is_one_line(hub, monkeypatch):
         assert "a script of its own, which is never run" in one_line(lambda look=look: look("acme/script"))
         assert "no data files" in one_line(lambda look=look: look("acme/empty"))
         assert "acme/broken cannot be read" in one_line(lambda look=look: look("acme/broken"))
-        told = one_line(lambda look=look: look("acme/gated"))
-        assert f"Request it at {hub.url}/datasets/acme/gated" in told
+        got = one_line(lambda look=look: look("acme/gated"))
+        assert f"Request it at {hub.url}/datasets/acme/gated" in got
         assert "no dataset acme/none" in one_line(lambda look=look: look("acme/none"))
         assert "sign in" in one_line(lambda look=look: look("tester/own", token=False))
         assert "not a repository id" in one_line(lambda look=look: look("a/b/c"))
@@ -113,7 +113,7 @@ def test_long_and_odd_cells_are_cut(hub):
 def _viewer(hub: HubServer, request: Request, what: str) -> Answer:
     """The dataset viewer's answers about acme/seen, in the shape its documentation gives."""
     seen = {"row_idx": 0, "row": {"prompt": "seen"}, "truncated_cells": []}
-    told = {
+    got = {
         "splits": {"splits": [{"dataset": "acme/seen", "config": "main", "split": "train"}], "pending": []},
         "info": {
             "dataset_info": {
@@ -129,7 +129,7 @@ def _viewer(hub: HubServer, request: Request, what: str) -> Answer:
         },
         "first-rows": {"rows": getattr(hub, "viewed", [seen])},
     }
-    return Answer.of(told[what])
+    return Answer.of(got[what])
 
 
 def test_the_viewer_is_asked_first_and_the_repository_where_it_fails(hub, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from simct.hub.licenses import license_compatibility, license_concerns
 
 
-def told(teacher: str | None, student: str | None) -> str:
+def got(teacher: str | None, student: str | None) -> str:
     line = license_compatibility(SimpleNamespace(license=teacher), SimpleNamespace(license=student))
     assert "\n" not in line and line.endswith("Not legal advice.") and len(line) < 300
     return line
@@ -16,7 +16,7 @@ def told(teacher: str | None, student: str | None) -> str:
 def test_two_permissive_licenses_leave_nothing_to_look_up():
     for name in ("apache-2.0", "mit", "bsd-3-clause", "bsd-3-clause-clear", "cc-by-4.0", "cc0-1.0"):
         assert license_concerns(SimpleNamespace(license=name), SimpleNamespace(license="mit")) == [], name
-        assert "Both licenses are permissive" in told(name, "mit")
+        assert "Both licenses are permissive" in got(name, "mit")
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_two_permissive_licenses_leave_nothing_to_look_up():
     ],
 )
 def test_known_terms_are_named(teacher, student, expected):
-    assert expected in told(teacher, student)
+    assert expected in got(teacher, student)
 
 
 @pytest.mark.parametrize("name", [None, "", "unknown", "other", "acme-model-license", "Deepseek"])
 def test_unknown_stays_unknown(name):
-    for line in (told(name, "mit"), told("mit", name)):
+    for line in (got(name, "mit"), got("mit", name)):
         assert "read whether" in line and "permissive" not in line
         assert any(word in line for word in ("not stated", "one of its own", "not known here"))

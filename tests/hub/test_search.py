@@ -123,7 +123,7 @@ def test_unknown_names_and_revisions(hub, tmp_path):
     check_access(str(tmp_path))  # a folder needs no permission
 
 
-def test_a_bad_token_is_told_apart_from_a_bad_name(hub):
+def test_a_bad_token_is_reported_apart_from_a_bad_name(hub):
     hub.add_model("acme/m", files=model_files())
     with pytest.raises(HubError) as error:
         check_access("acme/m", "hf_expiredexpiredexpired")
@@ -143,7 +143,7 @@ def test_a_bad_token_is_told_apart_from_a_bad_name(hub):
         (418, {}, "status 418"),
     ],
 )
-def test_troubles_of_the_hub_are_told_at_once(hub, status, headers, expected):
+def test_troubles_of_the_hub_are_reported_at_once(hub, status, headers, expected):
     hub.fail("/api/models", status, times=4, headers=headers)
     with pytest.raises(HubError) as error:
         search_models("x")
@@ -189,8 +189,8 @@ def test_errors_are_found_under_what_was_raised_from_them():
             raise RuntimeError("Error while uploading 'model.safetensors' to the Hub.") from error
     except RuntimeError as error:
         assert "disk is full" in str(hub_error(error, "me/x", writing=True))
-    told = ModelError("Already told.")
-    assert hub_error(told) is told
+    got = ModelError("Already told.")
+    assert hub_error(got) is got
     unknown = hub_error(KeyError("boom hf_abcdefghijklmnopqrstuv"), "me/x")
     assert isinstance(unknown, SimCTError) and "boom" in str(unknown) and "abcdefgh" not in str(unknown)
 
@@ -248,18 +248,18 @@ def test_whatever_the_hub_tells_of_a_model_is_read_without_a_crash(hub, monkeypa
     assert data.id == "acme/odd" and isinstance(data.gated, bool)
 
 
-def test_the_family_of_a_tokenizer_is_told_where_the_hub_tells_it(monkeypatch):
-    told = {
+def test_the_family_of_a_tokenizer_is_reported_where_the_hub_tells_it(monkeypatch):
+    got = {
         "id": "a/b",
         "config": {"model_type": "qwen3", "tokenizer_config": {"tokenizer_class": "Qwen2TokenizerFast"}},
     }
-    monkeypatch.setattr(search, "ask", lambda *_: [told])
+    monkeypatch.setattr(search, "ask", lambda *_: [got])
     assert search_models("b")[0].family == "Qwen2"
-    told["config"]["tokenizer_config"]["tokenizer_class"] = "PreTrainedTokenizerFast"
+    got["config"]["tokenizer_config"]["tokenizer_class"] = "PreTrainedTokenizerFast"
     assert search_models("b")[0].family == "qwen3"
 
 
-def test_revisions_are_listed_and_a_model_is_told_at_the_one_that_is_chosen(hub):
+def test_revisions_are_listed_and_a_model_is_reported_at_the_one_that_is_chosen(hub):
     repo = hub.add_model("acme/m", files=model_files(card="license: mit"))
     first = repo.head.sha
     repo.tag_refs["v1.0"] = first
@@ -294,7 +294,7 @@ def test_what_the_models_were_made_from_is_one_line(hub):
     assert base_model_line(plain, tuned) is None
 
 
-def test_a_cut_answer_is_told(hub):
+def test_a_cut_answer_is_reported(hub):
     hub.add_model("acme/m", files=model_files())
     hub.fail("/api/models/acme/m", method="GET", cut_after=10, times=5)
     with pytest.raises(HubError, match="Cannot reach the Hub"):

@@ -116,8 +116,8 @@ def test_rows_and_the_rest_are_all_candidates(models):
         for row in rows:
             assert row.teacher_q == pytest.approx(row.teacher_mass / found.Z_T, abs=1e-12)
             if row.kind == "shared" and row.text != END_OF_TURN:
-                told = bytes.fromhex(row.bytes)
-                assert pair.student.bytes_of[row.student_id] == pair.teacher.bytes_of[row.teacher_id] == told
+                got = bytes.fromhex(row.bytes)
+                assert pair.student.bytes_of[row.student_id] == pair.teacher.bytes_of[row.teacher_id] == got
         written = [row for row in rows if row.written]
         assert [row.bytes for row in written] == [segment.bytes]
         multi = segment.kind == "recovered"
@@ -172,10 +172,10 @@ def test_long_text_is_read_in_windows_that_leave_no_unit_out(models, monkeypatch
     text = TEXT * 12  # several times what the models can read at once
     teacher_ids, student_ids = ids_of(pair, text)
     assert min(len(teacher_ids), len(student_ids)) > 3 * teacher.config.max_position_embeddings
-    told = []
-    rows = score_units(pair, teacher, student, text, on_progress=lambda done, total: told.append((done, total)))
-    assert len(rows) == len(show_units(pair, text)) == told[-1][0] == told[-1][1]
-    assert len(told) > 3
+    got = []
+    rows = score_units(pair, teacher, student, text, on_progress=lambda done, total: got.append((done, total)))
+    assert len(rows) == len(show_units(pair, text)) == got[-1][0] == got[-1][1]
+    assert len(got) > 3
     assert candidates_at(pair, teacher, student, text, len(rows) - 1).Z_T > 0
     # where a window starts, a unit is read after exactly the units of that window before it
     monkeypatch.setattr(candidates, "WINDOW", 24)

@@ -16,16 +16,16 @@ DEFAULT, SPLITS = PAIRS["default"], PAIRS["student_splits"]
 
 
 def test_students_of_a_teacher_with_one_that_is_broken(own_cache):
-    told = []
+    got = []
     students = [str(SPLITS.student), "/no/such/folder", str(DEFAULT.student)]
-    rows = compare_pairs([str(DEFAULT.teacher)], students, TEXTS, on_progress=lambda *step: told.append(step))
+    rows = compare_pairs([str(DEFAULT.teacher)], students, TEXTS, on_progress=lambda *step: got.append(step))
     assert [row.student for row in rows] == [str(DEFAULT.student), str(SPLITS.student), "/no/such/folder"]
     assert "no folder" in rows[-1].error and rows[-1].strict is None
     for row in rows[:2]:
         report = inspect_pair(TokenizerPair.from_pretrained(row.teacher, row.student), TEXTS)
         assert (row.strict, row.shared_tokens) == (report.student_strict_coverage, report.shared_tokens)
         assert row.error is row.verdict is None
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert got == [(1, 3), (2, 3), (3, 3)]
     plain = [row.to_dict() for row in rows]
     assert json.loads(json.dumps(plain)) == plain and [PairRow.from_dict(row) for row in plain] == rows
     printed = format_pairs(rows)

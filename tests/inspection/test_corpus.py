@@ -101,21 +101,21 @@ def test_a_stopped_run_reports_what_it_counted_and_the_next_goes_on_from_there(p
 
 
 def test_an_endless_stream_ends_when_asked(pair, tmp_path):
-    told = []
+    got = []
     report = inspect_corpus(
         pair,
         itertools.repeat("the same 12 words again\n"),
-        on_progress=lambda done, total: told.append((done, total)),
-        should_stop=lambda: len(told) > 1,
+        on_progress=lambda done, total: got.append((done, total)),
+        should_stop=lambda: len(got) > 1,
         cache_dir=tmp_path,
     )
-    assert report.stopped and report.texts == told[-1][0] > 0 and told[-1][1] is None
+    assert report.stopped and report.texts == got[-1][0] > 0 and got[-1][1] is None
 
 
 def test_progress_ends_with_the_total(pair, texts, tmp_path):
-    told = []
-    inspect_corpus(pair, texts, lambda done, total: told.append((done, total)), cache_dir=tmp_path, total=len(texts))
-    assert told[-1] == (len(texts), len(texts)) and [done for done, _ in told] == sorted(done for done, _ in told)
+    got = []
+    inspect_corpus(pair, texts, lambda done, total: got.append((done, total)), cache_dir=tmp_path, total=len(texts))
+    assert got[-1] == (len(texts), len(texts)) and [done for done, _ in got] == sorted(done for done, _ in got)
 
 
 def test_files_that_cannot_be_read_or_written_only_cost_time(pair, texts, tmp_path, small_chunks):
@@ -147,7 +147,7 @@ def test_the_oldest_files_go_first(pair, texts, tmp_path, small_chunks, monkeypa
     assert sorted(tmp_path.glob("*.json.gz")) == files[:3]
 
 
-def test_memory_is_bounded_and_the_error_is_told(pair, texts, tmp_path, small_chunks, monkeypatch):
+def test_memory_is_bounded_and_the_error_is_reported(pair, texts, tmp_path, small_chunks, monkeypatch):
     def key(row):
         return (row.bytes, *row.student_tokens, "|", *row.teacher_tokens)
 

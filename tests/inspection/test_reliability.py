@@ -135,13 +135,13 @@ def test_measuring_tells_how_far_it_is_and_can_be_stopped():
     config = config_from_dict(
         {"teacher": str(pair.teacher), "student": str(pair.student), "data": {"prompts": str(pair.prompts)}}
     )
-    told = []
+    got = []
 
     def on_progress(done: int, total: int) -> None:
-        told.append((done, total))
+        got.append((done, total))
 
-    report = measure_pair(config, 12, on_progress=on_progress, should_stop=lambda: told[-1][0] >= 4)
-    assert told == [(0, 12), (4, 12)]
+    report = measure_pair(config, 12, on_progress=on_progress, should_stop=lambda: got[-1][0] >= 4)
+    assert got == [(0, 12), (4, 12)]
     assert (report.answers_written, report.stopped) == (4, True) and report.verdict.startswith("Use ")
     with pytest.raises(RunError, match="before the first answer"):
         measure_pair(config, 12, should_stop=lambda: True)

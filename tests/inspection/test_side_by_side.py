@@ -55,7 +55,7 @@ def test_agreement_is_the_teachers_probability_of_its_own_spelling(pair, student
     assert sum(unit["teacher"] * math.log(unit["probability"]) for unit in units) == pytest.approx(total, rel=1e-4)
 
 
-def test_what_the_teacher_cannot_read_is_told(pair, teacher):
+def test_what_the_teacher_cannot_read_is_reported(pair, teacher):
     special = pair.student.tokenizer.convert_tokens_to_ids(pair.student.tokenizer.all_special_tokens[0])
     word = pair.student.encode(b"word")
     with pytest.raises(AlignmentError, match="cannot read this answer"):

@@ -284,7 +284,7 @@ def test_ids_of_any_container_mean_the_same():
         (AlignmentError, "spell different bytes", {"teacher_ids": [5]}),
     ],
 )
-def test_mistakes_are_told(error, words, arguments):
+def test_mistakes_are_reported(error, words, arguments):
     pair = tiny_pair()
     known = {"method": "simct", "student_ids": [3], "teacher_ids": [3], **arguments}
     with pytest.raises(error, match=words.replace(".", r"\.")):

@@ -133,7 +133,7 @@ def test_a_card_for_every_method_and_for_a_bare_run(tmp_path, method):
     assert ModelCard(card).data.eval_results is None
 
 
-def test_what_is_out_of_the_ordinary_is_told(tmp_path):
+def test_what_is_out_of_the_ordinary_is_reported(tmp_path):
     card = model_card(finished_run(tmp_path / "plain"), "me/tiny")
     assert "LoRA" not in card and "not trained" not in card and "written by the teacher" not in card
     run = finished_run(

@@ -44,7 +44,7 @@ def test_generated_cards_pass(run):
 
 
 @pytest.mark.parametrize(
-    ("front", "told"),
+    ("front", "got"),
     [
         ("license: apache2", "license is 'apache2'"),
         ("license: [mit]", "license is"),
@@ -62,10 +62,10 @@ def test_generated_cards_pass(run):
         ("model-index: 5", "model-index"),
     ],
 )
-def test_what_the_hub_would_refuse_is_named_by_field(front, told):
+def test_what_the_hub_would_refuse_is_named_by_field(front, got):
     with pytest.raises(HubError) as error:
         check_card(f"---\n{front}\n---\n# A card\n")
-    assert told in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 300
+    assert got in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
 def test_a_card_without_metadata_or_words_is_refused():
@@ -94,8 +94,8 @@ def test_the_edited_card_is_what_is_published_and_a_wrong_one_changes_nothing(ru
         assert hub.repos["tester/tiny"].files["README.md"].decode() == GOOD
         before = hub.repos["tester/tiny"].head.sha
         wrong_license, wrong_base = GOOD.replace("apache-2.0", "nonsense"), GOOD.replace("acme/student", "acme/none")
-        for wrong, told in ((wrong_license, "license"), (wrong_base, "no such model")):
-            with pytest.raises(HubError, match=told):
+        for wrong, got in ((wrong_license, "license"), (wrong_base, "no such model")):
+            with pytest.raises(HubError, match=got):
                 publish_run(run, "tester/tiny", card=wrong)
             assert run.publishing().state == "failed" and hub.repos["tester/tiny"].head.sha == before
         reset_card(run)

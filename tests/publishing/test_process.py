@@ -101,7 +101,7 @@ def test_it_does_not_begin_with_half_a_model(hub, run):
     assert run.publishing().state == "none"
 
 
-def test_an_upload_that_is_cut_is_sent_again_or_told(hub, run):
+def test_an_upload_that_is_cut_is_sent_again_or_reported(hub, run):
     hub.fail("/_lfs/[0-9a-f]", cut_upload=100_000)
     publish_run(run, "tester/tiny")  # once: the client itself sends it again
     assert len(hub.repos["tester/tiny"].files["model.safetensors"]) > 4 * PARAMETERS

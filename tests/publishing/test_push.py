@@ -131,13 +131,13 @@ def test_a_name_taken_by_something_else_is_left_alone(hub, run):
 def test_refusals_are_one_line_each_and_a_retry_succeeds(hub, run):
     hub.add_user("reader", "hf_readertokenreadertoken", role="read")
     assert "refused the access token" in refused(run, "tester/tiny", token="hf_expiredexpiredexpired")
-    told = refused(run, "tester/tiny", token="hf_readertokenreadertoken")
-    assert "may not write to tester/tiny" in told and "namespace" in told
+    got = refused(run, "tester/tiny", token="hf_readertokenreadertoken")
+    assert "may not write to tester/tiny" in got and "namespace" in got
     assert "may not write to somebody/tiny" in refused(run, "somebody/tiny")
     assert "not a repository id" in refused(run, "tester/a b")
     hub.storage_limit = 10
-    told = refused(run, "tester/tiny", private=True)
-    assert "no room" in told and "storage limit" in told
+    got = refused(run, "tester/tiny", private=True)
+    assert "no room" in got and "storage limit" in got
     assert set(hub.repos["tester/tiny"].files) == set()  # made, but nothing half-published
     hub.storage_limit = None
     for status, expected in (
@@ -159,7 +159,7 @@ def test_without_a_token_the_line_says_to_sign_in(hub, run, monkeypatch):
     assert "Nobody is signed in" in refused(run, "tiny")
 
 
-def test_card_metadata_the_hub_refuses_is_told(hub, run, monkeypatch):
+def test_card_metadata_the_hub_refuses_is_reported(hub, run, monkeypatch):
     monkeypatch.setattr("simct.publishing.push.card_of", lambda *_: "---\nlicense: 3\n---\n")
     text = refused(run, "tester/tiny")
     assert "card's metadata" in text and '"license" must be a string' in text
@@ -207,7 +207,7 @@ def test_two_pushes_of_one_run_do_not_overlap(hub, run):
     assert publishing_state(run).state == "published" and len(hub.repos["tester/tiny"].commits) == 2
 
 
-def test_a_push_killed_half_way_is_told_and_taken_up_again(hub, run):
+def test_a_push_killed_half_way_is_reported_and_taken_up_again(hub, run):
     hub.fail("/commit/", delay=30)
     code = "import sys; from pathlib import Path; from simct.publishing.push import publish_run as p;"
     code += "from simct.runs.folder import RunFolder as R; p(R(Path(sys.argv[1])), 'tester/tiny')"

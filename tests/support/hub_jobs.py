@@ -50,10 +50,10 @@ class Job:
     process: subprocess.Popen | None = None
     folder: tempfile.TemporaryDirectory | None = None
 
-    def told(self) -> dict:
+    def got(self) -> dict:
         """What the API says; of the secrets, only their names."""
-        told = {key: self.spec.get(key) for key in ("command", "arguments", "environment", "flavor", "labels")}
-        return told | {
+        got = {key: self.spec.get(key) for key in ("command", "arguments", "environment", "flavor", "labels")}
+        return got | {
             "id": self.id,
             "createdAt": self.created,
             "dockerImage": self.spec.get("dockerImage"),
@@ -134,7 +134,7 @@ def _job(hub: "HubServer", request: Request, namespace: str, job_id: str) -> Job
 
 @route("GET", "/api/jobs/hardware")
 def _hardware(hub: "HubServer", request: Request) -> Answer:
-    told = []
+    got = []
     for name, pretty, cpu, ram, gpu, micro_usd in HARDWARE:
         accelerator = gpu and {
             "type": "gpu",
@@ -144,8 +144,8 @@ def _hardware(hub: "HubServer", request: Request) -> Answer:
             "manufacturer": "Nvidia",
         }
         cost = {"unitCostMicroUSD": micro_usd, "unitCostUSD": micro_usd / 1e6, "unitLabel": "minute"}
-        told.append({"name": name, "prettyName": pretty, "cpu": cpu, "ram": ram, "accelerator": accelerator, **cost})
-    return Answer.of(told)
+        got.append({"name": name, "prettyName": pretty, "cpu": cpu, "ram": ram, "accelerator": accelerator, **cost})
+    return Answer.of(got)
 
 
 @route("POST", rf"/api/jobs/{NAMESPACE}")
@@ -161,7 +161,7 @@ def _run(hub: "HubServer", request: Request, namespace: str) -> Answer:
     hub.jobs[job.id] = job
     if hub.run_jobs:
         job.start(hub)
-    return Answer.of(job.told())
+    return Answer.of(job.got())
 
 
 @route("GET", rf"/api/jobs/{NAMESPACE}")
@@ -170,7 +170,7 @@ def _list(hub: "HubServer", request: Request, namespace: str) -> Answer:
     wanted = [label.split("=", 1) for label in request.values("label")]
     stages = request.values("stage")
     found = [
-        job.told()
+        job.got()
         for job in reversed(hub.jobs.values())
         if job.namespace == namespace
         and all((job.spec.get("labels") or {}).get(key) == value for key, value in wanted)
@@ -181,7 +181,7 @@ def _list(hub: "HubServer", request: Request, namespace: str) -> Answer:
 
 @route("GET", JOB)
 def _inspect(hub: "HubServer", request: Request, namespace: str, job_id: str) -> Answer:
-    return Answer.of(_job(hub, request, namespace, job_id).told())
+    return Answer.of(_job(hub, request, namespace, job_id).got())
 
 
 @route("POST", JOB + "/cancel")

@@ -135,9 +135,9 @@ class Visitor:
         stream = f"{self.url}/gradio_api/queue/data?session_hash={self.session}"
         with self.http.stream("GET", stream, headers=headers) as answer:
             for line in answer.iter_lines():
-                told = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
-                if told.get("msg") == "process_completed" and told.get("event_id") == joined.json()["event_id"]:
-                    return told["output"].get("data") or [told["output"].get("error")]
+                got = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
+                if got.get("msg") == "process_completed" and got.get("event_id") == joined.json()["event_id"]:
+                    return got["output"].get("data") or [got["output"].get("error")]
         raise AssertionError("The studio closed the connection without an answer.")
 
 

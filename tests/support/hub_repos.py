@@ -169,7 +169,7 @@ class Repo:
     def info(self, commit: Commit, blobs: bool = False) -> dict:
         """What GET /api/<kind>s/<id> answers."""
         card = self.card_data(commit) or {}
-        told = {
+        got = {
             "_id": hashlib.md5(self.id.encode()).hexdigest()[:24],
             "id": self.id,
             "author": self.namespace,
@@ -188,18 +188,18 @@ class Repo:
             "usedStorage": sum(blob.size for blob in commit.files.values()),
         }
         if self.kind == "model":
-            told["modelId"] = self.id
-            told["library_name"] = card.get("library_name") or (
+            got["modelId"] = self.id
+            got["library_name"] = card.get("library_name") or (
                 "transformers" if "config.json" in commit.files else None
             )
-            told["pipeline_tag"] = card.get("pipeline_tag") or ("text-generation" if told["library_name"] else None)
-            told["config"] = self._config(commit)
-            told["safetensors"] = parameter_counts(commit.files)
-            told["model-index"] = card.get("model-index")
+            got["pipeline_tag"] = card.get("pipeline_tag") or ("text-generation" if got["library_name"] else None)
+            got["config"] = self._config(commit)
+            got["safetensors"] = parameter_counts(commit.files)
+            got["model-index"] = card.get("model-index")
         if self.kind == "space":
-            told["sdk"] = self.sdk or card.get("sdk")
-            told["runtime"] = {"stage": "BUILDING", "hardware": None, "storage": None}
-        return {key: value for key, value in told.items() if value is not None or key in ("sdk",)}
+            got["sdk"] = self.sdk or card.get("sdk")
+            got["runtime"] = {"stage": "BUILDING", "hardware": None, "storage": None}
+        return {key: value for key, value in got.items() if value is not None or key in ("sdk",)}
 
     def _tags(self, card: dict) -> list[str]:
         tags = list(self.tags) + list(card.get("tags") or [])
@@ -222,24 +222,24 @@ class Repo:
 
     @staticmethod
     def _sibling(path: str, blob: Blob, blobs: bool) -> dict:
-        told = {"rfilename": path}
+        got = {"rfilename": path}
         if blobs:
-            told |= {"size": blob.size, "blobId": blob.git_oid}
+            got |= {"size": blob.size, "blobId": blob.git_oid}
             if blob.lfs:
-                told["lfs"] = {"sha256": blob.sha256, "size": blob.size, "pointerSize": len(blob.pointer)}
-        return told
+                got["lfs"] = {"sha256": blob.sha256, "size": blob.size, "pointerSize": len(blob.pointer)}
+        return got
 
     @staticmethod
     def _config(commit: Commit) -> dict | None:
         if "config.json" not in commit.files:
             return None
         config = json.loads(commit.files["config.json"].read())
-        told = {key: config[key] for key in ("architectures", "model_type", "quantization_config") if key in config}
+        got = {key: config[key] for key in ("architectures", "model_type", "quantization_config") if key in config}
         if "tokenizer_config.json" in commit.files:
             tokenizer = json.loads(commit.files["tokenizer_config.json"].read())
             kept = ("bos_token", "eos_token", "pad_token", "unk_token", "chat_template")
-            told["tokenizer_config"] = {key: tokenizer[key] for key in kept if key in tokenizer}
-        return told
+            got["tokenizer_config"] = {key: tokenizer[key] for key in kept if key in tokenizer}
+        return got
 
     def tree(self, commit: Commit, folder: str, recursive: bool) -> list[dict]:
         """Entries under `folder`: files and, as the Hub does, the folders between."""

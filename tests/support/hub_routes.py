@@ -128,19 +128,19 @@ def _search(hub: "HubServer", request: Request, kind: str) -> Answer:
     for repo in hub.repos.values():
         if repo.kind + "s" != kind or (repo.private and not (request.user and request.user.may_read(repo.namespace))):
             continue
-        told = repo.info(repo.head)
+        got = repo.info(repo.head)
         wanted = [*request.values("filter")] + ([first("pipeline_tag")] if first("pipeline_tag") else [])
-        have = {*told["tags"], told.get("pipeline_tag"), told.get("library_name")}
+        have = {*got["tags"], got.get("pipeline_tag"), got.get("library_name")}
         if (
             all(word in repo.id.lower() for word in first("search").lower().split())
             and (not first("author") or repo.namespace == first("author"))
             and all(tag in have for value in wanted for tag in value.split(","))
             and (not first("gated") or bool(repo.gated) == (first("gated").lower() == "true"))
-            and within(first("num_parameters"), (told.get("safetensors") or {}).get("total"))
+            and within(first("num_parameters"), (got.get("safetensors") or {}).get("total"))
         ):
-            found.append(told)
+            found.append(got)
     order = first("sort") or "downloads"
-    found.sort(key=lambda told: told.get(order) or 0, reverse=True)
+    found.sort(key=lambda got: got.get(order) or 0, reverse=True)
     start, limit = int(first("cursor") or 0), int(first("limit") or 1000)
     page = found[start : start + limit]
     headers = {}
@@ -162,7 +162,7 @@ def _search(hub: "HubServer", request: Request, kind: str) -> Answer:
     keep = brief | {"author", "sha", "gated", "siblings", "lastModified"} if request.flag("full") else brief
     if expanded := request.values("expand"):
         keep = {"_id", "id", "modelId", *expanded}
-    return Answer.of([{k: v for k, v in told.items() if k in keep} for told in page], **headers)
+    return Answer.of([{k: v for k, v in got.items() if k in keep} for got in page], **headers)
 
 
 def within(bounds: str, count: int | None) -> bool:
@@ -195,8 +195,8 @@ def _paths_info(hub: "HubServer", request: Request, kind: str, repo: str, revisi
 @route("GET", rf"/api/{KIND}/{REPO}/refs")
 def _refs(hub: "HubServer", request: Request, kind: str, repo: str) -> Answer:
     found = hub.repo(kind, repo, request.user)
-    told = lambda refs, way: [{"name": n, "ref": f"refs/{way}/{n}", "targetCommit": s} for n, s in refs.items()]  # noqa: E731
-    return Answer.of({"branches": told(found.refs, "heads"), "tags": told(found.tag_refs, "tags"), "converts": []})
+    got = lambda refs, way: [{"name": n, "ref": f"refs/{way}/{n}", "targetCommit": s} for n, s in refs.items()]  # noqa: E731
+    return Answer.of({"branches": got(found.refs, "heads"), "tags": got(found.tag_refs, "tags"), "converts": []})
 
 
 @route("GET", rf"/api/{KIND}/{REPO}/commits/{REVISION}")
@@ -204,11 +204,11 @@ def _commits(hub: "HubServer", request: Request, kind: str, repo: str, revision:
     found = hub.repo(kind, repo, request.user)
     found.at(revision)
     start, count = (int(request.query.get(name, [default])[0]) for name, default in (("p", "0"), ("limit", "50")))
-    told = [
+    got = [
         {"id": c.sha, "title": c.title, "message": "", "date": c.date, "authors": [{"user": c.author}]}
         for c in reversed(found.commits.values())
     ]
-    return Answer.of(told[start * count : (start + 1) * count])
+    return Answer.of(got[start * count : (start + 1) * count])
 
 
 @route("GET", rf"/api/{KIND}/{REPO}/discussions")
@@ -252,7 +252,7 @@ def _resolve(hub: "HubServer", request: Request, kind: str, repo: str, revision:
 @route("GET", rf"/api/{KIND}/{REPO}(?:/revision/{REVISION})?")
 def _info(hub: "HubServer", request: Request, kind: str, repo: str, revision: str) -> Answer:
     found = hub.repo(kind, repo, request.user)
-    told = found.info(found.at(revision or None), blobs=request.flag("blobs"))
+    got = found.info(found.at(revision or None), blobs=request.flag("blobs"))
     if expanded := request.values("expand"):
-        told = {key: value for key, value in told.items() if key in {"_id", "id", "modelId", *expanded}}
-    return Answer.of(told)
+        got = {key: value for key, value in got.items() if key in {"_id", "id", "modelId", *expanded}}
+    return Answer.of(got)

@@ -201,8 +201,8 @@ class HubServer:
             raise Refused(403 if user else 401, "You don't have the rights to write to this repository")
         if content and found.gated and not (user and (user.may_read(found.namespace) or user.name in found.allowed)):
             page = f"{self.url}/{PREFIXES[kind]}{repo_id}"
-            told = f"Access to {kind} {repo_id} is restricted and you are not in the authorized list."
-            raise Refused(403 if user else 401, f"{told} Visit {page} to ask for access.", "GatedRepo")
+            got = f"Access to {kind} {repo_id} is restricted and you are not in the authorized list."
+            raise Refused(403 if user else 401, f"{got} Visit {page} to ask for access.", "GatedRepo")
         return found
 
     def state(self) -> dict:
@@ -215,7 +215,7 @@ class HubServer:
                 }
                 for key, repo in self.repos.items()
             },
-            "jobs": [job.told() for job in self.jobs.values()],
+            "jobs": [job.got() for job in self.jobs.values()],
             "unknown": self.unknown,
         }
 

@@ -84,14 +84,14 @@ def _space_secret(hub: "HubServer", request: Request, repo: str, what: str) -> A
 def _preupload(hub: "HubServer", request: Request, kind: str, repo: str, revision: str) -> Answer:
     found = hub.repo(kind, repo, request.user, write=True)
     held = found.at(revision).files
-    told = []
+    got = []
     for file in request.json()["files"]:
         path = file["path"]
         mode = "lfs" if is_lfs(path, file["size"]) else "regular"
-        told.append({"path": path, "uploadMode": mode, "shouldIgnore": False})
+        got.append({"path": path, "uploadMode": mode, "shouldIgnore": False})
         if path in held and held[path].lfs == (mode == "lfs"):
-            told[-1]["oid"] = held[path].etag
-    return Answer.of({"files": told})
+            got[-1]["oid"] = held[path].etag
+    return Answer.of({"files": got})
 
 
 @route("POST", rf"/(?P<kind>datasets/|spaces/)?{REPO}\.git/info/lfs/objects/batch")
@@ -104,13 +104,13 @@ def _lfs_batch(hub: "HubServer", request: Request, kind: str, repo: str) -> Answ
         raise Refused(403, f"{what} limit reached, please upgrade your plan to increase your storage limit")
     objects = []
     for item in asked:
-        told = {"oid": item["oid"], "size": item["size"]}
+        got = {"oid": item["oid"], "size": item["size"]}
         if item["oid"] not in hub.lfs:
-            told["actions"] = {
+            got["actions"] = {
                 "upload": {"href": f"{hub.url}/_lfs/{item['oid']}", "header": {}},
                 "verify": {"href": f"{hub.url}/_lfs/verify", "header": {}},
             }
-        objects.append(told)
+        objects.append(got)
     return Answer.of({"transfer": "basic", "objects": objects})
 
 

@@ -48,7 +48,7 @@ def main(answers: int, cancel: bool) -> None:
             now.stop()
     kept = studio.models.pair_of(*PAIR, False) is not None
     *_, loaded = work.follow(lambda task: weights.load(studio, *PAIR, False, task), studio.models.turn)
-    told = {
+    got = {
         "pid": os.getpid(),
         "believes_in_a_gpu": torch.cuda.is_available(),
         "models_kept": kept,
@@ -57,7 +57,7 @@ def main(answers: int, cancel: bool) -> None:
         "report": now.result,
         "error": now.error,
     }
-    print(json.dumps(told))
+    print(json.dumps(got))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from simct.errors import AlignmentError, ModelError, TokenizerError
-from simct.tokenization import vocabulary_cache as bridge_cache
+from simct.tokenization import vocabulary_cache
 from simct.tokenization.pair import BEYOND_VOCABULARY, SPECIAL_INSIDE, TEACHER_CANNOT_SPELL, TokenizerPair
 from simct.tokenization.token_bytes import token_bytes
 from tests.support import real_tokenizers as real
@@ -33,7 +33,7 @@ _known: dict[str, TokenizerPair] = {}
 
 @pytest.fixture(autouse=True)
 def empty_memory(own_cache):
-    bridge_cache._memory.clear()
+    vocabulary_cache._memory.clear()
 
 
 def pair_of(name: str) -> TokenizerPair:
@@ -219,11 +219,11 @@ def test_two_large_vocabularies_are_joined_in_a_few_times_what_reading_them_take
 
 def test_the_bridge_is_kept_by_content_and_checked(own_cache, monkeypatch):
     def build() -> TokenizerPair:
-        bridge_cache._memory.clear()
+        vocabulary_cache._memory.clear()
         return TokenizerPair.from_pretrained(trained.byte_level(), trained.sentencepiece_bpe())
 
     first = build()
-    (file,) = (own_cache / "bridges").glob("*.npz")
+    (file,) = (own_cache / "shared_vocabularies").glob("*.npz")
     written = file.stat().st_mtime_ns
     assert build().shared_student_ids.tolist() == first.shared_student_ids.tolist()
     assert file.stat().st_mtime_ns == written
@@ -235,6 +235,6 @@ def test_the_bridge_is_kept_by_content_and_checked(own_cache, monkeypatch):
 
     larger = trained.with_text_tokens([AddedToken("<new>", special=False)])
     TokenizerPair.from_pretrained(larger, trained.sentencepiece_bpe())
-    assert len(list((own_cache / "bridges").glob("*.npz"))) == 2  # other content, another bridge
+    assert len(list((own_cache / "shared_vocabularies").glob("*.npz"))) == 2  # other content, another entry
     monkeypatch.setenv("SIMCT_CACHE", "/proc/nowhere")
     assert build().shared_tokens == first.shared_tokens  # a folder that cannot be written is no error

@@ -308,7 +308,7 @@ def healthy(step):
         ({"canonical_rate": 0.2}, "canonically tokenized, 95% were"),
     ],
 )
-def test_a_collapse_is_told_with_its_numbers_and_health_is_not(change, words):
+def test_a_collapse_is_reported_with_its_numbers_and_health_is_not(change, words):
     watch = CollapseWatch([healthy(step) for step in range(1, 30)])
     watch.add(healthy(30))
     with pytest.raises(RunError, match=words):

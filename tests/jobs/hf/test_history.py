@@ -41,10 +41,10 @@ def test_an_empty_folder_gets_every_job_with_its_reports_and_can_act_on_them(hub
     made = hf_history.rebuild(tmp_path / "two", hf_history.namespaces_of())
     assert {run.id for run in made} == {first.id, second.id}
     there = open_run(tmp_path / "two", second.id)
-    told, known = there.status(), second.status()
-    assert (told.state, told.step, told.total_steps) == ("running", 3, 7)
+    got, known = there.status(), second.status()
+    assert (got.state, got.step, got.total_steps) == ("running", 3, 7)
     for name in ("job_id", "attempt", "namespace", "flavor", "job_url", "backend", "method", "teacher", "student"):
-        assert getattr(told, name) == getattr(known, name), name
+        assert getattr(got, name) == getattr(known, name), name
     assert there.metrics() == [{"step": 3, "loss": 0.5}]
     assert there.config().training.steps == 7 and there.config().output == str(there.path)
     assert open_run(tmp_path / "two", first.id).status().state == "stopped"

@@ -87,7 +87,7 @@ def test_machines_are_weighed_with_the_visitor_s_access_only(hub, monkeypatch):
     assert asked == [False]
 
 
-def test_a_long_wait_that_the_hub_asks_for_is_told_at_once(hub):
+def test_a_long_wait_that_the_hub_asks_for_is_reported_at_once(hub):
     from simct.jobs.hf.hardware import list_hardware
 
     hub.fail("jobs/hardware", 429, headers={"Retry-After": "600"})
@@ -115,12 +115,12 @@ def test_a_job_pushes_through_trouble_stops_before_its_time_is_up_and_goes_on_in
     run = actions.start_on_jobs(tmp_path, config(600, 0.05, checkpoint_every=10), Rental("cpu-basic", 25 / 3600, 0.01))
     hub.faults[0].times = 2
     until(lambda: ended(hub, run), 60)
-    told = hf_job.refresh(run)
-    assert told.state == "stopped", [line for _, line in hub.jobs[told.job_id].lines]
-    assert "time limit after step" in told.message
-    assert hub.jobs[told.job_id].stage == "COMPLETED" and 0 < told.step < 600
-    assert told.remote_checkpoint == f"step-{told.step}"
-    assert [record["step"] for record in run.metrics()] == list(range(1, told.step + 1))
+    got = hf_job.refresh(run)
+    assert got.state == "stopped", [line for _, line in hub.jobs[got.job_id].lines]
+    assert "time limit after step" in got.message
+    assert hub.jobs[got.job_id].stage == "COMPLETED" and 0 < got.step < 600
+    assert got.remote_checkpoint == f"step-{got.step}"
+    assert [record["step"] for record in run.metrics()] == list(range(1, got.step + 1))
     assert "Could not push" in "".join(hf_job.log_lines(run))
 
     faster = run.config()

@@ -79,7 +79,7 @@ def active(runs: list[RunFolder]) -> list[RunFolder]:
     return [run for run in runs if run.status().active]
 
 
-def test_a_run_killed_at_any_moment_is_told_and_resumes_to_the_same_end(runs_dir):
+def test_a_run_killed_at_any_moment_is_reported_and_resumes_to_the_same_end(runs_dir):
     """Every process of the run, the supervisor alone, or the trainer alone, while it starts, trains or checkpoints."""
     chance = random.Random(5)
     run = new(runs_dir, steps=400, seconds=0.005)
@@ -87,23 +87,23 @@ def test_a_run_killed_at_any_moment_is_told_and_resumes_to_the_same_end(runs_dir
     kills = 0
     while run.status().state != "finished" and kills < 6:
         time.sleep(0.1 + chance.random() / 2)
-        told = run.status()
+        got = run.status()
         victim = chance.choice(["group", "supervisor", "trainer"] if local_job.is_locked(run) else ["trainer"])
-        if told.state == "finished" or not told.group or not told.pid:
+        if got.state == "finished" or not got.group or not got.pid:
             continue
         try:
             if victim == "group":
-                os.killpg(told.group, signal.SIGKILL)
+                os.killpg(got.group, signal.SIGKILL)
             else:
-                os.kill(told.group if victim == "supervisor" else told.pid, signal.SIGKILL)
+                os.kill(got.group if victim == "supervisor" else got.pid, signal.SIGKILL)
             kills += 1
         except ProcessLookupError:
             continue
-        if victim == "supervisor" or (victim == "trainer" and told.pid == told.group):
+        if victim == "supervisor" or (victim == "trainer" and got.pid == got.group):
             continue  # the trainer goes on
-        told = until(lambda: (s := local_job.refresh(run)).state not in ("queued", "running") and s)
-        if told.state == "failed":
-            assert told.error, told
+        got = until(lambda: (s := local_job.refresh(run)).state not in ("queued", "running") and s)
+        if got.state == "failed":
+            assert got.error, got
             queue.submit(run, resume=True)
     assert kills >= 3
     all_over(runs_dir)
@@ -114,7 +114,7 @@ def test_a_run_killed_at_any_moment_is_told_and_resumes_to_the_same_end(runs_dir
     assert (run.model_dir / "weights").read_text() == weights_after(400)
     steps = [record["step"] for record in run.metrics()]
     assert steps == list(range(1, 401))
-    assert {told["run"] for told in turns(runs_dir)} == {run.id}
+    assert {got["run"] for got in turns(runs_dir)} == {run.id}
 
 
 @pytest.mark.long

@@ -29,7 +29,7 @@ def test_one_run_at_a_time_and_the_owners_take_turns(runs_dir):
     assert runs[0].id in queue.waiting_reason(runs[1], runs[1].status())
     # nobody looks on: each run starts the next one when it ends
     until(lambda: all(run.status().state == "finished" for run in runs))
-    assert [told["owner"] for told in turns(runs_dir)] == list("abcaba")
+    assert [got["owner"] for got in turns(runs_dir)] == list("abcaba")
     assert most_at_once(runs_dir) <= 1
 
 
@@ -41,9 +41,9 @@ def test_each_gpu_is_a_device_and_a_run_sees_its_own_only(runs_dir, monkeypatch)
         queue.submit(run, gpus=gpus)
     assert queue.position(both) == 1
     all_over(runs_dir)
-    visible = {told["run"]: told["visible"] for told in turns(runs_dir)}
+    visible = {got["run"]: got["visible"] for got in turns(runs_dir)}
     assert {visible[ones[0].id], visible[ones[1].id]} == {"0", "GPU-b"} and visible[both.id] == "0,GPU-b"
-    assert [told["run"] for told in turns(runs_dir)].index(both.id) == 2  # not passed by, though one GPU was free first
+    assert [got["run"] for got in turns(runs_dir)].index(both.id) == 2  # not passed by, though one GPU was free first
     assert most_at_once(runs_dir) <= 2
     with pytest.raises(RunError, match="asks for 3 GPUs; this machine has 2"):
         queue.submit(new(runs_dir), gpus=3)
@@ -70,7 +70,7 @@ def test_what_waits_can_be_taken_back_and_never_starts(runs_dir):
     assert local_job.stop(second).message == "Stopped before it started"
     assert local_job.kill(third).state == "stopped"
     all_over(runs_dir)
-    assert [told["run"] for told in turns(runs_dir)] == [first.id]
+    assert [got["run"] for got in turns(runs_dir)] == [first.id]
     with pytest.raises(RunError, match="no longer waiting"):
         local_job.launch(second, queue_devices=["cpu"])
     queue.submit(second, resume=True)
@@ -140,8 +140,8 @@ def test_a_killed_run_makes_room_and_says_so(runs_dir):
     until(lambda: first.status().state == "running" and first.latest_checkpoint())
     os.killpg(first.status().group, signal.SIGKILL)  # as the kernel would, without telling the run
     all_over(runs_dir)
-    told = first.status()
-    assert told.state == "failed" and "killed, or out of memory" in told.error and "resumed" in told.error
+    got = first.status()
+    assert got.state == "failed" and "killed, or out of memory" in got.error and "resumed" in got.error
     assert second.status().state == "finished"
 
 
@@ -168,7 +168,7 @@ def test_a_lent_token_stays_in_memory_and_goes_to_its_own_run_only(runs_dir, mon
     assert "until its owner opens the studio" in queue.waiting_reason(theirs, theirs.status())
     queue.provide_token(theirs, "hf_lentagain")
     all_over(runs_dir)
-    assert {told["owner"]: told["token"] for told in turns(runs_dir)} == {
+    assert {got["owner"]: got["token"] for got in turns(runs_dir)} == {
         "ann": "hf_lentbyann", "bob": "hf_lentagain", None: None
     }  # fmt: skip
     for path in runs_dir.rglob("*"):
@@ -216,8 +216,8 @@ def test_nothing_is_lost_or_started_twice_when_many_processes_look_and_are_kille
     all_over(runs_dir, 90)
     runs = [run for run, _ in list_statuses(runs_dir)]
     assert len(runs) >= 8
-    assert {told.state for _, told in list_statuses(runs_dir)} == {"finished"}
-    assert sorted(told["run"] for told in turns(runs_dir)) == sorted(run.id for run in runs)
+    assert {got.state for _, got in list_statuses(runs_dir)} == {"finished"}
+    assert sorted(got["run"] for got in turns(runs_dir)) == sorted(run.id for run in runs)
     assert {(run.model_dir / "weights").read_text() for run in runs} == {weights_after(2)}
     assert most_at_once(runs_dir) <= 1
 
@@ -239,18 +239,18 @@ def test_a_thousand_runs_cost_one_look_each_and_are_read_once(tmp_path, monkeypa
     assert len(reads) == 1000
     RunFolder(tmp_path / "run-0500").set_status(message="news")
     reads.clear()
-    assert dict((run.id, told) for run, told in list_statuses(tmp_path))["run-0500"].message == "news"
+    assert dict((run.id, got) for run, got in list_statuses(tmp_path))["run-0500"].message == "news"
     assert len(reads) == 1
 
 
-def test_long_silence_is_told_and_a_run_of_another_machine_is_judged_by_it(runs_dir):
+def test_long_silence_is_reported_and_a_run_of_another_machine_is_judged_by_it(runs_dir):
     run = new(runs_dir)
     run.set_status(state="running", queued_at=None, started_at=1.0, host="elsewhere", pid=1)
     assert local_job.refresh(run).state == "running" and local_job.silence(run, run.status()) is None
-    told = replace(run.status(), heartbeat=time.time() - 400)
-    assert local_job.silence(run, told) == pytest.approx(400, abs=5)
+    got = replace(run.status(), heartbeat=time.time() - 400)
+    assert local_job.silence(run, got) == pytest.approx(400, abs=5)
     run.append("metrics.jsonl", {"step": 1, "loss": 1.0, "seconds": 100.0})
-    assert local_job.silence(run, told) is None  # its steps are that long
+    assert local_job.silence(run, got) is None  # its steps are that long
     (run.path / "status.json").write_text((run.path / "status.json").read_text().replace(
         str(run.status().heartbeat), str(time.time() - local_job.ELSEWHERE_SECONDS - 1)
     ))  # fmt: skip

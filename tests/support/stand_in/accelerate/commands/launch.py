@@ -55,10 +55,10 @@ def main() -> None:
 
 def note(run: RunFolder, what: str) -> None:
     """Which process had which device when: what the tests look at."""
-    told = {"run": run.id, "owner": run.status().owner, "what": what, "pid": os.getpid(), "at": time.time()}
-    told |= {"visible": os.environ.get("CUDA_VISIBLE_DEVICES"), "token": os.environ.get("HF_TOKEN")}
+    got = {"run": run.id, "owner": run.status().owner, "what": what, "pid": os.getpid(), "at": time.time()}
+    got |= {"visible": os.environ.get("CUDA_VISIBLE_DEVICES"), "token": os.environ.get("HF_TOKEN")}
     with open(run.path.parent / ".turns.jsonl", "a") as turns:
-        turns.write(json.dumps(told) + "\n")
+        turns.write(json.dumps(got) + "\n")
 
 
 def save(run: RunFolder, step: int, weights: str) -> None:
