@@ -28,6 +28,7 @@ from simct.errors import ConfigError, SimCTError
 from simct.estimate.memory import check_trained, load_shape_config
 from simct.estimate.time_and_cost import estimate_run
 from simct.jobs.hf import hardware as hf_hardware
+from simct.jobs.hf import spending
 from simct.jobs.local import job as local_job
 from simct.methods import METHODS
 from simct.models.loading import load_model
@@ -184,8 +185,8 @@ CASES = {
     ),
     "devices": lambda tmp: estimate_run(load_preset("demo-cpu"), devices=0),
     "hardware": lambda tmp: estimate_run(load_preset("demo-cpu"), "abacus"),
-    "timeout": lambda tmp: hf_hardware.chosen_hours(MACHINE, 10_000.0, 5.0),
-    "spending": lambda tmp: hf_hardware.chosen_hours(MACHINE, 1.0, 0.0),
+    "timeout": lambda tmp: spending.chosen_hours(MACHINE, 10_000.0, 5.0),
+    "spending": lambda tmp: spending.chosen_hours(MACHINE, 1.0, 0.0),
     "divergence": lambda tmp: loss(divergence="chi"),
     "beta": lambda tmp: loss(divergence="js", beta=1.0),
     "method": lambda tmp: loss("none"),

@@ -18,13 +18,13 @@ from app.inspect import lanes
 from app.page import hub_notes, markup
 from app.publish import view as publish_view
 from app.publish.card_view import card_preview
-from app.publish.repository import checked_repo_id
 from app.runs import view as run_view
 from app.server.studio import Studio
 from app.train import prepare
 from simct import demo
 from simct.config.sections import ModelConfig
 from simct.errors import HubError, ModelError, RunError
+from simct.hub.repo_ids import checked_repo_id
 from simct.inspection.coverage import show_units
 from simct.jobs.local import job as local_job
 from simct.models.loading import load_model

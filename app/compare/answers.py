@@ -13,7 +13,7 @@ from simct import demo
 from simct.config import RunConfig
 from simct.config.sections import DataConfig, ModelConfig
 from simct.errors import SimCTError
-from simct.hub.model_names import is_folder
+from simct.hub.repo_ids import is_folder
 from simct.runs.folder import RunFolder
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from simct.errors import DataError, SimCTError
-from simct.hub.model_names import is_folder
+from simct.hub.repo_ids import is_folder
 
 
 class CompareTab:

@@ -17,7 +17,7 @@ from simct.config import RunConfig, local_path, set_option
 from simct.config.sections import DataConfig
 from simct.data.formats import COMPRESSED, READERS, Row, Unreadable, suffix_of
 from simct.errors import DataError, RunError
-from simct.hub.model_names import split_revision
+from simct.hub.repo_ids import split_revision
 
 if TYPE_CHECKING:
     from simct.data.prompt_report import PromptReport

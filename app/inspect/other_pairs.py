@@ -19,7 +19,7 @@ from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from simct import demo
 from simct.errors import DataError, SimCTError
-from simct.hub.model_names import is_folder, split_revision
+from simct.hub.repo_ids import is_folder, split_revision
 from simct.inspection.records import PairRow
 
 STUDENTS, TEACHERS = "Students for this teacher", "Teachers for this student"

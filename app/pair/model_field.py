@@ -12,7 +12,7 @@ from app.server.handler import Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 from simct.errors import SimCTError
-from simct.hub.model_names import is_folder, split_revision
+from simct.hub.repo_ids import is_folder, split_revision
 
 MIN_QUERY = 2
 HELP = "Type to search the Hub. A local folder works too."

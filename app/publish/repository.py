@@ -7,21 +7,8 @@ from huggingface_hub import get_token
 from app.server.model_facts import display_name
 from app.server.studio import Studio
 from app.server.visitor import Visitor
-from simct.errors import HubError
 from simct.hub.client import ask
 from simct.runs.folder import RunFolder
-
-REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-
-def checked_repo_id(repo_id: str | None) -> str:
-    """`repo_id` trimmed. Raises HubError unless it reads as owner/name."""
-    repo_id = (repo_id or "").strip()
-    if not REPO_ID.fullmatch(repo_id) or len(repo_id) > 96:
-        raise HubError(
-            f"{repo_id!r} is not a repository. Write it as owner/name, with letters, digits, '-', '_' or '.'."
-        )
-    return repo_id
 
 
 def suggested_repo_id(studio: Studio, run: RunFolder, visitor: Visitor) -> str:

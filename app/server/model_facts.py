@@ -11,7 +11,7 @@ import yaml
 from app.server.studio import STUDENT_NAME, TEACHER_NAME, Studio
 from simct import demo
 from simct.errors import ModelError
-from simct.hub.model_names import is_folder, split_revision
+from simct.hub.repo_ids import is_folder, split_revision
 
 if TYPE_CHECKING:
     from simct.hub.search import ModelHit

@@ -13,7 +13,7 @@ from app.train import fields
 from app.train.fields import FormField
 from simct.config import RunConfig, config_from_brief, leaves, set_option
 from simct.config.sections import DataConfig
-from simct.hub.model_names import split_revision
+from simct.hub.repo_ids import split_revision
 from simct.presets import load_preset
 
 SETTING = re.compile(r"^([a-z_]+(?:\.[a-z_]+)?)(?: is |: )")

@@ -181,7 +181,8 @@ def start(studio: Studio, config: RunConfig, place: Place, visitor: Visitor) -> 
 
 def rental(config: RunConfig, place: Place, token: str | None) -> Rental:
     """What was chosen, checked against what the Hub offers now. Raises ConfigError or HubError."""
-    from simct.jobs.hf.hardware import chosen_hours, offers
+    from simct.jobs.hf.hardware import offers
+    from simct.jobs.hf.spending import chosen_hours
 
     offer = next((each for each in offers(config, token) if each.machine.name == place.flavor), None)
     if offer is None:

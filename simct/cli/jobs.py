@@ -90,7 +90,8 @@ def start(options: argparse.Namespace, config: RunConfig) -> RunFolder:
 def rental_from(options: argparse.Namespace, config: RunConfig) -> Rental:
     """The machine that the options name, with the most it may cost. Raises ConfigError if an option is missing."""
     from simct.jobs.backend import Rental
-    from simct.jobs.hf.hardware import chosen_hours, offers
+    from simct.jobs.hf.hardware import offers
+    from simct.jobs.hf.spending import chosen_hours
 
     offered = offers(config)
     if not options.flavor:

@@ -11,7 +11,7 @@ import torch
 
 from simct.config import RunConfig, config_from_dict
 from simct.errors import SimCTError, brief
-from simct.hub.model_names import split_revision
+from simct.hub.repo_ids import split_revision
 from simct.inspection.corpus import inspect_corpus
 from simct.inspection.records import PairReport, PairRow, Reliability
 from simct.inspection.reliability import measure_pair

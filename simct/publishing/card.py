@@ -11,13 +11,13 @@ from string import Template
 from typing import Any
 
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
-from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 import simct
 from simct.config import RunConfig, divergence_of, dump_config
 from simct.config.sections import ModelConfig
 from simct.errors import DataError
 from simct.hub.redact import redact
+from simct.hub.repo_ids import hub_id
 from simct.inspection.records import PairReport
 from simct.methods import DIVERGENCES, METHODS
 from simct.report import facts
@@ -40,15 +40,6 @@ WARM_UP = """\
 tokens of the answer."""
 # What begins markup or a link inside a line; the texts below never begin a line.
 _SPECIAL = re.compile(r"[\\`*_\[\]<>#|~$&:@]|(?<=www)\.", re.IGNORECASE)
-
-
-def hub_id(name: str) -> str | None:
-    """`name` if it reads as a repository id on the Hub and is no file or folder here, else None."""
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return None
-    return None if Path(name).expanduser().exists() else name
 
 
 def shown_name(name: str) -> str:

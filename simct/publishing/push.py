@@ -24,9 +24,10 @@ from simct.hub import client
 from simct.hub.client import hub_api
 from simct.hub.errors import hub_error, page_url
 from simct.hub.redact import redact
+from simct.hub.repo_ids import hub_id
 from simct.jobs.local.process import is_alive
 from simct.methods import METHODS
-from simct.publishing.card import CURVE_FILE, RUN_FILE, hub_id, public_yaml, rollouts_card, shown_name
+from simct.publishing.card import CURVE_FILE, RUN_FILE, public_yaml, rollouts_card, shown_name
 from simct.publishing.card_edit import card_of, check_card, edited_card, save_card
 from simct.publishing.curve import loss_curve
 from simct.publishing.upload_progress import watching

@@ -12,7 +12,6 @@ from app.inspect import lanes
 from app.page import line_charts as charts
 from app.page import markup
 from app.publish import view as publish_view
-from app.publish.repository import checked_repo_id
 from app.runs import actions as run_actions
 from app.runs import page as runs_page
 from app.runs import view as run_view
@@ -24,6 +23,7 @@ from app.train.form import starting_config
 from simct import demo
 from simct.config.sections import DataConfig
 from simct.errors import DataError, HubError, ModelError, RunError
+from simct.hub.repo_ids import checked_repo_id
 from simct.inspection.coverage import inspect_pair, show_units
 from simct.report import charts as report_charts
 from simct.report import facts

@@ -2,7 +2,7 @@
 
 import pytest
 
-from simct.hub.model_names import is_folder, split_revision
+from simct.hub.repo_ids import is_folder, split_revision
 
 
 def test_names_with_revisions(tmp_path):

@@ -11,8 +11,9 @@ from PIL import Image
 
 import simct
 from simct.config import load_config
+from simct.hub.repo_ids import hub_id
 from simct.methods import METHODS
-from simct.publishing.card import escape, hub_id, model_card, public_yaml, rollouts_card, shown_name
+from simct.publishing.card import escape, model_card, public_yaml, rollouts_card, shown_name
 from simct.publishing.curve import loss_curve, nice_ticks, running_mean
 from tests.support.hub_runs import finished_run
 

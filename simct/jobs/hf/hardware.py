@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from simct.config import RunConfig, config_from_text, dump_config
-from simct.errors import ConfigError, SimCTError
+from simct.errors import SimCTError
 from simct.estimate.machines import GIB, MACHINES, Machine
 from simct.estimate.memory import Shape, estimate_memory, load_shape_config, shape_of
 from simct.estimate.time_and_cost import STARTING_SECONDS, step_seconds, steps_of
@@ -16,7 +16,6 @@ from simct.hub.retry import patiently
 from simct.jobs.backend import Token
 from simct.report.formats import hours
 
-MAX_HOURS = 24.0 * 14
 PROMPT_TOKENS = 256
 # The share of nominal GB that a process can use, after binary units, driver and reserve.
 USABLE = 0.9
@@ -157,20 +156,6 @@ def _estimated(text: str, token: Token) -> tuple[Shape, Shape, Callable[[str], i
         return estimate_memory(config, PROMPT_TOKENS, kind, 1, token, configs).peak
 
     return shape_of(configs[0], config.teacher), shape_of(configs[1], config.student, config), peak
-
-
-def hours_for(machine: Hardware, spend_limit: float) -> float:
-    """How long `spend_limit` US dollars last on `machine`: the time limit that keeps a Job within them."""
-    if not spend_limit or spend_limit <= 0:
-        raise ConfigError(f"The spending limit is {spend_limit}; it must be more than 0 US dollars.")
-    return min(spend_limit / machine.price, MAX_HOURS) if machine.price else MAX_HOURS
-
-
-def chosen_hours(machine: Hardware, timeout: float | None, spend_limit: float) -> float:
-    """The time limit of the Job in hours: the timeout, or when the money is spent. Raises ConfigError."""
-    if timeout is not None and not 0 < timeout <= MAX_HOURS:
-        raise ConfigError(f"The timeout is {timeout:g} hours; it must be above 0 and at most {MAX_HOURS:g}.")
-    return min(timeout or MAX_HOURS, hours_for(machine, spend_limit))
 
 
 def _gigabytes(text: str) -> float:

@@ -27,6 +27,7 @@ from simct.hub.redact import redact
 from simct.hub.retry import passing, patiently
 from simct.jobs.backend import Token
 from simct.jobs.hf.inputs import package_source, pinned_packages, portable_config
+from simct.jobs.hf.spending import MAX_HOURS
 from simct.jobs.local import job as local_job
 from simct.runs.folder import RUN_ID, RunFolder
 from simct.runs.status import RunStatus
@@ -38,7 +39,6 @@ JOB_LOG = "job_log.txt"
 APP_LABEL = {"app": "simct-studio"}
 # Between two pushes of a Job: the Hub allows some hundred commits an hour.
 PUSH_SECONDS = float(os.environ.get("SIMCT_PUSH_SECONDS", "60"))
-LONGEST_HOURS = 24 * 14
 # What the runner pushes while it trains, and `refresh` downloads.
 REPORT_FILES = ("status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "inspect.json", "log.txt")
 # What a warm-up makes besides: the teacher's answers, and the dataset of those that were kept.
@@ -79,8 +79,8 @@ def launch(
     """
     if not RUN_ID.fullmatch(run.id):
         raise RunError(f"The run folder's name {run.id!r} cannot be a Job's label. Use letters, digits, '.', '_', '-'.")
-    if not 0 < hours <= LONGEST_HOURS:
-        raise ConfigError(f"hours is {hours}; it must be above 0 and at most {LONGEST_HOURS}.")
+    if not 0 < hours <= MAX_HOURS:
+        raise ConfigError(f"hours is {hours}; it must be above 0 and at most {MAX_HOURS}.")
     lock = local_job.acquire(run)
     if lock is None:
         raise RunError(f"Run {run.id} is being started by another process. Look again in a moment.")

@@ -13,6 +13,7 @@ from simct.hub import retry as hf_retry
 from simct.jobs.hf import hardware as hf_hardware
 from simct.jobs.hf import history as hf_history
 from simct.jobs.hf import job as hf_job
+from simct.jobs.hf import spending
 from simct.publishing.push import publish_run
 from simct.runs.folder import RunFolder
 from tests.support.hub_server import TOKEN
@@ -38,9 +39,9 @@ def test_hardware_that_fits_cheapest_first(hub, monkeypatch):
     machine = fitting[0]
     assert (machine.gpu, machine.gpus, machine.gpu_memory, machine.memory) == ("A10G", 1, 24.0, 46.0)
     assert machine.price == pytest.approx(1.5) and machine.cost(3) == pytest.approx(4.5)
-    assert hf_hardware.hours_for(machine, 6.0) == pytest.approx(4.0)
+    assert spending.hours_for(machine, 6.0) == pytest.approx(4.0)
     with pytest.raises(ConfigError, match="more than 0"):
-        hf_hardware.hours_for(machine, 0)
+        spending.hours_for(machine, 0)
     hub.fail("jobs/hardware", 503)
     assert hf_hardware.list_hardware() == machines  # asked again
     monkeypatch.setattr(hf_retry, "PATIENCE", 0.0)

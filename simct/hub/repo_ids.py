@@ -1,0 +1,42 @@
+"""Names of models and repositories: whether one is a valid id on the Hub, `id@revision`, or a local folder."""
+
+import re
+from pathlib import Path
+
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+from simct.errors import HubError
+
+
+def is_folder(model: str) -> bool:
+    """Whether `model` is a folder, or is written like one."""
+    return model.startswith(("/", "./", "../", "~")) or Path(model).expanduser().is_dir()
+
+
+def split_revision(model: str | None) -> tuple[str, str | None]:
+    """`id@revision` as its two parts; a folder that has an @ in its name is left alone."""
+    model = (model or "").strip()
+    name, mark, revision = model.rpartition("@")
+    return (name, revision) if mark and name and revision and not is_folder(model) else (model, None)
+
+
+def hub_id(name: str) -> str | None:
+    """`name` if it reads as a repository id on the Hub and is no file or folder here, else None."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return None if Path(name).expanduser().exists() else name
+
+
+REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def checked_repo_id(repo_id: str | None) -> str:
+    """`repo_id` trimmed. Raises HubError unless it reads as owner/name."""
+    repo_id = (repo_id or "").strip()
+    if not REPO_ID.fullmatch(repo_id) or len(repo_id) > 96:
+        raise HubError(
+            f"{repo_id!r} is not a repository. Write it as owner/name, with letters, digits, '-', '_' or '.'."
+        )
+    return repo_id
