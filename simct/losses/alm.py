@@ -12,8 +12,9 @@ import torch
 
 from simct.losses.divergence import divergence
 from simct.losses.settings import LossSettings
-from simct.losses.side import Side, Totals, backpropagate
-from simct.tokenization.units import UnitBatch, chunks_by_rows, row_ranges
+from simct.losses.side import Side, Totals
+from simct.losses.unit_loss import sum_over_units
+from simct.tokenization.units import UnitBatch
 
 if TYPE_CHECKING:
     from simct.tokenization.pair import TokenizerPair
@@ -32,32 +33,14 @@ def accumulate(
     chunk_temperature: float = 100.0,
 ) -> Totals:
     """Sum of two-outcome divergences over units. `chunk_temperature` is τ (100 in the paper)."""
-    single_U = units.single_U
-    loss_sum, shared_sum = settings.zero(), settings.zero()
-    for chunk_N in chunks_by_rows(torch.arange(len(units), device=single_U.device), units, settings.chunk_rows):
-        teacher_rows = row_ranges(units.teacher_start_U[chunk_N], units.teacher_end_U[chunk_N])
-        teacher_N = chunk_log_probability(teacher.block(teacher_rows[0]).logits_NC, units.teacher_ids_T, *teacher_rows)
-        target_N2 = outcomes(teacher_N, chunk_temperature)
-        student_rows = row_ranges(units.student_start_U[chunk_N], units.student_end_U[chunk_N])
 
-        def value(
-            logits_RV: torch.Tensor,
-            rows: tuple[torch.Tensor, torch.Tensor] = student_rows,
-            target_N2: torch.Tensor = target_N2,
-        ) -> torch.Tensor:
-            student_N2 = outcomes(chunk_log_probability(logits_RV, units.student_ids_S, *rows), chunk_temperature)
-            return divergence(student_N2, target_N2, settings.divergence, settings.beta)
+    def read(logits_RV: torch.Tensor, ids: torch.Tensor, rows_R: torch.Tensor, owner_R: torch.Tensor) -> torch.Tensor:
+        return outcomes(chunk_log_probability(logits_RV, ids, rows_R, owner_R), chunk_temperature)
 
-        value_N = backpropagate(student.block(student_rows[0]), value)
-        loss_sum += value_N.sum()
-        shared_sum += value_N[single_U[chunk_N]].sum()
-    singles = single_U.sum()
-    stats: dict[str, float | torch.Tensor] = {
-        "kl_shared": shared_sum / singles.clamp_min(1),
-        "kl_recovered": (loss_sum - shared_sum) / (len(units) - singles).clamp_min(1),
-        "units_recovered": len(units) - singles,
-    }
-    return Totals(loss_sum, len(units), stats)
+    def loss_of(student_N2: torch.Tensor, teacher_N2: torch.Tensor) -> torch.Tensor:
+        return divergence(student_N2, teacher_N2, settings.divergence, settings.beta)
+
+    return sum_over_units(units, student, teacher, settings, read, loss_of)
 
 
 def chunk_log_probability(

@@ -1,4 +1,4 @@
-"""What a step says about the pair: are the candidates where both models' probability is, and is text the issue?
+"""What a step measures about the pair: how much probability the candidates have, and where tokenization splits it.
 
 Measured on an even sample of the batch's units, because whole rows of both models are needed for it.
 Shapes: D sampled units, R rows of those units, V vocabulary, K distinct strings of a vocabulary.
@@ -19,22 +19,22 @@ SAMPLED_SHARE = 64  # one unit in so many
 MOST_SAMPLED = 128
 LARGE_HEADS = 2**25  # entries of both heads together
 SMALL_BATCH = 2048  # units
-HEAVY_STRINGS = 16  # teacher strings looked at in a row for prefix conflicts
+TOP_STRINGS = 16  # teacher strings of a row that are searched for prefix conflicts
 
 
 def measure(pair: "TokenizerPair", units: UnitBatch, student: Side, teacher: Side) -> dict[str, torch.Tensor | float]:
     """Means over the sample:
 
     mass_student, mass_teacher: probability of the shared tokens. candidate_mass: what the teacher gives SimCT's
-    candidates (Z_T). prefix_conflict_mass: student probability of shared tokens that are proper prefixes of heavier
-    teacher strings. hindsight_mass: once the teacher's token is written, the share of what it could still have meant
-    that continues past it. Nothing where there are no units, and on every other small batch of models with large heads,
-    where even one row means reading both heads once more.
+    candidates (Z_T). prefix_conflict_mass: student probability of shared tokens that are proper prefixes of more likely
+    teacher strings. hindsight_mass: the teacher's probability of tokens that extend the one it wrote, over that plus
+    its own. Empty where there are no units, and for every other small batch of models with large heads, where even one
+    row means reading both heads once more.
     """
     if not len(units) or _skipped(units, student, teacher):
         return {}
     count = min(max(len(units) // SAMPLED_SHARE, 1), MOST_SAMPLED)
-    # the middle of each stretch, so that short batches are not judged by their first unit
+    # the middle of each stretch, so that short batches are not measured at their first unit only
     unit_D = (torch.arange(count, device=units.student_start_U.device) * 2 + 1) * len(units) // (2 * count)
     return measure_units(pair, units, unit_D, student, teacher)
 
@@ -59,7 +59,7 @@ def measure_units(
         "candidate_mass": (mass_teacher_D + unit_mass_D).mean(),
         "prefix_conflict_mass": _prefix_conflict(pair, p_student_DV, p_teacher_DV).mean(),
     }
-    beyond_D = _beyond(pair, units.teacher_ids_T[units.teacher_start_U[unit_D]], p_teacher_DV)
+    beyond_D = _hindsight(pair, units.teacher_ids_T[units.teacher_start_U[unit_D]], p_teacher_DV)
     if len(beyond_D):
         measured["hindsight_mass"] = beyond_D.mean()
     return measured
@@ -71,10 +71,10 @@ def _skipped(units: UnitBatch, student: Side, teacher: Side) -> bool:
 
 
 def _prefix_conflict(pair: "TokenizerPair", p_student_DV: torch.Tensor, p_teacher_DV: torch.Tensor) -> torch.Tensor:
-    """Student probability [D] of shared tokens that a heavier teacher token strictly extends."""
+    """Student probability [D] of shared tokens that a more likely teacher token strictly extends."""
     vocabulary, columns = pair_strings(pair).teacher, pair.teacher_to_shared.tolist()
     students = pair.shared_student_ids.tolist()
-    top = p_teacher_DV[:, : len(pair.teacher.bytes_of)].topk(min(HEAVY_STRINGS, len(pair.teacher.bytes_of)), dim=1)
+    top = p_teacher_DV[:, : len(pair.teacher.bytes_of)].topk(min(TOP_STRINGS, len(pair.teacher.bytes_of)), dim=1)
     hits: dict[tuple[int, int, int], float] = {}
     for row, (ids, masses) in enumerate(zip(top.indices.tolist(), top.values.tolist(), strict=True)):
         for token, mass in zip(ids, masses, strict=True):
@@ -90,13 +90,13 @@ def _prefix_conflict(pair: "TokenizerPair", p_student_DV: torch.Tensor, p_teache
     conflict_D = p_student_DV.new_zeros(len(p_student_DV))
     if hits:
         row_K, shorter_K, student_K = torch.tensor(list(hits), device=conflict_D.device).unbind(1)
-        heavier_K = torch.tensor(list(hits.values()), device=conflict_D.device) > p_teacher_DV[row_K, shorter_K]
-        conflict_D.index_add_(0, row_K, p_student_DV[row_K, student_K] * heavier_K)
+        likelier_K = torch.tensor(list(hits.values()), device=conflict_D.device) > p_teacher_DV[row_K, shorter_K]
+        conflict_D.index_add_(0, row_K, p_student_DV[row_K, student_K] * likelier_K)
     return conflict_D
 
 
-def _beyond(pair: "TokenizerPair", ids_D: torch.Tensor, p_DV: torch.Tensor) -> torch.Tensor:
-    """Per sampled teacher token (end of turn aside): mass that extends it over that plus its own."""
+def _hindsight(pair: "TokenizerPair", ids_D: torch.Tensor, p_DV: torch.Tensor) -> torch.Tensor:
+    """Per sampled teacher token (end of turn aside): the mass that extends it over that plus its own."""
     vocabulary = pair_strings(pair).teacher
     shares = []
     for row, token in enumerate(ids_D.tolist()):

@@ -141,9 +141,9 @@ def check_head(model: PreTrainedModel, ids: Sequence[int] | None = None) -> None
     passes, so the same holds for it. Raises ModelError where the model computes its logits in a way `Head` does not.
     """
     head = Head.of(model)
-    vocabulary, device = head.weight.shape[0], head.weight.device
-    probe = [vocabulary * place // 7 for place in range(1, 7)] if ids is None else list(ids)
-    ids_1N = torch.tensor([probe], device=device)
+    readable = getattr(model.get_input_embeddings(), "num_embeddings", head.weight.shape[0])
+    probe = [readable * place // 7 for place in range(1, 7)] if ids is None else list(ids)
+    ids_1N = torch.tensor([probe], device=head.weight.device)
     theirs_NV = model(input_ids=ids_1N, use_cache=False).logits[0].float()
     hidden_1NH = getattr(decoder_of(model)(input_ids=ids_1N, use_cache=False), "last_hidden_state", None)
     if hidden_1NH is not None:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import torch
 
 from simct.losses.settings import LossSettings
-from simct.losses.side import Side, Totals, backpropagate
-from simct.tokenization.units import UnitBatch, chunks_by_rows, row_ranges
+from simct.losses.side import Side, Totals
+from simct.losses.unit_loss import sum_over_units
+from simct.tokenization.units import UnitBatch
 
 # Below this the product of a unit's earlier probabilities carries no gradient.
 LEAST_PROBABILITY = 1e-8
@@ -25,31 +26,7 @@ def merged_units(
     loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> Totals:
     """Sum of `loss_of(student_NV, teacher_NV) -> [N]` over all units as merged rows."""
-    single_U = units.single_U
-    every_U = torch.arange(len(units), device=single_U.device)
-    loss_sum, shared_sum = settings.zero(), settings.zero()
-    for chunk_N in chunks_by_rows(every_U, units, settings.chunk_rows):
-        teacher_rows = row_ranges(units.teacher_start_U[chunk_N], units.teacher_end_U[chunk_N])
-        teacher_NV = merge(teacher.block(teacher_rows[0]).logits_NC, units.teacher_ids_T, *teacher_rows)
-        student_rows = row_ranges(units.student_start_U[chunk_N], units.student_end_U[chunk_N])
-
-        def value(
-            logits_RV: torch.Tensor,
-            rows: tuple[torch.Tensor, torch.Tensor] = student_rows,
-            target_NV: torch.Tensor = teacher_NV,
-        ) -> torch.Tensor:
-            return loss_of(merge(logits_RV, units.student_ids_S, *rows), target_NV)
-
-        value_N = backpropagate(student.block(student_rows[0]), value)
-        loss_sum += value_N.sum()
-        shared_sum += value_N[single_U[chunk_N]].sum()
-    singles = single_U.sum()
-    stats: dict[str, float | torch.Tensor] = {
-        "kl_shared": shared_sum / singles.clamp_min(1),
-        "kl_recovered": (loss_sum - shared_sum) / (len(units) - singles).clamp_min(1),
-        "units_recovered": len(units) - singles,
-    }
-    return Totals(loss_sum, len(units), stats)
+    return sum_over_units(units, student, teacher, settings, merge, loss_of)
 
 
 def merge(logits_RV: torch.Tensor, ids: torch.Tensor, rows_R: torch.Tensor, owner_R: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 A vocabulary is sorted by bytes, so that "the tokens that start with c" is one range of ranks. Strings are named by the
 rank of the token they end: after a partial token c, the token w = c + r stands for the string r. The token c itself
-stands for the empty string: whatever follows it is none of the strings that go on from c.
+stands for the empty string: whatever follows it is none of the strings that continue c.
 Shapes: K distinct strings of a vocabulary, E listed teacher strings of one context, R rows of a batch.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class SortedVocabulary:
-    """One side's distinct token byte strings in byte order, with ids on both ways.
+    """One side's distinct token byte strings in byte order, with the ids of each rank and the rank of each id.
 
     `rank_of_id` [n_ids] has K for every end-of-turn id (one event, whatever the id) and K + 1 for ids without bytes.
     """
@@ -52,7 +52,7 @@ class SortedVocabulary:
         self.doubled_ids = torch.tensor(doubles, dtype=torch.int64)
 
     def longer(self, prefix: bytes) -> tuple[int, int]:
-        """Ranks [low, high) of the tokens that start with `prefix` and go on past it."""
+        """Ranks [low, high) of the tokens that start with `prefix` and are longer."""
         low, high = self.starting(prefix)
         return low + (low < high and self.strings[low] == prefix), high
 

@@ -1,4 +1,4 @@
-"""Noticing that a student falls apart, from the step records: run-away or vanishing length, no end of turn, odd ids."""
+"""Detects a student that collapses, from the step records: run-away or vanishing length, no end of turn, odd ids."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -11,39 +11,38 @@ WINDOW = 10
 class CollapseWatch:
     """Compares the last ten steps with the first ten of the run; raises RunError when the student has collapsed.
 
-    Collapse is: of answers that mostly ended, fewer than a quarter as many end; answers four times as long, or a
-    quarter; sampled ids that were canonical tokenizations half as often. The numbers are rules of thumb, wide enough
-    that healthy runs of the embedded pairs never meet them.
+    A student has collapsed when answers that mostly ended do so less than a quarter as often, when answers are four
+    times or a quarter as long, or when sampled ids are canonical tokenizations less than half as often. The numbers are
+    rules of thumb, wide enough that healthy runs of the embedded pairs never reach them.
     """
 
     def __init__(self, records: Sequence[dict] = ()):
         self.first: list[dict] = []
         self.last: deque[dict] = deque(maxlen=WINDOW)
         for record in records:
-            self._take(record)
+            self._add(record)
 
-    def _take(self, record: dict) -> None:
+    def _add(self, record: dict) -> None:
         if len(self.first) < WINDOW:
             self.first.append(record)
         self.last.append(record)
 
     def add(self, record: dict) -> None:
-        """Take one step's record. Raises RunError with the numbers."""
-        self._take(record)
+        """Add one step's record. Raises RunError with the numbers if the student has collapsed."""
+        self._add(record)
         if record["step"] < 2 * WINDOW or len(self.last) < WINDOW:
             return
         before, now = (self._means(part) for part in (self.first, list(self.last)))
         reason = None
         if before["eos_rate"] >= 0.5 and now["eos_rate"] < before["eos_rate"] / 4:
-            reason = f"only {now['eos_rate']:.0%} of answers end, {before['eos_rate']:.0%} did at first"
+            reason = f"only {now['eos_rate']:.0%} of answers end, at first {before['eos_rate']:.0%} did"
         elif now["response_length"] > 4 * max(before["response_length"], 8):
             reason = f"answers grew from {before['response_length']:.0f} to {now['response_length']:.0f} tokens"
         elif before["response_length"] >= 8 and now["response_length"] < before["response_length"] / 4:
             reason = f"answers shrank from {before['response_length']:.0f} to {now['response_length']:.1f} tokens"
         elif before["canonical_rate"] >= 0.5 and now["canonical_rate"] < before["canonical_rate"] / 2:
-            reason = (
-                f"{now['canonical_rate']:.0%} of answers are canonically tokenized, {before['canonical_rate']:.0%} were"
-            )
+            share, first_share = now["canonical_rate"], before["canonical_rate"]
+            reason = f"{share:.0%} of answers are canonically tokenized, at first {first_share:.0%} were"
         if reason:
             raise RunError(
                 f"The student collapsed by step {record['step']}: {reason}. Lower training.learning_rate, set "

@@ -1,4 +1,4 @@
-"""What is trained and how: frozen parts, LoRA, optimizers by name, the schedule, a running mean of the weights."""
+"""Optimizers by name, and a running mean of the trained weights."""
 
 import importlib
 import inspect
@@ -18,7 +18,7 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], training: Training
     """
     package, _, name = training.optimizer.rpartition(".")
     if package not in ("", "torch.optim", "bitsandbytes"):
-        raise ConfigError(f"training.optimizer is {training.optimizer!r}; give AdamW or bitsandbytes.AdamW8bit, say.")
+        raise ConfigError(f"training.optimizer is {training.optimizer!r}; choose for example bitsandbytes.AdamW8bit.")
     try:
         module = importlib.import_module("bitsandbytes.optim" if package == "bitsandbytes" else "torch.optim")
     except ImportError as error:
@@ -27,7 +27,7 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], training: Training
     if not isinstance(kind, type) or name == "Optimizer":
         raise ConfigError(f"training.optimizer is {training.optimizer!r}; {module.__name__} has no such optimizer.")
     parameters = list(parameters)
-    # in one pass over memory instead of one for each term, on the devices that have it
+    # one pass over memory instead of one for each term, on the devices that have it
     fusible = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
     options = {"fused": True} if fusible and "fused" in inspect.signature(kind).parameters else {}
     try:
@@ -37,7 +37,7 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], training: Training
 
 
 class WeightAverage:
-    """An exponential running mean of trained parameters, kept beside them and checkpointed with them."""
+    """An exponential running mean of the trained parameters, checkpointed with them."""
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], decay: float):
         self.parameters, self.decay = list(parameters), decay
@@ -50,7 +50,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Give the model the means, once training is over."""
+        """Replace the model's parameters by their means, after training."""
         for parameter, mean in zip(self.parameters, self.means, strict=True):
             parameter.copy_(mean)
 

@@ -113,7 +113,8 @@ def whole_student(module: torch.nn.Module, student: PreTrainedModel, keep: bool)
     if not keep:
         return None
     base = without_adapters(student)
-    plain = type(base)(base.config).to(base.dtype)
+    plain: Any = type(base)(base.config)
+    plain.to(base.dtype)
     plain.load_state_dict(state)
     plain.generation_config = base.generation_config
     return plain

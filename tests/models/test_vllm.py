@@ -138,7 +138,7 @@ def test_ahead_a_step_is_written_while_the_one_before_is_trained_by_weights_one_
 
     def before_completing(seed):
         # what is written ahead is answered only when the step before is over, so waiting for it would never end
-        assert steps[seed] == 1 or trained[steps[seed] - 1].wait(60), "The step before did not go on meanwhile."
+        assert steps[seed] == 1 or trained[steps[seed] - 1].wait(60), "The previous step was not trained meanwhile."
 
     def watch(step, student):
         weights[step] = {name: value.clone() for name, value in student.state_dict().items()}
@@ -146,9 +146,9 @@ def test_ahead_a_step_is_written_while_the_one_before_is_trained_by_weights_one_
 
     server.before_completing = before_completing
     _, records = train_here(config, tmp_path, watch)
-    got = [steps[body["seed"]] if path == "/v1/completions" else path for path, body in server.asked]
+    order = [steps[body["seed"]] if path == "/v1/completions" else path for path, body in server.asked]
     synced = ["/collective_rpc", "/reset_prefix_cache"]
-    assert got == [*synced, *[1] * 4, *[2] * 4, *synced, *[3] * 4, *synced, *[4] * 4]
+    assert order == [*synced, *[1] * 4, *[2] * 4, *synced, *[3] * 4, *synced, *[4] * 4]
     assert all(record["rows"] > 0 for record, _ in records)
     # the last step was written by the weights after the second
     assert all(torch.equal(weights[2][name], value) for name, value in server.model.state_dict().items())
@@ -192,7 +192,7 @@ def test_settings_that_do_not_fit_are_refused(rollout, match):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
-def test_without_vllm_the_way_out_is_reported(folders, tmp_path):
+def test_without_vllm_the_error_says_what_to_do(folders, tmp_path):
     with pytest.raises(ConfigError, match="not installed here"):
         train_here(new_config(folders, None), tmp_path)
 

@@ -1,4 +1,4 @@
-"""Experiment trackers, run as they are installed: each is told what metrics.jsonl is, under the run's own name."""
+"""Experiment trackers, where they are installed: each receives what metrics.jsonl has, under the run's own name."""
 
 import json
 import sqlite3
@@ -23,7 +23,7 @@ def new_run(runs_dir, tracker, steps):
     return RunFolder.create(runs_dir, config_from_dict(settings))
 
 
-def test_tensorboard_is_reported_every_step(tmp_path):
+def test_tensorboard_receives_every_step(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -31,14 +31,14 @@ def test_tensorboard_is_reported_every_step(tmp_path):
     local_job.launch(run)
     assert local_job.wait(run, timeout=180).state == "finished", run.log_tail()
     (folder,) = {path.parent for path in run.path.glob("simct/*tfevents*")}
-    got = EventAccumulator(str(folder)).Reload()
+    logged = EventAccumulator(str(folder)).Reload()
     for name in ("loss", "kl_shared", "response_length"):
         expected = [(record["step"], pytest.approx(record[name])) for record in run.metrics()]
-        assert [(event.step, event.value) for event in got.Scalars(name)] == expected
+        assert [(event.step, event.value) for event in logged.Scalars(name)] == expected
 
 
 @pytest.mark.long
-def test_a_run_that_is_resumed_goes_on_under_its_name_in_trackio(tmp_path, monkeypatch):
+def test_a_resumed_run_continues_under_its_name_in_trackio(tmp_path, monkeypatch):
     pytest.importorskip("trackio")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     run = new_run(tmp_path, "trackio", 60)
@@ -50,8 +50,8 @@ def test_a_run_that_is_resumed_goes_on_under_its_name_in_trackio(tmp_path, monke
     stopped_at = run.status().step
     local_job.launch(run, resume=True)
     assert local_job.wait(run, timeout=180).state == "finished", run.log_tail()
-    with sqlite3.connect(tmp_path / "trackio" / "simct.db") as got:
-        rows = got.execute("SELECT run_name, run_id, step, metrics FROM metrics ORDER BY step").fetchall()
+    with sqlite3.connect(tmp_path / "trackio" / "simct.db") as database:
+        rows = database.execute("SELECT run_name, run_id, step, metrics FROM metrics ORDER BY step").fetchall()
     assert {name for name, *_ in rows} == {run.id} and len({each for _, each, *_ in rows}) == 1
     assert 3 <= stopped_at < 60 and [step for *_, step, _ in rows] == list(range(1, 61))
     losses = [json.loads(metrics)["loss"] for *_, metrics in rows]

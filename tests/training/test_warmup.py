@@ -1,4 +1,4 @@
-"""The warm start: what is kept, what is learnt from it, and going on after stops and kills."""
+"""The warm-up: which answers are kept, what the student learns from them, and resuming after stops and kills."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def new_config(**warmup):
 
 
 def carry_out(run: RunFolder, stop_after: int | None = None):
-    """The warm-up in this process, asked to stop once it has looked that often whether to."""
+    """The warm-up in this process, stopped when it has asked that often whether to stop."""
     looks = iter(range(10**6))
     trained, tokens = warm_up(run, Accelerator(cpu=True), lambda: stop_after is not None and next(looks) >= stop_after)
     return trained.student, tokens, trained.step, trained.done
@@ -121,7 +121,7 @@ def test_the_student_learns_the_answers_and_can_be_distilled(finished, student_t
     check_run(distilling)
 
 
-def test_only_the_completion_and_its_end_are_learnt(student_tokens):
+def test_only_the_completion_and_its_end_are_learned(student_tokens):
     model = load_model(ModelConfig(model=str(demo.STUDENT)))
     prompts = load_prompts(new_config().data)[:3]
     examples = [
@@ -171,7 +171,7 @@ def test_splitting_a_step_changes_nothing(finished, student_tokens, tmp_path):
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 9])
-def test_a_stopped_warmup_goes_on_to_the_same_weights(finished, tmp_path, stop_after):
+def test_a_stopped_warmup_resumes_to_the_same_weights(finished, tmp_path, stop_after):
     _, expected, last = finished
     run = RunFolder.create(tmp_path, new_config(samples_per_prompt=2))
     student, _, step, done = carry_out(run, stop_after)
@@ -183,7 +183,7 @@ def test_a_stopped_warmup_goes_on_to_the_same_weights(finished, tmp_path, stop_a
         assert torch.equal(mine, theirs)
 
 
-def test_a_killed_warmup_goes_on_to_the_same_weights(finished, tmp_path):
+def test_a_killed_warmup_resumes_to_the_same_weights(finished, tmp_path):
     _, expected, _ = finished
     run = RunFolder.create(tmp_path, new_config(samples_per_prompt=2))
     save_config(run.config(), run.path / "run.yaml")
