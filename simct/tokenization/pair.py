@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from simct.config import RunConfig
 from simct.errors import AlignmentError, TokenizerError
 from simct.tokenization.alignment import AlignedUnits, align_boundaries
-from simct.tokenization.end_of_turn import generation_ends
-from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
+from simct.tokenization.model_tokens import load_tokens
+from simct.tokenization.token_bytes import TokenBytes, token_bytes
 from simct.tokenization.vocabulary_cache import Bridge, bridge
 
 SPECIAL_INSIDE = "special token inside the completion"
@@ -123,8 +123,7 @@ class TokenizerPair:
 def _side(source: str | PreTrainedTokenizerBase, revision: str | None, token: str | None) -> TokenBytes:
     if isinstance(source, PreTrainedTokenizerBase):
         return token_bytes(source)
-    source = str(source)
-    return token_bytes(load_tokenizer(source, revision, token), generation_ends(source, revision, token))
+    return load_tokens(str(source), revision, token)
 
 
 def _bridge(teacher: TokenBytes, student: TokenBytes) -> Bridge:
