@@ -151,7 +151,8 @@ def _problem(model: str, held: _Held, local: bool) -> str | None:
         return f"{model!r} holds its weights only as {' and '.join(other)}: give the original repository{origin}."
     if "config.json" in held.names:
         return f"{model!r} holds no weights: it has no *.safetensors. Save the model there with save_pretrained()."
-    return f"{model!r} is no model: it has no config.json and no *.safetensors. Check the name."
+    tokenizer = "" if any("token" in name for name in held.names) else "no tokenizer, "
+    return f"{model!r} holds {tokenizer}no config.json and no *.safetensors. Check the name."
 
 
 def _adapter_problem(model: str, held: _Held, local: bool) -> str | None:

@@ -81,7 +81,7 @@ class TokenizerPair:
             _side(config.student.model, config.student.revision, token),
         )
 
-    def align(self, teacher_ids: Sequence[int], student_ids: Sequence[int]) -> AlignedUnits:
+    def align(self, teacher_ids: Sequence[int] | np.ndarray, student_ids: Sequence[int] | np.ndarray) -> AlignedUnits:
         """Return the minimal aligned units of two spellings of the same bytes, end of turn included.
 
         Raises AlignmentError where the bytes differ, an id inside the text spells nothing, or only one side ends.
@@ -153,7 +153,7 @@ def _to_column(shared_ids: torch.Tensor, tokens: TokenBytes) -> torch.Tensor:
     return columns
 
 
-def _split_end(tokens: TokenBytes, ids: Sequence[int]) -> tuple[np.ndarray, bool]:
+def _split_end(tokens: TokenBytes, ids: Sequence[int] | np.ndarray) -> tuple[np.ndarray, bool]:
     """The ids of the text, and whether an end id came after them."""
     array = np.asarray(ids, dtype=np.int64)
     ended = len(array) > 0 and int(array[-1]) in tokens.end_ids

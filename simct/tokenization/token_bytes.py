@@ -42,6 +42,7 @@ class TokenBytes:
     table: tuple[np.ndarray, np.ndarray] = field(repr=False)  # all bytes joined (uint8), where each id's start (int64)
     fingerprint: str  # of bytes_of, id_of and end_ids: equal for tokenizers that pair alike
     encode_text: Callable[[str], list[int]] = field(repr=False)
+    rows: int | None = None  # how many ids the model's embedding has, where that is known
 
     def encode(self, data: bytes) -> list[int]:
         """Return the ids by which this tokenizer spells `data`: no dummy prefix, no special tokens, byte for byte.
@@ -74,6 +75,11 @@ class TokenBytes:
         shift_N = starts[ids_N] - np.cumsum(lengths_N) + lengths_N
         return joined[np.repeat(shift_N, lengths_N) + np.arange(lengths_N.sum())], lengths_N
 
+    def beyond_embedding(self, ids: Sequence[int]) -> int | None:
+        """The largest of `ids`, if the model's embedding has no row for it."""
+        largest = max(ids, default=0)
+        return largest if self.rows is not None and largest >= self.rows else None
+
     def is_text(self, token_id: int) -> bool:
         """Whether the id spells bytes."""
         return 0 <= token_id < len(self.bytes_of) and self.bytes_of[token_id] is not None
@@ -103,6 +109,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, end_ids: Iterable[int] = (),
         table=(np.frombuffer(b"".join(filter(None, bytes_of)), np.uint8), np.cumsum(lengths) - lengths),
         fingerprint=_fingerprint(bytes_of, lengths, id_of, ends),
         encode_text=encoder.encode,
+        rows=rows,
     )
 
 

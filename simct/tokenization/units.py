@@ -97,11 +97,9 @@ def build_units(pair: TokenizerPair, sequences: Iterable[tuple[Sequence[int], Se
     }
     student_ids, teacher_ids, sequence_of, student_counts, teacher_counts = [], [], [], [], []
     student_offset = teacher_offset = 0
-    for number, (teacher_sequence, student_sequence) in enumerate(sequences):
+    for number, both in enumerate(sequences):
         # arrays once: reading a list of ids costs more than aligning it
-        teacher_sequence, student_sequence = (
-            np.asarray(ids, dtype=np.int64) for ids in (teacher_sequence, student_sequence)
-        )
+        teacher_sequence, student_sequence = (np.asarray(ids, dtype=np.int64) for ids in both)
         if len(teacher_sequence) and len(student_sequence):
             aligned = pair.align(teacher_sequence, student_sequence)
             for name, parts in columns.items():
