@@ -32,6 +32,7 @@ from simct.estimate.memory import check_trained
 from simct.estimate.time_and_cost import total_steps
 from simct.evaluation.tasks import check_tasks, evaluate_loaded
 from simct.hub.client import prepare_clients
+from simct.hub.model_files import check_model_files
 from simct.inspection.coverage import inspect_pair
 from simct.jobs.local.process import start_time
 from simct.losses.head import check_head
@@ -84,6 +85,8 @@ def check_settings(
 ) -> None:
     """check_run with prompts and a pair already loaded; a warm-up has no pair. Raises a one-line SimCTError."""
     validate(config)
+    for model in (config.teacher, config.student):
+        check_model_files(model.model, model.revision, token)
     check_tasks(config.evaluation)
     if config.kind == "warmup":
         check_warmup(config, prompts)

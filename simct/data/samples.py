@@ -77,7 +77,7 @@ def prepare_prompts(
     context_lengths: Iterable[int | None],
     on_notice: Callable[[str], None] | None = None,
 ) -> tuple[list[PreparedPrompt], int]:
-    """Both models' prompt ids, and how many prompts were left out as too long.
+    """Both models' prompt ids, and how many prompts were left out: too long, or with ids that a model cannot read.
 
     A prompt that a template cannot take is left out as well; on_notice gets a sentence about that, and about whatever
     else a template does to conversations. Raises DataError if no prompt is left.
@@ -90,22 +90,39 @@ def prepare_prompts(
     if on_notice:
         for line in notices:
             on_notice(line)
-    prepared, too_long = [], 0
+    prepared, left_out, unreadable = [], 0, None
     for prompt, student_ids, teacher_ids in zip(prompts, student.ids, teacher.ids, strict=True):
         if not student_ids or not teacher_ids:
             continue
-        if max(len(student_ids), len(teacher_ids)) <= room:
+        problem = _unreadable(pair.student, student_ids) or _unreadable(pair.teacher, teacher_ids)
+        unreadable = unreadable or problem
+        if not problem and max(len(student_ids), len(teacher_ids)) <= room:
             prepared.append(PreparedPrompt(prompt, student_ids, teacher_ids))
         else:
-            too_long += 1
+            left_out += 1
     if prepared:
-        return prepared, too_long
-    if too_long:
+        return prepared, left_out
+    if unreadable:
+        raise DataError(unreadable)
+    if left_out:
         raise DataError(
             f"No prompt leaves room for {config.rollout.max_new_tokens} new tokens within {limit}. "
             "Lower rollout.max_new_tokens or raise training.max_length."
         )
     raise DataError(f"No prompt can be read by both models. {' '.join(notices)}".strip())
+
+
+def _unreadable(tokens: TokenBytes, ids: list[int]) -> str | None:
+    """Why a model cannot read these ids: a token that was added to its tokenizer and not to its embedding."""
+    beyond = tokens.beyond_embedding(ids)
+    if beyond is None:
+        return None
+    name = tokens.tokenizer.convert_ids_to_tokens(beyond)
+    return (
+        f"The prompts of {tokens.tokenizer.name_or_path!r} hold the token {name!r} (id {beyond}), and the model's "
+        f"embedding has {tokens.rows} rows. Resize the embedding (model.resize_token_embeddings) and save the model, "
+        "or give the tokenizer that belongs to it."
+    )
 
 
 def write_rollouts(

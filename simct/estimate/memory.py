@@ -28,6 +28,7 @@ from simct.config import RunConfig, local_path
 from simct.config.sections import ModelConfig
 from simct.errors import ConfigError, ModelError, brief
 from simct.hub.errors import hub_error
+from simct.hub.model_files import adapter_of
 from simct.losses.side import chunk_rows_for
 from simct.methods import METHODS
 from simct.models.adapters import trainable_student
@@ -99,10 +100,12 @@ class _LiveBytes(TorchDispatchMode):
 
 def load_shape_config(model: ModelConfig, token: str | bool | None = None) -> PretrainedConfig:
     """The model's config.json as transformers reads it. Raises ModelError or HubError (one line)."""
-    path = local_path(model.model)
+    adapter = adapter_of(model.model, model.revision, token)
+    name, revision = (adapter.base, adapter.base_revision) if adapter else (model.model, model.revision)
+    path = local_path(name)
     try:
         return AutoConfig.from_pretrained(
-            str(path) if path else model.model, revision=model.revision, token=token, trust_remote_code=False
+            str(path) if path else name, revision=revision, token=token, trust_remote_code=False
         )
     except Exception as error:
         if path is None:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
+from simct.models.loading import check_ids, padding_id
+
 # a draw is searched among this many tokens first, because sorting a whole vocabulary takes longer than the lm_head
 MOST_LIKELY = 128
 
@@ -126,7 +128,10 @@ def generate(
     model.eval()
     # transformers types `generate` for a protocol that no model meets
     write: Any = model.generate
-    ids_BL, mask_BL = left_pad(prompts, pad_id, model.device)
+    pad_id = padding_id(model, pad_id)
+    ids_BL, mask_BL = left_pad(prompts, pad_id, torch.device("cpu"))
+    check_ids(model, ids_BL)
+    ids_BL, mask_BL = ids_BL.to(model.device), mask_BL.to(model.device)
     processors = LogitsProcessorList([_KnownIds(n_candidates)])
     if uniforms_BM is not None:
         uniforms_BM = uniforms_BM.to(model.device)

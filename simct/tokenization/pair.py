@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerBase
 from simct.config import RunConfig
 from simct.errors import AlignmentError, TokenizerError
 from simct.tokenization.alignment import AlignedUnits, align_boundaries
-from simct.tokenization.end_of_turn import generation_ends, shared_columns, split_end
-from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
+from simct.tokenization.end_of_turn import shared_columns, split_end
+from simct.tokenization.model_tokens import load_tokens
+from simct.tokenization.token_bytes import TokenBytes, token_bytes
 from simct.tokenization.vocabulary_cache import SharedIds, shared_ids
 
 SPECIAL_INSIDE = "special token inside the completion"
@@ -128,9 +129,7 @@ def _side(
 ) -> TokenBytes:
     if isinstance(source, PreTrainedTokenizerBase):
         return token_bytes(source)
-    source = str(source)
-    tokenizer = load_tokenizer(source, revision, token, chat_template)
-    return token_bytes(tokenizer, generation_ends(source, revision, token))
+    return load_tokens(str(source), revision, token, chat_template)
 
 
 def _shared_vocabulary(teacher: TokenBytes, student: TokenBytes) -> SharedIds:

@@ -6,15 +6,13 @@ predicts that side's id j. Shapes: S student rows, T teacher rows, U units, B se
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from simct.errors import AlignmentError
-
-if TYPE_CHECKING:
-    from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.pair import TokenizerPair
 
 
 @dataclass(eq=False)
@@ -89,7 +87,7 @@ def as_sequences(ids: Any) -> list[list[int]]:
     return [list(map(int, ids))]
 
 
-def build_units(pair: "TokenizerPair", sequences: Iterable[tuple[Sequence[int], Sequence[int]]]) -> UnitBatch:
+def build_units(pair: TokenizerPair, sequences: Iterable[tuple[Sequence[int], Sequence[int]]]) -> UnitBatch:
     """Align every (teacher_ids, student_ids) of `sequences` and concatenate the units.
 
     Raises AlignmentError where the two sides of a sequence do not spell the same bytes (see TokenizerPair.align).
@@ -99,9 +97,9 @@ def build_units(pair: "TokenizerPair", sequences: Iterable[tuple[Sequence[int], 
     }
     student_ids, teacher_ids, sequence_of, student_counts, teacher_counts = [], [], [], [], []
     student_offset = teacher_offset = 0
-    for number, (teacher_list, student_list) in enumerate(sequences):
+    for number, both in enumerate(sequences):
         # arrays once: reading a list of ids costs more than aligning it
-        teacher_sequence, student_sequence = (np.asarray(ids, dtype=np.int64) for ids in (teacher_list, student_list))
+        teacher_sequence, student_sequence = (np.asarray(ids, dtype=np.int64) for ids in both)
         if len(teacher_sequence) and len(student_sequence):
             aligned = pair.align(teacher_sequence, student_sequence)
             for name, parts in columns.items():

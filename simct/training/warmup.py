@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from simct.config import RunConfig, local_path
-from simct.config.sections import ModelConfig
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.rendering import render_prompts
 from simct.data.samples import write_rollouts
@@ -35,7 +34,8 @@ from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
 from simct.models.rollout import Rollout
 from simct.runs.folder import RunFolder
-from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
+from simct.tokenization.model_tokens import load_tokens
+from simct.tokenization.token_bytes import TokenBytes
 from simct.training.fine_tuning import Example, fine_tune
 from simct.training.metrics import write_record
 from simct.training.sharding import on_any_process
@@ -73,7 +73,7 @@ def warm_up(
     config = run.config()
     prompts = load_prompts(config.data, token)
     check_warmup(config, prompts)
-    tokens = token_bytes(_tokenizer(config.student, token))
+    tokens = load_tokens(config.student.model, config.student.revision, token, config.student.chat_template)
     data = run.path / "data"
     if not (data / DATA_FILE).is_file():
         # a student that cannot be trained is refused before the teacher spends hours on answers
@@ -104,10 +104,6 @@ def warm_up(
     return Trained(step, done, merged_student(student, config, token)), tokens
 
 
-def _tokenizer(model: ModelConfig, token: str | None) -> PreTrainedTokenizerBase:
-    return load_tokenizer(model.model, model.revision, token, model.chat_template)
-
-
 def _load_student(config: RunConfig, accelerator: Accelerator, token: str | None) -> PreTrainedModel:
     student = load_model(config.student, accelerator.device, token)
     check_head(student)
@@ -127,7 +123,7 @@ def sample_answers(
     Raises DataError when no answer passed the check.
     """
     rank, size = accelerator.process_index, config.warmup.generation_batch_size
-    tokens = token_bytes(_tokenizer(config.teacher, token))
+    tokens = load_tokens(config.teacher.model, config.teacher.revision, token, config.teacher.chat_template)
     plan = _plan(config, tokens, prompts, accelerator)
     own_file = run.path / "samples" / f"{rank}.jsonl"
     pending = _pending(run, own_file, plan, accelerator)

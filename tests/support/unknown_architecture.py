@@ -29,8 +29,8 @@ def registered() -> Iterator[None]:
     try:
         yield
     finally:
-        CONFIG_MAPPING._extra_content.pop(LouderConfig.model_type)
-        AutoModelForCausalLM._model_mapping._extra_content.pop(LouderConfig)
+        CONFIG_MAPPING._extra_content.pop(LouderConfig.model_type, None)
+        AutoModelForCausalLM._model_mapping._extra_content.pop(LouderConfig, None)
 
 
 def save_louder(source: str, folder: Path) -> str:
