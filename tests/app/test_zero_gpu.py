@@ -75,7 +75,7 @@ def test_a_pair_is_measured_in_the_process_that_has_the_gpu_and_as_it_is_elsewhe
     assert int(allowed["pid"]) != got["pid"] and released["fail"] == "false"
     source = TextSource(text_source.CHOSEN, number=ANSWERS)
     wanted = Measurement(str(demo.TEACHER), str(demo.STUDENT), choice.START, source, 24)
-    here = measure_reliability(Studio(tmp_path, public=False), wanted, None, Work())
+    here = measure_reliability(Studio(tmp_path, public=False), wanted, None, Work()).to_dict()
     there = got["report"]
     assert there["answers"] == here["answers"] and there["method"] == here["method"]
     for number in ("mass_student", "mass_teacher", "kl_shared", "kl_recovered", "gradient_cosine"):

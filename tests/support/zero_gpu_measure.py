@@ -54,7 +54,7 @@ def main(answers: int, cancel: bool) -> None:
         "models_kept": kept,
         "loaded_on": str(next(loaded.result.student.parameters()).device),
         "doing": doing,
-        "report": now.result,
+        "report": now.result and now.result.to_dict(),
         "error": now.error,
     }
     print(json.dumps(got))

@@ -200,7 +200,7 @@ def test_a_job_trains_stops_and_resumes_to_a_published_student(hub, tmp_path, mo
     published = hub.repos["tester/from-a-job"].files
     assert published["model.safetensors"] == (run.model_dir / "model.safetensors").read_bytes()
     card = published["README.md"].decode()
-    assert "finished all 60 steps" in card and "| Tokens with exactly the same bytes" in card
+    assert "finished all 60 steps" in card and "| Shared tokens |" in card
     assert "training_curve.png" in published and str(tmp_path) not in card
     for commit in repo.commits.values():
         for blob in commit.files.values():
