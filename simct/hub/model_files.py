@@ -150,7 +150,7 @@ def _problem(model: str, held: _Held, local: bool) -> str | None:
     if other:
         return f"{model!r} holds its weights only as {' and '.join(other)}: give the original repository{origin}."
     if "config.json" in held.names:
-        return f"{model!r} holds no weights: it has no *.safetensors. Save the model there with save_pretrained()."
+        return f"{model!r} holds no *.safetensors weights. Save the model there with save_pretrained()."
     tokenizer = "" if any("token" in name for name in held.names) else "no tokenizer, "
     return f"{model!r} holds {tokenizer}no config.json and no *.safetensors. Check the name."
 

@@ -139,7 +139,7 @@ def test_a_folder_without_a_model_is_reported(local, tmp_path):
     with pytest.raises(ModelError, match=r"no readable config\.json"):
         model_facts.facts(local, str(tmp_path), None)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"holds no weights: it has no .*safetensors"):
+    with pytest.raises(ModelError, match=r"no .*safetensors weights"):
         model_facts.facts(local, str(tmp_path), None)
 
 

@@ -19,7 +19,7 @@ CASES = {
     "bin": ({**CONFIG, "pytorch_model.bin": b"x", "tokenizer.json": b"{}"}, r"pytorch_model\.bin.*can run code"),
     "bin shards": ({**CONFIG, "pytorch_model-00001-of-00002.bin": b"x"}, "pickled files"),
     "pth": ({"consolidated.00.pth": b"x", "params.json": b"{}"}, "pickled files"),
-    "no weights": ({**CONFIG, "tokenizer.json": b"{}"}, "holds no weights"),
+    "no weights": ({**CONFIG, "tokenizer.json": b"{}"}, r"holds no \*\.safetensors weights"),
     "no config": ({"consolidated.safetensors": b"x", "params.json": b"{}"}, r"has no config\.json"),
     "onnx": ({**CONFIG, "model.onnx": b"x"}, "only as ONNX"),
     "nothing": ({"README.md": b"x"}, r"holds no tokenizer, no config\.json and no \*\.safetensors"),
