@@ -27,6 +27,7 @@ from simct.errors import ConfigError, RunError, SimCTError, brief
 from simct.estimate.memory import check_trained
 from simct.evaluation.tasks import check_tasks, evaluate_loaded
 from simct.hub.client import settle_clients
+from simct.hub.model_files import check_model_files
 from simct.inspection.coverage import inspect_pair
 from simct.jobs.local.job import process_start_time
 from simct.models.adapters import merged_student, trainable_student
@@ -67,6 +68,8 @@ def check_settings(
     config: RunConfig, prompts: list[Prompt], pair: TokenizerPair | None, token: str | bool | None = None
 ) -> None:
     """check_run for prompts and a pair that are there already; a warm-up has no pair. Raises a one-line SimCTError."""
+    for model in (config.teacher, config.student):
+        check_model_files(model.model, model.revision, token)
     check_tasks(config.evaluation)
     if config.kind == "warmup":
         check_warmup(config, prompts)

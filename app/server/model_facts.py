@@ -108,21 +108,27 @@ def facts(settings: Settings, model: str, token: str | bool | None) -> Facts:
 
 
 def _folder_facts(model: str) -> Facts:
+    from simct.hub.model_files import ADAPTER_CONFIG, adapter_of, check_model_files, model_files_problem
+
     folder = Path(model).expanduser()
     if not folder.is_dir():
         raise ModelError(f"There is no folder {model!r}. Check the path, or give a Hub id like owner/name.")
+    if any(folder.glob("*.gguf")) or (folder / ADAPTER_CONFIG).is_file():
+        check_model_files(str(folder))
+    adapter = adapter_of(str(folder))
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = {} if adapter else json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{model!r} has no readable config.json: it is not a Transformers model folder.") from error
     weights = list(folder.glob("*.safetensors"))
     if not weights:
-        raise ModelError(f"{model!r} holds no *.safetensors weights. Save the model with save_pretrained().")
+        problem = model_files_problem(str(folder))
+        raise ModelError(problem or f"{model!r} holds no *.safetensors weights. Save the model with save_pretrained().")
     tokens = tokenizer_bytes(model, None, None)
     return Facts(
         name=display_name(model),
         where="embedded" if model in EMBEDDED else "local folder",
-        family=str(config.get("model_type", "unknown")),
+        family=f"adapter of {adapter.base}" if adapter else str(config.get("model_type", "unknown")),
         tokenizer=tokenizer_kind(tokens.tokenizer),
         vocabulary=len(tokens.bytes_of),
         license=_card_license(folder / "README.md") or ("apache-2.0" if model in EMBEDDED else ""),
@@ -142,14 +148,16 @@ def _card_license(card: Path) -> str:
 
 def _hub_facts(model: str, token: str | bool | None) -> Facts:
     from simct.hub import search
+    from simct.hub.model_files import check_model_files
 
     name, revision = split_revision(model)
     found = search.model_facts(name, token, revision)
+    adapter = check_model_files(name, found.revision, token)
     tokens = tokenizer_bytes(name, found.revision, token)
     return Facts(
         name=name,
         where=f"Hub, {revision[:20]}" if revision else "Hub",
-        family=found.model_type or "unknown",
+        family=f"adapter of {adapter.base}" if adapter else found.model_type or "unknown",
         tokenizer=tokenizer_kind(tokens.tokenizer),
         vocabulary=len(tokens.bytes_of),
         license=found.license or "",
@@ -184,9 +192,9 @@ def tokenizer_bytes(model: str, revision: str | None, token: str | bool | None):
 @lru_cache(maxsize=16)
 def _tokenizer_bytes(model: str, revision: str | None, token: str | bool | None):
     # transformers takes seconds to import, and the page must not wait for it
-    from simct.tokenization.token_bytes import load_tokenizer, token_bytes
+    from simct.tokenization.model_tokens import load_tokens
 
-    return token_bytes(load_tokenizer(location(model), revision, token))
+    return load_tokens(location(model), revision, token)
 
 
 def pair_of(settings: Settings, teacher: str, student: str, token: str | bool | None):

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -72,27 +73,52 @@ def prompts_of_step(
 def prepare_prompts(
     prompts: list[Prompt], pair: TokenizerPair, config: RunConfig, context_lengths: Iterable[int | None]
 ) -> tuple[list[PreparedPrompt], int]:
-    """Both models' prompt ids, and how many prompts were left out as too long. Raises DataError if none is left."""
+    """Both models' prompt ids, and how many prompts were left out: too long, or with ids that a model cannot read.
+
+    Raises DataError if none is left.
+    """
     limit = min([config.training.max_length, *(length for length in context_lengths if length)])
     room = limit - config.rollout.max_new_tokens
-    prepared, too_long = [], 0
+    prepared, left_out, unreadable = [], 0, None
     for prompt in prompts:
         student_ids = prompt_ids(pair.student.tokenizer, prompt.messages, config.student.enable_thinking)
         teacher_ids = prompt_ids(pair.teacher.tokenizer, prompt.messages, config.teacher.enable_thinking)
-        if 0 < len(student_ids) <= room and 0 < len(teacher_ids) <= room:
+        problem = _unreadable(pair.student, student_ids) or _unreadable(pair.teacher, teacher_ids)
+        unreadable = unreadable or problem
+        if not problem and 0 < len(student_ids) <= room and 0 < len(teacher_ids) <= room:
             prepared.append(PreparedPrompt(prompt, student_ids, teacher_ids))
         else:
-            too_long += 1
+            left_out += 1
+    if not prepared and unreadable:
+        raise DataError(unreadable)
     if not prepared:
         raise DataError(
             f"No prompt leaves room for {config.rollout.max_new_tokens} new tokens within {limit}. "
             "Lower rollout.max_new_tokens or raise training.max_length."
         )
-    return prepared, too_long
+    return prepared, left_out
+
+
+def _unreadable(tokens: TokenBytes, ids: list[int]) -> str | None:
+    """Why a model cannot read these ids: a token that was added to its tokenizer and not to its embedding."""
+    beyond = tokens.beyond_embedding(ids)
+    if beyond is None:
+        return None
+    name = tokens.tokenizer.convert_ids_to_tokens(beyond)
+    return (
+        f"The prompts of {tokens.tokenizer.name_or_path!r} hold the token {name!r} (id {beyond}), and the model's "
+        f"embedding has {tokens.rows} rows. Resize the embedding (model.resize_token_embeddings) and save the model, "
+        "or give the tokenizer that belongs to it."
+    )
 
 
 def write_rollouts(
-    model, tokens: TokenBytes, config: RunConfig, prompts: list[list[int]], step: int, indices: list[int]
+    model: Any,
+    tokens: TokenBytes,
+    config: RunConfig,
+    prompts: list[list[int]],
+    step: int,
+    indices: list[int],
 ) -> list[Rollout]:
     """Sample one completion for each of `prompts` (token ids); `indices` are their sample indices within the step."""
     seed, length = config.training.seed, config.rollout.max_new_tokens
@@ -120,7 +146,9 @@ def student_writes(seed: int, step: int, index: int, fraction: float) -> bool:
     )
 
 
-def samples_of_teacher(pair: TokenizerPair, prompts, rollouts, excluded: Counter) -> list[Sample]:
+def samples_of_teacher(
+    pair: TokenizerPair, prompts: list[PreparedPrompt], rollouts: list[Rollout], excluded: Counter
+) -> list[Sample]:
     """Off-policy samples: what the teacher wrote, its ids as sampled, in the student's canonical tokenization."""
     samples = []
     for prompt, rollout in zip(prompts, rollouts, strict=True):
@@ -136,7 +164,9 @@ def samples_of_teacher(pair: TokenizerPair, prompts, rollouts, excluded: Counter
     return samples
 
 
-def to_samples(pair: TokenizerPair, prompts, rollouts, excluded: Counter) -> list[Sample]:
+def to_samples(
+    pair: TokenizerPair, prompts: list[PreparedPrompt], rollouts: list[Rollout], excluded: Counter
+) -> list[Sample]:
     """The teacher's ids for each completion's bytes; what cannot be exact is counted by reason in `excluded`."""
     samples = []
     for prompt, rollout in zip(prompts, rollouts, strict=True):

@@ -26,6 +26,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from simct.config import ModelConfig, RunConfig, local_path
 from simct.errors import ConfigError, ModelError, brief
 from simct.hub.errors import hub_error
+from simct.hub.model_files import adapter_of
 from simct.losses.side import chunk_rows_for
 from simct.models.adapters import trainable_student
 
@@ -97,10 +98,12 @@ class _LiveBytes(TorchDispatchMode):
 
 def load_shape_config(model: ModelConfig, token: str | bool | None = None):
     """The model's config.json as transformers reads it. Raises ModelError or HubError (one line)."""
-    path = local_path(model.model)
+    adapter = adapter_of(model.model, model.revision, token)
+    name, revision = (adapter.base, adapter.base_revision) if adapter else (model.model, model.revision)
+    path = local_path(name)
     try:
         return AutoConfig.from_pretrained(
-            str(path) if path else model.model, revision=model.revision, token=token, trust_remote_code=False
+            str(path) if path else name, revision=revision, token=token, trust_remote_code=False
         )
     except Exception as error:
         if path is None:

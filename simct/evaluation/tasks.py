@@ -21,7 +21,8 @@ from simct.evaluation.answers.check import answer_matches
 from simct.evaluation.answers.statements import has_reasoning, opened_reasoning
 from simct.models.loading import device_for_training, load_model, pad_id_of
 from simct.models.rollout import Rollout, generate
-from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
+from simct.tokenization.model_tokens import load_tokens
+from simct.tokenization.token_bytes import TokenBytes
 
 SHOWN = 8
 
@@ -148,6 +149,6 @@ def evaluate_model(
         allow_code_execution=allow_code_execution,
     )
     check_tasks(settings)
-    tokens = token_bytes(load_tokenizer(model, revision))
+    tokens = load_tokens(model, revision)
     loaded = load_model(ModelConfig(model=model, revision=revision, dtype=dtype), device_for_training()).eval()
     return evaluate_loaded(loaded, tokens, settings)

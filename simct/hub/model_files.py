@@ -73,8 +73,9 @@ def adapter_of(model: str, revision: str | None = None, token: str | bool | None
         raise ModelError(f"Cannot read {ADAPTER_CONFIG} of {model!r}: {brief(error)}") from error
     if not isinstance(base, str) or not base.strip():
         raise ModelError(f"The adapter {model!r} does not name its base model: set base_model_name_or_path in it.")
+    here = local_path(base) is not None
     # a repository must not choose which folder of this machine is read
-    if (path is None and local_path(base) is not None) or base.startswith(("/", "~", ".")) and local_path(base) is None:
+    if (here and path is None) or (not here and base.startswith(("/", "~", "."))):
         raise ModelError(
             f"The adapter {model!r} names the folder {base!r} as its base model. Merge it where that folder is, or set "
             f"base_model_name_or_path in its {ADAPTER_CONFIG} to the base model's Hub id."
@@ -82,20 +83,21 @@ def adapter_of(model: str, revision: str | None = None, token: str | bool | None
     return Adapter(base, base_revision if isinstance(base_revision, str) else None)
 
 
-def check_model_files(model: str, revision: str | None = None, token: str | bool | None = None) -> None:
-    """Raise ModelError, with the way forward, for a model whose files cannot be loaded; an adapter's base counts, too.
+def check_model_files(model: str, revision: str | None = None, token: str | bool | None = None) -> Adapter | None:
+    """The adapter that `model` is, None for a whole model; ModelError, with the way forward, if it cannot be loaded.
 
-    One request of the Hub for each repository, nothing is downloaded but an adapter's config. A Hub that does not
-    answer is no reason to refuse: what is cached may still load.
+    One request of the Hub for each repository (an adapter's base, too), nothing is downloaded but an adapter's config.
+    A Hub that does not answer is no reason to refuse: what is cached may still load.
     """
     problem = model_files_problem(model, revision, token)
     if problem:
         raise ModelError(problem)
     adapter = adapter_of(model, revision, token)
-    if adapter is not None and adapter.base != model:
+    if adapter is not None:
         problem = model_files_problem(adapter.base, adapter.base_revision, token)
         if problem:
             raise ModelError(f"The base model of the adapter {model!r} cannot be loaded. {problem}")
+    return adapter
 
 
 def model_files_problem(model: str, revision: str | None = None, token: str | bool | None = None) -> str | None:
@@ -148,8 +150,9 @@ def _problem(model: str, held: _Held, local: bool) -> str | None:
     if other:
         return f"{model!r} holds its weights only as {' and '.join(other)}: give the original repository{origin}."
     if "config.json" in held.names:
-        return f"{model!r} holds no weights: it has no *.safetensors. Save the model there with save_pretrained()."
-    return f"{model!r} is no model: it has no config.json and no *.safetensors. Check the name."
+        return f"{model!r} holds no *.safetensors weights. Save the model there with save_pretrained()."
+    tokenizer = "" if any("token" in name for name in held.names) else "no tokenizer, "
+    return f"{model!r} holds {tokenizer}no config.json and no *.safetensors. Check the name."
 
 
 def _adapter_problem(model: str, held: _Held, local: bool) -> str | None:

@@ -10,9 +10,9 @@ from simct.config import DataConfig, ModelConfig, RunConfig, validate
 from simct.errors import SimCTError, brief
 from simct.inspection.corpus import inspect_corpus
 from simct.inspection.reliability import measure_pair
-from simct.tokenization.end_of_turn import generation_ends
+from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.pair import TokenizerPair
-from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
+from simct.tokenization.token_bytes import TokenBytes
 
 SORTS = ("strict", "jaccard", "verdict")
 
@@ -100,7 +100,7 @@ def _side(name: str, sides: dict, token: str | None) -> TokenBytes:
     if name not in sides:
         model, revision = split_revision(name)
         try:
-            sides[name] = token_bytes(load_tokenizer(model, revision, token), generation_ends(model, revision, token))
+            sides[name] = load_tokens(model, revision, token)
         except SimCTError as error:
             sides[name] = error
     if isinstance(sides[name], SimCTError):

@@ -9,20 +9,20 @@ import logging
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import safe_open
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from simct.config import ModelConfig, local_path
 from simct.errors import ModelError, brief
 from simct.hub.errors import known_hub_error
-from simct.hub.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_of, check_model_files
+from simct.hub.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_model_files
+from simct.tokenization.model_tokens import adapter_rows
 
 log = logging.getLogger(__name__)
 SHOWN_NAMES = 5
-_EMBEDDINGS = ("embed_tokens.weight", "embed_tokens.modules_to_save.weight", "wte.weight", "embed_in.weight")
 
 # for weights that are no safetensors transformers would ask a Space to convert them, and give it the reader's token
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
@@ -30,14 +30,14 @@ os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 
 def load_model(
     model: ModelConfig, device: torch.device | str | None = None, token: str | None = None
-) -> torch.nn.Module:
+) -> PreTrainedModel:
     """The causal LM in evaluation mode, in `model.dtype`, on `device`; an adapter merged into its base model.
 
     Raises ModelError (one line) for what cannot be loaded, and for a checkpoint that lacks parameters or has them in
     other shapes: they would be random.
     """
-    check_model_files(model.model, model.revision, token)
-    adapter = adapter_of(model.model, model.revision, token)
+    adapter = check_model_files(model.model, model.revision, token)
+    loaded: Any
     if adapter is None:
         loaded = _whole_model(model.model, model.revision, model, device, token)
     else:
@@ -51,11 +51,11 @@ def load_model(
 
 def _whole_model(
     name: str, revision: str | None, settings: ModelConfig, device: torch.device | str | None, token: str | None
-) -> torch.nn.Module:
+) -> PreTrainedModel:
     path = local_path(name)
     try:
         # shapes that differ are refused below, by name
-        loaded, report = AutoModelForCausalLM.from_pretrained(
+        loaded_and_report: Any = AutoModelForCausalLM.from_pretrained(
             str(path) if path else name,
             revision=revision,
             dtype=getattr(torch, settings.dtype),
@@ -76,6 +76,7 @@ def _whole_model(
         if "custom code" in reason or "trust_remote_code" in reason:
             raise ModelError(f"{name!r} needs its own Python code to load, which is never run.") from error
         raise ModelError(f"Cannot load the model in {name!r}: {reason}") from error
+    loaded, report = loaded_and_report
     _check_loaded(name, report)
     if getattr(loaded, "_hf_peft_config_loaded", False):
         raise ModelError(f"{name!r} holds an adapter that is not merged. Give a whole model, or the adapter alone.")
@@ -107,8 +108,8 @@ def _listed(names: list[str]) -> str:
 
 
 def merged_adapter(
-    base: torch.nn.Module, name: str, revision: str | None = None, token: str | None = None
-) -> torch.nn.Module:
+    base: PreTrainedModel, name: str, revision: str | None = None, token: str | None = None
+) -> PreTrainedModel:
     """`base` with the PEFT adapter of that folder or repository merged into its weights. Raises ModelError."""
     import peft
 
@@ -117,12 +118,12 @@ def merged_adapter(
         folder = path or Path(
             snapshot_download(name, revision=revision, token=token, allow_patterns=[ADAPTER_CONFIG, ADAPTER_WEIGHTS])
         )
-        rows = adapter_rows(folder / ADAPTER_WEIGHTS)
-        if rows and rows != base.get_input_embeddings().weight.shape[0]:
+        rows = adapter_rows(str(folder))
+        if rows and rows != embedding_rows(base):
             base.resize_token_embeddings(rows, mean_resizing=False)
         with warnings.catch_warnings(record=True) as raised:
             warnings.simplefilter("always")
-            adapted = peft.PeftModel.from_pretrained(base, str(folder))
+            adapted: Any = peft.PeftModel.from_pretrained(base, str(folder))
         lacking = next((str(each.message) for each in raised if "missing adapter keys" in str(each.message)), None)
         if lacking:
             raise ModelError(f"The adapter {name!r} lacks weights that its config asks for: {brief(lacking)}")
@@ -132,13 +133,6 @@ def merged_adapter(
     except Exception as error:
         known = known_hub_error(error, name) if path is None else None
         raise known or ModelError(f"Cannot load the adapter {name!r} on its base model: {brief(error)}") from error
-
-
-def adapter_rows(weights: Path) -> int | None:
-    """How many rows of the embedding an adapter brings of its own; None if it brings none."""
-    with safe_open(weights, "pt") as file:
-        names = [name for name in file.keys() if name.endswith(_EMBEDDINGS)]  # noqa: SIM118 - no mapping
-        return max((file.get_slice(name).get_shape()[0] for name in names), default=None)
 
 
 def _placement(model: ModelConfig, device: torch.device | str | None) -> dict:
@@ -159,7 +153,7 @@ def _placement(model: ModelConfig, device: torch.device | str | None) -> dict:
 
 
 def hidden_rows(
-    model: torch.nn.Module, prompts: list[list[int]], completions: list[list[int]], pad_id: int
+    model: Any, prompts: list[list[int]], completions: list[list[int]], pad_id: int
 ) -> tuple[torch.Tensor, list[int]]:
     """Last hidden states at the positions that predict each completion id.
 
@@ -170,7 +164,8 @@ def hidden_rows(
     lengths = [len(completion) for completion in completions]
     sequences = [prompt + completion[:-1] for prompt, completion in zip(prompts, completions, strict=True)]
     width = max(map(len, sequences))
-    ids_BL = torch.full((len(sequences), width), pad_id, dtype=torch.long)
+    decoder = model.get_base_model().base_model if hasattr(model, "get_base_model") else model.base_model
+    ids_BL = torch.full((len(sequences), width), padding_id(decoder, pad_id), dtype=torch.long)
     mask_BL = torch.zeros_like(ids_BL)
     rows = []
     for row, sequence in enumerate(sequences):
@@ -178,7 +173,6 @@ def hidden_rows(
         mask_BL[row, : len(sequence)] = 1
         first = row * width + len(prompts[row]) - 1
         rows.append(torch.arange(first, first + lengths[row]))
-    decoder = model.get_base_model().base_model if hasattr(model, "get_base_model") else model.base_model
     check_ids(decoder, ids_BL)
     device = next(decoder.parameters()).device
     hidden_BLH = decoder(
@@ -187,9 +181,9 @@ def hidden_rows(
     return hidden_BLH.flatten(0, 1)[torch.cat(rows).to(device)], lengths
 
 
-def check_ids(model: torch.nn.Module, ids_BL: torch.Tensor) -> None:
+def check_ids(model: Any, ids_BL: torch.Tensor) -> None:
     """Raise ModelError for an id beyond the model's embedding, which a GPU would only report as a failed assertion."""
-    rows = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    rows = embedding_rows(model)
     largest = int(ids_BL.max()) if ids_BL.numel() else 0
     if rows is not None and largest >= rows:
         raise ModelError(
@@ -199,12 +193,26 @@ def check_ids(model: torch.nn.Module, ids_BL: torch.Tensor) -> None:
         )
 
 
-def pad_id_of(tokenizer: PreTrainedTokenizerBase, end_ids: tuple[int, ...]) -> int:
-    """An id to pad with: attention masks hide it, so the one that every embedding has will do.
+def embedding_rows(model: Any) -> int | None:
+    """How many ids the model can read; None where its embedding does not say."""
+    try:
+        return getattr(model.get_input_embeddings(), "num_embeddings", None)
+    except (AttributeError, NotImplementedError):
+        return None
 
-    The tokenizer's own may lie beyond the embedding, if [PAD] was added without resizing the model.
-    """
-    return 0
+
+def padding_id(model: Any, pad_id: int) -> int:
+    """`pad_id`, unless it is beyond the embedding (a [PAD] that was added without resizing the model): masks hide it,
+    so any other id will do."""
+    rows = embedding_rows(model)
+    return pad_id if rows is None or pad_id < rows else 0
+
+
+def pad_id_of(tokenizer: PreTrainedTokenizerBase, end_ids: tuple[int, ...]) -> int:
+    """An id to pad with; attention masks hide it, so any valid id will do."""
+    if tokenizer.pad_token_id is not None:
+        return tokenizer.pad_token_id
+    return end_ids[0] if end_ids else 0
 
 
 def device_for_training() -> torch.device:

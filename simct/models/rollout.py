@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from simct.models.loading import check_ids, padding_id
+
 # tokens that a draw is looked for among first: to sort a whole vocabulary takes longer than the lm_head
 LIKELIEST = 128
 
@@ -121,7 +123,10 @@ def generate(
     """
     was_training = model.training
     model.eval()
-    ids_BL, mask_BL = left_pad(prompts, pad_id, model.device)
+    pad_id = padding_id(model, pad_id)
+    ids_BL, mask_BL = left_pad(prompts, pad_id, torch.device("cpu"))
+    check_ids(model, ids_BL)
+    ids_BL, mask_BL = ids_BL.to(model.device), mask_BL.to(model.device)
     processors = LogitsProcessorList([_KnownIds(n_candidates)])
     if uniforms_BM is not None:
         uniforms_BM = uniforms_BM.to(model.device)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
@@ -25,6 +26,8 @@ ModelProto = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]  #
 SPACE = "▁"  # U+2581, SentencePiece's visible space
 ADVICE = "choose a model whose tokenizer is byte-level BPE or SentencePiece without normalization"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+# no vocabulary is nearly as large; a larger id is a slip or an attack on the memory
+MAX_IDS = 1 << 23
 _CHANGES_TEXT = {"NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer", "Nmt", "Precompiled"}
 _DROPS_SPACES = {"Whitespace", "WhitespaceSplit", "BertPreTokenizer", "CharDelimiterSplit"}
 
@@ -38,34 +41,52 @@ class ByteEncoder:
     encode: Callable[[str], list[int]]
 
 
-def byte_encoder(tokenizer: PreTrainedTokenizerBase, control_ids: Iterable[int] = ()) -> ByteEncoder:
+def byte_encoder(
+    tokenizer: PreTrainedTokenizerBase, control_ids: Iterable[int] = (), rows: int | None = None
+) -> ByteEncoder:
     """Return the exact encoder of `tokenizer`; TokenizerError names what cannot be exact, why, and what to do.
 
-    `control_ids` (end of turn) never count as text, even where the tokenizer does not flag them as special.
+    `control_ids` (end of turn) never count as text, even where the tokenizer does not flag them as special. Nor do ids
+    from `rows` on, which the model's embedding lacks.
     """
-    control = {*control_ids, *tokenizer.all_special_ids}
+    silent = _Silent({*control_ids, *tokenizer.all_special_ids}, rows)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if isinstance(backend, Tokenizer):
         model_file = _sentencepiece_source(tokenizer, backend)
         if model_file is not None:
-            return _from_sentencepiece(tokenizer, model_file, tokenizer.added_tokens_decoder, control)
-        return _from_backend(tokenizer, backend, control)
+            return _from_sentencepiece(tokenizer, model_file, tokenizer.added_tokens_decoder, silent)
+        return _from_backend(tokenizer, backend, silent)
     if hasattr(tokenizer, "sp_model"):
         proto = tokenizer.sp_model.serialized_model_proto()
-        return _from_sentencepiece(tokenizer, proto, tokenizer.added_tokens_decoder, control)
+        return _from_sentencepiece(tokenizer, proto, tokenizer.added_tokens_decoder, silent)
     mistral = getattr(getattr(getattr(tokenizer, "tokenizer", None), "instruct_tokenizer", None), "tokenizer", None)
     if hasattr(mistral, "id_to_byte_piece") and hasattr(mistral, "num_special_tokens"):
-        return _from_tekken(mistral)
+        return _from_tekken(mistral, silent)
     model = getattr(mistral, "_model", None)
     if model is not None and hasattr(model, "serialized_model_proto"):
-        return _from_sentencepiece(tokenizer, model.serialized_model_proto(), {}, control)
+        return _from_sentencepiece(tokenizer, model.serialized_model_proto(), {}, silent)
     raise _refusal(tokenizer, f"a {type(tokenizer).__name__} without a fast tokenizer", "its bytes cannot be known")
+
+
+@dataclass(frozen=True)
+class _Silent:
+    """Ids that spell nothing: `control`, and all from `rows` on."""
+
+    control: set[int]
+    rows: int | None
+
+    def __call__(self, bytes_of: list[bytes | None]) -> None:
+        for token_id in self.control:
+            if 0 <= token_id < len(bytes_of):
+                bytes_of[token_id] = None
+        if self.rows is not None:
+            bytes_of[self.rows :] = [None] * len(bytes_of[self.rows :])
 
 
 # Fast tokenizers
 
 
-def _from_backend(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer, control: set[int]) -> ByteEncoder:
+def _from_backend(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer, silent: _Silent) -> ByteEncoder:
     model = backend.model
     spec = _shell(tokenizer, backend)
     _refuse(tokenizer, model, spec)
@@ -75,24 +96,40 @@ def _from_backend(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer, contro
     spaced = not byte_level and SPACE in json.dumps(list(spec.values()), ensure_ascii=False)
     fallback = not byte_level and (_has(spec["decoder"], "ByteFallback") or getattr(model, "byte_fallback", False))
 
-    bytes_of: list[bytes | None] = [None] * (max([*vocabulary.values(), *added], default=-1) + 1)
+    clone = Tokenizer.from_str(json.dumps(_without_changes(spec), ensure_ascii=False))
+    clone.model = model
+
+    def run(text: str) -> Encoding:
+        return clone.encode(text, add_special_tokens=False)
+
+    bytes_of = _no_bytes(tokenizer, max([*vocabulary.values(), *added], default=-1))
     for piece, token_id in vocabulary.items():
         bytes_of[token_id] = _byte_level_bytes(piece) if byte_level else _piece_bytes(piece, spaced, fallback)
     for token_id, token in added.items():
-        text = token.content.replace(SPACE, " ") if spaced else token.content
-        bytes_of[token_id] = None if token.special else text.encode() or None
-    for token_id in control:
-        if 0 <= token_id < len(bytes_of):
-            bytes_of[token_id] = None
-
-    clone = Tokenizer.from_str(json.dumps(_without_changes(spec), ensure_ascii=False))
-    clone.model = model
+        bytes_of[token_id] = None if token.special else _added_bytes(token_id, token, spaced, run)
+    silent(bytes_of)
     byte_ids = _byte_ids(bytes_of, vocabulary if fallback else {})
     words = {i: token for i, token in added.items() if bytes_of[i] is not None}
-    spell = _Spelling(
-        bytes_of, byte_ids, lambda text: clone.encode(text, add_special_tokens=False), SPACE if spaced else ""
-    )
-    return ByteEncoder(bytes_of, byte_ids, _around_added(words, spell))
+    spell = _Spelling(bytes_of, byte_ids, run, SPACE if spaced else "")
+    return ByteEncoder(bytes_of, byte_ids, _around_added(words, bytes_of, spell))
+
+
+def _no_bytes(tokenizer: PreTrainedTokenizerBase, last_id: int) -> list[bytes | None]:
+    """A table for ids up to `last_id`. Raises TokenizerError for one that would fill the memory."""
+    if last_id >= MAX_IDS:
+        name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+        raise TokenizerError(f"{name} gives a token the id {last_id}, which no model has. Repair its tokenizer.json.")
+    return [None] * (last_id + 1)
+
+
+def _added_bytes(token_id: int, token: AddedToken, spaced: bool, run: Callable[[str], Encoding]) -> bytes | None:
+    """What an added token spells. One that is matched before normalization matches a U+2581 as such (Gemma's runs of
+    them), unless its id is also how the model itself spells spaces."""
+    as_spaces = token.content.replace(SPACE, " ")
+    if not spaced or as_spaces == token.content:
+        return token.content.encode() or None
+    spells_spaces = token.normalized or run(as_spaces).ids == [token_id]
+    return (as_spaces if spells_spaces else token.content).encode()
 
 
 def _shell(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer) -> dict:
@@ -286,12 +323,16 @@ def _by_span(ids: list[int], offsets: list[tuple[int, int]], length: int) -> lis
     return [*groups, (covered, length, [])] if covered < length else groups
 
 
-def _around_added(added: Mapping[int, AddedToken], encode: Callable[[str], list[int]]) -> Callable[[str], list[int]]:
+def _around_added(
+    added: Mapping[int, AddedToken], bytes_of: Sequence[bytes | None], encode: Callable[[str], list[int]]
+) -> Callable[[str], list[int]]:
     """Let `encode` see only the text between the added tokens that are text (leftmost first, then longest)."""
     patterns: dict[str, int] = {}
     for token_id, token in added.items():
-        text = token.content.replace(SPACE, " ") if token.normalized else token.content
-        patterns.setdefault(text, token_id)
+        text = (bytes_of[token_id] or b"").decode()
+        # one that spells spaces must not take the U+2581 that it would match
+        if token.normalized or text == token.content:
+            patterns.setdefault(text, token_id)
     if not patterns:
         return encode
     whole = {token.content.replace(SPACE, " ") for token in added.values() if token.single_word}
@@ -340,7 +381,7 @@ def _sentencepiece_source(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer
 
 
 def _from_sentencepiece(
-    tokenizer: PreTrainedTokenizerBase, model: bytes, added: Mapping[int, AddedToken], control: set[int]
+    tokenizer: PreTrainedTokenizerBase, model: bytes, added: Mapping[int, AddedToken], silent: _Silent
 ) -> ByteEncoder:
     """A serialized SentencePiece model, read by its own library without dummy prefix and space folding."""
     proto = ModelProto.FromString(model)
@@ -353,25 +394,26 @@ def _from_sentencepiece(
     rules.add_dummy_prefix = rules.remove_extra_whitespaces = False
     rules.escape_whitespaces = True
     exact = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
-    bytes_of: list[bytes | None] = [None] * (max([len(proto.pieces) - 1, *added]) + 1)
+    bytes_of = _no_bytes(tokenizer, max([len(proto.pieces) - 1, *added]))
     for token_id, piece in enumerate(proto.pieces):
         if piece.type in (1, 4, 5, 6):  # normal, user-defined, unused, byte; not unknown (2) or control (3)
             bytes_of[token_id] = _piece_bytes(piece.piece, True, piece.type == 6)
     for token_id, token in added.items():
-        bytes_of[token_id] = None if token.special else token.content.encode() or None
-    for token_id in control:
-        if 0 <= token_id < len(bytes_of):
+        if token.special:
             bytes_of[token_id] = None
+        elif token_id >= len(proto.pieces) or bytes_of[token_id] is None:
+            bytes_of[token_id] = token.content.encode() or None
+    silent(bytes_of)
     byte_ids = _byte_ids(bytes_of, {piece.piece: i for i, piece in enumerate(proto.pieces) if piece.type == 6})
     spell = _Spelling(bytes_of, byte_ids, lambda text: _SentencePieceRun(exact, text), SPACE)
     words = {i: token for i, token in added.items() if bytes_of[i] is not None and i >= len(proto.pieces)}
-    return ByteEncoder(bytes_of, byte_ids, _around_added(words, spell))
+    return ByteEncoder(bytes_of, byte_ids, _around_added(words, bytes_of, spell))
 
 
 class _SentencePieceRun:
     """SentencePiece's ids, with character offsets only when they are asked for."""
 
-    def __init__(self, processor, text: str) -> None:
+    def __init__(self, processor: Any, text: str) -> None:
         self._processor, self._text = processor, text
         self.ids: list[int] = processor.encode(text)
 
@@ -381,10 +423,11 @@ class _SentencePieceRun:
         return [(piece.begin, piece.end) for piece in pieces]
 
 
-def _from_tekken(tekken) -> ByteEncoder:
+def _from_tekken(tekken: Any, silent: _Silent) -> ByteEncoder:
     """Mistral's tekken: control tokens first, then tiktoken ranks."""
     offset = tekken.num_special_tokens
     pieces = (tekken.id_to_byte_piece(i) for i in range(offset, tekken.n_words))
     bytes_of = [*([None] * offset), *pieces]
+    silent(bytes_of)
     byte_ids = _byte_ids(bytes_of, {})
     return ByteEncoder(bytes_of, byte_ids, lambda text: tekken.encode(text, bos=False, eos=False))

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from simct.config import RunConfig
 from simct.errors import AlignmentError, TokenizerError
 from simct.tokenization.alignment import AlignedUnits, align_boundaries
-from simct.tokenization.end_of_turn import generation_ends
-from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
+from simct.tokenization.model_tokens import load_tokens
+from simct.tokenization.token_bytes import TokenBytes, token_bytes
 from simct.tokenization.vocabulary_cache import Bridge, bridge
 
 SPECIAL_INSIDE = "special token inside the completion"
@@ -81,7 +81,7 @@ class TokenizerPair:
             _side(config.student.model, config.student.revision, token),
         )
 
-    def align(self, teacher_ids: Sequence[int], student_ids: Sequence[int]) -> AlignedUnits:
+    def align(self, teacher_ids: Sequence[int] | np.ndarray, student_ids: Sequence[int] | np.ndarray) -> AlignedUnits:
         """Return the minimal aligned units of two spellings of the same bytes, end of turn included.
 
         Raises AlignmentError where the bytes differ, an id inside the text spells nothing, or only one side ends.
@@ -123,8 +123,7 @@ class TokenizerPair:
 def _side(source: str | PreTrainedTokenizerBase, revision: str | None, token: str | None) -> TokenBytes:
     if isinstance(source, PreTrainedTokenizerBase):
         return token_bytes(source)
-    source = str(source)
-    return token_bytes(load_tokenizer(source, revision, token), generation_ends(source, revision, token))
+    return load_tokens(str(source), revision, token)
 
 
 def _bridge(teacher: TokenBytes, student: TokenBytes) -> Bridge:
@@ -154,7 +153,7 @@ def _to_column(shared_ids: torch.Tensor, tokens: TokenBytes) -> torch.Tensor:
     return columns
 
 
-def _split_end(tokens: TokenBytes, ids: Sequence[int]) -> tuple[np.ndarray, bool]:
+def _split_end(tokens: TokenBytes, ids: Sequence[int] | np.ndarray) -> tuple[np.ndarray, bool]:
     """The ids of the text, and whether an end id came after them."""
     array = np.asarray(ids, dtype=np.int64)
     ended = len(array) > 0 and int(array[-1]) in tokens.end_ids

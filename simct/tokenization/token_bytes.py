@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -17,8 +18,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from simct.errors import AlignmentError, ModelError
+from simct.errors import AlignmentError, ModelError, SimCTError, TokenizerError, brief
 from simct.hub.errors import known_hub_error
+from simct.hub.model_files import adapter_of, model_files_problem
 from simct.tokenization.end_of_turn import end_ids_of
 from simct.tokenization.families import ByteEncoder, byte_encoder, sentencepiece_file, spelling_of
 
@@ -40,6 +42,7 @@ class TokenBytes:
     table: tuple[np.ndarray, np.ndarray] = field(repr=False)  # all bytes joined (uint8), where each id's start (int64)
     fingerprint: str  # of bytes_of, id_of and end_ids: equal for tokenizers that pair alike
     encode_text: Callable[[str], list[int]] = field(repr=False)
+    rows: int | None = None  # how many ids the model's embedding has, where that is known
 
     def encode(self, data: bytes) -> list[int]:
         """Return the ids by which this tokenizer spells `data`: no dummy prefix, no special tokens, byte for byte.
@@ -72,19 +75,26 @@ class TokenBytes:
         shift_N = starts[ids_N] - np.cumsum(lengths_N) + lengths_N
         return joined[np.repeat(shift_N, lengths_N) + np.arange(lengths_N.sum())], lengths_N
 
+    def beyond_embedding(self, ids: Sequence[int]) -> int | None:
+        """The largest of `ids`, if the model's embedding has no row for it."""
+        largest = max(ids, default=0)
+        return largest if self.rows is not None and largest >= self.rows else None
+
     def is_text(self, token_id: int) -> bool:
         """Whether the id spells bytes."""
         return 0 <= token_id < len(self.bytes_of) and self.bytes_of[token_id] is not None
 
 
-def token_bytes(tokenizer: PreTrainedTokenizerBase, end_ids: Iterable[int] = ()) -> TokenBytes:
+def token_bytes(tokenizer: PreTrainedTokenizerBase, end_ids: Iterable[int] = (), rows: int | None = None) -> TokenBytes:
     """Return `tokenizer` as exact bytes, or raise TokenizerError with its family, the reason and what to do.
 
     `end_ids` are further ids that end a turn (generation_config.eos_token_id). Those of the chat template, of the
-    tokenizer and of a generation_config.json beside a local tokenizer are found here.
+    tokenizer and of a generation_config.json beside a local tokenizer are found here. `rows` is how many ids the
+    model's embedding has, if that is known: tokens that were added beyond it spell nothing and end nothing.
     """
-    ends = end_ids_of(tokenizer, end_ids)
-    encoder = _encoder(tokenizer, ends)
+    ends = tuple(end for end in end_ids_of(tokenizer, end_ids) if rows is None or end < rows)
+    with panics_as(TokenizerError, f"The tokenizer of {tokenizer.name_or_path!r} is damaged"):
+        encoder = _encoder(tokenizer, ends, rows)
     bytes_of = encoder.bytes_of
     lengths = np.array([len(data) if data else 0 for data in bytes_of], dtype=np.int64)
     id_of = _id_of(encoder)
@@ -99,6 +109,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, end_ids: Iterable[int] = ())
         table=(np.frombuffer(b"".join(filter(None, bytes_of)), np.uint8), np.cumsum(lengths) - lengths),
         fingerprint=_fingerprint(bytes_of, lengths, id_of, ends),
         encode_text=encoder.encode,
+        rows=rows,
     )
 
 
@@ -112,7 +123,8 @@ def encode_exactly(
     ids: list[int] = []
     for chunk, text in _utf8_runs(data):
         if text is not None:
-            ids.extend(encode_text(text))
+            with panics_as(AlignmentError, "The tokenizer fails on this text"):
+                ids.extend(encode_text(text))
             continue
         for value in chunk:
             token_id = byte_ids[value]
@@ -125,11 +137,31 @@ def encode_exactly(
 
 
 def load_tokenizer(name_or_path: str, revision: str | None = None, token: str | None = None) -> PreTrainedTokenizerBase:
-    """Load a tokenizer by Hub id or folder; code in the repository is never run. Raises one-line ModelErrors."""
+    """Load a tokenizer by Hub id or folder, for an adapter without one that of its base model.
+
+    Code in the repository is never run. Raises one-line ModelErrors.
+    """
+    name = str(name_or_path)
     try:
-        return AutoTokenizer.from_pretrained(name_or_path, revision=revision, token=token, trust_remote_code=False)
+        with panics_as(ModelError, f"The tokenizer of {name!r} is damaged"):
+            return AutoTokenizer.from_pretrained(name, revision=revision, token=token, trust_remote_code=False)
     except Exception as error:
-        raise ModelError(_load_reason(str(name_or_path), error)) from error
+        adapter = adapter_of(name, revision, token)
+        if adapter is not None and adapter.base != name:
+            return load_tokenizer(adapter.base, adapter.base_revision, token)
+        problem = model_files_problem(name, revision, token)
+        raise ModelError(problem or _load_reason(name, error)) from error
+
+
+@contextmanager
+def panics_as(kind: type[SimCTError], message: str) -> Iterator[None]:
+    """Raise a `kind` for a panic of the tokenizers library, which is no Exception and would pass every handler."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise kind(f"{message}: {brief(error)}") from error
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike) -> None:
@@ -153,10 +185,10 @@ def _load_reason(name: str, error: BaseException) -> str:
         return f"{name} holds no tokenizer that can be loaded: save one there with tokenizer.save_pretrained."
     if name.startswith(("/", "./", "../", "~")):
         return f"There is no folder {name}: check the path, or give a model's Hub id."
-    # transformers tells of a gated or absent repository in an error of its own, raised from the Hub's
-    told = known_hub_error(error, name)
-    if told is not None:
-        return str(told)
+    # transformers reports a gated or absent repository in an error of its own, raised from the Hub's
+    known = known_hub_error(error, name)
+    if known is not None:
+        return str(known)
     text = str(error).strip()
     if "trust_remote_code" in text:
         return (
@@ -165,20 +197,17 @@ def _load_reason(name: str, error: BaseException) -> str:
     return f"No tokenizer could be loaded from {name}: {text.splitlines()[0] if text else type(error).__name__}"
 
 
-# What ends a turn
-
-
 # Building blocks
 
 _ENCODERS: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[tuple, ByteEncoder]] = WeakKeyDictionary()
 
 
-def _encoder(tokenizer: PreTrainedTokenizerBase, ends: tuple[int, ...]) -> ByteEncoder:
+def _encoder(tokenizer: PreTrainedTokenizerBase, ends: tuple[int, ...], rows: int | None) -> ByteEncoder:
     """The tokenizer's encoder, built once for an object until tokens are added to it."""
-    state = (len(tokenizer), tuple(tokenizer.all_special_ids), ends)
+    state = (len(tokenizer), tuple(tokenizer.all_special_ids), ends, rows)
     known = _ENCODERS.get(tokenizer)
     if known is None or known[0] != state:
-        known = _ENCODERS[tokenizer] = (state, byte_encoder(tokenizer, ends))
+        known = _ENCODERS[tokenizer] = (state, byte_encoder(tokenizer, ends, rows))
     return known[1]
 
 

@@ -4,13 +4,15 @@ Rows are token positions flattened over the sequences of the batch, in order: ro
 predicts that side's id j. Shapes: S student rows, T teacher rows, U units, B sequences.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from simct.errors import AlignmentError
+from simct.tokenization.pair import TokenizerPair
 
 
 @dataclass(eq=False)
@@ -49,7 +51,7 @@ class UnitBatch:
         """Units of one token on both sides; every other unit is one that exact matching loses."""
         return (self.student_size_U == 1) & (self.teacher_size_U == 1)
 
-    def to(self, device) -> "UnitBatch":
+    def to(self, device: torch.device | str) -> "UnitBatch":
         return UnitBatch(**{name: value.to(device) for name, value in vars(self).items()})
 
 
@@ -72,7 +74,7 @@ def chunks_by_rows(unit_N: torch.Tensor, units: UnitBatch, chunk_rows: int) -> l
     return list(unit_N.split(counts.tolist()))
 
 
-def as_sequences(ids) -> list[list[int]]:
+def as_sequences(ids: Any) -> list[list[int]]:
     """One sequence of ids or a list of them, as tensors or lists, made a list of lists of int."""
     if isinstance(ids, torch.Tensor):
         return [ids.tolist()] if ids.dim() == 1 else [row.tolist() for row in ids]
@@ -85,7 +87,7 @@ def as_sequences(ids) -> list[list[int]]:
     return [list(map(int, ids))]
 
 
-def build_units(pair, sequences) -> UnitBatch:
+def build_units(pair: TokenizerPair, sequences: Iterable[tuple[Sequence[int], Sequence[int]]]) -> UnitBatch:
     """Align every (teacher_ids, student_ids) of `sequences` and concatenate the units.
 
     Raises AlignmentError where the two sides of a sequence do not spell the same bytes (see TokenizerPair.align).
@@ -95,11 +97,9 @@ def build_units(pair, sequences) -> UnitBatch:
     }
     student_ids, teacher_ids, sequence_of, student_counts, teacher_counts = [], [], [], [], []
     student_offset = teacher_offset = 0
-    for number, (teacher_sequence, student_sequence) in enumerate(sequences):
+    for number, both in enumerate(sequences):
         # arrays once: reading a list of ids costs more than aligning it
-        teacher_sequence, student_sequence = (
-            np.asarray(ids, dtype=np.int64) for ids in (teacher_sequence, student_sequence)
-        )
+        teacher_sequence, student_sequence = (np.asarray(ids, dtype=np.int64) for ids in both)
         if len(teacher_sequence) and len(student_sequence):
             aligned = pair.align(teacher_sequence, student_sequence)
             for name, parts in columns.items():

@@ -31,7 +31,8 @@ from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
 from simct.models.rollout import Rollout
 from simct.runs.folder import RunFolder
-from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
+from simct.tokenization.model_tokens import load_tokens
+from simct.tokenization.token_bytes import TokenBytes
 from simct.training.fine_tuning import Example, fine_tune
 from simct.training.sharding import on_any_process
 
@@ -67,7 +68,7 @@ def warm_up(
     config = run.config()
     prompts = load_prompts(config.data, token)
     check_warmup(config, prompts)
-    student_tokens = token_bytes(load_tokenizer(config.student.model, config.student.revision, token))
+    student_tokens = load_tokens(config.student.model, config.student.revision, token)
     if not (run.path / "data" / DATA_FILE).is_file() and not sample_answers(
         run, config, accelerator, prompts, stop_requested, token
     ):
@@ -110,7 +111,7 @@ def sample_answers(
     Raises DataError when no answer passed.
     """
     warmup, rank, world = config.warmup, accelerator.process_index, accelerator.num_processes
-    tokens = token_bytes(load_tokenizer(config.teacher.model, config.teacher.revision, token))
+    tokens = load_tokens(config.teacher.model, config.teacher.revision, token)
     ids = [prompt_ids(tokens.tokenizer, prompt.messages, config.teacher.enable_thinking) for prompt in prompts]
     room = config.training.max_length - warmup.max_new_tokens
     fitting = [index for index in range(len(prompts)) if 0 < len(ids[index]) <= room]

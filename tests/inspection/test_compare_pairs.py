@@ -68,8 +68,8 @@ def test_a_stopped_comparison_has_the_rows_that_were_finished(folder):
 
 def test_each_tokenizer_is_read_once(folder, monkeypatch):
     loaded = []
-    load = module.load_tokenizer
-    monkeypatch.setattr(module, "load_tokenizer", lambda name, *more: loaded.append(name) or load(name, *more))
+    load = module.load_tokens
+    monkeypatch.setattr(module, "load_tokens", lambda name, *more: loaded.append(name) or load(name, *more))
     teachers, students = [str(DEFAULT.teacher), str(SPLITS.teacher)], [str(DEFAULT.student), str(SPLITS.student)]
     assert len(compare_pairs(teachers, students, TEXTS)) == 4
     assert sorted(loaded) == sorted(teachers + students)

@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from simct.errors import AlignmentError, ModelError, TokenizerError
+from simct.tokenization import token_bytes as token_bytes_module
 from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, save_tokenizer, token_bytes
 from tests.support import real_tokenizers as real
 from tests.support import trained_tokenizers as trained
@@ -207,6 +208,117 @@ def test_characters_outside_a_vocabulary_without_byte_fallback_are_an_error():
             tokens.encode("rune ᚠ".encode())
         with pytest.raises(AlignmentError, match="0xFF"):
             tokens.encode(b"a\xff")
+
+
+# Added tokens of visible spaces
+
+
+def with_visible_spaces(*, reached: bool, normalized: bool = False) -> PreTrainedTokenizerFast:
+    """A SentencePiece BPE with "▁▁" and "▁▁▁" added as Gemma has them; `reached`: merges spell spaces by them, too."""
+    spec = json.loads(trained.edited(trained.sentencepiece_bpe_backend()).to_str())
+    model = spec["model"]
+    runs = ["▁▁", "▁▁▁"]
+    long_runs = {piece for piece in model["vocab"] if len(piece) > 1 and set(piece) == {"▁"}}
+    for piece in long_runs:
+        del model["vocab"][piece]
+    model["merges"] = [merge for merge in model["merges"] if not long_runs & {*merge, "".join(merge)}]
+    # ids without a gap
+    model["vocab"] = {piece: i for i, piece in enumerate(sorted(model["vocab"], key=model["vocab"].get))}
+    spec["added_tokens"] = [{**token, "id": model["vocab"][token["content"]]} for token in spec["added_tokens"]]
+    if reached:
+        model["vocab"] |= {run: len(model["vocab"]) + i for i, run in enumerate(runs)}
+        model["merges"] = [["▁", "▁"], ["▁▁", "▁"], *model["merges"]]
+    tokenizer = Tokenizer.from_str(json.dumps(spec))
+    tokenizer.add_tokens([AddedToken(run, special=False, normalized=normalized) for run in runs])
+    return trained.wrap(tokenizer, unk_token="<unk>", bos_token="<s>")
+
+
+LITERAL = "x▁▁y ▁ z▁▁▁▁"
+SPACES = "x  y   z"
+
+
+def test_an_added_run_of_visible_spaces_that_matches_literally_is_that_character():
+    tokenizer = with_visible_spaces(reached=False)
+    run = tokenizer.convert_tokens_to_ids("▁▁")
+    backend = tokenizer.backend_tokenizer  # what the tokenizers library itself does
+    assert run in backend.encode("x▁▁y", add_special_tokens=False).ids
+    assert run not in backend.encode("x  y", add_special_tokens=False).ids
+    tokens = token_bytes(tokenizer)
+    assert tokens.bytes_of[run] == "▁▁".encode()
+    assert tokens.encode("x▁▁y".encode()) == backend.encode("x▁▁y", add_special_tokens=False).ids
+    for text in (LITERAL, SPACES):
+        assert tokens.decode(tokens.encode(text.encode())) == text.encode()
+    assert run not in tokens.encode(SPACES.encode())
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_a_run_of_visible_spaces_by_which_spaces_are_spelled_is_spaces(normalized):
+    tokenizer = with_visible_spaces(reached=True, normalized=normalized)
+    run = tokenizer.convert_tokens_to_ids("▁▁")
+    assert run in tokenizer.backend_tokenizer.encode("x  y", add_special_tokens=False).ids
+    tokens = token_bytes(tokenizer)
+    assert tokens.bytes_of[run] == b"  "
+    assert tokens.encode(b"x  y") == tokenizer.backend_tokenizer.encode("x  y", add_special_tokens=False).ids
+    for text in (LITERAL, SPACES):
+        assert tokens.decode(tokens.encode(text.encode())) == text.encode()
+    assert run not in tokens.encode("x▁▁y".encode())
+
+
+def test_a_normalized_run_of_visible_spaces_matches_spaces():
+    tokenizer = with_visible_spaces(reached=False, normalized=True)
+    run = tokenizer.convert_tokens_to_ids("▁▁")
+    assert run in tokenizer.backend_tokenizer.encode("x  y", add_special_tokens=False).ids
+    tokens = token_bytes(tokenizer)
+    assert tokens.bytes_of[run] == b"  " and run in tokens.encode(b"x  y")
+    assert tokens.decode(tokens.encode(LITERAL.encode())) == LITERAL.encode()
+
+
+# Damaged tokenizers
+
+
+def test_an_id_that_would_fill_the_memory_is_refused(tmp_path):
+    spec = json.loads(trained.byte_level_backend().to_str())
+    spec["model"]["vocab"]["zzz"] = 2**32 - 1
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    with pytest.raises(TokenizerError, match="the id 4294967295") as error:
+        token_bytes(load_tokenizer(str(tmp_path)))
+    assert "\n" not in str(error.value)
+
+
+def panic() -> BaseException:
+    """What the tokenizers library raises when its Rust panics."""
+    broken = Tokenizer(models.BPE({"a": 0, "b": 1}, []))
+    broken.enable_truncation(2, stride=1)
+    try:
+        broken.enable_truncation(1, stride=0)
+        broken.enable_truncation(2, stride=2)
+        broken.encode("ababab")
+    except BaseException as error:
+        return error
+    raise AssertionError("nothing panicked")
+
+
+def test_a_panic_is_one_line_of_ours(monkeypatch):
+    raised = panic()
+    assert not isinstance(raised, Exception)  # if this fails, panics have become exceptions and need no care
+
+    def panics(*arguments, **options):
+        raise raised
+
+    tokens = token_bytes(trained.byte_level())
+    with pytest.raises(AlignmentError, match="fails on this text"):
+        token_bytes_module.encode_exactly(b"a", panics, tokens.byte_ids, tokens.bytes_of)
+    monkeypatch.setattr(token_bytes_module, "byte_encoder", panics)
+    with pytest.raises(TokenizerError, match="is damaged"):
+        token_bytes(trained.byte_level())
+    monkeypatch.setattr(token_bytes_module.AutoTokenizer, "from_pretrained", panics)
+    with pytest.raises(ModelError, match="is damaged") as error:
+        load_tokenizer("acme/model")
+    assert "\n" not in str(error.value)
+    raised = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        load_tokenizer("acme/model")
 
 
 # Refusals
