@@ -13,7 +13,7 @@
   };
   const put = (parent, tag, attributes, text) => {
     const node = parent.appendChild(document.createElementNS(SVG, tag));
-    Object.entries(attributes).forEach(([name, value]) => node.setAttribute(name, value));
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
     if (text) node.textContent = text;
   };
   const drawn = (figure) => {
@@ -50,7 +50,7 @@
     return {text: new XMLSerializer().serializeToString(whole), ...size};
   };
   document.addEventListener('click', event => {
-    const button = event.target.closest && event.target.closest('figure.chart button[data-save]');
+    const button = event.target.closest?.('figure.chart button[data-save]');
     if (!button) return;
     const figure = button.closest('figure'), made = drawn(figure);
     const name = figure.dataset.name.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '') || 'chart';
