@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
-
-if TYPE_CHECKING:
-    from simct.tokenization.token_bytes import TokenBytes
 
 
 def end_ids_of(tokenizer: PreTrainedTokenizerBase, more: Iterable[int]) -> tuple[int, ...]:
@@ -58,17 +54,16 @@ def generation_ends(name_or_path: str, revision: str | None = None, token: str |
 # One shared event on both sides
 
 
-def shared_columns(shared_ids_C: torch.Tensor, tokens: TokenBytes) -> torch.Tensor:
-    """id -> column of `shared_ids_C` or -1, LongTensor [n_ids]; every end id has the last column, the end of turn."""
-    size = max(len(tokens.bytes_of), max(tokens.end_ids) + 1)
-    columns = torch.full((size,), -1, dtype=torch.long)
+def shared_columns(shared_ids_C: torch.Tensor, end_ids: Sequence[int], n_ids: int) -> torch.Tensor:
+    """id -> column of `shared_ids_C` or -1, LongTensor [n_ids or more]; end ids have the last one, the end of turn."""
+    columns = torch.full((max(n_ids, max(end_ids) + 1),), -1, dtype=torch.long)
     columns[shared_ids_C] = torch.arange(len(shared_ids_C))
-    columns[list(tokens.end_ids)] = len(shared_ids_C) - 1
+    columns[list(end_ids)] = len(shared_ids_C) - 1
     return columns
 
 
-def split_end(tokens: TokenBytes, ids: Sequence[int] | np.ndarray) -> tuple[np.ndarray, bool]:
+def split_end(ids: Sequence[int] | np.ndarray, end_ids: Sequence[int]) -> tuple[np.ndarray, bool]:
     """The ids of the text (int64), and whether an end id came after them."""
     array = np.asarray(ids, dtype=np.int64)
-    ended = len(array) > 0 and int(array[-1]) in tokens.end_ids
+    ended = len(array) > 0 and int(array[-1]) in end_ids
     return (array[:-1] if ended else array), ended

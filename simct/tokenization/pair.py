@@ -58,8 +58,8 @@ class TokenizerPair:
         self.jaccard = self.shared_tokens / (teacher.vocabulary + student.vocabulary - self.shared_tokens)
         self.shared_teacher_ids = torch.from_numpy(np.append(teacher_ids, teacher.end_ids[0]))
         self.shared_student_ids = torch.from_numpy(np.append(student_ids, student.end_ids[0]))
-        self.teacher_to_shared = shared_columns(self.shared_teacher_ids, teacher)
-        self.student_to_shared = shared_columns(self.shared_student_ids, student)
+        self.teacher_to_shared = shared_columns(self.shared_teacher_ids, teacher.end_ids, len(teacher.bytes_of))
+        self.student_to_shared = shared_columns(self.shared_student_ids, student.end_ids, len(student.bytes_of))
 
     @classmethod
     def from_pretrained(
@@ -87,8 +87,8 @@ class TokenizerPair:
 
         Raises AlignmentError where the bytes differ, an id inside the text spells nothing, or only one side ends.
         """
-        teacher_text, teacher_ended = split_end(self.teacher, teacher_ids)
-        student_text, student_ended = split_end(self.student, student_ids)
+        teacher_text, teacher_ended = split_end(teacher_ids, self.teacher.end_ids)
+        student_text, student_ended = split_end(student_ids, self.student.end_ids)
         teacher_bytes, teacher_lengths = self.teacher.spelled(teacher_text)
         student_bytes, student_lengths = self.student.spelled(student_text)
         if not np.array_equal(teacher_bytes, student_bytes):
@@ -100,7 +100,7 @@ class TokenizerPair:
 
     def teacher_ids_for(self, student_ids: Sequence[int]) -> TeacherIds:
         """Spell a sampled completion (any ids; ended or truncated) in the teacher's ids, byte for byte."""
-        text, ended = split_end(self.student, student_ids)
+        text, ended = split_end(student_ids, self.student.end_ids)
         ids = text.tolist()
         if ids and not 0 <= min(ids) <= max(ids) < len(self.student.bytes_of):
             return TeacherIds([], BEYOND_VOCABULARY, 0, 0)
