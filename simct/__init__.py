@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simct import losses
     from simct.config import RunConfig
+    from simct.evaluation.distance import distance
     from simct.inspection.coverage import inspect_pair
     from simct.inspection.reliability import measure_pair
     from simct.tokenization.pair import TokenizerPair
 
 __version__ = "0.1.0"
-__all__ = ["RunConfig", "TokenizerPair", "inspect_pair", "losses", "measure_pair"]
+__all__ = ["RunConfig", "TokenizerPair", "distance", "inspect_pair", "losses", "measure_pair"]
 
 _MODULES = {
     "RunConfig": "simct.config",
     "TokenizerPair": "simct.tokenization.pair",
+    "distance": "simct.evaluation.distance",
     "inspect_pair": "simct.inspection.coverage",
     "measure_pair": "simct.inspection.reliability",
 }

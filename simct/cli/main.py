@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from simct.cli import evaluate as cli_evaluate
 from simct.cli import inspect as cli_inspect
 from simct.cli import jobs as cli_jobs
 from simct.cli import settings as cli_settings
@@ -67,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_distill(commands)
     _add_warmup(commands)
     _add_estimate(commands)
-    _add_evaluate(commands)
+    cli_evaluate.add_parser(commands)
     _add_publish(commands)
     presets = commands.add_parser("presets", help="list the presets: runs that are ready to start")
     presets.set_defaults(run=run_presets)
@@ -124,22 +125,6 @@ def _add_estimate(commands: Commands) -> None:
     estimate.add_argument("--n-prompts", type=int, help="prompts in the data, for runs given in epochs")
     estimate.add_argument("--json", help="write the estimate here")
     estimate.set_defaults(run=run_estimate)
-
-
-def _add_evaluate(commands: Commands) -> None:
-    evaluate = commands.add_parser("evaluate", help="score a model on tasks with checkable answers")
-    evaluate.add_argument("--model", required=True, help="Hub id or local folder")
-    evaluate.add_argument(
-        "--tasks", default="demo", help="comma-separated: demo, JSONL files, lm-eval tasks (default: %(default)s)"
-    )
-    evaluate.add_argument("--seed", type=int, default=0, help="of lm-eval's few-shot examples (default: %(default)s)")
-    evaluate.add_argument(
-        "--allow-code-execution", action="store_true", help="let tasks run what the model wrote, in a sandbox"
-    )
-    evaluate.add_argument("--samples", type=int, help="only the first N prompts of each task")
-    evaluate.add_argument("--max-new-tokens", type=int, default=64)
-    evaluate.add_argument("--json", help="write the scores here")
-    evaluate.set_defaults(run=run_evaluate)
 
 
 def _add_publish(commands: Commands) -> None:
@@ -217,28 +202,6 @@ def run_presets(options: argparse.Namespace) -> int:
 
     for name, description in list_presets().items():
         print(f"{name:34} {description}")
-    return 0
-
-
-def run_evaluate(options: argparse.Namespace) -> int:
-    from simct.evaluation.tasks import evaluate_model
-
-    prepare_hub(options.model)
-    tasks = [task.strip() for task in options.tasks.split(",") if task.strip()]
-    scores = evaluate_model(
-        options.model,
-        tasks,
-        options.samples,
-        options.max_new_tokens,
-        seed=options.seed,
-        allow_code_execution=options.allow_code_execution,
-    )
-    for task, result in scores.items():
-        error = f" ± {result['stderr']:.3f}" if result.get("stderr") is not None else ""
-        how = result.get("metric", "exact")
-        ended = f", {result['ended']:.0%} ended by themselves" if "ended" in result else ""
-        print(f"{task}: {result['score']:.3f}{error} {how} on {result['n']} prompts{ended}")
-    write_json(options.json, {"model": options.model, "tasks": scores})
     return 0
 
 

@@ -25,11 +25,16 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel
 
+from simct.config.sections import DataConfig, ModelConfig
+from simct.data.prompts import load_prompts
+from simct.data.rendering import render_prompts
 from simct.errors import DataError
-from simct.losses.head import Head
+from simct.hub.repo_ids import split_revision
+from simct.losses.head import Head, check_head
 from simct.losses.side import HeadSide, chunk_rows_for, row_chunks
-from simct.models.loading import hidden_rows, pad_id_of
+from simct.models.loading import device_for_training, hidden_rows, load_model, pad_id_of
 from simct.models.rollout import Rollout, generate, uniforms
+from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
 
@@ -115,6 +120,65 @@ def change(before: Distance, after: Distance) -> Change:
     return Change(_mean(differences), _standard_error(differences), len(differences))
 
 
+@dataclass(frozen=True)
+class Distances:
+    """Both directions, on the same prompts."""
+
+    student_to_teacher: Distance
+    teacher_to_student: Distance
+
+    def to_dict(self) -> dict:
+        return {
+            "student_to_teacher": self.student_to_teacher.to_dict(),
+            "teacher_to_student": self.teacher_to_student.to_dict(),
+        }
+
+
+def distance(
+    student: str,
+    teacher: str,
+    prompts: str,
+    samples: int | None = 64,
+    max_new_tokens: int = 128,
+    dtype: str = "float32",
+    seed: int = 0,
+    token: str | bool | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Distances:
+    """Measure both directions on the first `samples` prompts of a file or Hub dataset.
+
+    `student` and `teacher` are Hub ids or folders, `id@revision` for a revision. Each model answers every prompt once,
+    in its own chat template. `on_progress(answers written, answers in all)`. Raises one-line SimCTErrors.
+    """
+    read = load_prompts(DataConfig(prompts=prompts, limit=samples), token)
+    device = device_for_training()
+    sides = {}
+    for side, name in (("student", student), ("teacher", teacher)):
+        model, revision = split_revision(name)
+        tokens = load_tokens(model, revision, token)
+        rendered = render_prompts(side, tokens.tokenizer, read, None)
+        described = ModelConfig(model=model, revision=revision, dtype=dtype)
+        sides[side] = described, tokens, rendered.ids
+    both = [index for index in range(len(read)) if all(ids[index] for _, _, ids in sides.values())]
+    if not both:
+        raise DataError(f"No prompt of {prompts!r} can be read by both models: their chat templates refuse them.")
+    speakers = {}
+    for side, (described, tokens, ids) in sides.items():
+        loaded = load_model(described, device, token).eval()
+        check_head(loaded)
+        speakers[side] = Speaker(loaded, tokens, [list(ids[index] or ()) for index in both])
+    found = []
+    for number, (writer, reader) in enumerate((("student", "teacher"), ("teacher", "student"))):
+
+        def report(done: int, total: int, before: int = number) -> None:
+            if on_progress:
+                on_progress(before * total + done, 2 * total)
+
+        answers = draw(speakers[writer], max_new_tokens, seed, on_progress=report)
+        found.append(distance_of(speakers[writer], speakers[reader], answers))
+    return Distances(*found)
+
+
 def draw(
     writer: Speaker,
     max_new_tokens: int,
@@ -147,7 +211,7 @@ def draw(
     return [answers[index] for index in range(len(order))]
 
 
-def distance(writer: Speaker, reader: Speaker, answers: Sequence[Rollout], batch_size: int = 16) -> Distance:
+def distance_of(writer: Speaker, reader: Speaker, answers: Sequence[Rollout], batch_size: int = 16) -> Distance:
     """The distance from the writer to the reader on `answers`, one of the writer's to each prompt.
 
     Raises DataError where no answer can be compared.

@@ -1,6 +1,7 @@
 """Distance to the teacher: against enumeration of every text, of a model to itself, and by hand."""
 
 import itertools
+import json
 import math
 
 import pytest
@@ -8,8 +9,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from simct import demo
+from simct.cli.main import main as command
 from simct.errors import DataError
-from simct.evaluation.distance import Change, Distance, Speaker, change, distance, draw, log_probabilities
+from simct.evaluation.distance import Change, Distance, Speaker, change, distance, distance_of, draw, log_probabilities
 from simct.models.rollout import Rollout
 from simct.tokenization.token_bytes import token_bytes
 
@@ -73,7 +76,7 @@ def exact(writer: Speaker, reader: Speaker, length: int) -> float:
 def test_the_mean_is_the_expectation_over_every_text_in_both_directions():
     student, teacher = speaker([], 1, 3000), speaker([("a", "b"), ("b", "b")], 2, 3000)
     for writer, reader in ((student, teacher), (teacher, student)):
-        measured = distance(writer, reader, draw(writer, max_new_tokens=3, seed=5, batch_size=500), batch_size=500)
+        measured = distance_of(writer, reader, draw(writer, max_new_tokens=3, seed=5, batch_size=500), batch_size=500)
         wanted = exact(writer, reader, 3)
         assert measured.answers == 3000 and wanted > 0.1
         assert abs(measured.mean - wanted) < 4 * measured.standard_error
@@ -90,7 +93,7 @@ def test_log_probabilities_are_those_of_one_pass_a_token():
 
 def test_a_model_is_at_no_distance_from_itself():
     who = speaker([], 4, 64)  # every tokenization of its own is the canonical one
-    measured = distance(who, who, draw(who, max_new_tokens=5))
+    measured = distance_of(who, who, draw(who, max_new_tokens=5))
     assert measured.mean == pytest.approx(0.0, abs=1e-12)
     assert measured.standard_error == pytest.approx(0.0, abs=1e-12)
 
@@ -110,7 +113,7 @@ def test_batches_and_their_order_make_no_difference():
     results = []
     for size in (1, 5, 12):
         answers = draw(student, max_new_tokens=4, seed=9, batch_size=size)
-        results.append((answers, distance(student, teacher, answers, batch_size=size)))
+        results.append((answers, distance_of(student, teacher, answers, batch_size=size)))
     for answers, measured in results[1:]:
         assert [answer.completion_ids for answer in answers] == [answer.completion_ids for answer in results[0][0]]
         assert measured.bits == pytest.approx(results[0][1].bits, abs=1e-5)
@@ -126,11 +129,11 @@ def test_what_cannot_be_compared_is_left_out_and_counted():
     student, teacher = speaker([], 1, 3), speaker([], 2, 3)
     end = student.tokens.end_ids[0]
     answers = [Rollout([], [0, end], True), Rollout([], [end, 0], False), Rollout([], [1], False)]
-    measured = distance(student, teacher, answers)
+    measured = distance_of(student, teacher, answers)
     assert sorted(measured.bits) == [0, 2] and measured.bytes == 2
     assert measured.excluded == {"special token inside the completion": 1}
     with pytest.raises(DataError, match="none of the 1 answers can be used"):
-        distance(student, teacher, answers[1:2])
+        distance_of(student, teacher, answers[1:2])
 
 
 def test_changes_are_paired_by_prompt():
@@ -148,3 +151,31 @@ def test_a_distance_is_kept_as_plain_data():
     kept = Distance({0: 1.0, 4: 3.0}, 12, {"reason": 2})
     assert Distance.from_dict(kept.to_dict()) == kept
     assert kept.to_dict()["bits_per_byte"] == 2.0 and kept.to_dict()["stderr"] == pytest.approx(1.0)
+
+
+def test_two_models_by_name_in_both_directions():
+    reports = []
+    found = distance(
+        str(demo.STUDENT), str(demo.TEACHER), str(demo.EVAL), samples=6, max_new_tokens=24,
+        on_progress=lambda done, total: reports.append((done, total)),
+    )  # fmt: skip
+    assert found.student_to_teacher.answers == found.teacher_to_student.answers == 6
+    assert found.student_to_teacher.mean > 0.05 and found.teacher_to_student.mean > 0.005
+    assert reports[-1] == (12, 12) and reports == sorted(reports)
+    again = distance(str(demo.STUDENT), str(demo.TEACHER), str(demo.EVAL), samples=6, max_new_tokens=24)
+    assert again.to_dict() == found.to_dict()
+
+
+def test_the_command_prints_and_writes_the_distance(tmp_path, capsys):
+    models = ["--model", str(demo.TEACHER), "--teacher", str(demo.TEACHER)]
+    path = tmp_path / "distance.json"
+    options = ["--prompts", str(demo.EVAL), "--samples", "4", "--max-new-tokens", "16", "--json", str(path)]
+    assert command(["evaluate", *models, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "Student to teacher" in printed and "Teacher to student" in printed and "demo:" not in printed
+    kept = json.loads(path.read_text())["distance"]
+    for direction in ("student_to_teacher", "teacher_to_student"):
+        # a model beside itself: what remains is where its sampled ids are not the canonical ones
+        assert abs(kept[direction]["bits_per_byte"]) < 0.2 and kept[direction]["answers"] == 4
+    assert command(["evaluate", *models]) == 2
+    assert "--prompts" in capsys.readouterr().err

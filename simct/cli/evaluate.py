@@ -1,0 +1,109 @@
+"""`simct evaluate`: how a model does on tasks with checkable answers, and how far it is from its teacher."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from simct.cli.common import prepare_hub, write_json
+from simct.errors import ConfigError
+
+if TYPE_CHECKING:
+    from simct.evaluation.distance import Distances
+
+PROMPTS_MEASURED = 64
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = commands.add_parser("evaluate", help="score a model on tasks, and measure its distance to a teacher")
+    evaluate.add_argument("--model", required=True, help="Hub id or local folder")
+    evaluate.add_argument(
+        "--tasks", help="comma-separated: demo, JSONL files, lm-eval tasks (default: demo; with --teacher none)"
+    )
+    evaluate.add_argument("--seed", type=int, default=0, help="of samples and few-shot examples (default: %(default)s)")
+    evaluate.add_argument(
+        "--allow-code-execution", action="store_true", help="let tasks run what the model wrote, in a sandbox"
+    )
+    evaluate.add_argument(
+        "--samples",
+        type=int,
+        metavar="N",
+        help=f"only the first N prompts of each task (default: all; of --prompts {PROMPTS_MEASURED})",
+    )
+    evaluate.add_argument("--max-new-tokens", type=int, default=64, help="of an answer (default: %(default)s)")
+    evaluate.add_argument("--json", metavar="FILE", help="write the scores here")
+    distance = evaluate.add_argument_group("distance to the teacher (bits per byte, no labels needed)")
+    distance.add_argument("--teacher", metavar="T", help="Hub id or local folder, ID@REVISION for a revision")
+    distance.add_argument("--prompts", metavar="P", help="a file or Hub dataset of prompts that both models answer")
+    evaluate.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    if bool(options.teacher) != bool(options.prompts):
+        raise ConfigError("The distance needs both --teacher and --prompts. Give the one that is missing.")
+    for name in ("samples", "max_new_tokens"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
+    named = options.tasks if options.tasks is not None else "" if options.teacher else "demo"
+    tasks = [task.strip() for task in named.split(",") if task.strip()]
+    if not tasks and not options.teacher:
+        raise ConfigError(f"--tasks is {options.tasks!r}; give at least one task, such as demo.")
+    prepare_hub(*(name for name in (options.model, options.teacher, options.prompts) if name))
+    report: dict = {"model": options.model}
+    if tasks:
+        report["tasks"] = _score(options, tasks)
+    if options.teacher:
+        report |= {"teacher": options.teacher, "distance": _measure(options)}
+    write_json(options.json, report)
+    return 0
+
+
+def _score(options: argparse.Namespace, tasks: list[str]) -> dict:
+    from simct.evaluation.tasks import evaluate_model
+
+    scores = evaluate_model(
+        options.model,
+        tasks,
+        options.samples,
+        options.max_new_tokens,
+        seed=options.seed,
+        allow_code_execution=options.allow_code_execution,
+    )
+    for task, result in scores.items():
+        error = f" ± {result['stderr']:.3f}" if result.get("stderr") is not None else ""
+        how = result.get("metric", "exact")
+        ended = f", {result['ended']:.0%} ended by themselves" if "ended" in result else ""
+        print(f"{task}: {result['score']:.3f}{error} {how} on {result['n']} prompts{ended}")
+    return scores
+
+
+def _measure(options: argparse.Namespace) -> dict:
+    from simct.cli.inspect import progress
+    from simct.evaluation.distance import distance
+
+    with progress("Answering", "prompts") as on_progress:
+        found = distance(
+            options.model,
+            options.teacher,
+            options.prompts,
+            options.samples or PROMPTS_MEASURED,
+            options.max_new_tokens,
+            seed=options.seed,
+            on_progress=on_progress,
+        )
+    print(format_distances(found))
+    return found.to_dict()
+
+
+def format_distances(found: Distances) -> str:
+    """Both directions for a terminal, with standard errors and what was left out."""
+    lines = ["Distance to the teacher, in bits per byte (0: they write alike)"]
+    for label, direction in (
+        ("Student to teacher", found.student_to_teacher),
+        ("Teacher to student", found.teacher_to_student),
+    ):
+        error = f" ± {direction.standard_error:.3f}" if direction.standard_error is not None else ""
+        lines.append(f"{label:20}{direction.mean:.3f}{error} on {direction.answers} answers, {direction.bytes:,} bytes")
+        lines += [f"{'':20}{count} left out or cut: {reason}" for reason, count in direction.excluded.items()]
+    return "\n".join(lines)
