@@ -47,6 +47,8 @@ VARIANTS = {
     "marginal, forward KL, no bridge": ("marginal", "forward_kl", {"bridge": False}),
     "bpm": ("bpm", "forward_kl", {}),
     "bpm, bridge": ("bpm", "forward_kl", {"bridge": True}),
+    "escd": ("escd", "forward_kl", {}),
+    "escd, root only": ("escd", "forward_kl", {"child": False}),
     "uld": ("uld", "reverse_kl", {}),
     "gold": ("gold", "reverse_kl", {}),
     "alm": ("alm", "forward_kl", {}),

@@ -6,12 +6,10 @@ completion gives the reference answer as `answer_matches` reads it. Standard err
 """
 
 import math
-from pathlib import Path
 from typing import cast
 
 from transformers import PreTrainedModel
 
-from simct.config import local_path
 from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.templates import prompt_ids
@@ -20,17 +18,13 @@ from simct.errors import DataError
 from simct.evaluation import lm_eval as lm_eval_tasks
 from simct.evaluation.answers.check import answer_matches
 from simct.evaluation.answers.statements import has_reasoning, opened_reasoning
+from simct.evaluation.task_names import is_own_task
 from simct.models.loading import device_for_training, load_model, pad_id_of
 from simct.models.rollout import Rollout, generate
 from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.token_bytes import TokenBytes
 
 SHOWN = 8
-
-
-def is_own_task(task: str) -> bool:
-    """Whether a task is scored here rather than by lm-eval."""
-    return task == "demo" or (local_path(task) is not None and Path(task).suffix in (".jsonl", ".json"))
 
 
 def check_tasks(settings: EvaluationConfig) -> None:

@@ -4,16 +4,18 @@ Only safetensors weights are read and code from a repository is never run. Shape
 N rows (positions that predict a completion token), H hidden size.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import logging
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import snapshot_download
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from simct.config import local_path
 from simct.config.sections import ModelConfig
@@ -22,6 +24,10 @@ from simct.hub.errors import known_hub_error
 from simct.hub.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_model_files
 from simct.losses.head import decoder_of
 from simct.tokenization.model_tokens import adapter_rows
+
+if TYPE_CHECKING:
+    # to import it takes seconds
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 SHOWN_NAMES = 5

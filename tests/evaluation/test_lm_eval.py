@@ -12,7 +12,8 @@ from simct.errors import ConfigError, DataError
 from simct.evaluation import lm_eval as lm_eval_tasks
 from simct.evaluation.lm_eval import SandboxedCodeMetric, check_task, evaluate_task, pass_at_k
 from simct.evaluation.sandbox.program import why_unavailable
-from simct.evaluation.tasks import check_tasks, evaluate_loaded, is_own_task, standard_error
+from simct.evaluation.task_names import is_own_task
+from simct.evaluation.tasks import check_tasks, evaluate_loaded, standard_error
 from simct.models.loading import load_model
 from simct.presets import list_presets, load_preset
 from simct.tokenization.token_bytes import load_tokenizer, token_bytes

@@ -8,7 +8,7 @@ from pathlib import Path
 import simct
 from simct.config import RunConfig, local_path
 from simct.data.formats import suffix_of
-from simct.evaluation.tasks import is_own_task
+from simct.evaluation.task_names import is_own_task
 
 PACKAGES = (
     "torch",
