@@ -63,16 +63,33 @@ def add_rental_options(parser: argparse.ArgumentParser) -> None:
     jobs = parser.add_argument_group("Hugging Face Jobs")
     jobs.add_argument("--flavor", help="the machine; without it the machines are listed with the run's estimated cost")
     jobs.add_argument("--namespace", help="user or organization that pays (default: the token's own)")
-    jobs.add_argument("--timeout", type=hours, metavar="TIME", help="end the Job after this, such as 90m or 4h")
+    jobs.add_argument(
+        "--timeout", type=time_limit, metavar="TIME", help="end the Job after this, such as 90m or 4h; seconds if bare"
+    )
     jobs.add_argument("--spend-limit", type=float, metavar="USD", help="the most it may cost; required")
 
 
-def hours(text: str) -> float:
-    """A duration such as `90m`, `4h` or `2d`, or a number of hours, in hours."""
+SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+class TimeLimit(float):
+    """Hours, with the text that they were given as."""
+
+    text: str
+
+    def line(self) -> str:
+        unit = next((unit for unit, seconds in SECONDS.items() if self * 3600 >= seconds), "s")
+        return f"--timeout {self.text} is {self * 3600 / SECONDS[unit]:.4g} {'min' if unit == 'm' else unit}"
+
+
+def time_limit(text: str) -> TimeLimit:
+    """`90m`, `4h`, `2d` or a number of seconds, as `hf jobs` reads it, in hours."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; use one such as 90m, 4h or 2d")
-    return float(found[1]) * {"s": 1 / 3600, "m": 1 / 60, "h": 1.0, "d": 24.0, "": 1.0}[found[2]]
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; give one such as 90m, 4h, 2d or 3600 (seconds)")
+    limit = TimeLimit(float(found[1]) * SECONDS[found[2] or "s"] / 3600)
+    limit.text = text.strip()
+    return limit
 
 
 def start(options: argparse.Namespace, config: RunConfig) -> RunFolder:
@@ -106,10 +123,12 @@ def rental_from(options: argparse.Namespace, config: RunConfig) -> Rental:
         raise ConfigError(f"The run does not fit {options.flavor}: it {offer.why}. See all without --flavor.")
     if options.spend_limit is None:
         raise ConfigError(f"Set the most it may cost with --spend-limit. {offer.line()}.")
-    time_limit = chosen_hours(offer.machine, options.timeout, options.spend_limit)
-    if offer.hours is not None and offer.hours > time_limit:
+    longest = chosen_hours(offer.machine, options.timeout, options.spend_limit)
+    if isinstance(options.timeout, TimeLimit):
+        print(options.timeout.line())
+    if offer.hours is not None and offer.hours > longest:
         print(f"note: the run is estimated at {offer.hours:.1f} h, longer than the time limit; it can be resumed.")
-    return Rental(offer.machine.name, time_limit, offer.machine.price, options.namespace)
+    return Rental(offer.machine.name, longest, offer.machine.price, options.namespace)
 
 
 def run_jobs(options: argparse.Namespace) -> int:

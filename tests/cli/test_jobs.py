@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from simct.cli.jobs import time_limit
 from simct.cli.main import build_parser, main
 from simct.hub import retry as hf_retry
 from simct.jobs.hf import job as hf_job
@@ -101,12 +102,31 @@ def test_a_run_goes_to_jobs_only_with_a_machine_and_a_limit(pair, runs_dir, hub,
     assert "a multiple of its 4 GPUs" in refused(capsys, *arguments, *odd, "--flavor", "a100x4", "--spend-limit", 1)
     assert runs_in(runs_dir) == [] and not hub.jobs
     chosen = ["--flavor", "t4-small", "--namespace", "tester", "--timeout", "90m", "--spend-limit", "0.4", "--detach"]
-    assert "t4-small for at most 60 min, $0.40" in call(capsys, *arguments, *chosen)
+    printed = call(capsys, *arguments, *chosen)
+    assert "t4-small for at most 60 min, $0.40" in printed and "--timeout 90m is 1.5 h" in printed
     [job] = hub.jobs.values()
     assert job.spec["timeoutSeconds"] == pytest.approx(3600, abs=1) and job.namespace == "tester"
     with pytest.raises(SystemExit):
         build_parser().parse_args([*map(str, arguments), "--timeout", "soon"])
-    assert "not a duration" in capsys.readouterr().err
+    assert "'soon' is not a duration" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "hours", "line"),
+    [
+        ("3600", 1, "--timeout 3600 is 1 h"),
+        ("90", 0.025, "--timeout 90 is 1.5 min"),
+        ("45s", 0.0125, "--timeout 45s is 45 s"),
+        ("90m", 1.5, "--timeout 90m is 1.5 h"),
+        ("1.5h", 1.5, "--timeout 1.5h is 1.5 h"),
+        ("2d", 48, "--timeout 2d is 2 d"),
+        ("4", 4 / 3600, "--timeout 4 is 4 s"),
+    ],
+)
+def test_timeouts_read_as_hf_jobs_reads_them(text, hours, line):
+    """A bare number is seconds there, and was hours here."""
+    limit = time_limit(text)
+    assert limit == pytest.approx(hours) and limit.line() == line
 
 
 def test_a_job_is_followed_listed_stopped_and_found_again_by_the_command(pair, runs_dir, hub, capsys, monkeypatch):
