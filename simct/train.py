@@ -219,6 +219,8 @@ def distill(process: Process, loaded: Loaded, resume: bool) -> Trained:
             f"step {record['step']}/{config.training.steps}  loss {record['loss']:.4f}  rows {record['rows']}  "
             f"length {record['response_length']:.1f}  ended {record['eos_rate']:.0%}  {record['seconds']:.2f} s"
         )
+        if "warning" in record:
+            process.log(f"warning: {record['warning']}")
 
     return Trainer(
         config,

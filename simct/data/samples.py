@@ -8,6 +8,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from simct.config import RunConfig
+from simct.data.exclusions import CUT_BYTES, NOTHING, OFF_POLICY
 from simct.data.prompts import Prompt
 from simct.data.rendering import render_prompts
 from simct.errors import DataError
@@ -169,7 +170,7 @@ def samples_of_teacher(
         try:
             student_ids = pair.student.encode(pair.teacher.decode(body))
         except ValueError as error:
-            excluded[f"off-policy: {error}"] += 1
+            excluded[f"{OFF_POLICY}{error}"] += 1
             continue
         if rollout.ended:
             student_ids = [*student_ids, pair.student.end_ids[0]]
@@ -188,11 +189,11 @@ def to_samples(
             excluded[teacher.excluded] += 1
             continue
         if teacher.cut_bytes:
-            excluded["trailing bytes that are not UTF-8"] += 1
+            excluded[CUT_BYTES] += 1
         if teacher.n_student and teacher.ids:
             samples.append(Sample(prompt, rollout.completion_ids[: teacher.n_student], list(teacher.ids)))
         else:
-            excluded["nothing to supervise"] += 1
+            excluded[NOTHING] += 1
     return samples
 
 

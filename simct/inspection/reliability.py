@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from simct import losses
 from simct.config import RunConfig
+from simct.data.exclusions import exclusion_line
 from simct.data.prompts import load_prompts
 from simct.data.samples import Sample, prepare_prompts, to_samples, write_rollouts
 from simct.errors import DataError, RunError
@@ -77,7 +78,7 @@ def measure_pair(
     if not written:
         raise RunError("Stopped before the first answer was measured.")
     if not totals.answers:
-        raise DataError(f"None of the student's {written} answers can be compared: {dict(excluded)}.")
+        raise DataError(f"Nothing can be compared: {exclusion_line(excluded, written)}")
     measured = replace(
         totals.result(),
         answers_written=written,

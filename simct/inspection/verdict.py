@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from simct.data.exclusions import whole_answers
 from simct.inspection.records import Reliability
 from simct.inspection.text_kinds import TITLES
 
@@ -142,7 +143,7 @@ def _further_settings(measured: Reliability) -> Iterator[tuple[str, object, str]
             f"{written - ended} of {written} answers were cut at {limit} tokens: set rollout.max_new_tokens to "
             f"{2 * limit}, or warm the student up if it does not know how to end.",
         )
-    excluded = {reason: count for reason, count in measured.excluded.items() if "trailing" not in reason}
+    excluded = whole_answers(measured.excluded)
     if written and sum(excluded.values()) / written > MANY_EXCLUDED:
         reasons = ", ".join(f"{count} for {reason}" for reason, count in excluded.items())
         yield "", None, f"Of {written} answers some cannot be compared and would be left out: {reasons}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from simct.data.exclusions import exclusion_line
 from simct.inspection.records import Candidates, MeasuredCandidates, PairReport, PairRow, Reliability
 from simct.report import facts
 from simct.report.facts import Fact
@@ -44,12 +45,14 @@ def format_reliability(measured: Reliability) -> str:
     """The numbers and the verdict."""
     z_t, quantiles = measured.z_t, measured.kl_quantiles
     counts = [shared + recovered for shared, recovered in zip(z_t.shared, z_t.recovered, strict=True)]
+    left_out = exclusion_line(measured.excluded, measured.answers_written)
     lines = _lines(
         [
             *facts.reliability_facts(measured),
             ("Z_T of units", f"0 {_bars(counts)} 1 and above"),
             ("KL of shared units, range", _range(quantiles.shared)),
             ("KL of recovered units, range", _range(quantiles.recovered)),
+            *([("Left out", left_out)] if left_out else []),
             ("Verdict", measured.verdict),
         ]
     )

@@ -74,7 +74,8 @@ def write_record(
 ) -> None:
     """Write a step's record to metrics.jsonl, the tracker and the status. To be called by the main process."""
     run.append("metrics.jsonl", record)
-    numbers = {name: value for name, value in record.items() if name not in ("excluded", "step")}
+    numbers = {name: value for name, value in record.items() if name not in ("excluded", "step", "warning")}
     accelerator.log(numbers, step=record["step"])
-    message = f"{activity}, step {record['step']} of {total_steps}"
+    warning = f". {record['warning']}" if "warning" in record else ""
+    message = f"{activity}, step {record['step']} of {total_steps}{warning}"
     run.set_status(step=record["step"], total_steps=total_steps, message=message)

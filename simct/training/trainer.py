@@ -41,6 +41,7 @@ from simct.models.rollout import Rollout
 from simct.models.vllm import VllmWriter
 from simct.tokenization.pair import TokenizerPair
 from simct.training.collapse import CollapseWatch
+from simct.training.exclusions import ExclusionWatch
 from simct.training.loop import TrainingLoop
 from simct.training.metrics import StepTotals, gather_record
 from simct.training.sharding import (
@@ -143,7 +144,9 @@ class Trainer:
         self.vllm = _start_vllm(config, accelerator, student, pair, checkpoints)
         self.loop = self._setup_student(checkpoints)
         self.loop.resume(resume_from)
-        self.watch = CollapseWatch([record for record in history if record["step"] <= self.loop.step])
+        past = [record for record in history if record["step"] <= self.loop.step]
+        self.watch = CollapseWatch(past)
+        self.exclusions = ExclusionWatch(config.training.batch_size, past)
 
     def _setup_processes(self) -> None:
         if self.deepspeed:
@@ -282,9 +285,11 @@ class Trainer:
 
     def _report(self, record: dict[str, Any], written: StepRollouts) -> None:
         training, step = self.config.training, record["step"]
+        record |= self.exclusions.add(record)
         if self.accelerator.is_main_process:
             show = step == 1 or step == training.steps or step % training.samples_every == 0
             self.on_step(record, shown_rollouts(self.pair, written.prompts, written.rollouts, step) if show else [])
+        self.exclusions.check()
         if training.stop_on_collapse:
             self.watch.add(record)
 
