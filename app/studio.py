@@ -19,13 +19,12 @@ from app.page.markup import one_line
 from app.page.theme import theme
 from app.pair.tab import PairTab
 from app.publish.tab import PublishTab
-from app.runs.actions import owned_run
 from app.runs.comparison import RunComparison
 from app.runs.tab import RunsTab
 from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
 from app.server.imports import Page, import_behind
 from app.server.studio import Studio
-from app.server.visitor import Visitor
+from app.server.visitor import Visitor, owned_run
 from app.train import form
 from app.train.tab import TrainTab
 from simct.config import brief

@@ -8,13 +8,12 @@ from app.compare import answers, view
 from app.compare.answers import Answer, Question
 from app.page import markup
 from app.page.markup import one_line
-from app.runs.actions import owned_run
 from app.runs.listing import one_line_options, visible
 from app.runs.tab import RunsTab
 from app.runs.view import results
 from app.server.handler import LATEST, LONG, Handler, Updates, in_turn
 from app.server.studio import Studio
-from app.server.visitor import Visitor
+from app.server.visitor import Visitor, owned_run
 from app.server.work import LongWork, Work
 from simct.errors import DataError, SimCTError
 from simct.hub.repo_ids import is_folder

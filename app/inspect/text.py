@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 
 from app.inspect import numbers, reliability_view
+from app.inspect.coloring import TextScores
 from app.inspect.document import REPORTED, Document, chosen_unit, given, read_document, units_csv
-from app.inspect.text_scores import TextScores
 from app.inspect.text_source import OneText
 from app.page import markup, saving, scripts
 from app.pair.tab import PairTab

@@ -5,10 +5,9 @@ import gradio as gr
 from app.page import markup
 from app.page.markup import one_line
 from app.publish.card_view import card_preview
-from app.runs.actions import owned_run
 from app.server.handler import Handler, Updates, in_turn
 from app.server.studio import Studio
-from app.server.visitor import Visitor
+from app.server.visitor import Visitor, owned_run
 from simct.errors import SimCTError
 from simct.publishing.card_edit import PLACEHOLDER, card_of, check_card, edited_card, reset_card, save_card
 from simct.publishing.push import student_license

@@ -7,12 +7,11 @@ from app.page.markup import one_line
 from app.publish import card, view
 from app.publish.card import CardPanel
 from app.publish.repository import suggested_repo_id
-from app.runs.actions import owned_run
 from app.runs.listing import one_line_options, visible
 from app.runs.tab import RunsTab
 from app.server.handler import PRIVATE, QUIET, Handler, Updates, in_turn
 from app.server.studio import Studio
-from app.server.visitor import Visitor
+from app.server.visitor import Visitor, owned_run
 from simct.errors import HubError, SimCTError
 from simct.hub.repo_ids import checked_repo_id
 from simct.publishing.push import publishing_state

@@ -1,22 +1,11 @@
 """What a visitor may do with a run: which buttons make sense, what has to be confirmed, and doing it."""
 
-from app.server.studio import Studio
 from app.server.visitor import Visitor
-from simct.errors import RunError
 from simct.jobs import actions
 from simct.runs.folder import RunFolder
-from simct.runs.listing import open_run
 from simct.runs.status import RunStatus
 
 ACTIONS = ("stop", "kill", "resume", "retry", "duplicate", "delete", "fetch", "publish")
-
-
-def owned_run(studio: Studio, run_id: str | None, visitor: Visitor) -> RunFolder:
-    """The run, if this visitor may act on it. Raises RunError."""
-    run = open_run(studio.runs_dir, run_id or "")
-    if studio.public and (visitor.owner is None or run.status().owner != visitor.owner):
-        raise RunError(f"There is no run {run_id!r} of yours.")
-    return run
 
 
 def allowed_actions(run: RunFolder | None, status: RunStatus | None) -> dict[str, bool]:

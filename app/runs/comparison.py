@@ -8,12 +8,11 @@ import gradio as gr
 from app.page import line_charts as charts
 from app.page import markup
 from app.page.markup import one_line
-from app.runs.actions import owned_run
 from app.runs.listing import one_line_options, visible
 from app.server.handler import LATEST, Handler, Updates
 from app.server.model_facts import display_name
 from app.server.studio import Studio
-from app.server.visitor import Visitor
+from app.server.visitor import Visitor, owned_run
 from simct.config import RunConfig, leaves
 from simct.errors import SimCTError
 from simct.report.formats import number

@@ -8,12 +8,12 @@ import gradio as gr
 from app.page import markup
 from app.page.markup import one_line
 from app.runs import listing, view
-from app.runs.actions import ACTIONS, owned_run, perform, question
+from app.runs.actions import ACTIONS, perform, question
 from app.runs.listing import PAGE, STATES, choices
 from app.runs.page import current
 from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
 from app.server.studio import Studio
-from app.server.visitor import Visitor
+from app.server.visitor import Visitor, owned_run
 from simct.errors import SimCTError
 
 EVERY_SECONDS = 1.5

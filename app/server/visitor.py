@@ -1,6 +1,14 @@
-"""Who is visiting: the token to ask the Hub with, and the account that runs belong to."""
+"""Who is visiting: the token to ask the Hub with, the account that runs belong to, and which runs are theirs."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simct.errors import RunError
+from simct.runs.folder import RunFolder
+from simct.runs.listing import open_run
+
+if TYPE_CHECKING:
+    from app.server.studio import Studio
 
 
 @dataclass(frozen=True)
@@ -17,3 +25,11 @@ class Visitor:
     def own_token(self) -> str | None:
         """The visitor's own token, which a run may be given; None if there is none."""
         return self.token if isinstance(self.token, str) and self.token else None
+
+
+def owned_run(studio: "Studio", run_id: str | None, visitor: Visitor) -> RunFolder:
+    """The run, if this visitor may act on it. Raises RunError."""
+    run = open_run(studio.runs_dir, run_id or "")
+    if studio.public and (visitor.owner is None or run.status().owner != visitor.owner):
+        raise RunError(f"There is no run {run_id!r} of yours.")
+    return run

@@ -12,7 +12,8 @@ from simct.errors import AlignmentError
 from simct.inspection.records import Disagreement, KindTokens, PairReport, ShownUnit
 from simct.inspection.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
 from simct.tokenization.alignment import AlignedUnits
-from simct.tokenization.pair import TEACHER_CANNOT_SPELL, TokenizerPair
+from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.teacher_ids import TEACHER_CANNOT_SPELL
 from simct.tokenization.token_bytes import TokenBytes
 
 STUDENT_CANNOT_SPELL = "text the student's vocabulary cannot spell"

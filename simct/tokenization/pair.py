@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,27 +13,9 @@ from simct.errors import AlignmentError, TokenizerError
 from simct.tokenization.alignment import AlignedUnits, align_boundaries
 from simct.tokenization.end_of_turn import shared_columns, split_end
 from simct.tokenization.model_tokens import load_tokens
+from simct.tokenization.teacher_ids import TeacherIds, teacher_ids_for
 from simct.tokenization.token_bytes import TokenBytes, token_bytes
 from simct.tokenization.vocabulary_cache import SharedIds, shared_ids
-
-SPECIAL_INSIDE = "special token inside the completion"
-BEYOND_VOCABULARY = "token id beyond the student's tokenizer"
-TEACHER_CANNOT_SPELL = "text the teacher's vocabulary cannot spell"
-
-
-@dataclass(frozen=True)
-class TeacherIds:
-    """The teacher's spelling of a student's completion.
-
-    ids: teacher ids, the teacher's end-of-turn id last iff the student ended. n_student: how many leading student ids
-    they answer to. cut_bytes: trailing bytes of a truncated completion that are not valid UTF-8 and stay unsupervised.
-    excluded: why this completion cannot be used at all (ids is then empty), else None.
-    """
-
-    ids: list[int]
-    excluded: str | None
-    n_student: int
-    cut_bytes: int
 
 
 class TokenizerPair:
@@ -100,25 +81,7 @@ class TokenizerPair:
 
     def teacher_ids_for(self, student_ids: Sequence[int]) -> TeacherIds:
         """Spell a sampled completion (any ids; ended or truncated) in the teacher's ids, byte for byte."""
-        text, ended = split_end(student_ids, self.student.end_ids)
-        ids = text.tolist()
-        if ids and not 0 <= min(ids) <= max(ids) < len(self.student.bytes_of):
-            return TeacherIds([], BEYOND_VOCABULARY, 0, 0)
-        try:
-            data = self.student.decode(ids)
-        except AlignmentError:
-            return TeacherIds([], SPECIAL_INSIDE, 0, 0)
-        kept, end = len(ids), len(data)
-        while not ended and kept and not _ends_in_valid_utf8(data[max(0, end - 4) : end]):
-            kept -= 1
-            end -= len(self.student.bytes_of[ids[kept]])
-        try:
-            teacher_ids = self.teacher.encode(data[:end])
-        except AlignmentError:
-            return TeacherIds([], TEACHER_CANNOT_SPELL, 0, 0)
-        if ended:
-            teacher_ids = [*teacher_ids, self.teacher.end_ids[0]]
-        return TeacherIds(teacher_ids, None, kept + ended, len(data) - end)
+        return teacher_ids_for(self.teacher, self.student, student_ids)
 
 
 def _side(
@@ -149,15 +112,3 @@ def _shared_vocabulary(teacher: TokenBytes, student: TokenBytes) -> SharedIds:
         )
 
     return shared_ids(teacher.fingerprint, student.fingerprint, match, valid)
-
-
-def _ends_in_valid_utf8(tail: bytes) -> bool:
-    """Whether the last character of a text is complete, given the text's last four bytes."""
-    for back in range(1, len(tail) + 1):
-        if tail[-back] & 0xC0 != 0x80:  # not a continuation byte: the character starts here
-            try:
-                tail[-back:].decode("utf-8")
-            except UnicodeDecodeError:
-                return False
-            return True
-    return not tail

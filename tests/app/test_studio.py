@@ -17,7 +17,7 @@ from app.runs import page as runs_page
 from app.runs import view as run_view
 from app.server import model_facts
 from app.server.studio import Studio
-from app.server.visitor import Visitor
+from app.server.visitor import Visitor, owned_run
 from app.studio import build
 from app.train.form import starting_config
 from simct import demo
@@ -187,15 +187,15 @@ def test_public_runs_are_seen_and_touched_by_their_owner_only(public):
     for stranger in (Visitor("hf_bob", "bob"), public.nobody):
         assert runs_page.runs_of(public, stranger) == []
         with pytest.raises(RunError, match="no run"):
-            run_actions.owned_run(public, run.id, stranger)
-    assert run_actions.owned_run(public, run.id, Visitor("hf_ann", "ann")).path == run.path
+            owned_run(public, run.id, stranger)
+    assert owned_run(public, run.id, Visitor("hf_ann", "ann")).path == run.path
 
 
 @pytest.mark.parametrize("name", ["../runs", "..", "", None, "/etc", "a/b"])
 def test_run_ids_cannot_leave_the_runs_folder(local, name):
     make_run(local, state="finished")
     with pytest.raises(RunError):
-        run_actions.owned_run(local, name, local.nobody)
+        owned_run(local, name, local.nobody)
 
 
 def test_deleting_removes_the_folder(local):

@@ -23,10 +23,10 @@ from app.inspect import (
     text,
     text_source,
 )
+from app.inspect.coloring import score_document
 from app.inspect.corpus import measure_corpus, report_line
 from app.inspect.document import SCORES, read_document, units_csv
 from app.inspect.reliability import Measurement, measure_reliability
-from app.inspect.text_scores import score_document
 from app.inspect.text_source import TextSource
 from app.page import saving
 from app.server import model_facts, weights, work

@@ -12,7 +12,8 @@ from simct.errors import AlignmentError
 from simct.inspection.coverage import KINDS, NOT_EMITTED, inspect_pair, show_units
 from simct.inspection.records import PairReport
 from simct.report.text import format_report
-from simct.tokenization.pair import TEACHER_CANNOT_SPELL, TokenizerPair
+from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.teacher_ids import TEACHER_CANNOT_SPELL
 from tests.support import trained_tokenizers as trained
 from tests.support import varied_texts as texts
 

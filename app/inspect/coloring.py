@@ -1,4 +1,4 @@
-"""Both models' scores of a text, unit by unit, once they are asked for."""
+"""By what the text is colored: the kind of each unit, or both models' scores once they are asked for."""
 
 from collections.abc import Iterator
 
