@@ -18,6 +18,7 @@ Shapes: N rows of a block, V candidates of a vocabulary, H hidden size, R rows.
 """
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -296,11 +297,10 @@ def _log_probability_rows(
 def _mean(values: Sequence[float]) -> float:
     if not values:
         raise DataError("The distance cannot be measured: no prompt was answered in both measurements.")
-    return sum(values) / len(values)
+    return statistics.fmean(values)
 
 
 def _standard_error(values: Sequence[float]) -> float | None:
     if len(values) < 2:
         return None
-    mean = _mean(values)
-    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
+    return statistics.stdev(values) / math.sqrt(len(values))

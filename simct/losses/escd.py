@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from simct.losses.marginal import (
-    PIECE_BYTES,
     TINY,
     Rules,
     Strings,
@@ -34,7 +33,7 @@ from simct.losses.marginal import (
     teacher_target,
 )
 from simct.losses.settings import LossSettings
-from simct.losses.side import Side, Totals
+from simct.losses.side import Side, Totals, piece_rows_for
 from simct.losses.strings import PairStrings, TextRows, pair_strings, text_rows
 from simct.tokenization.units import UnitBatch
 
@@ -63,9 +62,7 @@ def accumulate(
     plan = _plan(pair, units, strings, with_child=child)
     root_sum, child_sum, shared_sum = settings.zero(), settings.zero(), settings.zero()
     single_N = _starts_single_unit(units, plan)
-    piece_rows = max(
-        PIECE_BYTES.get(settings.device.type, 2**28) // (4 * max(student.vocabulary, teacher.vocabulary)), 8
-    )
+    piece_rows = piece_rows_for(settings.device, max(student.vocabulary, teacher.vocabulary))
     for start in range(0, len(plan.student_row), settings.chunk_rows):
         chunk = np.arange(start, min(start + settings.chunk_rows, len(plan.student_row)))
         wanted = teacher_rows(plan.rows, plan.starts_in(chunk), rules)
@@ -257,9 +254,7 @@ def _to_gradient(
         classes = student_classes(strings, chosen, mass_NK[rows], rules)
         root_N[rows], gradient_NK[rows] = class_divergence(classes, mass_NK[rows], settings)
     child_sum = _add_child(plan, piece, starts, target, mass_NK, gradient_NK)
-    string_V = vocabulary.rank_of_id.new_full((logits_NV.shape[1],), vocabulary.size + 1)
-    string_V[: len(vocabulary.rank_of_id)] = vocabulary.rank_of_id[: len(string_V)]
-    gradient_NV = gradient_NK.index_select(1, string_V.to(device))
+    gradient_NV = gradient_NK.index_select(1, vocabulary.rank_of_column(logits_NV))
     mean_N1 = (p_NV * gradient_NV).sum(1, keepdim=True)
     torch.mul(gradient_NV.sub_(mean_N1), p_NV, out=logits_NV)
     return root_N, child_sum

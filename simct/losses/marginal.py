@@ -15,14 +15,13 @@ import numpy as np
 import torch
 
 from simct.losses.settings import LossSettings
-from simct.losses.side import Side, Totals
+from simct.losses.side import Side, Totals, piece_rows_for
 from simct.losses.strings import PairStrings, SortedVocabulary, StringMap, TextRows, pair_strings, text_rows
 from simct.tokenization.units import UnitBatch
 
 if TYPE_CHECKING:
     from simct.tokenization.pair import TokenizerPair
 
-PIECE_BYTES = {"cpu": 2**24}  # of float32 logits
 TINY = 1e-30
 TEACHER_FLOOR = 1e-8  # keeps reverse KL finite where the teacher has no string at all
 
@@ -68,9 +67,7 @@ def accumulate_text(
     single_row_S = torch.zeros(len(units.student_ids_S), dtype=torch.bool)
     single_row_S[units.student_start_U[units.single_U].cpu()] = True
     loss_sum, shared_sum, kept, shared = settings.zero(), settings.zero(), 0, 0
-    piece_rows = max(
-        PIECE_BYTES.get(settings.device.type, 2**28) // (4 * max(student.vocabulary, teacher.vocabulary)), 8
-    )
+    piece_rows = piece_rows_for(settings.device, max(student.vocabulary, teacher.vocabulary))
     for start in range(0, len(rows), settings.chunk_rows):
         chunk = np.arange(start, min(start + settings.chunk_rows, len(rows)))
         wanted = teacher_rows(rows, chunk, rules)
@@ -261,9 +258,7 @@ def _to_gradient(
     """Row losses [N] (zero where left out), and which rows start a 1:1 unit; the gradient takes the logits' place."""
     vocabulary = strings.student
     device = target.kept_N.device
-    string_V = vocabulary.rank_of_id.new_full((logits_NV.shape[1],), vocabulary.size + 1)
-    string_V[: len(vocabulary.rank_of_id)] = vocabulary.rank_of_id[: len(string_V)]
-    string_V = string_V.to(device)
+    string_V = vocabulary.rank_of_column(logits_NV)
     held = [(n, vocabulary.starting(rows.student_prefix[r])) for n, r in enumerate(chunk) if rows.student_prefix[r]]
     for n, (low, high) in held:  # inside a token: only tokens that start with what is written are still meant
         logits_NV[n].masked_fill_((string_V < low) | (string_V >= high), float("-inf"))

@@ -16,6 +16,8 @@ from simct.losses.head import Head
 
 # Bytes of one block of float32 logits. Larger blocks spare passes over the lm_head's gradient, one for each block.
 BLOCK_BYTES = {"cpu": 128 * 2**20, "cuda": 2**30}
+# Bytes of a piece of it.
+PIECE_BYTES = {"cpu": 2**24}
 
 
 @dataclass(eq=False)
@@ -183,6 +185,11 @@ def chunk_rows_for(device: torch.device, vocabulary: int, chunk_rows: int | None
     if chunk_rows is None:
         return min(max(BLOCK_BYTES.get(device.type, 2**30) // (4 * vocabulary), 32), 2048)
     return chunk_rows
+
+
+def piece_rows_for(device: torch.device, vocabulary: int) -> int:
+    """Rows of a block that are worked on at a time between matrix products, to stay near the processor."""
+    return max(PIECE_BYTES.get(device.type, 2**28) // (4 * vocabulary), 8)
 
 
 class _OnePass(torch.autograd.Function):

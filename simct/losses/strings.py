@@ -51,6 +51,12 @@ class SortedVocabulary:
         self.rank_of_id = torch.from_numpy(rank_of_id)
         self.doubled_ids = torch.tensor(doubles, dtype=torch.int64)
 
+    def rank_of_column(self, logits_NV: torch.Tensor) -> torch.Tensor:
+        """`rank_of_id` for every column of some logits, int64 [V]; columns beyond the tokenizer spell nothing."""
+        rank_V = self.rank_of_id.new_full((logits_NV.shape[1],), self.size + 1)
+        rank_V[: len(self.rank_of_id)] = self.rank_of_id[: len(rank_V)]
+        return rank_V.to(logits_NV.device)
+
     def longer(self, prefix: bytes) -> tuple[int, int]:
         """Ranks [low, high) of the tokens that start with `prefix` and are longer."""
         low, high = self.starting(prefix)

@@ -205,8 +205,9 @@ def test_closed_form_gradients_are_autograd_gradients(name):
 
 
 def test_marginal_cases_really_join_and_bridge():
-    """The reference agreement is not vacuous: the mixed case has bridges, rows inside tokens of both sides, joins."""
     from simct.losses import marginal
+
+    """The reference agreement is not vacuous: the mixed case has bridges, rows inside tokens of both sides, joins."""
 
     pair, joined = tiny_pair(), []
     sequences, student, teacher = case(pair, "mixed")
@@ -301,14 +302,14 @@ def test_texts_are_all_used():
 
 
 def test_marginal_does_not_depend_on_its_pieces(monkeypatch):
-    from simct.losses import marginal
+    from simct.losses import side
 
     pair = tiny_pair()
     sequences, student, teacher = case(pair, "mixed")
     ids = [s for _, s in sequences], [t for t, _ in sequences]
     results = []
     for piece_bytes in (2**24, 1):  # one piece, and pieces of the least size
-        monkeypatch.setattr(marginal, "PIECE_BYTES", {"cpu": piece_bytes})
+        monkeypatch.setattr(side, "PIECE_BYTES", {"cpu": piece_bytes})
         student.grad = None
         result = compute("marginal", pair, student, teacher, *ids)
         result.loss.backward()
