@@ -266,7 +266,7 @@ def score_after(process: Process, student: PreTrainedModel, tokens: TokenBytes) 
 
 
 def _scores(model: PreTrainedModel, tokens: TokenBytes, config: RunConfig, side: ModelConfig) -> dict:
-    return evaluate_loaded(model, tokens, config.evaluation, side.enable_thinking)
+    return evaluate_loaded(model, tokens, config.evaluation, side.enable_thinking, side.system)
 
 
 def start_tracker(process: Process) -> None:

@@ -11,7 +11,7 @@ from app.server.studio import Studio
 from app.server.work import Work
 from simct import demo
 from simct.config import RunConfig
-from simct.config.sections import DataConfig, ModelConfig
+from simct.config.sections import DataConfig, ModelConfig, RolloutConfig
 from simct.errors import SimCTError
 from simct.hub.repo_ids import is_folder
 from simct.runs.folder import RunFolder
@@ -137,7 +137,7 @@ def write(
         prompt = _prompt_ids(pair, side, config, messages)
         model = load(studio, side, run, config, token, work)
         work.step(f"{SIDES[side]} writes…")
-        _write_one(pair, side, model, prompt, question, config.rollout.top_p, answer, work)
+        _write_one(pair, side, model, prompt, question, config.rollout, answer, work)
         if work.should_stop():
             return
     if "teacher" not in answers:
@@ -153,10 +153,12 @@ def write(
 
 
 def _prompt_ids(pair: "TokenizerPair", side: str, config: RunConfig, messages: list[dict[str, str]]) -> list[int]:
+    from simct.data.conversations import with_system
     from simct.data.templates import prompt_ids
 
     tokens = pair.teacher if side == "teacher" else pair.student
-    return prompt_ids(tokens.tokenizer, messages, side_config(side, config).enable_thinking)
+    settings = side_config(side, config)
+    return prompt_ids(tokens.tokenizer, with_system(messages, settings.system), settings.enable_thinking)
 
 
 def _write_one(
@@ -165,7 +167,7 @@ def _write_one(
     model: "PreTrainedModel",
     prompt: list[int],
     question: Question,
-    top_p: float,
+    rollout: RolloutConfig,
     answer: Answer,
     work: Work,
 ) -> None:
@@ -175,7 +177,7 @@ def _write_one(
     tokens = pair.teacher if side == "teacher" else pair.student
     answer.state, began = "writing", time.monotonic()
     length = min(question.length, MOST_TOKENS)
-    written = write_answer(model, prompt, tokens.end_ids, len(tokens.bytes_of), length, question.temperature, top_p)
+    written = write_answer(model, prompt, tokens.end_ids, len(tokens.bytes_of), length, question.temperature, rollout)
     for token_id in written:
         answer.ids.append(token_id)
         answer.text = str(tokens.tokenizer.decode(answer.ids, skip_special_tokens=True))

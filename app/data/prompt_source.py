@@ -175,13 +175,13 @@ def report(
     limits = [run.training.max_length, *(context_length(studio, model, token) for model in (teacher, student))]
     room = max(0, min(limit for limit in limits if limit) - run.rollout.max_new_tokens)
     with studio.describing:
-        return source, studio.kept(_report)(pair, source, room)
+        return source, studio.kept(_report)(pair, source, room, run.teacher.system)
 
 
-def _report(pair: "TokenizerPair", source: Source, room: int) -> "PromptReport":
+def _report(pair: "TokenizerPair", source: Source, room: int, teacher_system: str | None) -> "PromptReport":
     from simct.data.prompt_report import describe_prompts
 
-    return describe_prompts(source.prompts, pair, room)
+    return describe_prompts(source.prompts, pair, room, teacher_system=teacher_system)
 
 
 def context_length(studio: Studio, model: str, token: str | bool | None) -> int | None:

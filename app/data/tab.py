@@ -43,7 +43,7 @@ class DataTab:
         outputs += [self.which, self.readings, self.lengths]
         inputs = {**pair.inputs, "data": chosen, "run": run, "shown": self.which}
         self.refresh = Handler(studio, self._refresh, inputs, outputs, in_turn("data"))
-        self._wire(pair)
+        self._wire(pair, run)
 
     def _build_source(self) -> None:
         source = gr.Radio(SOURCES, value=EMBEDDED, label="Prompts from", elem_id="prompt-source")
@@ -100,7 +100,7 @@ class DataTab:
             "limit": limit,
         }
 
-    def _wire(self, pair: PairTab) -> None:
+    def _wire(self, pair: PairTab, run: gr.JSON) -> None:
         turn = in_turn("data")
         choose = Handler(
             self.studio,
@@ -129,7 +129,7 @@ class DataTab:
         places.on(self.source.change)
         reading = Handler(self.studio, self._reading, {}, [self.note], turn)
         self.refresh.on(reading.on(self.chosen.change).then)
-        one = {**pair.inputs, "data": self.chosen, "shown": self.which}
+        one = {**pair.inputs, "data": self.chosen, "run": run, "shown": self.which}
         Handler(self.studio, self._show_one, one, [self.readings], turn).on(self.which.input)
 
     def restored(self, data: Choice | None) -> Updates:
@@ -193,16 +193,19 @@ class DataTab:
             self.notices: view.notices(source, report, choice.license_notes(data)),
             self.table: view.rows_table(source),
             self.which: gr.Slider(maximum=max(2, count), value=min(shown, count), visible=count > 1),
-            self.readings: view.both_readings(pair, source.prompts[min(shown, count) - 1]),
+            self.readings: view.both_readings(pair, source.prompts[min(shown, count) - 1], limits.teacher.system),
             self.lengths: view.length_charts(report),
         }
 
-    def _show_one(self, visitor: Visitor, teacher: str, student: str, data: Choice, shown: int) -> Updates:
+    def _show_one(
+        self, visitor: Visitor, teacher: str, student: str, data: Choice, run: dict[str, Any], shown: int
+    ) -> Updates:
         """Another prompt as both models read it."""
         try:
             prompts = prompt_source.read(self.studio, prompt_source.data_config(data), visitor.token).prompts
             pair = model_facts.pair_of(self.studio, teacher, student, visitor.token)
-            return {self.readings: view.both_readings(pair, prompts[min(int(shown), len(prompts)) - 1])}
+            one, system = prompts[min(int(shown), len(prompts)) - 1], choice.text_limits(run).teacher.system
+            return {self.readings: view.both_readings(pair, one, system)}
         except SimCTError as error:
             return {self.readings: markup.note("error", one_line(error))}
 

@@ -60,18 +60,20 @@ def _cell(value: Any) -> str:
     return text if len(text) <= MOST_CELL else text[: MOST_CELL - 1] + "…"
 
 
-def both_readings(pair: "TokenizerPair", prompt: "Prompt") -> str:
+def both_readings(pair: "TokenizerPair", prompt: "Prompt", teacher_system: str | None = None) -> str:
     """One prompt in both models' own templates, cut into their own tokens, side by side."""
-    sides = "".join(_reading(side, getattr(pair, side), prompt) for side in ("student", "teacher"))
+    systems = {"student": None, "teacher": teacher_system}
+    sides = "".join(_reading(side, getattr(pair, side), prompt, system) for side, system in systems.items())
     return f'<div class="sides">{sides}</div>'
 
 
-def _reading(side: str, tokens: "TokenBytes", prompt: "Prompt") -> str:
+def _reading(side: str, tokens: "TokenBytes", prompt: "Prompt", system: str | None) -> str:
+    from simct.data.conversations import with_system
     from simct.data.templates import prompt_ids
 
     head = f"<h3>{side.capitalize()} reads"
     try:
-        ids = prompt_ids(tokens.tokenizer, prompt.messages)
+        ids = prompt_ids(tokens.tokenizer, with_system(prompt.messages, system))
     except DataError as error:
         return f"<section>{head}</h3>{markup.note('error', str(error))}</section>"
     shown = "".join(_token(tokens, token_id) for token_id in ids[:MOST_TOKENS])

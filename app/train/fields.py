@@ -32,7 +32,8 @@ FOLDED = {
     ),
     "Rollouts": (
         ("rollout.temperature", "rollout.top_p", "rollout.samples_per_prompt", "rollout.on_policy_fraction"),
-        ("rollout.engine", "teacher.enable_thinking", "student.enable_thinking"),
+        ("rollout.top_k", "rollout.min_p", "rollout.repetition_penalty"),
+        ("rollout.engine", "teacher.enable_thinking", "student.enable_thinking", "teacher.system"),
     ),
     "Memory and precision": (
         ("training.micro_batch_size", "training.max_length", "training.mixed_precision"),

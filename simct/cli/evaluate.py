@@ -35,6 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     distance = evaluate.add_argument_group("distance to the teacher (bits per byte, no labels needed)")
     distance.add_argument("--teacher", metavar="T", help="Hub id or local folder, ID@REVISION for a revision")
     distance.add_argument("--prompts", metavar="P", help="a file or Hub dataset of prompts that both models answer")
+    distance.add_argument("--teacher-system", metavar="TEXT", help="a system text that only the teacher reads")
     evaluate.set_defaults(run=run_evaluate)
 
 
@@ -91,6 +92,7 @@ def _measure(options: argparse.Namespace) -> dict:
             options.max_new_tokens,
             seed=options.seed,
             on_progress=on_progress,
+            teacher_system=options.teacher_system,
         )
     print(format_distances(found))
     return found.to_dict()

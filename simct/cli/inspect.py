@@ -52,6 +52,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="load both models and measure the pair on N answers (0: load them only)",
     )
     weights.add_argument("--prompts", help="prompts to answer; by default the embedded pair's")
+    weights.add_argument("--teacher-system", metavar="TEXT", help="a system text that only the teacher reads")
     weights.add_argument("--dtype", default="float32", choices=DTYPES, help="of the weights (default: %(default)s)")
     weights.add_argument(
         "--at", metavar="PLACE", help="the candidates at a byte of the text (120), or at a unit of it (u7)"
@@ -271,7 +272,12 @@ def _config(options: argparse.Namespace) -> RunConfig:
 
     return config_from_dict(
         {
-            "teacher": {"model": options.teacher, "revision": options.teacher_revision, "dtype": options.dtype},
+            "teacher": {
+                "model": options.teacher,
+                "revision": options.teacher_revision,
+                "dtype": options.dtype,
+                "system": options.teacher_system,
+            },
             "student": {"model": options.student, "revision": options.student_revision, "dtype": options.dtype},
             "data": {"prompts": options.prompts or str(PROMPTS)},
         }

@@ -102,6 +102,12 @@ def _check_models(config: RunConfig) -> None:
         student.quantization,
         "empty unless lora.rank is given: quantized weights cannot be trained themselves",
     )
+    _require(
+        student.system is None,
+        "student.system",
+        student.system,
+        "empty: only the teacher has a system text of its own; data.system is for both models",
+    )
     _require(not student.sharded, "student.sharded", True, "false: launch with training.parallel fsdp2 instead")
     _require(
         not teacher.sharded or (config.rollout.on_policy_fraction == 1 and teacher.quantization is None),

@@ -78,6 +78,14 @@ class ModelConfig(Section):
         empty="the one called default",
         max_length=NAME_CHARACTERS,
     )
+    system: str | None = setting(
+        "System text",
+        None,
+        "A system text that only the teacher reads, before the data's own. Give one to teach the student what the "
+        "teacher does only when instructed.",
+        empty="none",
+        max_length=PROSE_CHARACTERS,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -180,6 +188,30 @@ class RolloutConfig(Section):
         "Share of the probability that tokens are sampled from. Usual: 0.95; 1 is the whole distribution.",
         gt=0,
         le=1,
+    )
+    top_k: int | None = setting(
+        "Top-k",
+        None,
+        "Sample from the k most likely tokens only. Usual: empty, or 20 to 100.",
+        empty="all tokens",
+        ge=1,
+        le=10_000_000,
+    )
+    min_p: float = setting(
+        "Min-p",
+        0.0,
+        "Leave out tokens less likely than this share of the most likely one. Usual: 0, or 0.02 to 0.1 at high "
+        "temperatures.",
+        ge=0,
+        le=1,
+    )
+    repetition_penalty: float = setting(
+        "Repetition penalty",
+        1.0,
+        "Makes tokens that were read or written before less likely. Usual: 1 (off); 1.05 to 1.2 where completions "
+        "repeat themselves.",
+        gt=0,
+        le=100,
     )
     samples_per_prompt: int = setting(
         "Samples per prompt",

@@ -33,6 +33,16 @@ class Unusable(Exception):
     """A row that cannot be a prompt; the text says why, without anything that differs from row to row."""
 
 
+def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
+    """The conversation after a system text: at the head of its own if it begins with one, unchanged for None."""
+    if not system:
+        return list(messages)
+    if messages and messages[0]["role"] == "system":
+        first = {**messages[0], "content": f"{system}\n\n{messages[0]['content']}"}
+        return [first, *messages[1:]]
+    return [{"role": "system", "content": system}, *messages]
+
+
 def messages_in(value: Any) -> list[Any] | None:
     """The list of turns that a cell holds, as it is or as JSON (or Python's notation); None for anything else."""
     if isinstance(value, list):

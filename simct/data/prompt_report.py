@@ -46,14 +46,20 @@ def describe_prompts(
     pair: TokenizerPair,
     room: int,
     enable_thinking: tuple[bool | None, bool | None] = (None, None),
+    teacher_system: str | None = None,
 ) -> PromptReport:
-    """Render and tokenize every prompt for both models. `room` is the most tokens a prompt may have."""
+    """Render and tokenize every prompt for both models. `room` is the most tokens a prompt may have.
+
+    teacher_system: a system text that only the teacher reads.
+    """
     lengths: dict[str, list[int | None]] = {}
     problems: list[str] = []
     warnings: list[str] = []
     for side, tokens, thinking in zip(SIDES, (pair.student, pair.teacher), enable_thinking, strict=True):
         try:
-            rendered = render_prompts(side, tokens.tokenizer, prompts, thinking)
+            rendered = render_prompts(
+                side, tokens.tokenizer, prompts, thinking, teacher_system if side == "teacher" else None
+            )
         except TemplateLosesText as error:
             lengths[side] = [None] * len(prompts)
             problems.append(f"The run cannot start: {error}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
+from simct.data.conversations import with_system
 from simct.data.prompts import Prompt, Skipped, reasons
 from simct.data.templates import FOLDED, MERGED, ids_of, rendering
 from simct.errors import DataError, TemplateLosesText
@@ -54,9 +55,13 @@ def _prompts(count: int) -> str:
 
 
 def render_prompts(
-    side: str, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], enable_thinking: bool | None = None
+    side: str,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    enable_thinking: bool | None = None,
+    system: str | None = None,
 ) -> RenderedPrompts:
-    """Render and tokenize every prompt for one side ("student" or "teacher").
+    """Render and tokenize every prompt for one side ("student" or "teacher"); `system` is a text for this side alone.
 
     Raises DataError where the tokenizer has several templates and none is chosen, and TemplateLosesText where the
     template drops, cuts off or reorders text of more than a tenth of the prompts.
@@ -65,7 +70,7 @@ def render_prompts(
     lost = Skipped()
     for number, prompt in enumerate(prompts, 1):
         try:
-            found = rendering(tokenizer, prompt.messages, enable_thinking)
+            found = rendering(tokenizer, with_system(prompt.messages, system), enable_thinking)
         except DataError as error:
             row = prompt.row or number
             rendered.skipped.setdefault(str(error).rstrip("."), Skipped(row=row)).count += 1

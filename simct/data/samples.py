@@ -86,7 +86,9 @@ def prepare_prompts(
     limit = min([config.training.max_length, *(length for length in context_lengths if length)])
     room = limit - config.rollout.max_new_tokens
     student = render_prompts("student", pair.student.tokenizer, prompts, config.student.enable_thinking)
-    teacher = render_prompts("teacher", pair.teacher.tokenizer, prompts, config.teacher.enable_thinking)
+    teacher = render_prompts(
+        "teacher", pair.teacher.tokenizer, prompts, config.teacher.enable_thinking, config.teacher.system
+    )
     notices = [line for side in (student, teacher) for line in (*side.notices(), *side.losses())]
     if on_notice:
         for line in notices:
@@ -149,6 +151,9 @@ def write_rollouts(
             temperature=config.rollout.temperature,
             top_p=config.rollout.top_p,
             uniforms_BM=uniforms(seed, step, indices[first : first + size], length),
+            top_k=config.rollout.top_k,
+            min_p=config.rollout.min_p,
+            repetition_penalty=config.rollout.repetition_penalty,
         )
     return rollouts
 

@@ -145,11 +145,13 @@ def distance(
     seed: int = 0,
     token: str | bool | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    teacher_system: str | None = None,
 ) -> Distances:
     """Measure both directions on the first `samples` prompts of a file or Hub dataset.
 
     `student` and `teacher` are Hub ids or folders, `id@revision` for a revision. Each model answers every prompt once,
-    in its own chat template. `on_progress(answers written, answers in all)`. Raises one-line SimCTErrors.
+    in its own chat template, the teacher after `teacher_system` where given. `on_progress(answers written, answers in
+    all)`. Raises one-line SimCTErrors.
     """
     read = load_prompts(DataConfig(prompts=prompts, limit=samples), token)
     device = device_for_training()
@@ -157,7 +159,7 @@ def distance(
     for side, name in (("student", student), ("teacher", teacher)):
         model, revision = split_revision(name)
         tokens = load_tokens(model, revision, token)
-        rendered = render_prompts(side, tokens.tokenizer, read, None)
+        rendered = render_prompts(side, tokens.tokenizer, read, None, teacher_system if side == "teacher" else None)
         described = ModelConfig(model=model, revision=revision, dtype=dtype)
         sides[side] = described, tokens, rendered.ids
     both = [index for index in range(len(read)) if all(ids[index] for _, _, ids in sides.values())]

@@ -47,7 +47,9 @@ def check_task(task: str, allow_code_execution: bool = False) -> None:
         raise _needs_permission(task)
 
 
-def evaluate_task(model: torch.nn.Module, tokens: TokenBytes, task: str, settings: EvaluationConfig) -> dict:
+def evaluate_task(
+    model: torch.nn.Module, tokens: TokenBytes, task: str, settings: EvaluationConfig, system: str | None = None
+) -> dict:
     """Score a model in memory on one task: {"score" in 0..1, "metric", "stderr", "n", "seed", "metrics", "samples"}.
 
     `metrics` holds everything lm-eval reports; `score` is the first of them. Raises ConfigError for an unknown task and
@@ -68,6 +70,7 @@ def evaluate_task(model: torch.nn.Module, tokens: TokenBytes, task: str, setting
                 task_manager=_Guarded(manager, settings.allow_code_execution),
                 limit=settings.samples,
                 apply_chat_template=bool(tokens.tokenizer.chat_template),
+                system_instruction=system,
                 random_seed=settings.seed,
                 numpy_random_seed=settings.seed,
                 torch_random_seed=settings.seed,

@@ -11,6 +11,7 @@ from typing import cast
 from transformers import PreTrainedModel
 
 from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig
+from simct.data.conversations import with_system
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.templates import prompt_ids
 from simct.demo import EVAL
@@ -54,19 +55,24 @@ def standard_error(score: float, n: int) -> float | None:
 
 
 def evaluate_loaded(
-    model: PreTrainedModel, tokens: TokenBytes, settings: EvaluationConfig, enable_thinking: bool | None = None
+    model: PreTrainedModel,
+    tokens: TokenBytes,
+    settings: EvaluationConfig,
+    enable_thinking: bool | None = None,
+    system: str | None = None,
 ) -> dict:
     """Scores of a model in memory: {task: {"score" in 0..1, "stderr", "n", "seed", "samples": [...], ...}}.
 
-    Tasks scored here also have "ended", the share of completions that ended by themselves.
+    Tasks scored here also have "ended", the share of completions that ended by themselves. system: a system text that
+    the model reads before that of a task.
     """
     scores = {}
     for task in settings.tasks:
         if not is_own_task(task):
-            scores[task] = lm_eval_tasks.evaluate_task(model, tokens, task, settings)
+            scores[task] = lm_eval_tasks.evaluate_task(model, tokens, task, settings, system)
             continue
         prompts = task_prompts(task)[: settings.samples]
-        rollouts = _completions(model, tokens, settings, prompts, enable_thinking)
+        rollouts = _completions(model, tokens, settings, prompts, enable_thinking, system)
         samples: list[dict] = [
             {
                 "prompt": prompt.text,
@@ -95,9 +101,10 @@ def _completions(
     settings: EvaluationConfig,
     prompts: list[Prompt],
     enable_thinking: bool | None,
+    system: str | None,
 ) -> list[Rollout]:
     """A greedy completion of each prompt, in order."""
-    ids = [prompt_ids(tokens.tokenizer, prompt.messages, enable_thinking) for prompt in prompts]
+    ids = [prompt_ids(tokens.tokenizer, with_system(prompt.messages, system), enable_thinking) for prompt in prompts]
     # prompts of similar length share a batch, so little is spent on padding
     order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
     found: dict[int, Rollout] = {}

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, RepetitionPenaltyLogitsProcessor
 
+from simct.config.sections import RolloutConfig
 from simct.errors import AlignmentError
 from simct.losses.head import Head
 from simct.models.loading import hidden_rows, pad_id_of
@@ -24,28 +25,36 @@ def write_answer(
     n_candidates: int,
     max_new_tokens: int,
     temperature: float = 0.0,
-    top_p: float = 1.0,
+    rollout: RolloutConfig | None = None,
     seed: int = 0,
 ) -> Iterator[int]:
     """The answer's ids as they come, the end of turn last if the model ends it; greedy at temperature 0.
 
-    `n_candidates` is the number of ids the tokenizer knows. The caller stops it by asking for no more.
+    `rollout` gives all of the sampling but the temperature; None is the whole distribution. `n_candidates` is the
+    number of ids the tokenizer knows. The caller stops it by asking for no more.
     """
     drawn_M = uniforms(seed, 0, [0], max_new_tokens)[0].to(model.device)
+    rollout = rollout or RolloutConfig(top_p=1.0)
+    penalty = RepetitionPenaltyLogitsProcessor(float(rollout.repetition_penalty))
     ids, cache = torch.tensor([prompt_ids], device=model.device), None
+    read = ids
     for position in range(max_new_tokens):
         with torch.inference_mode():
             output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache = output.past_key_values
         logits_1V = output.logits[:, -1, :n_candidates]
+        if rollout.repetition_penalty != 1:
+            logits_1V = penalty(read, logits_1V)
         if temperature > 0:
-            chosen = int(pick_tokens(logits_1V, drawn_M[position : position + 1], temperature, top_p))
+            uniform_1 = drawn_M[position : position + 1]
+            chosen = int(pick_tokens(logits_1V, uniform_1, temperature, rollout.top_p, rollout.top_k, rollout.min_p))
         else:
             chosen = int(logits_1V.argmax())
         yield chosen
         if chosen in end_ids:
             return
         ids = torch.tensor([[chosen]], device=model.device)
+        read = torch.cat([read, ids], dim=1)
 
 
 def agreement(

@@ -104,12 +104,13 @@ class VllmWriter:
 
     def _sampling(self) -> dict[str, Any]:
         rollout = self.config.rollout
-        # top-k and penalties of the model's own generation config would change the distribution
+        # all are given, because the model's own generation config would change the distribution
         return {
             "temperature": rollout.temperature,
             "top_p": rollout.top_p,
-            "top_k": -1,
-            "repetition_penalty": 1.0,
+            "top_k": rollout.top_k or -1,
+            "min_p": rollout.min_p,
+            "repetition_penalty": rollout.repetition_penalty,
             "max_tokens": rollout.max_new_tokens,
             "stop_token_ids": list(self.tokens.end_ids),
         }

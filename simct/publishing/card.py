@@ -294,6 +294,7 @@ def _settings(config: RunConfig) -> list[tuple[str, str]]:
         ("Running mean of the weights", f"decay {training.ema_decay:g}" if training.ema_decay else ""),
         ("Precision", f"student {config.student.dtype}, teacher {config.teacher.dtype}"),
         ("Teacher quantized", config.teacher.quantization or ""),
+        ("System text of the teacher alone", config.teacher.system or ""),
         ("Seed", str(training.seed)),
         ("Software", f"SimCT Studio {simct.__version__}"),
     ]
@@ -306,6 +307,12 @@ def _distillation_settings(config: RunConfig) -> list[tuple[str, str]]:
     sampling = (
         f"temperature {rollout.temperature:g}, top-p {rollout.top_p:g}, at most {rollout.max_new_tokens:,} tokens"
     )
+    if rollout.top_k:
+        sampling += f", top-k {rollout.top_k}"
+    if rollout.min_p:
+        sampling += f", min-p {rollout.min_p:g}"
+    if rollout.repetition_penalty != 1:
+        sampling += f", repetition penalty {rollout.repetition_penalty:g}"
     if rollout.on_policy_fraction < 1:
         sampling += f"; {1 - rollout.on_policy_fraction:.0%} of the answers written by the teacher"
     return [

@@ -166,7 +166,9 @@ class SamplingPlan:
 
 def _plan(config: RunConfig, tokens: TokenBytes, prompts: list[Prompt], accelerator: Accelerator) -> SamplingPlan:
     count = config.warmup.samples_per_prompt
-    rendered = render_prompts("teacher", tokens.tokenizer, prompts, config.teacher.enable_thinking)
+    rendered = render_prompts(
+        "teacher", tokens.tokenizer, prompts, config.teacher.enable_thinking, config.teacher.system
+    )
     for line in (*rendered.notices(), *rendered.losses()):
         accelerator.print(line, flush=True)
     ids = rendered.ids

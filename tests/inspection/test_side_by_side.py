@@ -7,7 +7,7 @@ import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
 from simct import demo
-from simct.config.sections import ModelConfig
+from simct.config.sections import ModelConfig, RolloutConfig
 from simct.data.templates import prompt_ids
 from simct.errors import AlignmentError
 from simct.inspection.side_by_side import agreement, write_answer
@@ -33,11 +33,13 @@ def teacher():
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_the_same_ids_as_rollouts(pair, student, temperature):
+@pytest.mark.parametrize("settings", [{}, {"top_k": 20, "min_p": 0.02, "repetition_penalty": 1.3}])
+def test_the_same_ids_as_rollouts(pair, student, temperature, settings):
+    sampling = RolloutConfig(top_p=0.9, **settings)
     ids, known = prompt_ids(pair.student.tokenizer, MESSAGES), len(pair.student.bytes_of)
-    written = list(write_answer(student, ids, pair.student.end_ids, known, 24, temperature, 0.9, seed=5))
+    written = list(write_answer(student, ids, pair.student.end_ids, known, 24, temperature, sampling, seed=5))
     drawn = uniforms(5, 0, [0], 24) if temperature else None
-    (rollout,) = generate(student, [ids], pair.student.end_ids, 0, known, 24, temperature, 0.9, drawn)
+    (rollout,) = generate(student, [ids], pair.student.end_ids, 0, known, 24, temperature, 0.9, drawn, **settings)
     assert written == rollout.completion_ids
 
 

@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from simct.models.rollout import generate, pick_tokens, uniforms
 from tests.support.random_pair import random_model, student_tokenizer
@@ -14,10 +21,10 @@ def student():
     return random_model(tokenizer, seed=3), tokenizer
 
 
-def sample(model, tokenizer, prompts, indices, length=12, temperature=1.0, step=1):
+def sample(model, tokenizer, prompts, indices, length=12, temperature=1.0, step=1, **settings):
     return generate(
         model, prompts, (tokenizer.eos_token_id,), tokenizer.pad_token_id, len(tokenizer), length, temperature, 0.95,
-        uniforms(0, step, indices, length),
+        uniforms(0, step, indices, length), **settings,
     )  # fmt: skip
 
 
@@ -32,6 +39,49 @@ def test_draws_follow_the_truncated_distribution(temperature, top_p):
     draws = pick_tokens(logits_1V.expand(n, -1), (torch.arange(n) + 0.5) / n, temperature, top_p)
     frequency_V = torch.bincount(draws, minlength=12) / n
     assert torch.allclose(frequency_V, expected_V, atol=2e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.5])
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "min_p"),
+    [(3, 1.0, 0.0), (1, 0.9, 0.0), (5, 0.7, 0.0), (None, 1.0, 0.2), (None, 0.8, 0.1), (4, 0.95, 0.3), (999, 0.5, 1.0)],
+)
+@pytest.mark.parametrize("size", [12, 300])
+def test_top_k_top_p_and_min_p_leave_the_tokens_that_transformers_leaves(temperature, top_k, top_p, min_p, size):
+    torch.manual_seed(2)
+    logits_1V = 2 * torch.randn(1, size)
+    logits_1V[0, 3] = logits_1V[0].sort(descending=True).values[2]  # a tie at the edge of the top 3
+    warpers = [TemperatureLogitsWarper(temperature)]
+    warpers += [TopKLogitsWarper(top_k)] if top_k else []
+    warpers += [TopPLogitsWarper(top_p)] if top_p < 1 else []
+    warpers += [MinPLogitsWarper(min_p)] if min_p else []
+    expected_V = torch.softmax(LogitsProcessorList(warpers)(None, logits_1V.clone()), dim=-1)[0]
+    n = 40000
+    uniform_N = (torch.arange(n) + 0.5) / n
+    draws = pick_tokens(logits_1V.expand(n, -1), uniform_N, temperature, top_p, top_k, min_p)
+    assert torch.allclose(torch.bincount(draws, minlength=size) / n, expected_V, atol=2e-4)
+
+
+@pytest.mark.parametrize("penalty", [1.3, 0.8])
+def test_the_repetition_penalty_is_that_of_transformers_and_knows_no_padding(student, penalty):
+    model, tokenizer = student
+    prompts = [tokenizer(text)["input_ids"] for text in ("the cat", "a", "12 and 23 and the rest")]
+    batch = sample(model, tokenizer, prompts, [4, 5, 6], repetition_penalty=penalty, top_k=50, min_p=0.01)
+    plain = sample(model, tokenizer, prompts, [4, 5, 6])
+    assert batch != plain
+    processor = RepetitionPenaltyLogitsProcessor(penalty)
+    for position, (prompt, rollout) in enumerate(zip(prompts, batch, strict=True)):
+        (alone,) = sample(model, tokenizer, [prompt], [4 + position], repetition_penalty=penalty, top_k=50, min_p=0.01)
+        assert alone == rollout
+        # token by token: what transformers' processor makes of the whole row, then the draw of that place
+        ids, drawn_1M = list(prompt), uniforms(0, 1, [4 + position], 12)
+        for place in range(len(rollout.completion_ids)):
+            with torch.no_grad():
+                logits_1V = model(torch.tensor([ids])).logits[:, -1]
+            logits_1V[:, len(tokenizer) :] = float("-inf")
+            scores_1V = processor(torch.tensor([ids]), logits_1V)
+            ids.append(int(pick_tokens(scores_1V, drawn_1M[:, place], 1.0, 0.95, 50, 0.01)))
+        assert ids[len(prompt) :] == rollout.completion_ids
 
 
 def sorted_whole(logits_V, uniform: float, temperature: float, top_p: float) -> int:

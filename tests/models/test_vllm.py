@@ -119,6 +119,7 @@ def test_each_step_writes_with_the_weights_of_that_step(folders, server, tmp_pat
     assert all(record["rows"] > 0 for record, _ in records)
     asked = server.asked[2][1]
     assert (asked["temperature"], asked["top_p"], asked["top_k"], asked["max_tokens"]) == (0.7, 0.9, -1, 8)
+    assert (asked["min_p"], asked["repetition_penalty"]) == (0.0, 1.0)
     assert {body["seed"] for path, body in server.asked if path == "/v1/completions"} == {
         sample_seed(0, step, index) for step in (1, 2, 3) for index in range(4)
     }
@@ -166,6 +167,16 @@ def test_the_ids_are_kept_as_written_and_cut_at_the_end(folders, server, tmp_pat
     )[0, len(prompt) :].tolist()
     assert rollout.prompt_ids == prompt and rollout.completion_ids == greedy
     assert rollout.ended == (greedy[-1] in pair.student.end_ids)
+
+
+def test_a_server_is_given_every_setting_of_sampling(folders, server, tmp_path):
+    config = new_config(folders, server.url)
+    config.rollout.top_k, config.rollout.min_p, config.rollout.repetition_penalty = 20, 0.05, 1.2
+    pair = TokenizerPair.from_pretrained(config.teacher.model, config.student.model)
+    writer = VllmWriter(config, load_model(config.student), pair.student, tmp_path / "weights")
+    writer.write([pair.student.encode(b"the cat")], step=1, indices=[0])
+    asked = server.asked[-1][1]
+    assert (asked["top_k"], asked["min_p"], asked["repetition_penalty"]) == (20, 0.05, 1.2)
 
 
 def test_a_server_that_cannot_be_used_is_reported_in_one_line(folders, server, tmp_path):
