@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from simct.config import RunConfig, validate
 from simct.config.sections import ModelConfig
+from simct.data.held_out import split_of_run, split_prompts
 from simct.data.prompts import Prompt, load_prompts, read_prompts
 from simct.data.samples import PreparedPrompt, prepare_prompts
 from simct.errors import ConfigError, RunError, SimCTError, brief
@@ -88,10 +89,11 @@ def check_settings(
     for model in (config.teacher, config.student):
         check_model_files(model.model, model.revision, token)
     check_tasks(config.evaluation)
+    split = split_prompts(prompts, config.data, token)
     if config.kind == "warmup":
-        check_warmup(config, prompts)
+        check_warmup(config, split.trained)
     if pair is not None:
-        some = prompts[:: max(1, len(prompts) // CHECKED_PROMPTS)][:CHECKED_PROMPTS]
+        some = split.trained[:: max(1, len(split.trained) // CHECKED_PROMPTS)][:CHECKED_PROMPTS]
         prepare_prompts(some, pair, config, [], on_notice)
     if config.training.optimizer.partition(".")[0] != "bitsandbytes":
         # bitsandbytes may be installed only where the run will be
@@ -174,6 +176,7 @@ def load(process: Process) -> Loaded:
     prompts = load_prompts(config.data, token)
     pair = TokenizerPair.of_run(config, token)
     check_settings(config, prompts, pair, token)
+    split = split_of_run(run, config.data, prompts, token)
     device = process.accelerator.device
     # a teacher that will be sharded is too big for one device; it is moved there layer by layer
     teacher = load_model(config.teacher, None if config.teacher.sharded else device, token).eval()
@@ -181,10 +184,13 @@ def load(process: Process) -> Loaded:
     for model in (teacher, student):
         check_head(model)
     contexts = [getattr(model.config, "max_position_embeddings", None) for model in (teacher, student)]
-    prepared, too_long = prepare_prompts(prompts, pair, config, contexts, process.log)
+    prepared, too_long = prepare_prompts(split.trained, pair, config, contexts, process.log)
     config.training.steps = total_steps(config, len(prepared))
     process.status(total_steps=config.training.steps)
     process.log(f"{len(prepared)} prompts ({too_long} too long), {pair.shared_tokens} shared tokens")
+    if split.held_out:
+        also = f", and {split.left_out} duplicates of them" if split.left_out else ""
+        process.log(f"{len(split.held_out)} prompts held out{also}")
     if process.is_main and not run.inspection():
         texts = [f"{prompt.text} {prompt.answer or ''}".strip() for prompt in prompts[:INSPECTED_PROMPTS]]
         run.save_inspection(inspect_pair(pair, texts).to_dict())

@@ -154,7 +154,7 @@ def start_or_resume(options: argparse.Namespace, describe: Callable[[], RunConfi
         print(actions.resume(run, rental=cli_jobs.rental_again(options, run)), flush=True)
     else:
         config = describe()
-        prepare_hub(config.teacher.model, config.student.model, config.data.prompts)
+        prepare_hub(config.teacher.model, config.student.model, config.data.prompts, config.data.held_out_prompts)
         check_run(config, on_notice=lambda line: print(line, flush=True))
         run = cli_jobs.start(options, config)
     print(f"run folder: {run.path}", flush=True)

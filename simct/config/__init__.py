@@ -24,6 +24,9 @@ KINDS = ("distill", "warmup")
 # What a run is about: always written, whatever the defaults are.
 ABOUT = ("teacher.model", "student.model", "data.prompts", "method", "training.steps", "training.learning_rate")
 
+# What runs did before these settings were there.
+BEFORE: dict[str, dict[str, Any]] = {"data": {"held_out": 0}}
+
 
 def _section(kind: type[Section]) -> Any:
     return Field(default_factory=kind, validate_default=True)
@@ -173,14 +176,31 @@ def config_from_text(text: str, what: str = "This") -> RunConfig:
 
 def load_config(path: str | Path) -> RunConfig:
     """Read and check `run.yaml`. Raises ConfigError for an unreadable file, an unknown setting or a bad value."""
+    return config_from_text(_text_of(path), repr(str(path)))
+
+
+def load_run_config(path: str | Path) -> RunConfig:
+    """Read and check the run.yaml of a run folder, which names every setting that there was when the run began.
+
+    One that a newer version added keeps the run as it began. Raises ConfigError as load_config does.
+    """
+    described = read_yaml(_text_of(path), repr(str(path))) or {}
+    if isinstance(described, dict):
+        for section, names in BEFORE.items():
+            owner = described.get(section)
+            if isinstance(owner, dict):
+                described[section] = names | owner
+    return config_from_dict(described)
+
+
+def _text_of(path: str | Path) -> str:
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read(MOST_CHARACTERS + 1)
+            return file.read(MOST_CHARACTERS + 1)
     except OSError as error:
         raise ConfigError(f"Cannot read the configuration {str(path)!r}: {error.strerror}. Check the path.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{str(path)!r} is not valid YAML: it is not UTF-8 text (byte {error.start}).") from error
-    return config_from_text(text, repr(str(path)))
 
 
 def dump_config(config: RunConfig) -> str:

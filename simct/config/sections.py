@@ -148,6 +148,27 @@ class DataConfig(Section):
         ge=1,
         le=1_000_000_000,
     )
+    held_out: int = setting(
+        "Held-out prompts",
+        64,
+        "Prompts that are not trained on, for the distance to the teacher: at most a tenth of the data. 0: none.",
+        ge=0,
+        le=MOST_AT_ONCE,
+    )
+    held_out_prompts: str | None = setting(
+        "Held-out source",
+        None,
+        "A file or dataset of its own for the held-out prompts. Prompts in it are not trained on.",
+        empty="part of the data",
+        max_length=NAME_CHARACTERS,
+    )
+    held_out_split: str | None = setting(
+        "Held-out split",
+        None,
+        "Split of the held-out prompts, such as test, where the dataset has one.",
+        empty="part of the data",
+        max_length=NAME_CHARACTERS,
+    )
     template: str | None = setting(
         "Prompt template",
         None,

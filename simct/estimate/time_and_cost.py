@@ -12,6 +12,7 @@ import math
 from transformers import PretrainedConfig
 
 from simct.config import RunConfig
+from simct.data.held_out import held_out_count
 from simct.errors import ConfigError
 from simct.estimate.machines import BANDWIDTH_SHARE, COMPUTE_SHARE, GIB, MACHINES, Machine, find_machine
 from simct.estimate.memory import SIZES, MemoryEstimate, Shape, estimate_memory, load_shape_config, shape_of
@@ -109,5 +110,8 @@ def total_steps(run: RunConfig, n_prompts: int) -> int:
 
 
 def steps_of(run: RunConfig, n_prompts: int | None) -> int | None:
-    """The same; None where the steps depend on data that is not known."""
-    return None if run.training.epochs is not None and n_prompts is None else total_steps(run, n_prompts or 0)
+    """The same of `n_prompts` before some are held out; None where the steps depend on data that is not known."""
+    if run.training.epochs is not None and n_prompts is None:
+        return None
+    known = n_prompts or 0
+    return total_steps(run, known - held_out_count(run.data, known))

@@ -119,6 +119,8 @@ def duplicate(run: RunFolder, changes: dict[str, str] | None = None, token: Toke
     for model in (config.teacher, config.student):
         model.model = _here(run, model.model)
     config.data.prompts = _here(run, config.data.prompts)
+    if config.data.held_out_prompts:
+        config.data.held_out_prompts = _here(run, config.data.held_out_prompts)
     config.evaluation.tasks = [_here(run, task) for task in config.evaluation.tasks]
     for name, value in (changes or {}).items():
         set_option(config, name, value)

@@ -68,6 +68,8 @@ def public_config(config: RunConfig) -> RunConfig:
     for model in (shown.teacher, shown.student):
         model.model = shown_name(model.model)
     shown.data.prompts = shown_name(shown.data.prompts)
+    if shown.data.held_out_prompts:
+        shown.data.held_out_prompts = shown_name(shown.data.held_out_prompts)
     shown.evaluation.tasks = [shown_name(task) if "/" in task else task for task in shown.evaluation.tasks]
     return shown
 

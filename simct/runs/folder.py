@@ -4,6 +4,7 @@ run.yaml          the configuration, exactly as it runs
 status.json       state, step, message, error, process id, heartbeat; replaced atomically
 metrics.jsonl     one line per optimizer step
 rollouts.jsonl    samples of what the student wrote
+held_out.jsonl    prompts that are not trained on
 evaluation.json   scores before and after
 inspect.json      what the two tokenizers share, on the prompts' text
 publish.json      the state of publishing, separate from the run's own
@@ -23,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from simct.config import RunConfig, load_config, save_config
+from simct.config import RunConfig, load_run_config, save_config
 from simct.errors import RunError
 from simct.files import append_jsonl, read_json, read_jsonl, tail, write_atomically
 from simct.runs.status import (
@@ -89,7 +90,7 @@ class RunFolder:
         return self.path / "log.txt"
 
     def config(self) -> RunConfig:
-        return load_config(self.path / "run.yaml")
+        return load_run_config(self.path / "run.yaml")
 
     @property
     def exists(self) -> bool:
@@ -118,6 +119,15 @@ class RunFolder:
 
     def rollouts(self, last: int = 20) -> list[dict[str, Any]]:
         return read_jsonl(self.path / "rollouts.jsonl")[-last:]
+
+    def held_out(self) -> list[dict[str, Any]] | None:
+        """The prompts that the run does not train on; None before it began."""
+        path = self.path / "held_out.jsonl"
+        return read_jsonl(path) if path.is_file() else None
+
+    def save_held_out(self, records: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        write_atomically(self.path / "held_out.jsonl", lines.encode("utf-8", errors="replace"))
 
     def evaluation(self) -> dict[str, Any]:
         return read_json(self.path / "evaluation.json")

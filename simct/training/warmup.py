@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from simct.config import RunConfig, local_path
+from simct.data.held_out import split_of_run
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.rendering import render_prompts
 from simct.data.samples import write_rollouts
@@ -71,7 +72,8 @@ def warm_up(
     person can fix.
     """
     config = run.config()
-    prompts = load_prompts(config.data, token)
+    # prompts that are held out here are held out of a distillation on the same data as well
+    prompts = split_of_run(run, config.data, load_prompts(config.data, token), token).trained
     check_warmup(config, prompts)
     tokens = load_tokens(config.student.model, config.student.revision, token, config.student.chat_template)
     data = run.path / "data"

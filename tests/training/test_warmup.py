@@ -44,7 +44,7 @@ def new_config(**warmup):
             "kind": "warmup",
             "teacher": str(demo.TEACHER),
             "student": str(demo.STUDENT),
-            "data": {"prompts": str(demo.PROMPTS), "limit": N},
+            "data": {"prompts": str(demo.PROMPTS), "limit": N, "held_out": 0},
             "rollout": {"temperature": 1.0, "top_p": 1.0},
             "training": {"checkpoint_every": 2, "micro_batch_size": 4},
             "warmup": {"learning_rate": 1e-3, **warmup},

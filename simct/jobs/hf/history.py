@@ -14,7 +14,7 @@ from typing import Self
 from huggingface_hub import JobInfo
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
-from simct.config import load_config, save_config
+from simct.config import load_run_config, save_config
 from simct.errors import RunError, SimCTError
 from simct.hub.client import hub_api
 from simct.hub.errors import hub_error
@@ -117,7 +117,7 @@ def _make(run: RunFolder, job: RemoteJob, token: Token, owner: str | None) -> bo
     api = hub_api(token)
     try:
         source = patiently(lambda: api.hf_hub_download(job.run_repo, "run.yaml"))
-        config = load_config(source)
+        config = load_run_config(source)
     except (RepositoryNotFoundError, EntryNotFoundError, SimCTError):
         return False  # deleted, or not a run of ours
     except Exception as error:

@@ -49,7 +49,7 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
             inputs[target] = path
         else:
             # prompts may lie in folders by split; of a model only the files beside its config.json are needed
-            files = path.rglob("*") if role == "prompts" else path.iterdir()
+            files = path.rglob("*") if role in ("prompts", "held-out") else path.iterdir()
             wanted = [file for file in files if file.is_file() and file.suffix != ".py"]
             inputs.update({f"{target}/{file.relative_to(path).as_posix()}": file for file in wanted})
         return target
@@ -58,6 +58,8 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
     config.teacher.model = carry(config.teacher.model, "teacher")
     config.student.model = carry(config.student.model, "student")
     config.data.prompts = carry(config.data.prompts, "prompts")
+    if config.data.held_out_prompts:
+        config.data.held_out_prompts = carry(config.data.held_out_prompts, "held-out")
     config.evaluation.tasks = [
         task if task == "demo" else carry(task, f"task-{index}") for index, task in enumerate(config.evaluation.tasks)
     ]

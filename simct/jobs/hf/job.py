@@ -40,7 +40,9 @@ APP_LABEL = {"app": "simct-studio"}
 # Between two pushes of a Job: the Hub allows some hundred commits an hour.
 PUSH_SECONDS = float(os.environ.get("SIMCT_PUSH_SECONDS", "60"))
 # What the runner pushes while it trains, and `refresh` downloads.
-REPORT_FILES = ("status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "inspect.json", "log.txt")
+REPORT_FILES = (
+    "status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "inspect.json", "log.txt", "held_out.jsonl",
+)  # fmt: skip
 # What a warm-up makes besides: the teacher's answers, and the dataset of those that were kept.
 DATA_FILE = re.compile(r"(data|samples)/[A-Za-z0-9][\w.-]*")
 # Run by the Job's own Python before anything is installed there: fixed text, its settings are in the environment.
@@ -278,7 +280,8 @@ def fetch_model(run: RunFolder, token: Token = None) -> Path:
 def fetch_inputs(run: RunFolder, token: Token = None) -> None:
     """Download the files of another machine that the run was given, so that it can be started again from here."""
     config = run.config()
-    named = [config.teacher.model, config.student.model, config.data.prompts, *config.evaluation.tasks]
+    own = [config.data.held_out_prompts] if config.data.held_out_prompts else []
+    named = [config.teacher.model, config.student.model, config.data.prompts, *own, *config.evaluation.tasks]
     if not any(str(name).startswith("inputs/") for name in named) or (run.path / "inputs").is_dir():
         return
     repo_id = run_repo(run, job_status(run))

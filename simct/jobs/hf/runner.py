@@ -18,7 +18,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-from simct.config import load_config, local_path, save_config
+from simct.config import load_run_config, local_path, save_config
 from simct.errors import RunError
 from simct.hub.client import hub_api
 from simct.hub.redact import redact
@@ -158,8 +158,9 @@ def fetch_run(api: HfApi, repo_id: str, folder: Path) -> tuple[RunFolder, bool]:
     api.snapshot_download(repo_id, local_dir=folder, ignore_patterns=[STOP_FILE, "*.zip", "status.json"])
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     run = RunFolder(folder)
-    config = load_config(folder / "run.yaml")
-    for owner, name in ((config.teacher, "model"), (config.student, "model"), (config.data, "prompts")):
+    config = load_run_config(folder / "run.yaml")
+    named = ((config.teacher, "model"), (config.student, "model"), (config.data, "prompts"))
+    for owner, name in (*named, (config.data, "held_out_prompts")):
         if str(getattr(owner, name)).startswith("inputs/"):
             setattr(owner, name, str(folder / getattr(owner, name)))
     config.evaluation.tasks = [

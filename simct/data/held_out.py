@@ -1,0 +1,110 @@
+"""Prompts that a run does not train on: chosen by a hash of their text, so that a duplicate is never on the other side.
+
+The run folder keeps them (held_out.jsonl), and a run that is resumed uses those, whatever became of its data since.
+"""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simct.config.sections import DataConfig
+from simct.data.prompts import Prompt, load_prompts
+from simct.errors import DataError
+from simct.runs.folder import RunFolder
+
+# of the data, whatever data.held_out says
+LARGEST_SHARE = 10
+
+
+@dataclass(frozen=True)
+class PromptSplit:
+    """The prompts a run trains on, and those held out, ordered by hash, so that the first of them are a sample.
+
+    left_out: how many duplicates of held-out prompts the data had besides.
+    """
+
+    trained: list[Prompt]
+    held_out: list[Prompt]
+    left_out: int = 0
+
+
+def prompt_key(prompt: Prompt) -> str:
+    """The hash of what was said, system texts and the amount of whitespace aside."""
+    said = [
+        [message["role"], " ".join(unicodedata.normalize("NFC", message["content"] or "").split())]
+        for message in prompt.messages
+        if message["role"] != "system"
+    ]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def held_out_count(data: DataConfig, prompts: int) -> int:
+    """How many of so many different prompts are held out; 0 where they have a source of their own."""
+    return 0 if has_own_source(data) else min(data.held_out, prompts // LARGEST_SHARE)
+
+
+def has_own_source(data: DataConfig) -> bool:
+    return bool(data.held_out_prompts or data.held_out_split)
+
+
+def own_source(data: DataConfig) -> DataConfig:
+    """Where the held-out prompts are, as data of their own: another split of the data, or another file or dataset."""
+    changes: dict[str, Any] = {"limit": None, "split": data.held_out_split or data.split}
+    if data.held_out_prompts:
+        changes |= {"prompts": data.held_out_prompts, "split": data.held_out_split or "train"}
+        changes |= {"config_name": None, "revision": None}
+    return data.model_copy(update=changes)
+
+
+def split_prompts(
+    prompts: Sequence[Prompt],
+    data: DataConfig,
+    token: str | bool | None = None,
+    kept: Sequence[Mapping[str, Any]] | None = None,
+) -> PromptSplit:
+    """Divide `prompts` into those that are trained on and those that are held out; `kept` are those of a resumed run.
+
+    Raises DataError or HubError where the held-out prompts' own source cannot be read, and DataError where every prompt
+    is held out.
+    """
+    if not data.held_out:
+        return PromptSplit(list(prompts), [])
+    keys = [prompt_key(prompt) for prompt in prompts]
+    first = dict(zip(reversed(keys), reversed(prompts), strict=True))
+    if kept is not None:
+        held_out = {prompt_key(prompt): prompt for prompt in map(_prompt_of, kept)}
+    elif has_own_source(data):
+        own = load_prompts(own_source(data), token)
+        held_out = {prompt_key(prompt): prompt for prompt in reversed(own)}
+    else:
+        held_out = {key: first[key] for key in sorted(first)[: held_out_count(data, len(first))]}
+    trained = [prompt for key, prompt in zip(keys, prompts, strict=True) if key not in held_out]
+    if not trained:
+        raise DataError(
+            "Every prompt of the data is also held out. Give other held-out prompts (data.held_out_prompts)."
+        )
+    left_out = len(prompts) - len(trained) - (0 if has_own_source(data) else len(held_out))
+    return PromptSplit(trained, [held_out[key] for key in sorted(held_out)], max(0, left_out))
+
+
+def split_of_run(
+    run: RunFolder, data: DataConfig, prompts: Sequence[Prompt], token: str | bool | None = None
+) -> PromptSplit:
+    """The split of a run, written to held_out.jsonl when it begins. Raises as split_prompts."""
+    kept = run.held_out()
+    split = split_prompts(prompts, data, token, kept)
+    if data.held_out and kept is None:
+        run.save_held_out([_record_of(prompt) for prompt in split.held_out])
+    return split
+
+
+def _record_of(prompt: Prompt) -> dict[str, Any]:
+    """A line of held_out.jsonl."""
+    return {"messages": [dict(message) for message in prompt.messages], "answer": prompt.answer, "row": prompt.row}
+
+
+def _prompt_of(record: Mapping[str, Any]) -> Prompt:
+    return Prompt(tuple(record["messages"]), record.get("answer"), record.get("row"))
