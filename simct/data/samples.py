@@ -1,20 +1,22 @@
 """From prompts to samples that can be supervised: data order, rollouts, the teacher's ids, and what they look like."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from transformers import PreTrainedModel
 
 from simct.config import RunConfig
-from simct.data.exclusions import CUT_BYTES, NOTHING, OFF_POLICY
+from simct.data.exclusions import CUT_BYTES, NOTHING, OFF_POLICY, PART
 from simct.data.prompts import Prompt
 from simct.data.rendering import render_prompts
 from simct.errors import DataError
 from simct.models.loading import pad_id_of
 from simct.models.rollout import Rollout, generate, uniforms
 from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.segments import Placed, needs_placing, place_answer
+from simct.tokenization.teacher_ids import SPECIAL_INSIDE
 from simct.tokenization.token_bytes import TokenBytes
 
 
@@ -29,11 +31,33 @@ class PreparedPrompt:
 
 @dataclass(frozen=True)
 class Sample:
-    """A rollout that can be supervised: completion ids of both models spell the same bytes."""
+    """A rollout that can be supervised: completion ids of both models that spell the same bytes.
+
+    `spans` are what is supervised where that is not everything, because there are control tokens: ((start, end) of the
+    student's ids, (start, end) of the teacher's), each pair the same bytes, in order.
+    """
 
     prompt: PreparedPrompt
     student_ids: list[int]
     teacher_ids: list[int]
+    spans: tuple[tuple[tuple[int, int], tuple[int, int]], ...] | None = None
+
+    @property
+    def student_spans(self) -> list[tuple[int, int]]:
+        return [(0, len(self.student_ids))] if self.spans is None else [student for student, _ in self.spans]
+
+    @property
+    def teacher_spans(self) -> list[tuple[int, int]]:
+        return [(0, len(self.teacher_ids))] if self.spans is None else [teacher for _, teacher in self.spans]
+
+    @property
+    def student_pieces(self) -> list[list[int]]:
+        """The student's ids that are supervised, piece by piece: what the losses see."""
+        return [self.student_ids[start:end] for start, end in self.student_spans]
+
+    @property
+    def teacher_pieces(self) -> list[list[int]]:
+        return [self.teacher_ids[start:end] for start, end in self.teacher_spans]
 
 
 def prompt_order(n_prompts: int, first: int, count: int, seed: int) -> list[int]:
@@ -170,8 +194,15 @@ def samples_of_teacher(
 ) -> list[Sample]:
     """Off-policy samples: what the teacher wrote, its ids as sampled, in the student's canonical tokenization."""
     samples = []
+    teacher, student = pair.sides
     for prompt, rollout in zip(prompts, rollouts, strict=True):
         body = rollout.completion_ids[:-1] if rollout.ended else rollout.completion_ids
+        if needs_placing(teacher, student, body):
+            placed = place_answer(teacher, student, rollout.completion_ids, rollout.ended)
+            if _counted(placed, excluded, OFF_POLICY):
+                spans = tuple((own, others) for others, own in placed.spans)
+                samples.append(Sample(prompt, placed.reader_ids, placed.ids, spans))
+            continue
         try:
             student_ids = pair.student.encode(pair.teacher.decode(body))
         except ValueError as error:
@@ -179,27 +210,60 @@ def samples_of_teacher(
             continue
         if rollout.ended:
             student_ids = [*student_ids, pair.student.end_ids[0]]
-        samples.append(Sample(prompt, student_ids, rollout.completion_ids))
+        samples.append(_after_lead(Sample(prompt, student_ids, rollout.completion_ids), student_lead=student.lead))
     return samples
 
 
 def to_samples(
     pair: TokenizerPair, prompts: list[PreparedPrompt], rollouts: list[Rollout], excluded: Counter[str]
 ) -> list[Sample]:
-    """The teacher's ids for each completion's bytes; what cannot be exact is counted by reason in `excluded`."""
+    """The teacher's ids for each completion's bytes; what cannot be exact is counted by reason in `excluded`.
+
+    Of an answer with control tokens the text that both templates can place is supervised, and the rest is counted.
+    """
     samples = []
+    teacher, student = pair.sides
     for prompt, rollout in zip(prompts, rollouts, strict=True):
-        teacher = pair.teacher_ids_for(rollout.completion_ids)
-        if teacher.excluded:
-            excluded[teacher.excluded] += 1
+        body = rollout.completion_ids[:-1] if rollout.ended else rollout.completion_ids
+        if needs_placing(student, teacher, body):
+            placed = place_answer(student, teacher, rollout.completion_ids, rollout.ended)
+            if _counted(placed, excluded):
+                samples.append(Sample(prompt, placed.ids, placed.reader_ids, tuple(placed.spans)))
             continue
-        if teacher.cut_bytes:
+        spelled = pair.teacher_ids_for(rollout.completion_ids)
+        if spelled.excluded:
+            excluded[spelled.excluded] += 1
+            continue
+        if spelled.cut_bytes:
             excluded[CUT_BYTES] += 1
-        if teacher.n_student and teacher.ids:
-            samples.append(Sample(prompt, rollout.completion_ids[: teacher.n_student], list(teacher.ids)))
+        if spelled.n_student and spelled.ids:
+            kept = rollout.completion_ids[: spelled.n_student]
+            samples.append(_after_lead(Sample(prompt, kept, list(spelled.ids)), teacher_lead=teacher.lead))
         else:
             excluded[NOTHING] += 1
     return samples
+
+
+def _counted(placed: Placed, excluded: Counter[str], prefix: str = "") -> bool:
+    """Count what was left out of an answer with control tokens; whether anything of it is left to supervise."""
+    if not placed.spans:
+        reason = next(iter(placed.left_out), NOTHING)
+        excluded[f"{prefix}{SPECIAL_INSIDE}: {reason}"] += 1
+        return False
+    for reason, count in placed.left_out.items():
+        excluded[f"{PART}{prefix}{reason}"] += count
+    if placed.cut_bytes:
+        excluded[CUT_BYTES] += 1
+    return True
+
+
+def _after_lead(sample: Sample, student_lead: Sequence[int] = (), teacher_lead: Sequence[int] = ()) -> Sample:
+    """The sample with the markup that the reader's template writes before a plain answer, such as a final channel."""
+    if not student_lead and not teacher_lead:
+        return sample
+    student_ids, teacher_ids = [*student_lead, *sample.student_ids], [*teacher_lead, *sample.teacher_ids]
+    spans = (((len(student_lead), len(student_ids)), (len(teacher_lead), len(teacher_ids))),)
+    return Sample(sample.prompt, student_ids, teacher_ids, spans)
 
 
 def rollout_statistics(pair: TokenizerPair, rollouts: list[Rollout]) -> dict:

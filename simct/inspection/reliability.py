@@ -122,15 +122,24 @@ class _Totals:
 
     def add(self, samples: list[Sample]) -> None:
         pair = self.pair
-        student_ids = [sample.student_ids for sample in samples]
-        teacher_ids = [sample.teacher_ids for sample in samples]
+        student_ids = [piece for sample in samples for piece in sample.student_pieces]
+        teacher_ids = [piece for sample in samples for piece in sample.teacher_pieces]
         units = build_units(pair, list(zip(teacher_ids, student_ids, strict=True)))
         with torch.no_grad():
             teacher_hidden_RH, _ = hidden_rows(
-                self.teacher, [s.prompt.teacher_ids for s in samples], teacher_ids, _pad(pair.teacher)
+                self.teacher,
+                [sample.prompt.teacher_ids for sample in samples],
+                [sample.teacher_ids for sample in samples],
+                _pad(pair.teacher),
+                [sample.teacher_spans for sample in samples],
             )
-        student_prompts = [sample.prompt.student_ids for sample in samples]
-        student_hidden_RH, _ = hidden_rows(self.student, student_prompts, student_ids, _pad(pair.student))
+        student_hidden_RH, _ = hidden_rows(
+            self.student,
+            [sample.prompt.student_ids for sample in samples],
+            [sample.student_ids for sample in samples],
+            _pad(pair.student),
+            [sample.student_spans for sample in samples],
+        )
         teacher_head, student_head = Head.of(self.teacher), Head.of(self.student)
         self._add_gradients(student_hidden_RH, student_head, teacher_hidden_RH, teacher_head, student_ids, teacher_ids)
         device = student_hidden_RH.device

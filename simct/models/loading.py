@@ -161,15 +161,20 @@ def _placement(model: ModelConfig, device: torch.device | str | None) -> dict:
 
 
 def hidden_rows(
-    model: Any, prompts: list[list[int]], completions: list[list[int]], pad_id: int
+    model: Any,
+    prompts: list[list[int]],
+    completions: list[list[int]],
+    pad_id: int,
+    spans: list[list[tuple[int, int]]] | None = None,
 ) -> tuple[torch.Tensor, list[int]]:
-    """Last hidden states at the positions that predict each completion id.
+    """Last hidden states at the positions that predict each completion id, or those in `spans` of each completion.
 
     Returns [N, H] with the sequences' rows one after another (row j of a sequence predicts its completion id j), and
-    the number of rows of each sequence. Sequences are padded on the right, so no position sees padding. Raises
-    ModelError for an id that the embedding has no row for.
+    the number of rows of each sequence, or of each span. Sequences are padded on the right, so no position sees
+    padding. Raises ModelError for an id that the embedding has no row for.
     """
-    lengths = [len(completion) for completion in completions]
+    spans = spans or [[(0, len(completion))] for completion in completions]
+    lengths = [end - start for each in spans for start, end in each]
     sequences = [prompt + completion[:-1] for prompt, completion in zip(prompts, completions, strict=True)]
     width = max(map(len, sequences))
     decoder = decoder_of(model)
@@ -180,7 +185,7 @@ def hidden_rows(
         ids_BL[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
         mask_BL[row, : len(sequence)] = 1
         first = row * width + len(prompts[row]) - 1
-        rows.append(torch.arange(first, first + lengths[row]))
+        rows += [torch.arange(first + start, first + end) for start, end in spans[row]]
     check_ids(decoder, ids_BL)
     device = next(decoder.parameters()).device
     hidden_BLH = decoder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from simct.errors import AlignmentError, TokenizerError
 from simct.tokenization.alignment import AlignedUnits, align_boundaries
 from simct.tokenization.end_of_turn import shared_columns, split_end
 from simct.tokenization.model_tokens import load_tokens
+from simct.tokenization.segments import Side, sides_of
 from simct.tokenization.teacher_ids import TeacherIds, teacher_ids_for
 from simct.tokenization.token_bytes import TokenBytes, token_bytes
 from simct.tokenization.vocabulary_cache import SharedIds, shared_ids
@@ -34,6 +36,8 @@ class TokenizerPair:
             if not tokens.end_ids:
                 raise TokenizerError(f"The {side}'s tokenizer has no end-of-turn token: set tokenizer.eos_token.")
         self.teacher, self.student = teacher, student
+        # of the teacher and the student: enable_thinking of their generation prompts
+        self.thinking: tuple[bool | None, bool | None] = (None, None)
         teacher_ids, student_ids = _shared_vocabulary(teacher, student)
         self.shared_tokens = len(student_ids)
         self.jaccard = self.shared_tokens / (teacher.vocabulary + student.vocabulary - self.shared_tokens)
@@ -61,7 +65,14 @@ class TokenizerPair:
         teacher, student = (
             _side(model.model, model.revision, token, model.chat_template) for model in (config.teacher, config.student)
         )
-        return cls(teacher, student)
+        pair = cls(teacher, student)
+        pair.thinking = config.teacher.enable_thinking, config.student.enable_thinking
+        return pair
+
+    @cached_property
+    def sides(self) -> tuple[Side, Side]:
+        """The teacher and the student as they write and read answers, each in its own chat template."""
+        return sides_of(self.teacher, self.student, self.thinking)
 
     def align(self, teacher_ids: Sequence[int] | np.ndarray, student_ids: Sequence[int] | np.ndarray) -> AlignedUnits:
         """Return the minimal aligned units of two spellings of the same bytes, end of turn included.

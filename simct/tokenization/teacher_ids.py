@@ -40,7 +40,7 @@ def teacher_ids_for(teacher: TokenBytes, student: TokenBytes, student_ids: Seque
     except AlignmentError:
         return TeacherIds([], SPECIAL_INSIDE, 0, 0)
     kept, end = len(ids), len(data)
-    while not ended and kept and not _ends_in_valid_utf8(data[max(0, end - 4) : end]):
+    while not ended and kept and not ends_in_valid_utf8(data[max(0, end - 4) : end]):
         kept -= 1
         end -= len(student.bytes_of[ids[kept]])
     try:
@@ -52,7 +52,7 @@ def teacher_ids_for(teacher: TokenBytes, student: TokenBytes, student_ids: Seque
     return TeacherIds(teacher_ids, None, kept + ended, len(data) - end)
 
 
-def _ends_in_valid_utf8(tail: bytes) -> bool:
+def ends_in_valid_utf8(tail: bytes) -> bool:
     """Whether the last character of a text is complete, given the text's last four bytes."""
     for back in range(1, len(tail) + 1):
         if tail[-back] & 0xC0 != 0x80:  # not a continuation byte: the character starts here

@@ -76,6 +76,7 @@ class DistillationStep(torch.nn.Module):
             [sample.prompt.student_ids for sample in samples],
             [sample.student_ids for sample in samples],
             self.pad_id,
+            [sample.student_spans for sample in samples],
         )
         return losses.compute_from_hidden(
             self.config.method,
@@ -84,8 +85,8 @@ class DistillationStep(torch.nn.Module):
             Head.of(self.student),
             teacher_hidden_TH,
             teacher_head,
-            [sample.student_ids for sample in samples],
-            [sample.teacher_ids for sample in samples],
+            [piece for sample in samples for piece in sample.student_pieces],
+            [piece for sample in samples for piece in sample.teacher_pieces],
             divergence=self.config.divergence,
             **self.config.method_options,
         )
@@ -253,7 +254,7 @@ class Trainer:
                 # every process runs the same number of passes, over a sample that counts nothing if need be
                 result = self._compare(part or [placeholder(self.prompts[0], self.pair)])
                 if part:
-                    totals.add(result, sum(len(sample.student_ids) for sample in part))
+                    totals.add(result, sum(len(piece) for sample in part for piece in sample.student_pieces))
                 loss = result.loss_sum * bool(part)
                 if not self.deepspeed:
                     self.accelerator.backward(loss)
@@ -266,6 +267,7 @@ class Trainer:
                 [sample.prompt.teacher_ids for sample in samples],
                 [sample.teacher_ids for sample in samples],
                 self.teacher_pad,
+                [sample.teacher_spans for sample in samples],
             )
         return self.loop.module(samples, teacher_hidden_TH, self.teacher_head)
 

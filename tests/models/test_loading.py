@@ -156,6 +156,17 @@ def test_an_adapter_that_lacks_weights_is_refused(folder, tmp_path):
         load(tmp_path / "adapter")
 
 
+# Spans
+
+
+def test_rows_of_spans_are_those_of_the_whole_completion(folder):
+    model, prompts, completions = load(folder), [[1, 2, 3], [9]], [[4, 5, 6, 7, 8], [10, 11, 12]]
+    whole_NH, _ = hidden_rows(model, prompts, completions, 0)
+    some_NH, lengths = hidden_rows(model, prompts, completions, 0, [[(0, 2), (3, 5)], [(1, 3)]])
+    assert lengths == [2, 2, 2]
+    assert torch.equal(some_NH, whole_NH[[0, 1, 3, 4, 6, 7]])
+
+
 # Ids beyond the embedding
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from simct.config import config_from_dict
 from simct.data import exclusions as reasons
+from simct.data import samples
 from simct.data.exclusions import excluded_share, exclusion_line, whole_answers
 from simct.errors import RunError
 from simct.runs.folder import RunFolder
@@ -13,7 +14,8 @@ from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.teacher_ids import SPECIAL_INSIDE, TEACHER_CANNOT_SPELL, TeacherIds
 from simct.train import train_run
 from simct.training.exclusions import ExclusionWatch
-from tests.support.random_pair import save_pair
+from tests.support.marked_templates import channels, thinks
+from tests.support.random_pair import random_model, save_pair
 
 
 def test_only_whole_answers_count():
@@ -76,6 +78,7 @@ def test_a_run_whose_answers_are_all_left_out_fails_with_the_reason(tmp_path, mo
     )
     run = RunFolder.create(tmp_path / "runs", config)
     monkeypatch.setattr(TokenizerPair, "teacher_ids_for", lambda self, ids: TeacherIds([], SPECIAL_INSIDE, 0, 0))
+    monkeypatch.setattr(samples, "needs_placing", lambda writer, reader, ids: False)
     with pytest.raises(RunError, match=r"100% of the answers \(12 of 12\).*special token inside"):
         train_run(run)
     records = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
@@ -83,3 +86,26 @@ def test_a_run_whose_answers_are_all_left_out_fails_with_the_reason(tmp_path, mo
     assert all(record["excluded_share"] == 1 and "4 of 4" in record["warning"] for record in records)
     assert "are left out" in run.status().message
     assert "warning: 100% of the answers" in capsys.readouterr().out
+
+
+def test_a_run_learns_from_answers_with_control_tokens(tmp_path):
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "the cat"}\n{"prompt": "a 12"}\n')
+    for name, tokens, seed in (("teacher", thinks(), 1), ("student", channels(), 2)):
+        tokens.tokenizer.save_pretrained(tmp_path / name)
+        random_model(tokens.tokenizer, seed).save_pretrained(tmp_path / name)
+    config = config_from_dict(
+        {
+            "teacher": {"model": str(tmp_path / "teacher"), "device": "cpu"},
+            "student": {"model": str(tmp_path / "student"), "device": "cpu"},
+            "data": {"prompts": str(tmp_path / "prompts.jsonl")},
+            "training": {"steps": 2, "batch_size": 16, "micro_batch_size": 8, "max_length": 128},
+            "rollout": {"max_new_tokens": 60},
+        }
+    )
+    run = RunFolder.create(tmp_path / "runs", config)
+    train_run(run)
+    records = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    # among hundreds of random tokens are some of the six control tokens
+    parts = [reason for record in records for reason in record["excluded"] if reason.startswith(reasons.PART)]
+    assert parts and all(record["rows"] > 0 and record["loss"] > 0 for record in records)
+    assert (run.path / "model" / "model.safetensors").is_file()

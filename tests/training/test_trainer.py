@@ -167,7 +167,7 @@ def test_prompts_that_leave_no_room_are_left_out_and_counted(folders, prompts_fi
         prepare_prompts(long_and_short[:1], pair, config, [128])
 
 
-def test_a_rollout_with_a_special_token_inside_is_excluded_and_counted(folders, prompts_file):
+def test_a_rollout_is_used_up_to_a_special_token_inside_which_is_counted(folders, prompts_file):
     pair = TokenizerPair.from_pretrained(*folders)
     config = new_config(folders, prompts_file)
     prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": "the"},))], pair, config, [])
@@ -177,8 +177,9 @@ def test_a_rollout_with_a_special_token_inside_is_excluded_and_counted(folders, 
     bad = Rollout(prompts[0].student_ids, [ids[0], special, *ids[1:]], False)
     excluded = Counter()
     samples = to_samples(pair, prompts * 2, [good, bad], excluded)
-    assert len(samples) == 1 and isinstance(samples[0], Sample)
-    assert list(excluded.values()) == [1] and "special" in next(iter(excluded))
+    assert all(isinstance(sample, Sample) for sample in samples)
+    assert [sample.student_pieces for sample in samples] == [[ids], [ids[:1]]]
+    assert excluded == {"part of an answer: <|user|>": 1}
 
 
 def test_every_epoch_sees_every_prompt_once_in_an_order_of_its_own():
