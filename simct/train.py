@@ -90,6 +90,7 @@ def check_settings(
         check_model_files(model.model, model.revision, token)
     check_tasks(config.evaluation)
     split = split_prompts(prompts, config.data, token)
+    check_completions(config, split.trained, on_notice)
     if config.kind == "warmup":
         check_warmup(config, split.trained)
     if pair is not None:
@@ -99,6 +100,20 @@ def check_settings(
         # bitsandbytes may be installed only where the run will be
         build_optimizer([torch.nn.Parameter(torch.zeros(1))], config.training)
     check_trained(config, token)
+
+
+def check_completions(config: RunConfig, prompts: list[Prompt], on_notice: Callable[[str], None] | None = None) -> None:
+    """Raise ConfigError if the data's completions are asked for and it has none; on_notice learns where some lack."""
+    missing = sum(prompt.completion is None for prompt in prompts)
+    if config.kind == "warmup" or not config.rollout.dataset_fraction or not missing:
+        return
+    if missing == len(prompts):
+        raise ConfigError(
+            f"rollout.dataset_fraction is {config.rollout.dataset_fraction:g}, and {config.data.prompts!r} has no "
+            "completions. Name their column with data.completion_column, or set it to 0."
+        )
+    if on_notice:
+        on_notice(f"{missing:,} of {len(prompts):,} prompts have no completion: the student answers these itself.")
 
 
 @dataclass

@@ -32,7 +32,7 @@ SUFFIXES = tuple(READERS) + COMPRESSED
 LARGEST_COUNTED = 2**26  # bytes of files whose rows are counted for the preview
 FIELDS = (
     "prompts", "split", "config_name", "revision", "column", "answer_column", "system_column", "template", "system",
-    "limit",
+    "limit", "completion_column", "checker_column",
 )  # fmt: skip
 
 

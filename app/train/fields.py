@@ -32,6 +32,7 @@ FOLDED = {
     ),
     "Rollouts": (
         ("rollout.temperature", "rollout.top_p", "rollout.samples_per_prompt", "rollout.on_policy_fraction"),
+        ("rollout.dataset_fraction", "training.sft_weight"),
         ("rollout.top_k", "rollout.min_p", "rollout.repetition_penalty"),
         ("rollout.engine", "teacher.enable_thinking", "student.enable_thinking", "teacher.system"),
     ),

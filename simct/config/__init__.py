@@ -95,6 +95,18 @@ def _check_sizes(config: RunConfig) -> None:
         training.batch_size,
         f"a multiple of rollout.samples_per_prompt ({rollout.samples_per_prompt})",
     )
+    _require(
+        rollout.on_policy_fraction + rollout.dataset_fraction <= 1 + 1e-9,
+        "rollout.dataset_fraction",
+        rollout.dataset_fraction,
+        f"at most what rollout.on_policy_fraction ({rollout.on_policy_fraction:g}) leaves of 1",
+    )
+    _require(
+        not training.sft_weight or rollout.dataset_fraction > 0,
+        "training.sft_weight",
+        training.sft_weight,
+        "0 unless rollout.dataset_fraction is given, because it is about the data's completions",
+    )
 
 
 def _check_models(config: RunConfig) -> None:
@@ -113,10 +125,11 @@ def _check_models(config: RunConfig) -> None:
     )
     _require(not student.sharded, "student.sharded", True, "false: launch with training.parallel fsdp2 instead")
     _require(
-        not teacher.sharded or (config.rollout.on_policy_fraction == 1 and teacher.quantization is None),
+        not teacher.sharded or (not config.rollout.teacher_fraction and teacher.quantization is None),
         "teacher.sharded",
         True,
-        "false for a quantized teacher, or for one that writes itself (rollout.on_policy_fraction below 1)",
+        "false for a quantized teacher, or for one that writes itself (rollout.on_policy_fraction and "
+        "rollout.dataset_fraction together below 1)",
     )
 
 

@@ -86,6 +86,14 @@ class TrainingConfig(Section):
         "How the learning rate falls after its warm-up. Usual: cosine; constant if you may train on later.",
         choices=SCHEDULES,
     )
+    sft_weight: float = setting(
+        "Cross-entropy weight",
+        0.0,
+        "Adds so many times the cross-entropy of the data's completions to the loss. Usual: 0, or 0.1 to 1. Needs "
+        "rollout.dataset_fraction.",
+        ge=0,
+        le=1000,
+    )
     optimizer: str = setting(
         "Optimizer",
         "AdamW",

@@ -184,6 +184,20 @@ class DataConfig(Section):
         empty="found by its name",
         max_length=NAME_CHARACTERS,
     )
+    completion_column: str | None = setting(
+        "Completion column",
+        None,
+        "Column with whole completions, for rollout.dataset_fraction. Name it where they are not the answers.",
+        empty="the reply in the conversation, else the answer",
+        max_length=NAME_CHARACTERS,
+    )
+    checker_column: str | None = setting(
+        "Checker column",
+        None,
+        "Column that names the checker of each row in a warm-up, for data of several kinds, such as maths and code.",
+        empty="warmup.checker for all rows",
+        max_length=NAME_CHARACTERS,
+    )
 
 
 class RolloutConfig(Section):
@@ -248,6 +262,14 @@ class RolloutConfig(Section):
         ge=0,
         le=1,
     )
+    dataset_fraction: float = setting(
+        "Dataset's share",
+        0.0,
+        "Share of completions taken from the data; the teacher writes what this and the on-policy share leave. Use it "
+        "where the data has good ones.",
+        ge=0,
+        le=1,
+    )
     batch_size: int | None = setting(
         "Written at once",
         None,
@@ -277,6 +299,12 @@ class RolloutConfig(Section):
         False,
         "vLLM writes the next step's completions while this one is trained, by weights one step old.",
     )
+
+    @property
+    def teacher_fraction(self) -> float:
+        """The share that the teacher writes: what student and dataset leave, rounding aside."""
+        rest = 1 - self.on_policy_fraction - self.dataset_fraction
+        return rest if rest > 1e-9 else 0.0
 
 
 class EvaluationConfig(Section):

@@ -2,7 +2,7 @@
 
 import string
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from simct.config.sections import DataConfig
@@ -31,7 +31,7 @@ class Columns:
 
     format: the dialect, as people name it. prompt: the column of a text or a conversation, None with a template.
     context: columns whose text follows the prompt's. system, answers: the first of them that a row has is used.
-    ignored: columns that are known to hold nothing to read.
+    completion, checker: columns that were named for them. ignored: columns that are known to hold nothing to read.
     """
 
     format: str
@@ -42,6 +42,8 @@ class Columns:
     template: str | None = None
     fields: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    completion: str | None = None
+    checker: str | None = None
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -52,10 +54,15 @@ class Columns:
 def recognize(rows: Sequence[Row], data: DataConfig) -> Columns:
     """What the columns of these first rows are. Raises DataError with the columns there are, and what to set."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    for setting in ("column", "answer_column", "system_column"):
+    for setting in ("column", "answer_column", "system_column", "completion_column", "checker_column"):
         named = getattr(data, setting)
         if named and named not in names:
             raise DataError(f"{data.prompts!r} has no column {named!r} (data.{setting}); it has {', '.join(names)}.")
+    found = _recognized(rows, names, data)
+    return replace(found, completion=data.completion_column, checker=data.checker_column)
+
+
+def _recognized(rows: Sequence[Row], names: list[str], data: DataConfig) -> Columns:
     filled = [name for name in names if any(row.get(name) not in (None, "", []) for row in rows)]
     known = {name.strip().lower(): name for name in reversed(filled or names)}
     system = (data.system_column,) if data.system_column else tuple(_named(known, SYSTEM_COLUMNS))

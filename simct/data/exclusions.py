@@ -9,6 +9,7 @@ CUT_BYTES = "trailing bytes that are not UTF-8"
 PART = "part of an answer: "
 NOTHING = "nothing to supervise"
 OFF_POLICY = "off-policy: "
+GIVEN = "the data's completion: "
 # above the first share of answers left out a run warns, above the second it ends
 WARN_SHARE, STOP_SHARE = 0.1, 0.9
 
@@ -20,6 +21,8 @@ _REMEDIES = {
     NOTHING: "Raise rollout.max_new_tokens, or warm the student up first: it writes nothing, or is cut at once.",
     OFF_POLICY: "The teacher writes control tokens or text that the student cannot spell: set teacher.enable_thinking "
     "to false, or rollout.on_policy_fraction to 1.",
+    GIVEN: "The student cannot spell the data's completions: choose another student, or lower "
+    "rollout.dataset_fraction.",
 }
 _OTHERWISE = "Look at the answers in rollouts.jsonl, or choose another pair."
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
-from simct.config.sections import DataConfig
+from simct.config.sections import CHECKERS, DataConfig
 from simct.data.columns import Columns, answer_of, asked_in, recognize
 from simct.data.conversations import LONGEST_TEXT, Message, Unusable
 from simct.data.formats import Row, Unreadable
@@ -26,12 +26,15 @@ REPLY = "the reply in the conversation"
 class Prompt:
     """A conversation that waits for an answer, and the reference answer where the data has one.
 
-    row: which row of the data it is from, counted from 1; None where it is from none.
+    row: which row of the data it is from, counted from 1; None where it is from none. completion: a whole answer to
+    learn from, where the data has one. checker: what this row's answers are checked by, if the data says so.
     """
 
     messages: tuple[Message, ...]
     answer: str | None = None
     row: int | None = None
+    completion: str | None = None
+    checker: str | None = None
 
     @property
     def text(self) -> str:
@@ -178,10 +181,11 @@ class _Reader:
         self.rows = 0
         self.skipped: dict[str, Skipped] = {}
         self.unread: dict[str, int] = {}
-        self.used: dict[str, Counter[str]] = {"system": Counter(), "answer": Counter()}
+        self.used: dict[str, Counter[str]] = {part: Counter() for part in ("system", "answer", "completion", "checker")}
         self._known: set[str] = set()
         if columns:
-            self._known = {*columns.asked, *columns.system, *columns.answers, *columns.ignored}
+            named = filter(None, (columns.completion, columns.checker))
+            self._known = {*columns.asked, *columns.system, *columns.answers, *columns.ignored, *named}
 
     def read(self, rows: Iterable[Row | Unreadable]) -> Iterator[Prompt]:
         for row in rows:
@@ -208,9 +212,20 @@ class _Reader:
         texts = [message["content"] for message in messages]
         if sum(map(len, texts)) > LONGEST_TEXT:
             raise Unusable(f"a conversation of more than {LONGEST_TEXT:,} characters")
-        if not all(map(_is_unicode, [*texts, answer or ""])):
+        completion = self._named("completion", columns.completion, row) or said or answer
+        if not all(map(_is_unicode, [*texts, answer or "", completion or ""])):
             raise Unusable("text that is not valid Unicode")
-        return Prompt(tuple(messages), answer, self.rows)
+        checker = self._named("checker", columns.checker, row)
+        if checker is not None and (checker := checker.strip().lower()) not in CHECKERS:
+            raise Unusable(f"a checker that is none of {', '.join(CHECKERS)}")
+        return Prompt(tuple(messages), answer, self.rows, completion, checker)
+
+    def _named(self, part: str, name: str | None, row: Row) -> str | None:
+        """The text in a column that was named for one part, counted."""
+        text = None if name is None else answer_of(row.get(name))
+        if text is not None:
+            self.used[part][str(name)] += 1
+        return text
 
     def _system(self, row: Row, columns: Columns) -> str | None:
         for name in columns.system:

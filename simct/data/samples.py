@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from transformers import PreTrainedModel
 
 from simct.config import RunConfig
-from simct.data.exclusions import CUT_BYTES, NOTHING, OFF_POLICY, PART
+from simct.data.exclusions import CUT_BYTES, GIVEN, NOTHING, OFF_POLICY, PART
 from simct.data.prompts import Prompt
 from simct.data.rendering import render_prompts
 from simct.errors import DataError
@@ -31,16 +31,18 @@ class PreparedPrompt:
 
 @dataclass(frozen=True)
 class Sample:
-    """A rollout that can be supervised: completion ids of both models that spell the same bytes.
+    """A completion that can be supervised: completion ids of both models that spell the same bytes.
 
     `spans` are what is supervised where that is not everything, because there are control tokens: ((start, end) of the
-    student's ids, (start, end) of the teacher's), each pair the same bytes, in order.
+    student's ids, (start, end) of the teacher's), each pair the same bytes, in order. `given`: the completion is the
+    data's.
     """
 
     prompt: PreparedPrompt
     student_ids: list[int]
     teacher_ids: list[int]
     spans: tuple[tuple[tuple[int, int], tuple[int, int]], ...] | None = None
+    given: bool = False
 
     @property
     def student_spans(self) -> list[tuple[int, int]]:
@@ -75,10 +77,11 @@ def prompt_order(n_prompts: int, first: int, count: int, seed: int) -> list[int]
 
 @dataclass(frozen=True)
 class StepPrompts:
-    """One process's prompts of a step by sample index: those the student answers, and those its teacher does."""
+    """One process's prompts of a step by sample index, by who answers them: student, teacher, or the data itself."""
 
     own: dict[int, PreparedPrompt]
     others: dict[int, PreparedPrompt]
+    given: dict[int, PreparedPrompt]
 
 
 def prompts_of_step(
@@ -90,9 +93,14 @@ def prompts_of_step(
     order = prompt_order(len(prompts), (step - 1) * count, count, training.seed)
     size = training.batch_size // processes
     batch = {index: prompts[order[index // per_prompt]] for index in range(process * size, (process + 1) * size)}
-    fraction = config.rollout.on_policy_fraction
-    own = {i: prompt for i, prompt in batch.items() if student_writes(training.seed, step, i, fraction)}
-    return StepPrompts(own, {i: prompt for i, prompt in batch.items() if i not in own})
+    answered = StepPrompts({}, {}, {})
+    for index, prompt in batch.items():
+        writers = {"student": answered.own, "teacher": answered.others, "dataset": answered.given}
+        writer = writer_of(config, step, index)
+        if writer == "dataset" and prompt.prompt.completion is None:
+            writer = "student"
+        writers[writer][index] = prompt
+    return answered
 
 
 def prepare_prompts(
@@ -184,9 +192,21 @@ def write_rollouts(
 
 def student_writes(seed: int, step: int, index: int, fraction: float) -> bool:
     """Whether sample `index` of `step` is on-policy; true for `fraction` of them, decided by the seed alone."""
-    return (
-        np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 104729, step, index]))).random() < fraction
-    )
+    return _writer_draw(seed, step, index) < fraction
+
+
+def writer_of(config: RunConfig, step: int, index: int) -> str:
+    """Whose completion sample `index` of `step` gets: "student", "dataset" or "teacher", decided by the seed alone."""
+    rollout, draw = config.rollout, _writer_draw(config.training.seed, step, index)
+    if draw < rollout.on_policy_fraction:
+        return "student"
+    if rollout.dataset_fraction and draw < 1 - rollout.teacher_fraction:
+        return "dataset"
+    return "teacher"
+
+
+def _writer_draw(seed: int, step: int, index: int) -> float:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 104729, step, index]))).random()
 
 
 def samples_of_teacher(
@@ -211,6 +231,33 @@ def samples_of_teacher(
         if rollout.ended:
             student_ids = [*student_ids, pair.student.end_ids[0]]
         samples.append(_after_lead(Sample(prompt, student_ids, rollout.completion_ids), student_lead=student.lead))
+    return samples
+
+
+def samples_of_dataset(
+    pair: TokenizerPair, prompts: list[PreparedPrompt], config: RunConfig, excluded: Counter[str]
+) -> list[Sample]:
+    """Samples of the data's own completions, in both models' canonical tokenization, each with its end of turn.
+
+    A completion of more than rollout.max_new_tokens student tokens is cut there, without an end.
+    """
+    samples: list[Sample] = []
+    teacher, student = pair.sides
+    for prompt in prompts:
+        try:
+            ids = pair.student.encode((prompt.prompt.completion or "").encode("utf-8"))
+        except ValueError as error:
+            excluded[f"{GIVEN}{error}"] += 1
+            continue
+        ids = [*ids, pair.student.end_ids[0]][: config.rollout.max_new_tokens]
+        spelled = pair.teacher_ids_for(ids)
+        if spelled.excluded or not spelled.n_student:
+            excluded[f"{GIVEN}{spelled.excluded or NOTHING}"] += 1
+            continue
+        if spelled.cut_bytes:
+            excluded[CUT_BYTES] += 1
+        sample = Sample(prompt, ids[: spelled.n_student], list(spelled.ids))
+        samples.append(replace(_after_lead(sample, student.lead, teacher.lead), given=True))
     return samples
 
 

@@ -315,8 +315,10 @@ def _distillation_settings(config: RunConfig) -> list[tuple[str, str]]:
         sampling += f", min-p {rollout.min_p:g}"
     if rollout.repetition_penalty != 1:
         sampling += f", repetition penalty {rollout.repetition_penalty:g}"
-    if rollout.on_policy_fraction < 1:
-        sampling += f"; {1 - rollout.on_policy_fraction:.0%} of the answers written by the teacher"
+    if rollout.teacher_fraction:
+        sampling += f"; {rollout.teacher_fraction:.0%} of the answers written by the teacher"
+    if rollout.dataset_fraction:
+        sampling += f"; {rollout.dataset_fraction:.0%} of the answers taken from the data"
     return [
         ("Method", config.method + (f" ({options})" if options else "")),
         ("Divergence", DIVERGENCES[divergence] if divergence else ""),
@@ -325,6 +327,7 @@ def _distillation_settings(config: RunConfig) -> list[tuple[str, str]]:
         ("Warm-up of the rate", f"{training.warmup_ratio:.0%} of the steps"),
         ("Weight decay, gradient clipping", f"{training.weight_decay:g}, {training.max_grad_norm:g}"),
         ("Sampling", sampling),
+        ("Weight of the data's cross-entropy", f"{training.sft_weight:g}" if training.sft_weight else ""),
     ]
 
 
@@ -376,9 +379,13 @@ def _data(config: RunConfig, metrics: list[dict]) -> str:
 def _answers_from(config: RunConfig) -> str:
     if config.kind == "warmup":
         return "The answers learned from are the teacher's."
-    if config.rollout.on_policy_fraction < 1:
-        return "The answers learned from are the student's own and, in part, the teacher's."
-    return "The answers learned from are the student's own."
+    rollout = config.rollout
+    others = ["the teacher's"] * bool(rollout.teacher_fraction) + ["the data's"] * bool(rollout.dataset_fraction)
+    if not others:
+        return "The answers learned from are the student's own."
+    if not rollout.on_policy_fraction:
+        return f"The answers learned from are {' and '.join(others)}."
+    return f"The answers learned from are the student's own and, in part, {' and '.join(others)}."
 
 
 def _license(config: RunConfig, license: str | None) -> str:

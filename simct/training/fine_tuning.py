@@ -62,7 +62,8 @@ def completion_loss(hidden_NH: torch.Tensor, head: Head, ids_N: torch.Tensor) ->
     side = HeadSide(hidden_NH, head, torch.zeros(0, dtype=torch.long, device=ids_N.device))
 
     def accumulate(student: HeadSide, teacher: None) -> Totals:
-        total = torch.zeros((), device=hidden_NH.device)
+        dtype = torch.float64 if hidden_NH.dtype == torch.float64 else torch.float32
+        total = torch.zeros((), device=hidden_NH.device, dtype=dtype)
         rows_N = torch.arange(len(ids_N), device=ids_N.device)
         for rows in row_chunks(rows_N, chunk_rows_for(ids_N.device, side.vocabulary)):
             block = student.block(rows)

@@ -29,6 +29,7 @@ from simct.data.samples import (
     placeholder,
     prompts_of_step,
     rollout_statistics,
+    samples_of_dataset,
     samples_of_teacher,
     shown_rollouts,
     to_samples,
@@ -42,6 +43,7 @@ from simct.models.vllm import VllmWriter
 from simct.tokenization.pair import TokenizerPair
 from simct.training.collapse import CollapseWatch
 from simct.training.exclusions import ExclusionWatch
+from simct.training.fine_tuning import completion_loss
 from simct.training.loop import TrainingLoop
 from simct.training.metrics import StepTotals, gather_record
 from simct.training.sharding import (
@@ -78,11 +80,12 @@ class DistillationStep(torch.nn.Module):
             self.pad_id,
             [sample.student_spans for sample in samples],
         )
-        return losses.compute_from_hidden(
+        head = Head.of(self.student)
+        result = losses.compute_from_hidden(
             self.config.method,
             self.pair,
             student_hidden_SH,
-            Head.of(self.student),
+            head,
             teacher_hidden_TH,
             teacher_head,
             [piece for sample in samples for piece in sample.student_pieces],
@@ -90,6 +93,32 @@ class DistillationStep(torch.nn.Module):
             divergence=self.config.divergence,
             **self.config.method_options,
         )
+        weight = self.config.training.sft_weight
+        return with_cross_entropy(result, weight, samples, student_hidden_SH, head) if weight else result
+
+
+def with_cross_entropy(
+    result: losses.LossResult,
+    weight: float,
+    samples: Sequence[Sample],
+    student_hidden_SH: torch.Tensor,
+    head: Head,
+) -> losses.LossResult:
+    """`result` with `weight` times the cross-entropy (nats) of the data's completions added to its sum.
+
+    Both are divided by the rows of `result`; stats["sft"] is the cross-entropy's sum divided by them, without weight.
+    """
+    supervised = [(sample.given, token) for sample in samples for piece in sample.student_pieces for token in piece]
+    given_S, ids_S = (torch.tensor(column) for column in zip(*supervised, strict=True))
+    result.stats["sft"] = 0.0
+    if not given_S.any():
+        return result
+    device, rows = student_hidden_SH.device, max(1, result.rows)
+    rows_G = given_S.nonzero().squeeze(1)
+    added = completion_loss(student_hidden_SH[rows_G.to(device)], head, ids_S[rows_G].to(device))
+    loss_sum = result.loss_sum + weight * added
+    stats = result.stats | {"sft": float(added.detach()) / rows}
+    return losses.LossResult(loss_sum / rows, result.rows, loss_sum, stats)
 
 
 @dataclass
@@ -211,6 +240,7 @@ class Trainer:
         excluded: Counter = Counter()
         samples = to_samples(self.pair, own_prompts, rollouts, excluded)
         samples += samples_of_teacher(self.pair, other_prompts, off_policy, excluded)
+        samples += samples_of_dataset(self.pair, list(batch.given.values()), self.config, excluded)
         return StepRollouts(own_prompts, rollouts, samples, excluded, seconds)
 
     def _prompts_of(self, step: int) -> StepPrompts:
