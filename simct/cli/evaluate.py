@@ -25,6 +25,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--allow-code-execution", action="store_true", help="let tasks run what the model wrote, in a sandbox"
     )
     evaluate.add_argument(
+        "--allow-task-code",
+        action="store_true",
+        help="let an lm-eval task file of your own run the Python code that it names",
+    )
+    evaluate.add_argument(
         "--samples",
         type=int,
         metavar="N",
@@ -70,6 +75,7 @@ def _score(options: argparse.Namespace, tasks: list[str]) -> dict:
         options.max_new_tokens,
         seed=options.seed,
         allow_code_execution=options.allow_code_execution,
+        allow_task_code=options.allow_task_code,
     )
     for task, result in scores.items():
         error = f" ± {result['stderr']:.3f}" if result.get("stderr") is not None else ""

@@ -34,7 +34,10 @@ class LoraConfig(Section):
         "LoRA dropout", 0.0, "Share of the adapters' inputs dropped in training. Usual: 0 to 0.1.", ge=0, lt=1
     )
     targets: list[str] = setting(
-        "LoRA layers", ["all-linear"], "Names of the layers that get adapters. Usual: all-linear.", max_length=1000
+        "LoRA layers",
+        ["all-linear"],
+        "Names of the layers that get adapters, whole or the last part, such as q_proj. Usual: all-linear.",
+        max_length=1000,
     )
 
 

@@ -11,11 +11,11 @@ MOST_LEVELS = 20
 MOST_ALIASES = 20
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Plain values, without dates: a revision named 2024-01-01 is a text."""
 
 
-_Loader.yaml_implicit_resolvers = {
+Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
@@ -31,7 +31,7 @@ def read_yaml(text: str, what: str = "This") -> Any:
         raise ConfigError(f"{what} has more than {MOST_CHARACTERS:,} characters, which no configuration needs.")
     try:
         _check_shape(text, what)
-        return yaml.load(text, _Loader)
+        return yaml.load(text, Loader)
     except ConfigError:
         raise
     except yaml.YAMLError as error:
@@ -44,7 +44,7 @@ def read_yaml(text: str, what: str = "This") -> Any:
 def _check_shape(text: str, what: str) -> None:
     """Raise ConfigError for nesting that is too deep or too many aliases; looks at the parser's events only."""
     level = aliases = 0
-    for event in yaml.parse(text, _Loader):
+    for event in yaml.parse(text, Loader):
         if isinstance(event, yaml.CollectionStartEvent):
             level += 1
         elif isinstance(event, yaml.CollectionEndEvent):

@@ -1,5 +1,6 @@
 """Scores on tasks of lm-eval by name (gsm8k, minerva_math500, mbpp, humaneval …) or from a task's YAML file.
 
+A file is data, and one that holds code is refused, unless its owner has allowed it by a flag of the command.
 lm-eval's own runner is used on the model in memory. Its code tasks fetch a metric that runs what the model wrote; here
 that metric is ours, which runs it in the sandbox, and a task that would run code by other means is refused.
 """
@@ -10,16 +11,16 @@ import importlib.util
 import inspect
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-import yaml
 
 from simct.config import local_path
 from simct.config.sections import EvaluationConfig
-from simct.errors import ConfigError, DataError, SimCTError, brief
+from simct.errors import ConfigError, DataError, SimCTError
 from simct.evaluation.sandbox.program import run_program, why_unavailable
+from simct.evaluation.task_files import read_task_file, task_name
+from simct.evaluation.task_names import YAML_SUFFIXES
 from simct.hub.errors import hub_error
 from simct.tokenization.token_bytes import TokenBytes
 
@@ -30,43 +31,53 @@ def is_installed() -> bool:
     return importlib.util.find_spec("lm_eval") is not None
 
 
-def check_task(task: str, allow_code_execution: bool = False) -> None:
-    """Raise ConfigError unless `task` is one that lm-eval knows (or a task's YAML file) and may be run."""
+def check_task(task: str, allow_code_execution: bool = False, allow_task_code: bool = False) -> None:
+    """Raise ConfigError unless `task` is one that lm-eval registers, or a task's YAML file, and may be run.
+
+    `allow_task_code` lets a file hold Python code; nothing but the local command may set it.
+    """
     if not is_installed():
         raise ConfigError(
             f"Task {task!r} is neither demo nor a JSONL file, and lm-eval, which may know it, is not installed. "
             "Install it: pip install lm_eval."
         )
-    manager, name = _manager_for(task)
-    if name not in {*manager.all_tasks, *manager.all_groups, *manager.all_tags}:
+    if _is_file(task):
+        if not allow_task_code:
+            read_task_file(task)
+        return
+    manager = _known_tasks()
+    if task not in {*manager.all_tasks, *manager.all_groups, *manager.all_tags}:
         raise ConfigError(
             f"There is no task {task!r}. Use demo, the path of a JSONL or lm-eval YAML file, or the name of an lm-eval "
             "task (`lm-eval ls tasks` lists them)."
         )
-    if local_path(task) is not None and _read_task_file(task).get("unsafe_code") and not allow_code_execution:
-        raise _needs_permission(task)
 
 
 def evaluate_task(
-    model: torch.nn.Module, tokens: TokenBytes, task: str, settings: EvaluationConfig, system: str | None = None
+    model: torch.nn.Module,
+    tokens: TokenBytes,
+    task: str,
+    settings: EvaluationConfig,
+    system: str | None = None,
+    allow_task_code: bool = False,
 ) -> dict:
     """Score a model in memory on one task: {"score" in 0..1, "metric", "stderr", "n", "seed", "metrics", "samples"}.
 
     `metrics` holds everything lm-eval reports; `score` is the first of them. Raises ConfigError for an unknown task and
-    for one that runs generated code without permission, DataError or HubError when its data cannot be loaded.
+    for one that holds or runs code without permission, DataError or HubError when its data cannot be loaded.
     """
-    check_task(task, settings.allow_code_execution)
+    check_task(task, settings.allow_code_execution, allow_task_code)
     import lm_eval
     from lm_eval.models.huggingface import HFLM
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    manager, name = _manager_for(task)
+    manager, wanted, name = _manager_for(task, allow_task_code)
     language_model = HFLM(pretrained=model, tokenizer=tokens.tokenizer, batch_size=settings.batch_size)
     with sandboxed_code_metric():
         try:
             results = lm_eval.simple_evaluate(
                 model=language_model,
-                tasks=[name],
+                tasks=[wanted],
                 task_manager=_Guarded(manager, settings.allow_code_execution),
                 limit=settings.samples,
                 apply_chat_template=bool(tokens.tokenizer.chat_template),
@@ -129,15 +140,18 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 @contextlib.contextmanager
 def sandboxed_code_metric() -> Iterator[None]:
-    """While open, `evaluate.load("code_eval")` gives our metric, so that lm-eval's code tasks run in the sandbox."""
+    """While open, `evaluate.load("code_eval")` gives our metric, so that lm-eval's code tasks run in the sandbox.
+
+    Any other metric is a program that would be downloaded and run, and is refused.
+    """
     import evaluate
 
     load = evaluate.load
 
-    def load_sandboxed(path: str, *arguments: Any, **options: Any) -> Any:
+    def load_sandboxed(path: str, *arguments: Any, **options: Any) -> SandboxedCodeMetric:
         if str(path).rstrip("/").rsplit("/", 1)[-1] == "code_eval":
             return SandboxedCodeMetric()
-        return load(path, *arguments, **options)
+        raise ConfigError(f"A task asks for the metric {str(path)!r}, whose code comes from the Hub. Leave it out.")
 
     evaluate.load = load_sandboxed
     try:
@@ -184,33 +198,24 @@ def _uses_sandbox(task: Any) -> bool:
     )
 
 
-def _read_task_file(path: str) -> dict:
-    """The settings of a task's YAML file; its !function references stay unread."""
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(cast(yaml.ScalarNode, node)))
-    try:
-        settings = yaml.load(Path(path).read_text(encoding="utf-8"), Loader)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the task {path!r}: {brief(error)}") from error
-    if not isinstance(settings, dict) or not isinstance(settings.get("task"), str):
-        raise ConfigError(f"{path!r} is not an lm-eval task: it has no 'task' name.")
-    return settings
+def _is_file(task: str) -> bool:
+    path = local_path(task)
+    return path is not None and path.suffix in YAML_SUFFIXES
 
 
-def _manager_for(task: str) -> tuple[Any, str]:
-    """lm-eval's task manager that knows `task`, and the name it knows it by."""
+def _manager_for(task: str, allow_task_code: bool) -> tuple[Any, str | dict[str, Any], str]:
+    """lm-eval's task manager, what it is asked for, and the task's name: what was checked is what is loaded."""
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     path = local_path(task)
-    if path is not None and path.suffix in (".yaml", ".yml"):
-        return TaskManager(include_path=str(path.resolve().parent), include_defaults=False), _read_task_file(task)[
-            "task"
-        ]
-    return _known_tasks(), task
+    if path is None or not _is_file(task):
+        return _known_tasks(), task, task
+    if allow_task_code:
+        name = task_name(task)
+        return TaskManager(include_path=str(path.resolve().parent), include_defaults=False), name, name
+    settings = read_task_file(task)
+    return TaskManager(include_defaults=False), settings, str(settings["task"])
 
 
 @functools.cache

@@ -1,8 +1,9 @@
 """Scores of a model on tasks with checkable answers, by greedy decoding.
 
 A task is `demo` (the embedded pair's held-out prompts), the path of a JSONL file with a prompt and an answer column, or
-a task of lm-eval: its name, or the path of its YAML file. The first two are scored here: the share of prompts whose
-completion gives the reference answer as `answer_matches` reads it. Standard errors are those of a mean over prompts.
+a task of lm-eval: its name, or the path of its YAML file, which may hold code only where `allow_task_code` says so. The
+first two are scored here: the share of prompts whose completion gives the reference answer as `answer_matches` reads
+it. Standard errors are those of a mean over prompts.
 """
 
 import math
@@ -28,8 +29,8 @@ from simct.tokenization.token_bytes import TokenBytes
 SHOWN = 8
 
 
-def check_tasks(settings: EvaluationConfig) -> None:
-    """Refuse tasks that could not be scored: unknown ones, ones without answers, ones that run code unasked.
+def check_tasks(settings: EvaluationConfig, allow_task_code: bool = False) -> None:
+    """Refuse tasks that could not be scored: unknown ones, ones without answers, ones that hold or run code unasked.
 
     Raises ConfigError or DataError, before a model is loaded.
     """
@@ -37,7 +38,7 @@ def check_tasks(settings: EvaluationConfig) -> None:
         if is_own_task(task):
             task_prompts(task)
         else:
-            lm_eval_tasks.check_task(task, settings.allow_code_execution)
+            lm_eval_tasks.check_task(task, settings.allow_code_execution, allow_task_code)
 
 
 def task_prompts(task: str) -> list[Prompt]:
@@ -60,6 +61,7 @@ def evaluate_loaded(
     settings: EvaluationConfig,
     enable_thinking: bool | None = None,
     system: str | None = None,
+    allow_task_code: bool = False,
 ) -> dict:
     """Scores of a model in memory: {task: {"score" in 0..1, "stderr", "n", "seed", "samples": [...], ...}}.
 
@@ -69,7 +71,7 @@ def evaluate_loaded(
     scores = {}
     for task in settings.tasks:
         if not is_own_task(task):
-            scores[task] = lm_eval_tasks.evaluate_task(model, tokens, task, settings, system)
+            scores[task] = lm_eval_tasks.evaluate_task(model, tokens, task, settings, system, allow_task_code)
             continue
         prompts = task_prompts(task)[: settings.samples]
         rollouts = _completions(model, tokens, settings, prompts, enable_thinking, system)
@@ -141,6 +143,7 @@ def evaluate_model(
     dtype: str = "float32",
     seed: int = 0,
     allow_code_execution: bool = False,
+    allow_task_code: bool = False,
 ) -> dict:
     """Load `model` (Hub id or folder) and score it; see `evaluate_loaded`. Raises one-line SimCTErrors."""
     settings = EvaluationConfig(
@@ -150,7 +153,7 @@ def evaluate_model(
         seed=seed,
         allow_code_execution=allow_code_execution,
     )
-    check_tasks(settings)
+    check_tasks(settings, allow_task_code)
     tokens = load_tokens(model, revision)
     loaded = load_model(ModelConfig(model=model, revision=revision, dtype=dtype), device_for_training()).eval()
-    return evaluate_loaded(loaded, tokens, settings)
+    return evaluate_loaded(loaded, tokens, settings, allow_task_code=allow_task_code)

@@ -9,6 +9,7 @@ from simct.config import RunConfig
 from simct.config.optimization import LoraConfig
 from simct.errors import ConfigError, brief
 from simct.models.loading import load_model
+from simct.setting import quoted
 
 
 def trainable_student(student: PreTrainedModel, config: RunConfig) -> PreTrainedModel:
@@ -27,9 +28,34 @@ def trainable_student(student: PreTrainedModel, config: RunConfig) -> PreTrained
     return student
 
 
+ALL_LINEAR = "all-linear"
+
+
+def adapted_layers(student: torch.nn.Module, targets: list[str]) -> list[str] | str:
+    """The full names of the layers that `targets` name, each by its whole name or its last parts, as PEFT takes them.
+
+    PEFT takes a text for a regular expression, which is never taken from input. Raises ConfigError for a name that no
+    layer has.
+    """
+    if targets == [ALL_LINEAR]:
+        return ALL_LINEAR
+    names = [name for name, _ in student.named_modules() if name]
+    found: dict[str, None] = {}
+    for target in targets:
+        named = [name for name in names if name == target or name.endswith(f".{target}")]
+        if not named:
+            raise ConfigError(
+                f"lora.targets: no layer of the student is named {quoted(target)}. Give the last part of a layer's "
+                f"name, such as q_proj, or {ALL_LINEAR}."
+            )
+        found |= dict.fromkeys(named)
+    return list(found)
+
+
 def _with_lora(student: PreTrainedModel, lora: LoraConfig, rank: int) -> Any:
     import peft
 
+    layers = adapted_layers(student, lora.targets)
     try:
         return peft.get_peft_model(
             student,
@@ -37,13 +63,13 @@ def _with_lora(student: PreTrainedModel, lora: LoraConfig, rank: int) -> Any:
                 r=rank,
                 lora_alpha=lora.alpha or 2 * rank,
                 lora_dropout=lora.dropout,
-                target_modules=lora.targets[0] if len(lora.targets) == 1 else lora.targets,
+                target_modules=layers,
                 task_type="CAUSAL_LM",
             ),
         )
     except ValueError as error:
         reason = brief(error)
-        raise ConfigError(f"lora.targets is {lora.targets!r}: {reason}") from error
+        raise ConfigError(f"lora.targets is {quoted(lora.targets)}: {reason}") from error
 
 
 def merged_student(student: Any, config: RunConfig, token: str | None = None) -> PreTrainedModel:

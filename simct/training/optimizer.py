@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -23,8 +24,9 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], training: Training
         module = importlib.import_module("bitsandbytes.optim" if package == "bitsandbytes" else "torch.optim")
     except ImportError as error:
         raise ConfigError(f"training.optimizer is {training.optimizer!r}: install {package} first.") from error
-    kind = getattr(module, name, None)
-    if not isinstance(kind, type) or name == "Optimizer":
+    # any: each class takes options of its own
+    kind: Any = getattr(module, name, None)
+    if not (isinstance(kind, type) and torch.optim.Optimizer in kind.__mro__[1:]):
         raise ConfigError(f"training.optimizer is {training.optimizer!r}; {module.__name__} has no such optimizer.")
     parameters = list(parameters)
     # one pass over memory instead of one for each term, on the devices that have it

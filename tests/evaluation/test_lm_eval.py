@@ -148,14 +148,12 @@ def test_generated_code_runs_in_the_sandbox_and_only_when_asked(installed, teach
     pytest.importorskip("evaluate")
     task = code_task(tmp_path)
     with pytest.raises(ConfigError, match="--allow-code-execution"):
-        check_task(task)
-    with pytest.raises(ConfigError, match="--allow-code-execution"):
-        evaluate_task(*teacher, task, EvaluationConfig())
+        evaluate_task(*teacher, task, EvaluationConfig(), allow_task_code=True)
     allowed = EvaluationConfig(allow_code_execution=True)
-    result = evaluate_task(*teacher, task, allowed)
+    result = evaluate_task(*teacher, task, allowed, allow_task_code=True)
     assert result["score"] == pytest.approx(0.25) and result["n"] == 4
     # again, as after training: the module that holds the metric is not loaded a second time
-    assert evaluate_task(*teacher, task, allowed)["score"] == pytest.approx(0.25)
+    assert evaluate_task(*teacher, task, allowed, allow_task_code=True)["score"] == pytest.approx(0.25)
 
 
 def test_code_run_by_other_means_is_refused(installed, teacher, tmp_path):
@@ -164,7 +162,7 @@ def test_code_run_by_other_means_is_refused(installed, teacher, tmp_path):
     utils = f"def pass_at_1(references, predictions):\n    open({str(marker)!r}, 'w')\n    return 1.0\n"
     task = code_task(tmp_path, utils + "def programs(resps, docs):\n    return resps\n")
     with pytest.raises(ConfigError, match="outside the sandbox"):
-        evaluate_task(*teacher, task, EvaluationConfig(allow_code_execution=True))
+        evaluate_task(*teacher, task, EvaluationConfig(allow_code_execution=True), allow_task_code=True)
     assert not marker.exists()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import simct
 from simct.config import RunConfig, local_path
 from simct.data.formats import suffix_of
-from simct.evaluation.task_names import is_own_task
+from simct.evaluation.task_names import check_task_names, is_own_task
 
 PACKAGES = (
     "torch",
@@ -37,7 +37,11 @@ PACKAGES = (
 
 
 def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
-    """The configuration with local models and files renamed to inputs/…, and the path of each by its new name."""
+    """The configuration with local models and files renamed to inputs/…, and the path of each by its new name.
+
+    Raises ConfigError for a task that is given as a file and is not data: a Job runs no code of a task.
+    """
+    check_task_names(config.evaluation.tasks, "on Hugging Face Jobs")
     inputs: dict[str, Path] = {}
 
     def carry(name: str, role: str) -> str:
@@ -60,9 +64,9 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
     config.data.prompts = carry(config.data.prompts, "prompts")
     if config.data.held_out_prompts:
         config.data.held_out_prompts = carry(config.data.held_out_prompts, "held-out")
-    config.evaluation.tasks = [
-        task if task == "demo" else carry(task, f"task-{index}") for index, task in enumerate(config.evaluation.tasks)
-    ]
+    for index, task in enumerate(config.evaluation.tasks):
+        if task != "demo" and is_own_task(task):
+            config.evaluation.tasks[index] = carry(task, f"task-{index}")
     return config, inputs
 
 
