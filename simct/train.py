@@ -39,6 +39,7 @@ from simct.jobs.local.process import start_time
 from simct.losses.head import check_head
 from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
+from simct.models.teachers import LocalTeacher, Teacher, load_teacher
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes, save_tokenizer
@@ -145,7 +146,7 @@ class Loaded:
 
     pair: TokenizerPair
     prompts: list[PreparedPrompt]
-    teacher: PreTrainedModel
+    teacher: Teacher
     student: PreTrainedModel
 
 
@@ -193,12 +194,10 @@ def load(process: Process) -> Loaded:
     check_settings(config, prompts, pair, token)
     split = split_of_run(run, config.data, prompts, token)
     device = process.accelerator.device
-    # a teacher that will be sharded is too big for one device; it is moved there layer by layer
-    teacher = load_model(config.teacher, None if config.teacher.sharded else device, token).eval()
+    teacher = load_teacher(config.teacher, pair.teacher, device, token)
     student = load_model(config.student, device, token)
-    for model in (teacher, student):
-        check_head(model)
-    contexts = [getattr(model.config, "max_position_embeddings", None) for model in (teacher, student)]
+    check_head(student)
+    contexts = [teacher.context_length, getattr(student.config, "max_position_embeddings", None)]
     prepared, too_long = prepare_prompts(split.trained, pair, config, contexts, process.log)
     config.training.steps = total_steps(config, len(prepared))
     process.status(total_steps=config.training.steps)
@@ -218,9 +217,9 @@ def score_before(process: Process, loaded: Loaded) -> None:
     if process.is_main and config.evaluation.tasks and "before" not in run.evaluation():
         run.set_status(message="Scoring the student and the teacher before training")
         scores = {"before": _scores(loaded.student, pair.student, config, config.student)}
-        if not config.teacher.sharded:
+        if isinstance(loaded.teacher, LocalTeacher) and not config.teacher.sharded:
             # a teacher that will be sharded is still on the CPU, too slow there and too big for this process's device
-            scores["teacher"] = _scores(loaded.teacher, pair.teacher, config, config.teacher)
+            scores["teacher"] = _scores(loaded.teacher.model, pair.teacher, config, config.teacher)
         run.save_evaluation(scores)
     process.accelerator.wait_for_everyone()
 

@@ -11,9 +11,10 @@ from simct.config import RunConfig
 from simct.data.exclusions import CUT_BYTES, GIVEN, NOTHING, OFF_POLICY, PART
 from simct.data.prompts import Prompt
 from simct.data.rendering import render_prompts
-from simct.errors import DataError
+from simct.errors import ConfigError, DataError
 from simct.models.loading import pad_id_of
 from simct.models.rollout import Rollout, generate, uniforms
+from simct.models.teachers import LocalTeacher, Teacher
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.segments import Placed, needs_placing, place_answer
 from simct.tokenization.teacher_ids import SPECIAL_INSIDE
@@ -188,6 +189,17 @@ def write_rollouts(
             repetition_penalty=config.rollout.repetition_penalty,
         )
     return rollouts
+
+
+def teacher_rollouts(
+    teacher: Teacher, config: RunConfig, prompts: list[list[int]], step: int, indices: list[int]
+) -> list[Rollout]:
+    """`write_rollouts` by the teacher. Raises ConfigError for one that cannot write."""
+    if not prompts:
+        return []
+    if not isinstance(teacher, LocalTeacher):
+        raise ConfigError("This teacher only grades. Set rollout.on_policy_fraction to 1.")
+    return write_rollouts(teacher.model, teacher.tokens, config, prompts, step, indices)
 
 
 def student_writes(seed: int, step: int, index: int, fraction: float) -> bool:

@@ -31,10 +31,12 @@ from simct.data.prompts import load_prompts
 from simct.data.rendering import render_prompts
 from simct.errors import DataError
 from simct.hub.repo_ids import split_revision
-from simct.losses.head import Head, check_head
-from simct.losses.side import HeadSide, chunk_rows_for, row_chunks
-from simct.models.loading import device_for_training, hidden_rows, load_model, pad_id_of
+from simct.losses.head import check_head
+from simct.losses.side import chunk_rows_for, row_chunks
+from simct.losses.teacher_rows import TeacherRows, side_of
+from simct.models.loading import device_for_training, load_model, pad_id_of
 from simct.models.rollout import Rollout, generate, uniforms
+from simct.models.teachers import LocalTeacher, Teacher
 from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
@@ -52,6 +54,11 @@ class Speaker:
     model: PreTrainedModel
     tokens: TokenBytes
     prompts: Sequence[list[int]]
+
+    @property
+    def teacher(self) -> Teacher:
+        """The model as one that reads texts."""
+        return LocalTeacher(self.model, self.tokens)
 
     @property
     def pad_id(self) -> int:
@@ -259,7 +266,7 @@ def log_probabilities(speaker: Speaker, completions: dict[int, list[int]], batch
     """
     order = sorted(completions, key=lambda index: len(speaker.prompts[index]) + len(completions[index]))
     found: dict[int, float] = {}
-    head = Head.of(speaker.model)
+    teacher = speaker.teacher
     was_training = speaker.model.training
     speaker.model.eval()
     try:
@@ -267,23 +274,20 @@ def log_probabilities(speaker: Speaker, completions: dict[int, list[int]], batch
             some = order[first : first + batch_size]
             ids = [completions[index] for index in some]
             prompts = [list(speaker.prompts[index]) for index in some]
-            hidden_RH, lengths = hidden_rows(speaker.model, prompts, ids, speaker.pad_id)
-            log_p_R = _log_probability_rows(hidden_RH, head, ids, speaker.tokens)
-            sums = [float(part.double().sum()) for part in log_p_R.split(lengths)]
+            log_p_R = _log_probability_rows(teacher.start(prompts, ids)(), ids, speaker.tokens)
+            sums = [float(part.double().sum()) for part in log_p_R.split([len(each) for each in ids])]
             found |= dict(zip(some, sums, strict=True))
     finally:
         speaker.model.train(was_training)
     return found
 
 
-def _log_probability_rows(
-    hidden_RH: torch.Tensor, head: Head, completions: list[list[int]], tokens: TokenBytes
-) -> torch.Tensor:
+def _log_probability_rows(rows: TeacherRows, completions: list[list[int]], tokens: TokenBytes) -> torch.Tensor:
     """log p (nats, float32 or float64) of the id that each row predicts [R]."""
-    device = hidden_RH.device
+    device = rows.device
     ids_R = torch.tensor([token for ids in completions for token in ids], device=device)
     ends_E = torch.tensor(tokens.end_ids, device=device)
-    side = HeadSide(hidden_RH, head, torch.zeros(0, dtype=torch.long, device=device))
+    side = side_of(rows, torch.zeros(0, dtype=torch.long), device)
     known = max(len(tokens.bytes_of), max(tokens.end_ids) + 1)
     parts = []
     for rows_N in row_chunks(torch.arange(len(ids_R), device=device), chunk_rows_for(device, side.vocabulary)):

@@ -28,7 +28,7 @@ from simct.inspection.records import (
 )
 from simct.losses.divergence import LOG_ZERO, divergence_with_gradient
 from simct.losses.head import Head
-from simct.losses.side import HeadSide, LogitsSide, chunk_rows_for
+from simct.losses.side import HeadSide, Side, chunk_rows_for
 from simct.models.loading import hidden_rows, pad_id_of
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
@@ -183,9 +183,7 @@ class ScoredUnits:
         return [UnitScore(*row) for row in zip(*columns, strict=True)]
 
 
-def score_chunk(
-    units: UnitBatch, chunk_N: torch.Tensor, student: HeadSide | LogitsSide, teacher: HeadSide | LogitsSide
-) -> ScoredUnits:
+def score_chunk(units: UnitBatch, chunk_N: torch.Tensor, student: Side, teacher: Side) -> ScoredUnits:
     """The scores of the units of a batch chosen by index.
 
     student, teacher: the sides of a loss (simct.losses.side) over the batch's rows; one chunk's whole rows are made.
@@ -222,9 +220,7 @@ class _SideScores:
     mean_N: torch.Tensor
 
 
-def _side_scores(
-    side: HeadSide | LogitsSide, start_N: torch.Tensor, end_N: torch.Tensor, ids_R: torch.Tensor
-) -> _SideScores:
+def _side_scores(side: Side, start_N: torch.Tensor, end_N: torch.Tensor, ids_R: torch.Tensor) -> _SideScores:
     device = side.tensors[0].device
     rows_R, owner_R = row_ranges(start_N, end_N)
     size_N = end_N - start_N

@@ -25,8 +25,10 @@ from simct.inspection.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
 from simct.inspection.verdict import verdict_of
 from simct.losses.diagnostics import measure_units
 from simct.losses.head import Head, check_head
-from simct.losses.side import HeadSide, chunk_rows_for
+from simct.losses.side import HeadSide, Side, chunk_rows_for
+from simct.losses.teacher_rows import TeacherRows, side_of
 from simct.models.loading import hidden_rows, load_model, pad_id_of
+from simct.models.teachers import LocalTeacher, Teacher, load_teacher
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
 from simct.tokenization.units import UnitBatch, build_units, chunks_by_rows
@@ -55,11 +57,7 @@ def measure_pair(
     prompts, too_long = prepare_prompts(load_prompts(config.data, token)[:samples], pair, config, [])
     progress = on_progress or (lambda done, total: None)
     progress(0, len(prompts))
-    teacher, student = models or tuple(
-        load_model(side, device, token).eval() for side in (config.teacher, config.student)
-    )
-    for model in (teacher, student):
-        check_head(model)
+    teacher, student = _models(config, pair, device, token, models)
     totals = _Totals(pair, student, teacher)
     excluded: Counter[str] = Counter()
     ended = written = 0
@@ -98,11 +96,29 @@ def measure_pair(
     )
 
 
+def _models(
+    config: RunConfig,
+    pair: TokenizerPair,
+    device: torch.device | str | None,
+    token: str | bool | None,
+    loaded: tuple[PreTrainedModel, PreTrainedModel] | None,
+) -> tuple[Teacher, PreTrainedModel]:
+    if loaded:
+        check_head(loaded[0])
+        teacher: Teacher = LocalTeacher(loaded[0], pair.teacher)
+        student = loaded[1]
+    else:
+        teacher = load_teacher(config.teacher, pair.teacher, device, token)
+        student = load_model(config.student, device, token).eval()
+    check_head(student)
+    return teacher, student
+
+
 def measure_samples(
     pair: TokenizerPair, student: PreTrainedModel, teacher: PreTrainedModel, samples: list[Sample]
 ) -> Reliability:
     """The numbers of `measure_pair` for given answers, without a verdict."""
-    totals = _Totals(pair, student, teacher)
+    totals = _Totals(pair, student, LocalTeacher(teacher, pair.teacher))
     for first in range(0, len(samples), ANSWERS_AT_A_TIME):
         totals.add(samples[first : first + ANSWERS_AT_A_TIME])
     return totals.result()
@@ -111,7 +127,7 @@ def measure_samples(
 class _Totals:
     """Adds up what is measured over batches of answers."""
 
-    def __init__(self, pair: TokenizerPair, student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    def __init__(self, pair: TokenizerPair, student: PreTrainedModel, teacher: Teacher) -> None:
         self.pair, self.student, self.teacher = pair, student, teacher
         self.answers = self.tokens = self.recovered_tokens = 0
         self.sums: defaultdict[str, float] = defaultdict(float)
@@ -125,14 +141,11 @@ class _Totals:
         student_ids = [piece for sample in samples for piece in sample.student_pieces]
         teacher_ids = [piece for sample in samples for piece in sample.teacher_pieces]
         units = build_units(pair, list(zip(teacher_ids, student_ids, strict=True)))
-        with torch.no_grad():
-            teacher_hidden_RH, _ = hidden_rows(
-                self.teacher,
-                [sample.prompt.teacher_ids for sample in samples],
-                [sample.teacher_ids for sample in samples],
-                _pad(pair.teacher),
-                [sample.teacher_spans for sample in samples],
-            )
+        rows = self.teacher.start(
+            [sample.prompt.teacher_ids for sample in samples],
+            [sample.teacher_ids for sample in samples],
+            [sample.teacher_spans for sample in samples],
+        )()
         student_hidden_RH, _ = hidden_rows(
             self.student,
             [sample.prompt.student_ids for sample in samples],
@@ -140,20 +153,20 @@ class _Totals:
             _pad(pair.student),
             [sample.student_spans for sample in samples],
         )
-        teacher_head, student_head = Head.of(self.teacher), Head.of(self.student)
-        self._add_gradients(student_hidden_RH, student_head, teacher_hidden_RH, teacher_head, student_ids, teacher_ids)
+        student_head = Head.of(self.student)
+        self._add_gradients(student_hidden_RH, student_head, rows, student_ids, teacher_ids)
         device = student_hidden_RH.device
         self._add_units(
             units,
             HeadSide(student_hidden_RH.detach(), student_head, pair.shared_student_ids.to(device)),
-            HeadSide(teacher_hidden_RH.to(device), teacher_head, pair.shared_teacher_ids.to(device)),
+            side_of(rows, pair.shared_teacher_ids, device),
         )
         self._add_kinds(units, student_ids)
         self.answers += len(samples)
         self.tokens += sum(map(len, student_ids))
         self.recovered_tokens += int((units.student_size_U * ~units.single_U).sum())
 
-    def _add_units(self, units: UnitBatch, student: HeadSide, teacher: HeadSide) -> None:
+    def _add_units(self, units: UnitBatch, student: HeadSide, teacher: Side) -> None:
         chunk_rows = chunk_rows_for(student.hidden_RH.device, max(student.vocabulary, teacher.vocabulary))
         ends_T = torch.isin(units.teacher_ids_T, torch.tensor(self.pair.teacher.end_ids))
         on_device = units.to(student.hidden_RH.device)
@@ -187,18 +200,16 @@ class _Totals:
         self,
         student_hidden_RH: torch.Tensor,
         student_head: Head,
-        teacher_hidden_RH: torch.Tensor,
-        teacher_head: Head,
+        teacher: TeacherRows,
         student_ids: list[list[int]],
         teacher_ids: list[list[int]],
     ) -> None:
         """Gradients of the two parts of SimCT's loss, as it is the sum of both: strict and the rest."""
 
         def at_hidden(method: str) -> torch.Tensor:
-            result = losses.compute_from_hidden(
-                method, self.pair, student_hidden_RH, student_head, teacher_hidden_RH, teacher_head, student_ids,
-                teacher_ids, diagnostics=False,
-            )  # fmt: skip
+            result = losses.compute_from_rows(
+                method, self.pair, student_hidden_RH, student_head, teacher, student_ids, teacher_ids, diagnostics=False
+            )
             return torch.autograd.grad(result.loss_sum, student_hidden_RH, retain_graph=True)[0]
 
         strict_RH = at_hidden("strict")

@@ -17,6 +17,7 @@ from simct.losses.divergence import check_divergence
 from simct.losses.head import Head
 from simct.losses.settings import LossSettings
 from simct.losses.side import HeadSide, LogitsSide, Side, Totals, chunk_rows_for, one_pass
+from simct.losses.teacher_rows import HiddenRows, TeacherRows, side_of
 from simct.methods import METHODS, LossOptions, checked_options
 from simct.tokenization.units import UnitBatch, as_sequences, build_units
 
@@ -91,11 +92,28 @@ def compute_from_hidden(
     Logits exist for at most `chunk_rows` rows of each side at a time; gradients reach the student's hidden states, its
     head's weight and bias. The result allows one backward. Raises as `compute` does.
     """
+    teacher = HiddenRows(teacher_hidden, teacher_head)
+    return compute_from_rows(
+        method, pair, student_hidden, student_head, teacher, student_ids, teacher_ids, divergence, **options
+    )
+
+
+def compute_from_rows(
+    method: str,
+    pair: "TokenizerPair",
+    student_hidden: torch.Tensor,
+    student_head: Head,
+    teacher: TeacherRows,
+    student_ids: Ids,
+    teacher_ids: Ids,
+    divergence: str | None = None,
+    **options: Any,
+) -> LossResult:
+    """`compute_from_hidden` with the rows that a teacher of simct.models.teachers gave. Raises as `compute` does."""
     checked, device = checked_options(method, options), student_hidden.device
     student = HeadSide(student_hidden, student_head, pair.shared_student_ids.to(device), checked.temperature)
-    teacher_hidden = teacher_hidden.to(device)
-    teacher = HeadSide(teacher_hidden, teacher_head, pair.shared_teacher_ids.to(device), checked.temperature)
-    return _run(method, pair, student, teacher, student_ids, teacher_ids, divergence, checked)
+    theirs = side_of(teacher, pair.shared_teacher_ids, device, checked.temperature)
+    return _run(method, pair, student, theirs, student_ids, teacher_ids, divergence, checked)
 
 
 def _run(

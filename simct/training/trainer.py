@@ -9,7 +9,7 @@ so a resumed run continues as if it had not stopped. Shapes: S student rows, T t
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,13 +32,16 @@ from simct.data.samples import (
     samples_of_dataset,
     samples_of_teacher,
     shown_rollouts,
+    teacher_rollouts,
     to_samples,
     write_rollouts,
 )
 from simct.errors import ConfigError, RunError
 from simct.losses.head import Head
+from simct.losses.teacher_rows import TeacherRows
 from simct.models.loading import hidden_rows, pad_id_of
 from simct.models.rollout import Rollout
+from simct.models.teachers import LocalTeacher, Teacher
 from simct.models.vllm import VllmWriter
 from simct.tokenization.pair import TokenizerPair
 from simct.training.collapse import CollapseWatch
@@ -69,10 +72,8 @@ class DistillationStep(torch.nn.Module):
         """`compare(*arguments)`, or what `inside()` returns."""
         return self.compare(*arguments) if inside is None else inside()
 
-    def compare(
-        self, samples: Sequence[Sample], teacher_hidden_TH: torch.Tensor, teacher_head: Head
-    ) -> losses.LossResult:
-        """The loss of `samples`, given the teacher's hidden states [T, H]."""
+    def compare(self, samples: Sequence[Sample], teacher: TeacherRows) -> losses.LossResult:
+        """The loss of `samples`, given the teacher's rows."""
         student_hidden_SH, _ = hidden_rows(
             self.student,
             [sample.prompt.student_ids for sample in samples],
@@ -81,13 +82,12 @@ class DistillationStep(torch.nn.Module):
             [sample.student_spans for sample in samples],
         )
         head = Head.of(self.student)
-        result = losses.compute_from_hidden(
+        result = losses.compute_from_rows(
             self.config.method,
             self.pair,
             student_hidden_SH,
             head,
-            teacher_hidden_TH,
-            teacher_head,
+            teacher,
             [piece for sample in samples for piece in sample.student_pieces],
             [piece for sample in samples for piece in sample.teacher_pieces],
             divergence=self.config.divergence,
@@ -151,7 +151,7 @@ class Trainer:
         self,
         config: RunConfig,
         accelerator: Accelerator,
-        teacher: PreTrainedModel,
+        teacher: Teacher | PreTrainedModel,
         student: PreTrainedModel,
         pair: TokenizerPair,
         prompts: list[PreparedPrompt],
@@ -163,13 +163,12 @@ class Trainer:
     ):
         """Raises ConfigError or RunError for settings that do not fit the processes or that vLLM cannot serve."""
         self.config, self.accelerator, self.pair, self.prompts = config, accelerator, pair, prompts
-        self.teacher, self.student = teacher, student
+        self.student = student
         self.on_step, self.stop_requested = on_step, stop_requested
         self.processes, self.process = accelerator.num_processes, accelerator.process_index
         self.deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
         self._setup_processes()
-        self.teacher_pad = pad_id_of(pair.teacher.tokenizer, pair.teacher.end_ids)
-        self.teacher_head = self._setup_teacher()
+        self.teacher = self._setup_teacher(teacher)
         # vLLM starts from the student's weights, so before they are sharded
         self.vllm = _start_vllm(config, accelerator, student, pair, checkpoints)
         self.loop = self._setup_student(checkpoints)
@@ -188,16 +187,15 @@ class Trainer:
             )
         self.local_size = batch_size // self.processes
 
-    def _setup_teacher(self) -> Head:
-        """Freeze the teacher and split it if asked for; returns its lm_head on the student's device."""
-        self.teacher.requires_grad_(False).eval()
-        head, device = Head.of(self.teacher), self.accelerator.device
-        head = replace(
-            head, weight=head.weight.to(device), bias=None if head.bias is None else head.bias.to(device)
-        )  # a teacher placed elsewhere is compared where the student is
-        if self.config.teacher.sharded and self.processes > 1:
-            shard_teacher(self.teacher)
-        return head
+    def _setup_teacher(self, teacher: Teacher | PreTrainedModel) -> Teacher:
+        """The teacher, frozen, compared where the student is, and split over the processes if asked for."""
+        if isinstance(teacher, PreTrainedModel):
+            teacher = LocalTeacher(teacher, self.pair.teacher)
+        if isinstance(teacher, LocalTeacher):
+            teacher.freeze(self.accelerator.device)
+            if self.config.teacher.sharded and self.processes > 1:
+                shard_teacher(teacher.model)
+        return teacher
 
     def _setup_student(self, checkpoints: Path) -> TrainingLoop:
         if self.config.training.gradient_checkpointing:
@@ -235,7 +233,7 @@ class Trainer:
             write = partial(write_rollouts, self.student, self.pair.student, self.config, ids, step, indices)
             rollouts = with_whole_weights(self.loop.module, write)
         teacher_ids = [prompt.teacher_ids for prompt in other_prompts]
-        off_policy = write_rollouts(self.teacher, self.pair.teacher, self.config, teacher_ids, step, list(batch.others))
+        off_policy = teacher_rollouts(self.teacher, self.config, teacher_ids, step, list(batch.others))
         seconds = self.loop.seconds()
         excluded: Counter = Counter()
         samples = to_samples(self.pair, own_prompts, rollouts, excluded)
@@ -291,15 +289,12 @@ class Trainer:
         return totals, loss
 
     def _compare(self, samples: list[Sample]) -> losses.LossResult:
-        with torch.no_grad():
-            teacher_hidden_TH, _ = hidden_rows(
-                self.teacher,
-                [sample.prompt.teacher_ids for sample in samples],
-                [sample.teacher_ids for sample in samples],
-                self.teacher_pad,
-                [sample.teacher_spans for sample in samples],
-            )
-        return self.loop.module(samples, teacher_hidden_TH, self.teacher_head)
+        rows = self.teacher.start(
+            [sample.prompt.teacher_ids for sample in samples],
+            [sample.teacher_ids for sample in samples],
+            [sample.teacher_spans for sample in samples],
+        )()
+        return self.loop.module(samples, rows)
 
     def update(self, record: dict[str, Any], loss: torch.Tensor | None) -> float:
         """Take the optimizer's step with the gradient of the mean over all rows; returns the gradient's norm."""

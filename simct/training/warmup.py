@@ -24,7 +24,7 @@ from simct.config import RunConfig, local_path
 from simct.data.held_out import split_of_run
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.rendering import render_prompts
-from simct.data.samples import write_rollouts
+from simct.data.samples import teacher_rollouts
 from simct.data.templates import prompt_ids
 from simct.errors import ConfigError, DataError
 from simct.evaluation.answers.check import check
@@ -34,6 +34,7 @@ from simct.losses.head import check_head
 from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
 from simct.models.rollout import Rollout
+from simct.models.teachers import Teacher, load_teacher
 from simct.runs.folder import RunFolder
 from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.token_bytes import TokenBytes
@@ -129,13 +130,13 @@ def sample_answers(
     plan = _plan(config, tokens, prompts, accelerator)
     own_file = run.path / "samples" / f"{rank}.jsonl"
     pending = _pending(run, own_file, plan, accelerator)
-    teacher = load_model(config.teacher, accelerator.device, token).eval() if pending else None
+    teacher = load_teacher(config.teacher, tokens, accelerator.device, token, grades=False) if pending else None
     stride = size * accelerator.num_processes
     for start in range(0, len(pending), stride):
         if on_any_process(accelerator, stop_requested()):
             return False
         first = start + rank * size
-        records = _answer(config, teacher, tokens, plan, prompts, pending[first : first + size])
+        records = _answer(config, teacher, plan, prompts, pending[first : first + size])
         append_jsonl(own_file, records)
         if accelerator.is_main_process:
             done, total = len(plan.samples) - max(0, len(pending) - start - stride), len(plan.samples)
@@ -190,8 +191,7 @@ def _pending(run: RunFolder, own_file: Path, plan: SamplingPlan, accelerator: Ac
 
 def _answer(
     config: RunConfig,
-    teacher: PreTrainedModel | None,
-    tokens: TokenBytes,
+    teacher: Teacher | None,
     plan: SamplingPlan,
     prompts: list[Prompt],
     batch: list[int],
@@ -202,9 +202,9 @@ def _answer(
     settings = config.model_copy()
     settings.rollout = config.rollout.model_copy()
     settings.rollout.max_new_tokens = config.warmup.max_new_tokens
-    rollouts = write_rollouts(teacher, tokens, settings, [plan.ids_for(sample) for sample in batch], 0, batch)
+    rollouts = teacher_rollouts(teacher, settings, [plan.ids_for(sample) for sample in batch], 0, batch)
     asked = [prompts[sample // plan.samples_per_prompt] for sample in batch]
-    return check_answers(config, tokens, batch, asked, rollouts)
+    return check_answers(config, teacher.tokens, batch, asked, rollouts)
 
 
 def check_answers(

@@ -1,0 +1,97 @@
+"""The teacher, wherever its weights are: what gives the rows of probabilities that a student is compared with.
+
+A loss, a measurement and the trainer ask a `Teacher` for the rows that predict each id of some completions, and need
+not know which kind it is. Shapes: R rows, H hidden size.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from transformers import PreTrainedModel
+
+from simct.config.sections import ModelConfig
+from simct.losses.head import Head, check_head
+from simct.losses.teacher_rows import HiddenRows, TeacherRows
+from simct.models.loading import hidden_rows, load_model, pad_id_of
+from simct.tokenization.token_bytes import TokenBytes
+
+# of each completion, the (start, end) of the ids whose rows are wanted
+Spans = list[list[tuple[int, int]]]
+
+
+class Teacher(Protocol):
+    """`start` asks for the rows that predict each id of `completions`, or those in `spans` of each, one sequence after
+    another; calling what it returns waits for them. Several may be started before the first is waited for."""
+
+    tokens: TokenBytes
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens that it reads at once, where that is known."""
+
+    def start(
+        self, prompts: list[list[int]], completions: list[list[int]], spans: Spans | None = None
+    ) -> Callable[[], TeacherRows]: ...
+
+    def close(self) -> None: ...
+
+
+class LocalTeacher:
+    """A teacher whose weights are in this process."""
+
+    def __init__(self, model: PreTrainedModel, tokens: TokenBytes) -> None:
+        self.model, self.tokens = model, tokens
+        self.pad_id = pad_id_of(tokens.tokenizer, tokens.end_ids)
+
+    @property
+    def context_length(self) -> int | None:
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    @cached_property
+    def head(self) -> Head:
+        """Raises ModelError for an lm_head that cannot be read."""
+        return Head.of(self.model)
+
+    def freeze(self, device: torch.device) -> None:
+        """For training: no gradients, and the lm_head on `device`, where the student is compared with it."""
+        self.model.requires_grad_(False).eval()
+        head = Head.of(self.model)
+        bias = None if head.bias is None else head.bias.to(device)
+        self.head = replace(head, weight=head.weight.to(device), bias=bias)
+
+    def start(
+        self, prompts: list[list[int]], completions: list[list[int]], spans: Spans | None = None
+    ) -> Callable[[], TeacherRows]:
+        """The rows are computed when they are asked for, so that only one batch of them is in memory."""
+        return lambda: self.rows(prompts, completions, spans)
+
+    @torch.no_grad()
+    def rows(self, prompts: list[list[int]], completions: list[list[int]], spans: Spans | None = None) -> HiddenRows:
+        """Last hidden states [R, H] with the head. Raises ModelError for an id that the embedding has no row for."""
+        hidden_RH, _ = hidden_rows(self.model, prompts, completions, self.pad_id, spans)
+        return HiddenRows(hidden_RH, self.head)
+
+    def close(self) -> None:
+        """Nothing to give back: whoever loaded the weights frees them."""
+
+
+def load_teacher(
+    config: ModelConfig,
+    tokens: TokenBytes,
+    device: torch.device | str | None = None,
+    token: str | bool | None = None,
+    grades: bool = True,
+) -> Teacher:
+    """The teacher that a run names, its weights on `device` unless the run says otherwise.
+
+    grades: it will be compared with a student, so its lm_head is checked. Raises ModelError as load_model and
+    check_head do.
+    """
+    # a teacher that will be sharded is too big for one device; it is moved there layer by layer
+    model = load_model(config, None if config.sharded else device, token).eval()
+    if grades:
+        check_head(model)
+    return LocalTeacher(model, tokens)
