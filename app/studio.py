@@ -70,9 +70,9 @@ class StudioPage:
             with gr.Tab("Pair", id="pair") as steps["pair"]:
                 self.pair = PairTab(studio)
             with gr.Tab("Inspect", id="inspect") as steps["inspect"]:
-                self.inspect = InspectTab(studio, self.pair, self.prompts, self.verdict)
+                self.inspect = InspectTab(studio, self.pair, self.prompts, self.run, self.verdict)
             with gr.Tab("Data", id="data") as steps["data"]:
-                self.data = DataTab(studio, self.pair, self.prompts, self.run)
+                self.data = DataTab(studio, self.pair, self.prompts, self.run, self.verdict)
             with gr.Tab("Train", id="train") as steps["train"]:
                 self.train = TrainTab(studio, self.pair, self.prompts, self.run, self.verdict)
             with gr.Tab("Runs", id="runs") as steps["runs"]:

@@ -127,7 +127,7 @@ def write(
     config = run.config()
     teacher, student = (model_of(side, run, config) for side in ("teacher", "before"))
     weights.allow(studio, teacher, student, token)
-    pair = model_facts.pair_of(studio, teacher, student, token)
+    pair = model_facts.pair_of(studio, teacher, student, token, config)
     messages = [{"role": "user", "content": question.text}]
     if config.data.system:
         messages.insert(0, {"role": "system", "content": config.data.system})

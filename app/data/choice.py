@@ -77,8 +77,8 @@ def _of_hub(before: Choice, described: dict[str, Any], name: str, fields: Fields
     }
 
 
-def text_limits(run: dict[str, Any] | None) -> RunConfig:
-    """The settings of Train that matter here: how long a text may be."""
+def run_settings(run: dict[str, Any] | None) -> RunConfig:
+    """The settings of Train, of which those about lengths and chat templates matter here."""
     return config_from_brief(run or {})
 
 

@@ -171,17 +171,25 @@ def report(
 ) -> "tuple[Source, PromptReport]":
     """What was read, and what a pair makes of it. Raises a one-line SimCTError."""
     source = read(studio, data, token)
-    pair = model_facts.pair_of(studio, teacher, student, token)
+    pair = model_facts.pair_of(studio, teacher, student, token, run)
     limits = [run.training.max_length, *(context_length(studio, model, token) for model in (teacher, student))]
     room = max(0, min(limit for limit in limits if limit) - run.rollout.max_new_tokens)
     with studio.describing:
-        return source, studio.kept(_report)(pair, source, room, run.teacher.system)
+        return source, studio.kept(_report)(
+            pair, source, room, (run.student.enable_thinking, run.teacher.enable_thinking), run.teacher.system
+        )
 
 
-def _report(pair: "TokenizerPair", source: Source, room: int, teacher_system: str | None) -> "PromptReport":
+def _report(
+    pair: "TokenizerPair",
+    source: Source,
+    room: int,
+    enable_thinking: tuple[bool | None, bool | None],
+    teacher_system: str | None,
+) -> "PromptReport":
     from simct.data.prompt_report import describe_prompts
 
-    return describe_prompts(source.prompts, pair, room, teacher_system=teacher_system)
+    return describe_prompts(source.prompts, pair, room, enable_thinking, teacher_system)
 
 
 def context_length(studio: Studio, model: str, token: str | bool | None) -> int | None:

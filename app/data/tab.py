@@ -26,7 +26,7 @@ class DataTab:
     `chosen` holds `data` of run.yaml as plain data, and how it was named. `fields` are named as those of choice.Fields.
     """
 
-    def __init__(self, studio: Studio, pair: PairTab, chosen: gr.JSON, run: gr.JSON) -> None:
+    def __init__(self, studio: Studio, pair: PairTab, chosen: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
         self.studio, self.chosen = studio, chosen
         markup.panel('<h2>Data</h2><p class="lead">The prompts that the student will answer.</p>')
         with gr.Row(equal_height=False):
@@ -41,7 +41,7 @@ class DataTab:
         self.next = gr.Button("Set up training →", variant="primary", elem_classes="next")
         outputs = [self.note, self.notices, self.table, self.column, self.answer]
         outputs += [self.which, self.readings, self.lengths]
-        inputs = {**pair.inputs, "data": chosen, "run": run, "shown": self.which}
+        inputs = {**pair.inputs, "data": chosen, "run": run, "verdict": verdict, "shown": self.which}
         self.refresh = Handler(studio, self._refresh, inputs, outputs, in_turn("data"))
         self._wire(pair, run)
 
@@ -151,12 +151,20 @@ class DataTab:
         }
 
     def _refresh(
-        self, visitor: Visitor, teacher: str, student: str, data: Choice, run: dict[str, Any], shown: int
+        self,
+        visitor: Visitor,
+        teacher: str,
+        student: str,
+        data: Choice,
+        run: dict[str, Any],
+        verdict: dict[str, Any] | None,
+        shown: int,
     ) -> Updates:
         """Everything that is shown of the choice; on error one line beside it, and the rest empty."""
         data = data or START
+        more = [*view.left_out(verdict, teacher, student), *choice.license_notes(data)]
         try:
-            return self._look(visitor, teacher, student, data, run, int(shown or 1))
+            return self._look(visitor, teacher, student, data, run, int(shown or 1), more)
         except SimCTError as error:
             line = markup.note("error", data.get("error") or _in_the_fields_words(error, data))
             return self._nothing(line, markup.empty("Rows appear when they can be read."))
@@ -166,9 +174,16 @@ class DataTab:
         return {self.note: line, self.table: table, **empty}
 
     def _look(
-        self, visitor: Visitor, teacher: str, student: str, data: Choice, run: dict[str, Any], shown: int
+        self,
+        visitor: Visitor,
+        teacher: str,
+        student: str,
+        data: Choice,
+        run: dict[str, Any],
+        shown: int,
+        more: list[tuple[str, str]],
     ) -> Updates:
-        """What every panel of the step shows. Raises a one-line SimCTError."""
+        """What every panel of the step shows, with `more` notices. Raises a one-line SimCTError."""
         wanted = prompt_source.data_config(data)
         first = prompt_source.rows_of(self.studio, wanted, visitor.token)
         # the columns can be chosen even while those found by name do not fit
@@ -183,17 +198,17 @@ class DataTab:
             line = markup.note("error", _in_the_fields_words(error, data))
             table = view.raw_table(first.readable[: prompt_source.PREVIEWED], first.columns)
             return {**mapping, **self._nothing(line, table)}
-        limits = choice.text_limits(run)
-        _, report = prompt_source.report(self.studio, teacher, student, wanted, limits, visitor.token)
-        pair = model_facts.pair_of(self.studio, teacher, student, visitor.token)
+        settings = choice.run_settings(run)
+        _, report = prompt_source.report(self.studio, teacher, student, wanted, settings, visitor.token)
+        pair = model_facts.pair_of(self.studio, teacher, student, visitor.token, settings)
         count = len(source.prompts)
         return {
             **mapping,
             self.note: view.line(source, report),
-            self.notices: view.notices(source, report, choice.license_notes(data)),
+            self.notices: view.notices(source, report, more),
             self.table: view.rows_table(source),
             self.which: gr.Slider(maximum=max(2, count), value=min(shown, count), visible=count > 1),
-            self.readings: view.both_readings(pair, source.prompts[min(shown, count) - 1], limits.teacher.system),
+            self.readings: view.both_readings(pair, source.prompts[min(shown, count) - 1], settings),
             self.lengths: view.length_charts(report),
         }
 
@@ -203,9 +218,10 @@ class DataTab:
         """Another prompt as both models read it."""
         try:
             prompts = prompt_source.read(self.studio, prompt_source.data_config(data), visitor.token).prompts
-            pair = model_facts.pair_of(self.studio, teacher, student, visitor.token)
-            one, system = prompts[min(int(shown), len(prompts)) - 1], choice.text_limits(run).teacher.system
-            return {self.readings: view.both_readings(pair, one, system)}
+            settings = choice.run_settings(run)
+            pair = model_facts.pair_of(self.studio, teacher, student, visitor.token, settings)
+            one = prompts[min(int(shown), len(prompts)) - 1]
+            return {self.readings: view.both_readings(pair, one, settings)}
         except SimCTError as error:
             return {self.readings: markup.note("error", one_line(error))}
 

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from app.data.prompt_source import Source
 from app.page import markup
+from simct.config import RunConfig
+from simct.config.sections import ModelConfig
 from simct.errors import DataError
-from simct.report import charts
+from simct.inspection.records import Reliability
+from simct.report import charts, facts
 
 if TYPE_CHECKING:
     from simct.data.prompt_report import PromptReport
@@ -41,6 +44,26 @@ def notices(source: Source, report: "PromptReport", more: Sequence[tuple[str, st
     )
 
 
+def left_out(verdict: dict[str, Any] | None, teacher: str, student: str) -> list[tuple[str, str]]:
+    """What was left out of the student's answers where Inspect measured the pair, by reason; nothing otherwise."""
+    from simct.data.exclusions import exclusion_line
+
+    verdict = verdict or {}
+    if (verdict.get("teacher"), verdict.get("student")) != (teacher, student):
+        return []
+    try:
+        measured = Reliability.from_dict(verdict.get("report"))
+    except DataError:
+        return []
+    line = exclusion_line(measured.excluded, measured.answers_written)
+    if line:
+        return [("warn", f"As measured in Inspect: {line}")]
+    if not measured.excluded:
+        return []
+    counted = f"{measured.answers_written:,} answers"
+    return [("quiet", f"As measured in Inspect, left out of {counted}: {facts.left_out(measured.excluded)}.")]
+
+
 def rows_table(source: Source) -> str:
     """The first rows, the columns in use first; long cells cut."""
     return raw_table(source.rows, source.columns, source.summary.used)
@@ -60,20 +83,20 @@ def _cell(value: Any) -> str:
     return text if len(text) <= MOST_CELL else text[: MOST_CELL - 1] + "…"
 
 
-def both_readings(pair: "TokenizerPair", prompt: "Prompt", teacher_system: str | None = None) -> str:
-    """One prompt in both models' own templates, cut into their own tokens, side by side."""
-    systems = {"student": None, "teacher": teacher_system}
-    sides = "".join(_reading(side, getattr(pair, side), prompt, system) for side, system in systems.items())
+def both_readings(pair: "TokenizerPair", prompt: "Prompt", run: RunConfig) -> str:
+    """One prompt in both models' own templates as a run renders it, cut into their own tokens, side by side."""
+    settings = {"student": run.student, "teacher": run.teacher}
+    sides = "".join(_reading(side, getattr(pair, side), prompt, each) for side, each in settings.items())
     return f'<div class="sides">{sides}</div>'
 
 
-def _reading(side: str, tokens: "TokenBytes", prompt: "Prompt", system: str | None) -> str:
+def _reading(side: str, tokens: "TokenBytes", prompt: "Prompt", model: ModelConfig) -> str:
     from simct.data.conversations import with_system
     from simct.data.templates import prompt_ids
 
     head = f"<h3>{side.capitalize()} reads"
     try:
-        ids = prompt_ids(tokens.tokenizer, with_system(prompt.messages, system))
+        ids = prompt_ids(tokens.tokenizer, with_system(prompt.messages, model.system), model.enable_thinking)
     except DataError as error:
         return f"<section>{head}</h3>{markup.note('error', str(error))}</section>"
     shown = "".join(_token(tokens, token_id) for token_id in ids[:MOST_TOKENS])

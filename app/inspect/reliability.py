@@ -16,7 +16,7 @@ from app.server.handler import LATEST, LONG, Handler, Updates
 from app.server.studio import ZERO_GPU, Studio
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
-from simct.config import RunConfig, config_from_dict
+from simct.config import RunConfig, config_from_brief, config_from_dict
 from simct.inspection.records import Reliability
 
 WORDS = "Measure this pair"
@@ -30,13 +30,17 @@ LEAD = (
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is to be measured: `chosen` are the prompts of the Data step, `length` the most tokens of an answer."""
+    """What is to be measured: `chosen` are the prompts of the Data step, `length` the most tokens of an answer.
+
+    `run` holds the settings of Train, of which the chat templates count.
+    """
 
     teacher: str
     student: str
     chosen: dict[str, Any] | None
     source: TextSource
     length: int = TOKENS
+    run: dict[str, Any] | None = None
 
 
 class ReliabilityTab:
@@ -45,7 +49,7 @@ class ReliabilityTab:
     `verdict` is what the browser keeps of a measured pair, and `train` continues with the settings it recommends.
     """
 
-    def __init__(self, studio: Studio, pair: PairTab, prompts: gr.JSON, verdict: gr.JSON) -> None:
+    def __init__(self, studio: Studio, pair: PairTab, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
         self.studio, self.verdict = studio, verdict
         markup.panel(f'<p class="lead">{LEAD}</p>')
         answers = gr.Number(
@@ -74,7 +78,7 @@ class ReliabilityTab:
         self.work = LongWork(studio, self.note, cancel)
         shown = [self.drawn, self.measure, self.train, self.note]
         self.show = Handler(studio, self._show, {**pair.inputs, "verdict": verdict}, shown, LATEST)
-        inputs = {**pair.inputs, "chosen": prompts, "length": length, **source.inputs}
+        inputs = {**pair.inputs, "chosen": prompts, "run": run, "length": length, **source.inputs}
         outputs = [*self.work.outputs, self.drawn, verdict, self.train]
         Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click)
 
@@ -96,11 +100,12 @@ class ReliabilityTab:
         teacher: str,
         student: str,
         chosen: dict[str, Any],
+        run: dict[str, Any] | None,
         length: float | None,
         **fields: Any,
     ) -> Iterator[Updates]:
         """Load both models, let the student answer, measure; stopped early, what was measured until then."""
-        wanted = Measurement(teacher, student, chosen, TextSource(**fields), int(length or TOKENS))
+        wanted = Measurement(teacher, student, chosen, TextSource(**fields), int(length or TOKENS), run)
 
         def finished(work: Work) -> Updates:
             report = work.result
@@ -141,9 +146,17 @@ def measure_reliability(studio: Studio, wanted: Measurement, token: str | bool |
 
 
 def _run_config(studio: Studio, wanted: Measurement, token: str | bool | None) -> RunConfig:
+    settings = config_from_brief(wanted.run or {})
+    sides = ((wanted.teacher, settings.teacher), (wanted.student, settings.student))
     teacher, student = (
-        {"model": model_facts.location(model), "revision": model_facts.facts(studio, model, token).revision}
-        for model in (wanted.teacher, wanted.student)
+        {
+            "model": model_facts.location(model),
+            "revision": model_facts.facts(studio, model, token).revision,
+            "chat_template": side.chat_template,
+            "enable_thinking": side.enable_thinking,
+            "system": side.system,
+        }
+        for model, side in sides
     )
     data = text_source.data_config(studio, wanted.chosen, wanted.source)
     rollout = {"max_new_tokens": wanted.length}

@@ -24,7 +24,7 @@ class InspectTab:
     `part` is the name of the view that is shown, one of link.PARTS; `next` continues with the data.
     """
 
-    def __init__(self, studio: Studio, pair: PairTab, prompts: gr.JSON, verdict: gr.JSON) -> None:
+    def __init__(self, studio: Studio, pair: PairTab, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
         self.studio = studio
         with gr.Row(elem_classes="head"):
             markup.panel("<h2>Inspect</h2>")
@@ -40,7 +40,7 @@ class InspectTab:
             with gr.Tab("Corpus", id="corpus") as tabs["corpus"]:
                 CorpusTab(studio, pair)
             with gr.Tab("Reliability", id="reliability") as tabs["reliability"]:
-                self.reliability = ReliabilityTab(studio, pair, prompts, verdict)
+                self.reliability = ReliabilityTab(studio, pair, prompts, run, verdict)
             with gr.Tab("Other pairs", id="other_pairs") as tabs["other_pairs"]:
                 OtherPairsTab(studio, pair)
         self.next = gr.Button("Choose the data →", variant="primary", elem_classes="next")

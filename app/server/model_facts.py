@@ -10,6 +10,7 @@ import yaml
 
 from app.server.studio import STUDENT_NAME, TEACHER_NAME, Studio
 from simct import demo
+from simct.config import RunConfig
 from simct.errors import ModelError
 from simct.hub.repo_ids import is_folder, split_revision
 
@@ -185,14 +186,19 @@ def _tokenizer_bytes(model: str, revision: str | None, token: str | bool | None)
     return load_tokens(location(model), revision, token)
 
 
-def pair_of(studio: Studio, teacher: str, student: str, token: str | bool | None) -> "TokenizerPair":
-    """The TokenizerPair of two chosen models. Raises a one-line SimCTError."""
+def pair_of(
+    studio: Studio, teacher: str, student: str, token: str | bool | None, run: RunConfig | None = None
+) -> "TokenizerPair":
+    """The pair of two chosen models, with the chat templates that `run` names. Raises a one-line SimCTError."""
     teacher, student = allowed(studio, teacher), allowed(studio, student)
+    templates = (run.teacher.chat_template, run.student.chat_template) if run else (None, None)
     with studio.reading:
-        return studio.kept(_pair)(teacher, student, token)
+        return studio.kept(_pair)(teacher, student, templates, token)
 
 
-def _pair(teacher: str, student: str, token: str | bool | None) -> "TokenizerPair":
+def _pair(
+    teacher: str, student: str, templates: tuple[str | None, str | None], token: str | bool | None
+) -> "TokenizerPair":
     from simct.tokenization.pair import TokenizerPair
 
     return TokenizerPair.from_pretrained(
@@ -200,5 +206,7 @@ def _pair(teacher: str, student: str, token: str | bool | None) -> "TokenizerPai
         location(student),
         teacher_revision=split_revision(teacher)[1],
         student_revision=split_revision(student)[1],
+        teacher_template=templates[0],
+        student_template=templates[1],
         token=token,
     )

@@ -35,6 +35,7 @@ FOLDED = {
         ("rollout.dataset_fraction", "training.sft_weight"),
         ("rollout.top_k", "rollout.min_p", "rollout.repetition_penalty"),
         ("rollout.engine", "teacher.enable_thinking", "student.enable_thinking", "teacher.system"),
+        ("teacher.chat_template", "student.chat_template"),
     ),
     "Memory and precision": (
         ("training.micro_batch_size", "training.max_length", "training.mixed_precision"),

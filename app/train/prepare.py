@@ -15,7 +15,7 @@ def pin_and_check(studio: Studio, config: RunConfig, token: str | bool | None) -
     # torch and transformers take seconds to import
     from simct.train import check_settings
 
-    pair = model_facts.pair_of(studio, teacher, student, token)
+    pair = model_facts.pair_of(studio, teacher, student, token, config)
     prompts = prompt_source.read(studio, config.data, token).prompts
     check_settings(config, prompts, None if config.kind == "warmup" else pair, token)
     if local_path(config.data.prompts) is None and not config.data.revision:

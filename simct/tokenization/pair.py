@@ -54,10 +54,18 @@ class TokenizerPair:
         *,
         teacher_revision: str | None = None,
         student_revision: str | None = None,
+        teacher_template: str | None = None,
+        student_template: str | None = None,
         token: str | bool | None = None,
     ) -> TokenizerPair:
-        """Build the pair from Hub ids, folders or tokenizer objects. Raises one-line ModelError or TokenizerError."""
-        return cls(_side(teacher, teacher_revision, token), _side(student, student_revision, token))
+        """Build the pair from Hub ids, folders or tokenizer objects, each with its chat template of the given name.
+
+        Raises one-line ModelError or TokenizerError; DataError where there is no chat template of that name.
+        """
+        return cls(
+            _side(teacher, teacher_revision, token, teacher_template),
+            _side(student, student_revision, token, student_template),
+        )
 
     @classmethod
     def of_run(cls, config: RunConfig, token: str | bool | None = None) -> TokenizerPair:

@@ -1,6 +1,7 @@
 """Data, Train, Compare and the runs side by side: what the studio keeps, tells and refuses, without a browser."""
 
 import json
+import re
 
 import gradio as gr
 import pytest
@@ -11,6 +12,7 @@ from app.compare.answers import Answer, Question
 from app.data import choice, prompt_source
 from app.data import view as data_view
 from app.runs.comparison import compared, differing
+from app.server import model_facts
 from app.server.memory import MOST_ANSWERING
 from app.server.studio import Studio
 from app.server.work import Work
@@ -18,13 +20,17 @@ from app.train import estimate, prepare
 from app.train import form as run_form
 from app.train.view import is_measured, method_line
 from simct import demo
-from simct.config import brief, brief_yaml, load_config, validate
+from simct.config import RunConfig, brief, brief_yaml, load_config, validate
 from simct.config.sections import DataConfig
+from simct.data.exclusions import PART
 from simct.errors import ConfigError, DataError
 from simct.estimate.time_and_cost import STARTING_SECONDS
+from simct.inspection.records import Reliability
 from simct.presets import list_presets, load_preset
 from simct.runs.folder import RunFolder
+from simct.tokenization.teacher_ids import SPECIAL_INSIDE
 from tests.support.hostile import HOSTILE
+from tests.support.random_pair import random_model, student_tokenizer, teacher_tokenizer
 
 PAIR = (str(demo.TEACHER), str(demo.STUDENT))
 
@@ -157,12 +163,54 @@ def test_rows_and_readings_are_escaped_and_hold_every_token(local, pair, tmp_pat
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"prompt": HOSTILE, "note": HOSTILE}) + "\n")
     source = prompt_source.read(local, DataConfig(prompts=str(path)), None)
-    for html in (data_view.rows_table(source), data_view.both_readings(pair, source.prompts[0])):
+    for html in (data_view.rows_table(source), data_view.both_readings(pair, source.prompts[0], RunConfig())):
         assert "&lt;" in html and "<img" not in html and "<script" not in html
     from simct.data.templates import prompt_ids
 
     ids = prompt_ids(pair.student.tokenizer, source.prompts[0].messages)
-    assert data_view.both_readings(pair, source.prompts[0]).split("</section>")[0].count("<i ") == len(ids)
+    assert data_view.both_readings(pair, source.prompts[0], RunConfig()).split("</section>")[0].count("<i ") == len(ids)
+
+
+def test_prompts_are_shown_in_the_templates_that_the_run_names(local, tmp_path):
+    """One of several chat templates by its name, thinking as Train has it, and the teacher's own system text."""
+    for side, tokenizer in (("teacher", teacher_tokenizer()), ("student", student_tokenizer())):
+        tokenizer.chat_template = {
+            "loud": "{% for m in messages %}LOUD {{ m['content'] }}{% endfor %}{% if enable_thinking %} hmm{% endif %}",
+            "calm": "{% for m in messages %}calm {{ m['content'] }}{% endfor %}",
+        }
+        tokenizer.save_pretrained(tmp_path / side)
+        random_model(tokenizer, 1).save_pretrained(tmp_path / side)
+    teacher, student = str(tmp_path / "teacher"), str(tmp_path / "student")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "abc"}\n')
+    data = DataConfig(prompts=str(rows))
+    settings = choice.run_settings(
+        {
+            "teacher": {"chat_template": "loud", "enable_thinking": True, "system": "xyz"},
+            "student": {"chat_template": "calm"},
+        }
+    )
+    source, report = prompt_source.report(local, teacher, student, data, settings, None)
+    pair = model_facts.pair_of(local, teacher, student, None, settings)
+    student_reads, teacher_reads, _ = data_view.both_readings(pair, source.prompts[0], settings).split("</section>")
+    shown = [re.sub(r"<[^>]+>|·", "", html.split('class="read">')[1]) for html in (student_reads, teacher_reads)]
+    assert shown == ["calmabc", "LOUDxyzLOUDabchmm"]
+    assert report.lengths["teacher"] > report.lengths["student"]
+    with pytest.raises(DataError, match=r"has several chat templates.*chat_template"):
+        prompt_source.report(local, teacher, student, data, RunConfig(), None)
+
+
+def test_the_data_step_repeats_what_inspect_found_left_out():
+    def shown(excluded: dict[str, int], student: str = "s") -> list[tuple[str, str]]:
+        report = Reliability(excluded=excluded, answers_written=16).to_dict()
+        return data_view.left_out({"teacher": "t", "student": "s", "report": report}, "t", student)
+
+    [(kind, text)] = shown({SPECIAL_INSIDE: 12})
+    assert kind == "warn" and "75% of the answers (12 of 16)" in text and "student.enable_thinking" in text
+    [(kind, text)] = shown({f"{PART}<|call|>": 2})
+    assert kind == "quiet" and "2 × part of an answer: <|call|>" in text
+    assert shown({}) == shown({SPECIAL_INSIDE: 12}, "another") == data_view.left_out(None, "t", "s") == []
+    assert data_view.left_out({"teacher": "t", "student": "s", "report": {"excluded": 3}}, "t", "s") == []
 
 
 def test_a_changed_file_is_read_again(local, tmp_path):
