@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import secrets
+import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+# what a full disk, a spent quota and a limit on the size of files raise
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # how often, and how far apart in seconds, a lock is tried that must not be waited for: a mere look takes no time
 LOCK_TRIES = 5
 LOCK_PAUSE = 0.01
@@ -46,6 +50,40 @@ def _replace(path: Path, content: str | bytes, durable: bool) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def overwrite(path: Path, content: str) -> None:
+    """Replace what a small file says within the room that it has on disk, for a disk that has no room for a new one.
+
+    Spaces fill up what the old content had more. Raises OSError if the new content needs more room than the file has.
+    """
+    data = content.encode("utf-8")
+    with open(path, "r+b") as file:
+        facts = os.fstat(file.fileno())
+        if len(data) > max(facts.st_size, facts.st_blocks * 512):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        # in one call, so that a reader hardly ever sees a part
+        os.pwrite(file.fileno(), data.ljust(facts.st_size), 0)
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Flush the names in a folder to disk. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_file(path: Path, most: int = -1) -> bytes:
+    """The first `most` bytes of a regular file, or all. Raises OSError, and for what is no regular file, at once."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    with open(handle, "rb") as file:
+        return file.read(most)
+
+
 def parse_json(text: str | bytes) -> dict[str, Any] | None:
     """The JSON object in `text`; None for anything else, such as a list, invalid JSON, or too deep nesting."""
     try:
@@ -58,41 +96,75 @@ def parse_json(text: str | bytes) -> dict[str, Any] | None:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file; empty if there is none or it cannot be read."""
     try:
-        return parse_json(path.read_bytes()) or {}
+        return parse_json(read_file(path)) or {}
     except OSError:
         return {}
 
 
 def append_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Append one line per record. A last line that a crash cut short is ended first, so it never joins a new one."""
-    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    # a lone surrogate, which UTF-8 cannot hold, becomes a question mark
-    data = lines.encode("utf-8", errors="replace")
-    with open(path, "a+b") as file:
-        if file.tell():
+    """Append one line per record. A last line that a crash cut short is ended first, so it never joins a new one.
+
+    Raises OSError, and then leaves the file as it was.
+    """
+    data = _lines(records)
+    with open(path, "a+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 data = b"\n" + data
-        file.write(data)
+        try:
+            # a disk that fills up takes a part and refuses the rest
+            while data:
+                data = data[file.write(data) or 0 :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(size)
+            raise
+
+
+def _lines(records: Iterable[dict[str, Any]]) -> bytes:
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    # a lone surrogate, which UTF-8 cannot hold, becomes a question mark
+    return lines.encode("utf-8", errors="replace")
+
+
+def keep_jsonl(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> int:
+    """Keep the records of a JSON-lines file that are wanted, in their order; returns how many lines are removed.
+
+    Lines that are no records are removed, too. Raises OSError, and then leaves the file as it was.
+    """
+    try:
+        lines = [line for line in read_file(path).split(b"\n") if line]
+    except FileNotFoundError:
+        return 0
+    kept = [record for line in lines if (record := parse_json(line)) is not None and wanted(record)]
+    if len(kept) < len(lines):
+        write_atomically(path, _lines(kept))
+    return len(lines) - len(kept)
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Every whole record of a JSON-lines file; empty if it does not exist. Damaged lines are skipped."""
-    if not path.exists():
+    """Every whole record of a JSON-lines file; empty if it cannot be read. Damaged lines are skipped."""
+    try:
+        text = read_file(path).decode("utf-8", errors="replace")
+    except OSError:
         return []
     # not splitlines, which also splits at U+2028 and the like, which JSON allows within a string
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [record for line in lines if line and (record := parse_json(line)) is not None]
+    return [record for line in text.split("\n") if line and (record := parse_json(line)) is not None]
 
 
 def tail(path: Path, lines: int) -> str:
-    """The last `lines` lines of a text file, read from its last 200 bytes per line; empty if it does not exist."""
-    if not path.exists():
+    """The last `lines` lines of a text file, read from its last 200 bytes per line; empty if it cannot be read."""
+    if not path.is_file():
         return ""
-    with open(path, "rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - 200 * lines))
-        text = file.read().decode("utf-8", errors="replace")
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 200 * lines))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
     return "\n".join(text.splitlines()[-lines:])
 
 
@@ -102,7 +174,12 @@ def acquire_lock(path: Path, wait: bool = False, shared: bool = False) -> int | 
     The caller closes the descriptor to release the lock; the system releases it when the process ends, however it ends.
     A child process that inherits the descriptor holds the lock, too. Raises OSError if the file cannot be opened.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # one who may only read can hold a lock all the same
     mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         if wait:

@@ -6,7 +6,7 @@ can fix, 1 for a defect (its traceback is in log.txt).
 """
 
 import argparse
-import errno
+import contextlib
 import os
 import shutil
 import signal
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from simct.config import RunConfig, validate
@@ -43,8 +43,10 @@ from simct.models.teachers import LocalTeacher, Teacher, load_teacher
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes, save_tokenizer
+from simct.training.failures import explain_failure
 from simct.training.metrics import write_record
 from simct.training.optimizer import build_optimizer
+from simct.training.resuming import checkpoint_to_resume
 from simct.training.trainer import Trained, Trainer
 from simct.training.warmup import check_warmup, warm_up
 
@@ -157,12 +159,14 @@ def train_run(run: RunFolder, resume: bool = False) -> str:
     """
     process = setup(run)
     if process.config.kind == "warmup":
+        checkpoint = resume_point(process, resume=True)
         start_tracker(process)
-        trained, tokens = warm_up(run, process.accelerator, lambda: process.stop.requested, process.token)
+        trained, tokens = warm_up(run, process.accelerator, lambda: process.stop.requested, process.token, checkpoint)
     else:
+        checkpoint = resume_point(process, resume)
         loaded = load(process)
         score_before(process, loaded)
-        trained, tokens = distill(process, loaded, resume), loaded.pair.student
+        trained, tokens = distill(process, loaded, checkpoint), loaded.pair.student
     return finish(process, trained, tokens)
 
 
@@ -173,6 +177,8 @@ def setup(run: RunFolder) -> Process:
         mixed_precision=config.training.mixed_precision, log_with=config.training.tracker, project_dir=run.path
     )
     process = Process(run, config, accelerator, stop, os.environ.get("HF_TOKEN"))
+    if process.is_main:
+        run.remove_leftovers()
     process.status(
         state="running",
         pid=os.getpid(),
@@ -184,6 +190,26 @@ def setup(run: RunFolder) -> Process:
     )
     set_seed(config.training.seed)
     return process
+
+
+def resume_point(process: Process, resume: bool) -> Path | None:
+    """The checkpoint to continue from, the newest whole one, or None for the start; the same on all processes.
+
+    The metrics and samples of the steps that will be taken again are removed. Raises RunError for a run.yaml that has
+    become that of another run.
+    """
+    run = process.run
+    chosen: list[Any] = [None, None]
+    if process.is_main:
+        try:
+            chosen[0] = checkpoint_to_resume(run, process.config, process.log) if resume else None
+            run.forget_after(int(chosen[0].name.removeprefix("step-")) if chosen[0] else 0)
+        except (SimCTError, OSError) as error:
+            chosen[1] = explain_failure(error) or str(error)
+    broadcast_object_list(chosen)
+    if chosen[1] is not None:
+        raise RunError(chosen[1])
+    return chosen[0]
 
 
 def load(process: Process) -> Loaded:
@@ -224,10 +250,9 @@ def score_before(process: Process, loaded: Loaded) -> None:
     process.accelerator.wait_for_everyone()
 
 
-def distill(process: Process, loaded: Loaded, resume: bool) -> Trained:
-    """Train the student, from the last checkpoint if `resume`; metrics.jsonl and rollouts.jsonl as it goes."""
+def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Trained:
+    """Train the student, from `checkpoint` if there is one; metrics.jsonl and rollouts.jsonl as it goes."""
     run, config = process.run, process.config
-    checkpoint = run.latest_checkpoint() if resume else None
     student = trainable_student(loaded.student, config)
     start_tracker(process)
 
@@ -314,21 +339,6 @@ def save_student(run: RunFolder, step: int, student: PreTrainedModel, tokenizer:
     run.set_status(model_step=step)
 
 
-def explain_failure(error: BaseException) -> str | None:
-    """One line for an error that a person can fix, or None for a defect."""
-    if isinstance(error, SimCTError):
-        return str(error)
-    if isinstance(error, torch.OutOfMemoryError):
-        return "The GPU ran out of memory. Lower training.micro_batch_size or rollout.max_new_tokens, and resume."
-    if isinstance(error, MemoryError):
-        return "The machine ran out of memory. Lower training.micro_batch_size or rollout.max_new_tokens, and resume."
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "The disk is full. Free some space and resume; the last whole checkpoint is kept."
-    if "No space left on device" in str(error):
-        return "The disk is full. Free some space and resume; the last whole checkpoint is kept."
-    return None
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="simct.train", description="Train the run that a run.yaml describes.")
     parser.add_argument("run_yaml", type=Path, help="run.yaml inside its run folder")
@@ -339,17 +349,35 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not run.exists:
             raise RunError(f"{str(run.path)!r} is not a run folder. Start runs with `simct distill --config FILE`.")
+        # of several processes the first holds the run for all
+        held = run.acquire_for_training() if os.environ.get("RANK", "0") == "0" else -1
+        if held is None:
+            raise RunError(f"Run {run.id} is already being trained by another process. Stop that one first.")
+    except SimCTError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 2
+    try:
         train_run(run, options.resume)
         return 0
     except BaseException as error:
-        line = explain_failure(error)
+        return report_failure(run, error)
+    finally:
+        if held >= 0:
+            os.close(held)
+
+
+def report_failure(run: RunFolder, error: BaseException) -> int:
+    """Write why a run ended to its status and its log; returns the exit status."""
+    line = explain_failure(error)
+    text = line or f"{type(error).__name__}: {brief(error)} (details in log.txt)"
+    with contextlib.suppress(OSError, SimCTError):
+        run.set_status(state="failed", pid=None, error=text, message="Failed")
+    # the log may be on the disk that is full
+    with contextlib.suppress(OSError):
         if line is None:
-            traceback.print_exc()
-        text = line or f"{type(error).__name__}: {brief(error)} (details in log.txt)"
+            traceback.print_exception(error)
         print(text, file=sys.stderr, flush=True)
-        if run.exists:
-            run.set_status(state="failed", pid=None, error=text, message="Failed")
-        return 2 if line else 1
+    return 2 if line else 1
 
 
 if __name__ == "__main__":

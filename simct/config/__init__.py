@@ -308,4 +308,5 @@ def set_option(config: RunConfig, dotted: str, value: Any) -> None:
 def local_path(name: str) -> Path | None:
     """The folder or file `name` means on this machine, or None when it reads as a Hub id."""
     path = Path(os.path.expanduser(name))
-    return path if path.exists() else None
+    # unlike Path.exists, False for what no path can be
+    return path if os.path.exists(path) else None

@@ -14,6 +14,7 @@ checkpoints/      step-N folders, complete or absent
 model/            the student, in the usual Hugging Face layout
 """
 
+import contextlib
 import json
 import re
 import secrets
@@ -24,9 +25,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from simct.config import RunConfig, load_run_config, save_config
-from simct.errors import RunError
-from simct.files import append_jsonl, read_json, read_jsonl, tail, write_atomically
+from simct.config import RunConfig, load_run_config, local_path, save_config
+from simct.errors import ConfigError, RunError
+from simct.files import acquire_lock, append_jsonl, keep_jsonl, locked, read_json, read_jsonl, tail, write_atomically
+from simct.runs.checkpoints import newest_whole
 from simct.runs.status import (
     PublishingStatus,
     RunStatus,
@@ -36,6 +38,11 @@ from simct.runs.status import (
     update_status,
 )
 
+# held by the training process for as long as it lives
+TRAINER_LOCK = ".trainer.lock"
+# what only the training process replaces, and what other processes replace, too
+OWN_FILES = ("evaluation.json", "inspect.json", "metrics.jsonl", "rollouts.jsonl")
+SHARED_FILES = ("status.json", "publish.json")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -54,6 +61,8 @@ class RunFolder:
         """
         if config.output:
             path = Path(config.output).expanduser().resolve()
+            if not path.name.isprintable():
+                raise RunError(f"The run folder {config.output!r} has a name that cannot be printed. Choose another.")
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
                 raise RunError(
                     f"The run folder {config.output!r} is not empty. Choose another, or resume it with --resume."
@@ -61,15 +70,18 @@ class RunFolder:
         else:
             name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{config.method}-{secrets.token_hex(3)}"
             path = Path(runs_dir).expanduser().resolve() / name
-        run = cls(path)
+        run, is_new = cls(path), not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             config.output = str(path)
+            make_paths_absolute(config)
             save_config(config, path / "run.yaml")
             first = {"state": "queued", "step": 0, "total_steps": config.training.steps, "created_at": time.time()}
             first |= {"owner": owner, "message": "Waiting to start", **title(config)}
             run.set_status(**first | fields)
         except OSError as error:
+            if is_new:
+                shutil.rmtree(path, ignore_errors=True)
             raise RunError(f"Cannot write the run folder {str(path)!r}: {error.strerror}.") from error
         return run
 
@@ -90,7 +102,11 @@ class RunFolder:
         return self.path / "log.txt"
 
     def config(self) -> RunConfig:
-        return load_run_config(self.path / "run.yaml")
+        """The configuration in run.yaml. Raises ConfigError if it cannot be read."""
+        path = self.path / "run.yaml"
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{str(path)!r} is not a file. Put the run's configuration there, or delete the run.")
+        return load_run_config(path)
 
     @property
     def exists(self) -> bool:
@@ -114,16 +130,33 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """One record per step. After a resume the later record of a step replaces the earlier one."""
         records = read_jsonl(self.path / "metrics.jsonl")
-        by_step = {record["step"]: record for record in records if isinstance(record.get("step"), int)}
+        by_step = {record["step"]: record for record in records if type(record.get("step")) is int}
         return [by_step[step] for step in sorted(by_step)]
+
+    def forget_after(self, step: int) -> None:
+        """Remove what metrics.jsonl and rollouts.jsonl say about steps after `step`, which a resumed run takes again.
+
+        Raises OSError.
+        """
+
+        def is_kept(record: dict[str, Any]) -> bool:
+            return type(record.get("step")) is int and record["step"] <= step
+
+        for name in ("metrics.jsonl", "rollouts.jsonl"):
+            keep_jsonl(self.path / name, is_kept)
 
     def rollouts(self, last: int = 20) -> list[dict[str, Any]]:
         return read_jsonl(self.path / "rollouts.jsonl")[-last:]
 
     def held_out(self) -> list[dict[str, Any]] | None:
-        """The prompts that the run does not train on; None before it began."""
+        """The prompts that the run does not train on; None before it began, and where they cannot be read whole."""
         path = self.path / "held_out.jsonl"
-        return read_jsonl(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        records = read_jsonl(path)
+        lines = len([line for line in path.read_bytes().split(b"\n") if line])
+        whole = len(records) == lines and all(isinstance(record.get("messages"), list) for record in records)
+        return records if whole else None
 
     def save_held_out(self, records: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
@@ -152,13 +185,35 @@ class RunFolder:
         return tail(self.log_path, lines)
 
     def latest_checkpoint(self) -> Path | None:
-        """The newest whole checkpoint folder, or None."""
-        found = [
-            (int(folder.name.removeprefix("step-")), folder)
-            for folder in self.checkpoints_dir.glob("step-*")
-            if folder.name.removeprefix("step-").isdigit()
+        """The newest checkpoint of which no file is missing or cut short, or None; its checksums are not looked at."""
+        return newest_whole(self.checkpoints_dir)[0]
+
+    def acquire_for_training(self) -> int | None:
+        """A descriptor that holds the run for the one process that trains it, or None while another holds it.
+
+        Raises RunError if the run folder cannot be written.
+        """
+        try:
+            return acquire_lock(self.path / TRAINER_LOCK)
+        except OSError as error:
+            raise RunError(f"Cannot write the run folder {str(self.path)!r}: {error.strerror}.") from error
+
+    def remove_leftovers(self) -> None:
+        """Remove what a process that was killed left half written. To be called by the process that holds the run."""
+        half_written = [
+            *self.checkpoints_dir.glob(".step-*"),
+            *self.checkpoints_dir.glob(".best.json.*"),
+            *(path for name in OWN_FILES for path in self.path.glob(f".{name}.*")),
+            self.path / ".model",
         ]
-        return max(found)[1] if found else None
+        # these two are also written by others, but only under their lock
+        with contextlib.suppress(OSError), locked(self.path / ".status.lock"):
+            half_written += [path for name in SHARED_FILES for path in self.path.glob(f".{name}.*")]
+            for path in half_written:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
     def delete(self) -> None:
         """Remove the folder of a run that has ended. Raises RunError while it is active."""
@@ -168,6 +223,22 @@ class RunFolder:
         # without status.json it is no run: a removal that is cut short leaves nothing that looks like one
         (self.path / "status.json").unlink(missing_ok=True)
         shutil.rmtree(self.path)
+
+
+def make_paths_absolute(config: RunConfig) -> None:
+    """Give what `config` names on this machine by whole paths, so that the run resumes from any working directory."""
+    named = ((config.teacher, "model"), (config.student, "model"), (config.data, "prompts"))
+    for owner, name in (*named, (config.data, "held_out_prompts")):
+        if getattr(owner, name):
+            setattr(owner, name, _absolute(getattr(owner, name)))
+    # a folder that is called like a task is not one
+    tasks = [(task, local_path(task)) for task in config.evaluation.tasks]
+    config.evaluation.tasks = [_absolute(task) if path and path.is_file() else task for task, path in tasks]
+
+
+def _absolute(name: str) -> str:
+    path = local_path(name)
+    return str(path.absolute()) if path is not None else name
 
 
 def title(config: RunConfig) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from simct.errors import RunError
-from simct.files import locked, parse_json, write_atomically
+from simct.files import FULL, locked, overwrite, parse_json, read_file, write_atomically
 
 # `unreadable` is only shown, never written
 State = Literal["queued", "running", "stopping", "stopped", "failed", "finished", "unreadable"]
@@ -196,7 +196,14 @@ def update_status(path: Path, **fields: Any) -> RunStatus:
         if "state" in fields and fields["state"] not in ACTIVE_STATES and "finished_at" not in fields:
             record["finished_at"] = now
         status = RunStatus.from_dict(record)
-        write_atomically(path, json.dumps(record, indent=1))
+        content = json.dumps(record, indent=1)
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            # that a disk is full must not leave a run that has ended "running"
+            overwrite(path, content)
     return status
 
 
@@ -219,8 +226,7 @@ def update_publishing(path: Path, **fields: Any) -> PublishingStatus:
 
 
 def _read(path: Path) -> object:
-    with open(path, "rb") as file:
-        data = file.read(MAX_BYTES + 1)
+    data = read_file(path, MAX_BYTES + 1)
     return parse_json(data) if len(data) <= MAX_BYTES else None
 
 

@@ -9,18 +9,21 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file, save_file
 
-from simct.files import read_json, write_atomically
+from simct.errors import RunError, brief
+from simct.files import read_json, sync_folder, write_atomically
+from simct.runs.checkpoints import CONFIG_FILE, STEP_FILE, TRAINED_FILE, checkpoints_in, seal
 from simct.training.optimizer import WeightAverage
 from simct.training.sharding import like, load_optimizer_state, optimizer_state, own_part, to_whole
 
-TRAINED_FILE = "trained.safetensors"
 SHARDED_FILE = "optimizer.pt"
+BEST_FILE = "best.json"
 
 
 def trained_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -69,12 +72,21 @@ def load_state(
     average: WeightAverage | None,
     folder: Path,
 ) -> int:
-    """Load what `save_checkpoint` wrote to `folder`; returns its step. To be called by all processes."""
-    if accelerator.distributed_type == DistributedType.FSDP:
-        _load_sharded(module, optimizer, average, folder)
-    else:
-        accelerator.load_state(str(folder))
-    return json.loads((folder / "trainer.json").read_text())["step"]
+    """Load what `save_checkpoint` wrote to `folder`; returns its step. To be called by all processes.
+
+    Raises RunError for a checkpoint that is damaged in a way that nobody noticed, or that is of another student.
+    """
+    try:
+        if accelerator.distributed_type == DistributedType.FSDP:
+            _load_sharded(module, optimizer, average, folder)
+        else:
+            accelerator.load_state(str(folder))
+        return json.loads((folder / STEP_FILE).read_text())["step"]
+    except Exception as error:
+        reason = f"{type(error).__name__}: {brief(error)}".rstrip(".")
+        raise RunError(
+            f"Cannot resume from {folder.name}: {reason}. Remove {str(folder)!r} to resume from the one before it."
+        ) from error
 
 
 def _save_sharded(
@@ -106,35 +118,58 @@ def _load_sharded(
 
 
 def save_checkpoint(
-    accelerator: Accelerator, save: Callable[[Path], None], folder: Path, step: int, keep: int, loss: float
+    accelerator: Accelerator,
+    save: Callable[[Path], None],
+    folder: Path,
+    step: int,
+    keep: int,
+    loss: float,
+    described: str = "",
 ) -> None:
     """Write checkpoints/step-N completely or not at all, then remove the oldest beyond `keep`.
 
     `save(folder)` writes the state, called by all processes. `loss` is the mean since the previous checkpoint;
-    best.json names the checkpoint with the lowest, which is kept.
+    best.json names the checkpoint with the lowest, which is kept. `described` is the run.yaml that it is trained with.
     """
     target, temporary = folder / f"step-{step}", folder / f".step-{step}"
     if accelerator.is_main_process:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    save(temporary)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        (temporary / "trainer.json").write_text(json.dumps({"step": step}))
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(temporary, target)
-        _remove_old(folder, step, keep, loss)
+    try:
+        save(temporary)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            (temporary / STEP_FILE).write_text(json.dumps({"step": step}))
+            if described:
+                (temporary / CONFIG_FILE).write_text(described, encoding="utf-8")
+            seal(temporary)
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(temporary, target)
+            sync_folder(folder)
+            _remove_old(folder, step, keep, loss)
+    except BaseException:
+        # on a full disk it is what takes the room
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     accelerator.wait_for_everyone()
 
 
 def _remove_old(folder: Path, step: int, keep: int, loss: float) -> None:
     """Note whether the newest checkpoint is the best, and keep that and the last `keep`."""
-    best = read_json(folder / "best.json")
+    best = _best(folder)
     if math.isfinite(loss) and loss <= best.get("loss", math.inf):
         best = {"step": step, "loss": loss}
-        write_atomically(folder / "best.json", json.dumps(best))
-    steps = sorted(int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdigit())
-    for old in steps[:-keep]:
+        write_atomically(folder / BEST_FILE, json.dumps(best))
+    # a stray folder with a higher number does not count among the last
+    steps = [each for each, _ in checkpoints_in(folder) if each <= step]
+    for old in steps[keep:]:
         if old != best.get("step"):
             shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
+
+
+def _best(folder: Path) -> dict[str, Any]:
+    """The step and the loss of the best checkpoint; empty where the file is missing or damaged."""
+    best = read_json(folder / BEST_FILE)
+    sound = isinstance(best.get("step"), int) and type(best.get("loss")) in (int, float)
+    return best if sound and not math.isnan(best["loss"]) else {}

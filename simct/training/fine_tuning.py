@@ -19,7 +19,7 @@ from accelerate.utils import DistributedType
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from simct.config import RunConfig
+from simct.config import RunConfig, dump_config
 from simct.config.optimization import TrainingConfig
 from simct.data.samples import prompt_order
 from simct.errors import RunError
@@ -107,7 +107,7 @@ def fine_tune(
     student.train()
     torch.manual_seed(training.seed)
     module = FineTuningStep(student, pad_id_of(tokens.tokenizer, tokens.end_ids))
-    loop = TrainingLoop(accelerator, module, training, checkpoints, "warmup.learning_rate")
+    loop = TrainingLoop(accelerator, module, training, checkpoints, "warmup.learning_rate", dump_config(config))
     loop.resume(resume_from)
     for step in loop.steps(stop_requested):
         batch = _own_batch(examples, training, step, accelerator)

@@ -31,7 +31,8 @@ class TrainingLoop:
             grad_norm = loop.update(loss)
             record = loop.finish_step({"loss": loss, "rows": rows}, grad_norm)
 
-    `rate_setting` is the setting of run.yaml that a run with a loss that is not finite should lower.
+    `rate_setting` is the setting of run.yaml that a run with a loss that is not finite should lower; `described` is
+    that run.yaml, which every checkpoint keeps.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class TrainingLoop:
         training: TrainingConfig,
         checkpoints: Path,
         rate_setting: str = "training.learning_rate",
+        described: str = "",
     ):
         self.accelerator, self.training, self.checkpoints = accelerator, training, checkpoints
-        self.rate_setting = rate_setting
+        self.rate_setting, self.described = rate_setting, described
         optimizer = build_optimizer(trained_parameters(module).values(), training)
         self.module, self.optimizer = accelerator.prepare(module, optimizer)
         self.parameters = list(trained_parameters(self.module).values())
@@ -71,7 +73,8 @@ class TrainingLoop:
             yield self.step
             if self.step % self.training.checkpoint_every == 0 and not self.done:
                 self.checkpoint()
-        self.checkpoint()
+        if self._losses or not self.step:
+            self.checkpoint()
 
     @property
     def done(self) -> bool:
@@ -117,5 +120,7 @@ class TrainingLoop:
             save_state(self.accelerator, self.module, self.optimizer, self.average, folder)
 
         loss = sum(self._losses) / len(self._losses) if self._losses else math.nan
-        save_checkpoint(self.accelerator, save, self.checkpoints, self.step, self.training.keep_checkpoints, loss)
+        save_checkpoint(
+            self.accelerator, save, self.checkpoints, self.step, self.training.keep_checkpoints, loss, self.described
+        )
         self._losses.clear()

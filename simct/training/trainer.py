@@ -21,7 +21,7 @@ from accelerate.utils import DistributedType
 from transformers import PreTrainedModel
 
 from simct import losses
-from simct.config import RunConfig
+from simct.config import RunConfig, dump_config
 from simct.data.samples import (
     PreparedPrompt,
     Sample,
@@ -203,7 +203,8 @@ class Trainer:
         self.student.train()
         pad_id = pad_id_of(self.pair.student.tokenizer, self.pair.student.end_ids)
         module = DistillationStep(self.student, self.pair, self.config, pad_id)
-        return TrainingLoop(self.accelerator, module, self.config.training, checkpoints)
+        described = dump_config(self.config)
+        return TrainingLoop(self.accelerator, module, self.config.training, checkpoints, described=described)
 
     def train(self) -> Trained:
         """Train until config.training.steps, or until a stop is requested.

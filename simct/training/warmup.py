@@ -20,7 +20,7 @@ from typing import Any
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from simct.config import RunConfig, local_path
+from simct.config import RunConfig, dump_config, local_path
 from simct.data.held_out import split_of_run
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.rendering import render_prompts
@@ -44,6 +44,8 @@ from simct.training.sharding import on_any_process
 from simct.training.trainer import Trained
 
 DATA_FILE = "train.jsonl"
+# the run.yaml that the teacher's answers were sampled with
+SAMPLED_WITH = "samples/run.yaml"
 
 
 def check_warmup(config: RunConfig, prompts: list[Prompt]) -> None:
@@ -65,9 +67,15 @@ def check_warmup(config: RunConfig, prompts: list[Prompt]) -> None:
 
 
 def warm_up(
-    run: RunFolder, accelerator: Accelerator, stop_requested: Callable[[], bool], token: str | None = None
+    run: RunFolder,
+    accelerator: Accelerator,
+    stop_requested: Callable[[], bool],
+    token: str | None = None,
+    checkpoint: Path | None = None,
 ) -> tuple[Trained, TokenBytes]:
-    """Carry out the warm-up of `run`; returns what was trained and the student's tokens.
+    """Carry out the warm-up of `run`, its fine-tuning from `checkpoint` if there is one.
+
+    Returns what was trained and the student's tokens.
 
     The student is None if the run was stopped while the teacher was still answering. Raises SimCTErrors for what a
     person can fix.
@@ -102,7 +110,7 @@ def warm_up(
         run.checkpoints_dir,
         on_step,
         stop_requested,
-        run.latest_checkpoint(),
+        checkpoint,
     )
     return Trained(step, done, merged_student(student, config, token)), tokens
 
@@ -129,6 +137,9 @@ def sample_answers(
     tokens = load_tokens(config.teacher.model, config.teacher.revision, token, config.teacher.chat_template)
     plan = _plan(config, tokens, prompts, accelerator)
     own_file = run.path / "samples" / f"{rank}.jsonl"
+    own_file.parent.mkdir(exist_ok=True)
+    if accelerator.is_main_process:
+        write_atomically(run.path / SAMPLED_WITH, dump_config(config))
     pending = _pending(run, own_file, plan, accelerator)
     teacher = load_teacher(config.teacher, tokens, accelerator.device, token, grades=False) if pending else None
     stride = size * accelerator.num_processes
@@ -182,7 +193,6 @@ def _plan(config: RunConfig, tokens: TokenBytes, prompts: list[Prompt], accelera
 
 def _pending(run: RunFolder, own_file: Path, plan: SamplingPlan, accelerator: Accelerator) -> list[int]:
     """The samples that no process has on disk, the same list on all processes."""
-    own_file.parent.mkdir(exist_ok=True)
     known = {record["index"] for record in read_samples(run)}
     accelerator.wait_for_everyone()
     # the longest first: what does not fit in memory fails at once, and prompts of similar length share a batch
@@ -244,8 +254,13 @@ def read_samples(run: RunFolder) -> list[dict]:
     """Every answer on disk once, by index."""
     records: dict[int, dict] = {}
     for path in sorted((run.path / "samples").glob("*.jsonl")):
-        records |= {record["index"]: record for record in read_jsonl(path)}
+        records |= {record["index"]: record for record in read_jsonl(path) if _is_sample(record)}
     return [records[index] for index in sorted(records)]
+
+
+def _is_sample(record: dict) -> bool:
+    """Whether a line is an answer: one that is damaged is drawn again."""
+    return type(record.get("index")) is int and "completion" in record and isinstance(record.get("reason"), str)
 
 
 def write_dataset(run: RunFolder, config: RunConfig, prompts: list[Prompt], records: list[dict], too_long: int) -> None:

@@ -52,9 +52,11 @@ def kill(run: RunFolder, token: Token = None) -> str:
 
 
 def resume(run: RunFolder, token: str | None = None, rental: Rental | None = None) -> str:
+    changes = local_job.check_resumable(run)
     whence = "from its last checkpoint" if run.latest_checkpoint() else "from the start: there is no checkpoint"
     queue.submit(run, resume=True, token=token)
-    return f"Resumes {whence}{waiting_line(run)}."
+    changed = f" run.yaml has changed: {', '.join(changes)}." if changes else ""
+    return f"Resumes {whence}{waiting_line(run)}.{changed}"
 
 
 def waiting_line(run: RunFolder) -> str:

@@ -10,6 +10,7 @@ the trainer has written its own.
 """
 
 import contextlib
+import dataclasses
 import importlib.resources
 import os
 import signal
@@ -18,11 +19,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from simct import files
 from simct.errors import RunError
 from simct.jobs.local import process
-from simct.runs.folder import RunFolder
+from simct.runs.changes import accepted_changes
+from simct.runs.checkpoints import CONFIG_FILE
+from simct.runs.folder import TRAINER_LOCK, RunFolder
 from simct.runs.status import RunStatus
 
 LOCK_FILE = ".process.lock"
@@ -77,7 +81,7 @@ def launch(
     the run must still be waiting, and it starts the next run when it ends; except if it got a visitor's token, which
     the next run would inherit. Raises RunError if the run is already active or the process cannot be started.
     """
-    with _lock_to_start(run, queued=bool(queue_devices)) as lock:
+    with _start_reported(run), _lock_to_start(run, queued=bool(queue_devices)) as lock:
         status = refresh(run, lock_is_ours=True)
         if status.started:
             raise RunError(f"Run {run.id} is already {status.state}.")
@@ -86,7 +90,7 @@ def launch(
         gpus = None if devices is None else len([each for each in devices if each != "cpu"])
         options = ["--from-queue"] if queue_devices and not token else []
         command = [sys.executable, "-m", "simct.jobs.local.supervise", *options, str(run.path), "--"]
-        command += training_command(run, resume and run.latest_checkpoint() is not None, gpus)
+        command += training_command(run, resume, gpus)
         # `queued_at` stays until the supervisor removes it: a run that we fail to start, however, still waits
         run.set_status(
             state="queued",
@@ -104,6 +108,15 @@ def launch(
 
 
 @contextlib.contextmanager
+def _start_reported(run: RunFolder) -> Iterator[None]:
+    """Turn a run folder that cannot be written, such as on a full disk, into a RunError."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"Cannot start run {run.id}: {error.strerror} ({str(run.path)!r}).") from error
+
+
+@contextlib.contextmanager
 def _lock_to_start(run: RunFolder, queued: bool) -> Iterator[int]:
     """Hold the run's process lock while a process is started, which keeps its own handle on the same lock."""
     lock = acquire(run)
@@ -113,6 +126,8 @@ def _lock_to_start(run: RunFolder, queued: bool) -> Iterator[int]:
     if lock is None:
         raise RunError(f"Run {run.id} is already {run.status().state}.")
     try:
+        if is_training(run):
+            raise RunError(f"Run {run.id} is already being trained by another process. Stop that one first.")
         yield lock
     finally:
         os.close(lock)
@@ -166,11 +181,25 @@ def acquire(run: RunFolder) -> int | None:
 
 
 def is_locked(run: RunFolder) -> bool:
-    """Whether a supervisor of this run lives, on this machine."""
+    """Whether a supervisor or a trainer of this run lives, on this machine."""
+    return _is_held(run, LOCK_FILE) or is_training(run)
+
+
+def is_training(run: RunFolder) -> bool:
+    """Whether a training process of this run lives, on this machine, whoever started it."""
+    return _is_held(run, TRAINER_LOCK)
+
+
+def _is_held(run: RunFolder, name: str) -> bool:
     try:
-        return files.is_locked(run.path / LOCK_FILE)
-    except OSError as error:
-        raise RunError(f"Cannot write the run folder {str(run.path)!r}: {error.strerror}.") from error
+        return files.is_locked(run.path / name)
+    except OSError:
+        return False  # what nobody can open, such as a folder in its place, nobody holds
+
+
+def has_process(run: RunFolder, status: RunStatus) -> bool:
+    """Whether any process of the run lives on this machine: its supervisor, its trainer, or one that is about to be."""
+    return is_alive(status) or is_locked(run) or bool(process.group_members(status.group))
 
 
 def is_alive(status: RunStatus) -> bool:
@@ -185,7 +214,7 @@ def is_gone(run: RunFolder, status: RunStatus) -> bool:
     begun = status.started or status.started_at is not None
     if not status.active_here or status.waiting or not begun:
         return False
-    return not is_alive(status) and not is_locked(run) and not process.group_members(status.group)
+    return not has_process(run, status)
 
 
 def refresh(run: RunFolder, lock_is_ours: bool = False) -> RunStatus:
@@ -205,9 +234,15 @@ def refresh(run: RunFolder, lock_is_ours: bool = False) -> RunStatus:
 
 def finalize(run: RunFolder, status: RunStatus) -> RunStatus:
     """Write the end of a run that ended without writing it."""
-    if status.state == "stopping":
-        return run.set_status(state="stopped", pid=None, queued_at=None, message="Stopped")
-    return run.set_status(state="failed", pid=None, queued_at=None, message="Failed", error=_cause(run))
+    end: dict[str, Any] = {"state": "stopped", "message": "Stopped"}
+    if status.state != "stopping":
+        end = {"state": "failed", "message": "Failed", "error": _cause(run)}
+    end |= {"pid": None, "queued_at": None}
+    try:
+        return run.set_status(**end)
+    except OSError:
+        # a disk that is full or read-only: shown all the same, and written by whoever looks when it can be
+        return dataclasses.replace(status, **end)
 
 
 def last_error(run: RunFolder) -> str | None:
@@ -299,6 +334,15 @@ def kill(run: RunFolder) -> RunStatus:
     if not status.active:
         return status  # it ended by itself meanwhile
     return run.set_status(state="stopped", pid=None, queued_at=None, message="Killed")
+
+
+def check_resumable(run: RunFolder) -> list[str]:
+    """What run.yaml changes of a run that is to be resumed, a setting each.
+
+    Raises RunError or ConfigError for a run.yaml that cannot be read or has become that of another run.
+    """
+    checkpoint, config = run.latest_checkpoint(), run.config()
+    return accepted_changes(checkpoint / CONFIG_FILE, config) if checkpoint else []
 
 
 def wait(run: RunFolder, poll_seconds: float = 0.5, timeout: float | None = None) -> RunStatus:

@@ -11,7 +11,7 @@ keeps its turn until they are free.
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -156,7 +156,7 @@ def _start(run: RunFolder, status: RunStatus, own_devices: list[str]) -> bool:
         local_job.launch(run, status.resume, token, own_devices, devices())
     except SimCTError as error:
         if run.status().state == "queued" and not local_job.is_locked(run):
-            run.set_status(state="failed", queued_at=None, message="Failed", error=str(error))
+            _fail(run, str(error))
         return False
     _tokens.pop(run.path, None)
     return True
@@ -172,8 +172,14 @@ def _given_up(run: RunFolder, status: RunStatus) -> bool:
     if status.starts < MAX_STARTS:
         return False
     error = f"Its process did not start in {MAX_STARTS} tries. {local_job.last_error(run) or ''}".strip()
-    run.set_status(state="failed", queued_at=None, message="Failed", error=error)
+    _fail(run, error)
     return True
+
+
+def _fail(run: RunFolder, error: str) -> None:
+    # on a disk that cannot be written the run waits on
+    with suppress(OSError):
+        run.set_status(state="failed", queued_at=None, message="Failed", error=error)
 
 
 def _refreshed(run: RunFolder, status: RunStatus) -> RunStatus:
@@ -187,8 +193,8 @@ def _free_devices(listed: Listed) -> tuple[str, ...]:
         releasing = time.time() - (status.finished_at or 0.0) < RELEASE_SECONDS
         if not (status.active_here or releasing or status.state == "unreadable"):
             continue
-        training = status.active_here and not status.waiting and local_job.is_alive(status)
-        if training or local_job.is_locked(run):
+        begun = status.active_here and not status.waiting
+        if local_job.has_process(run, status) if begun else local_job.is_locked(run):
             # a run that was started by hand does not say which devices it uses; it may be any
             taken.update(status.devices or devices())
     return tuple(device for device in devices() if device not in taken)

@@ -42,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         trainer.wait()
     wait_for_group(run)
     status = run.status()
-    # unless it is in the queue again already
-    if status.active and status.group == os.getpgrp():
+    # unless it is in the queue again already, or somebody trains it by hand
+    if status.active and status.group == os.getpgrp() and not local_job.is_training(run):
         local_job.finalize(run, status)
     os.close(lock)
     if "--from-queue" in options:

@@ -12,7 +12,7 @@ import pytest
 
 from simct.errors import RunError
 from simct.jobs.local import job as local_job
-from simct.jobs.local import queue
+from simct.jobs.local import process, queue
 from simct.runs.folder import RunFolder
 from simct.runs.listing import list_statuses
 from tests.support.stand_in_runs import all_over, most_at_once, new, turns, weights_after
@@ -98,7 +98,7 @@ def test_stopped_and_resumed_it_comes_to_the_same_end(runs_dir):
 DIES = """
 import os, subprocess, sys
 from pathlib import Path
-from simct.jobs.local import queue
+from simct.jobs.local import process, queue
 from simct.runs.folder import RunFolder
 start = subprocess.Popen
 def die(*arguments, **options):
@@ -128,6 +128,23 @@ def test_a_run_outlives_its_supervisor_and_keeps_its_device(runs_dir):
     until(lambda: not local_job.is_locked(first))
     queue.advance(runs_dir)
     assert first.status().state == "running" and len(turns(runs_dir)) == 1
+    all_over(runs_dir)
+    assert first.status().state == second.status().state == "finished"
+    assert most_at_once(runs_dir) <= 1
+
+
+def test_a_supervisor_killed_while_its_trainer_starts_never_leads_to_two_runs_on_one_device(runs_dir, monkeypatch):
+    monkeypatch.setenv("SIMCT_STAND_IN_LOADS", "2")
+    first, second = new(runs_dir), new(runs_dir)
+    queue.submit(first)
+    queue.submit(second)
+    until(lambda: len(process.group_members(first.status().group)) == 2)
+    os.kill(first.status().group, signal.SIGKILL)
+    until(lambda: not local_job.is_locked(first))
+    queue.advance(runs_dir)
+    assert first.status().state == second.status().state == "queued" and second.status().waiting
+    with pytest.raises(RunError, match="already"):
+        local_job.launch(first)
     all_over(runs_dir)
     assert first.status().state == second.status().state == "finished"
     assert most_at_once(runs_dir) <= 1
@@ -178,7 +195,7 @@ def test_a_lent_token_stays_in_memory_and_goes_to_its_own_run_only(runs_dir, mon
 
 LOOKS = """
 import random, sys, time
-from simct.jobs.local import queue
+from simct.jobs.local import process, queue
 from tests.support.stand_in_runs import new
 runs_dir, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 chance = random.Random(seed)

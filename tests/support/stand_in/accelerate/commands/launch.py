@@ -16,10 +16,12 @@ from pathlib import Path
 
 from simct.files import write_atomically
 from simct.jobs.local.process import start_time
+from simct.runs.checkpoints import seal
 from simct.runs.folder import RunFolder
 
 
 def main() -> None:
+    time.sleep(float(os.environ.get("SIMCT_STAND_IN_LOADS", 0)))
     place = sys.argv.index("simct.train")
     run = RunFolder(Path(sys.argv[place + 1]).parent)
     training = run.config().training
@@ -66,6 +68,7 @@ def save(run: RunFolder, step: int, weights: str) -> None:
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(parents=True)
     (half / "weights").write_text(weights)
+    seal(half)
     whole = run.checkpoints_dir / f"step-{step}"
     if not whole.exists():
         os.replace(half, whole)

@@ -1,0 +1,78 @@
+"""What may change in run.yaml before a run is resumed, and what may not: the rest would make it another run."""
+
+from pathlib import Path
+from typing import Any
+
+from simct.config import RunConfig, leaves, load_run_config
+from simct.errors import ConfigError, RunError
+from simct.setting import quoted
+
+# How long, how fast and within which memory it trains, what is kept and scored, and where it runs.
+CHANGEABLE = (
+    "output",
+    "evaluation.",
+    "teacher.device",
+    "student.device",
+    "rollout.max_new_tokens",
+    "rollout.batch_size",
+    "rollout.vllm_url",
+    "rollout.vllm_memory",
+    "training.steps",
+    "training.epochs",
+    "training.learning_rate",
+    "training.micro_batch_size",
+    "training.mixed_precision",
+    "training.gradient_checkpointing",
+    "training.max_grad_norm",
+    "training.stop_on_collapse",
+    "training.tracker",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+    "training.samples_every",
+    "warmup.epochs",
+    "warmup.learning_rate",
+    "warmup.generation_batch_size",
+    "warmup.allow_code_execution",
+)
+
+
+def accepted_changes(kept: Path, config: RunConfig) -> list[str]:
+    """What `config` changes of the run.yaml in the file `kept`, as "training.steps 100 -> 200"; nothing without it.
+
+    Raises RunError that names the first setting that a run keeps from its start to its end.
+    """
+    trained = _settings_in(kept)
+    if trained is None:
+        return []
+    wanted = leaves(config.model_dump())
+    epochs = trained.get("training.epochs") is not None and wanted["training.epochs"] is not None
+    changes = []
+    for name, value in wanted.items():
+        before = trained[name]
+        # the steps of a run that is given in epochs follow from its prompts
+        if name == "output" or (name == "training.steps" and epochs):
+            continue
+        if _inside_run(before, trained["output"]) == _inside_run(value, wanted["output"]):
+            continue
+        if not name.startswith(CHANGEABLE):
+            raise RunError(
+                f"run.yaml has {name} = {quoted(value)}, but the run was trained with {quoted(before)}. Put it back to "
+                "resume, or start a new run with `simct jobs duplicate`."
+            )
+        changes.append(f"{name} {quoted(before)} -> {quoted(value)}")
+    return changes
+
+
+def _settings_in(path: Path) -> dict[str, Any] | None:
+    """The settings of a run.yaml by dotted names; None without one, and for one that this version does not know."""
+    try:
+        return leaves(load_run_config(path).model_dump())
+    except ConfigError:
+        return None
+
+
+def _inside_run(value: Any, output: str | None) -> Any:
+    """A path in the run folder, relative to it: on Hugging Face Jobs the folder is another one each time."""
+    if isinstance(value, list):
+        return [_inside_run(each, output) for each in value]
+    return value.removeprefix(f"{output}/") if isinstance(value, str) and output else value

@@ -1,0 +1,33 @@
+"""Where a run that is resumed continues, and whether its run.yaml still describes it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from simct.config import RunConfig
+from simct.errors import RunError
+from simct.runs.changes import accepted_changes
+from simct.runs.checkpoints import CONFIG_FILE, newest_whole
+from simct.runs.folder import RunFolder
+from simct.training.warmup import SAMPLED_WITH
+
+
+def checkpoint_to_resume(run: RunFolder, config: RunConfig, log: Callable[[str], None]) -> Path | None:
+    """The newest whole checkpoint, or None for the start; `log` gets what was passed over and what run.yaml changes.
+
+    Raises RunError for a run.yaml that has become that of another run, or ends before the checkpoint.
+    """
+    checkpoint, damaged = newest_whole(run.checkpoints_dir, thorough=True)
+    step, training = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0, config.training
+    if config.kind == "distill" and training.epochs is None and training.steps < step:
+        raise RunError(
+            f"training.steps is {training.steps:,}, and the run has already taken {step:,}. Give more, or start a new "
+            "run with `simct jobs duplicate`."
+        )
+    if damaged:
+        instead = f"The run resumes from {checkpoint.name}" if checkpoint else "There is no other; the run starts over"
+        log(f"{'; '.join(damaged)}. {instead}.")
+    kept = checkpoint / CONFIG_FILE if checkpoint else run.path / SAMPLED_WITH
+    changes = accepted_changes(kept, config)
+    if changes:
+        log(f"run.yaml has changed since: {', '.join(changes)}.")
+    return checkpoint
