@@ -274,7 +274,7 @@ given to the longest student token that begins them, and the two distributions o
         paragraph="""\
 **Byte-prefix marginalization**: each teacher token's probability goes to the longest student token whose bytes begin
 the teacher's, and the student learns that distribution.""",
-        source="byte-prefix marginalization",
+        source="arXiv 2607.22334",
         divergence="forward_kl",
         whole_rows=True,
         options=BpmOptions,

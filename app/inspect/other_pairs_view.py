@@ -9,7 +9,18 @@ from simct.errors import DataError
 from simct.inspection.records import PairRow
 from simct.report import facts
 
-SAVED = ("teacher", "student", "shared_tokens", "jaccard", "strict", "recovered", "method", "verdict", "error")
+SAVED = (
+    "teacher",
+    "student",
+    "shared_tokens",
+    "jaccard",
+    "of_smaller",
+    "strict",
+    "recovered",
+    "method",
+    "verdict",
+    "error",
+)
 
 
 def draw(rows: Sequence[PairRow], side: str) -> str:

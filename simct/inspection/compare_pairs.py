@@ -111,6 +111,7 @@ def _with_coverage(row: PairRow, report: PairReport) -> PairRow:
         row,
         shared_tokens=report.shared_tokens,
         jaccard=report.jaccard,
+        of_smaller=report.shared_tokens / min(report.teacher_vocabulary, report.student_vocabulary),
         strict=report.student_strict_coverage,
         recovered=report.student_recovered_coverage,
         teacher_strict=report.teacher_strict_coverage,

@@ -267,7 +267,7 @@ class Reliability(Record):
 class PairRow(Record):
     """One pair in a table of several. `error` is one line where it cannot be used; the numbers are then None.
 
-    strict, recovered: shares of the student's tokens; teacher_strict: of the teacher's. method, verdict, reliability:
+    of_smaller: shared_tokens over the size of the smaller vocabulary. strict, recovered: shares of the student's tokens; teacher_strict: of the teacher's. method, verdict, reliability:
     None where no weights were read.
     """
 
@@ -275,6 +275,7 @@ class PairRow(Record):
     student: str
     shared_tokens: int | None = None
     jaccard: float | None = None
+    of_smaller: float | None = None
     strict: float | None = None
     recovered: float | None = None
     teacher_strict: float | None = None

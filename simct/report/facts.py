@@ -110,7 +110,13 @@ def kind_facts(tokens: KindTokens) -> list[Fact]:
 
 def pair_facts(row: PairRow) -> list[Fact]:
     """One pair in a table of several."""
-    return [_shared_tokens(row.shared_tokens), _overlap(row.jaccard), _matched(row.strict), _recovered(row.recovered)]
+    return [
+        _shared_tokens(row.shared_tokens),
+        _overlap(row.jaccard),
+        Fact("Of smaller vocabulary", row.of_smaller, share, "Shared tokens over the tokens of the smaller vocabulary"),
+        _matched(row.strict),
+        _recovered(row.recovered),
+    ]
 
 
 def extent(report: PairReport) -> str:

@@ -13,7 +13,7 @@ from simct.report.html import html_report
 from tests.support.records import INSPECT, MACHINE, MEASURED, RELIABILITY
 
 REPORT = PairReport.from_dict(INSPECT | {"recovered_tokens": 1})
-PAIR = PairRow(teacher="t", student="s", shared_tokens=3, jaccard=0.1, strict=0.5, recovered=0.25)
+PAIR = PairRow(teacher="t", student="s", shared_tokens=3, jaccard=0.1, of_smaller=0.2, strict=0.5, recovered=0.25)
 ESTIMATE = Estimate.from_dict(
     {
         "teacher": {"model": "t", "parameters": 9}, "student": {"model": "s", "parameters": 5, "trainable": 5},

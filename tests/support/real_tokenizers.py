@@ -176,6 +176,35 @@ def native_deepseek(text: str) -> list[int]:
     return ds_token.encode(text, add_special_tokens=False)
 
 
+# OpenAI's ranks, of which many families are built, from an npm package
+
+
+def _js_tiktoken(name: str) -> PreTrainedTokenizerBase:
+    path = Path(__file__).parents[2] / "node_modules/js-tiktoken/dist/ranks" / f"{name}.js"
+    if not path.is_file():
+        pytest.skip("js-tiktoken is absent: npm install --no-save js-tiktoken@1.0.21")
+    spec = json.loads(path.read_text(encoding="utf-8").removeprefix("export default ").rstrip().rstrip(";"))
+    ranks: dict[bytes, int] = {}
+    for line in spec["bpe_ranks"].splitlines():
+        _, first, *tokens = line.split(" ")
+        ranks |= {base64.b64decode(token): int(first) + place for place, token in enumerate(tokens)}
+    tokenizer = _from_ranks(ranks, spec["pat_str"], ignore_merges=True)
+    tokenizer.add_special_tokens(_control(list(spec["special_tokens"])))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
+
+
+@lru_cache(maxsize=1)
+def cl100k() -> PreTrainedTokenizerBase:
+    """cl100k (Granite-4): 100,256 ranks."""
+    return _js_tiktoken("cl100k_base")
+
+
+@lru_cache(maxsize=1)
+def o200k() -> PreTrainedTokenizerBase:
+    """o200k (Phi-4-mini): 199,998 ranks."""
+    return _js_tiktoken("o200k_base")
+
+
 # tekken: byte-level ranks in JSON, control tokens first
 
 

@@ -54,6 +54,16 @@ def test_qwen_and_llama_share_what_the_literature_counts():
     assert round(100 * pair.jaccard, 2) == 64.32
 
 
+@pytest.mark.parametrize(
+    ("teacher", "student", "shared"),
+    [("cl100k", "o200k", 85_033), ("cl100k", "qwen25", 99_156), ("qwen25", "o200k", 98_863)],
+)
+def test_the_ranks_of_openai_overlap_with_each_other_and_with_qwen(teacher, student, shared):
+    pair = TokenizerPair.from_pretrained(getattr(real, teacher)(), getattr(real, student)())
+    assert pair.shared_tokens == shared
+    assert shared == len(pair.teacher.id_of.keys() & pair.student.id_of.keys())
+
+
 def test_bytes_find_what_strings_miss():
     """Strings: 10,566. Bytes: 29,237 if Mistral's three control strings, which Qwen holds as text, counted as text."""
     mistral, qwen = real.mistral_v1(), real.qwen25()
