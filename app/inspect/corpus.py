@@ -1,5 +1,6 @@
 """Inspect, the corpus: coverage over a file or a dataset, streamed, canceled when asked, and remembered."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -91,13 +92,14 @@ def measure_corpus(
     work.step("Reading both tokenizers…")
     pair = model_facts.pair_of(studio, teacher, student, token)
     limit = min(max(int(source.number or TEXTS), 1), MOST_TEXTS)
-    texts = text_source.texts(studio, source, token, limit)
+    skipped: Counter[str] = Counter()
+    texts = text_source.texts(studio, source, token, limit, skipped)
     work.step("Reading and counting, texts:")
     total = limit if source.kind == text_source.DATASET else None
     report = inspect_corpus(pair, texts, work.progress, work.should_stop, top=TOP, total=total)
     if not report.texts:
         raise DataError("Canceled before the first text was counted.")
-    return report
+    return replace(report, excluded=dict(report.excluded) | skipped)
 
 
 def report_line(report: PairReport, name: str, seconds: float) -> str:

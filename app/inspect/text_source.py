@@ -1,5 +1,6 @@
 """Where the Inspect pages take text from: what comes with them, an upload, or a column of a Hub dataset."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -106,8 +107,17 @@ class TextSourceForm:
         }
 
 
-def texts(studio: Studio, source: TextSource, token: str | bool | None, limit: int | None = None) -> Iterator[str]:
-    """The texts of a source, at most `limit` (by default its number). Raises a one-line SimCTError."""
+def texts(
+    studio: Studio,
+    source: TextSource,
+    token: str | bool | None,
+    limit: int | None = None,
+    skipped: Counter[str] | None = None,
+) -> Iterator[str]:
+    """The texts of a source, at most `limit` (by default its number); rows without text are counted in `skipped`.
+
+    Raises a one-line SimCTError.
+    """
     from simct.inspection.corpus import dataset_texts
 
     limit = limit or (int(source.number) if source.number else None)
@@ -115,9 +125,10 @@ def texts(studio: Studio, source: TextSource, token: str | bool | None, limit: i
         return dataset_texts(str(demo.PROMPTS), "prompt", limit=None)
     column = (source.column or "").strip() or None
     if source.kind == UPLOAD:
-        return dataset_texts(_uploaded(source.upload), column, limit=limit)
+        return dataset_texts(_uploaded(source.upload), column, limit=limit, skipped=skipped)
     split, config = (source.split or "").strip() or "train", (source.config or "").strip() or None
-    return dataset_texts(_named(studio, source.dataset), column, split, limit, token, config_name=config)
+    named = _named(studio, source.dataset)
+    return dataset_texts(named, column, split, limit, token, config_name=config, skipped=skipped)
 
 
 def data_config(studio: Studio, chosen: dict[str, Any] | None, source: TextSource) -> DataConfig:

@@ -86,7 +86,7 @@ def _score(options: argparse.Namespace, tasks: list[str]) -> dict:
 
 
 def _measure(options: argparse.Namespace) -> dict:
-    from simct.cli.inspect import progress
+    from simct.cli.terminal import progress
     from simct.evaluation.distance import distance
 
     with progress("Answering", "prompts") as on_progress:

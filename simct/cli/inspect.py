@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import signal
 import sys
-import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from simct.cli.common import prepare_hub, read_text, write_json
+from simct.cli.terminal import progress, stoppable
 from simct.config import RunConfig, config_from_dict
 from simct.config.sections import DTYPES, DataConfig
 from simct.errors import ConfigError, DataError
@@ -30,7 +28,6 @@ ShouldStop = Callable[[], bool]
 SHOWN_CHARACTERS = 200_000  # of the text that the HTML report shows and --at looks into
 LARGE_TEXT = 2**22  # characters; a longer file is read in pieces
 COMPARED_TEXTS = 1_000
-BAR = 24
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -77,6 +74,9 @@ def add_pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--student", required=True, help="Hub id or local folder")
     parser.add_argument("--teacher-revision")
     parser.add_argument("--student-revision")
+    for side in ("teacher", "student"):
+        help_text = f"which of several chat templates of the {side} (default: the one called default)"
+        parser.add_argument(f"--{side}-chat-template", metavar="NAME", help=help_text)
 
 
 def run_inspect(options: argparse.Namespace) -> int:
@@ -86,19 +86,23 @@ def run_inspect(options: argparse.Namespace) -> int:
 
     _check(options)
     prepare_hub(options.teacher, options.student, *options.compare, *options.compare_teacher, options.dataset)
-    texts, total = _texts(options)
+    skipped: Counter[str] = Counter()
+    texts, total = _texts(options, skipped)
     sample = _Sample()
     pair = TokenizerPair.from_pretrained(
         options.teacher,
         options.student,
         teacher_revision=options.teacher_revision,
         student_revision=options.student_revision,
+        teacher_template=options.teacher_chat_template,
+        student_template=options.student_chat_template,
     )
     scores: list[UnitScore] = []
     with stoppable() as should_stop:
         with progress("Reading", "texts") as on_progress:
             counted = inspect_corpus(pair, sample.watch(texts), on_progress, should_stop, top=options.top, total=total)
-        report = replace(counted, teacher=options.teacher, student=options.student)
+        excluded = dict(counted.excluded) | skipped
+        report = replace(counted, teacher=options.teacher, student=options.student, excluded=excluded)
         print(format_report(report))
         if not should_stop():
             report, scores = _look_closer(options, pair, sample.text, report, texts, should_stop)
@@ -138,8 +142,11 @@ class _Sample:
             yield text
 
 
-def _texts(options: argparse.Namespace) -> tuple[Iterable[str], int | None]:
-    """What is counted (a list, or a stream that is read once), and how many texts that is, if known."""
+def _texts(options: argparse.Namespace, skipped: Counter[str] | None = None) -> tuple[Iterable[str], int | None]:
+    """What is counted (a list, or a stream that is read once), and how many texts that is, if known.
+
+    Rows of a dataset without text are counted by reason in `skipped`.
+    """
     from simct.data.prompts import load_prompts
     from simct.demo import PROMPTS
     from simct.inspection.corpus import dataset_texts, pieces_of
@@ -152,6 +159,7 @@ def _texts(options: argparse.Namespace) -> tuple[Iterable[str], int | None]:
             options.limit,
             config_name=options.subset,
             revision=options.dataset_revision,
+            skipped=skipped,
         )
         first = next(stream)  # a dataset that cannot be read is an error before anything else is loaded
         return chain([first], stream), options.limit
@@ -275,10 +283,16 @@ def _config(options: argparse.Namespace) -> RunConfig:
             "teacher": {
                 "model": options.teacher,
                 "revision": options.teacher_revision,
+                "chat_template": options.teacher_chat_template,
                 "dtype": options.dtype,
                 "system": options.teacher_system,
             },
-            "student": {"model": options.student, "revision": options.student_revision, "dtype": options.dtype},
+            "student": {
+                "model": options.student,
+                "revision": options.student_revision,
+                "chat_template": options.student_chat_template,
+                "dtype": options.dtype,
+            },
             "data": {"prompts": options.prompts or str(PROMPTS)},
         }
     )
@@ -356,44 +370,3 @@ def write_tables(report: PairReport, folder: Path) -> list[Path]:
                 writer.writeheader()
                 writer.writerows(rows)
     return paths
-
-
-@contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
-    """While this lasts, Ctrl-C asks for an end instead of being one; a second Ctrl-C ends at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-        print("\nStopping with what was counted so far. Press Ctrl-C again to end at once.", file=sys.stderr)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def progress(label: str, things: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on standard error where that is a terminal, and nothing elsewhere; gone when it is over."""
-    shown = sys.stderr.isatty()
-
-    def show(done: int, total: int | None) -> None:
-        if not shown:
-            return
-        share = min(done / total, 1.0) if total else 0.0
-        bar = f"[{'#' * round(BAR * share):{BAR}}] {share:4.0%} " if total else ""
-        of = f" of {total:,}" if total else ""
-        print(f"\r\x1b[K{label} {bar}{done:,}{of} {things}", end="", file=sys.stderr, flush=True)
-
-    try:
-        yield show
-    finally:
-        if shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

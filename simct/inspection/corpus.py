@@ -44,6 +44,7 @@ MOST_DISAGREEMENTS = 200_000
 KEPT_BYTES = 2**29
 FORMAT = "1"  # of the files, and of what is counted
 PROGRESS_SECONDS = 0.1
+SHOWN_REASONS = 3
 
 OnProgress = Callable[[int, int | None], None]
 ShouldStop = Callable[[], bool]
@@ -148,20 +149,23 @@ def dataset_texts(
     *,
     config_name: str | None = None,
     revision: str | None = None,
+    skipped: Counter[str] | None = None,
 ) -> Iterator[str]:
     """Stream the texts of a local JSONL, CSV, Parquet or text file, a folder, or a column of a Hub dataset.
 
     A text file comes in pieces of some kilobytes, cut at line ends. Of chat messages the contents are joined by line
     breaks. Without `column` the first of TEXT_COLUMNS that is there, or the first that holds text. At most `limit`
-    texts; empty ones do not count. Raises DataError or HubError (one line), possibly after the first texts.
+    texts; empty ones do not count. Rows that cannot be read or hold no text are counted by reason in `skipped`. Raises
+    DataError or HubError (one line), possibly after the first texts, and where there is no text at all.
     """
+    skipped = Counter() if skipped is None else skipped
     path = local_path(source)
     if path is not None and path.is_file() and format_of(path) == "text":
         found = _file_pieces(path)
     else:
         data = DataConfig(prompts=source, split=split, config_name=config_name, revision=revision)
-        found = _column_texts(data, open_rows(data, token, streaming=True), column)
-    return _some(source, found, limit)
+        found = _column_texts(data, open_rows(data, token, streaming=True), column, skipped)
+    return _some(source, found, limit, skipped)
 
 
 def pieces_of(text: str) -> Iterator[str]:
@@ -171,7 +175,7 @@ def pieces_of(text: str) -> Iterator[str]:
         yield piece + file.readline(PIECE_CHARACTERS)
 
 
-def _some(source: str, texts: Iterator[str], limit: int | None) -> Iterator[str]:
+def _some(source: str, texts: Iterator[str], limit: int | None, skipped: Counter[str]) -> Iterator[str]:
     count = 0
     for text in texts:
         if not text:
@@ -181,7 +185,8 @@ def _some(source: str, texts: Iterator[str], limit: int | None) -> Iterator[str]
         if count == limit:
             return
     if not count:
-        raise DataError(f"{source!r} has no text. Give a file or dataset column with some.")
+        why = ", ".join(f"{n:,} × {reason}" for reason, n in skipped.most_common(SHOWN_REASONS))
+        raise DataError(f"{source!r} has no text{f' ({why})' if why else ''}. Give a file or dataset column with some.")
 
 
 def _file_pieces(path: Path) -> Iterator[str]:
@@ -193,13 +198,17 @@ def _file_pieces(path: Path) -> Iterator[str]:
         raise DataError(f"Cannot read {str(path)!r}: {error.strerror or brief(error)}. Check the path.") from error
 
 
-def _column_texts(data: DataConfig, source: RowSource, column: str | None) -> Iterator[str]:
+def _column_texts(data: DataConfig, source: RowSource, column: str | None, skipped: Counter[str]) -> Iterator[str]:
     name = ""
-    for number, row in enumerate(source.rows):
+    for row in source.rows:
         if isinstance(row, Unreadable):
-            raise DataError(f"Cannot read {data.prompts!r}: {row.reason} (row {number + 1:,}).")
+            skipped[f"row skipped: {row.reason}"] += 1
+            continue
         name = name or _text_column(data.prompts, row, column)
-        yield _text_of(row.get(name), data.prompts, name, number)
+        try:
+            yield _text_of(row.get(name))
+        except Unusable:
+            skipped[f"row skipped: no text in the column {name!r}"] += 1
 
 
 def _text_column(source: str, row: dict, column: str | None) -> str:
@@ -214,7 +223,8 @@ def _text_column(source: str, row: dict, column: str | None) -> str:
     return found
 
 
-def _text_of(value: Any, source: str, column: str, number: int) -> str:
+def _text_of(value: Any) -> str:
+    """The text of a cell, empty for an empty one. Raises Unusable for a cell that holds something else."""
     try:
         turns = messages_in(value)
     except Unusable:
@@ -226,7 +236,7 @@ def _text_of(value: Any, source: str, column: str, number: int) -> str:
         parts = [_joined(part) for part in parts]
         if all(part is None or isinstance(part, str) for part in parts):
             return "\n".join(filter(None, parts))
-    raise DataError(f"Column {column!r} of {source!r} holds no text in row {number}: {str(value)[:80]!r}.")
+    raise Unusable("no text")
 
 
 def _joined(content: Any) -> Any:

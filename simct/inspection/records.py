@@ -294,9 +294,9 @@ class PairReport(Record):
     """A pair on texts, each side in its own canonical tokenization; with more parts where they were asked for.
 
     unit_shapes counts units as "k_S x k_T". by_kind: for each kind of text that occurs (text_kinds.KINDS); over the
-    kinds the counts add up to the totals. excluded: texts that one side cannot spell, by reason. disagreements_lost: by
-    how much a count of a disagreement may be too low (0: all are exact). stopped, texts_remembered: of a corpus.
-    source: what the texts are. comparison: other pairs on the same texts.
+    kinds the counts add up to the totals. excluded: texts that one side cannot spell and rows without text, by reason.
+    disagreements_lost: by how much a count of a disagreement may be too low (0: all are exact). stopped,
+    texts_remembered: of a corpus. source: what the texts are. comparison: other pairs on the same texts.
     """
 
     teacher: str | None = field(default=None, metadata=ABSENT)

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from simct.cli import inspect as cli_inspect
+from simct.cli import terminal
 from simct.cli.main import main
 from simct.demo import PAIRS
 from simct.inspection import corpus
@@ -139,6 +140,23 @@ def test_other_students_and_teachers(tokenizers_only, text_file, tmp_path, capsy
         assert len(list(csv.DictReader(file))) == 4
 
 
+def test_rows_that_cannot_be_read_are_skipped_and_shown(tokenizers_only, tmp_path, capsys):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "one"}\n{"text": \n{"text": "two"}\n')
+    assert inspect(tokenizers_only, "--dataset", str(rows), "--json", str(tmp_path / "r.json")) == 0
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["texts"] == 2 and report["excluded"] == {"row skipped: a line is not valid JSON": 1}
+    assert "1 × row skipped: a line is not valid JSON" in capsys.readouterr().out
+
+
+def test_a_chat_template_is_named(tokenizers_only, capsys):
+    teacher, student = tokenizers_only
+    named = ("--teacher-chat-template", "x")
+    assert "no chat template called 'x'" in refused(
+        capsys, "inspect", "--teacher", teacher, "--student", student, *named
+    )
+
+
 def test_an_interrupt_gives_what_was_counted_so_far(tokenizers_only, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(corpus, "CHUNK_CHARACTERS", 400)
     before = signal.getsignal(signal.SIGINT)
@@ -162,11 +180,11 @@ def test_an_interrupt_gives_what_was_counted_so_far(tokenizers_only, tmp_path, c
 
 
 def test_a_bar_on_a_terminal_and_none_elsewhere(capsys, monkeypatch):
-    with cli_inspect.progress("Reading", "texts") as show:
+    with terminal.progress("Reading", "texts") as show:
         show(5, 10)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with cli_inspect.progress("Reading", "texts") as show:
+    with terminal.progress("Reading", "texts") as show:
         show(5, 10)
         show(1234, None)
     err = capsys.readouterr().err

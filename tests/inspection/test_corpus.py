@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -205,15 +206,15 @@ def test_a_text_file_in_another_encoding_is_read(tmp_path):
 def test_sources_that_cannot_be_read_are_a_line(tmp_path):
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "numbers.jsonl").write_text('{"n": 1}')
-    (tmp_path / "broken.jsonl").write_text('{"text": "fine"}\n{"text": ')
+    (tmp_path / "broken.jsonl").write_text('{"text": \n{"text": ')
     (tmp_path / "nothing.txt").write_text("")
     (tmp_path / "mixed.jsonl").write_text('{"text": {"a": 1}}')
     for name, words in {
         "empty.jsonl": "is empty",
         "numbers.jsonl": "no column of text; it has n",
-        "broken.jsonl": "Cannot read",
+        "broken.jsonl": "has no text.*2 × row skipped: a line is not valid JSON",
         "nothing.txt": "has no text",
-        "mixed.jsonl": "no text in row 0",
+        "mixed.jsonl": "has no text.*1 × row skipped: no text in the column 'text'",
         "none.jsonl": "no file",
         "./none": "no file",
     }.items():
@@ -227,6 +228,18 @@ def test_sources_that_cannot_be_read_are_a_line(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "x"}')
     with pytest.raises(DataError, match="no column 'body'; it has text"):
         list(dataset_texts(str(tmp_path / "a.jsonl"), "body"))
+
+
+def test_rows_that_cannot_be_read_are_skipped_and_counted(tmp_path):
+    lines = ['{"text": "one"}', '{"text": ', '{"text": {"a": 1}}', "[1]", '{"text": "two"}', '{"text": null}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    skipped = Counter()
+    assert list(dataset_texts(str(tmp_path / "a.jsonl"), skipped=skipped)) == ["one", "two"]
+    assert skipped == {
+        "row skipped: a line is not valid JSON": 1,
+        "row skipped: a row is not a JSON object": 1,
+        "row skipped: no text in the column 'text'": 1,
+    }
 
 
 def test_real_tokenizers_over_a_stream(tmp_path):

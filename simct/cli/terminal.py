@@ -1,0 +1,53 @@
+"""Long work on a terminal: a bar that shows how far it is, and Ctrl-C as a request to stop."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+BAR = 24
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """While this lasts, Ctrl-C asks for an end instead of being one; a second Ctrl-C ends at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        print("\nStopping with what was counted so far. Press Ctrl-C again to end at once.", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def progress(label: str, things: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on standard error where that is a terminal, and nothing elsewhere; gone when it is over."""
+    shown = sys.stderr.isatty()
+
+    def show(done: int, total: int | None) -> None:
+        if not shown:
+            return
+        share = min(done / total, 1.0) if total else 0.0
+        bar = f"[{'#' * round(BAR * share):{BAR}}] {share:4.0%} " if total else ""
+        of = f" of {total:,}" if total else ""
+        print(f"\r\x1b[K{label} {bar}{done:,}{of} {things}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
