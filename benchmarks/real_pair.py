@@ -7,11 +7,11 @@
     python benchmarks/real_pair.py --table                      # only print the table from the results kept so far
 
 Every run starts from the same student, with the same prompts, steps and settings; only the method and the seed differ.
-`sft` is what a user would do instead: supervised fine-tuning on the teacher's answers to the same prompts, with as many
-steps as the same number of operations allows. Measured before and after, on prompts that no run trains on: the distance
-to the teacher both ways (bits per byte, with paired standard errors), exact answers to one-digit sums, and during the run
-tokens per second and peak memory. Results are kept run by run in a JSON file, so an interrupted benchmark continues where
-it stopped. Gemma is used under its own terms and never redistributed.
+`sft` is what a user would do instead: supervised fine-tuning on the teacher's answers to the same prompts, with as
+many steps as the same number of operations allows. Measured before and after, on prompts that no run trains on: the
+distance to the teacher both ways (bits per byte, with paired standard errors) and exact answers to one-digit sums; and
+during the run tokens per second and peak memory. Results are kept run by run in a JSON file, so an interrupted
+benchmark continues where it stopped. Gemma is used under its own terms and never redistributed.
 """
 
 import argparse
@@ -83,8 +83,7 @@ def prompts_of_packages(seed: int = 0) -> tuple[list[dict[str, str]], list[dict[
     story = Path(reasoning_gym.__file__).parent / "data" / "in_the_year_2889.txt"
     sentences = re.split(r"(?<=[.!?])\s+", " ".join(story.read_text(encoding="utf-8").split()))
     prose = [
-        f"Continue this story.\n\n{' '.join(sentences[first : first + 2])}"
-        for first in range(0, len(sentences) - 2, 2)
+        f"Continue this story.\n\n{' '.join(sentences[first : first + 2])}" for first in range(0, len(sentences) - 2, 2)
     ]
     texts = [{"prompt": text} for text in sorted({*code, *prose})]
     random.Random(seed).shuffle(texts)
@@ -228,7 +227,7 @@ def paired(run: dict, direction: str) -> tuple[float, float, Change]:
 def table(runs: list[dict]) -> str:
     """One row for each pair, method and seed."""
     lines = [
-        "| pair | method | seed | student to teacher, bits/byte | teacher to student, bits/byte | sums | tokens/s | GiB |",
+        "| pair | method | seed | student to teacher (bits/byte) | teacher to student | sums | tokens/s | GiB |",
         "|---|---|---:|---|---|---|---:|---:|",
     ]
     order = list(METHODS)

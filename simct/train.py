@@ -40,6 +40,7 @@ from simct.losses.head import check_head
 from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
 from simct.models.teachers import LocalTeacher, Teacher, load_teacher
+from simct.publishing.when_finished import announce_publishing, check_publishing, publish_when_finished
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes, save_tokenizer
@@ -78,6 +79,7 @@ def check_run(config: RunConfig, token: str | None = None, on_notice: Callable[[
             on_notice(line)
     pair = None if config.kind == "warmup" else TokenizerPair.of_run(config, token)
     check_settings(config, found.prompts, pair, token, on_notice)
+    check_publishing(config, token)
 
 
 def check_settings(
@@ -293,8 +295,12 @@ def finish(process: Process, trained: Trained, tokens: TokenBytes) -> str:
             if trained.done and config.evaluation.tasks:
                 score_after(process, student, tokens)
         message = "Finished" if trained.done else f"Stopped after step {trained.step}. Resume the run to continue."
+        if trained.done:
+            announce_publishing(run)
         run.set_status(state=state, step=trained.step, pid=None, message=message)
     process.accelerator.end_training()
+    if process.is_main and trained.done and (line := publish_when_finished(run, process.token)):
+        process.log(line)
     return state
 
 

@@ -47,6 +47,10 @@ FOLDED = {
         ("evaluation.samples", "training.tracker", "training.seed"),
         ("training.stop_on_collapse", "evaluation.allow_code_execution"),
     ),
+    "Publish when finished": (
+        ("publish.repo_id",),
+        ("publish.private", "publish.rollouts", "publish.space", "publish.only_if_improved"),
+    ),
 }
 
 

@@ -73,6 +73,7 @@ def config_from_options(options: argparse.Namespace) -> RunConfig:
         "training.steps": options.steps,
         "training.seed": options.seed,
         "output": options.output,
+        "publish.repo_id": getattr(options, "publish", None),
     }
     for name, value in flags.items():
         if value is not None:
@@ -98,13 +99,15 @@ def follow(run: RunFolder) -> int:
     Returns the exit status; raises RunError when the run fails.
     """
     from simct.jobs import actions
+    from simct.jobs.local.job import publishes
 
     stopping = False
     log = FollowedLog(run)
     while True:
         try:
             log.update()
-            if not run.status().active:
+            if not run.status().active and not publishes(run):
+                log.update()
                 break
             time.sleep(0.3)
         except KeyboardInterrupt:

@@ -90,6 +90,7 @@ def _add_distill(commands: Commands) -> None:
     )
     add_run_options(distill)
     distill.add_argument("--resume", metavar="RUN", help="continue a run that stopped (its folder or id)")
+    distill.add_argument("--publish", metavar="OWNER/NAME", help="push the student here when the run has finished")
     distill.add_argument("--detach", action="store_true", help="start it in the background and return")
     cli_jobs.add_where_options(distill)
     distill.set_defaults(run=run_distill)

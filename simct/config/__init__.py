@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from simct.config.optimization import LoraConfig, TrainingConfig, WarmupConfig
+from simct.config.publish import PublishConfig, check_publish
 from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig, RolloutConfig
 from simct.config.yaml_text import MOST_CHARACTERS, read_yaml
 from simct.errors import ConfigError
@@ -59,6 +60,7 @@ class RunConfig(Section):
     training: TrainingConfig = _section(TrainingConfig)
     evaluation: EvaluationConfig = _section(EvaluationConfig)
     warmup: WarmupConfig = _section(WarmupConfig)
+    publish: PublishConfig = _section(PublishConfig)
     kind: str = setting(
         "Kind", "distill", "distill, or warmup for a warm start on the teacher's answers.", choices=KINDS
     )
@@ -73,6 +75,7 @@ class RunConfig(Section):
             self.method_options = {name: getattr(options, name) for name in self.method_options}
             for check in (_check_sizes, _check_models, _check_engine):
                 check(self)
+            check_publish(self.publish, scored=bool(self.evaluation.tasks))
         return self
 
 

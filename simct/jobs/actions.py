@@ -105,6 +105,7 @@ def retry(
 ) -> RunFolder:
     """The same run.yaml from the start, as a new run beside the old one, on the same kind of machine; returns it."""
     config = duplicate(run, token=token)
+    config.publish = run.config().publish
     return backend_of(run).retry(run, config, owner or run.status().owner, token, rental)
 
 
@@ -116,6 +117,7 @@ def duplicate(run: RunFolder, changes: dict[str, str] | None = None, token: Toke
     backend_of(run).fetch_inputs(run, token)
     config = run.config()
     config.output = None
+    config.publish.repo_id = None  # a run with changes never replaces what the first one published
     for model in (config.teacher, config.student):
         model.model = _here(run, model.model)
     config.data.prompts = _here(run, config.data.prompts)

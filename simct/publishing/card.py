@@ -14,6 +14,7 @@ from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 
 import simct
 from simct.config import RunConfig, divergence_of, dump_config
+from simct.config.publish import PublishConfig
 from simct.config.sections import ModelConfig
 from simct.errors import DataError
 from simct.hub.redact import redact
@@ -65,6 +66,7 @@ def public_config(config: RunConfig) -> RunConfig:
     """A copy of the configuration without paths of this machine."""
     shown = config.model_copy(deep=True)
     shown.output = None
+    shown.publish = PublishConfig()  # whoever starts from this run publishes where they say
     for model in (shown.teacher, shown.student):
         model.model = shown_name(model.model)
     shown.data.prompts = shown_name(shown.data.prompts)

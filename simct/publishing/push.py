@@ -93,7 +93,7 @@ def publish_run(
             if isinstance(error, Exception):
                 raise reason from error
             raise
-        run.set_publishing(state="published", error=None, **done, **_ENDED)
+        run.set_publishing(state="published", error=None, model_step=run.status().model_step, **done, **_ENDED)
         return str(done["url"])
 
 
@@ -218,13 +218,18 @@ def _prepare_repo(api: HfApi, repo_id: str, kind: str, private: bool, marker: st
         api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
         return []
     remote = [sibling.rfilename for sibling in cast(RepoInfo, info).siblings or []]
-    if marker not in remote and set(remote) - {".gitattributes", "README.md"}:
+    if foreign(remote, marker):
         raise HubError(
             f"{repo_id} exists on the Hub and was not made by SimCT Studio. Choose another name; nothing was changed."
         )
     if private and not info.private:
         api.update_repo_settings(repo_id, repo_type=kind, private=True)
     return remote
+
+
+def foreign(remote: list[str], marker: str) -> bool:
+    """Whether a repository with these files holds something that was not pushed from here."""
+    return marker not in remote and bool(set(remote) - {".gitattributes", "README.md"})
 
 
 def _push(

@@ -149,6 +149,8 @@ class PublishingStatus:
     commit: Text | None = None
     rollouts_url: Text | None = None
     space_url: Text | None = None
+    # the step of the student that was published
+    model_step: Count | None = None
     stage: Text | None = None
     sent: Count | None = None
     total: Count | None = None

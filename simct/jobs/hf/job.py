@@ -42,6 +42,7 @@ PUSH_SECONDS = float(os.environ.get("SIMCT_PUSH_SECONDS", "60"))
 # What the runner pushes while it trains, and `refresh` downloads.
 REPORT_FILES = (
     "status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "inspect.json", "log.txt", "held_out.jsonl",
+    "publish.json",
 )  # fmt: skip
 # What a warm-up makes besides: the teacher's answers, and the dataset of those that were kept.
 DATA_FILE = re.compile(r"(data|samples)/[A-Za-z0-9][\w.-]*")

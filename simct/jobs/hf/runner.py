@@ -81,15 +81,21 @@ class Pusher:
         Raises whatever the Hub's client raises.
         """
         run, status = self.run, self.run.status()
-        content: dict[str, bytes | Path] = {"status.json": report_of(status, self.attempt)}
+        publishes = status.state == "finished" and local_job.publishes(run)
+        reported = dataclasses.replace(status, state="running", message="Publishing") if publishes else status
+        content: dict[str, bytes | Path] = {"status.json": report_of(reported, self.attempt)}
         for name in [*REPORT_FILES[1:], *data_files(run)]:
             path = run.path / name
-            if path.exists():
+            # its process is nobody else's to watch, so only how publishing ended is reported
+            if path.exists() and not (name == "publish.json" and run.publishing().active):
                 content[name] = redact(path.read_text(encoding="utf-8", errors="replace")).encode()
         remote = self.api.list_repo_files(self.repo_id)
         newest, finished = run.latest_checkpoint(), status.state == "finished"
         stale = [name for name in remote if name.startswith("checkpoints/")] if finished or newest else []
-        if finished:
+        if publishes:
+            # the run does not count as finished yet: should the Job end now, it can still be resumed
+            content, stale = content | _files_of(run, run.model_dir), []
+        elif finished:
             content |= _files_of(run, run.model_dir)
         elif newest is not None:
             prefix = newest.relative_to(run.path).as_posix() + "/"
@@ -116,7 +122,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop(run))
     pusher = Pusher(api, run, repo_id, attempt, every)
     next_look, timed_out = 0.0, False
-    while (status := local_job.refresh(run)).active:
+    while (status := local_job.refresh(run)).active or local_job.publishes(run):
         time.sleep(min(1.0, every))
         if status.state == "running" and not timed_out and time.time() > ends:
             timed_out = True

@@ -180,6 +180,12 @@ def acquire(run: RunFolder) -> int | None:
         raise RunError(f"Cannot write the run folder {str(run.path)!r}: {error.strerror}.") from error
 
 
+def publishes(run: RunFolder) -> bool:
+    """Whether a process on this machine is publishing the run, as its own does once it has finished."""
+    record = run.publishing()
+    return record.active and process.is_alive(record.pid, record.pid_started)
+
+
 def is_locked(run: RunFolder) -> bool:
     """Whether a supervisor or a trainer of this run lives, on this machine."""
     return _is_held(run, LOCK_FILE) or is_training(run)
