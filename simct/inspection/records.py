@@ -267,8 +267,8 @@ class Reliability(Record):
 class PairRow(Record):
     """One pair in a table of several. `error` is one line where it cannot be used; the numbers are then None.
 
-    of_smaller: shared_tokens over the size of the smaller vocabulary. strict, recovered: shares of the student's tokens; teacher_strict: of the teacher's. method, verdict, reliability:
-    None where no weights were read.
+    of_smaller: shared_tokens over the size of the smaller vocabulary. strict, recovered: shares of the student's
+    tokens; teacher_strict: of the teacher's. method, verdict, reliability: None where no weights were read.
     """
 
     teacher: str

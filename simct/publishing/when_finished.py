@@ -6,8 +6,9 @@ by one click or `simct publish`. A student that was published is not pushed a se
 
 import os
 import time
+from typing import cast
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelInfo
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from simct.config import RunConfig
@@ -61,7 +62,7 @@ def _check_account(account: dict, repo_id: str) -> None:
 
 def _check_repository(api: HfApi, repo_id: str) -> None:
     try:
-        info = api.repo_info(repo_id, timeout=client.SEARCH_SECONDS)
+        info = cast(ModelInfo, api.repo_info(repo_id, timeout=client.SEARCH_SECONDS))
     except RepositoryNotFoundError:
         return
     if foreign([each.rfilename for each in info.siblings or []], RUN_FILE):
