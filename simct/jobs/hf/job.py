@@ -26,6 +26,7 @@ from simct.hub.errors import hub_error, page_url
 from simct.hub.redact import redact
 from simct.hub.retry import passing, patiently
 from simct.jobs.backend import Token
+from simct.jobs.hf.bootstrap import BOOTSTRAP
 from simct.jobs.hf.inputs import package_source, pinned_packages, portable_config
 from simct.jobs.hf.spending import MAX_HOURS
 from simct.jobs.local import job as local_job
@@ -46,18 +47,6 @@ REPORT_FILES = (
 )  # fmt: skip
 # What a warm-up makes besides: the teacher's answers, and the dataset of those that were kept.
 DATA_FILE = re.compile(r"(data|samples)/[A-Za-z0-9][\w.-]*")
-# Run by the Job's own Python before anything is installed there: fixed text, its settings are in the environment.
-BOOTSTRAP = """\
-import os, subprocess, sys, tempfile, time, zipfile
-os.environ["SIMCT_STARTED"] = str(time.time())
-pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-subprocess.check_call([*pip, *os.environ["SIMCT_PACKAGES"].split()])
-from huggingface_hub import hf_hub_download
-folder = tempfile.mkdtemp()
-zipfile.ZipFile(hf_hub_download(os.environ["SIMCT_RUN_REPO"], "simct-src.zip")).extractall(folder)
-os.environ["PYTHONPATH"] = folder
-os.execv(sys.executable, [sys.executable, "-m", "simct.jobs.hf.runner"])
-"""
 # Job stages to states of a run, for a Job that ended without a report of its own.
 ENDED = {
     "CANCELED": ("stopped", "The Job was canceled"),
