@@ -96,7 +96,8 @@ def _reading(side: str, tokens: "TokenBytes", prompt: "Prompt", model: ModelConf
 
     head = f"<h3>{side.capitalize()} reads"
     try:
-        ids = prompt_ids(tokens.tokenizer, with_system(prompt.messages, model.system), model.enable_thinking)
+        messages = with_system(prompt.messages, model.system)
+        ids = prompt_ids(tokens.tokenizer, messages, model.enable_thinking, prompt.tools)
     except DataError as error:
         return f"<section>{head}</h3>{markup.note('error', str(error))}</section>"
     shown = "".join(_token(tokens, token_id) for token_id in ids[:MOST_TOKENS])

@@ -8,6 +8,7 @@ from typing import Any
 from simct.config.sections import DataConfig
 from simct.data.conversations import Unusable, conversation, last_answer, messages_in, transcript
 from simct.data.formats import Row
+from simct.data.tools import tools_in
 from simct.errors import DataError
 
 PROMPT_COLUMNS = (
@@ -22,6 +23,7 @@ ANSWER_COLUMNS = (
     "answer", "final_answer", "solution", "completion", "response", "output", "chosen", "target", "targets",
     "reference_answer", "ground_truth", "answers",
 )  # fmt: skip
+TOOL_COLUMNS = ("tools", "functions")
 BRACES = "Write {{ and }} for braces that are text."
 
 
@@ -31,7 +33,8 @@ class Columns:
 
     format: the dialect, as people name it. prompt: the column of a text or a conversation, None with a template.
     context: columns whose text follows the prompt's. system, answers: the first of them that a row has is used.
-    completion, checker: columns that were named for them. ignored: columns that are known to hold nothing to read.
+    completion, checker: columns that were named for them. tools: columns of functions that the model may call.
+    ignored: columns that are known to hold nothing to read.
     """
 
     format: str
@@ -44,6 +47,7 @@ class Columns:
     ignored: tuple[str, ...] = ()
     completion: str | None = None
     checker: str | None = None
+    tools: tuple[str, ...] = ()
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -59,7 +63,10 @@ def recognize(rows: Sequence[Row], data: DataConfig) -> Columns:
         if named and named not in names:
             raise DataError(f"{data.prompts!r} has no column {named!r} (data.{setting}); it has {', '.join(names)}.")
     found = _recognized(rows, names, data)
-    return replace(found, completion=data.completion_column, checker=data.checker_column)
+    read = {*found.asked, *found.system, *found.answers}
+    tools = [name for name in names if name.strip().lower() in TOOL_COLUMNS and name not in read]
+    offered = tuple(name for name in tools if any(tools_in(row.get(name)) for row in rows))
+    return replace(found, completion=data.completion_column, checker=data.checker_column, tools=offered)
 
 
 def _recognized(rows: Sequence[Row], names: list[str], data: DataConfig) -> Columns:

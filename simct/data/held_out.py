@@ -103,8 +103,10 @@ def split_of_run(
 
 def _record_of(prompt: Prompt) -> dict[str, Any]:
     """A line of held_out.jsonl."""
-    return {"messages": [dict(message) for message in prompt.messages], "answer": prompt.answer, "row": prompt.row}
+    record = {"messages": [dict(message) for message in prompt.messages], "answer": prompt.answer, "row": prompt.row}
+    return record | ({"tools": list(prompt.tools)} if prompt.tools else {})
 
 
 def _prompt_of(record: Mapping[str, Any]) -> Prompt:
-    return Prompt(tuple(record["messages"]), record.get("answer"), record.get("row"))
+    tools = tuple(record.get("tools") or ())
+    return Prompt(tuple(record["messages"]), record.get("answer"), record.get("row"), tools=tools)

@@ -69,7 +69,7 @@ def describe_prompts(
         warnings.extend(rendered.notices())
     report = PromptReport(
         prompts=len(prompts),
-        duplicates=len(prompts) - len({str(prompt.messages) for prompt in prompts}),
+        duplicates=len(prompts) - len({str((prompt.messages, prompt.tools)) for prompt in prompts}),
         answers=sum(prompt.answer is not None for prompt in prompts),
         room=room,
         lengths=lengths,

@@ -4,6 +4,7 @@ The command and the studio read by the same functions, so what a preview shows i
 cannot be used is skipped and counted by its reason; only a source without any prompt is an error.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from simct.data.columns import Columns, answer_of, asked_in, recognize
 from simct.data.conversations import LONGEST_TEXT, Message, Unusable
 from simct.data.formats import Row, Unreadable
 from simct.data.sources import RowSource, open_rows
+from simct.data.tools import Tool, is_empty, tools_in
 from simct.errors import DataError
 
 RECOGNIZED_ROWS = 100  # rows that decide which column is which
 SHOWN_REASONS = 6
+PARTS = ("system", "tools", "answer", "completion", "checker")
 REPLY = "the reply in the conversation"
 
 
@@ -27,7 +30,8 @@ class Prompt:
     """A conversation that waits for an answer, and the reference answer where the data has one.
 
     row: which row of the data it is from, counted from 1; None where it is from none. completion: a whole answer to
-    learn from, where the data has one. checker: what this row's answers are checked by, if the data says so.
+    learn from, where the data has one. checker: what this row's answers are checked by, if the data says so. tools: the
+    functions that the model may call, for templates that take them.
     """
 
     messages: tuple[Message, ...]
@@ -35,6 +39,7 @@ class Prompt:
     row: int | None = None
     completion: str | None = None
     checker: str | None = None
+    tools: tuple[Tool, ...] = ()
 
     @property
     def text(self) -> str:
@@ -181,11 +186,11 @@ class _Reader:
         self.rows = 0
         self.skipped: dict[str, Skipped] = {}
         self.unread: dict[str, int] = {}
-        self.used: dict[str, Counter[str]] = {part: Counter() for part in ("system", "answer", "completion", "checker")}
+        self.used: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
         self._known: set[str] = set()
         if columns:
             named = filter(None, (columns.completion, columns.checker))
-            self._known = {*columns.asked, *columns.system, *columns.answers, *columns.ignored, *named}
+            self._known = {*columns.asked, *columns.system, *columns.answers, *columns.ignored, *columns.tools, *named}
 
     def read(self, rows: Iterable[Row | Unreadable]) -> Iterator[Prompt]:
         for row in rows:
@@ -213,12 +218,14 @@ class _Reader:
         if sum(map(len, texts)) > LONGEST_TEXT:
             raise Unusable(f"a conversation of more than {LONGEST_TEXT:,} characters")
         completion = self._named("completion", columns.completion, row) or said or answer
-        if not all(map(_is_unicode, [*texts, answer or "", completion or ""])):
+        tools = self._tools(row, columns)
+        offered = json.dumps(tools, ensure_ascii=False, default=str)
+        if not all(map(_is_unicode, [*texts, offered, answer or "", completion or ""])):
             raise Unusable("text that is not valid Unicode")
         checker = self._named("checker", columns.checker, row)
         if checker is not None and (checker := checker.strip().lower()) not in CHECKERS:
             raise Unusable(f"a checker that is none of {', '.join(CHECKERS)}")
-        return Prompt(tuple(messages), answer, self.rows, completion, checker)
+        return Prompt(tuple(messages), answer, self.rows, completion, checker, tuple(tools))
 
     def _named(self, part: str, name: str | None, row: Row) -> str | None:
         """The text in a column that was named for one part, counted."""
@@ -233,6 +240,17 @@ class _Reader:
                 self.used["system"][name] += 1
                 return cell
         return self.data.system
+
+    def _tools(self, row: Row, columns: Columns) -> list[Tool]:
+        for name in columns.tools:
+            if is_empty(row.get(name)):
+                continue
+            tools = tools_in(row[name])
+            if tools is None:
+                raise Unusable(f"its {name} are not functions with names")
+            self.used["tools"][name] += 1
+            return tools
+        return []
 
     def _answer(self, row: Row, columns: Columns) -> str | None:
         for name in columns.answers:

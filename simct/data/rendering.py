@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from simct.data.conversations import with_system
 from simct.data.prompts import Prompt, Skipped, reasons
-from simct.data.templates import FOLDED, MERGED, ids_of, rendering
+from simct.data.templates import FOLDED, MERGED, UNTOOLED, ids_of, rendering
 from simct.errors import DataError, TemplateLosesText
 from simct.tokenization.chat_templates import chat_template_of
 
@@ -20,7 +20,7 @@ MOST_LOST = 0.1
 class RenderedPrompts:
     """One side's prompts. `ids` is empty for a prompt that its template cannot take; `skipped` says why, by reason.
 
-    changes: how many conversations were changed for the template, by templates.MERGED and FOLDED.
+    changes: how many conversations were changed for the template, by templates.MERGED, FOLDED and UNTOOLED.
     """
 
     side: str
@@ -39,6 +39,9 @@ class RenderedPrompts:
             lines.append(f"The {self.side}'s template {change} ({_prompts(count)}).")
         if count := self.changes[MERGED]:
             change = "refuses two turns of a user in a row, which are joined"
+            lines.append(f"The {self.side}'s template {change} ({_prompts(count)}).")
+        if count := self.changes[UNTOOLED]:
+            change = "has no place for tools, which are left out" if self.has_template else "is not there for tools"
             lines.append(f"The {self.side}'s template {change} ({_prompts(count)}).")
         return lines
 
@@ -70,7 +73,7 @@ def render_prompts(
     lost = Skipped()
     for number, prompt in enumerate(prompts, 1):
         try:
-            found = rendering(tokenizer, with_system(prompt.messages, system), enable_thinking)
+            found = rendering(tokenizer, with_system(prompt.messages, system), enable_thinking, prompt.tools)
         except DataError as error:
             row = prompt.row or number
             rendered.skipped.setdefault(str(error).rstrip("."), Skipped(row=row)).count += 1

@@ -16,17 +16,18 @@ import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from simct.data.conversations import Message
+from simct.data.tools import Tool, names_of
 from simct.errors import DataError, TemplateLosesText, brief
 from simct.tokenization.chat_templates import chat_template_of
 
 # The date that every template writes which asks for today's, so that a seed gives the same prompts on every day.
 TEMPLATE_DATE = datetime(2026, 1, 1, 12)
-MERGED, FOLDED = "merged", "folded"
+MERGED, FOLDED, UNTOOLED = "merged", "folded", "without tools"
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """The text that a model reads, and what the conversation had to be changed to: MERGED and FOLDED, or nothing."""
+    """The text that a model reads, and what the conversation had to be changed to: MERGED, FOLDED, UNTOOLED."""
 
     text: str
     changes: tuple[str, ...] = ()
@@ -38,9 +39,14 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], enab
 
 
 def rendering(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], enable_thinking: bool | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    enable_thinking: bool | None = None,
+    tools: Sequence[Tool] = (),
 ) -> Rendering:
     """The text a model reads before it answers, and what was changed for its template.
+
+    `tools` are given to templates that write them: the one in use, else the one called tool_use.
 
     Raises DataError when there is no template and the conversation is more than one user message, or when the template
     fails on the conversation in every form; TemplateLosesText when not all of its text arrives in any.
@@ -48,13 +54,42 @@ def rendering(
     template = chat_template_of(tokenizer)
     if template is None:
         if len(messages) == 1:
-            return Rendering(messages[0]["content"])
+            return Rendering(messages[0]["content"], (UNTOOLED,) if tools else ())
         raise DataError(
             f"{tokenizer.name_or_path!r} has no chat template, so only single user messages can be rendered, and "
             f"this conversation has {len(messages)} messages. Use a prompt column without a system text, or a chat "
             "model."
         )
+    if not tools:
+        return _rendered(tokenizer, template, messages, enable_thinking)
+    several = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {}
+    try:
+        plain: Rendering | None = _rendered(tokenizer, template, messages, enable_thinking)
+    except DataError:
+        plain = None
+    for each in filter(None, (template, several.get("tool_use"))):
+        try:
+            found = _rendered(tokenizer, each, messages, enable_thinking, tools)
+        except DataError:
+            continue
+        before = plain.text if plain else ""
+        if all(found.text.count(name) > before.count(name) for name in names_of(tools)):
+            return found
+    plain = plain or _rendered(tokenizer, template, messages, enable_thinking)
+    return Rendering(plain.text, (*plain.changes, UNTOOLED))
+
+
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    messages: Sequence[Message],
+    enable_thinking: bool | None,
+    tools: Sequence[Tool] = (),
+) -> Rendering:
+    """What one template makes of a conversation in the first form that it takes. Raises as rendering does."""
     options: dict[str, Any] = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
+    if tools:
+        options["tools"] = list(tools)
     if template != tokenizer.chat_template or "strftime_now" in template:
         options["chat_template"] = _FIXED_DATE + template if "strftime_now" in template else template
     lost: str | None = None
@@ -84,13 +119,16 @@ def _refusal(name: str, messages: Sequence[Message], lost: str | None, failed: E
 
 
 def prompt_ids(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], enable_thinking: bool | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    enable_thinking: bool | None = None,
+    tools: Sequence[Tool] = (),
 ) -> list[int]:
     """Token ids of the rendered conversation. Special tokens come from the template; the fallback adds BOS itself.
 
     They never end with an EOS that the template did not write, as some tokenizers add one to every text.
     """
-    return ids_of(tokenizer, render(tokenizer, messages, enable_thinking))
+    return ids_of(tokenizer, rendering(tokenizer, messages, enable_thinking, tools).text)
 
 
 def ids_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -25,6 +25,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     "plain": {"content": ANSWER},
     "reasoned": {"content": ANSWER, **_REASONED},
     "tools": {"content": "", "tool_calls": [_TOOL_CALL]},
+    "reasoned tools": {"content": "", "tool_calls": [_TOOL_CALL], **_REASONED},
 }
 
 
@@ -73,15 +74,26 @@ def answer_layout(tokens: TokenBytes, enable_thinking: bool | None = None) -> An
     }
     after = {name: text.removeprefix(prompt) for name, text in answers.items() if text and text.startswith(prompt)}
     plain, answered, _ = after.get("plain", "").partition(ANSWER)
-    opening, reasoned, rest = after.get("reasoned", "").partition(REASONING)
-    turning, turned, _ = rest.partition(ANSWER)
-    written = "".join([plain, opening, turning, after.get("tools", "")])
-    if reasoned and turned:
+    opening, turning = _around_reasoning(after, plain)
+    written = "".join([plain, opening or "", turning or "", after.get("tools", "")])
+    if opening is not None:
         return AnswerLayout(plain if answered else None, opening, turning, written)
     closing = None if answered else _closing(tokens, prompt, answers["plain"] or "")
     if closing is not None:
         return AnswerLayout(None, "", f"\n{closing}\n\n", closing)
     return AnswerLayout(plain if answered else None, written=written)
+
+
+def _around_reasoning(after: Mapping[str, str], plain: str) -> tuple[str | None, str | None]:
+    """What a template writes before reasoning, and between it and an answer; None where it writes no reasoning."""
+    opening, reasoned, rest = after.get("reasoned", "").partition(REASONING)
+    turning, turned, _ = rest.partition(ANSWER)
+    if reasoned and turned:
+        return opening, turning
+    # some keep the reasoning only of messages that call tools
+    opening, reasoned, rest = after.get("reasoned tools", "").partition(REASONING)
+    turning, turned, _ = rest.partition(after.get("tools") or ANSWER)
+    return (opening, turning + plain) if reasoned and turned else (None, None)
 
 
 def _closing(tokens: TokenBytes, prompt: str, answered: str) -> str | None:

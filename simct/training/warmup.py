@@ -285,6 +285,8 @@ def write_dataset(run: RunFolder, config: RunConfig, prompts: list[Prompt], reco
             "teacher": _public(config.teacher.model),
             "checker": config.warmup.checker,
         }
+        if prompt.tools:
+            line["tools"] = list(prompt.tools)
         lines.append(json.dumps(line, ensure_ascii=False))
     print(f"{len(lines)} of {len(records)} answers kept{_in_brackets(reasons)}", flush=True)
     if not lines:
@@ -345,7 +347,7 @@ def load_examples(folder: Path, tokens: TokenBytes, config: RunConfig) -> tuple[
     for row in read_jsonl(folder / DATA_FILE):
         *messages, answer = row["messages"]
         try:
-            prompt = prompt_ids(tokens.tokenizer, messages, config.student.enable_thinking)
+            prompt = prompt_ids(tokens.tokenizer, messages, config.student.enable_thinking, row.get("tools", ()))
         except DataError:
             left_out["the student's chat template cannot take"] += 1
             continue

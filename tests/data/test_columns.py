@@ -81,6 +81,31 @@ def test_a_conversation_keeps_its_own_system_text():
     assert found.prompts[0].messages[0]["role"] == "system"
 
 
+def test_tools_of_a_row_come_with_its_prompt():
+    bare = {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "int"}, "b": None}}}
+    wrapped = {"type": "function", "function": {"name": "sub", "description": None}, "strict": None}
+    rows = [
+        {"messages": CHAT, "tools": [bare]},
+        {"messages": CHAT, "tools": json.dumps([wrapped, bare])},
+        {"messages": CHAT, "tools": [json.dumps(wrapped)]},
+        {"messages": CHAT, "tools": "[]"},
+        {"messages": CHAT, "tools": None},
+        {"messages": CHAT, "tools": "[{"},
+    ]
+    found = read(*rows)
+    names = [[tool["function"]["name"] for tool in prompt.tools] for prompt in found.prompts]
+    assert names == [["add"], ["sub", "add"], ["sub"], [], []]
+    # a table gives every row the fields of all
+    assert found.prompts[0].tools[0]["function"]["parameters"]["properties"] == {"a": {"type": "int"}}
+    assert found.summary.columns["tools"] == "tools" and "tools" in found.summary.used
+    assert [*found.summary.skipped] == ["its tools are not functions with names"]
+
+
+def test_tools_that_are_other_things_are_text():
+    found = read({"prompt": "Build it", "tools": "hammer, saw"}, {"prompt": "Paint it", "tools": ["brush"]})
+    assert not any(prompt.tools for prompt in found.prompts) and list(found.summary.unread) == ["tools"]
+
+
 def test_columns_can_be_named():
     row = {"prompt": "no", "task": "T", "gold": "G", "persona": "P"}
     found = read(row, column="task", answer_column="gold", system_column="persona")

@@ -149,6 +149,43 @@ def test_templates_without_tool_calls_say_so(name):
         render(tokenizer, TOOLS)
 
 
+WEATHER = {"name": "get_weather", "description": "Now", "parameters": {"type": "object", "properties": {}}}
+OFFERED = [{"type": "function", "function": WEATHER}]
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen2_5", "llama3_1", "gptoss", "glm4moe", "lfm2_v2"])
+@pytest.mark.skipif(_TRL is None, reason="trl is absent: pip install --no-deps -r requirements-test-tokenizers.txt")
+def test_tools_are_given_to_the_templates_of_models(name):
+    tokenizer = student_tokenizer(template=(WRITTEN / f"{name}.jinja").read_text())
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    found = rendering(tokenizer, HELLO, None, OFFERED)
+    assert "get_weather" in found.text and found.changes == ()
+    assert "get_weather" not in render(tokenizer, HELLO)
+
+
+def test_tools_are_left_out_where_a_template_has_no_place_for_them():
+    tokenizer = student_tokenizer()
+    mentioned = [user("call get_weather please")]
+    assert rendering(tokenizer, mentioned, None, OFFERED).changes == (templates.UNTOOLED,)
+    assert rendering(tokenizer, mentioned, None, OFFERED).text == render(tokenizer, mentioned)
+    rendered = render_prompts("student", tokenizer, [Prompt((user("Hi"),), tools=tuple(OFFERED))] * 2)
+    assert rendered.notices() == ["The student's template has no place for tools, which are left out (2 prompts)."]
+    tokenizer.chat_template = None
+    rendered = render_prompts("student", tokenizer, [Prompt((user("Hi"),), tools=tuple(OFFERED))])
+    assert rendered.ids == [prompt_ids(tokenizer, [user("Hi")])] and len(rendered.notices()) == 2
+
+
+def test_tools_go_to_the_template_called_tool_use():
+    tokenizer = student_tokenizer()
+    tool_use = "{% for t in tools %}({{ t.function.name }}){% endfor %}" + TEMPLATE
+    tokenizer.chat_template = {"default": TEMPLATE, "tool_use": tool_use}
+    assert rendering(tokenizer, HELLO, None, OFFERED).text == "(get_weather)" + render(tokenizer, HELLO)
+    assert render(tokenizer, HELLO) == "<|user|>Hello there<|end|><|assistant|>"
+    # the one in use comes first
+    tokenizer.chat_template["default"] = "!" + tool_use
+    assert rendering(tokenizer, HELLO, None, OFFERED).text.startswith("!(get_weather)")
+
+
 def test_the_clock_does_not_change_a_prompt(monkeypatch):
     clock = "{{ strftime_now('%d %b %Y %H:%M:%S.%f') }}"
     with_date = "{%- set date = strftime_now('%d %b %Y') if strftime_now is defined -%}\n{{ date }}: " + TEMPLATE

@@ -2,12 +2,15 @@
 
 import random
 from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 from simct.data.exclusions import CUT_BYTES, PART
 from simct.data.samples import PreparedPrompt, Sample, samples_of_teacher, to_samples
 from simct.models.rollout import Rollout
+from simct.tokenization.answer_layout import answer_layout
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.segments import NO_PLACE
 from simct.tokenization.teacher_ids import SPECIAL_INSIDE
@@ -22,6 +25,8 @@ from tests.support.marked_templates import (
     worded_thinks,
 )
 
+# templates of models, where the package is installed that has them
+_TRL = find_spec("trl")
 KINDS = {
     "channels": channels,
     "thinks": thinks,
@@ -87,6 +92,29 @@ def test_a_template_that_fails_leaves_no_layout():
     tokens = plain()
     tokens.tokenizer.chat_template = "{{ raise_exception('no') }}"
     assert TokenizerPair(tokens, channels()).sides[0].layout.plain is None
+
+
+@pytest.mark.parametrize(
+    ("name", "opening", "turning", "plain"),
+    [
+        ("gptoss", "<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>",
+         "<|channel|>final<|message|>"),
+        ("qwen3", "<think>\n", "\n</think>\n\n", "<think>\n\n</think>\n\n"),
+        ("qwen3_5_think", "", "\n</think>\n\n", "\n</think>\n\n"),
+        ("deepseek_r1_distill", "", "\n</think>\n\n", None),
+        ("glm4moe", "\n<think>", "</think>\n", "\n<think></think>\n"),
+        ("gemma4", "<|channel>thought\n", "\n<channel|>", ""),  # which writes reasoning beside tool calls only
+        ("llama3_1", None, None, ""),
+    ],
+)  # fmt: skip
+@pytest.mark.skipif(_TRL is None, reason="trl is absent: pip install --no-deps -r requirements-test-tokenizers.txt")
+def test_layouts_of_the_templates_of_models(name, opening, turning, plain):
+    tokens = worded_thinks()
+    template = Path(_TRL.submodule_search_locations[0], "chat_templates", f"{name}.jinja")
+    tokens.tokenizer.chat_template = template.read_text()
+    tokens.tokenizer.add_special_tokens({"bos_token": "<s>"})
+    layout = answer_layout(tokens)
+    assert (layout.opening, layout.turning, layout.plain) == (opening, turning, plain)
 
 
 # Placing

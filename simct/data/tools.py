@@ -1,0 +1,58 @@
+"""Functions that a row offers to the model, in every dialect, as chat templates take them.
+
+A tool becomes {"type": "function", "function": {"name": ..., "description": ..., "parameters": {...}}}.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Tool = dict[str, Any]
+
+
+def tools_in(value: Any) -> list[Tool] | None:
+    """The tools in a cell: a list or one alone, as it is or as JSON, each bare or under "function".
+
+    None for a cell that is empty or holds something else.
+    """
+    value = _read(value)
+    tools = [_tool(_read(each)) for each in (value if isinstance(value, list) else [value])]
+    found = [tool for tool in tools if tool is not None]
+    return found if found and len(found) == len(tools) else None
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a cell offers no tools, as opposed to tools that cannot be read."""
+    return _read(value) in (None, "", [], {})
+
+
+def names_of(tools: Sequence[Tool]) -> list[str]:
+    return [tool["function"]["name"] for tool in tools]
+
+
+def _read(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if not value.lstrip().startswith(("[", "{")):
+        return value.strip()
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _tool(value: Any) -> Tool | None:
+    inner = value.get("function") if isinstance(value, Mapping) else None
+    function = inner if isinstance(inner, Mapping) else value
+    if not isinstance(function, Mapping) or not isinstance(name := function.get("name"), str) or not name.strip():
+        return None
+    return {"type": "function", "function": _without_nothing(dict(function))}
+
+
+def _without_nothing(value: Any) -> Any:
+    """Without the empty fields that a table adds, whose rows all have the same fields."""
+    if isinstance(value, Mapping):
+        return {key: _without_nothing(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_nothing(each) for each in value]
+    return value
