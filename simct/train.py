@@ -12,47 +12,43 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from simct.config import RunConfig, validate
+from simct.config import RunConfig
 from simct.config.sections import ModelConfig
-from simct.data.held_out import split_of_run, split_prompts
-from simct.data.prompts import Prompt, load_prompts, read_prompts
+from simct.data.held_out import split_of_run
+from simct.data.prompts import load_prompts
 from simct.data.samples import PreparedPrompt, prepare_prompts
 from simct.errors import ConfigError, RunError, SimCTError, brief
-from simct.estimate.memory import check_trained
 from simct.estimate.time_and_cost import total_steps
-from simct.evaluation.tasks import check_tasks, evaluate_loaded
+from simct.evaluation.tasks import evaluate_loaded
 from simct.hub.client import prepare_clients
-from simct.hub.model_files import check_model_files
 from simct.inspection.coverage import inspect_pair
 from simct.jobs.local.process import start_time
 from simct.losses.head import check_head
 from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
 from simct.models.teachers import LocalTeacher, Teacher, load_teacher
-from simct.publishing.when_finished import announce_publishing, check_publishing, publish_when_finished
+from simct.preflight.checklist import FIRST, run_checks
+from simct.preflight.planned import Place, PlannedRun
+from simct.publishing.when_finished import announce_publishing, publish_when_finished
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes, save_tokenizer
 from simct.training.failures import explain_failure
 from simct.training.metrics import write_record
-from simct.training.optimizer import build_optimizer
 from simct.training.resuming import checkpoint_to_resume
 from simct.training.trainer import Trained, Trainer
-from simct.training.warmup import check_warmup, warm_up
+from simct.training.warmup import warm_up
 
 INSPECTED_PROMPTS = 200
-CHECKED_PROMPTS = 100
 
 
 class StopFlag:
@@ -65,60 +61,6 @@ class StopFlag:
 
     def _set(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-
-
-def check_run(config: RunConfig, token: str | None = None, on_notice: Callable[[str], None] | None = None) -> None:
-    """Check what can be known before a run starts: data, settings, both tokenizers, both templates on some prompts.
-
-    Downloads tokenizers, configs and prompts, no weights. on_notice gets what was read from the data, and what there is
-    to know about both models' templates, a line at a time. Raises the SimCTError that the run would have ended with.
-    """
-    found = read_prompts(config.data, token)
-    for line in found.summary.lines():
-        if on_notice:
-            on_notice(line)
-    pair = None if config.kind == "warmup" else TokenizerPair.of_run(config, token)
-    check_settings(config, found.prompts, pair, token, on_notice)
-    check_publishing(config, token)
-
-
-def check_settings(
-    config: RunConfig,
-    prompts: list[Prompt],
-    pair: TokenizerPair | None,
-    token: str | bool | None = None,
-    on_notice: Callable[[str], None] | None = None,
-) -> None:
-    """check_run with prompts and a pair already loaded; a warm-up has no pair. Raises a one-line SimCTError."""
-    validate(config)
-    for model in (config.teacher, config.student):
-        check_model_files(model.model, model.revision, token)
-    check_tasks(config.evaluation)
-    split = split_prompts(prompts, config.data, token)
-    check_completions(config, split.trained, on_notice)
-    if config.kind == "warmup":
-        check_warmup(config, split.trained)
-    if pair is not None:
-        some = split.trained[:: max(1, len(split.trained) // CHECKED_PROMPTS)][:CHECKED_PROMPTS]
-        prepare_prompts(some, pair, config, [], on_notice)
-    if config.training.optimizer.partition(".")[0] != "bitsandbytes":
-        # bitsandbytes may be installed only where the run will be
-        build_optimizer([torch.nn.Parameter(torch.zeros(1))], config.training)
-    check_trained(config, token)
-
-
-def check_completions(config: RunConfig, prompts: list[Prompt], on_notice: Callable[[str], None] | None = None) -> None:
-    """Raise ConfigError if the data's completions are asked for and it has none; on_notice learns where some lack."""
-    missing = sum(prompt.completion is None for prompt in prompts)
-    if config.kind == "warmup" or not config.rollout.dataset_fraction or not missing:
-        return
-    if missing == len(prompts):
-        raise ConfigError(
-            f"rollout.dataset_fraction is {config.rollout.dataset_fraction:g}, and {config.data.prompts!r} has no "
-            "completions. Name their column with data.completion_column, or set it to 0."
-        )
-    if on_notice:
-        on_notice(f"{missing:,} of {len(prompts):,} prompts have no completion: the student answers these itself.")
 
 
 @dataclass
@@ -160,6 +102,8 @@ def train_run(run: RunFolder, resume: bool = False) -> str:
     Distillation resumes from its last checkpoint only with `resume`; a warm-up always continues where it was.
     """
     process = setup(run)
+    planned = PlannedRun(process.config, process.token, Place(gpus=process.accelerator.num_processes))
+    run_checks(planned, checks=FIRST).refuse()
     if process.config.kind == "warmup":
         checkpoint = resume_point(process, resume=True)
         start_tracker(process)
@@ -219,7 +163,6 @@ def load(process: Process) -> Loaded:
     run, config, token = process.run, process.config, process.token
     prompts = load_prompts(config.data, token)
     pair = TokenizerPair.of_run(config, token)
-    check_settings(config, prompts, pair, token)
     split = split_of_run(run, config.data, prompts, token)
     device = process.accelerator.device
     teacher = load_teacher(config.teacher, pair.teacher, device, token)

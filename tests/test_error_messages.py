@@ -32,9 +32,10 @@ from simct.jobs.hf import spending
 from simct.jobs.local import job as local_job
 from simct.methods import METHODS
 from simct.models.loading import load_model
+from simct.preflight.checklist import run_checks
+from simct.preflight.planned import PlannedRun
 from simct.presets import load_preset
 from simct.runs.folder import RunFolder
-from simct.train import check_run
 from simct.train import main as train_main
 from tests.support.loss_cases import sequence, tiny_pair
 
@@ -113,7 +114,7 @@ def test_the_studio_tells_a_wrong_option_at_its_field_and_refuses_to_launch_it(t
 def test_what_every_method_takes_is_let_through(method):
     config = load_preset("demo-cpu")
     config.method, config.divergence, config.method_options = method, "js", {"beta": 0.3}
-    check_run(config)
+    run_checks(PlannedRun(config)).refuse()
 
 
 def test_a_student_of_any_architecture_is_checked_and_none_is_refused_for_being_unusual(tmp_path):

@@ -28,6 +28,7 @@ SIMCT = (
     "training",
     "jobs",
     "publishing",
+    "preflight",
     "train",
     "cli",
 )

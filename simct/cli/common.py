@@ -55,6 +55,11 @@ def methods_help() -> str:
 
 def config_from_options(options: argparse.Namespace) -> RunConfig:
     """The run that the file and the flags describe, checked. Raises ConfigError."""
+    return validate(described_run(options))
+
+
+def described_run(options: argparse.Namespace) -> RunConfig:
+    """The run that the file and the flags describe. Raises ConfigError; rules between settings are left to validate."""
     if options.config and options.preset:
         raise ConfigError("Give --config or --preset, not both.")
     if options.preset:
@@ -83,7 +88,7 @@ def config_from_options(options: argparse.Namespace) -> RunConfig:
         if not equals:
             raise ConfigError(f"--set takes a.b=value, got {setting!r}.")
         set_option(config, name.strip(), value)
-    return validate(config)
+    return config
 
 
 def prepare_hub(*names: str | None) -> None:

@@ -1,4 +1,5 @@
-"""The command: `simct inspect | estimate | warmup | distill | evaluate | publish | jobs | presets | settings | demo`.
+"""The command: `simct inspect | check | distill | warmup | estimate | evaluate | publish | presets | settings | jobs |
+demo`.
 
 Whatever a person can mend ends in one line on standard error and exit status 2.
 """
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from simct.cli import check as cli_check
 from simct.cli import evaluate as cli_evaluate
 from simct.cli import inspect as cli_inspect
 from simct.cli import jobs as cli_jobs
@@ -65,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     cli_inspect.add_parser(commands)
+    cli_check.add_parser(commands)
     _add_distill(commands)
     _add_warmup(commands)
     _add_estimate(commands)
@@ -92,6 +95,7 @@ def _add_distill(commands: Commands) -> None:
     distill.add_argument("--resume", metavar="RUN", help="continue a run that stopped (its folder or id)")
     distill.add_argument("--publish", metavar="OWNER/NAME", help="push the student here when the run has finished")
     distill.add_argument("--detach", action="store_true", help="start it in the background and return")
+    _add_no_check(distill)
     cli_jobs.add_where_options(distill)
     distill.set_defaults(run=run_distill)
 
@@ -108,8 +112,13 @@ def _add_warmup(commands: Commands) -> None:
     warmup.add_argument("--private", action="store_true", help="push it privately")
     warmup.add_argument("--resume", metavar="RUN", help="continue a warm-up that stopped (its folder or id)")
     warmup.add_argument("--detach", action="store_true", help="start it in the background and return")
+    _add_no_check(warmup)
     cli_jobs.add_where_options(warmup)
     warmup.set_defaults(run=run_warmup)
+
+
+def _add_no_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-check", action="store_true", help="start without the checks of `simct check`")
 
 
 def _add_estimate(commands: Commands) -> None:
@@ -148,15 +157,17 @@ def run_distill(options: argparse.Namespace) -> int:
 def start_or_resume(options: argparse.Namespace, describe: Callable[[], RunConfig]) -> RunFolder:
     """The run that the options ask for, started, or waiting its turn; `describe` gives the RunConfig of a new one."""
     from simct.jobs import actions
-    from simct.train import check_run
 
     if options.resume:
         run = find_run(options.resume, options.runs)
         print(actions.resume(run, rental=cli_jobs.rental_again(options, run)), flush=True)
     else:
         config = describe()
-        prepare_hub(config.teacher.model, config.student.model, config.data.prompts, config.data.held_out_prompts)
-        check_run(config, on_notice=lambda line: print(line, flush=True))
+        if options.no_check:
+            data = config.data
+            prepare_hub(config.teacher.model, config.student.model, data.prompts, data.held_out_prompts)
+        else:
+            cli_check.refuse_problems(options, config)
         run = cli_jobs.start(options, config)
     print(f"run folder: {run.path}", flush=True)
     if options.detach and (words := actions.waiting_line(run)):

@@ -162,7 +162,9 @@ def test_a_run_that_loses_its_model_fails_with_the_reason(folders, prompts_file,
     copy = shutil.copytree(folders[1], tmp_path / "student")
     (copy / "model.safetensors").write_bytes(b"not safetensors")
     arguments = ["--teacher", folders[0], "--student", str(copy), "--prompts", prompts_file, "--steps", "1"]
-    message = refused(capfd, "distill", *arguments, "--runs", str(tmp_path / "runs"))
+    arguments += ["--runs", str(tmp_path / "runs"), "--set", "rollout.max_new_tokens=8"]
+    assert "model.safetensors" in refused(capfd, "distill", *arguments) and not (tmp_path / "runs").exists()
+    message = refused(capfd, "distill", "--no-check", *arguments)
     assert "Cannot load the model" in message and str(copy) in message
     (run,) = runs_in(tmp_path / "runs")
     assert run.status().state == "failed" and "Cannot load" in run.status().error

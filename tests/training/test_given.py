@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from simct.config import config_from_dict
-from simct.data.prompts import Prompt, load_prompts, read_prompts
+from simct.data.prompts import Prompt, read_prompts
 from simct.data.samples import (
     PreparedPrompt,
     Sample,
@@ -23,8 +23,10 @@ from simct.errors import ConfigError
 from simct.losses.head import Head
 from simct.models.loading import hidden_rows, load_model
 from simct.models.rollout import Rollout
+from simct.preflight.planned import PlannedRun
+from simct.preflight.prompts import check_completions
+from simct.preflight.records import Preflight
 from simct.tokenization.pair import TokenizerPair
-from simct.train import check_completions
 from simct.training.trainer import DistillationStep, Trainer
 from tests.support import reference_losses
 
@@ -216,12 +218,11 @@ def test_what_does_not_fit_is_refused(folders, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in [*ROWS, {"prompt": "e"}]))
     config = new_config(folders, data={"prompts": str(path)})
-    said = []
-    check_completions(config, load_prompts(config.data), said.append)
+    said = [check.text for check in check_completions(PlannedRun(config))]
     assert said == ["1 of 5 prompts have no completion: the student answers these itself."]
     path.write_text(json.dumps({"prompt": "e"}))
     with pytest.raises(ConfigError, match=r"data\.completion_column"):
-        check_completions(config, load_prompts(config.data))
+        Preflight(check_completions(PlannedRun(config))).refuse()
 
 
 def test_samples_are_not_given_unless_said():

@@ -24,10 +24,11 @@ from simct.files import read_jsonl
 from simct.losses.head import Head
 from simct.models.loading import hidden_rows, load_model
 from simct.models.rollout import Rollout
+from simct.preflight.checklist import run_checks
+from simct.preflight.planned import PlannedRun
 from simct.publishing.push import publish_dataset
 from simct.runs.folder import RunFolder
 from simct.tokenization.token_bytes import load_tokenizer, token_bytes
-from simct.train import check_run
 from simct.training.fine_tuning import Example, FineTuningStep, completion_loss, fine_tune, warmup_training
 from simct.training.warmup import check_answers, load_examples, warm_up, write_dataset
 from tests.support.hub_server import TOKEN, HubServer
@@ -118,7 +119,8 @@ def test_the_student_learns_the_answers_and_can_be_distilled(finished, student_t
     )
     distilling = config.model_copy(update={"kind": "distill"})
     set_option(distilling, "student.model", str(run.model_dir))
-    check_run(distilling)
+    distilling.output = None
+    run_checks(PlannedRun(distilling)).refuse()
 
 
 def test_only_the_completion_and_its_end_are_learned(student_tokens):
@@ -248,13 +250,13 @@ def test_code_is_checked_by_its_tests(teacher_tokens):
 
 def test_what_is_refused_before_sampling(tmp_path):
     with pytest.raises(ConfigError, match="--allow-code-execution"):
-        check_run(new_config(checker="code"))
+        run_checks(PlannedRun(new_config(checker="code"))).refuse()
     bare = tmp_path / "prompts.jsonl"
     bare.write_text('{"prompt": "one"}\n')
     config = new_config(checker="number")
     config.data.prompts = str(bare)
     with pytest.raises(ConfigError, match="needs a reference answer"):
-        check_run(config)
+        run_checks(PlannedRun(config)).refuse()
     with pytest.raises(ConfigError, match=r"warmup\.checker is 'vibes'"):
         new_config(checker="vibes")
 

@@ -1,0 +1,143 @@
+"""`simct check`: everything that can be known before a run starts, as a checklist; and the same before `distill`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from simct.cli import jobs as cli_jobs
+from simct.cli.common import add_run_options, described_run, prepare_hub
+from simct.errors import ConfigError
+
+if TYPE_CHECKING:
+    # at run time these are imported when they are used, as `simct --help` needs none of them
+    from simct.config import RunConfig
+    from simct.preflight.planned import PlannedRun
+    from simct.preflight.records import Check, Preflight
+
+MARKS = {"ok": "✓", "warning": "!", "problem": "✕"}
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    check = commands.add_parser(
+        "check",
+        help="everything that can be known before a run starts, with remedies (no weights)",
+        description="Exit status 2 when something would end the run, else 0.",
+    )
+    check.add_argument("run_yaml", nargs="?", metavar="run.yaml", help="the same as --config")
+    add_run_options(check)
+    check.add_argument("--json", action="store_true", help="print the checklist as JSON")
+    cli_jobs.add_where_options(check)
+    check.set_defaults(run=run_check)
+
+
+def run_check(options: argparse.Namespace) -> int:
+    if options.run_yaml and options.config:
+        raise ConfigError("Give run.yaml or --config, not both.")
+    options.config = options.config or options.run_yaml
+    found = checked(options, _described(options))
+    if options.json:
+        print(json.dumps(as_json(found), indent=1, ensure_ascii=False))
+    else:
+        print(format_checklist(found))
+    return 2 if found.problems else 0
+
+
+def _described(options: argparse.Namespace) -> RunConfig | ConfigError:
+    """The run as the options describe it, rules between settings left to the checks."""
+    try:
+        return described_run(options)
+    except ConfigError as error:
+        return error
+
+
+def checked(options: argparse.Namespace, config: RunConfig | ConfigError) -> Preflight:
+    """The checklist of a run that would start where the options say."""
+    from simct.preflight.checklist import run_checks
+    from simct.preflight.records import Preflight, from_error
+
+    if isinstance(config, ConfigError):
+        return Preflight([from_error(config)])
+    data = config.data
+    prepare_hub(config.teacher.model, config.student.model, data.prompts, data.held_out_prompts)
+    with _progress() as on_progress:
+        return run_checks(planned_run(options, config), on_progress)
+
+
+def planned_run(options: argparse.Namespace, config: RunConfig) -> PlannedRun:
+    from simct.preflight.planned import Place, PlannedRun
+
+    place = Place(
+        on_jobs=options.on == cli_jobs.JOBS,
+        runs_dir=options.runs,
+        gpus=options.gpus,
+        flavor=options.flavor,
+        namespace=options.namespace,
+        push_to=tuple(filter(None, [getattr(options, "push_to", None)])),
+    )
+    return PlannedRun(config, place=place)
+
+
+def refuse_problems(options: argparse.Namespace, config: RunConfig) -> None:
+    """Run the checks before a run starts: print what was read and the warnings, raise the first problem."""
+    found = checked(options, config)
+    for each in found.checks:
+        if each.state == "warning":
+            print(f"warning: {each.text}", flush=True)
+        elif each.state == "ok" and each.subject == "Prompts":
+            print(each.text, flush=True)
+    for each in found.problems[1:]:
+        print(f"problem: {each.text}", flush=True)
+    found.refuse()
+
+
+def as_json(found: Preflight) -> dict:
+    """The checklist for scripts."""
+    counts = {"problems": len(found.problems), "warnings": len(found.warnings)}
+    return {"ready": not found.problems, **counts, **found.to_dict()}
+
+
+def format_checklist(found: Preflight) -> str:
+    """The checklist for a terminal: a line for each check under its subject, the remedy under it."""
+    lines: list[str] = []
+    subject = None
+    for each in found.checks:
+        if each.subject and each.subject != subject:
+            lines.append(("\n" if lines else "") + each.subject)
+        subject = each.subject
+        lines += _lines(each)
+    return "\n".join([*lines, "", summary(found)])
+
+
+def _lines(check: Check) -> list[str]:
+    return [f"  {MARKS[check.state]} {check.message}", *([f"      {check.remedy}"] if check.remedy else [])]
+
+
+def summary(found: Preflight) -> str:
+    """One line: whether the run can start."""
+    from simct.report.formats import plural
+
+    warnings = plural(len(found.warnings), "warning")
+    if found.problems:
+        return f"{plural(len(found.problems), 'problem')}, {warnings}: the run cannot start like this."
+    return f"Ready to start, {warnings}." if found.warnings else "Ready to start."
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """What is being checked, on standard error where that is a terminal; gone when it is over."""
+    shown = sys.stderr.isatty()
+
+    def show(subject: str, done: int, total: int) -> None:
+        if shown:
+            print(f"\r\x1b[KChecking {done + 1} of {total}: {subject.lower()}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

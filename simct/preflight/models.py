@@ -1,0 +1,122 @@
+"""Whether both models can be read: access, kinds of files, config.json, whole weights, and licenses."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from huggingface_hub import repocard
+from huggingface_hub.errors import OfflineModeIsEnabled
+from transformers import AutoModelForCausalLM
+
+from simct.config import local_path
+from simct.errors import HubError, SimCTError, brief
+from simct.hub.licenses import NOT_ADVICE, license_concerns
+from simct.hub.model_files import Adapter, check_model_files
+from simct.hub.retry import passing
+from simct.hub.search import check_access
+from simct.preflight.planned import SIDES, NotRead, PlannedRun
+from simct.preflight.records import WARNING, Check, from_error, ok, problem, warning
+from simct.preflight.weights import missing_weights
+
+
+def check_models(planned: PlannedRun) -> list[Check]:
+    """Both models: access, files, config, architecture, and from the headers of their weights whether these are all
+    there."""
+    found = [check for side in SIDES for check in _guarded(planned, side)]
+    teacher, student = planned.config.teacher, planned.config.student
+    if teacher.model and (teacher.model, teacher.revision) == (student.model, student.revision):
+        line = "Teacher and student are the same model, so there is little to learn."
+        found.append(warning(line, "Choose a larger or better teacher.", "teacher.model"))
+    return found
+
+
+def _guarded(planned: PlannedRun, side: str) -> list[Check]:
+    """What is wrong with one side must not hide the other."""
+    try:
+        return _check_model(planned, side)
+    except NotRead:
+        return []
+    except SimCTError as error:
+        return [from_error(error, f"{side}.model")]
+
+
+def _check_model(planned: PlannedRun, side: str) -> list[Check]:
+    model, found = planned.model(side), []
+    try:
+        planned.hit(side)
+        adapter = check_model_files(model.model, model.revision, planned.token)
+        if adapter is not None and local_path(adapter.base) is None:
+            check_access(adapter.base, planned.token)
+    except HubError as error:
+        # what is in the cache still loads
+        if not _unreachable(error):
+            raise
+        found.append(from_error(error, state=WARNING))
+        adapter = None
+    config = planned.shape_config(side)
+    name = f"{side.capitalize()} {model.model}"
+    if side == "student" and getattr(config, "quantization_config", None) and not planned.config.lora.rank:
+        line = f"{name}: its weights are quantized, and quantized weights cannot be trained."
+        found.append(warning(line, "Choose the model it was made from, or set lora.rank.", "student.model"))
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            empty = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (ValueError, KeyError, ImportError) as error:
+        kind = getattr(config, "model_type", "?")
+        reason = brief(error, 160).rstrip(".")
+        line = f"{name} is of type {kind!r}, which does not load as a language model: {reason}."
+        return [*found, problem(line, "Choose a causal language model.", f"{side}.model")]
+    missing = missing_weights(empty, *_source(model.model, model.revision, adapter), planned.token)
+    if missing:
+        return [*found, problem(missing, "Download it again, or choose a complete one.", f"{side}.model")]
+    size = _billions(sum(parameter.numel() for parameter in empty.parameters()))
+    kind = f"an adapter of {adapter.base}" if adapter else getattr(config, "model_type", "unknown")
+    return [*found, ok(f"{name}: {kind}, {size} parameters, safetensors.")]
+
+
+def _source(model: str, revision: str | None, adapter: Adapter | None) -> tuple[str, str | None]:
+    return (adapter.base, adapter.base_revision) if adapter else (model, revision)
+
+
+def _unreachable(error: HubError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, OfflineModeIsEnabled) or (cause is not None and passing(cause))
+
+
+def _billions(count: int) -> str:
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} billion"
+    return f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"
+
+
+def check_licenses(planned: PlannedRun) -> list[Check]:
+    """What the licenses of both models mean for publishing the student. A folder without a card says nothing."""
+    teacher, student = (_License(_license(planned, side)) for side in SIDES)
+    stated = [f"{side} {each.license}" for side, each in zip(SIDES, (teacher, student), strict=True) if each.license]
+    concerns = license_concerns(teacher, student)
+    folders = [side for side in SIDES if not planned.on_hub(side)]
+    # of a folder of one's own, one knows the license
+    silent = [f"The {side}'s license is not stated" for side in folders]
+    concerns = [line for line in concerns if not line.startswith(tuple(silent))]
+    if concerns:
+        advice = f"Read both licenses before you publish the student. {NOT_ADVICE}"
+        return [Check(WARNING, " ".join(concerns), advice, "teacher.model")]
+    return [ok(f"Licenses: {', '.join(stated)}.")] if stated else []
+
+
+class _License:
+    def __init__(self, name: str | None) -> None:
+        self.license = name
+
+
+def _license(planned: PlannedRun, side: str) -> str | None:
+    hit = planned.hit(side)
+    if hit is not None:
+        return hit.license
+    card = Path(planned.model(side).model).expanduser() / "README.md"
+    try:
+        stated = (repocard.metadata_load(card) or {}).get("license") if card.is_file() else None
+    except Exception:  # a card that cannot be read states nothing
+        return None
+    return stated if isinstance(stated, str) else None

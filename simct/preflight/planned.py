@@ -1,0 +1,190 @@
+"""A run before it starts, and what its checks read of it: each thing once, however many checks need it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from transformers import PretrainedConfig
+
+from simct.config import RunConfig, local_path
+from simct.config.sections import DataConfig, ModelConfig
+from simct.data.held_out import PromptSplit, split_prompts
+from simct.data.prompts import Prompt, PromptSet, read_prompts
+from simct.data.rendering import RenderedPrompts, render_prompts
+from simct.errors import ConfigError, DataError, SimCTError, brief
+from simct.estimate.memory import Shape, load_shape_config, shape_of
+from simct.hub.search import ModelHit, model_facts
+from simct.jobs.backend import Token
+from simct.tokenization.model_tokens import load_tokens
+from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.token_bytes import TokenBytes
+
+SIDES = ("teacher", "student")
+# Prompts that are rendered and measured: so many evenly spaced ones, and the longest.
+SPACED, LONGEST = 100, 8
+
+Found = TypeVar("Found")
+
+
+class NotRead(Exception):
+    """What a check needs could not be read. The check that tried first has reported why."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the run will be: on this machine under `runs_dir`, or a Job on `flavor` that `namespace` pays.
+
+    gpus: GPUs of this machine that it takes; None for one. push_to: repositories that are written at its end. public:
+    the run is a stranger's, so no address that it names is opened from here.
+    """
+
+    on_jobs: bool = False
+    runs_dir: str = "runs"
+    gpus: int | None = None
+    flavor: str | None = None
+    namespace: str | None = None
+    push_to: tuple[str, ...] = ()
+    public: bool = False
+
+
+def _tokens(model: ModelConfig, token: Token) -> TokenBytes:
+    return load_tokens(model.model, model.revision, token, model.chat_template)
+
+
+@dataclass(frozen=True)
+class Readers:
+    """How tokenizers and prompts are read. The studio has readers of its own, which keep what they have read."""
+
+    tokens: Callable[[ModelConfig, Token], TokenBytes] = _tokens
+    prompts: Callable[[DataConfig, Token], PromptSet] = read_prompts
+
+
+@dataclass
+class PlannedRun:
+    """What a run needs, read when a check first asks for it.
+
+    A thing that cannot be read raises its SimCTError for the first check that asks, and NotRead for all others.
+    """
+
+    config: RunConfig
+    token: Token = None
+    place: Place = field(default_factory=Place)
+    readers: Readers = field(default_factory=Readers)
+    _read: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def model(self, side: str) -> ModelConfig:
+        """The teacher's or the student's settings. Raises NotRead where no model is named, which settings report."""
+        model: ModelConfig = getattr(self.config, side)
+        if not model.model.strip():
+            raise NotRead
+        return model
+
+    def on_hub(self, side: str) -> bool:
+        return local_path(self.model(side).model) is None
+
+    def hit(self, side: str) -> ModelHit | None:
+        """What the Hub says of a model that may be read; None for a folder."""
+        model = self.model(side)
+        if not self.on_hub(side):
+            return None
+        return self._once(f"hit {side}", lambda: model_facts(model.model, self.token, model.revision))
+
+    def shape_config(self, side: str) -> PretrainedConfig:
+        model = self.model(side)
+        return self._once(f"config {side}", lambda: load_shape_config(model, self.token))
+
+    def shape(self, side: str) -> Shape | None:
+        """The model's sizes, and of the student what is trained of it; None for a kind of model without an estimate."""
+        run = self.config if side == "student" else None
+        config, model = self.shape_config(side), self.model(side)
+
+        def measure() -> Shape | None:
+            try:
+                return shape_of(config, model, run)
+            except ConfigError as error:
+                raise NotRead from error  # the settings of what is trained are a check of their own
+            except Exception:  # architectures differ in what their configs say
+                return None
+
+        return self._once(f"shape {side}", measure)
+
+    def tokens(self, side: str) -> TokenBytes:
+        model = self.model(side)
+        return self._once(f"tokenizer {side}", lambda: self.readers.tokens(model, self.token))
+
+    @property
+    def pair(self) -> TokenizerPair:
+        return self._once("pair", self._make_pair)
+
+    def _make_pair(self) -> TokenizerPair:
+        pair = TokenizerPair(self.tokens("teacher"), self.tokens("student"))
+        pair.thinking = self.config.teacher.enable_thinking, self.config.student.enable_thinking
+        return pair
+
+    @property
+    def prompt_set(self) -> PromptSet:
+        if not self.config.data.prompts.strip():
+            raise NotRead
+        return self._once("prompts", lambda: self.readers.prompts(self.config.data, self.token))
+
+    @property
+    def split(self) -> PromptSplit:
+        """The prompts that the run trains on, and those that it holds out."""
+        return self._once("split", lambda: split_prompts(self.prompt_set.prompts, self.config.data, self.token))
+
+    @property
+    def spaced(self) -> list[Prompt]:
+        """Prompts from all over the training data, for shares."""
+        prompts = self.split.trained
+        return prompts[:: max(1, len(prompts) // SPACED)][:SPACED]
+
+    def rendered(self, side: str) -> RenderedPrompts:
+        """The spaced prompts, and then the longest, in the side's own template."""
+        spaced = self.spaced
+        chosen = {id(prompt) for prompt in spaced}
+        others = (prompt for prompt in self.split.trained if id(prompt) not in chosen)
+        longest = sorted(others, key=lambda prompt: -len(prompt.text))[:LONGEST]
+        model, prompts = self.model(side), [*spaced, *longest]
+        return self._once(
+            f"rendered {side}",
+            lambda: render_prompts(side, self.tokens(side).tokenizer, prompts, model.enable_thinking, model.system),
+        )
+
+    @property
+    def new_tokens(self) -> int:
+        """The longest answer that the run samples."""
+        config = self.config
+        return config.warmup.max_new_tokens if config.kind == "warmup" else config.rollout.max_new_tokens
+
+    @property
+    def room(self) -> int:
+        """The most tokens that a prompt may have, so that its answer fits both models."""
+        limits = [] if self.config.kind == "warmup" else [self.context(side) for side in SIDES]
+        return min([self.config.training.max_length, *filter(None, limits)]) - self.new_tokens
+
+    def context(self, side: str) -> int | None:
+        """How many tokens the model can read, where its config says so."""
+        try:
+            found = getattr(self.shape_config(side).get_text_config(), "max_position_embeddings", None)
+        except NotRead:
+            return None
+        return found if isinstance(found, int) and found > 0 else None
+
+    def lengths(self, most: int | None = None) -> list[int]:
+        """Tokens of each prompt that both sides can read, the longer of the two; with `most`, of the first so many."""
+        both = zip(self.rendered("teacher").ids[:most], self.rendered("student").ids[:most], strict=True)
+        return [max(len(teacher), len(student)) for teacher, student in both if teacher and student]
+
+    def _once(self, name: str, read: Callable[[], Found]) -> Found:
+        if name not in self._read:
+            try:
+                self._read[name] = read()
+            except Exception as error:
+                self._read[name] = NotRead()
+                if isinstance(error, SimCTError | NotRead):
+                    raise
+                raise DataError(f"Cannot read the {name}: {type(error).__name__}: {brief(error)}.") from error
+        found = self._read[name]
+        if isinstance(found, NotRead):
+            raise found
+        return found

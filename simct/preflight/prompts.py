@@ -1,0 +1,127 @@
+"""Whether the prompts can be read, rendered by both chat templates and answered within both models' lengths."""
+
+from collections import Counter
+
+from simct.data.exclusions import WARN_SHARE, excluded_share, exclusion_line
+from simct.data.samples import PreparedPrompt, to_samples
+from simct.errors import SimCTError
+from simct.models.rollout import Rollout
+from simct.preflight.planned import SIDES, NotRead, PlannedRun
+from simct.preflight.records import PROBLEM, WARNING, Check, from_error, from_text, ok, problem, warning
+from simct.training.warmup import check_warmup
+
+# Above this share of prompts that are too long, there is a warning.
+MOST_TOO_LONG = 0.1
+
+
+def check_prompts(planned: PlannedRun) -> list[Check]:
+    """What was read, and as what; skipped rows by reason, columns of text that nothing reads."""
+    try:
+        found = planned.prompt_set
+    except SimCTError as error:
+        return [from_error(error, "data.prompts")]
+    first = ok(f"{found.summary.lines()[0]}.")
+    notices = [
+        from_text(WARNING, line, "data.template" if "data.template" in line else "data.prompts")
+        for line in found.summary.notices()
+    ]
+    return [first, *notices]
+
+
+def check_references(planned: PlannedRun) -> list[Check]:
+    """The reference answers and the permission that the checker of a warm-up needs."""
+    if planned.config.kind == "warmup":
+        check_warmup(planned.config, planned.split.trained)
+    return []
+
+
+def check_completions(planned: PlannedRun) -> list[Check]:
+    """The data's own completions, where the run learns from them."""
+    config, prompts = planned.config, planned.split.trained
+    missing = sum(prompt.completion is None for prompt in prompts)
+    if config.kind == "warmup" or not config.rollout.dataset_fraction or not missing:
+        return []
+    if missing < len(prompts):
+        line = f"{missing:,} of {len(prompts):,} prompts have no completion: the student answers these itself."
+        return [warning(line, setting="data.completion_column")]
+    share = f"rollout.dataset_fraction is {config.rollout.dataset_fraction:g}"
+    line = f"{share}, and {config.data.prompts!r} has no completions."
+    return [problem(line, "Name their column with data.completion_column, or set it to 0.", "rollout.dataset_fraction")]
+
+
+def check_templates(planned: PlannedRun) -> list[Check]:
+    """Each side's own chat template on real rows: all text must arrive."""
+    found = []
+    for side in SIDES:
+        try:
+            rendered = planned.rendered(side)
+        except NotRead:
+            continue
+        except SimCTError as error:
+            found.append(from_error(error, f"{side}.chat_template" if "Name one" in str(error) else f"{side}.model"))
+            continue
+        read = sum(bool(ids) for ids in rendered.ids)
+        found += [warning(line) for line in rendered.notices()]
+        found += [Check(WARNING if read else PROBLEM, line, "", "data.prompts") for line in rendered.losses()]
+        if read:
+            how = "its chat template" if rendered.has_template else "plain text"
+            found.append(ok(f"{side.capitalize()}: {read:,} prompts rendered by {how}, all text arrives."))
+    return found
+
+
+def check_lengths(planned: PlannedRun) -> list[Check]:
+    """Whether prompts leave room for an answer within training.max_length and what both models can read."""
+    lengths, room, config = planned.lengths(), planned.room, planned.config
+    new = "warmup.max_new_tokens" if config.kind == "warmup" else "rollout.max_new_tokens"
+    remedy = f"Lower {new}, or raise training.max_length."
+    if room <= 0:
+        line = f"No prompt leaves room for {planned.new_tokens:,} new tokens within {room + planned.new_tokens:,}."
+        return [problem(line, remedy, new)]
+    if not lengths:
+        return []
+    spaced = planned.lengths(len(planned.spaced))
+    too_long = sum(length > room for length in spaced) / max(1, len(spaced))
+    if min(lengths) > room:
+        line = f"No prompt leaves room for {planned.new_tokens:,} new tokens within {room + planned.new_tokens:,}."
+        return [problem(line, remedy, new)]
+    if too_long > MOST_TOO_LONG:
+        line = f"About {too_long:.0%} of the prompts are longer than {room:,} tokens and are left out."
+        return [warning(line, remedy, new)]
+    line = f"Prompts have up to {max(lengths):,} tokens; {room:,} leave room for {planned.new_tokens:,} new ones."
+    return [ok(line)]
+
+
+def check_unreadable_ids(planned: PlannedRun) -> list[Check]:
+    """Tokens that were added to a tokenizer and not to its model's embedding."""
+    found = []
+    for side in SIDES:
+        tokens = planned.tokens(side)
+        beyond = [each for ids in planned.rendered(side).ids if (each := tokens.beyond_embedding(ids)) is not None]
+        if beyond:
+            line = f"{side.capitalize()}: {len(beyond):,} prompts hold token id {beyond[0]}, and the model's embedding "
+            line += f"has {tokens.rows:,} rows."
+            remedy = "Give the tokenizer that belongs to the model."
+            all_of_them = len(beyond) == sum(map(bool, planned.rendered(side).ids))
+            found.append((problem if all_of_them else warning)(line, remedy, f"{side}.model"))
+    return found
+
+
+def check_answers(planned: PlannedRun) -> list[Check]:
+    """The share of answers that could not be supervised, by the data's own answers in the student's tokens."""
+    if planned.config.kind == "warmup":
+        return []
+    pair, excluded, count = planned.pair, Counter[str](), 0
+    both = zip(planned.rendered("student").ids, planned.rendered("teacher").ids, strict=True)
+    for prompt, (student_ids, teacher_ids) in zip(planned.spaced, both, strict=False):
+        answer = prompt.completion or prompt.answer
+        if answer and student_ids and teacher_ids:
+            ids = pair.student.tokenizer(answer, add_special_tokens=False)["input_ids"]
+            rollout = Rollout(student_ids, [*ids, pair.student.end_ids[0]], True)
+            to_samples(pair, [PreparedPrompt(prompt, student_ids, teacher_ids)], [rollout], excluded)
+            count += 1
+    if not count:
+        return []
+    share = excluded_share(excluded, count)
+    if share <= WARN_SHARE:
+        return [ok(f"{1 - share:.0%} of {count:,} answers in the data can be supervised by this pair.")]
+    return [from_text(WARNING, exclusion_line(excluded, count) or "", "teacher.model")]

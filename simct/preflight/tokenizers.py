@@ -1,0 +1,52 @@
+"""Whether both tokenizers spell text exactly, and what the two have in common on the run's own prompts."""
+
+from simct.errors import SimCTError
+from simct.inspection.coverage import STUDENT_CANNOT_SPELL, inspect_pair
+from simct.preflight.planned import SIDES, NotRead, PlannedRun
+from simct.preflight.records import Check, from_error, ok, problem, warning
+
+# Above this share of student tokens that no method on shared tokens reaches, there is a warning.
+MOST_NOT_COVERED = 0.05
+
+
+def check_tokenizers(planned: PlannedRun) -> list[Check]:
+    """Each tokenizer as exact bytes."""
+    found = []
+    for side in SIDES:
+        try:
+            tokens = planned.tokens(side)
+        except NotRead:
+            continue
+        except SimCTError as error:
+            found.append(from_error(error, f"{side}.model"))
+            continue
+        found.append(ok(f"{side.capitalize()}'s tokenizer: {tokens.vocabulary:,} tokens, exact bytes."))
+    return found
+
+
+def check_overlap(planned: PlannedRun) -> list[Check]:
+    """Both directions on real text: either side spells what is in the prompts, and how many tokens they share there."""
+    if planned.config.kind == "warmup":
+        return []
+    pair = planned.pair
+    texts = [f"{prompt.text} {prompt.answer or ''}".strip() for prompt in planned.spaced]
+    report = inspect_pair(pair, texts)
+    left_out = {reason: each for reason, each in report.excluded.items() if each}
+    count = sum(left_out.values())
+    found = []
+    if count:
+        side = "student" if STUDENT_CANNOT_SPELL in left_out else "teacher"
+        what = problem if count == len(texts) else warning
+        line = f"{count:,} of {len(texts):,} prompts hold {', '.join(left_out)}."
+        found.append(what(line, "Choose a model whose tokenizer has every byte.", f"{side}.model"))
+    if count < len(texts):
+        strict, recovered = report.student_strict_coverage, report.student_recovered_coverage
+        line = f"{pair.shared_tokens:,} shared tokens; on the prompts {strict:.1%} of the student's tokens match one"
+        line += f" token of the teacher, SimCT recovers {recovered:.1%}."
+        left = 1 - strict - recovered
+        if left > MOST_NOT_COVERED:
+            remedy = "The method marginal compares text instead of tokens."
+            found.append(warning(f"{line} {left:.1%} stay without supervision.", remedy, "method"))
+        else:
+            found.append(ok(line))
+    return found
