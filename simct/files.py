@@ -177,7 +177,7 @@ def acquire_lock(path: Path, wait: bool = False, shared: bool = False) -> int | 
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o644)
     except OSError as error:
-        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM) or not path.exists():
             raise
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # one who may only read can hold a lock all the same
     mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simct.cli.common import RUNS, find_run, follow
-from simct.errors import ConfigError, SimCTError
+from simct.errors import ConfigError, RunError, SimCTError
 
 if TYPE_CHECKING:
     # at run time these are imported when they are used, as `simct --help` needs none of them
@@ -132,18 +134,26 @@ def rental_from(options: argparse.Namespace, config: RunConfig) -> Rental:
 
 
 def run_jobs(options: argparse.Namespace) -> int:
-    from simct.jobs import actions
-
     if options.action == "sync":
         return sync(options)
     if options.action == "list":
-        actions.advance(options.runs)
+        advance(options.runs)
         return list_jobs(options)
     if not options.folder:
         raise ConfigError(f"`simct jobs {options.action}` needs a run id. See `simct jobs` for the list.")
     run = find_run(options.folder, options.runs)
-    actions.advance(run.path.parent)
+    advance(run.path.parent)
     return act(options, run)
+
+
+def advance(runs_dir: str | Path) -> None:
+    """Start the runs that are due; a disk that cannot be written is no reason not to look at them."""
+    from simct.jobs import actions
+
+    try:
+        actions.advance(runs_dir)
+    except RunError as error:
+        print(f"note: {error}", file=sys.stderr)
 
 
 def act(options: argparse.Namespace, run: RunFolder) -> int:
@@ -211,11 +221,10 @@ def list_jobs(options: argparse.Namespace) -> int:
     trouble = None
     rows = []
     for run, status in list_statuses(options.runs):
-        if status.remote and status.active:
-            try:
-                status = actions.refresh(run)
-            except SimCTError as error:
-                trouble = trouble or error
+        try:
+            status = actions.refresh(run) if status.active else status
+        except SimCTError as error:
+            trouble = trouble or error
         rows.append((run, status))
     places = {run.id: place for place, (run, _) in enumerate(queue.in_order(rows), start=1)}
     rows = [(run, status) for run, status in rows if options.state in (None, status.state)]

@@ -33,7 +33,9 @@ def list_statuses(runs_dir: str | Path) -> list[tuple[RunFolder, RunStatus]]:
     root = Path(runs_dir).expanduser().resolve()
     found = []
     try:
-        entries = [entry.path for entry in os.scandir(root) if not entry.name.startswith(".")]
+        # a name that no terminal and no page can show is not that of a run
+        names = [entry for entry in os.scandir(root) if not entry.name.startswith(".") and entry.name.isprintable()]
+        entries = [entry.path for entry in names]
     except (FileNotFoundError, NotADirectoryError):
         return []
     with _statuses_lock:

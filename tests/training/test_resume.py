@@ -1,6 +1,5 @@
 """A run survives its disk: damaged checkpoints, cut files, an edited run.yaml, leftovers, a second process."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -8,50 +7,24 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from simct import train
-from simct.config import config_from_dict, save_config
+from simct.config import save_config
 from simct.errors import RunError
-from simct.files import read_jsonl
 from simct.jobs import actions
 from simct.jobs.local import job as local_job
 from simct.runs.folder import RunFolder
-
-STEPS, EVERY = 6, 2
+from tests.support.short_runs import assert_same_end, new_config, short_run, train_here, write_prompts
 
 
 @pytest.fixture(scope="module")
 def prompts_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "prompts.jsonl"
-    path.write_text("\n".join(json.dumps({"prompt": text, "answer": "12"}) for text in ("the cat", "a 12", "1223")))
-    return path
-
-
-def new_config(folders, prompts_file, **training):
-    training = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "checkpoint_every": EVERY, **training}
-    return config_from_dict(
-        {
-            "teacher": folders[0],
-            "student": folders[1],
-            "data": {"prompts": str(prompts_file)},
-            "rollout": {"max_new_tokens": 6},
-            "training": {"keep_checkpoints": 3, "samples_every": 1, **training},
-        }
-    )
-
-
-def train_here(run, *options) -> int:
-    return train.main([str(run.path / "run.yaml"), *options])
+    return write_prompts(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def straight(folders, prompts_file, tmp_path_factory):
-    """A run that nothing happened to."""
-    run = RunFolder.create(tmp_path_factory.mktemp("straight"), new_config(folders, prompts_file))
-    assert train_here(run) == 0
-    assert [path.name for path in run.checkpoints_dir.glob("step-*") if path.is_dir()].__len__() == 3
+    run = short_run(folders, prompts_file, tmp_path_factory.mktemp("straight"))
+    assert len([path for path in run.checkpoints_dir.glob("step-*") if path.is_dir()]) == 3
     return run
 
 
@@ -62,17 +35,6 @@ def run(straight, tmp_path):
     shutil.rmtree(copy.model_dir)
     copy.set_status(state="failed", pid=None)
     return copy
-
-
-def assert_same_end(run, straight):
-    assert run.status().state == "finished"
-    expected, found = (load_file(each.model_dir / "model.safetensors") for each in (straight, run))
-    assert expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
-    for name in ("metrics.jsonl", "rollouts.jsonl"):
-        assert [record["step"] for record in read_jsonl(run.path / name)] == [
-            record["step"] for record in read_jsonl(straight.path / name)
-        ]
-    assert [record["loss"] for record in run.metrics()] == [record["loss"] for record in straight.metrics()]
 
 
 def cut(path: Path) -> None:
