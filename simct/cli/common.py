@@ -144,7 +144,7 @@ class FollowedLog:
         if self.look.due():
             self._refresh()
         path = self.run.log_path
-        if path.exists():
+        if path.is_file():
             with open(path, encoding="utf-8", errors="replace") as log:
                 # a Job's log is downloaded whole, and that of a second Job may be shorter than what was shown
                 log.seek(self.position if self.position <= path.stat().st_size else 0)

@@ -22,7 +22,7 @@ SHAPES = {
     "empty": lambda path: path.write_bytes(b""),
     "null": lambda path: path.write_bytes(b"null\n"),
     "a list": lambda path: path.write_bytes(b'[1, {"step": []}]\n'),
-    "odd records": lambda path: path.write_text('{"step": 1}\n{"step": {}, "loss": "x"}\n{"state": [], "loss": null}\n'),
+    "odd records": lambda path: path.write_text('{"step": 1}\n{"step": {}, "loss": "x"}\n{"loss": null}\n'),
     "deep": lambda path: path.write_bytes(b"[" * 100_000),
     "binary": lambda path: path.write_bytes(bytes(range(256)) * 9),
     "a pipe": os.mkfifo,
