@@ -39,6 +39,16 @@ LARGEST_JSON = 2**31  # bytes of a file that must be read whole
 HEAD = 2**26  # bytes looked at to find the encoding
 SNIFFED = 2**16  # characters looked at to find the delimiter, and bytes to guess an encoding
 
+# what text files are written in besides UTF-8, as Python names it
+WESTERN = "cp1252"
+RELATED = ("cp1257", "cp1258")  # they differ from Western in a few letters
+LATIN = (WESTERN, "cp1254", *RELATED, "mac_roman", "cp850")
+OTHER_SCRIPTS = (
+    "cp1251", "koi8_r", "koi8_u", "cp866", "cp1253", "cp1255", "cp1256", "cp874", "cp932", "euc_jp", "gb18030", "big5",
+    "cp949",
+)  # fmt: skip
+# as charset_normalizer names them; it takes short French for Hungarian, so that is not among them
+CENTRAL_LANGUAGES = ("Polish", "Czech", "Slovak", "Slovene", "Croatian", "Romanian")
 # columns that hold a conversation
 CONVERSATIONS = ("messages", "conversations", "conversation", "chosen", "rejected")
 
@@ -145,7 +155,7 @@ def encoding_of(data: bytes) -> str:
         # text in Latin letters without a byte order mark: every second byte is zero
         return "utf-16-le" if data[1:SNIFFED:2].count(0) > data[0:SNIFFED:2].count(0) else "utf-16-be"
     if data.isascii():
-        return "utf-8"
+        return "iso2022_jp" if b"\x1b$" in data else "utf-8"
     lines = [line for line in data.splitlines() if not line.isascii()]
     if len(data) == HEAD:
         lines = lines[:-1]  # which may be cut within a character
@@ -163,17 +173,33 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _guessed(data: bytes) -> str:
-    """The encoding of text that is not UTF-8. charset_normalizer is right about other scripts, not about Western ones.
+    """The encoding of text that is not UTF-8, as charset_normalizer finds it among those that files are written in.
 
-    Western text has its letters beyond ASCII alone between others, and is Windows-1252, which most tools write that do
-    not write UTF-8.
+    Of related encodings that fit it is Windows-1252, which most tools write that do not write UTF-8, unless the
+    language is one that Windows-1252 has no letters for.
     """
     from charset_normalizer import from_bytes
 
+    # Windows-1250 has letters where ISO 8859-2 has none
+    central = "cp1250" if re.search(rb"[\x80-\x9f]", data) else "iso8859_2"
+    others = () if _mostly_alone(data) else OTHER_SCRIPTS
+    matches = from_bytes(data, cp_isolation=[*LATIN, central, *others])
+    best = matches.best()
+    if best is None:
+        return WESTERN
+    by_name = {name: each for each in reversed(list(matches)) for name in (each.encoding, *each.could_be_from_charset)}
+    middle, western = by_name.get(central), by_name.get(WESTERN)
+    if middle and middle.language in CENTRAL_LANGUAGES and middle.coherence > best.coherence - 0.05:
+        return central
+    if western and (western is best or (best.encoding in (*RELATED, central) and western.chaos < best.chaos + 0.06)):
+        return WESTERN
+    return best.encoding
+
+
+def _mostly_alone(data: bytes) -> bool:
+    """Whether most bytes beyond ASCII stand alone, as the accented letters of Latin script do and no others."""
     runs = re.findall(rb"[\x80-\xff]+", data)
-    alone = sum(len(run) == 1 for run in runs)
-    best = from_bytes(data).best() if 4 * alone < 3 * sum(map(len, runs)) else None
-    return best.encoding if best else "cp1252"
+    return 4 * sum(len(run) == 1 for run in runs) >= 3 * sum(map(len, runs))
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str | Unreadable]:

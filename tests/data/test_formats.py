@@ -220,3 +220,34 @@ def test_what_was_found_is_reported(tmp_path):
     summary = read_prompts(DataConfig(prompts=str(path))).summary
     assert summary.read_as == "CSV, cp1252, delimiter ';'"
     assert summary.notices() == ["The text is read as cp1252. Convert it to UTF-8 if letters look wrong."]
+
+
+# a sentence in each language, and what its files are written in
+WRITTEN = {
+    "Der Käufer trägt die Kosten. Größere Mengen müssen übermorgen geprüft werden.": "cp1252 mac_roman cp850",
+    "Où est passée la clé de l’été ? Ça coûte très cher, mais l'élève préfère rester ici.": "cp1252 mac_roman",
+    "Quanto custa o pão? Não sei, mas amanhã às três horas vamos à feira. A avó não está.": "cp1252",
+    "Zażółć gęślą jaźń. Proszę obliczyć średnią prędkość pociągu między Łodzią a Wrocławiem.": "cp1250 iso8859_2",
+    "Příliš žluťoučký kůň úpěl ďábelské ódy. Kolik stojí lístek na vlak? Řekněte mi to.": "cp1250 iso8859_2",
+    "Öğrenci kaç yaşında? Işık hızı ne kadardır, lütfen açıklayın.": "cp1254",
+    "Сколько лет капитану? Пожалуйста, объясните решение задачи подробно.": "cp1251 koi8_r cp866",
+    "Πόσων ετών είναι ο καπετάνιος; Παρακαλώ εξηγήστε τη λύση αναλυτικά.": "cp1253 iso8859_7",
+    "בן כמה רב החובל? אנא הסבירו את הפתרון בפירוט.": "cp1255",
+    "كم عمر القبطان؟ يرجى شرح الحل بالتفصيل.": "cp1256",
+    "船長は何歳ですか。答えを詳しく説明してください。カタカナも使います。": "cp932 euc_jp iso2022_jp",
+    "船长多大年纪？请详细解释答案，并写出计算过程。": "gb18030",
+    "선장은 몇 살입니까? 풀이 과정을 자세히 설명해 주세요.": "cp949",
+    "กัปตันอายุเท่าไหร่ กรุณาอธิบายคำตอบโดยละเอียด": "cp874",
+    "It costs 50 €, said the “captain” – x² ± 0.5 °C": "cp1252",
+    "naïve café": "cp1252",
+}
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_legacy_encodings_are_detected(tmp_path, text):
+    for encoding in WRITTEN[text].split():
+        path = tmp_path / f"{encoding}.jsonl"
+        path.write_bytes(json.dumps({"prompt": text}, ensure_ascii=False).encode(encoding))
+        notes = FileNotes()
+        assert list(rows_of_file(path, notes)) == [{"prompt": text}], (encoding, notes.encodings)
+        assert list(notes.encodings) != ["utf-8"]
