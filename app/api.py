@@ -8,12 +8,11 @@ import gradio as gr
 from app.inspect.document import read_document
 from app.page.markup import one_line
 from app.runs.page import runs_of
-from app.server import model_facts
 from app.server.handler import as_gradio_calls_it
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.train import estimate as train_estimate
-from simct.config import config_from_text
+from app.train import prepare
 from simct.errors import ConfigError, SimCTError
 from simct.runs.folder import RunFolder
 
@@ -36,9 +35,7 @@ def build(studio: Studio) -> None:
         with errors_as_lines():
             if len(run_yaml) > MOST_YAML:
                 raise ConfigError(f"This run.yaml has {len(run_yaml):,} characters; give at most {MOST_YAML:,}.")
-            config = config_from_text(run_yaml)
-            for model in (config.teacher, config.student):
-                model_facts.allowed(studio, model.model)
+            config = prepare.read_run_yaml(studio, run_yaml)
             return train_estimate.estimate(studio, config, studio.nobody.token).to_dict()
 
     def runs() -> list[dict]:

@@ -13,6 +13,22 @@ def brief(error: BaseException | str, most: int = 300) -> str:
     return textwrap.shorten(str(error), most, placeholder=" …")
 
 
+# of a value that an error quotes
+SHOWN_CHARACTERS = 80
+
+
+def quoted(value: object) -> str:
+    """`value` as an error quotes it: at most 80 characters."""
+    if isinstance(value, str):
+        # never the whole of a text that is megabytes long
+        value = value[: 2 * SHOWN_CHARACTERS]
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return "a value too large to show"
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
+
+
 class SimCTError(Exception):
     """The root of the tree. The command and the studio show its text as it is and never a traceback."""
 
@@ -47,3 +63,7 @@ class HubError(SimCTError, OSError):
 
 class RunError(SimCTError, RuntimeError):
     """A run does not exist, is in the wrong state for what was asked, or stopped itself (NaN, full disk, collapse)."""
+
+
+class LimitError(SimCTError, RuntimeError):
+    """Reading something took more time, memory or space than is allowed, or broke the process that read it."""

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from simct.errors import ConfigError
-from simct.setting import Section, problem, quoted, setting, settings_of
+from simct.errors import ConfigError, quoted
+from simct.setting import Section, problem, setting, settings_of
 
 DIVERGENCES: Mapping[str, str] = MappingProxyType(
     {

@@ -15,11 +15,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-from simct.errors import ConfigError
+from simct.errors import ConfigError, quoted
 
 # The context of a validation that leaves nothing open: required names are given, rules between settings hold.
 WHOLE = "whole"
-SHOWN_CHARACTERS = 80
 KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list"}
 # pydantic's types of errors about names.
 UNKNOWN = ("extra_forbidden", "invalid_key")
@@ -222,15 +221,6 @@ def _limits(metadata: list[Any], is_list: bool) -> str:
     patterns = {"ge": "{} or more", "gt": "above {}", "lt": "below {}", "le": "at most {}"}
     patterns["max_length"] = "a list of at most {} entries" if is_list else "a text of at most {} characters"
     return " and ".join(pattern.format(words[name]) for name, pattern in patterns.items() if name in words)
-
-
-def quoted(value: Any) -> str:
-    """`value` as an error quotes it: at most 80 characters."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):
-        return "a value too large to show"
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
 
 
 def _is_misread(detail: Any) -> bool:

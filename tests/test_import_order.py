@@ -9,6 +9,8 @@ ROOT = Path(__file__).parents[1]
 SIMCT = (
     "errors",
     "files",
+    "workers",
+    "time_limit",
     "setting",
     "records",
     "methods",
@@ -32,7 +34,10 @@ SIMCT = (
     "train",
     "cli",
 )
-APP = ("page", "server", "pair", "data", "inspect", "train", "runs", "compare", "publish", "address", "api", "studio")
+APP = (
+    "reading", "page", "server", "pair", "data", "inspect", "train", "runs", "compare", "publish", "address", "api",
+    "studio",
+)  # fmt: skip
 ORDERS = {"simct": SIMCT, "app": APP}
 # what only starts or names the rest
 ENTRIES = ("__init__", "__main__")

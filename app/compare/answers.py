@@ -104,9 +104,9 @@ def prompts_of(studio: Studio, run: RunFolder, token: str | bool | None) -> "lis
     config = run.config()
     found: list[Prompt] = []
     if "demo" in config.evaluation.tasks:
-        found = prompt_source.read(studio, DataConfig(prompts=str(demo.EVAL)), token).prompts[:OFFERED]
+        found = list(prompt_source.read(studio, DataConfig(prompts=str(demo.EVAL)), token).prompts[:OFFERED])
     try:
-        return found + prompt_source.read(studio, config.data, token).prompts[: OFFERED - len(found) // 2]
+        return [*found, *prompt_source.read(studio, config.data, token).prompts[: OFFERED - len(found) // 2]]
     except SimCTError:
         # the other models can be asked even if the data is gone
         return found
@@ -134,7 +134,7 @@ def write(
     answers.update({side: Answer() for side in SIDES if side in question.sides})
     for side, answer in answers.items():
         answer.state = "loading"
-        prompt = _prompt_ids(pair, side, config, messages)
+        prompt = _prompt_ids(studio, side, run, config, messages, token)
         model = load(studio, side, run, config, token, work)
         work.step(f"{SIDES[side]} writes…")
         _write_one(pair, side, model, prompt, question, config.rollout, answer, work)
@@ -146,19 +146,26 @@ def write(
     from simct.inspection.side_by_side import agreement
 
     model = load(studio, "teacher", run, config, token, work)
-    prompt = _prompt_ids(pair, "teacher", config, messages)
+    prompt = _prompt_ids(studio, "teacher", run, config, messages, token)
     for side in ("before", "after"):
         if side in answers and answers[side].ids:
             answers[side].units = agreement(pair, model, prompt, answers[side].ids)
 
 
-def _prompt_ids(pair: "TokenizerPair", side: str, config: RunConfig, messages: list[dict[str, str]]) -> list[int]:
-    from simct.data.conversations import with_system
-    from simct.data.templates import prompt_ids
+def _prompt_ids(
+    studio: Studio,
+    side: str,
+    run: RunFolder,
+    config: RunConfig,
+    messages: list[dict[str, str]],
+    token: str | bool | None,
+) -> list[int]:
+    """The ids of the conversation for a side, by the template of the pair: the student's after as before."""
+    from app.reading import models
 
-    tokens = pair.teacher if side == "teacher" else pair.student
-    settings = side_config(side, config)
-    return prompt_ids(tokens.tokenizer, with_system(messages, settings.system), settings.enable_thinking)
+    model = model_of("teacher" if side == "teacher" else "before", run, config)
+    where = model_facts.source(studio, model, token, side_config(side, config))
+    return studio.workers.run(models.read_prompt, where, messages, what="The prompt", near=where)
 
 
 def _write_one(
@@ -180,7 +187,7 @@ def _write_one(
     written = write_answer(model, prompt, tokens.end_ids, len(tokens.bytes_of), length, question.temperature, rollout)
     for token_id in written:
         answer.ids.append(token_id)
-        answer.text = str(tokens.tokenizer.decode(answer.ids, skip_special_tokens=True))
+        answer.text = b"".join(tokens.bytes_of[each] or b"" for each in answer.ids).decode("utf-8", "replace")
         answer.seconds = time.monotonic() - began
         if work.should_stop():
             break

@@ -7,6 +7,7 @@ import gradio as gr
 from app.page import markup, scripts
 from app.page.markup import one_line
 from app.pair.model_field import MIN_QUERY
+from app.reading.setup import explicit_token
 from app.server.handler import Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
@@ -22,6 +23,7 @@ class HubDataset:
     """
 
     def __init__(self, studio: Studio) -> None:
+        self.studio = studio
         self.dataset = gr.Dropdown(
             [],
             value="",
@@ -70,10 +72,11 @@ class HubDataset:
         name = (name or "").strip()
         if not name:
             return {self.line: ""}
-        from simct.hub.datasets import dataset_info
+        from app.reading import prompts
 
         try:
-            info = dataset_info(name, visitor.token)
+            token = explicit_token(visitor.token)
+            info = self.studio.workers.run(prompts.describe_dataset, name, token, what=repr(name))
         except SimCTError as error:
             return {self.described: {"id": name}, self.line: markup.note("error", one_line(error))}
         configs = {each.name: {split.name: split.rows for split in each.splits} for each in info.configs}

@@ -1,72 +1,27 @@
 """Prompts as the Data step reads them: the embedded ones, an upload kept beside the runs, or rows of a Hub dataset."""
 
 import hashlib
-import json
 import shutil
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradio.utils import get_upload_folder
 
+from app.reading.records import FIELDS, DataAt, PromptReading, PromptsReading, RowsReading, Source
+from app.reading.setup import explicit_token
 from app.server import model_facts
 from app.server.studio import Studio
 from simct import demo
 from simct.config import RunConfig, local_path, set_option
 from simct.config.sections import DataConfig
-from simct.data.formats import COMPRESSED, READERS, Row, Unreadable, suffix_of
+from simct.data.formats import COMPRESSED, READERS, suffix_of
 from simct.errors import DataError, RunError
-from simct.hub.repo_ids import split_revision
 
 if TYPE_CHECKING:
     from simct.data.prompt_report import PromptReport
-    from simct.data.prompts import DataSummary, Prompt
-    from simct.data.sources import RowSource
-    from simct.tokenization.pair import TokenizerPair
 
-SAMPLE = 2000
-HUB_ROWS = 100
-PREVIEWED = 5
 SUFFIXES = tuple(READERS) + COMPRESSED
-LARGEST_COUNTED = 2**26  # bytes of files whose rows are counted for the preview
-FIELDS = (
-    "prompts", "split", "config_name", "revision", "column", "answer_column", "system_column", "template", "system",
-    "limit", "completion_column", "checker_column",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The first rows of a source, `total` rows where that is known, and what its files turned out to be."""
-
-    rows: "list[Row | Unreadable]"
-    total: int | None
-    source: "RowSource"
-
-    @property
-    def readable(self) -> list[dict[str, Any]]:
-        """Those that could be read."""
-        return [row for row in self.rows if isinstance(row, dict)]
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns of all of them, as rows may differ."""
-        return list(dict.fromkeys(name for row in self.readable for name in row))
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """What was read: `total` rows where that is known, and the prompts among the first of them.
-
-    `rows` are the first few as they are; `summary` says how all that were looked at were read.
-    """
-
-    columns: list[str]
-    rows: list[dict[str, Any]]
-    prompts: "list[Prompt]"
-    total: int | None
-    summary: "DataSummary"
 
 
 def data_config(chosen: dict[str, Any] | None) -> DataConfig:
@@ -111,96 +66,88 @@ def guard_prompts(studio: Studio, prompts: str) -> None:
         raise DataError("A public studio reads prompts from the Hub or an upload only. Give an id like owner/name.")
 
 
-def rows_of(studio: Studio, data: DataConfig, token: str | bool | None) -> Rows:
-    """Up to SAMPLE rows of a file, or up to HUB_ROWS of a Hub dataset.
+def rows_of(studio: Studio, data: DataConfig, token: str | bool | None) -> RowsReading:
+    """The first rows of a file or a Hub dataset, as they are shown.
 
     Raises a one-line DataError or HubError, also for no rows at all.
     """
+    return studio.kept(_rows)(studio, place(studio, data, token))
+
+
+def place(studio: Studio, data: DataConfig, token: str | bool | None) -> DataAt:
+    """Where a worker reads these prompts. Raises DataError for those that this studio may not read."""
     guard_prompts(studio, data.prompts)
-    return studio.kept(_rows)(data.prompts, data.config_name, data.split, data.revision, _changed(data), token)
+    return DataAt.of(data, explicit_token(token))
 
 
-def _changed(data: DataConfig) -> int:
-    """When a file was changed last, so that it is read again then."""
-    path = local_path(data.prompts)
-    return path.stat().st_mtime_ns if path is not None else 0
+def _rows(studio: Studio, at: DataAt) -> RowsReading:
+    from app.reading import prompts
+
+    return studio.workers.run(prompts.read_rows, at, what=repr(at.config.prompts), near=at)
 
 
-def read(studio: Studio, data: DataConfig, token: str | bool | None) -> Source:
+def read(studio: Studio, data: DataConfig, token: str | bool | None) -> PromptsReading:
     """The prompts of those rows. Raises a one-line DataError or HubError."""
-    guard_prompts(studio, data.prompts)
-    return studio.kept(_read)(studio, json.dumps([getattr(data, name) for name in FIELDS]), _changed(data), token)
+    return studio.kept(_read)(studio, place(studio, data, token))
 
 
-def _read(studio: Studio, fields: str, changed: int, token: str | bool | None) -> Source:
-    from simct.data.prompts import prompts_in
+def _read(studio: Studio, at: DataAt) -> PromptsReading:
+    from app.reading import prompts
 
-    data = DataConfig(**dict(zip(FIELDS, json.loads(fields), strict=True)))
-    first = rows_of(studio, data, token)
-    found = prompts_in(first.rows, data, first.source)
-    return Source(first.columns, first.readable[:PREVIEWED], found.prompts, first.total, found.summary)
-
-
-def _rows(
-    prompts: str, config_name: str | None, split: str, revision: str | None, changed: int, token: str | bool | None
-) -> Rows:
-    from simct.data.sources import RowSource, check_configuration, names_a_path, open_rows
-
-    data = DataConfig(prompts=prompts, split=split, config_name=config_name, revision=revision)
-    if local_path(prompts) is None and not names_a_path(prompts):
-        from simct.hub.datasets import preview_dataset
-
-        check_configuration(data, token)
-        rows: list[Row | Unreadable] = [*preview_dataset(prompts, config_name, split, HUB_ROWS, token)]
-        source = RowSource(iter(()))
-        source.notes.formats["Hub dataset"] += 1
-        total = len(rows) if len(rows) < HUB_ROWS else None
-    else:
-        source = open_rows(data)
-        rows = list(islice(source.rows, SAMPLE))
-        total = source.total
-        if total is None and sum(file.stat().st_size for file in source.files) <= LARGEST_COUNTED:
-            total = len(rows) + sum(1 for _ in source.rows)
-    if not rows:
-        raise DataError(f"{prompts!r} has no rows. Give a file or dataset with at least one prompt.")
-    return Rows(rows, total, source)
+    return studio.workers.run(prompts.read_prompts, at, what=repr(at.config.prompts), near=at)
 
 
 def report(
     studio: Studio, teacher: str, student: str, data: DataConfig, run: RunConfig, token: str | bool | None
-) -> "tuple[Source, PromptReport]":
+) -> "tuple[PromptsReading, PromptReport]":
     """What was read, and what a pair makes of it. Raises a one-line SimCTError."""
     source = read(studio, data, token)
-    pair = model_facts.pair_of(studio, teacher, student, token, run)
-    limits = [run.training.max_length, *(context_length(studio, model, token) for model in (teacher, student))]
+    sides = _sides(studio, teacher, student, run, token)
+    limits = [run.training.max_length, *(context_length(studio, side) for side in sides)]
     room = max(0, min(limit for limit in limits if limit) - run.rollout.max_new_tokens)
-    with studio.describing:
-        return source, studio.kept(_report)(
-            pair, source, room, (run.student.enable_thinking, run.teacher.enable_thinking), run.teacher.system
-        )
+    return source, studio.kept(_report)(studio, place(studio, data, token), *sides, room)
 
 
-def _report(
-    pair: "TokenizerPair",
-    source: Source,
-    room: int,
-    enable_thinking: tuple[bool | None, bool | None],
-    teacher_system: str | None,
-) -> "PromptReport":
-    from simct.data.prompt_report import describe_prompts
-
-    return describe_prompts(source.prompts, pair, room, enable_thinking, teacher_system)
+def _sides(
+    studio: Studio, teacher: str, student: str, run: RunConfig, token: str | bool | None
+) -> tuple[Source, Source]:
+    """Both models, to be read as the run renders prompts for them."""
+    return (
+        model_facts.source(studio, teacher, token, run.teacher),
+        model_facts.source(studio, student, token, run.student),
+    )
 
 
-def context_length(studio: Studio, model: str, token: str | bool | None) -> int | None:
+def _report(studio: Studio, at: DataAt, teacher: Source, student: Source, room: int) -> "PromptReport":
+    from app.reading import prompts
+
+    asked = (at, teacher, student, room)
+    return studio.workers.run(prompts.report_prompts, *asked, what="The prompts", near=at)
+
+
+def readings(
+    studio: Studio,
+    teacher: str,
+    student: str,
+    data: DataConfig,
+    run: RunConfig,
+    number: int,
+    token: str | bool | None,
+) -> Sequence[PromptReading]:
+    """Prompt `number`, from 1 on, as the student and as the teacher of a run read it. Raises a one-line SimCTError."""
+    from app.reading import prompts
+
+    sides = _sides(studio, teacher, student, run, token)
+    at = place(studio, data, token)
+    return studio.workers.run(prompts.read_both, at, *sides, number, what="This prompt", near=at)
+
+
+def context_length(studio: Studio, side: Source) -> int | None:
     """How many tokens the model can read, by its config. Raises a one-line SimCTError."""
-    return studio.kept(_context_length, 32)(model_facts.allowed(studio, model), token)
+    return studio.kept(_context_length, 32)(studio, side)
 
 
-def _context_length(model: str, token: str | bool | None) -> int | None:
-    from simct.config.sections import ModelConfig
-    from simct.estimate.memory import load_shape_config
+def _context_length(studio: Studio, side: Source) -> int | None:
+    from app.reading import runs
 
-    name, revision = split_revision(model)
-    config = load_shape_config(ModelConfig(model=name, revision=revision), token)
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+    return studio.workers.run(runs.context_length, side, what=f"The config of {side.name!r}", near=side)

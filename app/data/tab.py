@@ -11,7 +11,6 @@ from app.data.hub_dataset import HubDataset
 from app.page import markup
 from app.page.markup import one_line
 from app.pair.tab import PairTab
-from app.server import model_facts
 from app.server.handler import Component, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
@@ -196,19 +195,20 @@ class DataTab:
             source = prompt_source.read(self.studio, wanted, visitor.token)
         except DataError as error:
             line = markup.note("error", _in_the_fields_words(error, data))
-            table = view.raw_table(first.readable[: prompt_source.PREVIEWED], first.columns)
+            table = view.raw_table(first.rows, first.columns)
             return {**mapping, **self._nothing(line, table)}
         settings = choice.run_settings(run)
         _, report = prompt_source.report(self.studio, teacher, student, wanted, settings, visitor.token)
-        pair = model_facts.pair_of(self.studio, teacher, student, visitor.token, settings)
-        count = len(source.prompts)
+        count = source.count
+        number = min(shown, count)
+        asked = (self.studio, teacher, student, wanted, settings, number, visitor.token)
         return {
             **mapping,
             self.note: view.line(source, report),
             self.notices: view.notices(source, report, more),
             self.table: view.rows_table(source),
-            self.which: gr.Slider(maximum=max(2, count), value=min(shown, count), visible=count > 1),
-            self.readings: view.both_readings(pair, source.prompts[min(shown, count) - 1], settings),
+            self.which: gr.Slider(maximum=max(2, count), value=number, visible=count > 1),
+            self.readings: view.both_readings(prompt_source.readings(*asked)),
             self.lengths: view.length_charts(report),
         }
 
@@ -217,11 +217,8 @@ class DataTab:
     ) -> Updates:
         """Another prompt as both models read it."""
         try:
-            prompts = prompt_source.read(self.studio, prompt_source.data_config(data), visitor.token).prompts
-            settings = choice.run_settings(run)
-            pair = model_facts.pair_of(self.studio, teacher, student, visitor.token, settings)
-            one = prompts[min(int(shown), len(prompts)) - 1]
-            return {self.readings: view.both_readings(pair, one, settings)}
+            asked = (prompt_source.data_config(data), choice.run_settings(run), int(shown), visitor.token)
+            return {self.readings: view.both_readings(prompt_source.readings(self.studio, teacher, student, *asked))}
         except SimCTError as error:
             return {self.readings: markup.note("error", one_line(error))}
 

@@ -1,6 +1,5 @@
 """Inspect, the corpus: coverage over a file or a dataset, streamed, canceled when asked, and remembered."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -87,19 +86,25 @@ def measure_corpus(
     studio: Studio, teacher: str, student: str, source: TextSource, token: str | bool | None, work: Work
 ) -> PairReport:
     """simct.inspection.corpus's report of the texts. Raises a one-line SimCTError."""
-    from simct.inspection.corpus import inspect_corpus
+    from app.reading import texts
 
     work.step("Reading both tokenizers…")
-    pair = model_facts.pair_of(studio, teacher, student, token)
+    sides = model_facts.source(studio, teacher, token), model_facts.source(studio, student, token)
     limit = min(max(int(source.number or TEXTS), 1), MOST_TEXTS)
-    skipped: Counter[str] = Counter()
-    texts = text_source.texts(studio, source, token, limit, skipped)
+    found = text_source.texts(studio, source, token, limit)
     work.step("Reading and counting, texts:")
     total = limit if source.kind == text_source.DATASET else None
-    report = inspect_corpus(pair, texts, work.progress, work.should_stop, top=TOP, total=total)
+    report: PairReport = studio.workers.run(
+        texts.measure_texts,
+        *(*sides, found, TOP, total),
+        what=f"The texts of {source.name!r}",
+        near=sides,
+        on_progress=work.progress,
+        should_stop=work.should_stop,
+    )
     if not report.texts:
         raise DataError("Canceled before the first text was counted.")
-    return replace(report, excluded=dict(report.excluded) | skipped)
+    return report
 
 
 def report_line(report: PairReport, name: str, seconds: float) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from app.inspect import lanes
 from app.inspect.text_source import MAX_CHARACTERS
 from app.page import saving
+from app.reading.records import TextPair
 from app.server import model_facts
 from app.server.studio import Studio
 from simct.errors import DataError
@@ -17,7 +18,6 @@ from simct.inspection.records import PairReport, ShownUnit, UnitScore
 
 if TYPE_CHECKING:
     from simct.inspection.coverage import Spelled
-    from simct.tokenization.pair import TokenizerPair
 
 PAGE = 400
 TOP = 12
@@ -32,7 +32,7 @@ class Document:
     teacher: str
     student: str
     text: str
-    pair: "TokenizerPair"
+    pair: TextPair
     spelled: "Spelled"
     report: PairReport
     scores: list[UnitScore] = field(default_factory=list)
@@ -94,7 +94,7 @@ def read_document(
     step: Callable[[str], None] = lambda doing: None,
 ) -> Document:
     """Raises a one-line SimCTError for an empty or overlong text, or a pair that cannot be read."""
-    from simct.inspection.coverage import inspect_pair, spell
+    from app.reading import texts
 
     if not (text or "").strip():
         raise DataError("There is no text to inspect. Type or paste some.")
@@ -103,10 +103,9 @@ def read_document(
             f"This text has {len(text):,} characters; {MAX_CHARACTERS:,} fit here. Measure longer ones under Corpus."
         )
     step("Reading both tokenizers…")
-    pair = model_facts.pair_of(studio, teacher, student, token)
-    step("Comparing both tokenizations…")
-    spelled = spell(pair, text)
-    return Document(teacher, student, text, pair, spelled, inspect_pair(pair, [text], top=TOP))
+    sides = model_facts.source(studio, teacher, token), model_facts.source(studio, student, token)
+    found = studio.workers.run(texts.read_text, *sides, text, TOP, what="This text", near=sides)
+    return Document(teacher, student, text, found.pair, found.spelled, found.report)
 
 
 def chosen_unit(event: gr.EventData) -> int | None:

@@ -11,7 +11,7 @@ from simct.report import facts
 from simct.report.formats import number, share
 
 if TYPE_CHECKING:
-    from simct.tokenization.pair import TokenizerPair
+    from simct.inspection.coverage import PairLookup
 
 # what can shade a unit: name -> (field of a score, the value of the deepest shade, explanation)
 SHADES = {
@@ -30,7 +30,7 @@ class DrawnUnit:
     teacher: list[tuple[int, str]]
 
 
-def unit(pair: "TokenizerPair", shown: ShownUnit) -> DrawnUnit:
+def unit(pair: "PairLookup", shown: ShownUnit) -> DrawnUnit:
     student, teacher = (
         [(token_id, markup.visible_bytes(tokens.bytes_of[token_id] or b"")) for token_id in ids]
         for tokens, ids in ((pair.student, shown.student_ids), (pair.teacher, shown.teacher_ids))

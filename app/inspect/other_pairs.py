@@ -1,16 +1,16 @@
 """Inspect, other pairs: students for this teacher, or teachers for this student, in one table to be sorted."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from dataclasses import replace
 
 import gradio as gr
 
-from app.inspect import other_pairs_view, text_source
-from app.inspect.text_source import TextSource
+from app.inspect import other_pairs_view
 from app.page import markup, scripts
 from app.page.markup import one_line
 from app.pair import model_field
 from app.pair.tab import PairTab
+from app.reading.records import TextsAt
 from app.server import downloads, model_facts, weights
 from app.server.downloads import Download
 from app.server.handler import LONG, Handler, Updates, in_turn
@@ -128,33 +128,72 @@ def inspect_others(
 
     Raises a one-line SimCTError.
     """
-    from simct.inspection.compare_pairs import compare_pairs
-
     students = which == STUDENTS
     fixed = model_facts.allowed(studio, pair[0] if students else pair[1])
     names = list(dict.fromkeys(name.strip() for name in models if name and name.strip()))[:MOST_MODELS]
     if not names:
         raise DataError("Choose at least one model.")
+    pairs = [(fixed, name) if students else (name, fixed) for name in names]
     refused = _refused(studio, fixed, students, names, verdicts, token)
-    readable = [name for name in names if name not in refused]
-    if verdicts:
-        studio.models.forget_pair()
+    rows = [_row(studio, each, refused.get(name), token, work) for each, name in _counted(pairs, names, work)]
+    return _with_verdicts(studio, rows, token, work) if verdicts else _sorted(rows, "strict")
+
+
+def _counted(
+    pairs: Sequence[tuple[str, str]], names: Sequence[str], work: Work
+) -> Iterator[tuple[tuple[str, str], str]]:
+    """Pairs with the model that each is about, until a cancel."""
     work.step("Inspecting, pairs:")
-    rows = compare_pairs(
-        [fixed] if students else readable,
-        readable if students else [fixed],
-        list(islice(text_source.texts(studio, TextSource(text_source.EMBEDDED), token), TEXTS)),
-        samples=SAMPLES if verdicts else 0,
-        prompts=str(demo.PROMPTS) if verdicts else "",
+    for number, each in enumerate(zip(pairs, names, strict=True)):
+        work.progress(number, len(pairs))
+        if work.should_stop():
+            return
+        yield each
+
+
+def _row(studio: Studio, pair: tuple[str, str], refused: str | None, token: str | bool | None, work: Work) -> PairRow:
+    """The row of a pair without weights, or with the reason why it cannot be used."""
+    from app.reading import texts
+    from simct.inspection.compare_pairs import with_coverage
+
+    row = PairRow(teacher=pair[0], student=pair[1], error=refused)
+    if refused:
+        return row
+    try:
+        sides = tuple(model_facts.source(studio, model, token) for model in pair)
+        asked = (*sides, TextsAt(str(demo.PROMPTS), "prompt", limit=TEXTS), 3)
+        should_stop = work.should_stop
+        report = studio.workers.run(texts.compare_texts, *asked, what="This pair", near=sides, should_stop=should_stop)
+    except SimCTError as error:
+        return replace(row, error=one_line(error))
+    return replace(row, error="Canceled.") if report.stopped else with_coverage(row, report)
+
+
+def _sorted(rows: Sequence[PairRow], by: str) -> list[PairRow]:
+    from simct.inspection.compare_pairs import sort_rows
+
+    return sort_rows(rows, by)
+
+
+def _with_verdicts(studio: Studio, rows: Sequence[PairRow], token: str | bool | None, work: Work) -> list[PairRow]:
+    """The rows with what was measured of each pair that can be used; loads both models of each."""
+    from simct.inspection.compare_pairs import compare_pairs
+    from simct.inspection.corpus import dataset_texts
+
+    usable = [row for row in rows if not row.error]
+    studio.models.forget_pair()
+    work.step("Measuring, pairs:")
+    measured = compare_pairs(
+        list(dict.fromkeys(row.teacher for row in usable)),
+        list(dict.fromkeys(row.student for row in usable)),
+        list(dataset_texts(str(demo.PROMPTS), "prompt", limit=TEXTS)),
+        samples=SAMPLES,
+        prompts=str(demo.PROMPTS),
         token=token,
-        sort="verdict" if verdicts else "strict",
         on_progress=work.progress,
         should_stop=work.should_stop,
     )
-    for name, reason in refused.items():
-        refused_pair = (fixed, name) if students else (name, fixed)
-        rows.append(PairRow(teacher=refused_pair[0], student=refused_pair[1], error=reason))
-    return rows
+    return _sorted([*measured, *(row for row in rows if row.error)], "verdict")
 
 
 def _refused(

@@ -8,7 +8,7 @@ from app.inspect import position_view
 from app.inspect.document import Document, chosen_unit
 from app.inspect.text import TextTab
 from app.page import markup, saving, scripts
-from app.server import downloads, weights
+from app.server import downloads, model_facts, weights
 from app.server.downloads import Download
 from app.server.handler import LATEST, LONG, Handler, Updates, in_turn
 from app.server.studio import Studio
@@ -117,13 +117,16 @@ def read_position(
     studio: Studio, document: Document, unit: int, token: str | bool | None, with_weights: bool, work: Work
 ) -> Candidates:
     """What simct.inspection.candidates finds at a unit, with both models' masses if asked. Raises a SimCTError."""
+    from app.reading import texts
     from simct.inspection.candidates import candidates_at
 
     if not with_weights:
-        return candidates_at(document.pair, None, None, document.text, unit, position_view.TOP)
+        sides = tuple(model_facts.source(studio, model, token) for model in (document.teacher, document.student))
+        asked = (*sides, document.text, unit, position_view.TOP)
+        return studio.workers.run(texts.read_position, *asked, what="This position", near=sides)
     loaded = weights.load(studio, document.teacher, document.student, token, work)
     work.step("Reading the text up to here with both models…")
-    return candidates_at(document.pair, loaded.teacher, loaded.student, document.text, unit, position_view.TOP)
+    return candidates_at(loaded.pair, loaded.teacher, loaded.student, document.text, unit, position_view.TOP)
 
 
 def _json(found: Candidates | None) -> Download:

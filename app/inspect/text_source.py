@@ -1,9 +1,7 @@
 """Where the Inspect pages take text from: what comes with them, an upload, or a column of a Hub dataset."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,8 @@ from gradio.utils import get_upload_folder
 
 from app.data import prompt_source
 from app.page import markup
+from app.reading.records import TextsAt
+from app.reading.setup import explicit_token
 from app.server.handler import LATEST, QUIET, Component, Handler, Updates
 from app.server.studio import Studio
 from app.server.visitor import Visitor
@@ -107,28 +107,16 @@ class TextSourceForm:
         }
 
 
-def texts(
-    studio: Studio,
-    source: TextSource,
-    token: str | bool | None,
-    limit: int | None = None,
-    skipped: Counter[str] | None = None,
-) -> Iterator[str]:
-    """The texts of a source, at most `limit` (by default its number); rows without text are counted in `skipped`.
-
-    Raises a one-line SimCTError.
-    """
-    from simct.inspection.corpus import dataset_texts
-
+def texts(studio: Studio, source: TextSource, token: str | bool | None, limit: int | None = None) -> TextsAt:
+    """Where the texts of a source are, at most `limit` (by default its number). Raises a one-line SimCTError."""
     limit = limit or (int(source.number) if source.number else None)
     if source.kind == EMBEDDED:
-        return dataset_texts(str(demo.PROMPTS), "prompt", limit=None)
+        return TextsAt(str(demo.PROMPTS), "prompt")
     column = (source.column or "").strip() or None
     if source.kind == UPLOAD:
-        return dataset_texts(_uploaded(source.upload), column, limit=limit, skipped=skipped)
+        return TextsAt(_uploaded(source.upload), column, limit=limit)
     split, config = (source.split or "").strip() or "train", (source.config or "").strip() or None
-    named = _named(studio, source.dataset)
-    return dataset_texts(named, column, split, limit, token, config_name=config, skipped=skipped)
+    return TextsAt(_named(studio, source.dataset), column, split, config, limit, explicit_token(token))
 
 
 def data_config(studio: Studio, chosen: dict[str, Any] | None, source: TextSource) -> DataConfig:
@@ -203,17 +191,13 @@ class OneText:
 
 def one_text(studio: Studio, source: TextSource, token: str | bool | None) -> str:
     """A text file whole, or the row that the source's number names. Raises a one-line SimCTError."""
+    from app.reading import texts as reading
+
     row = min(max(int(source.number or 0), 0), MAX_ROW)
     whole = source.kind == UPLOAD and Path(_uploaded(source.upload)).suffix.lower() == ".txt"
-    if whole:
-        pieces = texts(studio, source, token, MAX_ROW)
-    else:
-        pieces = islice(texts(studio, source, token, row + 1), row, None)
-    found = ""
-    for piece in pieces:
-        found += piece
-        if len(found) > MAX_CHARACTERS:
-            raise DataError(f"{source.name} has more than {MAX_CHARACTERS:,} characters. Measure it under Corpus.")
+    where = texts(studio, source, token, MAX_ROW if whole else row + 1)
+    asked = (where, 0 if whole else row, MAX_CHARACTERS, source.name)
+    found: str = studio.workers.run(reading.one_text, *asked, what=repr(source.name))
     if not found:
         raise DataError(f"{source.name} has fewer than {row + 1:,} texts. Choose an earlier row.")
     return found

@@ -79,7 +79,7 @@ class PairTab:
         body, ready = markup.empty("The comparison appears when both models can be read."), False
         if len(facts) == 2:
             try:
-                pair = model_facts.pair_of(self.studio, teacher, student, visitor.token)
+                pair = model_facts.read_pair(self.studio, teacher, student, visitor.token)
                 body, ready = view.summary(pair, *facts), True
             except SimCTError as error:
                 body = markup.note("error", one_line(error))

@@ -1,17 +1,14 @@
 """The chosen pair as HTML: what both models have in common, what each is, and what their licenses mean."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from app.page import markup
+from app.reading.records import PairReading
 from app.server import model_facts
 from app.server.model_facts import Facts
 
-if TYPE_CHECKING:
-    from simct.tokenization.pair import TokenizerPair
 
-
-def summary(pair: "TokenizerPair", teacher: Facts, student: Facts) -> str:
+def summary(pair: PairReading, teacher: Facts, student: Facts) -> str:
     """The headline numbers, a column a model, and lines on licenses and origins."""
     rows = [
         ("Vocabulary", *(f"{model.vocabulary:,} tokens" for model in (teacher, student))),
@@ -26,7 +23,7 @@ def summary(pair: "TokenizerPair", teacher: Facts, student: Facts) -> str:
     return f'{_numbers(pair, student.vocabulary)}{table}<div class="pair-lines">{_lines((teacher, student))}</div>'
 
 
-def _numbers(pair: "TokenizerPair", student_vocabulary: int) -> str:
+def _numbers(pair: PairReading, student_vocabulary: int) -> str:
     return markup.tiles(
         [
             (f"{pair.shared_tokens:,}", "shared tokens", "Tokens of both vocabularies with exactly the same bytes"),

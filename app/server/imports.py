@@ -20,7 +20,7 @@ losses losses.head models.loading
 data.conversations data.exclusions data.formats data.sources data.templates data.prompts data.prompt_report
 inspection.coverage inspection.corpus inspection.candidates inspection.reliability inspection.compare_pairs
 inspection.side_by_side report.html estimate.machines estimate.memory estimate.time_and_cost train
-hub.datasets hub.licenses hub.model_files hub.search
+hub.datasets hub.licenses hub.model_files hub.search preflight.planned
 jobs.hf.hardware jobs.hf.spending jobs.hf.history jobs.hf.job publishing.process
 """.split()  # noqa: SIM905
 
@@ -28,10 +28,12 @@ jobs.hf.hardware jobs.hf.spending jobs.hf.history jobs.hf.job publishing.process
 def import_behind(studio: Studio, then: Callable[[], object]) -> None:
     """Import them in a thread of their own, and then do `then`; the page's handlers wait for them."""
     studio.imported.clear()
+    studio.workers.nursery.start()
 
     def run() -> None:
         try:
             import_all(studio)
+            studio.workers.warm()
         finally:
             then()
 
@@ -40,7 +42,8 @@ def import_behind(studio: Studio, then: Callable[[], object]) -> None:
 
 def import_all(studio: Studio) -> None:
     try:
-        for name in ("datasets", *(f"simct.{name}" for name in LATE)):
+        ours = (f"app.reading.{name}" for name in ("models", "texts", "prompts", "runs"))
+        for name in ("datasets", *(f"simct.{name}" for name in LATE), *ours):
             importlib.import_module(name)
     finally:
         # the page that needs a module reports if it cannot be imported

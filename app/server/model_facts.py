@@ -1,23 +1,22 @@
 """What is known of a model before it is used: whether it can be read, what it is, how large it is."""
 
-import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
-
+from app.reading.records import ModelReading, PairReading, Source
+from app.reading.setup import explicit_token
 from app.server.studio import STUDENT_NAME, TEACHER_NAME, Studio
 from simct import demo
 from simct.config import RunConfig
+from simct.config.sections import ModelConfig
 from simct.errors import ModelError
 from simct.hub.repo_ids import is_folder, split_revision
 
 if TYPE_CHECKING:
     from simct.hub.search import ModelHit
     from simct.tokenization.pair import TokenizerPair
-    from simct.tokenization.token_bytes import TokenBytes
 
 EMBEDDED = {str(demo.TEACHER): TEACHER_NAME, str(demo.STUDENT): STUDENT_NAME} | {
     str(getattr(pair, side)): f"Embedded {side}, {name.replace('_', ' ')}"
@@ -92,6 +91,26 @@ def allowed(studio: Studio, model: str) -> str:
     return model
 
 
+def source(studio: Studio, model: str, token: str | bool | None, settings: ModelConfig | None = None) -> Source:
+    """Where a worker reads a chosen model, and how a run with these `settings` renders prompts for it.
+
+    Raises ModelError for a model that this studio may not read.
+    """
+    model = allowed(studio, model)
+    if model in EMBEDDED or is_folder(model):
+        found = Source(display_name(model), location(model))
+    else:
+        found = Source(model, *split_revision(model), explicit_token(token))
+    if settings is None:
+        return found
+    return replace(
+        found,
+        chat_template=settings.chat_template,
+        enable_thinking=settings.enable_thinking,
+        system=settings.system,
+    )
+
+
 def facts(studio: Studio, model: str, token: str | bool | None) -> Facts:
     """Everything the Pair step shows. Raises a one-line ModelError, TokenizerError or HubError."""
     model = allowed(studio, model)
@@ -101,58 +120,48 @@ def facts(studio: Studio, model: str, token: str | bool | None) -> Facts:
 
 
 def _folder_facts(studio: Studio, model: str) -> Facts:
-    from simct.hub.model_files import ADAPTER_CONFIG, adapter_of, check_model_files, model_files_problem
-
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
+    if not Path(model).expanduser().is_dir():
         raise ModelError(f"There is no folder {model!r}. Check the path, or give a Hub id like owner/name.")
-    if any(folder.glob("*.gguf")) or (folder / ADAPTER_CONFIG).is_file():
-        check_model_files(str(folder))
-    adapter = adapter_of(str(folder))
-    try:
-        config = {} if adapter else json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{model!r} has no readable config.json: it is not a Transformers model folder.") from error
-    weights = list(folder.glob("*.safetensors"))
-    if not weights:
-        problem = model_files_problem(str(folder))
-        raise ModelError(problem or f"{model!r} holds no *.safetensors weights. Save the model with save_pretrained().")
-    tokens = tokenizer_bytes(studio, model, None, None)
+    read = studio.kept(_read_folder, 16)(studio, source(studio, model, None), _changed(Path(model).expanduser()))
     return Facts(
         name=display_name(model),
         where="embedded" if model in EMBEDDED else "local folder",
-        family=f"adapter of {adapter.base}" if adapter else str(config.get("model_type", "unknown")),
-        tokenizer=tokenizer_kind(tokens.tokenizer),
-        vocabulary=len(tokens.bytes_of),
-        license=_card_license(folder / "README.md") or ("apache-2.0" if model in EMBEDDED else ""),
+        family=read.family or "unknown",
+        tokenizer=read.tokenizer,
+        vocabulary=read.vocabulary,
+        license=read.license or ("apache-2.0" if model in EMBEDDED else ""),
         gated=False,
-        size=sum(path.stat().st_size for path in weights),
+        size=read.size,
         revision=None,
     )
 
 
-def _card_license(card: Path) -> str:
+def _changed(folder: Path) -> int:
+    """When a file of the folder was changed last, so that it is read again then."""
     try:
-        _, front, _ = card.read_text(encoding="utf-8").split("---\n", 2)
-        return str(yaml.safe_load(front).get("license", ""))
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
-        return ""
+        return max((path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()), default=0)
+    except OSError:
+        return 0
+
+
+def _read_folder(studio: Studio, where: Source, changed: int) -> ModelReading:
+    from app.reading import models
+
+    return studio.workers.run(models.read_folder, where, what=f"The model {where.name!r}", near=where)
 
 
 def _hub_facts(studio: Studio, model: str, token: str | bool | None) -> Facts:
     from simct.hub import search
-    from simct.hub.model_files import check_model_files
 
     name, revision = split_revision(model)
     found = search.model_facts(name, token, revision)
-    adapter = check_model_files(name, found.revision, token)
-    tokens = tokenizer_bytes(studio, name, found.revision, token)
+    read = studio.kept(_read_hub_model, 32)(studio, Source(name, name, found.revision, explicit_token(token)))
     return Facts(
         name=name,
         where=f"Hub, {revision[:20]}" if revision else "Hub",
-        family=f"adapter of {adapter.base}" if adapter else found.model_type or "unknown",
-        tokenizer=tokenizer_kind(tokens.tokenizer),
-        vocabulary=len(tokens.bytes_of),
+        family=read.family or found.model_type or "unknown",
+        tokenizer=read.tokenizer,
+        vocabulary=read.vocabulary,
         license=found.license or "",
         gated=found.gated,
         size=found.size,
@@ -161,35 +170,36 @@ def _hub_facts(studio: Studio, model: str, token: str | bool | None) -> Facts:
     )
 
 
-def tokenizer_kind(tokenizer: Any) -> str:
-    """How a tokenizer works, and its class where that says more: byte-level BPE (Qwen2)."""
-    name = type(tokenizer).__name__.removesuffix("Fast")
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return name
-    spelled = "byte-level " if "ByteLevel" in str(backend.decoder) else ""
-    generic = name in ("TokenizersBackend", "PreTrainedTokenizer")
-    family = "" if generic else f" ({name.removesuffix('Tokenizer')})"
-    return f"{spelled}{type(backend.model).__name__}{family}"
+def _read_hub_model(studio: Studio, where: Source) -> ModelReading:
+    from app.reading import models
+
+    return studio.workers.run(models.read_hub_model, where, what=f"The model {where.name!r}", near=where)
 
 
-def tokenizer_bytes(studio: Studio, model: str, revision: str | None, token: str | bool | None) -> "TokenBytes":
-    """TokenBytes of `model`, kept for the next time. The token is in the key: access is not lent on."""
-    with studio.reading:
-        return studio.kept(_tokenizer_bytes, 16)(model, revision, token)
+def read_pair(studio: Studio, teacher: str, student: str, token: str | bool | None) -> PairReading:
+    """What two chosen models have in common, found out by a worker. Raises a one-line SimCTError."""
+    sides = source(studio, teacher, token), source(studio, student, token)
+    return studio.kept(_read_pair, 32)(studio, *sides)
 
 
-def _tokenizer_bytes(model: str, revision: str | None, token: str | bool | None) -> "TokenBytes":
-    # transformers takes seconds to import, and the page must not wait for it
-    from simct.tokenization.model_tokens import load_tokens
+def _read_pair(studio: Studio, teacher: Source, student: Source) -> PairReading:
+    from app.reading import models
 
-    return load_tokens(location(model), revision, token)
+    return studio.workers.run(models.read_pair, teacher, student, what="This pair", near=(teacher, student))
 
 
 def pair_of(
     studio: Studio, teacher: str, student: str, token: str | bool | None, run: RunConfig | None = None
 ) -> "TokenizerPair":
-    """The pair of two chosen models, with the chat templates that `run` names. Raises a one-line SimCTError."""
+    """The pair of two chosen models, with the chat templates that `run` names, for work with their weights.
+
+    A worker must accept both first. Raises a one-line SimCTError.
+    """
+    from app.reading.runs import accept
+
+    settings = (run.teacher, run.student) if run else (None, None)
+    sides = [source(studio, *each) for each in zip((teacher, student), (token, token), settings, strict=True)]
+    studio.workers.run(accept, *sides, what="This pair", near=tuple(sides))
     teacher, student = allowed(studio, teacher), allowed(studio, student)
     templates = (run.teacher.chat_template, run.student.chat_template) if run else (None, None)
     with studio.reading:

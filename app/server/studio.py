@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
+from app.reading.setup import reading_workers
 from app.server.background import Background
 from app.server.memory import Models
 from app.server.visitor import Visitor
@@ -29,19 +30,20 @@ Result = TypeVar("Result")
 class Studio:
     """`public` is a Space: visitors name no folders of the machine, and act with their own token only.
 
-    `models` are the weights in memory; `background` looks after the runs; `imported` is set once the libraries that
-    take seconds to import are there.
+    `workers` read what comes from visitors and the Hub, in processes of their own; `models` are the weights in memory;
+    `background` looks after the runs; `imported` is set once the libraries that take seconds to import are there.
     """
 
     def __init__(self, runs_dir: Path, public: bool | None = None) -> None:
         self.runs_dir = runs_dir
         self.public = bool(os.environ.get("SPACE_ID")) if public is None else public
+        self.workers = reading_workers()
         self.models = Models()
         self.background = Background(self.runs_dir, self.public)
         self.imported = threading.Event()
         self.imported.set()
-        # held while tokenizers are read, and while prompts are tokenized: each thread would do the same work again
-        self.reading, self.describing = threading.Lock(), threading.Lock()
+        # held while a tokenizer that a worker has accepted is read for weights: each thread would do the same again
+        self.reading = threading.Lock()
         self._kept: dict[Callable[..., Any], Callable[..., Any]] = {}
 
     @property

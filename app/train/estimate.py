@@ -1,13 +1,13 @@
 """What a run will take, beside the form: memory, time and cost, here and on machines of Hugging Face Jobs."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from app.data import prompt_source
 from app.page import markup
 from app.page.markup import one_line
-from app.server.model_facts import joined
+from app.reading.setup import explicit_token
+from app.server.model_facts import allowed, joined
 from app.server.studio import Studio
 from app.server.work import Work, follow
 from simct.config import RunConfig
@@ -27,12 +27,12 @@ def prompt_facts(
     studio: Studio, config: RunConfig, token: str | bool | None, rows: int | None
 ) -> tuple[int, int | None]:
     """(tokens of the longest prompt that is read here, how many prompts there are), as far as is known."""
-    teacher, student = (joined(each.model, each.revision) for each in (config.teacher, config.student))
+    teacher, student = _names(config)
     try:
         source, report = prompt_source.report(studio, teacher, student, config.data, config, token)
     except SimCTError:
         return ASSUMED_PROMPT, rows
-    known = source.total or rows or len(source.prompts)
+    known = source.total or rows or source.count
     return report.longest or ASSUMED_PROMPT, min(known, config.data.limit or known)
 
 
@@ -41,24 +41,20 @@ def estimate(studio: Studio, config: RunConfig, token: str | bool | None, rows: 
 
     `rows` is how many the dataset has, where that is known.
     """
+    from app.reading import runs
     from simct.estimate.machines import MACHINES
-    from simct.estimate.memory import load_shape_config
-    from simct.estimate.time_and_cost import estimate_run
 
+    for model in (config.teacher, config.student):
+        allowed(studio, model.model)
     prompt_tokens, n_prompts = prompt_facts(studio, config, token, rows)
-    configs = (load_shape_config(config.teacher, token), load_shape_config(config.student, token))
-
-    def on(machine: str | None) -> "Estimate":
-        return estimate_run(
-            config, machine, prompt_tokens=prompt_tokens, n_prompts=n_prompts, token=token, configs=configs
-        )
-
-    found = on(None)
     here = studio.kept(_this_machine)() if studio.trains_here else None
-    if here and here.name in ("cpu", *(machine.name for machine in MACHINES)):
-        local = on(here.name)
-        found = replace(found, here=replace(local.hardware[0], peak=local.peak))
-    return found
+    known = here is not None and here.name in ("cpu", *(machine.name for machine in MACHINES))
+    asked = (config, explicit_token(token), prompt_tokens, n_prompts, here.name if here and known else None)
+    return studio.workers.run(runs.estimate, *asked, what="The estimate", near=("estimate", *_names(config)))
+
+
+def _names(config: RunConfig) -> tuple[str, ...]:
+    return tuple(joined(model.model, model.revision) for model in (config.teacher, config.student))
 
 
 def _this_machine() -> "Machine":

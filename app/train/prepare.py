@@ -4,10 +4,24 @@ from typing import TYPE_CHECKING
 
 from app.server import model_facts
 from app.server.studio import Studio
-from simct.config import RunConfig, local_path
+from simct.config import RunConfig, config_from_dict, local_path
 
 if TYPE_CHECKING:
     from simct.preflight.planned import Place
+
+
+def read_run_yaml(studio: Studio, text: str) -> RunConfig:
+    """The checked run that a text describes. Raises ConfigError."""
+    from app.reading import runs
+
+    return config_from_dict(studio.workers.run(runs.read_run_yaml, text, what="This run.yaml"))
+
+
+def load_run_yaml(studio: Studio, path: str) -> RunConfig:
+    """The checked run that an uploaded file describes. Raises ConfigError."""
+    from app.reading import runs
+
+    return config_from_dict(studio.workers.run(runs.load_run_yaml, path, what="This file"))
 
 
 def pin_and_check(

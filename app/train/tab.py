@@ -17,7 +17,7 @@ from app.server.work import LongWork, Work
 from app.train import estimate, prepare, view, where
 from app.train.form import settings_form
 from app.train.where import HERE, Place, PlaceForm
-from simct.config import RunConfig, brief, brief_yaml, load_config, validate
+from simct.config import RunConfig, brief, brief_yaml, validate
 from simct.errors import ConfigError, SimCTError
 from simct.presets import list_presets, load_preset
 from simct.runs.folder import RunFolder
@@ -248,7 +248,7 @@ class TrainTab:
 
     def _read_file(self, path: str) -> Updates:
         try:
-            config = load_config(path)
+            config = prepare.load_run_yaml(self.studio, path)
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error).replace(repr(path), "This file"))}
         return {self.note: markup.note("ok", "Loaded."), self.loaded: config, **self.load(config)}

@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.page import markup
 from app.page.markup import one_line
+from app.reading.setup import explicit_token
 from app.server.handler import PRIVATE, Component, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
@@ -101,12 +102,9 @@ class PlaceForm:
         """Choices of machines and of who pays, the table of all machines, and the line under them."""
         if where != JOBS:
             return {self.rented: gr.Column(visible=False)}
-        # torch and transformers take seconds to import
-        from simct.jobs.hf.hardware import offers
-
         try:
             config, n_prompts = self.config_of(visitor, **run)
-            offered = offers(config, visitor.token, n_prompts)
+            offered = offers(self.studio, config, visitor.token, n_prompts)
         except SimCTError as error:
             return {self.rented: gr.Column(visible=True), self.note: markup.note("error", one_line(error))}
         fitting = [offer for offer in offered if offer.fits is not False]
@@ -176,15 +174,24 @@ def start(studio: Studio, config: RunConfig, place: Place, visitor: Visitor) -> 
         if not studio.trains_here:
             raise RunError(NO_HARDWARE)
         return actions.start_here(studio.runs_dir, config, visitor.owner, token=token)
-    return actions.start_on_jobs(studio.runs_dir, config, rental(config, place, token), token, visitor.owner)
+    return actions.start_on_jobs(studio.runs_dir, config, rental(studio, config, place, token), token, visitor.owner)
 
 
-def rental(config: RunConfig, place: Place, token: str | None) -> Rental:
+def offers(studio: Studio, config: RunConfig, token: str | bool | None, n_prompts: int | None = None) -> "list[Offer]":
+    """Every machine of Jobs with what the run would take on it. Raises a one-line SimCTError."""
+    # torch and transformers take seconds to import
+    from app.reading import runs
+
+    asked = (config, explicit_token(token), n_prompts)
+    near = ("offers", config.teacher.model, config.student.model)
+    return studio.workers.run(runs.offered, *asked, what="The estimate", near=near)
+
+
+def rental(studio: Studio, config: RunConfig, place: Place, token: str | None) -> Rental:
     """What was chosen, checked against what the Hub offers now. Raises ConfigError or HubError."""
-    from simct.jobs.hf.hardware import offers
     from simct.jobs.hf.spending import chosen_hours
 
-    offer = next((each for each in offers(config, token) if each.machine.name == place.flavor), None)
+    offer = next((each for each in offers(studio, config, token) if each.machine.name == place.flavor), None)
     if offer is None:
         raise ConfigError("Choose a machine under Where it trains.")
     if offer.fits is False:

@@ -17,9 +17,9 @@ from simct.config.optimization import LoraConfig, TrainingConfig, WarmupConfig
 from simct.config.publish import PublishConfig, check_publish
 from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig, RolloutConfig
 from simct.config.yaml_text import MOST_CHARACTERS, read_yaml
-from simct.errors import ConfigError
+from simct.errors import ConfigError, quoted
 from simct.methods import DIVERGENCES, METHODS, checked_options
-from simct.setting import WHOLE, Section, problem, quoted, setting, settings_of
+from simct.setting import WHOLE, Section, problem, setting, settings_of
 
 KINDS = ("distill", "warmup")
 # What a run is about: always written, whatever the defaults are.

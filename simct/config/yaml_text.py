@@ -27,10 +27,8 @@ def read_yaml(text: str, what: str = "This") -> Any:
     Length, depth and aliases are bounded before anything is made of them: nine aliases of nine aliases each, a few
     levels deep, would be billions of values.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise ConfigError(f"{what} has more than {MOST_CHARACTERS:,} characters, which no configuration needs.")
     try:
-        _check_shape(text, what)
+        check_shape(text, what)
         return yaml.load(text, Loader)
     except ConfigError:
         raise
@@ -41,8 +39,13 @@ def read_yaml(text: str, what: str = "This") -> Any:
         raise ConfigError(f"{what} is not valid YAML: a value in it cannot be read.") from error
 
 
-def _check_shape(text: str, what: str) -> None:
-    """Raise ConfigError for nesting that is too deep or too many aliases; looks at the parser's events only."""
+def check_shape(text: str, what: str) -> None:
+    """Raise ConfigError for too long a text, nesting that is too deep, or too many aliases.
+
+    Looks at the parser's events only, and raises its errors.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise ConfigError(f"{what} has more than {MOST_CHARACTERS:,} characters, which no configuration needs.")
     level = aliases = 0
     for event in yaml.parse(text, Loader):
         if isinstance(event, yaml.CollectionStartEvent):

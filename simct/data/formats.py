@@ -5,20 +5,18 @@ that people can check it. A row that cannot be read is handed on as `Unreadable`
 costs the rest of the file.
 """
 
-import bz2
 import codecs
 import csv
-import gzip
 import io
 import json
-import lzma
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
+from simct.data.compressed import expansion_error, most_expanded, open_bytes
 from simct.errors import DataError
 
 # by the last suffix of a file's name that is not a compression's
@@ -36,6 +34,8 @@ COMPRESSED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
 KINDS = "JSONL, JSON, CSV, TSV, Parquet, Arrow or text, plain or as .gz or .zst"
 LONGEST_LINE = 2**24  # characters; far longer than any prompt
 LARGEST_JSON = 2**31  # bytes of a file that must be read whole
+# rows of a Parquet file that are read together: few where it expands much, since one value may stand for all of them
+BATCH_ROWS, CAREFUL_ROWS, CAREFUL_EXPANSION = 1000, 10, 20
 HEAD = 2**26  # bytes looked at to find the encoding
 SNIFFED = 2**16  # characters looked at to find the delimiter, and bytes to guess an encoding
 
@@ -108,23 +108,6 @@ def rows_of_file(path: Path, notes: FileNotes, split: str = "train") -> Iterator
 
 
 # Bytes and text
-
-
-def open_bytes(path: Path) -> BinaryIO:
-    """The file's bytes, decompressed where it begins as a compressed file does, whatever its name."""
-    with open(path, "rb") as file:
-        head = file.read(6)
-    if head.startswith(b"\x1f\x8b"):
-        return cast(BinaryIO, gzip.open(path))
-    if head.startswith(b"BZh"):
-        return cast(BinaryIO, bz2.open(path))
-    if head.startswith(b"\xfd7zXZ"):
-        return cast(BinaryIO, lzma.open(path))
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        import pyarrow
-
-        return cast(BinaryIO, io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd")))
-    return open(path, "rb")
 
 
 def open_text(path: Path, encoding: str, newline: str | None = None) -> io.TextIOWrapper:
@@ -341,7 +324,17 @@ def _parquet_rows(path: Path) -> Iterator[Row | Unreadable]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1000):
+        groups = (file.metadata.row_group(index) for index in range(file.metadata.num_row_groups))
+        size, held = path.stat().st_size, sum(group.total_byte_size for group in groups)
+        left = most_expanded(path)
+        if held > left:
+            raise expansion_error(path.name)
+        rows = BATCH_ROWS if held < CAREFUL_EXPANSION * size else CAREFUL_ROWS
+        for batch in file.iter_batches(batch_size=rows):
+            # one dictionary entry may stand for every row
+            left -= batch.nbytes
+            if left < 0:
+                raise expansion_error(path.name)
             yield from batch.to_pylist()
 
 

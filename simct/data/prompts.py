@@ -17,9 +17,10 @@ from simct.data.conversations import LONGEST_TEXT, Message, Unusable
 from simct.data.formats import Row, Unreadable
 from simct.data.sources import RowSource, open_rows
 from simct.data.tools import Tool, is_empty, tools_in
-from simct.errors import DataError
+from simct.errors import DataError, quoted
 
 RECOGNIZED_ROWS = 100  # rows that decide which column is which
+MOST_CHARACTERS = 2_000_000_000  # of all prompts, which are in memory together
 SHOWN_REASONS = 6
 PARTS = ("system", "tools", "answer", "completion", "checker")
 REPLY = "the reply in the conversation"
@@ -166,8 +167,15 @@ def prompts_in(rows: Iterable[Row | Unreadable], data: DataConfig, source: RowSo
         raise DataError(f"{data.prompts!r} has no rows. Give a file or dataset with at least one prompt.")
     reader = _Reader(data, recognize(readable, data) if readable else None)
     prompts: list[Prompt] = []
+    characters = 0
     for prompt in reader.read(chain(head, iterator)):
         prompts.append(prompt)
+        characters += sum(len(message["content"]) for message in prompt.messages)
+        if characters > MOST_CHARACTERS:
+            raise DataError(
+                f"{quoted(data.prompts)} has more than {MOST_CHARACTERS:,} characters in its first {len(prompts):,} "
+                "prompts. Use fewer with data.limit."
+            )
         if data.limit and len(prompts) == data.limit:
             break
     if not prompts:

@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from simct.data.conversations import Message
 from simct.data.tools import Tool, names_of
-from simct.errors import DataError, TemplateLosesText, brief
-from simct.tokenization.chat_templates import chat_template_of
+from simct.errors import DataError, LimitError, TemplateLosesText, brief
+from simct.tokenization.chat_templates import apply_template, chat_template_of
 
 # The date that every template writes which asks for today's, so that a seed gives the same prompts on every day.
 TEMPLATE_DATE = datetime(2026, 1, 1, 12)
@@ -49,7 +49,8 @@ def rendering(
     `tools` are given to templates that write them: the one in use, else the one called tool_use.
 
     Raises DataError when there is no template and the conversation is more than one user message, or when the template
-    fails on the conversation in every form; TemplateLosesText when not all of its text arrives in any.
+    fails on the conversation in every form; TemplateLosesText when not all of its text arrives in any; LimitError when
+    the template takes too long or writes too much.
     """
     template = chat_template_of(tokenizer)
     if template is None:
@@ -96,7 +97,9 @@ def _rendered(
     failed: Exception | None = None
     for changes, form, given in _forms(messages):
         try:
-            text = str(tokenizer.apply_chat_template(given, tokenize=False, add_generation_prompt=True, **options))
+            text = apply_template(tokenizer, given, add_generation_prompt=True, **options)
+        except LimitError:
+            raise
         except Exception as error:  # a template is a program, and may raise anything
             failed = error if form == "text" else failed
             continue

@@ -22,12 +22,13 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from simct.config import RunConfig, local_path
 from simct.config.sections import ModelConfig
 from simct.errors import ConfigError, ModelError, brief
 from simct.hub.errors import hub_error
+from simct.hub.model_config import load_config
 from simct.hub.model_files import adapter_of
 from simct.losses.side import chunk_rows_for
 from simct.methods import METHODS
@@ -104,9 +105,9 @@ def load_shape_config(model: ModelConfig, token: str | bool | None = None) -> Pr
     name, revision = (adapter.base, adapter.base_revision) if adapter else (model.model, model.revision)
     path = local_path(name)
     try:
-        return AutoConfig.from_pretrained(
-            str(path) if path else name, revision=revision, token=token, trust_remote_code=False
-        )
+        return load_config(name, revision, token)
+    except ModelError:
+        raise
     except Exception as error:
         if path is None:
             raise hub_error(error, model.model) from error
@@ -133,7 +134,7 @@ def _period(config: PretrainedConfig) -> int:
 def _build(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
     try:
         return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
-    except (ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # a config has many ways not to fit its own model
         kind = getattr(config, "model_type", "?")
         raise ModelError(f"Models of type {kind!r} cannot be estimated: {brief(error)}") from error
 

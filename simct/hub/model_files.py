@@ -69,7 +69,7 @@ def adapter_of(model: str, revision: str | None = None, token: str | bool | None
             raise ValueError("it is too large")
         settings = json.loads(file.read_text(encoding="utf-8"))
         base, base_revision = settings.get("base_model_name_or_path"), settings.get("revision")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"Cannot read {ADAPTER_CONFIG} of {model!r}: {brief(error)}") from error
     if not isinstance(base, str) or not base.strip():
         raise ModelError(f"The adapter {model!r} does not name its base model: set base_model_name_or_path in it.")

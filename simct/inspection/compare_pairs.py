@@ -57,7 +57,7 @@ def compare_pairs(
             report = inspect_corpus(pair, texts, should_stop=should_stop, cache_dir=cache_dir, top=3)
             if report.stopped:
                 break
-            row = _with_coverage(row, report)
+            row = with_coverage(row, report)
             if samples:
                 known = (measured or {}).get((teacher, student))
                 config = _config(teacher, student, prompts, dtype)
@@ -106,7 +106,8 @@ def _side(name: str, sides: dict[str, TokenBytes | SimCTError], token: str | boo
     return found
 
 
-def _with_coverage(row: PairRow, report: PairReport) -> PairRow:
+def with_coverage(row: PairRow, report: PairReport) -> PairRow:
+    """The row with the numbers of the pair's report."""
     return replace(
         row,
         shared_tokens=report.shared_tokens,

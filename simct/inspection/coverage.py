@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -14,11 +15,33 @@ from simct.inspection.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
 from simct.tokenization.alignment import AlignedUnits
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.teacher_ids import TEACHER_CANNOT_SPELL
-from simct.tokenization.token_bytes import TokenBytes
 
 STUDENT_CANNOT_SPELL = "text the student's vocabulary cannot spell"
 Ids = tuple[int, ...]
 NOT_EMITTED = "the same bytes, but an id that the tokenizer itself does not emit"
+
+
+class Lookup(Protocol):
+    """Finds the bytes of a token by its id."""
+
+    def __getitem__(self, token_id: int, /) -> bytes | None: ...
+
+
+class TokenLookup(Protocol):
+    """What is needed of a side to show its tokens."""
+
+    @property
+    def bytes_of(self) -> Lookup: ...
+
+
+class PairLookup(Protocol):
+    """What is needed of a pair to show a text that is spelled already."""
+
+    @property
+    def teacher(self) -> TokenLookup: ...
+
+    @property
+    def student(self) -> TokenLookup: ...
 
 
 @dataclass
@@ -179,7 +202,7 @@ def _disagreement(pair: TokenizerPair, student_ids: Ids, teacher_ids: Ids, count
     )
 
 
-def pieces(tokens: TokenBytes, ids: Iterable[int]) -> list[str]:
+def pieces(tokens: TokenLookup, ids: Iterable[int]) -> list[str]:
     """What each id spells; bytes that are no character of their own stand as \\xNN."""
     return [printable(tokens.bytes_of[i] or b"") for i in ids]
 
@@ -195,7 +218,7 @@ def show_units(pair: TokenizerPair, text: str) -> list[ShownUnit]:
     return [show_unit(pair, spelled, index) for index in range(len(spelled.units))]
 
 
-def show_unit(pair: TokenizerPair, spelled: Spelled, index: int) -> ShownUnit:
+def show_unit(pair: PairLookup, spelled: Spelled, index: int) -> ShownUnit:
     """Unit `index` of a spelled text, for paging through long texts."""
     unit = spelled.units[index]
     student = spelled.student_ids[unit.student_start : unit.student_end]

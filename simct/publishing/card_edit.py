@@ -10,7 +10,8 @@ import yaml
 from huggingface_hub import ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from simct.errors import HubError, RunError, brief
+from simct.config.yaml_text import check_shape
+from simct.errors import ConfigError, HubError, RunError, brief
 from simct.files import write_atomically
 from simct.hub.redact import redact
 from simct.publishing.card import model_card
@@ -79,13 +80,18 @@ def check_card(text: str, license: str | None = None) -> dict:
     """
     front, body = card_parts(text)
     try:
+        check_shape(front, "The card's metadata")
         data = yaml.safe_load(front) or {}
+    except ConfigError as error:
+        raise HubError(str(error)) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 2})" if mark else ""
         raise HubError(
             f"The card's metadata is not YAML{where}: {getattr(error, 'problem', None) or error}."
         ) from error
+    except Exception as error:  # a constructor raises whatever Python makes of a value, such as 2024-99-99
+        raise HubError("The card's metadata is not YAML: a value in it cannot be read.") from error
     if not isinstance(data, dict):
         raise HubError("The card's metadata must be `name: value` lines between two lines of ---.")
     if not front:

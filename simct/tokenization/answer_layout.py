@@ -13,7 +13,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from simct.tokenization.chat_templates import chat_template_of
+from simct.errors import LimitError
+from simct.tokenization.chat_templates import apply_template, chat_template_of
 from simct.tokenization.token_bytes import TokenBytes
 
 ANSWER, REASONING = "answer-probe-4711", "reasoning-probe-0815"
@@ -118,12 +119,11 @@ def _rendered(
     options: dict[str, Any] = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
     try:
         options["chat_template"] = chat_template_of(tokenizer)
-        text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt, **options
-        )
+        return apply_template(tokenizer, messages, add_generation_prompt=add_generation_prompt, **options)
+    except LimitError:
+        raise
     except Exception:  # templates may raise on anything, and a base model has none
         return None
-    return text if isinstance(text, str) else None
 
 
 def added_ids(tokens: TokenBytes) -> dict[str, int]:

@@ -1,25 +1,61 @@
 """Which chat template a tokenizer uses: its only one, one of several by its name, or its processor's."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file
 
-from simct.errors import DataError
+from simct.errors import DataError, LimitError, quoted
+from simct.time_limit import run_within
+
+# the longest template known has a tenth of this
+MOST_CHARACTERS = 500_000
+# what a template may take and write: far more than any that is meant to be used
+TEMPLATE_SECONDS = 5.0
+MOST_ADDED, MOST_GROWTH = 1_000_000, 16
 
 
 def chat_template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The chat template in use: the only one, or of several the one called default. Raises DataError without one."""
     templates = getattr(tokenizer, "chat_template", None)
     if not isinstance(templates, dict):
-        return templates or None
+        return _bounded(tokenizer, templates)
     if "default" in templates or len(templates) == 1:
-        return templates.get("default") or next(iter(templates.values()))
+        return _bounded(tokenizer, templates.get("default") or next(iter(templates.values())))
     raise DataError(
         f"{tokenizer.name_or_path!r} has several chat templates ({', '.join(templates)}) and none called default. "
         "Name one with teacher.chat_template or student.chat_template."
     )
+
+
+def _bounded(tokenizer: PreTrainedTokenizerBase, template: object) -> str | None:
+    if template and not (isinstance(template, str) and len(template) <= MOST_CHARACTERS):
+        raise DataError(
+            f"The chat template of {quoted(tokenizer.name_or_path)} is no text of at most {MOST_CHARACTERS:,} "
+            "characters. Choose another model."
+        )
+    return str(template) if template else None
+
+
+def apply_template(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
+    """What a chat template writes of a conversation; `options` are those of apply_chat_template.
+
+    A template is a program of whoever published the model: it may raise anything. Raises LimitError where it takes too
+    long or writes far more than it was given.
+    """
+    what = f"The chat template of {quoted(tokenizer.name_or_path)}"
+
+    def apply() -> str:
+        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, **options))  # type: ignore[arg-type]
+
+    text = run_within(TEMPLATE_SECONDS, what, apply)
+    given = sum(len(str(each)) for each in (*messages, *options.get("tools", ())))
+    if len(text) > MOST_ADDED + MOST_GROWTH * given:
+        raise LimitError(f"{what} writes {len(text):,} characters for one conversation. Use another model.")
+    return text
 
 
 def select_chat_template(tokenizer: PreTrainedTokenizerBase, name: str | None) -> None:
@@ -43,7 +79,12 @@ def processor_template(name: str, revision: str | None, token: str | bool | None
         try:
             path = cached_file(name, file, revision=revision, token=token, _raise_exceptions_for_missing_entries=False)
             template = json.loads(Path(path).read_text(encoding="utf-8")).get("chat_template") if path else None
-        except (OSError, ValueError, AttributeError):  # offline, or not what its name says: there is no template
+        except (
+            OSError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+        ):  # offline, or not what its name says: there is no template
             continue
         if isinstance(template, str) and template:
             return template

@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from simct.errors import LimitError
+from simct.tokenization.chat_templates import apply_template
+
 
 def end_ids_of(tokenizer: PreTrainedTokenizerBase, more: Iterable[int]) -> tuple[int, ...]:
     found = [_template_end_id(tokenizer), tokenizer.eos_token_id, *more, *_local_generation_ends(tokenizer)]
@@ -22,11 +25,13 @@ def _template_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
     answer = "end-of-turn-probe"
     messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": answer}]
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        text = apply_template(tokenizer, messages)
         added = tokenizer.added_tokens_decoder
+    except LimitError:
+        raise
     except Exception:  # templates may raise on anything, and some tokenizers have no such table
         return None
-    if not isinstance(text, str) or answer not in text:
+    if answer not in text:
         return None
     after = text.rpartition(answer)[2].lstrip()
     following = [i for i, token in added.items() if token.content.strip() and after.startswith(token.content)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from safetensors import safe_open
-from transformers import AutoConfig
 
 from simct.config import local_path
 from simct.hub.client import hub_api
+from simct.hub.model_config import load_config
 from simct.hub.model_files import ADAPTER_WEIGHTS, adapter_of
 from simct.tokenization.end_of_turn import generation_ends
 from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
@@ -32,7 +32,7 @@ def load_tokens(
 def embedding_rows(model: str, revision: str | None = None, token: str | bool | None = None) -> int | None:
     """How many ids the model's config.json gives its embedding; None where that cannot be read."""
     try:
-        config = AutoConfig.from_pretrained(model, revision=revision, token=token, trust_remote_code=False)
+        config = load_config(model, revision, token)
         rows = config.get_text_config().vocab_size
     except Exception:  # many kinds of configs, and a tokenizer may come without one
         return None

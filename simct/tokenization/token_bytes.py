@@ -18,8 +18,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from simct.errors import AlignmentError, ModelError, SimCTError, TokenizerError, brief
+from simct.errors import AlignmentError, ModelError, SimCTError, TokenizerError, brief, quoted
 from simct.hub.errors import known_hub_error
+from simct.hub.model_config import check_small_files
 from simct.hub.model_files import adapter_of, model_files_problem
 from simct.tokenization.chat_templates import processor_template, select_chat_template
 from simct.tokenization.end_of_turn import end_ids_of
@@ -152,8 +153,11 @@ def load_tokenizer(
     """
     name = str(name_or_path)
     try:
-        with panics_as(ModelError, f"The tokenizer of {name!r} is damaged"):
+        check_small_files(name, revision, token)
+        with panics_as(ModelError, f"The tokenizer of {quoted(name)} is damaged"):
             tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, token=token, trust_remote_code=False)
+    except ModelError:
+        raise
     except Exception as error:
         adapter = adapter_of(name, revision, token)
         if adapter is not None and adapter.base != name:

@@ -12,7 +12,6 @@ from app.compare.answers import Answer, Question
 from app.data import choice, prompt_source
 from app.data import view as data_view
 from app.runs.comparison import compared, differing
-from app.server import model_facts
 from app.server.memory import MOST_ANSWERING
 from app.server.studio import Studio
 from app.server.work import Work
@@ -162,13 +161,15 @@ def test_the_choice_comes_back_after_a_reload(local):
 def test_rows_and_readings_are_escaped_and_hold_every_token(local, pair, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"prompt": HOSTILE, "note": HOSTILE}) + "\n")
-    source = prompt_source.read(local, DataConfig(prompts=str(path)), None)
-    for html in (data_view.rows_table(source), data_view.both_readings(pair, source.prompts[0], RunConfig())):
+    data = DataConfig(prompts=str(path))
+    source = prompt_source.read(local, data, None)
+    readings = prompt_source.readings(local, str(demo.TEACHER), str(demo.STUDENT), data, RunConfig(), 1, None)
+    for html in (data_view.rows_table(source), data_view.both_readings(readings)):
         assert "&lt;" in html and "<img" not in html and "<script" not in html
     from simct.data.templates import prompt_ids
 
     ids = prompt_ids(pair.student.tokenizer, source.prompts[0].messages)
-    assert data_view.both_readings(pair, source.prompts[0], RunConfig()).split("</section>")[0].count("<i ") == len(ids)
+    assert data_view.both_readings(readings).split("</section>")[0].count("<i ") == len(ids)
 
 
 def test_prompts_are_shown_in_the_templates_that_the_run_names(local, tmp_path):
@@ -190,9 +191,9 @@ def test_prompts_are_shown_in_the_templates_that_the_run_names(local, tmp_path):
             "student": {"chat_template": "calm"},
         }
     )
-    source, report = prompt_source.report(local, teacher, student, data, settings, None)
-    pair = model_facts.pair_of(local, teacher, student, None, settings)
-    student_reads, teacher_reads, _ = data_view.both_readings(pair, source.prompts[0], settings).split("</section>")
+    _, report = prompt_source.report(local, teacher, student, data, settings, None)
+    readings = prompt_source.readings(local, teacher, student, data, settings, 1, None)
+    student_reads, teacher_reads, _ = data_view.both_readings(readings).split("</section>")
     shown = [re.sub(r"<[^>]+>|·", "", html.split('class="read">')[1]) for html in (student_reads, teacher_reads)]
     assert shown == ["calmabc", "LOUDxyzLOUDabchmm"]
     assert report.lengths["teacher"] > report.lengths["student"]

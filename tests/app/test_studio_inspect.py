@@ -72,8 +72,8 @@ def test_pages_hold_every_unit_once_and_in_order(long):
     assert long.turned(0, -1) is None and long.turned(starts[-1], -1) == starts[-2]
 
 
-def test_every_disagreement_is_met_on_the_way_forward_and_back(long):
-    expected = [index for index, row in enumerate(show_units(long.pair, long.text)) if row.kind != "shared"]
+def test_every_disagreement_is_met_on_the_way_forward_and_back(long, pair):
+    expected = [index for index, row in enumerate(show_units(pair, long.text)) if row.kind != "shared"]
     assert len(expected) > 60
     met, at = [], -1
     while (at := long.disagreement(at, 1)) is not None:
@@ -130,11 +130,11 @@ def test_scores_shade_and_tell_every_unit(local):
     assert kept.pair_of(TEACHER, STUDENT, None) is None
 
 
-def test_a_position_is_drawn_with_the_masses_that_were_measured(local, long):
+def test_a_position_is_drawn_with_the_masses_that_were_measured(local, long, pair):
     task = work.Work()
     loaded = weights.load(local, TEACHER, STUDENT, None, task)
     unit = long.disagreement(0, 1)
-    found = candidates_at(long.pair, loaded.teacher, loaded.student, TEXT * 2, unit)
+    found = candidates_at(pair, loaded.teacher, loaded.student, TEXT * 2, unit)
     html = position_view.draw(found)
     heaviest = max(found.rows, key=lambda row: row.teacher_mass)
     assert charts.escape(f"teacher {share(heaviest.teacher_mass)}") in html
@@ -144,9 +144,9 @@ def test_a_position_is_drawn_with_the_masses_that_were_measured(local, long):
     assert [row["kind"] for row in rows].count("unit") == 1 and len(rows) == len(found.rows)
 
 
-def test_a_position_without_weights_shows_the_candidates_only(long):
+def test_a_position_without_weights_shows_the_candidates_only(long, pair):
     unit = long.disagreement(0, 1)
-    found = candidates_at(long.pair, None, None, long.text, unit)
+    found = candidates_at(pair, None, None, long.text, unit)
     html = position_view.draw(found)
     assert f"{found.shared_candidates:,} shared tokens" in html and "appear once the models are loaded" in html
     assert "Z_T" not in html
@@ -286,8 +286,8 @@ def test_a_file_is_shown_whole_and_a_table_by_its_row(local, monkeypatch, tmp_pa
 
 
 def test_a_corpus_is_measured_as_the_library_does_and_a_cancel_keeps_what_was_counted(local, monkeypatch, tmp_path):
-    monkeypatch.setattr("simct.inspection.corpus.cache_folder", lambda name: tmp_path / "cache" / name)
-    texts = [f"{TEXT}{n}" for n in range(400)]
+    monkeypatch.setenv("SIMCT_CACHE", str(tmp_path / "cache"))
+    texts = [f"{TEXT}{n}" for n in range(60_000)]
     upload = uploaded(monkeypatch, tmp_path, "c.jsonl", "".join(json.dumps({"text": t}) + "\n" for t in texts))
     values = TextSource(text_source.UPLOAD, upload, number=300)
     report = measure_corpus(local, TEACHER, STUDENT, values, None, work.Work())
@@ -297,13 +297,11 @@ def test_a_corpus_is_measured_as_the_library_does_and_a_cancel_keeps_what_was_co
 
     class Impatient(work.Work):
         def should_stop(self):
-            return self.doing.startswith("Reading and counting") and next(self.asked) > 440  # all are read by then
+            return self.doing.startswith("Reading and counting") and self.done > 300
 
-    task = Impatient()
-    task.asked = iter(range(10_000))
-    values = TextSource(text_source.UPLOAD, upload, number=399)
-    stopped = measure_corpus(local, TEACHER, STUDENT, values, None, task)
-    assert stopped.stopped and 0 < stopped.texts < 399
+    values = TextSource(text_source.UPLOAD, upload, number=60_000)
+    stopped = measure_corpus(local, TEACHER, STUDENT, values, None, Impatient())
+    assert stopped.stopped and 300 < stopped.texts < 60_000
     assert "Canceled after" in report_line(stopped, "c.jsonl", 1.0)
 
 

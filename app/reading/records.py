@@ -1,0 +1,148 @@
+"""What the functions of this folder take and give: plain records that need none of the libraries that read files."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simct.config import local_path
+from simct.config.sections import DataConfig
+
+if TYPE_CHECKING:
+    from simct.data.prompts import DataSummary, Prompt
+    from simct.inspection.coverage import Spelled
+    from simct.inspection.records import PairReport
+
+FIELDS = (
+    "prompts", "split", "config_name", "revision", "column", "answer_column", "system_column", "template", "system",
+    "limit", "completion_column", "checker_column",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is read from, and with which token; `name` is how people call it.
+
+    The rest is how a run renders prompts for it: the name of its chat template, thinking, and a system text of its own.
+    """
+
+    name: str
+    model: str
+    revision: str | None = None
+    token: str | bool | None = None
+    chat_template: str | None = None
+    enable_thinking: bool | None = None
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelReading:
+    """What a model's small files say. `family` is None where the Hub knows it; `size`: bytes of a folder's weights."""
+
+    family: str | None
+    tokenizer: str
+    vocabulary: int
+    license: str = ""
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class PairReading:
+    """What two vocabularies have in common."""
+
+    shared_tokens: int
+    jaccard: float
+
+
+@dataclass(frozen=True)
+class ShownToken:
+    """A token to be shown: its id, its bytes, and the name of one that has none."""
+
+    id: int
+    data: bytes | None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class PromptReading:
+    """A prompt as one side reads it: its first tokens, how many there are, and in `error` why it cannot be read."""
+
+    side: str
+    tokens: tuple[ShownToken, ...] = ()
+    count: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """The bytes of the ids that one side of a text has."""
+
+    bytes_of: dict[int, bytes | None]
+
+
+@dataclass(frozen=True)
+class TextPair:
+    """What is needed of a pair to show one text."""
+
+    teacher: TextTokens
+    student: TextTokens
+
+
+@dataclass(frozen=True, eq=False)
+class TextReading:
+    """One text on both sides, and the numbers about it."""
+
+    pair: TextPair
+    spelled: "Spelled"
+    report: "PairReport"
+
+
+@dataclass(frozen=True)
+class TextsAt:
+    """Where texts are: a file or a dataset, its column, split and configuration; at most `limit` of them."""
+
+    source: str
+    column: str | None = None
+    split: str = "train"
+    config_name: str | None = None
+    limit: int | None = None
+    token: str | bool | None = None
+
+
+@dataclass(frozen=True)
+class RowsReading:
+    """The first rows of a source as they are shown, its columns, and how many rows it has where that is known."""
+
+    rows: tuple[dict[str, str | None], ...]
+    columns: tuple[str, ...]
+    total: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class PromptsReading:
+    """What was read: `count` prompts, the first of them, and how all rows that were looked at were read."""
+
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, str | None], ...]
+    count: int
+    prompts: "tuple[Prompt, ...]"
+    total: int | None
+    summary: "DataSummary"
+
+
+@dataclass(frozen=True)
+class DataAt:
+    """Which prompts: the `data` of run.yaml as JSON, when a file of it was changed last, and the token to read with."""
+
+    fields: str
+    changed: int
+    token: str | bool | None
+
+    @classmethod
+    def of(cls, data: DataConfig, token: str | bool | None) -> "DataAt":
+        path = local_path(data.prompts)
+        changed = path.stat().st_mtime_ns if path is not None else 0
+        return cls(json.dumps([getattr(data, name) for name in FIELDS]), changed, token)
+
+    @property
+    def config(self) -> DataConfig:
+        return DataConfig(**dict(zip(FIELDS, json.loads(self.fields), strict=True)))

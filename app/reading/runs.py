@@ -1,0 +1,98 @@
+"""A run before it starts: its run.yaml, what it will take, and whether it can run at all."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from app.reading.models import tokens_of
+from app.reading.prompts import read_prompt_set
+from app.reading.records import DataAt, Source
+from simct.config import RunConfig, config_from_text, load_config
+from simct.config.sections import DataConfig, ModelConfig
+from simct.data.prompts import PromptSet
+from simct.estimate.memory import load_shape_config
+from simct.estimate.records import Estimate
+from simct.estimate.time_and_cost import estimate_run
+from simct.hub.repo_ids import is_folder
+from simct.jobs.hf.hardware import Offer, offers
+from simct.preflight.checklist import run_checks
+from simct.preflight.planned import Place, PlannedRun, Readers
+from simct.preflight.records import Preflight
+from simct.tokenization.token_bytes import TokenBytes
+from simct.workers.child import Worker
+
+
+def read_run_yaml(worker: Worker, text: str) -> dict[str, Any]:
+    """The run that YAML describes, checked, as plain data. Raises ConfigError."""
+    return config_from_text(text).model_dump()
+
+
+def load_run_yaml(worker: Worker, path: str) -> dict[str, Any]:
+    """The same of a file."""
+    return load_config(path).model_dump()
+
+
+def context_length(worker: Worker, source: Source) -> int | None:
+    """How many tokens the model can read, by its config. Raises a one-line SimCTError."""
+    worker.step(f"The config of {source.name!r}")
+    config = load_shape_config(ModelConfig(model=source.model, revision=source.revision), source.token)
+    length = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return length if isinstance(length, int) else None
+
+
+def estimate(
+    worker: Worker,
+    config: RunConfig,
+    token: str | bool | None,
+    prompt_tokens: int,
+    n_prompts: int | None,
+    here: str | None,
+) -> Estimate:
+    """The estimate on every machine known, and on the one named `here` as such. Raises a one-line SimCTError."""
+    worker.step(f"The config of {config.teacher.model!r}")
+    teacher = load_shape_config(config.teacher, token)
+    worker.step(f"The config of {config.student.model!r}")
+    student = load_shape_config(config.student, token)
+
+    def on(machine: str | None) -> Estimate:
+        worker.step(f"The estimate for {config.teacher.model!r} and {config.student.model!r}")
+        return estimate_run(
+            config, machine, prompt_tokens=prompt_tokens, n_prompts=n_prompts, token=token, configs=(teacher, student)
+        )
+
+    found = on(None)
+    if here is None:
+        return found
+    local = on(here)
+    return replace(found, here=replace(local.hardware[0], peak=local.peak))
+
+
+def offered(worker: Worker, config: RunConfig, token: str | bool | None, n_prompts: int | None) -> list[Offer]:
+    """Every machine of Hugging Face Jobs with what the run would take on it. Raises a one-line SimCTError."""
+    return offers(config, token, n_prompts)
+
+
+def preflight(worker: Worker, config: RunConfig, token: str | bool | None, place: Place) -> Preflight:
+    """Everything that can be known before the run starts at `place`. Raises nothing but LimitError."""
+
+    def tokens(model: ModelConfig, token: str | bool | None) -> TokenBytes:
+        folder = is_folder(model.model)
+        where = str(Path(model.model).expanduser()) if folder else model.model
+        named = Source(model.model, where, model.revision, None if folder else token, model.chat_template)
+        return tokens_of(worker, named)
+
+    def prompts(data: DataConfig, token: str | bool | None) -> PromptSet:
+        return read_prompt_set(worker, DataAt.of(data, token))
+
+    def report(subject: str, done: int, total: int) -> None:
+        worker.step(f"The check of this run ({subject})")
+        worker.progress(done, total)
+
+    return run_checks(PlannedRun(config, token, place, Readers(tokens, prompts)), report)
+
+
+def accept(worker: Worker, *sources: Source) -> None:
+    """Read each model's tokenizer and config once, before this machine's own process does. Raises as they do."""
+    for source in sources:
+        tokens_of(worker, source)
+        context_length(worker, source)

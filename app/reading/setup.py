@@ -1,0 +1,91 @@
+"""What every child starts with: the libraries that read files, and the Hub that its parent speaks to."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from simct import demo
+from simct.hub import client
+from simct.workers.child import Worker
+from simct.workers.nursery import nursery_with
+from simct.workers.pool import Workers
+
+# imported once, before the first child is forked; with what transformers and datasets import only on use
+PRELOADED = (
+    "tokenizers", "pyarrow.parquet", "pyarrow.json", "datasets", "jinja2.sandbox",
+    "transformers.utils.chat_template_utils",
+    "transformers.models.auto.tokenization_auto", "transformers.models.auto.modeling_auto",
+    "transformers.tokenization_utils_tokenizers", "transformers.models.qwen2.tokenization_qwen2",
+    "transformers.models.llama.configuration_llama", "transformers.models.qwen2.configuration_qwen2",
+    "transformers.models.qwen3.configuration_qwen3", "transformers.models.gemma3.configuration_gemma3",
+    "app.reading.models", "app.reading.texts", "app.reading.prompts", "app.reading.runs",
+    "simct.preflight.checklist", "simct.train",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HubSettings:
+    """Which Hub a process speaks to, and where it keeps what it downloads."""
+
+    endpoint: str
+    address: str
+    hub_cache: str
+    datasets_cache: str
+    offline: bool
+    without_xet: bool
+    cache: str | None
+
+    @classmethod
+    def here(cls) -> "HubSettings":
+        """Those of this process."""
+        import datasets
+        from huggingface_hub import constants
+
+        return cls(
+            endpoint=constants.ENDPOINT,
+            address=constants.HUGGINGFACE_CO_URL_TEMPLATE,
+            hub_cache=str(constants.HF_HUB_CACHE),
+            datasets_cache=str(datasets.config.HF_DATASETS_CACHE),
+            offline=constants.HF_HUB_OFFLINE,
+            without_xet=constants.HF_HUB_DISABLE_XET,
+            cache=os.environ.get("SIMCT_CACHE"),
+        )
+
+
+def get_ready(worker: Worker, settings: HubSettings) -> None:
+    """Speak to the parent's Hub, and read a tokenizer once, so that the first visitor does not wait for that."""
+    import datasets
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    from app.reading.models import tokens_of
+    from app.reading.records import Source
+
+    constants.ENDPOINT, constants.HUGGINGFACE_CO_URL_TEMPLATE = settings.endpoint, settings.address
+    constants.HF_HUB_CACHE = settings.hub_cache
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = settings.offline
+    constants.HF_HUB_DISABLE_XET = settings.without_xet
+    huggingface_hub.hf_api.api.endpoint = settings.endpoint
+    datasets.config.HF_ENDPOINT = settings.endpoint
+    datasets.config.HF_DATASETS_CACHE = settings.datasets_cache
+    if settings.cache is not None:
+        os.environ["SIMCT_CACHE"] = settings.cache
+    datasets.disable_progress_bars()
+    client.fail_fast()
+    tokens_of(worker, Source("the embedded student", str(demo.STUDENT)))
+
+
+def explicit_token(token: str | bool | None) -> str | bool | None:
+    """The token to give to a child, which knows none itself: for None the one that is stored on this machine."""
+    from huggingface_hub import get_token
+
+    return get_token() if token is None else token
+
+
+def _setup() -> tuple[Any, ...]:
+    return get_ready, HubSettings.here()
+
+
+def reading_workers() -> Workers:
+    """Children that read what comes from visitors and from the Hub."""
+    return Workers(nursery_with(PRELOADED), _setup)

@@ -1,0 +1,67 @@
+"""A bound on the time that a stranger's program takes which runs as Python, such as a chat template."""
+
+import ctypes
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from simct.errors import LimitError
+
+Result = TypeVar("Result")
+# how soon an interruption is repeated, should it have been swallowed, in seconds
+AGAIN_SECONDS = 0.1
+
+
+class _TimeIsUp(BaseException):
+    """No Exception, so that what is interrupted does not handle it."""
+
+
+def run_within(seconds: float, what: str, function: Callable[[], Result]) -> Result:
+    """What `function()` gives. Raises LimitError, which calls it `what`, if it takes longer.
+
+    Only Python code is interrupted, not a library's long computation.
+    """
+    alone = threading.current_thread() is threading.main_thread() and signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    try:
+        return _by_alarm(seconds, function) if alone else _by_thread(seconds, function)
+    except _TimeIsUp:
+        raise LimitError(f"{what} did not finish within {seconds:g} s.") from None
+
+
+def _by_alarm(seconds: float, function: Callable[[], Result]) -> Result:
+    def interrupt(number: int, frame: Any) -> None:
+        raise _TimeIsUp
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
+        try:
+            return function()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def _by_thread(seconds: float, function: Callable[[], Result]) -> Result:
+    """Signals reach the main thread only; any other is interrupted by what Python has for debuggers."""
+    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    thread = ctypes.c_ulong(threading.get_ident())
+    done, changing = threading.Event(), threading.Lock()
+
+    def watch() -> None:
+        pause = seconds
+        while not done.wait(pause):
+            with changing:
+                if not done.is_set():
+                    raise_in(thread, ctypes.py_object(_TimeIsUp))
+            pause = AGAIN_SECONDS
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        return function()
+    finally:
+        with changing:
+            done.set()
+            raise_in(thread, None)

@@ -1,0 +1,298 @@
+"""The parent's side: a few warm children, each watched while it works, killed when it exceeds a limit, and replaced."""
+
+import json
+import pickle
+import threading
+import time
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from simct import errors
+from simct.errors import LimitError, SimCTError
+from simct.workers.messages import (
+    ASK,
+    ERROR,
+    HELLO,
+    PROGRESS,
+    RESULT,
+    STEP,
+    STOP,
+    Gone,
+    Inbox,
+    TooLarge,
+    plain_value,
+    send,
+)
+from simct.workers.nursery import Nursery
+
+MOST_CHILDREN = 6
+# how often a child is looked at while it works, in seconds
+LOOK_SECONDS = 0.02
+# how long a new child may take to be ready: the first one waits for the imports
+READY_SECONDS = 180.0
+# how long a request waits for a child to be free
+FREE_SECONDS = 60.0
+# bytes that a child may keep when its work is done
+KEPT_BYTES = 600_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one step of a child's work may take.
+
+    seconds: of computing. waiting: seconds until it says something, for the network. memory: bytes beyond what every
+    child has. output: bytes of its answer.
+    """
+
+    seconds: float = 10.0
+    waiting: float = 60.0
+    memory: int = 1_500_000_000
+    output: int = 1 << 26
+
+
+LIMITS = Limits()
+
+
+class Child:
+    """One child: ready once it has said hello and done `setup`; `near` is what it worked on last."""
+
+    def __init__(self, nursery: Nursery, setup: tuple[Any, ...]) -> None:
+        self.setup = setup
+        self.near: Hashable = None
+        self._line = nursery.fork()
+        self._inbox = Inbox(self._line, LIMITS.output)
+        self._process: psutil.Process | None = None
+        self._ready = False
+        self._memory = 0
+        function, *arguments = setup
+        send(self._line, ASK, pickle.dumps((function, tuple(arguments))))
+
+    def _process_of(self, hello: bytes) -> psutil.Process:
+        try:
+            return psutil.Process(int(hello))
+        except psutil.Error as error:
+            raise Gone from error
+
+    def get_ready(self) -> None:
+        """Wait until it can work. Raises LimitError."""
+        began = time.monotonic()
+        try:
+            while not self._ready:
+                frame = self._inbox.next(READY_SECONDS)
+                if frame is None or time.monotonic() - began > READY_SECONDS:
+                    raise LimitError("The process that reads files did not start. Try again in a moment.")
+                if frame[0] == HELLO:
+                    self._process = self._process_of(frame[1])
+                self._ready = frame[0] in (RESULT, ERROR)
+        except Gone as error:
+            raise LimitError("The process that reads files could not start; the server's output says why.") from error
+        self._memory = self.memory
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it has in memory. Raises Gone."""
+        try:
+            return self._process.memory_info().rss if self._process else 0
+        except psutil.Error as error:
+            raise Gone from error
+
+    @property
+    def grown(self) -> int:
+        """Bytes that it has taken since it was ready. Raises Gone."""
+        return self.memory - self._memory
+
+    @property
+    def computed(self) -> float:
+        """Seconds that it has computed. Raises Gone."""
+        try:
+            times = self._process.cpu_times() if self._process else None
+        except psutil.Error as error:
+            raise Gone from error
+        return times.user + times.system if times else 0.0
+
+    def ask(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        send(self._line, ASK, pickle.dumps((function, arguments)))
+
+    def stop(self) -> None:
+        send(self._line, STOP)
+
+    def next(self, most: int) -> tuple[bytes, bytes] | None:
+        self._inbox.most = most
+        return self._inbox.next(LOOK_SECONDS)
+
+    def kill(self) -> None:
+        self._line.close()
+        if self._process is not None:
+            with suppress(psutil.Error):
+                self._process.kill()
+
+
+@dataclass
+class Workers:
+    """Up to `most` children. `setup()` gives the function, and its arguments, that makes a new child ready.
+
+    A child whose setup has changed since is replaced. One that nothing was asked of yet is always kept ready.
+    """
+
+    nursery: Nursery
+    setup: Callable[[], tuple[Any, ...]]
+    most: int = MOST_CHILDREN
+    _idle: list[Child] = field(default_factory=list)
+    _busy: list[Child] = field(default_factory=list)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        what: str,
+        near: Hashable = None,
+        limits: Limits = LIMITS,
+        on_progress: Callable[[int, int | None], object] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Any:
+        """What `function(worker, *arguments)` gives in a child; `worker` is its child.Worker.
+
+        `what` begins the line on what exceeded a limit, such as "The tokenizer of 'a/b'". Work that is `near` the same
+        goes to the child that has its files in memory, if that is free. Raises the SimCTError that the function raises,
+        or LimitError.
+        """
+        child = self._take(near)
+        watched = _Watched(child, what, limits, on_progress, should_stop)
+        try:
+            child.get_ready()
+            child.ask(function, arguments)
+            return watched.answer()
+        except Gone as error:
+            raise LimitError(f"{watched.what} could not be read: the process that read it crashed.") from error
+        finally:
+            self._give_back(child, watched.done)
+
+    def warm(self) -> None:
+        """Have a child made ready in the background."""
+        with self._changed:
+            self._restock()
+
+    def close(self) -> None:
+        """End all children."""
+        with self._changed:
+            for child in self._idle + self._busy:
+                child.kill()
+            self._idle.clear()
+
+    def _take(self, near: Hashable) -> Child:
+        until = time.monotonic() + FREE_SECONDS
+        with self._changed:
+            while (child := self._chosen(near)) is None:
+                if not self._changed.wait(until - time.monotonic()):
+                    raise LimitError("Too much is being read at the moment. Try again in a minute.")
+            child.near = near
+            self._busy.append(child)
+            self._restock()
+            return child
+
+    def _chosen(self, near: Hashable) -> Child | None:
+        """An idle child that worked near this, else a fresh one, else the one that was idle longest."""
+        setup = self.setup()
+        for child in [each for each in self._idle if each.setup != setup]:
+            self._idle.remove(child)
+            child.kill()
+        known = [child for child in self._idle if near is not None and child.near == near]
+        fresh = [child for child in self._idle if child.near is None]
+        if not known and not fresh and len(self._idle) + len(self._busy) < self.most:
+            fresh = [Child(self.nursery, setup)]
+            self._idle += fresh
+        found = next(iter([*known, *fresh, *self._idle]), None)
+        if found is not None:
+            self._idle.remove(found)
+        return found
+
+    def _restock(self) -> None:
+        fresh = any(child.near is None for child in self._idle)
+        if not fresh and len(self._idle) + len(self._busy) < self.most:
+            self._idle.append(Child(self.nursery, self.setup()))
+
+    def _give_back(self, child: Child, done: bool) -> None:
+        with self._changed:
+            self._busy.remove(child)
+            try:
+                usable = done and child.grown < KEPT_BYTES
+            except Gone:
+                usable = False
+            if usable:
+                self._idle.append(child)
+            else:
+                child.kill()
+                self._restock()
+            self._changed.notify()
+
+
+class _Watched:
+    """One piece of work in a child. `done` once it has answered, so that the child can be used again."""
+
+    def __init__(
+        self,
+        child: Child,
+        what: str,
+        limits: Limits,
+        on_progress: Callable[[int, int | None], object] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self.child, self.what, self.limits = child, what, limits
+        self.on_progress, self.should_stop = on_progress, should_stop
+        self.done = False
+        self._began, self._computed = 0.0, 0.0
+
+    def answer(self) -> Any:
+        self._start_clock()
+        stopping = False
+        while True:
+            try:
+                frame = self.child.next(self.limits.output)
+            except TooLarge as error:
+                raise LimitError(f"{self.what} gives more than {self.limits.output:,} bytes.") from error
+            if frame is None:
+                self._check()
+            elif frame[0] in (RESULT, ERROR):
+                self.done = True
+                return self._outcome(*frame)
+            else:
+                self._note(*frame)
+            if not stopping and self.should_stop is not None and self.should_stop():
+                stopping = True
+                self.child.stop()
+
+    def _start_clock(self) -> None:
+        self._began, self._computed = time.monotonic(), self.child.computed
+
+    def _check(self) -> None:
+        limits = self.limits
+        if self.child.computed - self._computed > limits.seconds:
+            raise LimitError(f"{self.what} did not finish within {limits.seconds:g} s.")
+        if time.monotonic() - self._began > limits.waiting:
+            raise LimitError(f"{self.what} did not finish within {limits.waiting:g} s.")
+        if self.child.grown > limits.memory:
+            raise LimitError(f"{self.what} needs more than {limits.memory / 1e9:g} GB of memory.")
+
+    def _note(self, kind: bytes, content: bytes) -> None:
+        self._start_clock()
+        if kind == STEP:
+            self.what = content.decode("utf-8", "replace")
+        elif kind == PROGRESS and self.on_progress is not None:
+            self.on_progress(*json.loads(content))
+
+    def _outcome(self, kind: bytes, content: bytes) -> Any:
+        if kind == RESULT:
+            try:
+                return plain_value(content)
+            except Exception as error:
+                raise LimitError(f"{self.what} gave something that is no result.") from error
+        name, text = json.loads(content)
+        if not name:
+            raise LimitError(f"{self.what} cannot be read: {text}.")
+        known = getattr(errors, name, None)
+        raise (known if isinstance(known, type) and issubclass(known, SimCTError) else LimitError)(text)
