@@ -42,10 +42,12 @@ def test_the_papers_pairs_have_the_settings_of_its_table(name):
     assert (config.teacher.model, config.student.model) == PAPER[name]
     training, rollout = config.training, config.rollout
     assert (training.learning_rate, training.epochs, training.batch_size) == (1e-6, 2, 64)
-    assert (training.warmup_ratio, training.schedule, training.max_length) == (0.05, "cosine", 4096)
-    assert (rollout.temperature, rollout.top_p) == (0.6, 0.95)
+    assert (training.warmup_ratio, training.schedule, training.max_length) == (0.05, "cosine", 5120)
+    # its rollout length, and room for a prompt
+    assert (rollout.temperature, rollout.top_p, rollout.max_new_tokens) == (0.6, 0.95, 4096)
     assert (config.method, config.divergence, config.method_options) == ("simct", "reverse_kl", {})
     assert (config.warmup.learning_rate, config.warmup.epochs) == (2e-6, 2)
+    assert (config.warmup.samples_per_prompt, config.warmup.keep) == (8, "shortest")
     # steps of 1e-6 are lost where weights themselves are bfloat16
     assert config.student.dtype == "float32" and training.mixed_precision == "bf16"
 
@@ -54,8 +56,14 @@ def test_the_released_scripts_differ_in_how_units_are_scored():
     released, published = (
         load_preset(name) for name in ("qwen2.5-7b-to-gemma-2-2b-released", "qwen2.5-7b-to-gemma-2-2b")
     )
-    assert released.method_options == {"scoring": "raw_logits", "mass_mask": 0.5}
+    assert released.method_options == {"scoring": "raw_logits"}
+    training, rollout = released.training, released.rollout
+    assert (training.learning_rate, training.epochs, training.max_length) == (5e-7, 1, 8192)
+    assert (rollout.temperature, rollout.top_p, rollout.max_new_tokens) == (0.6, 1.0, 4096)
     released.method_options = {}
+    for name in ("learning_rate", "epochs", "max_length"):
+        setattr(training, name, getattr(published.training, name))
+    rollout.top_p = published.rollout.top_p
     assert released == published
 
 

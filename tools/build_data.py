@@ -2,7 +2,8 @@
 
     python -m tools.build_data [--output data/maths_code_10k.jsonl] [--size 10000] [--seed 0]
 
-Each line has `prompt`, `answer`, `kind` (maths or code) and `source`. Every source gives its share, drawn by the seed;
+Each line has `prompt`, `answer`, `kind` (maths or code), `checker` (maths, or none for code, whose answers are programs
+and no tests) and `source`. Every source gives its share, drawn by the seed;
 if one has too few prompts, the others of its kind give more. A prompt that several sources have is kept once. Only
 training splits are read, so that the test problems of GSM8K, MATH, MBPP and HumanEval stay unseen.
 """
@@ -42,6 +43,9 @@ SOURCES = (
 )
 
 
+CHECKER_OF = {"maths": "maths", "code": "none"}
+
+
 def build(size: int, seed: int = 0, sources: tuple[Source, ...] = SOURCES, token: str | None = None) -> list[dict]:
     """`size` rows, half of each kind, in an order drawn by `seed`. Raises DataError if the sources have too few."""
     kinds = sorted({source.kind for source in sources})
@@ -75,7 +79,8 @@ def _of_kind(kind: str, wanted: int, seed: int, sources: list[Source], token: st
             key = " ".join(prompt.text.split()).lower()
             if key not in seen:
                 seen.add(key)
-                fresh.append({"prompt": prompt.text, "answer": prompt.answer, "kind": kind, "source": source.dataset})
+                row = {"prompt": prompt.text, "answer": prompt.answer, "kind": kind, "checker": CHECKER_OF[kind]}
+                fresh.append(row | {"source": source.dataset})
         share = round(wanted * source.share)
         chosen += fresh[:share]
         spare += fresh[share:]

@@ -28,6 +28,7 @@ from simct.cli.common import (
     read_text,
     write_json,
 )
+from simct.config.optimization import KEPT
 from simct.config.sections import CHECKERS
 from simct.errors import SimCTError
 
@@ -104,7 +105,8 @@ def _add_warmup(commands: Commands) -> None:
     warmup = commands.add_parser("warmup", help="a warm start: the student imitates checked answers of the teacher")
     add_run_options(warmup)
     warmup.add_argument("--samples-per-prompt", type=int, metavar="K", help="answers of the teacher to each prompt")
-    warmup.add_argument("--checker", choices=CHECKERS, help="which answers to keep")
+    warmup.add_argument("--checker", choices=CHECKERS, help="which answers pass")
+    warmup.add_argument("--keep", choices=KEPT, help="all that pass, or the shortest of each prompt")
     warmup.add_argument(
         "--allow-code-execution", action="store_true", help="let the checker 'code' run answers, in a sandbox"
     )
@@ -178,6 +180,7 @@ def start_or_resume(options: argparse.Namespace, describe: Callable[[], RunConfi
 def run_warmup(options: argparse.Namespace) -> int:
     def describe() -> RunConfig:
         flags = {"warmup.samples_per_prompt": options.samples_per_prompt, "warmup.checker": options.checker}
+        flags["warmup.keep"] = options.keep
         flags |= {"warmup.allow_code_execution": options.allow_code_execution or None, "kind": "warmup"}
         options.set = [f"{name}={value}" for name, value in flags.items() if value is not None] + options.set
         return config_from_options(options)

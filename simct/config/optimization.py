@@ -5,6 +5,7 @@ from simct.setting import Section, setting
 
 SCHEDULES = ("cosine", "linear", "constant")
 PARALLELS = ("ddp", "fsdp2", "zero2")
+KEPT = ("all", "shortest")
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
 TRACKERS = ("trackio", "tensorboard", "wandb")
 
@@ -206,8 +207,41 @@ class WarmupConfig(Section):
         "Which answers are kept: all (none), or those that match the reference as text, number, maths or code.",
         choices=CHECKERS,
     )
+    keep: str = setting(
+        "Keep",
+        "all",
+        "Which of the answers that pass are learned: all, or the shortest of each prompt, as in the paper.",
+        choices=KEPT,
+    )
+    min_tokens: int = setting(
+        "Shortest answer", 0, "Leave out answers of fewer tokens than this.", ge=0, le=MOST_TOKENS
+    )
+    max_tokens: int | None = setting(
+        "Longest answer",
+        None,
+        "Leave out answers of more tokens than this.",
+        empty="as long as they may be written",
+        ge=1,
+        le=MOST_TOKENS,
+    )
+    max_repetition: float | None = setting(
+        "Most repetition",
+        None,
+        "Leave out answers of which more than this share repeats what they said before. Usual: 0.3 to 0.5.",
+        empty="not looked at",
+        ge=0,
+        le=1,
+    )
     max_new_tokens: int = setting(
         "Max new tokens", 512, "Longest answer of the teacher, in tokens. Usual: 512 to 2,048.", ge=1, le=MOST_TOKENS
+    )
+    retry_budget: float = setting(
+        "Retry budget",
+        4.0,
+        "Where many answers are cut, these are written again at twice the length, again and again, for at most so many "
+        "times the tokens of all first answers. 0 leaves them cut.",
+        ge=0,
+        le=1000,
     )
     generation_batch_size: int = setting(
         "Answers at once",

@@ -8,7 +8,7 @@ from simct.errors import RunError
 from simct.runs.changes import accepted_changes
 from simct.runs.checkpoints import CONFIG_FILE, newest_whole
 from simct.runs.folder import RunFolder
-from simct.training.warmup import SAMPLED_WITH
+from simct.training.warmup_answers import SAMPLED_WITH
 
 
 def checkpoint_to_resume(run: RunFolder, config: RunConfig, log: Callable[[str], None]) -> Path | None:

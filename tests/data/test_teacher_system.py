@@ -15,7 +15,7 @@ from simct.evaluation import tasks
 from simct.evaluation.distance import distance
 from simct.models.rollout import Rollout
 from simct.tokenization.pair import TokenizerPair
-from simct.training.warmup import _plan
+from simct.training.warmup_answers import _plan
 
 SYSTEM = "one two"
 PAIR = TokenizerPair.from_pretrained(str(demo.TEACHER), str(demo.STUDENT))

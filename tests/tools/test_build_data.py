@@ -46,6 +46,6 @@ def test_the_script_writes_what_a_run_reads(stand_ins, monkeypatch, tmp_path, ca
     output = tmp_path / "data" / "mix.jsonl"
     assert main(["--output", str(output), "--size", "30"]) == 0
     rows = [json.loads(line) for line in output.read_text().splitlines()]
-    assert len(rows) == 30 and set(rows[0]) == {"prompt", "answer", "kind", "source"}
+    assert len(rows) == 30 and set(rows[0]) == {"prompt", "answer", "kind", "checker", "source"}
     assert main(["--output", str(output), "--size", "1000"]) == 2
     assert "Ask for fewer" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from simct import demo
 from simct.config import config_from_dict, load_config, save_config, set_option
 from simct.config.sections import ModelConfig
-from simct.data.prompts import Prompt, load_prompts
+from simct.data.prompts import Prompt, load_prompts, read_prompts
 from simct.data.templates import prompt_ids
 from simct.errors import ConfigError, DataError, HubError, RunError
 from simct.estimate.time_and_cost import total_steps
@@ -30,7 +30,9 @@ from simct.publishing.push import publish_dataset
 from simct.runs.folder import RunFolder
 from simct.tokenization.token_bytes import load_tokenizer, token_bytes
 from simct.training.fine_tuning import Example, FineTuningStep, completion_loss, fine_tune, warmup_training
-from simct.training.warmup import check_answers, load_examples, warm_up, write_dataset
+from simct.training.warmup import check_warmup, warm_up
+from simct.training.warmup_answers import check_answers, repetition
+from simct.training.warmup_data import load_examples, write_dataset
 from tests.support.hub_server import TOKEN, HubServer
 from tests.support.waiting import until
 from tools.demo.exercises import load_exercises
@@ -235,6 +237,107 @@ def test_what_is_left_out_and_why(teacher_tokens, tmp_path):
     assert counts["left_out"]["prompt too long"] == 2
     with pytest.raises(DataError, match=r"None of the teacher's 4 answers was kept .*did not end"):
         write_dataset(run, config, [prompt] * 4, records[1:5], too_long=0)
+
+
+def answers(tokens, *texts, ended=True):
+    end = [tokens.end_ids[0]] * ended
+    return [Rollout([], [*tokens.encode(text), *end], ended) for text in texts]
+
+
+def dataset_of(run):
+    return [row["messages"][1]["content"] for row in read_jsonl(run.path / "data" / "train.jsonl")]
+
+
+def test_the_shortest_correct_answer_of_each_prompt_is_kept(teacher_tokens, tmp_path):
+    config = new_config(samples_per_prompt=4, keep="shortest", checker="number")
+    prompts = [Prompt(({"role": "user", "content": "How many?"},), answer) for answer in ("12", "3")]
+    texts = [b"it is 12", b"7", b"12", b"there are 12 of them", b"3", b"so it is 3", b"4", b"5"]
+    asked = [prompts[0]] * 4 + [prompts[1]] * 4
+    records = check_answers(config, teacher_tokens, list(range(8)), asked, answers(teacher_tokens, *texts))
+    run = RunFolder.create(tmp_path, config)
+    write_dataset(run, config, prompts, records, too_long=0)
+    assert dataset_of(run) == ["12", "3"]
+    counts = json.loads((run.path / "data" / "warmup.json").read_text())
+    assert counts["kept"] + sum(counts["left_out"].values()) == 8
+    assert counts["left_out"]["longer than another answer that is kept"] == 3
+    config.warmup.keep = "all"
+    write_dataset(run, config, prompts, records, too_long=0)
+    assert len(dataset_of(run)) == 5
+
+
+def test_each_row_may_name_its_checker(teacher_tokens, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": "a", "answer": "12", "checker": "number"}, {"prompt": "b", "checker": "none"}]
+    rows += [{"prompt": "c", "answer": "x"}, {"prompt": "d", "checker": "vibes"}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    config = new_config(checker="text")
+    config.data.prompts, config.data.checker_column = str(path), "checker"
+    found = read_prompts(config.data)
+    assert [prompt.checker for prompt in found.prompts] == ["number", "none", None]
+    assert "a checker that is none of" in next(iter(found.summary.skipped))
+    check_warmup(config, found.prompts)
+    given = answers(teacher_tokens, b"it is 12", b"anything", b"y")
+    records = check_answers(config, teacher_tokens, [0, 1, 2], found.prompts, given)
+    assert [record["reason"] for record in records] == ["", "", "failed the text check"]
+    with pytest.raises(ConfigError, match="'number' needs a reference answer"):
+        check_warmup(config, [Prompt(found.prompts[0].messages, None, checker="number")])
+
+
+def test_answers_are_left_out_by_length_and_repetition(teacher_tokens):
+    config = new_config(checker="none", min_tokens=2, max_tokens=90, max_repetition=0.5)
+    prompt = Prompt(({"role": "user", "content": "?"},))
+    sentence = b"one two three four five six seven eight nine ten. "
+    given = answers(teacher_tokens, b"a", b"one two", sentence * 2, b"ab" * 60)
+    records = check_answers(config, teacher_tokens, list(range(4)), [prompt] * 4, given)
+    lengths = [len(each.completion_ids) - 1 for each in given]
+    assert lengths[0] < 2 <= lengths[1] and [record["tokens"] for record in records] == lengths
+    expected = ["shorter than 2 tokens", "", "", "repeats itself"]
+    assert [record["reason"] for record in records] == [
+        "longer than 90 tokens" if length > 90 else reason for length, reason in zip(lengths, expected, strict=True)
+    ]
+    assert repetition("short") == 0 and repetition("abc" * 200) > 0.9
+    assert repetition(" ".join(map(str, range(100)))) < 0.05
+
+
+def test_answers_that_were_cut_are_written_again_at_twice_the_length(tmp_path):
+    config = new_config(checker="none", max_new_tokens=3, retry_budget=100)
+    config.data.limit = 12
+    run = RunFolder.create(tmp_path / "raised", config)
+    carry_out(run)
+    limits = [record["limit"] for record in read_jsonl(run.path / "samples" / "0.jsonl")]
+    assert limits[:12] == [3] * 12 and limits[12] == 6 and limits == sorted(limits)
+    assert {limit / 3 for limit in limits} <= {1, 2, 4, 8, 16}
+    whole = RunFolder.create(tmp_path / "whole", new_config(checker="none", max_new_tokens=48))
+    whole_config = whole.config()
+    whole_config.data.limit = 12
+    save_config(whole_config, whole.path / "run.yaml")
+    carry_out(whole)
+    # with a higher limit the same draws are continued, so that nothing but the limit decides
+    raised = {row["prompt"]: row["messages"] for row in read_jsonl(run.path / "data" / "train.jsonl")}
+    expected = {row["prompt"]: row["messages"] for row in read_jsonl(whole.path / "data" / "train.jsonl")}
+    assert len(raised) > 10 and all(expected[place] == messages for place, messages in raised.items())
+    # stopped in the middle of a later round, it continues to the same data
+    again = RunFolder.create(tmp_path / "stopped", config.model_copy(update={"output": None}))
+    carry_out(again, stop_after=3)
+    assert not (again.path / "data").exists()
+    carry_out(again)
+    assert (again.path / "data" / "train.jsonl").read_text() == (run.path / "data" / "train.jsonl").read_text()
+
+
+def test_a_warmup_of_which_most_is_cut_is_refused(tmp_path):
+    config = new_config(checker="none", max_new_tokens=3, retry_budget=0)
+    run = RunFolder.create(tmp_path, config)
+    with pytest.raises(DataError, match=r"of 24 prompts have an answer|None of the teacher's 24 answers"):
+        carry_out(run)
+    assert not (run.path / "data" / "train.jsonl").exists()
+    # one short answer in three, as if the length had been chosen for
+    records = [{"index": n, "completion": "a", "reason": "" if n < 8 else "did not end"} for n in range(24)]
+    prompts = [Prompt(({"role": "user", "content": "?"},))] * 24
+    with pytest.raises(DataError, match=r"Only 8 of 24 prompts have an answer: those to 16 were cut at up to 3 tokens"):
+        write_dataset(run, config, prompts, records, too_long=0)
+    records = [record | {"reason": "" if record["index"] < 12 else "did not end"} for record in records]
+    write_dataset(run, config, prompts, records, too_long=0)
+    assert len(dataset_of(run)) == 12
 
 
 @pytest.mark.skipif(why_unavailable() is not None, reason=f"no sandbox here: {why_unavailable()}")
