@@ -32,6 +32,8 @@ NUMBERS = [
     ("7", "Adding 3 and 4, the answer is 7."),
     ("7", "<think>5 or 6?</think>The answer is 7"),
     ("7", "7.0"),
+    ("1 234", "1234"),
+    ("1 234 km", "1,234"),
     ("7.00", "7"),
     (".5", "0.5"),
     # the last stated answer beats what comes after it
@@ -156,6 +158,7 @@ NUMBERS = [
 
 # (completion, reference) that are wrong
 NOT_NUMBERS = [
+    ("3-5", "-5"),
     ("It is 7, not 8", "7"),
     ("seven", "7"),
     ("", "7"),
@@ -363,6 +366,8 @@ def test_reasoning_is_recognized_and_left_out():
 
 
 MATHS = [
+    ("\\boxed{\\frac{a}{b}}", "a/b"),
+    ("\\boxed{\\begin{pmatrix}1\\\\2\\end{pmatrix}}", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}"),
     ("So it is $\\boxed{\\frac{1}{2}}$.", "0.5"),
     ("x = 3/4", "\\frac{3}{4}"),
     ("\\boxed{2\\sqrt{3}}", "\\sqrt{12}"),

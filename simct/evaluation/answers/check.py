@@ -95,7 +95,7 @@ def maths_match(completion: str, reference: str) -> bool:
     """Whether two answers are equal as mathematics: by math-verify where it is installed, else as numbers or texts."""
     completion, wanted = without_reasoning(completion), conclusion(reference)
     said = conclusion(completion)
-    if choices(wanted):
+    if choices(wanted) and "/" not in wanted:  # a/b is a fraction
         return answer_matches(completion, reference)
     if _same_expression(completion, wanted) or numbers_match(completion, reference):
         return True

@@ -29,7 +29,8 @@ _LATEX = (
     (re.compile(r"\\!|\\left(?![a-z])|\\right(?![a-z])|\\displaystyle(?![a-z])|\\big[lr]?(?![a-z])|\{\}"), ""),
     (re.compile(r"\{,\}"), ","),
     (re.compile(rf"(?<=\d)(?:\\[,;: ]|~|[{_THIN_SPACE}])(?=\d{{3}}(?!\d))"), ","),
-    (re.compile(rf"\\[,;: ]|\\q?quad(?![a-z])|~|[{_THIN_SPACE}]"), " "),
+    # not the end of a matrix's row
+    (re.compile(rf"(?<!\\)\\[,;: ]|\\q?quad(?![a-z])|~|[{_THIN_SPACE}]"), " "),
     (re.compile(r"\\\(|\\\)|\\\[|\\\]|\$\$"), " "),
     (re.compile(r"\\([$%#&_])"), r"\1"),
     (re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree(?![a-z])"), "°"),

@@ -16,7 +16,7 @@ _DIGITS = r"(?:\d{1,3}(?:[,'_]\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d{1,
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{{1,4}}(?!\w))?"
 _SIGN = r"(?:(?<![\w)\]}.%])[+-]\s?(?=[\d.$€£¥₹]))?"
 NUMBER = re.compile(
-    rf"(?P<sign1>{_SIGN})(?P<money>(?:{_MONEY})\s?)?(?P<sign2>[+-]?)"
+    rf"(?P<sign1>{_SIGN})(?:(?P<money>(?:{_MONEY})\s?)(?P<sign2>[+-]?))?"
     rf"(?:(?P<whole>\d+)(?:\s+|\s*(?:and|&)\s+)(?P<part>\d+/\d+)(?![\d/])"
     rf"|(?P<top>{_DECIMAL})\s?/\s?(?P<bottom>\d+(?:\.\d+)?)(?![\d/])"
     rf"|(?P<comma>\d+,\d{{1,2}})(?=\s?€)"
@@ -180,6 +180,8 @@ def stated_number(text: str) -> Quantity | None:
     for statement in reversed(statements(text)):
         if re.search(r"\d", plain(statement.text)):
             return number_in(statement)
+    if len(text) <= LONGEST and (whole := quantity(text)):
+        return whole
     kept = sentences(text)
     for place in range(len(kept) - 1, -1, -1):
         bold = [match for match in _BOLD.finditer(kept[place]) if quantity(match[1])]
