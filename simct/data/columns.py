@@ -1,5 +1,6 @@
 """Which columns hold prompts, system texts and answers: those that are named, a template over them, or known names."""
 
+import math
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -158,7 +159,7 @@ def filled_template(template: str, row: Row) -> str:
         if field is not None:
             cell = row.get(field)
             lines = cell if isinstance(cell, list) else [cell]
-            parts.append("\n".join(str(line) for line in lines if line is not None))
+            parts.append("\n".join(str(line) for line in lines if not _is_missing(line)))
     return "".join(parts).strip()
 
 
@@ -183,7 +184,12 @@ def answer_of(value: Any) -> str | None:
         if value and all(isinstance(each, dict) for each in value):
             return last_answer(value)
         return next((answer_of(each) for each in value if each is not None), None)
-    return None if value is None else str(value)
+    return None if _is_missing(value) else str(value)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a cell is empty, as pandas writes it too: not a number."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def asked_in(row: Row, columns: Columns) -> tuple[list[dict[str, Any]], str | None]:
@@ -201,7 +207,7 @@ def asked_in(row: Row, columns: Columns) -> tuple[list[dict[str, Any]], str | No
         if not turns:
             raise Unusable("an empty prompt")
         return conversation(turns)
-    if value is None:
+    if _is_missing(value):
         raise Unusable("an empty prompt")
     if not isinstance(value, str):
         raise Unusable(f"a prompt must be text or messages, and one is a {_kind(value)}")

@@ -243,11 +243,20 @@ def _json_rows(path: Path, encoding: str, notes: FileNotes, split: str) -> Itera
         raise DataError(f"{path.name!r} is nested too deeply to be read.") from error
     except ValueError:
         lines = [line for line in content.split("\n") if line.strip()]
-        if not any(isinstance(row, dict) for row in _parsed(lines[:2])):
-            raise
-        yield from _parsed(lines)  # JSON Lines under another name
+        if any(isinstance(row, dict) for row in _parsed(lines[:2])):
+            yield from _parsed(lines)  # JSON Lines under another name
+            return
+        yield from map(_json_row, _values_in(content))
         return
     yield from (_json_row(row) for row in rows_in(value, split))
+
+
+def _values_in(content: str) -> Iterator[Any]:
+    """JSON values one after another, each over several lines. Raises ValueError for anything else."""
+    decoder, at = json.JSONDecoder(), 0
+    while match := re.compile(r"\s*,?\s*(?=\S)").match(content, at):
+        value, at = decoder.raw_decode(content, match.end())
+        yield value
 
 
 def rows_in(value: Any, split: str = "train") -> list[Any]:
@@ -294,6 +303,8 @@ def _csv_rows(path: Path, encoding: str, notes: FileNotes, split: str) -> Iterat
                 continue
             if not any(cells):
                 continue
+            if len(names) == 1:  # there is no delimiter
+                cells = [delimiter.join(cells)]
             if len(cells) < len(names) or any(cells[len(names) :]):
                 yield Unreadable("a row has another number of cells than the header")
                 continue

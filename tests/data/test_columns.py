@@ -106,6 +106,13 @@ def test_tools_that_are_other_things_are_text():
     assert not any(prompt.tools for prompt in found.prompts) and list(found.summary.unread) == ["tools"]
 
 
+def test_a_cell_that_is_not_a_number_is_empty():
+    found = read({"prompt": "Q", "answer": float("nan")}, {"prompt": float("nan"), "answer": 1.5})
+    assert [prompt.answer for prompt in found.prompts] == [None]
+    assert list(found.summary.skipped) == ["an empty prompt"]
+    assert read({"a": "x", "b": float("nan")}, template="{a}{b}").prompts[0].text == "x"
+
+
 def test_columns_can_be_named():
     row = {"prompt": "no", "task": "T", "gold": "G", "persona": "P"}
     found = read(row, column="task", answer_column="gold", system_column="persona")

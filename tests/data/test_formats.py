@@ -222,6 +222,22 @@ def test_what_was_found_is_reported(tmp_path):
     assert summary.notices() == ["The text is read as cp1252. Convert it to UTF-8 if letters look wrong."]
 
 
+def test_json_values_one_after_another(tmp_path):
+    for name in ("a.json", "a.jsonl"):
+        path = tmp_path / name
+        path.write_text("\n".join(json.dumps(row, indent=1) for row in ROWS) + "\n")
+        assert rows_of(path) == ROWS
+    (tmp_path / "b.json").write_text(json.dumps(ROWS[0], indent=1) + '{"prompt": ')
+    with pytest.raises(DataError, match="Cannot load prompts"):
+        read_prompts(DataConfig(prompts=str(tmp_path / "b.json")))
+
+
+def test_a_table_of_one_column_has_no_delimiter(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("prompt\nWhat, really, is it?\nSay; so\n")
+    assert rows_of(path) == [{"prompt": "What, really, is it?"}, {"prompt": "Say; so"}]
+
+
 # a sentence in each language, and what its files are written in
 WRITTEN = {
     "Der Käufer trägt die Kosten. Größere Mengen müssen übermorgen geprüft werden.": "cp1252 mac_roman cp850",
