@@ -210,7 +210,8 @@ class Method:
 
     line: what it compares, as a phrase. paragraph: the same for the model card, in Markdown. source: where it is from.
     divergence: its own, None where it uses none. whole_rows: it reads whole rows of logits of both models, not only the
-    columns of shared tokens. options: their names, types, defaults and limits.
+    columns of shared tokens. options: their names, types, defaults and limits. listed: what it does with a teacher that
+    lists only its most likely tokens, as a phrase; empty where it cannot use one.
     """
 
     name: str
@@ -221,12 +222,16 @@ class Method:
     divergence: str | None
     whole_rows: bool
     options: type[LossOptions]
+    listed: str = ""
 
     @property
     def own_options(self) -> tuple[str, ...]:
         """Names of the options that only this method takes."""
         return tuple(name for name in settings_of(self.options) if name not in settings_of(LossOptions))
 
+
+LISTED_CANDIDATES = "compares only the shared tokens that the teacher lists"
+LISTED_EXACTLY = "puts everything that the teacher does not list in the class of all else"
 
 _TABLE = (
     Method(
@@ -242,6 +247,7 @@ each model's own tokens. So supervision that exact token matching discards is re
         divergence="reverse_kl",
         whole_rows=False,
         options=SimctOptions,
+        listed=LISTED_CANDIDATES,
     ),
     Method(
         name="strict",
@@ -254,6 +260,7 @@ vocabulary they share. Stretches that they spell with different tokens are left 
         divergence="reverse_kl",
         whole_rows=False,
         options=StrictOptions,
+        listed=LISTED_CANDIDATES,
     ),
     Method(
         name="marginal",
@@ -266,6 +273,7 @@ given to the longest student token that begins them, and the two distributions o
         divergence="reverse_kl",
         whole_rows=True,
         options=MarginalOptions,
+        listed=LISTED_EXACTLY,
     ),
     Method(
         name="bpm",
@@ -278,6 +286,7 @@ the teacher's, and the student learns that distribution.""",
         divergence="forward_kl",
         whole_rows=True,
         options=BpmOptions,
+        listed=LISTED_EXACTLY,
     ),
     Method(
         name="escd",
@@ -291,6 +300,7 @@ toward that token.""",
         divergence="forward_kl",
         whole_rows=True,
         options=EscdOptions,
+        listed=LISTED_EXACTLY,
     ),
     Method(
         name="uld",
@@ -327,9 +337,20 @@ compared as yes-or-no probabilities.""",
         divergence="forward_kl",
         whole_rows=True,
         options=AlmOptions,
+        listed="reads only the tokens that were written, which are always listed",
     ),
 )
 METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _TABLE})
+
+
+def check_listed(method: str) -> None:
+    """Raise ConfigError for a method that needs all of the teacher's probabilities."""
+    if not METHODS[method].listed:
+        able = ", ".join(name for name, row in METHODS.items() if row.listed)
+        raise ConfigError(
+            f"method is {method!r}, which needs all of the teacher's probabilities, and a server lists only the most "
+            f"likely ones. Choose one of: {able}."
+        )
 
 
 def checked_options(method: str, given: Mapping[str, Any], place: str = "") -> LossOptions:

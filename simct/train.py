@@ -33,6 +33,7 @@ from simct.hub.client import prepare_clients
 from simct.inspection.coverage import inspect_pair
 from simct.jobs.local.process import start_time
 from simct.losses.head import check_head
+from simct.methods import METHODS
 from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
 from simct.models.teachers import LocalTeacher, Teacher, load_teacher
@@ -166,6 +167,12 @@ def load(process: Process) -> Loaded:
     split = split_of_run(run, config.data, prompts, token)
     device = process.accelerator.device
     teacher = load_teacher(config.teacher, pair.teacher, device, token)
+    if config.teacher.server:
+        method = METHODS[config.method]
+        listed = config.teacher.top_logprobs
+        process.log(
+            f"The teacher is on {config.teacher.server} and lists {listed} tokens: {method.name} {method.listed}."
+        )
     student = load_model(config.student, device, token)
     check_head(student)
     contexts = [teacher.context_length, getattr(student.config, "max_position_embeddings", None)]

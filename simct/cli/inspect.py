@@ -49,6 +49,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="load both models and measure the pair on N answers (0: load them only)",
     )
     weights.add_argument("--prompts", help="prompts to answer; by default the embedded pair's")
+    weights.add_argument("--teacher-server", metavar="URL", help="the teacher is on this server; see docs/running.md")
+    weights.add_argument("--top-logprobs", type=int, metavar="K", help="tokens that the server lists at each position")
     weights.add_argument("--teacher-system", metavar="TEXT", help="a system text that only the teacher reads")
     weights.add_argument("--dtype", default="float32", choices=DTYPES, help="of the weights (default: %(default)s)")
     weights.add_argument(
@@ -212,9 +214,10 @@ def _read_with_models(
     teacher = student = None
     if options.weights is not None and (place is not None or options.html):
         config = _config(options)
-        teacher, student = (load_model(model, device).eval() for model in (config.teacher, config.student))
-        for loaded in (teacher, student):
-            check_head(loaded)
+        if not config.teacher.server:
+            teacher, student = (load_model(model, device).eval() for model in (config.teacher, config.student))
+            for loaded in (teacher, student):
+                check_head(loaded)
     if place is not None:
         found = candidates_at(pair, teacher, student, text, place, prompt=options.before)
         print(f"\n{format_candidates(found)}")
@@ -286,6 +289,8 @@ def _config(options: argparse.Namespace) -> RunConfig:
                 "chat_template": options.teacher_chat_template,
                 "dtype": options.dtype,
                 "system": options.teacher_system,
+                "server": options.teacher_server,
+                **({} if options.top_logprobs is None else {"top_logprobs": options.top_logprobs}),
             },
             "student": {
                 "model": options.student,

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
@@ -18,7 +19,7 @@ from simct.config.publish import PublishConfig, check_publish
 from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig, RolloutConfig
 from simct.config.yaml_text import MOST_CHARACTERS, read_yaml
 from simct.errors import ConfigError, quoted
-from simct.methods import DIVERGENCES, METHODS, checked_options
+from simct.methods import DIVERGENCES, METHODS, check_listed, checked_options
 from simct.setting import WHOLE, Section, problem, setting, settings_of
 
 KINDS = ("distill", "warmup")
@@ -73,7 +74,7 @@ class RunConfig(Section):
         if info.context == WHOLE:
             options = checked_options(self.method, self.method_options, "method_options")
             self.method_options = {name: getattr(options, name) for name in self.method_options}
-            for check in (_check_sizes, _check_models, _check_engine):
+            for check in (_check_sizes, _check_models, _check_server, _check_engine):
                 check(self)
             check_publish(self.publish, scored=bool(self.evaluation.tasks))
         return self
@@ -126,6 +127,7 @@ def _check_models(config: RunConfig) -> None:
         student.system,
         "empty: only the teacher has a system text of its own; data.system is for both models",
     )
+    _require(student.server is None, "student.server", student.server, "empty: the student is trained here")
     _require(not student.sharded, "student.sharded", True, "false: launch with training.parallel fsdp2 instead")
     _require(
         not teacher.sharded or (not config.rollout.teacher_fraction and teacher.quantization is None),
@@ -134,6 +136,39 @@ def _check_models(config: RunConfig) -> None:
         "false for a quantized teacher, or for one that writes itself (rollout.on_policy_fraction and "
         "rollout.dataset_fraction together below 1)",
     )
+
+
+def _check_server(config: RunConfig) -> None:
+    teacher = config.teacher
+    if teacher.server is None:
+        return
+    _require(
+        is_server_address(teacher.server),
+        "teacher.server",
+        teacher.server,
+        "an address such as https://example.com or http://127.0.0.1:8000, without a name, password or query",
+    )
+    loaded = {name: getattr(teacher, name) for name in ("quantization", "device", "sharded") if getattr(teacher, name)}
+    for name, value in loaded.items():
+        _require(False, f"teacher.{name}", value, "empty with teacher.server, because no weights are loaded here")
+    check_listed(config.method)
+    options = {"temperature": 1.0, "scoring": "log_probs"} if config.kind == "distill" else {}
+    for name, only in options.items():
+        value = config.method_options.get(name, only)
+        _require(
+            value == only, f"method_options.{name}", value, f"{only} with teacher.server, which lists probabilities"
+        )
+
+
+def is_server_address(text: str) -> bool:
+    """Whether `text` is a plain http or https address, with no secret in it."""
+    try:
+        address = urlsplit(text)
+        port_is_right = address.port is None or address.port > 0
+    except ValueError:
+        return False
+    plain = not (address.username or address.password or address.query or address.fragment)
+    return address.scheme in ("http", "https") and bool(address.hostname) and plain and port_is_right
 
 
 def _check_engine(config: RunConfig) -> None:

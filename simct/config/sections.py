@@ -78,6 +78,29 @@ class ModelConfig(Section):
         empty="the one called default",
         max_length=NAME_CHARACTERS,
     )
+    server: str | None = setting(
+        "Server",
+        None,
+        "Address of a server that holds the teacher, such as https://example.com: an OpenAI-compatible one with "
+        "prompt_logprobs, as vLLM has. The model is then only named for its tokenizer and template.",
+        empty="the weights are loaded here",
+        max_length=NAME_CHARACTERS,
+    )
+    top_logprobs: int = setting(
+        "Listed tokens",
+        64,
+        "Log-probabilities that the server lists at each position. Usual: 16 to 256; more are more exact, and larger.",
+        ge=1,
+        le=1_000_000,
+    )
+    price_per_million_tokens: float | None = setting(
+        "Server price",
+        None,
+        "What the server costs for a million tokens, in dollars. Give it to see the cost of a run.",
+        empty="unknown",
+        ge=0,
+        le=1e6,
+    )
     system: str | None = setting(
         "System text",
         None,

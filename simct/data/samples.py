@@ -14,7 +14,9 @@ from simct.data.rendering import render_prompts
 from simct.errors import ConfigError, DataError
 from simct.models.loading import pad_id_of
 from simct.models.rollout import Rollout, generate, uniforms
+from simct.models.served import ServedTeacher
 from simct.models.teachers import LocalTeacher, Teacher
+from simct.models.vllm import sample_seed
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.segments import Placed, needs_placing, place_answer
 from simct.tokenization.teacher_ids import SPECIAL_INSIDE
@@ -197,6 +199,9 @@ def teacher_rollouts(
     """`write_rollouts` by the teacher. Raises ConfigError for one that cannot write."""
     if not prompts:
         return []
+    if isinstance(teacher, ServedTeacher):
+        seeds = [sample_seed(config.training.seed, step, index) for index in indices]
+        return teacher.write(prompts, config.rollout, seeds)
     if not isinstance(teacher, LocalTeacher):
         raise ConfigError("This teacher only grades. Set rollout.on_policy_fraction to 1.")
     return write_rollouts(teacher.model, teacher.tokens, config, prompts, step, indices)

@@ -38,6 +38,7 @@ SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Python, torch, transformers, datasets and accelerate as loaded by a run; on a GPU its context and libraries
 OVERHEAD = {"cpu": 560 << 20, "cuda": 900 << 20}
 # float32 copies of a block's logits that a method has at once, on each side: logits, probabilities, gradients, products
+LISTED_BYTES = 12  # an id and a log-probability of a teacher on a server
 LOSS_COPIES = 6
 # bytes for each logit of a decoding step: scores, softmax, sorted values with their ids, cumulative sums
 DECODING_BYTES = 44
@@ -329,7 +330,11 @@ def estimate_memory(
     cache = local_batch * length * student.key_value_bytes
     prefill = pass_bytes(student_config, run.student, local_batch, prompt_tokens)[1]
     decoding = cache // student.layers * 2 + local_batch * student.vocabulary * DECODING_BYTES
-    teacher_held, teacher_peak = pass_bytes(teacher_config, run.teacher, micro_batch, length)
+    if run.teacher.server:
+        # listed ids and log-probabilities of all completions of a step
+        teacher_held = teacher_peak = local_batch * new_tokens * (run.teacher.top_logprobs + 1) * LISTED_BYTES
+    else:
+        teacher_held, teacher_peak = pass_bytes(teacher_config, run.teacher, micro_batch, length)
     held, peak = pass_bytes(student_config, run.student, micro_batch, length, run)
     loss = loss_bytes(run, teacher, student, micro_batch * new_tokens, device)
     # from the second micro-batch on, all gradients are there from the start
@@ -364,7 +369,7 @@ def _resident(run: RunConfig, teacher: Shape, student: Shape, device: str) -> di
         return int(shape.parameters * quantized.get(model.quantization or "", SIZES[model.dtype]))
 
     optimizer_bytes = {"bitsandbytes.AdamW8bit": 2.1, "bitsandbytes.PagedAdamW8bit": 0.0, "SGD": 0.0}
-    elsewhere = run.teacher.device is not None and run.teacher.device != device
+    elsewhere = run.teacher.server or (run.teacher.device is not None and run.teacher.device != device)
     return {
         "teacher weights": 0 if elsewhere else weights(teacher, run.teacher),
         "student weights": weights(student, run.student),

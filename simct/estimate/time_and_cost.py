@@ -41,7 +41,8 @@ def step_seconds(
         passes += 2 * student.parameters
     return {
         "generating": prefill + new_tokens * (decode + launching),
-        "training": tokens * (passes + 2 * teacher.parameters) / flops,
+        # a teacher on a server works at the same time, and how fast is not known
+        "training": tokens * (passes + (0 if run.teacher.server else 2 * teacher.parameters)) / flops,
     }
 
 

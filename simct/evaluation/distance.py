@@ -32,7 +32,7 @@ from simct.data.rendering import render_prompts
 from simct.errors import DataError
 from simct.hub.repo_ids import split_revision
 from simct.losses.head import check_head
-from simct.losses.side import chunk_rows_for, row_chunks
+from simct.losses.side import ListedSide, chunk_rows_for, row_chunks
 from simct.losses.teacher_rows import TeacherRows, side_of
 from simct.models.loading import device_for_training, load_model, pad_id_of
 from simct.models.rollout import Rollout, generate, uniforms
@@ -291,7 +291,9 @@ def _log_probability_rows(rows: TeacherRows, completions: list[list[int]], token
     known = max(len(tokens.bytes_of), max(tokens.end_ids) + 1)
     parts = []
     for rows_N in row_chunks(torch.arange(len(ids_R), device=device), chunk_rows_for(device, side.vocabulary)):
-        logits_NV = side.block(rows_N).logits_NC[:, :known]
+        logits_NV = side.block(rows_N).logits_NC
+        # what is not listed counts as known: all that a teacher on a server can write spells something
+        logits_NV = logits_NV if isinstance(side, ListedSide) else logits_NV[:, :known]
         ids_N = ids_R[rows_N]
         own_N = logits_NV.gather(1, ids_N[:, None]).squeeze(1)
         ended_N = torch.isin(ids_N, ends_E)

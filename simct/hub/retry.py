@@ -1,6 +1,6 @@
-"""Retries of requests to the Hub that failed temporarily (429, 5xx, a lost connection), after growing waits.
+"""Retries of requests that failed temporarily (429, 5xx, a lost connection), after growing waits.
 
-Only for requests that may be sent twice.
+They go to the Hub or to a teacher's server. Only for requests that may be sent twice.
 """
 
 import random
@@ -14,12 +14,12 @@ from huggingface_hub.errors import HfHubHTTPError
 Result = TypeVar("Result")
 # all waits of one request together, in seconds, while a person waits
 PATIENCE = 20.0
-FIRST_WAIT = 0.5
+FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 
 
 def passing(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
-    if isinstance(error, HfHubHTTPError) and error.response is not None:
+    if isinstance(error, HfHubHTTPError | httpx2.HTTPStatusError) and error.response is not None:
         return error.response.status_code in (408, 425, 429) or error.response.status_code >= 500
     return isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError)
 
@@ -31,12 +31,12 @@ def wanted_wait(error: BaseException) -> float | None:
     return float(seconds) if seconds.isdigit() else None
 
 
-def patiently(call: Callable[[], Result]) -> Result:
-    """The result of `call`. Temporary failures are retried for PATIENCE seconds; the last one is raised unchanged.
+def patiently(call: Callable[[], Result], patience: float = PATIENCE) -> Result:
+    """The result of `call`. Temporary failures are retried for `patience` seconds; the last one is raised unchanged.
 
-    If the Hub asks for a longer wait than is left, the failure is raised at once.
+    If the server asks for a longer wait than is left, the failure is raised at once.
     """
-    left, wait = PATIENCE, FIRST_WAIT
+    left, wait = patience, FIRST_WAIT
     while True:
         try:
             return call()
@@ -47,7 +47,7 @@ def patiently(call: Callable[[], Result]) -> Result:
             if pause > left:
                 raise
         time.sleep(pause)
-        left, wait = left - pause, wait * 2
+        left, wait = left - pause, min(wait * 2, LONGEST_WAIT)
 
 
 class BackOff:

@@ -196,6 +196,8 @@ def score_chunk(units: UnitBatch, chunk_N: torch.Tensor, student: Side, teacher:
         )
     )
     is_candidate_N = ~units.single_U[chunk_N]
+    # a teacher that lists only its most likely tokens has no others as candidates
+    ours.shared_NC.masked_fill_(theirs.shared_NC < LOG_ZERO / 2, LOG_ZERO)
     scores_NC, teacher_scores_NC = (
         torch.cat([side.shared_NC, side.mean_N.where(is_candidate_N, LOG_ZERO)[:, None]], 1) for side in (ours, theirs)
     )

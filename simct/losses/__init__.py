@@ -16,9 +16,9 @@ from simct.losses.diagnostics import measure
 from simct.losses.divergence import check_divergence
 from simct.losses.head import Head
 from simct.losses.settings import LossSettings
-from simct.losses.side import HeadSide, LogitsSide, Side, Totals, chunk_rows_for, one_pass
+from simct.losses.side import HeadSide, ListedSide, LogitsSide, Side, Totals, chunk_rows_for, one_pass
 from simct.losses.teacher_rows import HiddenRows, TeacherRows, side_of
-from simct.methods import METHODS, LossOptions, checked_options
+from simct.methods import METHODS, LossOptions, check_listed, checked_options
 from simct.tokenization.units import UnitBatch, as_sequences, build_units
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ def _run(
     options: LossOptions,
 ) -> LossResult:
     # a method that uses no divergence ignores this one
+    if isinstance(teacher, ListedSide):
+        check_listed(method)
     divergence = divergence or METHODS[method].divergence or "reverse_kl"
     check_divergence(divergence)
     units = _units(pair, student, teacher, student_ids, teacher_ids)

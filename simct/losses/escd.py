@@ -33,7 +33,7 @@ from simct.losses.marginal import (
     teacher_target,
 )
 from simct.losses.settings import LossSettings
-from simct.losses.side import Side, Totals, piece_rows_for
+from simct.losses.side import ListedSide, Side, Totals, piece_rows_for
 from simct.losses.strings import PairStrings, TextRows, pair_strings, text_rows
 from simct.tokenization.units import UnitBatch
 
@@ -58,7 +58,8 @@ def accumulate(
     The divergence of the run applies to the root; the child is a cross-entropy.
     """
     strings = pair_strings(pair)
-    rules = Rules(bridge and not strings.same_vocabulary, False, False, 1.0, 0.0)
+    bridge = bridge and not strings.same_vocabulary
+    rules = Rules(bridge, False, False, 1.0, 0.0, isinstance(teacher, ListedSide))
     plan = _plan(pair, units, strings, with_child=child)
     root_sum, child_sum, shared_sum = settings.zero(), settings.zero(), settings.zero()
     single_N = _starts_single_unit(units, plan)

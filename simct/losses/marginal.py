@@ -8,14 +8,14 @@ E listed teacher strings, Q pairs. Columns of student masses: K_S strings, then 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from simct.losses.settings import LossSettings
-from simct.losses.side import Side, Totals, piece_rows_for
+from simct.losses.side import ListedSide, Side, Totals, piece_rows_for
 from simct.losses.strings import PairStrings, SortedVocabulary, StringMap, TextRows, pair_strings, text_rows
 from simct.tokenization.units import UnitBatch
 
@@ -47,13 +47,16 @@ def accumulate(
 
 @dataclass(frozen=True)
 class Rules:
-    """How strings become classes: `bpm` is the same machinery without joins and without rows inside student tokens."""
+    """How strings become classes: `bpm` is the same machinery without joins and without rows inside student tokens.
+
+    listed: the teacher lists only some tokens, so that a string without teacher mass belongs to everything else."""
 
     bridge: bool
     join: bool
     teacher_boundaries: bool
     significant: float
     min_mass: float
+    listed: bool = False
 
 
 def accumulate_text(
@@ -62,7 +65,8 @@ def accumulate_text(
     """`accumulate` by any `rules`."""
     strings = pair_strings(pair)
     if strings.same_vocabulary:  # every string is a class of its own and both models know the same boundaries
-        rules = Rules(False, False, rules.teacher_boundaries, rules.significant, rules.min_mass)
+        rules = replace(rules, bridge=False, join=False)
+    rules = replace(rules, listed=isinstance(teacher, ListedSide))
     rows = text_rows(pair, units, rules.teacher_boundaries)
     single_row_S = torch.zeros(len(units.student_ids_S), dtype=torch.bool)
     single_row_S[units.student_start_U[units.single_U].cpu()] = True
@@ -298,13 +302,14 @@ def student_classes(strings: PairStrings, target: Target, mass_NK: torch.Tensor,
     phi_K = phi_K.to(device)
     teacher_NK = torch.zeros_like(mass_NK)
     teacher_NK.scatter_add_(1, phi_K.expand(len(mass_NK), -1), target.whole_NK)
-    member_NK = torch.zeros_like(mass_NK, dtype=torch.bool)
-    member_NK[:, phi_K] = target.is_whole_N[:, None]
+    member_NK = teacher_NK > 0.0
+    if not rules.listed:
+        member_NK[:, phi_K] = target.is_whole_N[:, None]
 
     width = size + 2
     significant_N, significant_K = (mass_NK[:, :size] > rules.significant).nonzero(as_tuple=True)
     key_G = significant_N * width + significant_K  # sorted: rows in order, ranks in order within a row
-    listed = target.listed
+    listed = target.listed.where(target.listed.mass > 0.0) if rules.listed else target.listed
     phi_E = listed.phi
     first_E = torch.searchsorted(key_G, listed.owner * width + listed.low)
     found_E = key_G[first_E.clamp_max(max(len(key_G) - 1, 0))] if len(key_G) else torch.full_like(phi_E, -1)

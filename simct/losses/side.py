@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from simct.losses.divergence import LOG_ZERO
 from simct.losses.head import Head
 
 # Bytes of one block of float32 logits. Larger blocks spare passes over the lm_head's gradient, one for each block.
@@ -24,11 +25,13 @@ PIECE_BYTES = {"cpu": 2**24}
 class Block:
     """Logits of some rows in float32 (float64 if given so), free to be overwritten, and the way back for gradients.
 
-    `backward(gradient_NC)` adds the gradient to what the side accumulates; it may overwrite its argument.
+    `backward(gradient_NC)` adds the gradient to what the side accumulates; it may overwrite its argument. listed_NC:
+    the columns that are known, where a teacher lists only some; the others hold LOG_ZERO.
     """
 
     logits_NC: torch.Tensor
     backward: Callable[[torch.Tensor], None]
+    listed_NC: torch.Tensor | None = None
 
 
 def _working(values: torch.Tensor) -> torch.Tensor:
@@ -163,7 +166,43 @@ def _add_product(total_CH: torch.Tensor | None, gradient_NC: torch.Tensor, hidde
     return total_CH.addmm_(gradient_NC.T, hidden_NH)
 
 
-Side = LogitsSide | HeadSide
+class ListedSide:
+    """Rows of a teacher that lists some tokens only: ids and log-probabilities [R, K], and the log of the rest [R].
+
+    Unused places of `ids_RK` hold `vocabulary`. A block of whole rows has one column more than the vocabulary, which
+    spells nothing and holds the rest; in a block of shared columns the rest is left out.
+    """
+
+    def __init__(
+        self,
+        ids_RK: torch.Tensor,
+        log_p_RK: torch.Tensor,
+        log_rest_R: torch.Tensor,
+        vocabulary: int,
+        shared_ids_C: torch.Tensor,
+    ) -> None:
+        self.ids_RK, self.log_p_RK, self.log_rest_R = ids_RK, log_p_RK, log_rest_R
+        self.vocabulary, self.shared_ids_C = vocabulary, shared_ids_C
+        self.tensors = (log_p_RK,)
+        self.gradients: list[torch.Tensor | None] = [None]
+        self.column_V = torch.full((vocabulary + 1,), len(shared_ids_C), dtype=torch.int64, device=ids_RK.device)
+        self.column_V[shared_ids_C] = torch.arange(len(shared_ids_C), device=ids_RK.device)
+
+    def want_gradients(self, needs: tuple[bool, ...]) -> None:
+        """There are none: only a teacher lists its tokens."""
+
+    def block(self, rows_N: torch.Tensor, shared: bool = False) -> Block:
+        ids_NK, log_p_NK = self.ids_RK.index_select(0, rows_N), self.log_p_RK.index_select(0, rows_N)
+        columns_NK = self.column_V[ids_NK] if shared else ids_NK
+        width = len(self.shared_ids_C) if shared else self.vocabulary
+        logits_NC = log_p_NK.new_full((len(rows_N), width + 1), LOG_ZERO).scatter_(1, columns_NK, log_p_NK)
+        logits_NC[:, width] = self.log_rest_R.index_select(0, rows_N)
+        if shared:
+            logits_NC = logits_NC[:, :width].contiguous()
+        return Block(logits_NC, lambda gradient_NC: None, logits_NC > LOG_ZERO)
+
+
+Side = LogitsSide | HeadSide | ListedSide
 
 
 @dataclass(eq=False)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from simct.errors import ConfigError
 from simct.losses.divergence import LOG_ZERO, divergence_with_gradient
 from simct.losses.settings import LossSettings
-from simct.losses.side import Side, Totals, row_chunks
+from simct.losses.side import ListedSide, Side, Totals, row_chunks
 from simct.losses.strict import add_single_units
 from simct.tokenization.units import UnitBatch, chunks_by_rows, merge_with_next, row_ranges, without_units
 
@@ -44,6 +45,8 @@ def accumulate(
     share of 1:1 units is joined with the unit that follows. The choice depends on `option_seed` and the ids alone.
     """
     least_mass = 0.5 if mass_mask is True else float(mass_mask)
+    if scoring == "raw_logits" and isinstance(teacher, ListedSide):
+        raise ConfigError("scoring is 'raw_logits'; a teacher that lists log-probabilities has no raw logits.")
     if random_span_ratio:
         units = merge_with_next(units, random_share(units, units.single_U, random_span_ratio, option_seed))
     if unit_mask_ratio:
@@ -159,6 +162,10 @@ def _add_units(
     theirs = _UnitScores(
         teacher, teacher_start_N, units.teacher_end_U[chunk_N], units.teacher_ids_T, teacher.shared_ids_C, scoring
     )
+    if theirs.block.listed_NC is not None:
+        known_NC = theirs.block.listed_NC.index_select(0, theirs.first_N).index_select(1, teacher.shared_ids_C)
+        for side in (ours, theirs):
+            side.scores_NC[:, :-1].masked_fill_(~known_NC, LOG_ZERO)
     if prefix_free:
         for first_ids_N, to_shared in (
             (units.student_ids_S[student_start_N], pair.student_to_shared),

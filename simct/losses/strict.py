@@ -1,7 +1,8 @@
 """strict: supervise only units of one token on both sides, over the shared tokens renormalized.
 
 The baseline that exact token matching gives (arXiv 2605.07711, section 2). `top_k` keeps, of the shared tokens, the
-student's own k most likely ones, on which both distributions are renormalized (arXiv 2610.08448; k = 16 there).
+student's own k most likely ones, on which both distributions are renormalized (arXiv 2610.08448; k = 16 there). Where a
+teacher lists only some tokens, only those are compared.
 Shapes: U units, N units of a chunk, C shared columns.
 """
 
@@ -45,8 +46,10 @@ def add_single_units(
     loss_sum = settings.zero()
     for chunk_N in row_chunks(single_N, settings.shared_chunk_rows):
         block = student.block(units.student_start_U[chunk_N], shared=True)
-        teacher_NC = teacher.block(units.teacher_start_U[chunk_N], shared=True).logits_NC
-        student_NC = block.logits_NC
+        theirs = teacher.block(units.teacher_start_U[chunk_N], shared=True)
+        teacher_NC, student_NC = theirs.logits_NC, block.logits_NC
+        if theirs.listed_NC is not None:
+            student_NC.masked_fill_(~theirs.listed_NC, LOG_ZERO)
         if top_k is not None and top_k < student_NC.shape[1]:
             left_out_NC = torch.ones_like(student_NC, dtype=torch.bool)
             left_out_NC.scatter_(1, student_NC.topk(top_k, dim=1).indices, False)

@@ -16,6 +16,7 @@ from simct.config.sections import ModelConfig
 from simct.losses.head import Head, check_head
 from simct.losses.teacher_rows import HiddenRows, TeacherRows
 from simct.models.loading import hidden_rows, load_model, pad_id_of
+from simct.models.served import ServedTeacher
 from simct.tokenization.token_bytes import TokenBytes
 
 # of each completion, the (start, end) of the ids whose rows are wanted
@@ -35,6 +36,9 @@ class Teacher(Protocol):
     def start(
         self, prompts: list[list[int]], completions: list[list[int]], spans: Spans | None = None
     ) -> Callable[[], TeacherRows]: ...
+
+    def usage(self) -> dict[str, float]:
+        """What a step's record says of the teacher, since the last call."""
 
     def close(self) -> None: ...
 
@@ -74,6 +78,9 @@ class LocalTeacher:
         hidden_RH, _ = hidden_rows(self.model, prompts, completions, self.pad_id, spans)
         return HiddenRows(hidden_RH, self.head)
 
+    def usage(self) -> dict[str, float]:
+        return {}
+
     def close(self) -> None:
         """Nothing to give back: whoever loaded the weights frees them."""
 
@@ -88,8 +95,10 @@ def load_teacher(
     """The teacher that a run names, its weights on `device` unless the run says otherwise.
 
     grades: it will be compared with a student, so its lm_head is checked. Raises ModelError as load_model and
-    check_head do.
+    check_head do, ConfigError or RunError for a server that cannot be used.
     """
+    if config.server:
+        return ServedTeacher(config, tokens, token)
     # a teacher that will be sharded is too big for one device; it is moved there layer by layer
     model = load_model(config, None if config.sharded else device, token).eval()
     if grades:

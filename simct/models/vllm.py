@@ -23,6 +23,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from simct.config import RunConfig
+from simct.config.sections import RolloutConfig
 from simct.errors import ConfigError, RunError, brief
 from simct.models.adapters import plain_state, without_adapters
 from simct.models.rollout import Rollout
@@ -94,7 +95,7 @@ class VllmWriter:
             inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
             answers = self.engine.generate(inputs, settings, use_tqdm=False) if inputs else []
             written = [list(answer.outputs[0].token_ids) for answer in answers]
-        return [self._rollout(prompt, ids) for prompt, ids in zip(prompts, written, strict=True)]
+        return [until_end(prompt, ids, self.tokens.end_ids) for prompt, ids in zip(prompts, written, strict=True)]
 
     def close(self) -> None:
         """Free vLLM's memory and remove the weights that were handed over."""
@@ -103,17 +104,7 @@ class VllmWriter:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _sampling(self) -> dict[str, Any]:
-        rollout = self.config.rollout
-        # all are given, because the model's own generation config would change the distribution
-        return {
-            "temperature": rollout.temperature,
-            "top_p": rollout.top_p,
-            "top_k": rollout.top_k or -1,
-            "min_p": rollout.min_p,
-            "repetition_penalty": rollout.repetition_penalty,
-            "max_tokens": rollout.max_new_tokens,
-            "stop_token_ids": list(self.tokens.end_ids),
-        }
+        return sampling_body(self.config.rollout, self.tokens.end_ids)
 
     def _complete(self, prompt: list[int], seed: int) -> list[int]:
         body = {"model": self.model, "prompt": prompt, **self._sampling(), "seed": seed, "return_token_ids": True}
@@ -123,11 +114,6 @@ class VllmWriter:
         if ids is None:
             raise RunError(f"The vLLM server at {self.url} returns no token ids. Update it to 0.10.2 or later.")
         return ids
-
-    def _rollout(self, prompt: list[int], ids: list[int]) -> Rollout:
-        ends = set(self.tokens.end_ids)
-        stop = next((position for position, token in enumerate(ids) if token in ends), None)
-        return Rollout(prompt, ids if stop is None else ids[: stop + 1], stop is not None)
 
     def _save(self, student: PreTrainedModel) -> None:
         """Hand the weights over as a model folder; the tokenizer once, as vLLM reads it only when it starts."""
@@ -154,6 +140,25 @@ class VllmWriter:
                 f"The vLLM server at {self.url} does not answer ({reason}). Start it, or correct rollout.vllm_url."
             ) from error
         return json.loads(text) if text else {}
+
+
+def sampling_body(rollout: RolloutConfig, end_ids: tuple[int, ...]) -> dict[str, Any]:
+    """How vLLM is asked to sample; all is given, because the model's own generation config would change it."""
+    return {
+        "temperature": rollout.temperature,
+        "top_p": rollout.top_p,
+        "top_k": rollout.top_k or -1,
+        "min_p": rollout.min_p,
+        "repetition_penalty": rollout.repetition_penalty,
+        "max_tokens": rollout.max_new_tokens,
+        "stop_token_ids": list(end_ids),
+    }
+
+
+def until_end(prompt: list[int], ids: list[int], end_ids: tuple[int, ...]) -> Rollout:
+    """The rollout of sampled `ids`, cut after the first end of turn."""
+    stop = next((position for position, token in enumerate(ids) if token in end_ids), None)
+    return Rollout(prompt, ids if stop is None else ids[: stop + 1], stop is not None)
 
 
 def sample_seed(seed: int, step: int, index: int) -> int:

@@ -14,6 +14,7 @@ from simct.hub.licenses import NOT_ADVICE, license_concerns
 from simct.hub.model_files import Adapter, check_model_files
 from simct.hub.retry import passing
 from simct.hub.search import check_access
+from simct.models.server_check import look_at_server
 from simct.preflight.planned import SIDES, NotRead, PlannedRun
 from simct.preflight.records import WARNING, Check, from_error, ok, problem, warning
 from simct.preflight.weights import missing_weights
@@ -42,6 +43,8 @@ def _guarded(planned: PlannedRun, side: str) -> list[Check]:
 
 def _check_model(planned: PlannedRun, side: str) -> list[Check]:
     model, found = planned.model(side), []
+    if model.server:
+        return check_teacher_server(planned)
     try:
         planned.hit(side)
         adapter = check_model_files(model.model, model.revision, planned.token)
@@ -73,6 +76,21 @@ def _check_model(planned: PlannedRun, side: str) -> list[Check]:
     size = _billions(sum(parameter.numel() for parameter in empty.parameters()))
     kind = f"an adapter of {adapter.base}" if adapter else getattr(config, "model_type", "unknown")
     return [*found, ok(f"{name}: {kind}, {size} parameters, safetensors.")]
+
+
+def check_teacher_server(planned: PlannedRun) -> list[Check]:
+    """The teacher's server: its model, its tokenizer, and how many log-probabilities it lists."""
+    teacher = planned.model("teacher")
+    if planned.place.public:
+        return []
+    try:
+        found = look_at_server(teacher, planned.tokens("teacher"), planned.token)
+    except SimCTError as error:
+        return [from_error(error, "teacher.server")]
+    if found.same_tokenizer is False:
+        line = f"The server's tokens are not those of {teacher.model}."
+        return [problem(line, "Name the model that the server has as teacher.model.", "teacher.model")]
+    return [ok(found.line())]
 
 
 def _source(model: str, revision: str | None, adapter: Adapter | None) -> tuple[str, str | None]:

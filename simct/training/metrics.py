@@ -61,6 +61,11 @@ def gather_record(totals: StepTotals, rollout_sums: dict[str, int], excluded: Co
     }
 
 
+def gather_sums(sums: dict[str, float]) -> dict[str, float]:
+    """The sums over all processes, which all call it with the same names; nothing is gathered where there are none."""
+    return _added(gather_object([sums])) if sums else {}
+
+
 def _added(counters: list[dict[str, float]]) -> dict[str, float]:
     added: dict[str, float] = {}
     for counter in counters:

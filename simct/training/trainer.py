@@ -48,7 +48,7 @@ from simct.training.collapse import CollapseWatch
 from simct.training.exclusions import ExclusionWatch
 from simct.training.fine_tuning import completion_loss
 from simct.training.loop import TrainingLoop
-from simct.training.metrics import StepTotals, gather_record
+from simct.training.metrics import StepTotals, gather_record, gather_sums
 from simct.training.sharding import (
     configure_deepspeed,
     deepspeed_step,
@@ -216,6 +216,7 @@ class Trainer:
             written = self.rollout(step)
             totals, loss = self.grade(written.samples)
             record = gather_record(totals, rollout_statistics(self.pair, written.rollouts), written.excluded)
+            record |= gather_sums(self.teacher.usage())
             grad_norm = self.update(record, loss)
             record = self.loop.finish_step(record, grad_norm) | {"seconds_generating": written.seconds}
             self._report(record, written)
@@ -274,14 +275,14 @@ class Trainer:
         """
         totals, loss = StepTotals(), None
         size = self.config.training.micro_batch_size
-        for start in range(0, self.local_size, size):
-            part = samples[start : start + size]
-            if not part and self.processes == 1:
-                continue
-            last = start + size >= self.local_size
-            with nullcontext() if last else self.accelerator.no_sync(self.loop.module):
-                # every process runs the same number of passes, over a sample that counts nothing if need be
-                result = self._compare(part or [placeholder(self.prompts[0], self.pair)])
+        parts = [samples[start : start + size] for start in range(0, self.local_size, size)]
+        # every process runs the same number of passes, over a sample that counts nothing if need be
+        passes = [part or [placeholder(self.prompts[0], self.pair)] for part in parts if part or self.processes > 1]
+        # a teacher elsewhere scores the micro-batches to come while this one is trained
+        started = [self._start_scoring(each) for each in passes]
+        for number, (part, each, rows) in enumerate(zip(parts, passes, started, strict=False)):
+            with nullcontext() if number == len(parts) - 1 else self.accelerator.no_sync(self.loop.module):
+                result = self.loop.module(each, rows())
                 if part:
                     totals.add(result, sum(len(piece) for sample in part for piece in sample.student_pieces))
                 loss = result.loss_sum * bool(part)
@@ -289,13 +290,12 @@ class Trainer:
                     self.accelerator.backward(loss)
         return totals, loss
 
-    def _compare(self, samples: list[Sample]) -> losses.LossResult:
-        rows = self.teacher.start(
+    def _start_scoring(self, samples: list[Sample]) -> Callable[[], TeacherRows]:
+        return self.teacher.start(
             [sample.prompt.teacher_ids for sample in samples],
             [sample.teacher_ids for sample in samples],
             [sample.teacher_spans for sample in samples],
-        )()
-        return self.loop.module(samples, rows)
+        )
 
     def update(self, record: dict[str, Any], loss: torch.Tensor | None) -> float:
         """Take the optimizer's step with the gradient of the mean over all rows; returns the gradient's norm."""
@@ -326,6 +326,7 @@ class Trainer:
             self.loop.average.apply()
         if self.vllm is not None:
             self.vllm.close()
+        self.teacher.close()
         student: PreTrainedModel | None = self.student
         if self.accelerator.distributed_type == DistributedType.FSDP:
             student = whole_student(self.loop.module, self.student, self.accelerator.is_main_process)

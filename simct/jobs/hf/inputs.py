@@ -1,14 +1,18 @@
 """The inputs of a Job: the run's configuration, the local files it names, this package's source, and the packages."""
 
 import io
+import os
 import zipfile
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import simct
 from simct.config import RunConfig, local_path
 from simct.data.formats import suffix_of
+from simct.errors import ConfigError
 from simct.evaluation.task_names import check_task_names, is_own_task
+from simct.hub.redact import KEY_VARIABLE
 
 PACKAGES = (
     "torch",
@@ -42,6 +46,12 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
     Raises ConfigError for a task that is given as a file and is not data: a Job runs no code of a task.
     """
     check_task_names(config.evaluation.tasks, "on Hugging Face Jobs")
+    host = urlsplit(config.teacher.server or "").hostname or ""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        raise ConfigError(
+            f"teacher.server is {config.teacher.server!r}, on this machine, which a Job cannot reach. Give an address "
+            "that is open to it."
+        )
     inputs: dict[str, Path] = {}
 
     def carry(name: str, role: str) -> str:
@@ -68,6 +78,12 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
         if task != "demo" and is_own_task(task):
             config.evaluation.tasks[index] = carry(task, f"task-{index}")
     return config, inputs
+
+
+def teacher_key(config: RunConfig) -> dict[str, str]:
+    """The secret with the key of the teacher's server, where this machine has one; a Space has none to give."""
+    key = os.environ.get(KEY_VARIABLE)
+    return {KEY_VARIABLE: key} if key and config.teacher.server and not os.environ.get("SPACE_ID") else {}
 
 
 def package_source() -> bytes:

@@ -27,7 +27,7 @@ from simct.hub.redact import redact
 from simct.hub.retry import passing, patiently
 from simct.jobs.backend import Token
 from simct.jobs.hf.bootstrap import BOOTSTRAP
-from simct.jobs.hf.inputs import package_source, pinned_packages, portable_config
+from simct.jobs.hf.inputs import package_source, pinned_packages, portable_config, teacher_key
 from simct.jobs.hf.spending import MAX_HOURS
 from simct.jobs.local import job as local_job
 from simct.runs.folder import RUN_ID, RunFolder
@@ -159,7 +159,7 @@ def _start_job(
             image=IMAGE,
             command=["python", "-c", BOOTSTRAP],
             env=environment,
-            secrets={"HF_TOKEN": token},
+            secrets={"HF_TOKEN": token, **teacher_key(run.config())},
             flavor=flavor,
             timeout=int(hours * 3600),
             labels=labels,

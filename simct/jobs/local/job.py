@@ -23,6 +23,7 @@ from typing import Any
 
 from simct import files
 from simct.errors import RunError
+from simct.hub.redact import KEY_VARIABLE
 from simct.jobs.local import process
 from simct.runs.changes import accepted_changes
 from simct.runs.checkpoints import CONFIG_FILE
@@ -164,6 +165,9 @@ def _environment(
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     if devices is not None and "cpu" not in devices:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    if token is False or os.environ.get("SPACE_ID"):
+        # a Space's own key is for nobody's run
+        environment.pop(KEY_VARIABLE, None)
     if token is False:
         environment.pop("HF_TOKEN", None)
         environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"

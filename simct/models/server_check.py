@@ -1,0 +1,66 @@
+"""A look at a teacher's server before a run depends on it: the model, the tokenizer, the limit, and how fast it is."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from simct.config.sections import ModelConfig
+from simct.models.served import ServedTeacher
+from simct.tokenization.token_bytes import TokenBytes
+
+PROBE = "The quick brown fox jumps over 12 lazy dogs; its price was $3.50, said café owner Zoë (twice).\n\n    return x"
+# texts that are scored at once to measure the speed
+PROBES = 4
+# of all requests together, while a person waits
+PATIENCE = 5.0
+
+
+@dataclass(frozen=True)
+class ServerReport:
+    """What a look at a server found. same_tokenizer is None where the server does not say how it reads the ids."""
+
+    model: str
+    context_length: int | None
+    listed: int
+    same_tokenizer: bool | None
+    seconds: float
+    tokens_per_second: float
+
+    def line(self) -> str:
+        """The report as one sentence, without the tokenizer."""
+        context = f", up to {self.context_length:,} tokens" if self.context_length else ""
+        return (
+            f"The server has {self.model}{context}, lists {self.listed} tokens at each position, answers in "
+            f"{self.seconds:.2f} s and scores {self.tokens_per_second:,.0f} tokens a second."
+        )
+
+
+def look_at_server(config: ModelConfig, tokens: TokenBytes, token: str | bool | None = None) -> ServerReport:
+    """Ask the server that `config` names. Raises ConfigError or RunError for one that cannot be used."""
+    teacher = ServedTeacher(config, tokens, token, PATIENCE)
+    try:
+        ids = tokens.encode(PROBE.encode())
+        started = time.perf_counter()
+        listed = teacher.score(ids[:2])
+        seconds = time.perf_counter() - started
+        started = time.perf_counter()
+        teacher.start([ids[:1]] * PROBES, [ids[1:] + ids[place:] for place in range(PROBES)])()
+        listed = teacher.score(ids)
+        speed = (PROBES * 2 + 1) * len(ids) / (time.perf_counter() - started)
+    finally:
+        teacher.close()
+    return ServerReport(
+        teacher.name, teacher.context_length, teacher.listed, _same_tokenizer(tokens, ids, listed), seconds, speed
+    )
+
+
+def _same_tokenizer(tokens: TokenBytes, ids: list[int], listed: list[Any]) -> bool | None:
+    """Whether the server's tokens for `ids` are those of `tokens`, white space at their ends aside."""
+    same = []
+    for token, entries in zip(ids[1:], listed[1:], strict=True):
+        text = entries[str(token)].get("decoded_token") if isinstance(entries.get(str(token)), dict) else None
+        ours = str(tokens.tokenizer.decode([token]))
+        # a part of a character is shown in different ways
+        if isinstance(text, str) and "\ufffd" not in text + ours:
+            same.append(text.strip() == ours.strip())
+    return all(same) if same else None
