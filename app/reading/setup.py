@@ -53,13 +53,13 @@ class HubSettings:
 
 
 def get_ready(worker: Worker, settings: HubSettings) -> None:
-    """Speak to the parent's Hub, and read a tokenizer once, so that the first visitor does not wait for that."""
+    """Speak to the parent's Hub, and cut a text by the embedded pair: the first of everything takes longer."""
     import datasets
     import huggingface_hub
     from huggingface_hub import constants
 
-    from app.reading.models import tokens_of
     from app.reading.records import Source
+    from app.reading.texts import read_text
 
     constants.ENDPOINT, constants.HUGGINGFACE_CO_URL_TEMPLATE = settings.endpoint, settings.address
     constants.HF_HUB_CACHE = settings.hub_cache
@@ -72,7 +72,8 @@ def get_ready(worker: Worker, settings: HubSettings) -> None:
         os.environ["SIMCT_CACHE"] = settings.cache
     datasets.disable_progress_bars()
     client.fail_fast()
-    tokens_of(worker, Source("the embedded student", str(demo.STUDENT)))
+    teacher, student = Source("teacher", str(demo.TEACHER)), Source("student", str(demo.STUDENT))
+    read_text(worker, teacher, student, "Say it plainly.", 1)
 
 
 def explicit_token(token: str | bool | None) -> str | bool | None:

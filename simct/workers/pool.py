@@ -4,6 +4,7 @@ import json
 import pickle
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ LOOK_SECONDS = 0.02
 READY_SECONDS = 180.0
 # how long a request waits for a child to be free
 FREE_SECONDS = 60.0
+# how many pieces of work a child is known by, which should be what it keeps in memory
+REMEMBERED = 4
 # bytes that a child may keep when its work is done
 KEPT_BYTES = 600_000_000
 
@@ -58,11 +61,11 @@ LIMITS = Limits()
 
 
 class Child:
-    """One child: ready once it has said hello and done `setup`; `near` is what it worked on last."""
+    """One child: ready once it has said hello and done `setup`; `near` are the things that it worked on last."""
 
     def __init__(self, nursery: Nursery, setup: tuple[Any, ...]) -> None:
         self.setup = setup
-        self.near: Hashable = None
+        self.near: deque[Hashable] = deque(maxlen=REMEMBERED)
         self._line = nursery.fork()
         self._inbox = Inbox(self._line, LIMITS.output)
         self._process: psutil.Process | None = None
@@ -190,30 +193,31 @@ class Workers:
             while (child := self._chosen(near)) is None:
                 if not self._changed.wait(until - time.monotonic()):
                     raise LimitError("Too much is being read at the moment. Try again in a minute.")
-            child.near = near
+            child.near.append(near)
             self._busy.append(child)
             self._restock()
             return child
 
     def _chosen(self, near: Hashable) -> Child | None:
-        """An idle child that worked near this, else a fresh one, else the one that was idle longest."""
+        """An idle child that worked near this, else the one that was idle longest, else a fresh one.
+
+        A child that has worked before is faster at anything than a fresh one, which shares its memory until it writes.
+        """
         setup = self.setup()
         for child in [each for each in self._idle if each.setup != setup]:
             self._idle.remove(child)
             child.kill()
-        known = [child for child in self._idle if near is not None and child.near == near]
-        fresh = [child for child in self._idle if child.near is None]
-        if not known and not fresh and len(self._idle) + len(self._busy) < self.most:
-            fresh = [Child(self.nursery, setup)]
-            self._idle += fresh
-        found = next(iter([*known, *fresh, *self._idle]), None)
+        known = [child for child in self._idle if near is not None and near in child.near]
+        used = [child for child in self._idle if child.near]
+        found = next(iter([*known, *used, *self._idle]), None)
         if found is not None:
             self._idle.remove(found)
+        elif len(self._busy) < self.most:
+            found = Child(self.nursery, setup)
         return found
 
     def _restock(self) -> None:
-        fresh = any(child.near is None for child in self._idle)
-        if not fresh and len(self._idle) + len(self._busy) < self.most:
+        if all(child.near for child in self._idle) and len(self._idle) + len(self._busy) < self.most:
             self._idle.append(Child(self.nursery, self.setup()))
 
     def _give_back(self, child: Child, done: bool) -> None:

@@ -4,6 +4,8 @@ import bz2
 import gzip
 import json
 import lzma
+import resource
+from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
@@ -14,6 +16,7 @@ from simct.data import formats
 from simct.data.formats import FileNotes, Unreadable, delimiter_of, encoding_of, rows_in, rows_of_file, suffix_of
 from simct.data.prompts import read_prompts
 from simct.errors import DataError
+from tests.support import hostile
 
 ROWS = [{"prompt": "What is 2+2?", "answer": "4"}, {"prompt": "Naïve 日本 🙂?", "answer": "5"}]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
@@ -267,3 +270,33 @@ def test_legacy_encodings_are_detected(tmp_path, text):
         notes = FileNotes()
         assert list(rows_of_file(path, notes)) == [{"prompt": text}], (encoding, notes.encodings)
         assert list(notes.encodings) != ["utf-8"]
+
+
+# Files that expand
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_compressed_bomb_is_refused_before_it_is_unpacked(tmp_path, suffix):
+    with pytest.raises(DataError, match="expands to more than 200 times its size"):
+        rows_of(Path(hostile.zipped_bomb(tmp_path, suffix)))
+
+
+def test_a_parquet_bomb_is_refused_before_it_is_in_memory(tmp_path):
+    bomb = Path(hostile.parquet_bomb(tmp_path))
+    assert bomb.stat().st_size < 100_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match="expands to more than 200 times its size"):
+        rows_of(bomb)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
+
+
+def test_data_that_merely_repeats_itself_is_read(tmp_path):
+    path = tmp_path / "same.jsonl.gz"
+    with gzip.open(path, "wt") as file:
+        file.write('{"prompt": "the same again and again"}\n' * 20_000)
+    assert len(rows_of(path)) == 20_000
+
+
+def test_json_nested_50_000_deep_is_one_line(tmp_path):
+    with pytest.raises(DataError, match="nested too deeply"):
+        rows_of(Path(hostile.deep_json(tmp_path)))

@@ -29,14 +29,14 @@ def workers():
     made.close()
 
 
-def pid_of(workers: Workers, near: object = None) -> int:
+def pid_of(workers: Workers, near: str | None = None) -> int:
     return workers.run(misbehaving.pid, what="The process", near=near)
 
 
 def test_results_come_back_from_another_process(workers):
     assert workers.run(misbehaving.add, 1, 2, what="The sum") == 3
     assert np.array_equal(workers.run(misbehaving.array, what="The array"), np.arange(5))
-    assert pid_of(workers) not in (os.getpid(), pid_of(workers, "elsewhere"))
+    assert pid_of(workers) != os.getpid()
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,20 @@ def test_progress_arrives_and_a_cancel_keeps_what_was_done(workers):
 
 
 def test_the_same_files_go_to_the_child_that_has_them(workers):
-    first, second = pid_of(workers, "a"), pid_of(workers, "b")
-    assert first != second
-    assert [pid_of(workers, near) for near in "abab"] == [first, second, first, second]
+    pids: dict[str, int] = {}
+
+    def busy(near: str) -> None:
+        workers.run(misbehaving.count, 30, what="The numbers", near=near)
+        pids[near] = pid_of(workers, near)
+
+    threads = [threading.Thread(target=busy, args=(near,)) for near in "ab"]
+    [thread.start() for thread in threads]
+    [thread.join(60) for thread in threads]
+    assert pids["a"] != pids["b"]
+    assert [pid_of(workers, near) for near in "abbaab"] == [pids[near] for near in "abbaab"]
+    # what is near nothing goes to a child that has worked before, and a fresh one waits for when all are busy
+    assert pid_of(workers, "c") in pids.values()
+    assert any(not child.near for child in workers._idle)
 
 
 def test_a_child_that_keeps_much_is_replaced(workers):
