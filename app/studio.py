@@ -20,6 +20,7 @@ from app.page.theme import theme
 from app.pair.tab import PairTab
 from app.publish.tab import PublishTab
 from app.runs.comparison import RunComparison
+from app.runs.notices import RunNotices
 from app.runs.tab import RunsTab
 from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
 from app.server.imports import Page, import_behind
@@ -77,6 +78,7 @@ class StudioPage:
                 self.train = TrainTab(studio, self.pair, self.prompts, self.run, self.verdict)
             with gr.Tab("Runs", id="runs") as steps["runs"]:
                 self.runs = RunsTab(studio)
+                self.notices = RunNotices(studio)
                 RunComparison(studio)
                 self.look = gr.Button("Compare with the teacher →", variant="primary", elem_classes="next")
             with gr.Tab("Compare", id="compare") as steps["compare"]:
@@ -184,6 +186,7 @@ class StudioPage:
         text = self.inspect.text.text
         restored = restored.then(None, text, text, js=scripts.call("recallText"), **PRIVATE)
         restored.then(None, js=scripts.call("startRemembering"), **PRIVATE)
+        restored.then(None, None, self.notices.ask, js=scripts.call("notifyLabel"), **PRIVATE)
         show.on(restored.then)
         self.pair.refresh.on(restored.then)
 

@@ -56,7 +56,7 @@ def wait_for_group(run: RunFolder) -> None:
     """Wait until this process is the last one of its group; not forever once the run has ended."""
     ended = time.monotonic()
     while set(process.group_members(os.getpgrp())) - {os.getpid()}:
-        if run.status().active:
+        if run.status().active or local_job.publishes(run):
             ended = time.monotonic()
         elif time.monotonic() - ended > STRAY_SECONDS:
             break  # such as a tracker's own server; it holds no device
