@@ -195,7 +195,7 @@ def score_before(process: Process, loaded: Loaded) -> None:
     if process.is_main and config.evaluation.tasks and "before" not in run.evaluation():
         run.set_status(message="Scoring the student and the teacher before training")
         scores = {"before": _scores(loaded.student, pair.student, config, config.student)}
-        if isinstance(loaded.teacher, LocalTeacher) and not config.teacher.sharded:
+        if isinstance(loaded.teacher, LocalTeacher) and not (config.teacher.sharded or config.teacher.offload):
             # a teacher that will be sharded is still on the CPU, too slow there and too big for this process's device
             scores["teacher"] = _scores(loaded.teacher.model, pair.teacher, config, config.teacher)
         run.save_evaluation(scores)

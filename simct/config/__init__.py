@@ -127,6 +127,18 @@ def _check_models(config: RunConfig) -> None:
         student.system,
         "empty: only the teacher has a system text of its own; data.system is for both models",
     )
+    _require(not student.offload, "student.offload", True, "false: the student is trained on its device")
+    _require(student.device != "auto", "student.device", "auto", "a device: only the teacher is spread over GPUs")
+    _require(
+        not teacher.offload
+        or (
+            not (teacher.quantization or teacher.device or teacher.sharded or config.rollout.teacher_fraction)
+            and config.kind == "distill"
+        ),
+        "teacher.offload",
+        True,
+        "false for a teacher that is quantized, sharded, on a device of its own, or writes itself",
+    )
     _require(student.server is None, "student.server", student.server, "empty: the student is trained here")
     _require(not student.sharded, "student.sharded", True, "false: launch with training.parallel fsdp2 instead")
     _require(
@@ -148,9 +160,9 @@ def _check_server(config: RunConfig) -> None:
         teacher.server,
         "an address such as https://example.com or http://127.0.0.1:8000, without a name, password or query",
     )
-    loaded = {name: getattr(teacher, name) for name in ("quantization", "device", "sharded") if getattr(teacher, name)}
-    for name, value in loaded.items():
-        _require(False, f"teacher.{name}", value, "empty with teacher.server, because no weights are loaded here")
+    for name in ("quantization", "device", "sharded", "offload"):
+        value = getattr(teacher, name)
+        _require(not value, f"teacher.{name}", value, "empty with teacher.server, because no weights are loaded here")
     check_listed(config.method)
     options = {"temperature": 1.0, "scoring": "log_probs"} if config.kind == "distill" else {}
     for name, only in options.items():

@@ -62,7 +62,8 @@ class ModelConfig(Section):
     device: str | None = setting(
         "Device",
         None,
-        "Where this model lies, such as cuda:1 or cpu. Use it to put the teacher on another GPU.",
+        "Where this model lies, such as cuda:1 or cpu. Use it to put the teacher on another GPU, or auto to spread the "
+        "teacher over all GPUs of one process.",
         empty="with the student",
         max_length=100,
     )
@@ -70,6 +71,12 @@ class ModelConfig(Section):
         "Sharded",
         False,
         "Split the teacher over all processes, each layer gathered while it runs. For a teacher larger than a GPU.",
+    )
+    offload: bool = setting(
+        "Offloaded",
+        False,
+        "Keep the teacher in the CPU's memory and move each layer to the GPU only while it grades. For a teacher that "
+        "does not fit beside the student.",
     )
     chat_template: str | None = setting(
         "Chat template",

@@ -335,6 +335,9 @@ def estimate_memory(
         teacher_held = teacher_peak = local_batch * new_tokens * (run.teacher.top_logprobs + 1) * LISTED_BYTES
     else:
         teacher_held, teacher_peak = pass_bytes(teacher_config, run.teacher, micro_batch, length)
+        if run.teacher.offload and device != "cpu":
+            # one weight at a time is brought over
+            teacher_peak += teacher.largest * SIZES[run.teacher.dtype]
     held, peak = pass_bytes(student_config, run.student, micro_batch, length, run)
     loss = loss_bytes(run, teacher, student, micro_batch * new_tokens, device)
     # from the second micro-batch on, all gradients are there from the start
@@ -369,9 +372,11 @@ def _resident(run: RunConfig, teacher: Shape, student: Shape, device: str) -> di
         return int(shape.parameters * quantized.get(model.quantization or "", SIZES[model.dtype]))
 
     optimizer_bytes = {"bitsandbytes.AdamW8bit": 2.1, "bitsandbytes.PagedAdamW8bit": 0.0, "SGD": 0.0}
-    elsewhere = run.teacher.server or (run.teacher.device is not None and run.teacher.device != device)
+    elsewhere = run.teacher.server or run.teacher.device not in (None, "auto", device)
+    offloaded = run.teacher.offload and device != "cpu"
+    held = teacher.head * SIZES[run.teacher.dtype] if offloaded else weights(teacher, run.teacher)
     return {
-        "teacher weights": 0 if elsewhere else weights(teacher, run.teacher),
+        "teacher weights": 0 if elsewhere else held,
         "student weights": weights(student, run.student),
         "optimizer states": int(student.trainable * optimizer_bytes.get(training.optimizer, 2 * trained_size)),
         "weight average": student.trainable * trained_size if training.ema_decay else 0,

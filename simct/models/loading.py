@@ -51,7 +51,7 @@ def load_model(
     else:
         base = _whole_model(adapter.base, adapter.base_revision, model, device, token)
         loaded = merged_adapter(base, model.model, model.revision, token)
-    if model.quantization:
+    if model.quantization or model.device == "auto":
         return loaded
     target = model.device or device
     return loaded.to(torch.device(target)) if target is not None else loaded  # type: ignore[arg-type]
@@ -144,7 +144,16 @@ def merged_adapter(
 
 
 def _placement(model: ModelConfig, device: torch.device | str | None) -> dict:
-    """Loading options for a quantized model: bitsandbytes places it while loading and it cannot be moved after."""
+    """Loading options for a model that is placed while it is loaded: spread over GPUs, or quantized by bitsandbytes,
+    which cannot be moved after."""
+    if model.device == "auto":
+        return {"device_map": "auto"} | _quantized(model)
+    if not model.quantization:
+        return {}
+    return _quantized(model) | {"device_map": {"": model.device or device or "cpu"}}
+
+
+def _quantized(model: ModelConfig) -> dict:
     if not model.quantization:
         return {}
     if importlib.util.find_spec("bitsandbytes") is None:
@@ -156,7 +165,6 @@ def _placement(model: ModelConfig, device: torch.device | str | None) -> dict:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_compute_dtype=getattr(torch, model.dtype),
         ),
-        "device_map": {"": model.device or device or "cpu"},
     }
 
 
@@ -187,11 +195,17 @@ def hidden_rows(
         first = row * width + len(prompts[row]) - 1
         rows += [torch.arange(first + start, first + end) for start, end in spans[row]]
     check_ids(decoder, ids_BL)
-    device = next(decoder.parameters()).device
+    device = input_device(decoder)
     hidden_BLH = decoder(
         input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), use_cache=False
     ).last_hidden_state
-    return hidden_BLH.flatten(0, 1)[torch.cat(rows).to(device)], lengths
+    return hidden_BLH.flatten(0, 1)[torch.cat(rows).to(hidden_BLH.device)], lengths
+
+
+def input_device(decoder: torch.nn.Module) -> torch.device:
+    """Where a decoder wants its ids: with its first weights, or where Accelerate brings offloaded ones."""
+    offloaded = getattr(getattr(decoder, "_hf_hook", None), "execution_device", None)
+    return next(decoder.parameters()).device if offloaded is None else torch.device(offloaded)
 
 
 def check_ids(model: Any, ids_BL: torch.Tensor) -> None:
@@ -229,4 +243,6 @@ def pad_id_of(tokenizer: PreTrainedTokenizerBase, end_ids: tuple[int, ...]) -> i
 
 
 def device_for_training() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The accelerator that PyTorch finds, such as cuda or mps, or the CPU."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")

@@ -10,10 +10,11 @@ from functools import cached_property
 from typing import Protocol
 
 import torch
+from accelerate import cpu_offload
 from transformers import PreTrainedModel
 
 from simct.config.sections import ModelConfig
-from simct.losses.head import Head, check_head
+from simct.losses.head import Head, check_head, decoder_of
 from simct.losses.teacher_rows import HiddenRows, TeacherRows
 from simct.models.loading import hidden_rows, load_model, pad_id_of
 from simct.models.served import ServedTeacher
@@ -49,6 +50,7 @@ class LocalTeacher:
     def __init__(self, model: PreTrainedModel, tokens: TokenBytes) -> None:
         self.model, self.tokens = model, tokens
         self.pad_id = pad_id_of(tokens.tokenizer, tokens.end_ids)
+        self.offloaded = False
 
     @property
     def context_length(self) -> int | None:
@@ -62,9 +64,22 @@ class LocalTeacher:
     def freeze(self, device: torch.device) -> None:
         """For training: no gradients, and the lm_head on `device`, where the student is compared with it."""
         self.model.requires_grad_(False).eval()
+        if self.offloaded:
+            return
         head = Head.of(self.model)
         bias = None if head.bias is None else head.bias.to(device)
         self.head = replace(head, weight=head.weight.to(device), bias=bias)
+
+    def offload(self, device: torch.device) -> None:
+        """Keep the decoder in the CPU's memory; each of its layers is on `device` only while it runs. The lm_head stays
+        there, as the losses read its columns at every step."""
+        self.freeze(device)
+        decoder = decoder_of(self.model)
+        weights = {name: each.detach().cpu() for name, each in decoder.state_dict().items()}
+        if device.type == "cuda":
+            weights = {name: each.pin_memory() for name, each in weights.items()}
+        cpu_offload(decoder, device, state_dict=weights)
+        self.offloaded = True
 
     def start(
         self, prompts: list[list[int]], completions: list[list[int]], spans: Spans | None = None
@@ -100,7 +115,10 @@ def load_teacher(
     if config.server:
         return ServedTeacher(config, tokens, token)
     # a teacher that will be sharded is too big for one device; it is moved there layer by layer
-    model = load_model(config, None if config.sharded else device, token).eval()
+    model = load_model(config, None if config.sharded or config.offload else device, token).eval()
     if grades:
         check_head(model)
-    return LocalTeacher(model, tokens)
+    teacher = LocalTeacher(model, tokens)
+    if config.offload and device is not None and torch.device(device).type != "cpu":
+        teacher.offload(torch.device(device))
+    return teacher

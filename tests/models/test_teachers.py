@@ -1,0 +1,85 @@
+"""Teachers on this machine: an offloaded one gives the same rows, and its weights are away while it does not run."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from simct.config import config_from_dict
+from simct.data.prompts import Prompt
+from simct.data.samples import prepare_prompts
+from simct.errors import ConfigError
+from simct.estimate.memory import estimate_memory
+from simct.losses.head import decoder_of
+from simct.models.loading import load_model
+from simct.models.teachers import LocalTeacher, load_teacher
+from simct.tokenization.pair import TokenizerPair
+from simct.training.trainer import Trainer
+
+TEXTS = ["the cat", "a 12 and 23", "hand and band"]
+CPU = torch.device("cpu")
+
+
+def new_config(folders, **teacher):
+    return config_from_dict(
+        {
+            "teacher": {"model": str(folders[0]), **teacher},
+            "student": str(folders[1]),
+            "data": {"prompts": "prompts"},
+            "method": "marginal",
+            "rollout": {"max_new_tokens": 6},
+            "training": {"steps": 2, "batch_size": 3, "micro_batch_size": 1, "learning_rate": 1e-3, "max_length": 64},
+        }
+    )
+
+
+def test_an_offloaded_teacher_gives_the_same_rows_with_its_weights_away_in_between(folders):
+    config = new_config(folders)
+    tokens = TokenizerPair.from_pretrained(*map(str, folders)).teacher
+    ids = [tokens.encode(text.encode()) for text in TEXTS]
+    prompts = [tokens.encode(b"and")] * 3
+    resident = LocalTeacher(load_model(config.teacher), tokens)
+    offloaded = LocalTeacher(load_model(config.teacher), tokens)
+    offloaded.offload(CPU)
+    assert {each.device.type for each in decoder_of(offloaded.model).parameters()} == {"meta"}
+    rows, expected = offloaded.start(prompts, ids)(), resident.start(prompts, ids)()
+    assert torch.equal(rows.hidden_RH, expected.hidden_RH) and torch.equal(rows.head.weight, expected.head.weight)
+    assert {each.device.type for each in decoder_of(offloaded.model).parameters()} == {"meta"}
+    assert rows.head.weight.device.type == "cpu"
+
+
+def test_a_run_with_an_offloaded_teacher_trains_the_same_weights(folders, tmp_path):
+    config = new_config(folders)
+    pair = TokenizerPair.from_pretrained(*map(str, folders))
+    prompts, _ = prepare_prompts([Prompt(({"role": "user", "content": text},)) for text in TEXTS], pair, config, [])
+    found = []
+    for offload in (False, True):
+        teacher, student = LocalTeacher(load_model(config.teacher), pair.teacher), load_model(config.student)
+        if offload:
+            teacher.offload(CPU)
+        Trainer(config, Accelerator(cpu=True), teacher, student, pair, prompts, tmp_path / str(offload)).train()
+        found.append(student.state_dict())
+    assert all(torch.equal(found[0][name], value) for name, value in found[1].items())
+
+
+def test_spread_by_auto_a_teacher_on_one_device_is_the_same(folders):
+    tokens = TokenizerPair.from_pretrained(*map(str, folders)).teacher
+    ids = [tokens.encode(text.encode()) for text in TEXTS]
+    rows = [
+        load_teacher(new_config(folders, **settings).teacher, tokens, CPU).start([[1, 2]] * 3, ids)()
+        for settings in ({}, {"device": "auto"})
+    ]
+    assert torch.equal(rows[0].hidden_RH.cpu(), rows[1].hidden_RH.cpu())
+
+
+def test_the_estimate_counts_what_stays_on_the_gpu(folders):
+    whole = estimate_memory(new_config(folders))
+    offloaded = estimate_memory(new_config(folders, offload=True))
+    assert 0 < offloaded.parts["teacher weights"] < whole.parts["teacher weights"]
+    assert estimate_memory(new_config(folders, offload=True), device="cpu").parts["teacher weights"] > 0
+    assert estimate_memory(new_config(folders, server="http://127.0.0.1:8000")).parts["teacher weights"] == 0
+
+
+@pytest.mark.parametrize("also", [{"device": "cuda:1"}, {"sharded": True}, {"quantization": "4bit"}])
+def test_offloading_goes_with_nothing_else_that_places_the_teacher(folders, also):
+    with pytest.raises(ConfigError, match=r"teacher\.offload is True; it must be false"):
+        new_config(folders, offload=True, **also)
