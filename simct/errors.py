@@ -15,6 +15,8 @@ def brief(error: BaseException | str, most: int = 300) -> str:
 
 # of a value that an error quotes
 SHOWN_CHARACTERS = 80
+# of an error; all that people read of a line, and more
+LONGEST_LINE = 1500
 
 
 def quoted(value: object) -> str:
@@ -30,7 +32,16 @@ def quoted(value: object) -> str:
 
 
 class SimCTError(Exception):
-    """The root of the tree. The command and the studio show its text as it is and never a traceback."""
+    """The root of the tree. The command and the studio show its text as it is and never a traceback.
+
+    A text that is longer than any line for people, such as for a file with a million columns, is cut in its middle.
+    """
+
+    def __init__(self, *parts: object) -> None:
+        if len(parts) == 1 and isinstance(parts[0], str) and len(parts[0]) > LONGEST_LINE:
+            kept = LONGEST_LINE // 2
+            parts = (f"{parts[0][:kept]} … {parts[0][-kept:]}",)
+        super().__init__(*parts)
 
 
 class ConfigError(SimCTError, ValueError):

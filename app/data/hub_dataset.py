@@ -11,7 +11,7 @@ from app.reading.setup import explicit_token
 from app.server.handler import Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
-from simct.errors import SimCTError
+from simct.errors import SimCTError, quoted
 
 KEPT = ("revision", "license")
 
@@ -64,7 +64,7 @@ class HubDataset:
             found = [hit.id for hit in search_datasets(query, visitor.token)]
         except SimCTError as error:
             return {self.line: markup.note("warn", one_line(error))}
-        line = f"{len(found)} on the Hub. Choose one." if found else f"No dataset on the Hub is called {query!r}."
+        line = f"{len(found)} on the Hub. Choose one." if found else f"No dataset on the Hub is called {quoted(query)}."
         return {self.dataset: gr.Dropdown(choices=found), self.line: markup.note("quiet", line)}
 
     def describe(self, visitor: Visitor, name: str) -> Updates:

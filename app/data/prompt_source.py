@@ -91,6 +91,11 @@ def read(studio: Studio, data: DataConfig, token: str | bool | None) -> PromptsR
     return studio.kept(_read)(studio, place(studio, data, token))
 
 
+def read_given(studio: Studio, data: DataConfig, token: str | bool | None) -> PromptsReading:
+    """The prompts of a source that is known to be the visitor's to read. Raises a one-line DataError or HubError."""
+    return studio.kept(_read)(studio, DataAt.of(data, explicit_token(token)))
+
+
 def _read(studio: Studio, at: DataAt) -> PromptsReading:
     from app.reading import prompts
 

@@ -18,7 +18,7 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from simct import demo
-from simct.errors import DataError, SimCTError
+from simct.errors import DataError, SimCTError, quoted
 from simct.hub.repo_ids import is_folder, split_revision
 from simct.inspection.records import PairRow
 
@@ -110,7 +110,7 @@ class OtherPairsTab:
             found = search_models(query, visitor.token)
         except SimCTError as error:
             return {self.note: markup.note("warn", one_line(error))}
-        line = f"{len(found)} on the Hub." if found else f"No model on the Hub is called {query!r}."
+        line = f"{len(found)} on the Hub." if found else f"No model on the Hub is called {quoted(query)}."
         options = model_field.choices([hit.id for hit in found])
         return {self.models: gr.Dropdown(choices=options), self.note: markup.note("quiet", line)}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.data import prompt_source
 from app.inspect import reliability_view, text_source
 from app.inspect.text_source import TextSource, TextSourceForm
 from app.page import markup, saving
@@ -127,7 +128,9 @@ def measure_reliability(studio: Studio, wanted: Measurement, token: str | bool |
 
     config = _run_config(studio, wanted, token)
     answers = min(max(int(wanted.source.number or ANSWERS), 1), MOST_ANSWERS)
+    prompts = prompt_source.read_given(studio, config.data, token).prompts
     if ZERO_GPU:
+        model_facts.accept(studio, wanted.teacher, wanted.student, token, config)
         size = weights.allow(studio, wanted.teacher, wanted.student, token)
         config.teacher.dtype = config.student.dtype = weights.precision(size, zero_gpu.MEMORY)
         weights.fetch(studio, wanted.teacher, "teacher", token, work)
@@ -142,6 +145,7 @@ def measure_reliability(studio: Studio, wanted: Measurement, token: str | bool |
         on_progress=work.progress,
         should_stop=work.should_stop,
         models=(loaded.teacher, loaded.student),
+        prompts=prompts,
     )
 
 

@@ -11,7 +11,7 @@ from app.server import model_facts
 from app.server.handler import Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
-from simct.errors import SimCTError
+from simct.errors import SimCTError, quoted
 from simct.hub.repo_ids import is_folder, split_revision
 
 MIN_QUERY = 2
@@ -82,7 +82,9 @@ class ModelField:
             return updates
         narrowed = ", with these filters" if any(filters[name] for name in ("size", "license", "access")) else ""
         line = (
-            f"{len(found)} on the Hub. Choose one." if found else f"No model on the Hub is called {query!r}{narrowed}."
+            f"{len(found)} on the Hub. Choose one."
+            if found
+            else f"No model on the Hub is called {quoted(query)}{narrowed}."
         )
         return {**updates, self.note: markup.note("quiet", line)}
 

@@ -10,8 +10,8 @@ from app.reading.setup import explicit_token
 from app.server.studio import STUDENT_NAME, TEACHER_NAME, Studio
 from simct import demo
 from simct.config import RunConfig
-from simct.config.sections import ModelConfig
-from simct.errors import ModelError
+from simct.config.sections import NAME_CHARACTERS, ModelConfig
+from simct.errors import ModelError, quoted
 from simct.hub.repo_ids import is_folder, split_revision
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def allowed(studio: Studio, model: str) -> str:
     model = (model or "").strip()
     if not model:
         raise ModelError("Choose a model: type to search the Hub, or give the path of a local folder.")
+    if len(model) > NAME_CHARACTERS:
+        raise ModelError(f"{quoted(model)} is no name of a model. Give a Hub id like owner/name.")
     if studio.public and model not in EMBEDDED and is_folder(model):
         raise ModelError("A public studio reads models from the Hub only. Give a Hub id like owner/name.")
     return model
@@ -188,6 +190,15 @@ def _read_pair(studio: Studio, teacher: Source, student: Source) -> PairReading:
     return studio.workers.run(models.read_pair, teacher, student, what="This pair", near=(teacher, student))
 
 
+def accept(studio: Studio, teacher: str, student: str, token: str | bool | None, run: RunConfig | None = None) -> None:
+    """Let a worker read both models' small files, before this process does. Raises a one-line SimCTError."""
+    from app.reading import runs
+
+    settings = (run.teacher, run.student) if run else (None, None)
+    sides = [source(studio, *each) for each in zip((teacher, student), (token, token), settings, strict=True)]
+    studio.workers.run(runs.accept, *sides, what="This pair", near=tuple(sides))
+
+
 def pair_of(
     studio: Studio, teacher: str, student: str, token: str | bool | None, run: RunConfig | None = None
 ) -> "TokenizerPair":
@@ -195,11 +206,7 @@ def pair_of(
 
     A worker must accept both first. Raises a one-line SimCTError.
     """
-    from app.reading.runs import accept
-
-    settings = (run.teacher, run.student) if run else (None, None)
-    sides = [source(studio, *each) for each in zip((teacher, student), (token, token), settings, strict=True)]
-    studio.workers.run(accept, *sides, what="This pair", near=tuple(sides))
+    accept(studio, teacher, student, token, run)
     teacher, student = allowed(studio, teacher), allowed(studio, student)
     templates = (run.teacher.chat_template, run.student.chat_template) if run else (None, None)
     with studio.reading:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simct.errors import RunError
+from simct.errors import RunError, quoted
 from simct.runs.folder import RunFolder
 from simct.runs.listing import open_run
 
@@ -31,5 +31,5 @@ def owned_run(studio: "Studio", run_id: str | None, visitor: Visitor) -> RunFold
     """The run, if this visitor may act on it. Raises RunError."""
     run = open_run(studio.runs_dir, run_id or "")
     if studio.public and (visitor.owner is None or run.status().owner != visitor.owner):
-        raise RunError(f"There is no run {run_id!r} of yours.")
+        raise RunError(f"There is no run {quoted(run_id)} of yours.")
     return run

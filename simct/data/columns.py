@@ -10,7 +10,7 @@ from simct.config.sections import DataConfig
 from simct.data.conversations import Unusable, conversation, last_answer, messages_in, transcript
 from simct.data.formats import Row
 from simct.data.tools import tools_in
-from simct.errors import DataError
+from simct.errors import DataError, quoted
 
 PROMPT_COLUMNS = (
     "messages", "prompt", "question", "problem", "instruction", "conversations", "conversation", "query", "input",
@@ -62,7 +62,9 @@ def recognize(rows: Sequence[Row], data: DataConfig) -> Columns:
     for setting in ("column", "answer_column", "system_column", "completion_column", "checker_column"):
         named = getattr(data, setting)
         if named and named not in names:
-            raise DataError(f"{data.prompts!r} has no column {named!r} (data.{setting}); it has {', '.join(names)}.")
+            raise DataError(
+                f"{data.prompts!r} has no column {quoted(named)} (data.{setting}); it has {', '.join(names)}."
+            )
     found = _recognized(rows, names, data)
     read = {*found.asked, *found.system, *found.answers}
     tools = [name for name in names if name.strip().lower() in TOOL_COLUMNS and name not in read]
@@ -144,7 +146,7 @@ def template_fields(template: str, names: Sequence[str], data: DataConfig) -> tu
     missing = next((field for field in fields if field not in names), None)
     if missing is not None:
         raise DataError(
-            f"data.template names a column {missing!r}, and {data.prompts!r} has {', '.join(names)}. {BRACES}"
+            f"data.template names a column {quoted(missing)}, and {data.prompts!r} has {', '.join(names)}. {BRACES}"
         )
     if not fields:
         raise DataError(f"data.template names no column. {data.prompts!r} has {', '.join(names)}.")

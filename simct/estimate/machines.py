@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from simct.errors import ConfigError
+from simct.errors import ConfigError, quoted
 
 GIB = 1 << 30
 # what eager PyTorch reaches of the peak figures
@@ -61,4 +61,4 @@ def find_machine(name: str) -> Machine:
     for machine in MACHINES:
         if machine.name == name.lower():
             return machine
-    raise ConfigError(f"There is no hardware {name!r}. Known: cpu, {', '.join(each.name for each in MACHINES)}.")
+    raise ConfigError(f"There is no hardware {quoted(name)}. Known: cpu, {', '.join(each.name for each in MACHINES)}.")

@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from simct.config import RunConfig, local_path
 from simct.config.sections import ModelConfig
-from simct.errors import ConfigError, ModelError, brief
+from simct.errors import ConfigError, ModelError, brief, quoted
 from simct.hub.errors import hub_error
 from simct.hub.model_config import load_config
 from simct.hub.model_files import adapter_of
@@ -137,7 +137,7 @@ def _build(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
     except Exception as error:  # a config has many ways not to fit its own model
         kind = getattr(config, "model_type", "?")
-        raise ModelError(f"Models of type {kind!r} cannot be estimated: {brief(error)}") from error
+        raise ModelError(f"Models of type {quoted(kind)} cannot be estimated: {brief(error)}") from error
 
 
 Measure = TypeVar("Measure", bound=Callable[..., Any])

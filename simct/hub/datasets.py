@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub import constants
 from huggingface_hub.utils import validate_repo_id
 
-from simct.errors import DataError, SimCTError, brief
+from simct.errors import DataError, SimCTError, brief, quoted
 from simct.hub import client
 from simct.hub.client import ask, hub_api
 from simct.hub.errors import known_hub_error
@@ -58,7 +58,9 @@ class DatasetFacts:
         for config in self.configs:
             if name in (None, "", config.name):
                 return config
-        raise DataError(f"{self.id} has no configuration {name!r}; it has {', '.join(c.name for c in self.configs)}.")
+        raise DataError(
+            f"{self.id} has no configuration {quoted(name)}; it has {', '.join(c.name for c in self.configs)}."
+        )
 
 
 def dataset_info(
@@ -148,7 +150,7 @@ def choice_error(text: str, name: str) -> DataError | None:
 def wrong_choice(name: str, what: str, setting: str, there: Sequence[str], given: str | None) -> DataError:
     """The line for a configuration or split that must be chosen (given None), or that is not there."""
     listed = " and ".join(there) if len(there) <= 2 else brief(", ".join(there))
-    missing = f"no {what} {given!r}; it has " if given else ""
+    missing = f"no {what} {quoted(given)}; it has " if given else ""
     return DataError(f"{name} has {missing}{listed}: set {setting}.")
 
 

@@ -9,7 +9,7 @@ import httpx2
 from huggingface_hub import constants
 from huggingface_hub import errors as hub
 
-from simct.errors import DataError, HubError, ModelError, SimCTError
+from simct.errors import DataError, HubError, ModelError, SimCTError, quoted
 from simct.hub.redact import redact
 
 SIGN_IN = "sign in with `hf auth login` (in a Space: the sign-in button)"
@@ -87,7 +87,7 @@ def _translate(error: BaseException, repo_id: str | None, kind: str, writing: bo
     if isinstance(error, hub.LocalTokenNotFoundError):
         return HubError(f"Nobody is signed in to the Hub: {SIGN_IN}, then try again.")
     if isinstance(error, hub.HFValidationError):
-        return about(f"{name!r} is not a repository id. Give owner/name, of letters, digits, '-', '_' and '.'.")
+        return about(f"{quoted(name)} is not a repository id. Give owner/name, of letters, digits, '-', '_' and '.'.")
     if _refused_card(error):
         return HubError(f"The Hub refused the card's metadata: {_first_line(error, skip=1)}")
     if isinstance(error, hub.HfHubHTTPError):

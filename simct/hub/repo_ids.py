@@ -5,7 +5,7 @@ from pathlib import Path
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from simct.errors import HubError
+from simct.errors import HubError, quoted
 
 
 def is_folder(model: str) -> bool:
@@ -37,6 +37,6 @@ def checked_repo_id(repo_id: str | None) -> str:
     repo_id = (repo_id or "").strip()
     if not REPO_ID.fullmatch(repo_id) or len(repo_id) > 96:
         raise HubError(
-            f"{repo_id!r} is not a repository. Write it as owner/name, with letters, digits, '-', '_' or '.'."
+            f"{quoted(repo_id)} is not a repository. Write it as owner/name, with letters, digits, '-', '_' or '.'."
         )
     return repo_id

@@ -7,7 +7,7 @@ Small samples on a CPU will do. Shapes: U units, N units of a chunk, R rows, H h
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from simct import losses
 from simct.config import RunConfig
 from simct.data.exclusions import exclusion_line
-from simct.data.prompts import load_prompts
+from simct.data.prompts import Prompt, load_prompts
 from simct.data.samples import Sample, prepare_prompts, to_samples, write_rollouts
 from simct.errors import DataError, RunError
 from simct.inspection.candidates import score_chunk
@@ -46,25 +46,27 @@ def measure_pair(
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     models: tuple[PreTrainedModel, PreTrainedModel] | None = None,
+    prompts: Sequence[Prompt] | None = None,
 ) -> Reliability:
     """Measure the run's two models on `samples` answers of the student to the run's prompts, and give the verdict.
 
-    `models`: teacher and student, if they are loaded already. `on_progress(done, total)` counts answers. If
-    `should_stop()`, which is called every few answers, is true, the verdict is on the answers so far. Raises one-line
-    SimCTErrors; RunError if it was stopped before the first answer was measured.
+    `models`: teacher and student, and `prompts`: the run's, if they are loaded already. `on_progress(done, total)`
+    counts answers. If `should_stop()`, which is called every few answers, is true, the verdict is on the answers so
+    far. Raises one-line SimCTErrors; RunError if it was stopped before the first answer was measured.
     """
     pair = TokenizerPair.of_run(config, token)
-    prompts, too_long = prepare_prompts(load_prompts(config.data, token)[:samples], pair, config, [])
+    read = load_prompts(config.data, token) if prompts is None else list(prompts)
+    asked, too_long = prepare_prompts(read[:samples], pair, config, [])
     progress = on_progress or (lambda done, total: None)
-    progress(0, len(prompts))
+    progress(0, len(asked))
     teacher, student = _models(config, pair, device, token, models)
     totals = _Totals(pair, student, teacher)
     excluded: Counter[str] = Counter()
     ended = written = 0
-    for first in range(0, len(prompts), ANSWERS_AT_A_TIME):
+    for first in range(0, len(asked), ANSWERS_AT_A_TIME):
         if should_stop and should_stop():
             break
-        some = prompts[first : first + ANSWERS_AT_A_TIME]
+        some = asked[first : first + ANSWERS_AT_A_TIME]
         ids = [prompt.student_ids for prompt in some]
         rollouts = write_rollouts(student, pair.student, config, ids, 1, list(range(first, first + len(some))))
         written += len(rollouts)
@@ -72,7 +74,7 @@ def measure_pair(
         usable = to_samples(pair, some, rollouts, excluded)
         if usable:
             totals.add(usable)
-        progress(written, len(prompts))
+        progress(written, len(asked))
     if not written:
         raise RunError("Stopped before the first answer was measured.")
     if not totals.answers:
@@ -84,7 +86,7 @@ def measure_pair(
         prompts_too_long=too_long,
         excluded=dict(excluded),
         max_new_tokens=config.rollout.max_new_tokens,
-        stopped=written < len(prompts),
+        stopped=written < len(asked),
     )
     verdict = verdict_of(measured)
     return replace(

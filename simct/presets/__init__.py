@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from simct.config import RunConfig, load_config
-from simct.errors import ConfigError
+from simct.errors import ConfigError, quoted
 
 FOLDER = Path(__file__).parent
 
@@ -21,7 +21,7 @@ def load_preset(name: str) -> RunConfig:
     """A new RunConfig with the preset's settings. Raises ConfigError if there is no such preset."""
     known = list_presets()
     if name not in known:
-        raise ConfigError(f"There is no preset {name!r}. Choose one of: {', '.join(known)}.")
+        raise ConfigError(f"There is no preset {quoted(name)}. Choose one of: {', '.join(known)}.")
     config = load_config(FOLDER / f"{name}.yaml")
     if name == "demo-cpu":
         from simct import demo

@@ -5,7 +5,7 @@ import stat
 import threading
 from pathlib import Path
 
-from simct.errors import RunError
+from simct.errors import RunError, quoted
 from simct.runs.folder import RUN_ID, RunFolder
 from simct.runs.status import RunStatus, read_status
 
@@ -17,11 +17,11 @@ _statuses_lock = threading.Lock()
 def open_run(runs_dir: str | Path, run_id: str) -> RunFolder:
     """The run `run_id` under `runs_dir`. Raises RunError when the id is malformed or no such run exists."""
     if not RUN_ID.fullmatch(run_id or ""):
-        raise RunError(f"{run_id!r} is not a run id. See `simct jobs` for the list.")
+        raise RunError(f"{quoted(run_id)} is not a run id. See `simct jobs` for the list.")
     root = Path(runs_dir).expanduser().resolve()
     run = RunFolder((root / run_id).resolve())
     if run.path.parent != root or not run.exists:
-        raise RunError(f"There is no run {run_id!r} in {str(root)!r}. See `simct jobs` for the list.")
+        raise RunError(f"There is no run {quoted(run_id)} in {str(root)!r}. See `simct jobs` for the list.")
     return run
 
 

@@ -68,7 +68,7 @@ def select_chat_template(tokenizer: PreTrainedTokenizerBase, name: str | None) -
     elif name != "default" or not templates:
         there = f"it has {', '.join(templates)}" if isinstance(templates, dict) else "it has one without a name"
         raise DataError(
-            f"{tokenizer.name_or_path!r} has no chat template called {name!r}; "
+            f"{tokenizer.name_or_path!r} has no chat template called {quoted(name)}; "
             f"{there if templates else 'it has none at all'}. Change teacher.chat_template or student.chat_template."
         )
 

@@ -20,7 +20,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Encoding, Tokenizer, models
 from transformers import PreTrainedTokenizerBase
 
-from simct.errors import TokenizerError
+from simct.errors import TokenizerError, quoted
 from simct.tokenization.spelling import SPACE, SentencePieceRun, Spelling, around_added
 
 ModelProto = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]  # generated code makes it at run time
@@ -155,7 +155,7 @@ def _refuse(tokenizer: PreTrainedTokenizerBase, model: models.Model, spec: dict)
     for name in ("continuing_subword_prefix", "end_of_word_suffix"):
         if getattr(model, name, None):
             raise _refusal(
-                tokenizer, f"a BPE with {name} {getattr(model, name)!r}", "its pieces do not spell their spaces"
+                tokenizer, f"a BPE with {name} {quoted(getattr(model, name))}", "its pieces do not spell their spaces"
             )
     for step in _steps(spec["normalizer"]):
         if step["type"] in _CHANGES_TEXT and step.get("precompiled_charsmap", "x"):

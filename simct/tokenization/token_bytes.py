@@ -211,7 +211,7 @@ def _load_reason(name: str, error: BaseException) -> str:
         return (
             f"{name} needs its own Python code to tokenize, which is never run: choose a model with a tokenizer.json."
         )
-    return f"No tokenizer could be loaded from {name}: {text.splitlines()[0] if text else type(error).__name__}"
+    return f"No tokenizer could be loaded from {name}: {brief(text.splitlines()[0]) if text else type(error).__name__}"
 
 
 # Building blocks

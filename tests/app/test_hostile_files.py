@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from simct.config import config_from_dict
 from simct.config.sections import DataConfig
 from simct.errors import LimitError, SimCTError
 from tests.support import hostile
+from tests.support.hub_server import TOKEN
 
 TEACHER, STUDENT = str(demo.TEACHER), str(demo.STUDENT)
 TEXT = "Say it plainly: " + "a" * 60 + "!"
@@ -137,3 +139,24 @@ def test_others_are_served_within_two_seconds_while_a_template_runs(shared, tmp_
         assert not ended
     [thread.join(SOON) for thread in hanging]
     assert max(waits) < 2 and len(ended) == 2 and all("did not finish" in line for line in ended)
+
+
+def test_a_dataset_of_the_hub_that_crashes_its_reader_is_one_line(shared, hub):
+    """The `datasets` library reads JSON by pyarrow, which overflows its stack."""
+    deep = b'{"prompt": ' + b"[" * 50_000 + b"]" * 50_000 + b"}\n"
+    hub.add_dataset("acme/deep", files={"train.jsonl": deep})
+    hub.add_dataset("acme/plain", files={"train.jsonl": b'{"prompt": "What is 2+2?"}\n' * 3})
+    with pytest.raises(SimCTError) as caught:
+        read_data(shared, "acme/deep")
+    assert "acme/deep" in str(caught.value) and "\n" not in str(caught.value)
+    assert prompt_source.read(shared, DataConfig(prompts="acme/plain"), None).count == 3
+
+
+def test_a_child_has_no_token_but_the_one_it_is_given(shared, hub):
+    """The machine's own token stays here: a child that is given none asks for nothing in its name."""
+    hub.add_model("tester/private", demo.STUDENT, private=True)
+    where = model_facts.source(shared, "tester/private", None)
+    assert where.token == TOKEN
+    assert model_facts.facts(shared, "tester/private", None).vocabulary > 0
+    with pytest.raises(SimCTError):
+        shared.workers.run(models.read_hub_model, replace(where, token=False), what="The model")
