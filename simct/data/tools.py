@@ -46,7 +46,14 @@ def _tool(value: Any) -> Tool | None:
     function = inner if isinstance(inner, Mapping) else value
     if not isinstance(function, Mapping) or not isinstance(name := function.get("name"), str) or not name.strip():
         return None
-    return {"type": "function", "function": _without_nothing(dict(function))}
+    function = _without_nothing(dict(function))
+    parameters = function.get("parameters")
+    if not isinstance(parameters, dict):
+        parameters = {"type": "object", "properties": {}}
+    elif "properties" not in parameters and all(isinstance(each, dict) for each in parameters.values()):
+        parameters = {"type": "object", "properties": parameters}  # as xLAM writes them
+    # templates fail on what is absent
+    return {"type": "function", "function": {"name": name, "description": "", **function, "parameters": parameters}}
 
 
 def _without_nothing(value: Any) -> Any:

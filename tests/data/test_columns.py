@@ -97,6 +97,13 @@ def test_tools_of_a_row_come_with_its_prompt():
     assert names == [["add"], ["sub", "add"], ["sub"], [], []]
     # a table gives every row the fields of all
     assert found.prompts[0].tools[0]["function"]["parameters"]["properties"] == {"a": {"type": "int"}}
+    assert found.prompts[2].tools[0]["function"] == {
+        "name": "sub",
+        "description": "",
+        "parameters": {"type": "object", "properties": {}},
+    }
+    xlam = read({"query": "Q", "tools": json.dumps([{"name": "f", "parameters": {"x": {"type": "int"}}}])})
+    assert xlam.prompts[0].tools[0]["function"]["parameters"]["properties"] == {"x": {"type": "int"}}
     assert found.summary.columns["tools"] == "tools" and "tools" in found.summary.used
     assert [*found.summary.skipped] == ["its tools are not functions with names"]
 
