@@ -27,6 +27,7 @@ from app.server.imports import Page, import_behind
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
 from app.train import form
+from app.train.checklist import step_of
 from app.train.tab import TrainTab
 from simct.config import brief
 from simct.errors import SimCTError
@@ -106,6 +107,8 @@ class StudioPage:
         }
         for button, name in leads_to.items():
             self._open(name).on(button.click)
+        go = Handler(self.studio, self._open_step_of, {}, [self.tabs]).on(self.train.checklist.panel.select)
+        go.then(None, js=scripts.call("focusField"), **PRIVATE)
         steps = self.tabs_of_steps
         self.inspect.refresh.on(steps["inspect"].select)
         self.data.refresh.on(steps["data"].select)
@@ -113,6 +116,11 @@ class StudioPage:
         self.runs.refresh.on(steps["runs"].select)
         self.compare.refresh.on(steps["compare"].select)
         self.publish.show.on(self.publish.refresh.on(steps["publish"].select).then)
+
+    def _open_step_of(self, event: gr.EventData) -> Updates:
+        """Open the step where a problem of the checklist is fixed."""
+        step = step_of(event)
+        return {self.tabs: gr.Tabs(selected=step)} if step else {}
 
     def _watch_runs(self, active: bool) -> Callable[[], Updates]:
         """Refresh the list of runs only while it is shown."""

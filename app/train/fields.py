@@ -57,8 +57,7 @@ FOLDED = {
 def build(name: str, value: Any) -> FormField:
     """The field of the setting `name` (such as training.steps), holding `value`."""
     setting = SETTINGS[name]
-    elem_id = name.replace(".", "-").replace("_", "-")
-    common: dict[str, Any] = {"label": label(name), "info": info(name), "elem_id": elem_id, "min_width": 150}
+    common: dict[str, Any] = {"label": label(name), "info": info(name), "elem_id": elem_id(name), "min_width": 150}
     if name == "evaluation.tasks":
         return gr.Dropdown(TASKS, value=value, multiselect=True, allow_custom_value=True, **common)
     if is_choice(name):
@@ -68,6 +67,11 @@ def build(name: str, value: Any) -> FormField:
     if int in setting.kinds or float in setting.kinds:
         return gr.Number(value, precision=0 if int in setting.kinds else None, **common)
     return gr.Textbox(value, placeholder=PLACEHOLDERS.get(name), **common)
+
+
+def elem_id(name: str) -> str:
+    """The id of a setting's field on the page."""
+    return name.replace(".", "-").replace("_", "-")
 
 
 def is_choice(name: str) -> bool:

@@ -8,6 +8,8 @@ from app.reading import runs
 from app.reading.setup import explicit_token
 from app.server import model_facts
 from app.server.studio import Studio
+from app.train.where import HERE
+from app.train.where import Place as ChosenPlace
 from simct.config import RunConfig, local_path
 from simct.errors import SimCTError
 from simct.preflight.checklist import CHECKS
@@ -40,6 +42,14 @@ def run_preflight(
         )
     except SimCTError as error:
         return Preflight([from_error(error)])
+
+
+def place_of(studio: Studio, chosen: ChosenPlace | None = None) -> Place:
+    """Where the run will be, as the preflight takes it."""
+    if chosen is None or chosen.where == HERE:
+        return Place(runs_dir=str(studio.runs_dir), public=studio.public)
+    namespace = (chosen.namespace or "").strip() or None
+    return Place(True, str(studio.runs_dir), flavor=chosen.flavor, namespace=namespace, public=studio.public)
 
 
 def _refused(studio: Studio, config: RunConfig) -> list[Check]:

@@ -1,13 +1,9 @@
 """Before a run starts: what can be checked is checked, and what can change is pinned."""
 
-from typing import TYPE_CHECKING
-
 from app.server import model_facts
 from app.server.studio import Studio
+from app.train.where import Place
 from simct.config import RunConfig, config_from_dict, local_path
-
-if TYPE_CHECKING:
-    from simct.preflight.planned import Place
 
 
 def read_run_yaml(studio: Studio, text: str) -> RunConfig:
@@ -24,18 +20,18 @@ def load_run_yaml(studio: Studio, path: str) -> RunConfig:
     return config_from_dict(studio.workers.run(runs.load_run_yaml, path, what="This file"))
 
 
-def pin_and_check(
-    studio: Studio, config: RunConfig, token: str | bool | None, place: "Place | None" = None
-) -> RunConfig:
-    """`config` with models and dataset pinned to their commits. Raises a one-line SimCTError for what cannot run."""
+def pin_and_check(studio: Studio, config: RunConfig, token: str | bool | None, place: Place | None = None) -> RunConfig:
+    """`config` with models and dataset pinned to their commits. Raises a one-line SimCTError for what cannot run.
+
+    `place` is where it will train; None for this machine.
+    """
     # torch and transformers take seconds to import
-    from app.train.preflight import run_preflight
-    from simct.preflight.planned import Place
+    from app.train.preflight import place_of, run_preflight
 
     for model in (config.teacher, config.student):
         # a run stays with the commit it was launched on
         model.revision = model_facts.facts(studio, model_facts.joined(model.model, model.revision), token).revision
-    run_preflight(studio, config, token, place or Place(runs_dir=str(studio.runs_dir))).refuse()
+    run_preflight(studio, config, token, place_of(studio, place)).refuse()
     if local_path(config.data.prompts) is None and not config.data.revision:
         from simct.hub.search import resolve_revision
 

@@ -15,6 +15,7 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from app.train import estimate, prepare, view, where
+from app.train.checklist import Checklist
 from app.train.form import settings_form
 from app.train.where import HERE, Place, PlaceForm
 from simct.config import RunConfig, brief, brief_yaml, validate
@@ -76,7 +77,9 @@ class TrainTab:
         with gr.Column(elem_id="train-note"):
             # on the fields, which every preview replaces, and on the last launch, which no preview may replace
             self.note, self.outcome = markup.panel(), markup.panel()
-        self.start = gr.Button(_launch_on(str(self.place.where.value)), variant="primary", elem_id="launch")
+        where = str(self.place.where.value)
+        self.start = gr.Button(_launch_on(where), variant="primary", interactive=False, elem_id="launch")
+        self.checklist = Checklist(self.studio, self.start)
         self.work = LongWork(self.studio, self.outcome)
         self.yaml = gr.Code(
             language="yaml",
@@ -136,6 +139,10 @@ class TrainTab:
         decisions += [field.input for field in self.form.fields.values()]
         gr.on(decisions, None, outputs=self.outcome, js=scripts.call("empty"), **PRIVATE)
         self.place.connect(self.yaml.change, self.inputs, self._config_of)
+        place = self.place
+        changes = [self.yaml.change, self.problem.change]
+        changes += [place.where.change, place.flavor.change, place.namespace.change]
+        self.checklist.connect(self.inputs, place.fields, self._described, *changes)
         name = Handler(self.studio, self._name_place, {"where": self.place.where}, [self.start])
         name.on(self.place.where.change)
         inputs = {**self.inputs, **self.place.fields}
@@ -151,6 +158,11 @@ class TrainTab:
     ) -> RunConfig:
         """The run that the fields describe, not checked. Raises ConfigError for a value of the wrong type."""
         return self.form.config(run, teacher, student, prompt_source.data_config(prompts), fields)
+
+    def _described(
+        self, teacher: str, student: str, prompts: choice.Choice, run: dict[str, Any], **fields: Any
+    ) -> RunConfig:
+        return self._describe(teacher, student, prompts, run, fields)
 
     def _preview(
         self, teacher: str, student: str, prompts: choice.Choice, run: dict[str, Any], **fields: Any
@@ -225,7 +237,7 @@ class TrainTab:
         def start(work: Work) -> RunFolder:
             work.step("Checking models, prompts and tasks…")
             config = validate(self._describe(teacher, student, prompts, run, values))
-            prepare.pin_and_check(self.studio, config, visitor.token)
+            prepare.pin_and_check(self.studio, config, visitor.token, place)
             return where.start(self.studio, config, place, visitor)
 
         def finished(work: Work) -> Updates:

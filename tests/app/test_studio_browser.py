@@ -279,10 +279,10 @@ def test_prompts_that_cannot_be_used_are_reported_and_nothing_is_launched(studio
     expect(studio.at("#prompt-note .note-error")).to_contain_text("wrong.jsonl")
     expect(studio.at("#data-rows")).to_contain_text("red")
     studio.step("Train")
-    studio.page.get_by_role("button", name="Launch on this machine").click()
-    expect(studio.at("#train-note .note-error")).to_contain_text("color")
+    expect(studio.at("#checklist .check-error")).to_contain_text("color")
+    expect(studio.at("#launch")).to_be_disabled()
     assert len(runs_in(runs_dir)) == before
-    studio.step("Data")
+    studio.at("#checklist [data-field=prompt-source]").click()
     studio.pick("#prompt-column", "color")
     expect(studio.at("#prompt-note .note-ok")).to_contain_text("1 prompt, no answers")
 
@@ -296,6 +296,39 @@ def test_a_setting_out_of_range_is_reported_beside_its_field(studio):
     expect(studio.at("#training-steps.wrong")).to_have_count(0)
     expect(studio.at("#train-note .note-error")).to_have_count(0)
     expect(studio.at("#train-estimate")).to_contain_text("5 steps")
+
+
+def test_launch_waits_for_the_checklist_which_leads_to_what_has_to_be_fixed(studio, runs_dir):
+    studio.open("?step=train")
+    launch, checklist = studio.at("#launch"), studio.at("#checklist")
+    expect(launch).to_be_enabled()
+    expect(checklist.locator(".note-ok")).to_be_visible()
+    studio.at("#steps button.label-wrap").filter(has_text=re.compile("^Optimizer")).click()
+    optimizer = studio.at("#training-optimizer :is(input, textarea)")
+    optimizer.fill("Adamm")
+    optimizer.press("Tab")
+    problem = checklist.locator(".check-error")
+    expect(problem).to_contain_text("torch.optim has no such optimizer")
+    expect(problem).to_contain_text("“Optimizer”")
+    expect(launch).to_be_disabled()
+    studio.at("#steps button.label-wrap").filter(has_text=re.compile("^Optimizer")).click()
+    expect(studio.at("#training-optimizer")).to_be_hidden()
+    problem.locator("[data-field]").focus()
+    studio.page.keyboard.press("Enter")
+    expect(optimizer).to_be_focused()
+    optimizer.fill("AdamW")
+    optimizer.press("Tab")
+    expect(launch).to_be_enabled()
+    expect(checklist.locator(".check-error")).to_have_count(0)
+
+    studio.step("Pair")
+    studio.name_model("teacher", "acme/locked")
+    expect(studio.at("#teacher-note .note-error")).to_contain_text("gated")
+    studio.step("Train")
+    expect(problem).to_contain_text("gated")
+    expect(launch).to_be_disabled()
+    problem.locator("[data-field=teacher]").click()
+    expect(studio.at("#teacher input")).to_be_focused()
 
 
 @pytest.mark.long

@@ -1,0 +1,41 @@
+'use strict';
+
+// The checklist beside Launch: the button of a problem leads to the field where it is fixed. A field of another step is
+// sent to the server, which opens that step and then calls focusField.
+{
+  let wanted = null;
+  const shown = (field) => field && field.getClientRects().length > 0;
+
+  const openGroup = (name) => {
+    for (const head of document.querySelectorAll('#steps button.label-wrap')) {
+      if (head.textContent.trim().startsWith(name) && !head.classList.contains('open')) head.click();
+    }
+  };
+
+  window.studio ??= {};
+  Object.assign(window.studio, {
+    // Called until the field is there: a step or a group takes a moment to open.
+    focusField: (tries = 20) => {
+      if (!wanted) return;
+      const field = document.getElementById(wanted.field);
+      if (!shown(field)) {
+        if (tries > 0) setTimeout(() => window.studio.focusField(tries - 1), 100);
+        return;
+      }
+      wanted = null;
+      field.scrollIntoView({block: 'center'});
+      field.querySelector('input, textarea, select, button')?.focus({preventScroll: true});
+    },
+
+    checklist: (element, trigger) => {
+      element.addEventListener('click', event => {
+        const button = event.target.closest('[data-field]');
+        if (!button) return;
+        wanted = {field: button.dataset.field};
+        if (button.dataset.group) openGroup(button.dataset.group);
+        if (button.dataset.step === 'train') window.studio.focusField();
+        else trigger('select', {step: button.dataset.step});
+      });
+    },
+  });
+}

@@ -1,0 +1,77 @@
+"""The checklist beside Launch: the preflight of the form as it is, redone behind the page whenever the form changes."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import gradio as gr
+
+from app.page import markup, scripts
+from app.server.handler import Component, Handler, Updates, in_turn
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from app.server.work import Work, follow
+from app.train import checklist_view as view
+from app.train.where import Place
+from simct.config import RunConfig
+from simct.errors import ConfigError
+from simct.preflight.records import Preflight, from_error
+
+
+class Checklist:
+    """The list and a button to check again. `start` is the Launch button, which works while nothing is a problem.
+
+    `panel.select` says that a field of another step is wanted; `step_of` gives that step.
+    """
+
+    def __init__(self, studio: Studio, start: gr.Button) -> None:
+        self.studio, self.start = studio, start
+        self.panel = markup.panel(
+            view.waiting(), elem_id="checklist", min_height=90, js_on_load=scripts.when_loaded("checklist")
+        )
+        self.again = gr.Button("Check again", size="sm", elem_id="check-again", min_width=110)
+        self.shown = gr.State("")
+
+    def connect(
+        self, run: Mapping[str, Component], place: Mapping[str, Component], describe: Callable[..., RunConfig], *on: Any
+    ) -> None:
+        """Check again on these events. `describe(**values of run)` gives the run, and raises ConfigError."""
+        self.describe, self.names = describe, tuple(place)
+        inputs = {"shown": self.shown, **place, **run}
+        check = Handler(self.studio, self._check, inputs, [self.panel, self.shown, self.start], in_turn("checklist"))
+        check.on(self.again.click, *on)
+
+    def _check(self, visitor: Visitor, shown: str, **values: Any) -> Iterator[Updates]:
+        """The last list dimmed and Launch off while it is checked; then the new one."""
+        place = Place(**{name: values.pop(name) for name in self.names})
+        yield {self.panel: view.stale(shown, "Checking…"), self.start: gr.Button(interactive=False)}
+
+        def checked(work: Work) -> tuple[str, bool]:
+            # torch and transformers take seconds to import
+            from app.train.preflight import place_of, run_preflight
+
+            def on_progress(subject: str, done: int, total: int) -> None:
+                work.step(f"Checking: {subject.lower()}…")
+
+            try:
+                config = self.describe(**values)
+            except ConfigError as error:
+                found = Preflight([from_error(error)])
+            else:
+                found = run_preflight(self.studio, config, visitor.token, place_of(self.studio, place), on_progress)
+            return view.checklist(found), not found.problems
+
+        for work in follow(checked):
+            if work.running:
+                yield {self.panel: view.stale(shown, f"{work.doing} {work.seconds:.0f} s")}
+        if work.error:
+            # what cannot be checked is no reason to keep anybody from launching, which checks once more
+            html, ready = view.HEAD + markup.note("error", work.error), True
+        else:
+            html, ready = work.result
+        yield {self.panel: html, self.shown: html, self.start: gr.Button(interactive=ready)}
+
+
+def step_of(event: gr.EventData) -> str | None:
+    """The step that the button of a problem leads to."""
+    step = (event._data or {}).get("step")
+    return step if step in {field.step for field in view.FIELDS.values()} else None

@@ -1,0 +1,109 @@
+"""The checklist beside Launch as HTML: problems with a way to their fields, then warnings; what passed is folded."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from app.page import markup
+from app.train import fields
+from simct.preflight.records import OK, PROBLEM, WARNING, Check, Preflight
+from simct.report.formats import plural
+
+MARKS = {OK: ("ok", "✓"), WARNING: ("warn", "!"), PROBLEM: ("error", "✕")}
+HEAD = "<h3>Before you launch</h3>"
+_NAME = re.compile(r"\b[a-z]+(?:_[a-z]+)*\.[a-z]+(?:_[a-z]+)*\b")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of the page: its label, its id, the step it is on, and the folded group it is in, if it is in one."""
+
+    label: str
+    elem_id: str
+    step: str = "train"
+    group: str = ""
+
+
+def _known_fields() -> dict[str, Field]:
+    """The field of each setting that the page has one for."""
+    found = {
+        name: Field(fields.label(name), fields.elem_id(name), "train", group)
+        for group, rows in [("", fields.BASIC), *fields.FOLDED.items()]
+        for row in rows
+        for name in row
+    }
+    return found | {
+        "teacher.model": Field("Teacher", "teacher", "pair"),
+        "student.model": Field("Student", "student", "pair"),
+        "data.prompts": Field("Prompts from", "prompt-source", "data"),
+        "data.column": Field("Prompt or messages column", "prompt-column", "data"),
+        "data.answer_column": Field("Answer column", "answer-column", "data"),
+        "data.template": Field("Prompt template", "prompt-template", "data"),
+        "data.limit": Field("Use at most", "limit", "data"),
+        "flavor": Field("Machine", "flavor"),
+        "namespace": Field("Paid by", "namespace"),
+    }
+
+
+FIELDS = _known_fields()
+
+
+def waiting() -> str:
+    return HEAD + markup.note("busy", "Checking…")
+
+
+def checklist(found: Preflight) -> str:
+    """The whole checklist."""
+    passed = [check for check in found.checks if check.state == OK]
+    lines = "".join(_line(check) for check in (*found.problems, *found.warnings))
+    listed = f'<ul class="checks">{lines}</ul>' if lines else ""
+    return f"{HEAD}{markup.note(*summary(found))}{listed}{_folded(passed)}"
+
+
+def summary(found: Preflight) -> tuple[str, str]:
+    """The kind of note, and one line on whether the run can start."""
+    if found.problems:
+        count = len(found.problems)
+        return "error", "Fix 1 problem first." if count == 1 else f"Fix {count} problems first."
+    if found.warnings:
+        return "warn", f"Ready to launch, with {plural(len(found.warnings), 'warning')}."
+    return "ok", "Ready to launch."
+
+
+def stale(before: str, doing: str) -> str:
+    """The last checklist dimmed, while what it says is checked again."""
+    body = before.removeprefix(HEAD)
+    rest = f'<div class="stale" aria-hidden="true" inert>{body}</div>' if body else ""
+    return f"{HEAD}{markup.note('busy', doing)}{rest}"
+
+
+def _folded(passed: Sequence[Check]) -> str:
+    if not passed:
+        return ""
+    lines = "".join(_line(check) for check in passed)
+    summary = f"{plural(len(passed), 'check')} passed"
+    return f'<details class="passed"><summary>{summary}</summary><ul class="checks">{lines}</ul></details>'
+
+
+def _line(check: Check) -> str:
+    kind, mark = MARKS[check.state]
+    remedy = f"<small>{escape(in_labels(check.remedy))}</small>" if check.remedy else ""
+    field = FIELDS.get(check.setting or "") if check.state != OK else None
+    return (
+        f'<li class="check check-{kind}"><span aria-hidden="true">{mark}</span><div>'
+        f"{escape(in_labels(check.message))}{remedy}{_button(field)}</div></li>"
+    )
+
+
+def _button(field: Field | None) -> str:
+    """Leads to the field."""
+    if field is None:
+        return ""
+    place = f'data-field="{escape(field.elem_id)}" data-step="{field.step}" data-group="{escape(field.group)}"'
+    return f'<button type="button" class="to-field" {place}>Go to {escape(field.label)}</button>'
+
+
+def in_labels(text: str) -> str:
+    """`text` with the labels of fields in place of the names that run.yaml has for them."""
+    return _NAME.sub(lambda name: f"“{FIELDS[name[0]].label}”" if name[0] in FIELDS else name[0], text)
