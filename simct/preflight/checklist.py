@@ -50,7 +50,10 @@ def run_checks(
     for done, (subject, check) in enumerate(checks):
         if on_progress:
             on_progress(subject, done, len(checks))
-        found += [replace(each, subject=subject) for each in _carried_out(check, planned)]
+        known = {each.text for each in found}
+        # the same reason may be found twice, such as a gate before both config and tokenizer
+        new = (each for each in _carried_out(check, planned) if each.text not in known)
+        found += [replace(each, subject=subject) for each in new]
     order = list(dict.fromkeys(subject for subject, _ in checks))
     return Preflight(sorted(found, key=lambda each: order.index(each.subject)))
 

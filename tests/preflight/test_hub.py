@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from simct.config import config_from_dict
 from simct.preflight import account, models, tokenizers
+from simct.preflight.checklist import run_checks
 from simct.preflight.planned import Place, PlannedRun
 from simct.preflight.records import OK, PROBLEM, WARNING
 from tests.support.hub_server import TOKEN
@@ -46,6 +47,8 @@ def test_models_that_are_gated_or_absent_hide_neither_side(filled, teacher, word
     assert [each.state for each in found] == [PROBLEM, OK]
     assert words in found[0].text and found[0].setting == "teacher.model" and found[0].kind == "ModelError"
     assert tokenizers.check_tokenizers(run)[-1].message.startswith("Student's")
+    texts = [each.text for each in run_checks(planned(teacher)).problems]
+    assert sum(words in text for text in texts) == 1, texts
 
 
 def test_weights_that_are_missing_on_the_hub_are_found_by_the_header(filled, folders, tmp_path):
