@@ -24,9 +24,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from simct.config import RunConfig
 from simct.config.sections import ModelConfig
 from simct.data.held_out import split_of_run
-from simct.data.prompts import load_prompts
+from simct.data.prompts import Prompt, load_prompts
 from simct.data.samples import PreparedPrompt, prepare_prompts
-from simct.errors import ConfigError, RunError, SimCTError, brief
+from simct.errors import ConfigError, DataError, RunError, SimCTError, brief
 from simct.estimate.time_and_cost import total_steps
 from simct.evaluation.tasks import evaluate_loaded
 from simct.hub.client import prepare_clients
@@ -43,6 +43,7 @@ from simct.publishing.when_finished import announce_publishing, publish_when_fin
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes, save_tokenizer
+from simct.training.evaluation import Evaluator
 from simct.training.failures import explain_failure
 from simct.training.metrics import write_record
 from simct.training.resuming import checkpoint_to_resume
@@ -93,6 +94,7 @@ class Loaded:
 
     pair: TokenizerPair
     prompts: list[PreparedPrompt]
+    held_out: list[PreparedPrompt]
     teacher: Teacher
     student: PreTrainedModel
 
@@ -177,16 +179,27 @@ def load(process: Process) -> Loaded:
     check_head(student)
     contexts = [teacher.context_length, getattr(student.config, "max_position_embeddings", None)]
     prepared, too_long = prepare_prompts(split.trained, pair, config, contexts, process.log)
+    held_out = prepare_held_out(split.held_out[: config.data.held_out], pair, config, contexts)
     config.training.steps = total_steps(config, len(prepared))
     process.status(total_steps=config.training.steps)
     process.log(f"{len(prepared)} prompts ({too_long} too long), {pair.shared_tokens} shared tokens")
     if split.held_out:
         also = f", and {split.left_out} duplicates of them" if split.left_out else ""
-        process.log(f"{len(split.held_out)} prompts held out{also}")
+        process.log(f"{len(split.held_out)} prompts held out{also}, {len(held_out)} of them measured")
     if process.is_main and not run.inspection():
         texts = [f"{prompt.text} {prompt.answer or ''}".strip() for prompt in prompts[:INSPECTED_PROMPTS]]
         run.save_inspection(inspect_pair(pair, texts).to_dict())
-    return Loaded(pair, prepared, teacher, student)
+    return Loaded(pair, prepared, held_out, teacher, student)
+
+
+def prepare_held_out(
+    prompts: list[Prompt], pair: TokenizerPair, config: RunConfig, contexts: list[int | None]
+) -> list[PreparedPrompt]:
+    """The held-out prompts that both models can read and that leave room for an answer; none are needed."""
+    try:
+        return prepare_prompts(prompts, pair, config, contexts)[0] if prompts else []
+    except DataError:
+        return []
 
 
 def score_before(process: Process, loaded: Loaded) -> None:
@@ -205,6 +218,7 @@ def score_before(process: Process, loaded: Loaded) -> None:
 def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Trained:
     """Train the student, from `checkpoint` if there is one; metrics.jsonl and rollouts.jsonl as it goes."""
     run, config = process.run, process.config
+    evaluator = evaluator_of(process, loaded)
     student = trainable_student(loaded.student, config)
     start_tracker(process)
 
@@ -231,7 +245,24 @@ def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Traine
         stop_requested=lambda: process.stop.requested,
         resume_from=checkpoint,
         history=run.metrics() if checkpoint else (),
+        evaluator=evaluator,
     ).train()
+
+
+def evaluator_of(process: Process, loaded: Loaded) -> Evaluator | None:
+    """What evaluates the student along the way; None if the run asks for no evaluations or has nothing to measure."""
+    evaluation = process.config.evaluation
+    if evaluation.every == 0 or not (loaded.held_out or evaluation.tracked_tasks):
+        return None
+    return Evaluator(
+        process.run,
+        process.config,
+        process.accelerator,
+        loaded.pair,
+        loaded.held_out,
+        process.log,
+        lambda: process.stop.requested,
+    )
 
 
 def finish(process: Process, trained: Trained, tokens: TokenBytes) -> str:
@@ -241,17 +272,28 @@ def finish(process: Process, trained: Trained, tokens: TokenBytes) -> str:
     if process.is_main:
         if trained.student is not None:
             student = merged_student(trained.student, config, process.token).to(process.accelerator.device)
-            save_student(run, trained.step, student, tokens.tokenizer)
+            model_step = trained.step if trained.model_step is None else trained.model_step
+            save_student(run, model_step, student, tokens.tokenizer)
             if trained.done and config.evaluation.tasks:
                 score_after(process, student, tokens)
-        message = "Finished" if trained.done else f"Stopped after step {trained.step}. Resume the run to continue."
         if trained.done:
             announce_publishing(run)
-        run.set_status(state=state, step=trained.step, pid=None, message=message)
+        run.set_status(state=state, step=trained.step, pid=None, message=final_message(trained))
     process.accelerator.end_training()
     if process.is_main and trained.done and (line := publish_when_finished(run, process.token)):
         process.log(line)
     return state
+
+
+def final_message(trained: Trained) -> str:
+    """How the run ended, and which student it left if that is not the last."""
+    if not trained.done:
+        return f"Stopped after step {trained.step}. Resume the run to continue."
+    ended = "Finished"
+    if trained.ended_early:
+        ended = f"Finished early, after step {trained.step:,}: the student no longer got better"
+    kept = trained.model_step is not None and trained.model_step != trained.step
+    return f"{ended}. The student kept is the best, of step {trained.model_step:,}." if kept else ended
 
 
 def score_after(process: Process, student: PreTrainedModel, tokens: TokenBytes) -> None:

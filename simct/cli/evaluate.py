@@ -9,7 +9,7 @@ from simct.cli.common import prepare_hub, write_json
 from simct.errors import ConfigError
 
 if TYPE_CHECKING:
-    from simct.evaluation.distance import Distances
+    from simct.evaluation.records import Distances
 
 PROMPTS_MEASURED = 64
 

@@ -27,7 +27,7 @@ KINDS = ("distill", "warmup")
 ABOUT = ("teacher.model", "student.model", "data.prompts", "method", "training.steps", "training.learning_rate")
 
 # What runs did before these settings were there.
-BEFORE: dict[str, dict[str, Any]] = {"data": {"held_out": 0}}
+BEFORE: dict[str, dict[str, Any]] = {"data": {"held_out": 0}, "evaluation": {"every": 0}}
 
 
 def _section(kind: type[Section]) -> Any:
@@ -74,7 +74,7 @@ class RunConfig(Section):
         if info.context == WHOLE:
             options = checked_options(self.method, self.method_options, "method_options")
             self.method_options = {name: getattr(options, name) for name in self.method_options}
-            for check in (_check_sizes, _check_models, _check_server, _check_engine):
+            for check in (_check_sizes, _check_models, _check_server, _check_engine, _check_evaluation):
                 check(self)
             check_publish(self.publish, scored=bool(self.evaluation.tasks))
         return self
@@ -202,6 +202,22 @@ def _check_engine(config: RunConfig) -> None:
         "student.quantization",
         config.student.quantization,
         "empty with rollout.engine vllm, which is given plain weights",
+    )
+
+
+def _check_evaluation(config: RunConfig) -> None:
+    evaluation = config.evaluation
+    _require(
+        evaluation.best_by in ("distance", "loss", *evaluation.tracked_tasks),
+        "evaluation.best_by",
+        evaluation.best_by,
+        "distance, loss, or one of evaluation.tracked_tasks",
+    )
+    _require(
+        evaluation.patience is None or evaluation.every != 0,
+        "evaluation.patience",
+        evaluation.patience,
+        "empty where evaluation.every is 0",
     )
 
 

@@ -1,6 +1,6 @@
 """The sections of a run about its optimization: adapters, training and the warm-up."""
 
-from simct.config.sections import CHECKERS, LARGEST_SEED, MOST_AT_ONCE, MOST_TOKENS
+from simct.config.sections import CHECKERS, LARGEST_SEED, MOST_AT_ONCE, MOST_EPOCHS, MOST_STEPS, MOST_TOKENS
 from simct.setting import Section, setting
 
 SCHEDULES = ("cosine", "linear", "constant")
@@ -8,8 +8,7 @@ PARALLELS = ("ddp", "fsdp2", "zero2")
 KEPT = ("all", "shortest")
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
 TRACKERS = ("trackio", "tensorboard", "wandb")
-
-MOST_STEPS, MOST_EPOCHS = 100_000_000, 10_000
+KEPT = ("last", "best")
 
 
 class LoraConfig(Section):
@@ -168,6 +167,12 @@ class TrainingConfig(Section):
         "Newest checkpoints that are kept, beside the best one. Each holds the trained weights and the optimizer.",
         ge=1,
         le=1_000_000,
+    )
+    keep: str = setting(
+        "Student kept",
+        "last",
+        "Which student a finished run leaves: the last, or that of the best checkpoint (evaluation.best_by).",
+        choices=KEPT,
     )
     samples_every: int = setting(
         "Samples every", 10, "Steps between completions that are kept to read.", ge=1, le=MOST_STEPS

@@ -17,6 +17,7 @@ CHECKERS = ("none", "text", "number", "maths", "code")
 # Nothing sensible is larger; they keep a slip of the keyboard from filling a disk or a machine's memory.
 NAME_CHARACTERS, PROSE_CHARACTERS = 4096, 50_000
 MOST_TOKENS, MOST_AT_ONCE = 10_000_000, 65_536
+MOST_STEPS, MOST_EPOCHS = 100_000_000, 10_000
 LARGEST_SEED = 2**32 - 1
 
 
@@ -338,13 +339,54 @@ class RolloutConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """Scores before and after training; an empty list of tasks skips them."""
+    """How good the student is: scores before and after training, and evaluations along the way."""
 
     tasks: list[str] = setting(
         "Evaluation tasks",
         [],
         "Scored before and after training: demo, JSONL files with answers, tasks of lm-eval such as gsm8k.",
         max_length=1000,
+    )
+    every: int | None = setting(
+        "Evaluate every",
+        None,
+        "Steps between evaluations: the distance to the teacher, tracked tasks, answers to fixed prompts. 0: none.",
+        empty="about ten evaluations in a run",
+        ge=0,
+        le=MOST_STEPS,
+    )
+    tracked_tasks: list[str] = setting(
+        "Tracked tasks",
+        [],
+        "Scored at every evaluation along the way: demo, JSONL files with answers, tasks of lm-eval.",
+        max_length=1000,
+    )
+    tracked_samples: int = setting(
+        "Tracked samples", 64, "Prompts of each tracked task. Usual: 50 to 200.", ge=1, le=1_000_000_000
+    )
+    time_share: float = setting(
+        "Evaluation time",
+        0.1,
+        "Most of the run's time that evaluations may take; they become fewer or smaller to keep to it. Usual: 0.1.",
+        gt=0,
+        lt=1,
+    )
+    best_by: str = setting(
+        "Best by",
+        "distance",
+        "What makes a checkpoint the best: the least distance to the teacher (distance), the least loss (loss), or the "
+        "highest score of a tracked task (its name). Without evaluations the loss decides.",
+        allowed="distance, loss, or one of evaluation.tracked_tasks",
+        required=True,
+        max_length=NAME_CHARACTERS,
+    )
+    patience: int | None = setting(
+        "Patience",
+        None,
+        "Evaluations without a better one after which the run ends. Usual: 3 to 5.",
+        empty="all steps are taken",
+        ge=1,
+        le=MOST_STEPS,
     )
     samples: int | None = setting(
         "Samples per task",

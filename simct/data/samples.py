@@ -22,6 +22,8 @@ from simct.tokenization.segments import Placed, needs_placing, place_answer
 from simct.tokenization.teacher_ids import SPECIAL_INSIDE
 from simct.tokenization.token_bytes import TokenBytes
 
+REPEATED = 4
+
 
 @dataclass(frozen=True)
 class PreparedPrompt:
@@ -331,7 +333,7 @@ def _after_lead(sample: Sample, student_lead: Sequence[int] = (), teacher_lead: 
 
 
 def rollout_statistics(pair: TokenizerPair, rollouts: list[Rollout]) -> dict:
-    """Sums over rollouts: lengths in student tokens, how many ended, how many are the canonical tokenization."""
+    """Sums over rollouts: lengths in student tokens, how many ended, repeat themselves, are canonical tokenizations."""
     canonical = 0
     for rollout in rollouts:
         body = rollout.completion_ids[:-1] if rollout.ended else rollout.completion_ids
@@ -343,8 +345,15 @@ def rollout_statistics(pair: TokenizerPair, rollouts: list[Rollout]) -> dict:
         "rollouts": len(rollouts),
         "tokens": sum(len(rollout.completion_ids) for rollout in rollouts),
         "ended": sum(rollout.ended for rollout in rollouts),
+        "repetitive": sum(is_repetitive(rollout.completion_ids) for rollout in rollouts),
         "canonical": canonical,
     }
+
+
+def is_repetitive(ids: list[int]) -> bool:
+    """Whether more than half of an answer's runs of REPEATED tokens occurred in it before."""
+    runs = [tuple(ids[start : start + REPEATED]) for start in range(len(ids) - REPEATED + 1)]
+    return len(runs) >= 4 * REPEATED and len(set(runs)) < len(runs) / 2
 
 
 def placeholder(prompt: PreparedPrompt, pair: TokenizerPair) -> Sample:

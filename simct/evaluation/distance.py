@@ -17,19 +17,21 @@ spell or that hold a control token (left out and counted by reason).
 Shapes: N rows of a block, V candidates of a vocabulary, H hidden size, R rows.
 """
 
+import itertools
 import math
-import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
 from simct.config.sections import DataConfig, ModelConfig
+from simct.data.exclusions import CUT_BYTES
 from simct.data.prompts import load_prompts
 from simct.data.rendering import render_prompts
 from simct.errors import DataError
+from simct.evaluation.records import Distance, Distances
 from simct.hub.repo_ids import split_revision
 from simct.losses.head import check_head
 from simct.losses.side import ListedSide, chunk_rows_for, row_chunks
@@ -63,83 +65,6 @@ class Speaker:
     @property
     def pad_id(self) -> int:
         return pad_id_of(self.tokens.tokenizer, self.tokens.end_ids)
-
-
-@dataclass(frozen=True)
-class Distance:
-    """Bits per byte from one model's answers to the other, with the standard error of the mean.
-
-    `bits` holds (log2 p_writer - log2 p_reader) / bytes by prompt index, for paired comparisons. `bytes` is the length
-    of all texts together, `excluded` counts answers that were left out, by reason.
-    """
-
-    bits: dict[int, float]
-    bytes: int
-    excluded: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def answers(self) -> int:
-        return len(self.bits)
-
-    @property
-    def mean(self) -> float:
-        """Bits per byte. Raises DataError where no answer could be compared."""
-        return _mean(list(self.bits.values()))
-
-    @property
-    def standard_error(self) -> float | None:
-        """Of the mean, over answers; None for a single one."""
-        return _standard_error(list(self.bits.values()))
-
-    def to_dict(self) -> dict:
-        return {
-            "bits_per_byte": self.mean,
-            "stderr": self.standard_error,
-            "answers": self.answers,
-            "bytes": self.bytes,
-            "excluded": dict(self.excluded),
-            "bits": {str(index): value for index, value in self.bits.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, record: dict) -> "Distance":
-        bits = {int(index): float(value) for index, value in record["bits"].items()}
-        return cls(bits, int(record["bytes"]), dict(record.get("excluded", {})))
-
-
-@dataclass(frozen=True)
-class Change:
-    """How a distance changed between two measurements on the same prompts: the mean paired difference and its error."""
-
-    mean: float
-    standard_error: float | None
-    answers: int
-
-    @property
-    def exceeds_noise(self) -> bool:
-        """Whether the change is more than two standard errors from zero."""
-        return self.standard_error is not None and abs(self.mean) > 2 * self.standard_error
-
-
-def change(before: Distance, after: Distance) -> Change:
-    """The paired change over the prompts that both measured. Raises DataError where there is none."""
-    common = before.bits.keys() & after.bits.keys()
-    differences = [after.bits[index] - before.bits[index] for index in sorted(common)]
-    return Change(_mean(differences), _standard_error(differences), len(differences))
-
-
-@dataclass(frozen=True)
-class Distances:
-    """Both directions, on the same prompts."""
-
-    student_to_teacher: Distance
-    teacher_to_student: Distance
-
-    def to_dict(self) -> dict:
-        return {
-            "student_to_teacher": self.student_to_teacher.to_dict(),
-            "teacher_to_student": self.teacher_to_student.to_dict(),
-        }
 
 
 def distance(
@@ -200,10 +125,23 @@ def draw(
 
     `on_progress(answers written, answers in all)` is called after each batch.
     """
-    order = sorted(range(len(writer.prompts)), key=lambda index: len(writer.prompts[index]))
+    answers = draw_some(writer, range(len(writer.prompts)), max_new_tokens, seed, batch_size, on_progress)
+    return [answers[index] for index in range(len(writer.prompts))]
+
+
+def draw_some(
+    writer: Speaker,
+    indices: Iterable[int],
+    max_new_tokens: int,
+    seed: int = 0,
+    batch_size: int = 16,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[int, Rollout]:
+    """`draw` for the prompts of these indices only, by index."""
+    # prompts of similar length share a batch, so little is spent on padding
+    order = sorted(indices, key=lambda index: len(writer.prompts[index]))
     answers: dict[int, Rollout] = {}
-    for first in range(0, len(order), batch_size):
-        some = order[first : first + batch_size]
+    for some in even_batches(order, batch_size):
         rollouts = generate(
             writer.model,
             [writer.prompts[index] for index in some],
@@ -218,7 +156,54 @@ def draw(
         answers |= dict(zip(some, rollouts, strict=True))
         if on_progress:
             on_progress(len(answers), len(order))
-    return [answers[index] for index in range(len(order))]
+    return answers
+
+
+def even_batches(items: list[int], most: int) -> list[list[int]]:
+    """`items` in order, in as few batches of at most `most` as possible, all about equally large."""
+    count = math.ceil(len(items) / most)
+    edges = [round(len(items) * number / count) for number in range(count + 1)] if count else []
+    return [items[first:last] for first, last in itertools.pairwise(edges)]
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Answers that two models can read, by prompt index: the writer's ids, the reader's, and the bytes of the text.
+
+    `excluded` counts answers that were left out or cut, by reason.
+    """
+
+    written: dict[int, list[int]]
+    read: dict[int, list[int]]
+    sizes: dict[int, int]
+    excluded: dict[str, int]
+
+
+def readings(pair: TokenizerPair, answers: Mapping[int, Rollout]) -> Readings:
+    """What the pair's student wrote, as its teacher reads it; for the other direction give the pair reversed."""
+    excluded: Counter[str] = Counter()
+    found = Readings({}, {}, {}, excluded)
+    for index, answer in answers.items():
+        spelled = pair.teacher_ids_for(answer.completion_ids)
+        if spelled.excluded:
+            excluded[spelled.excluded] += 1
+            continue
+        if spelled.cut_bytes:
+            excluded[CUT_BYTES] += 1
+        if not spelled.n_student:
+            excluded["an empty answer"] += 1
+            continue
+        ids = answer.completion_ids[: spelled.n_student]
+        text = ids[:-1] if ids[-1] in pair.student.end_ids else ids
+        found.written[index], found.read[index] = ids, list(spelled.ids)
+        found.sizes[index] = max(LEAST_BYTES, int(pair.student.lengths[text].sum()))
+    return found
+
+
+def distance_from(found: Readings, own: Mapping[int, float], other: Mapping[int, float]) -> Distance:
+    """The distance, given log p (nats) of each answer by its writer (`own`) and by its reader."""
+    bits = {index: (own[index] - other[index]) / math.log(2) / size for index, size in found.sizes.items()}
+    return Distance(bits, sum(found.sizes.values()), dict(found.excluded))
 
 
 def distance_of(writer: Speaker, reader: Speaker, answers: Sequence[Rollout], batch_size: int = 16) -> Distance:
@@ -228,57 +213,40 @@ def distance_of(writer: Speaker, reader: Speaker, answers: Sequence[Rollout], ba
     """
     # the pair's "student" is whoever wrote, and its "teacher" reads what was written
     pair = TokenizerPair(teacher=reader.tokens, student=writer.tokens)
-    excluded: Counter[str] = Counter()
-    written: dict[int, list[int]] = {}
-    read: dict[int, list[int]] = {}
-    for index, answer in enumerate(answers):
-        spelled = pair.teacher_ids_for(answer.completion_ids)
-        if spelled.excluded:
-            excluded[spelled.excluded] += 1
-            continue
-        if spelled.cut_bytes:
-            excluded["trailing bytes that are not UTF-8"] += 1
-        if not spelled.n_student:
-            excluded["an empty answer"] += 1
-            continue
-        written[index] = answer.completion_ids[: spelled.n_student]
-        read[index] = list(spelled.ids)
-    bits: dict[int, float] = {}
-    total = 0
-    own = log_probabilities(writer, written, batch_size)
-    other = log_probabilities(reader, read, batch_size)
-    for index, ids in written.items():
-        text = ids[:-1] if ids[-1] in writer.tokens.end_ids else ids
-        size = max(LEAST_BYTES, int(writer.tokens.lengths[text].sum()))
-        bits[index] = (own[index] - other[index]) / math.log(2) / size
-        total += size
-    if not bits:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in excluded.items()) or "there are no prompts"
+    found = readings(pair, dict(enumerate(answers)))
+    if not found.sizes:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in found.excluded.items()) or "there are no prompts"
         raise DataError(f"The distance cannot be measured: none of the {len(answers)} answers can be used ({reasons}).")
-    return Distance(bits, total, dict(excluded))
+    own = log_probabilities(writer, found.written, batch_size)
+    return distance_from(found, own, log_probabilities(reader, found.read, batch_size))
 
 
-@torch.no_grad()
 def log_probabilities(speaker: Speaker, completions: dict[int, list[int]], batch_size: int = 16) -> dict[int, float]:
-    """log p (nats) of each completion after the prompt of its index, by the speaker's own ids.
-
-    Probabilities are over the ids that the tokenizer knows, as in sampling; an end-of-turn id stands for all of them.
-    """
-    order = sorted(completions, key=lambda index: len(speaker.prompts[index]) + len(completions[index]))
-    found: dict[int, float] = {}
-    teacher = speaker.teacher
+    """`read_log_probabilities` by the speaker's model, in evaluation mode."""
     was_training = speaker.model.training
     speaker.model.eval()
     try:
-        for first in range(0, len(order), batch_size):
-            some = order[first : first + batch_size]
-            ids = [completions[index] for index in some]
-            prompts = [list(speaker.prompts[index]) for index in some]
-            log_p_R = _log_probability_rows(teacher.start(prompts, ids)(), ids, speaker.tokens)
-            sums = [float(part.double().sum()) for part in log_p_R.split([len(each) for each in ids])]
-            found |= dict(zip(some, sums, strict=True))
+        return read_log_probabilities(speaker.teacher, speaker.prompts, completions, batch_size)
     finally:
         speaker.model.train(was_training)
+
+
+@torch.no_grad()
+def read_log_probabilities(
+    reader: Teacher, prompts: Sequence[list[int]], completions: dict[int, list[int]], batch_size: int = 16
+) -> dict[int, float]:
+    """log p (nats) of each completion after the prompt of its index, by the reader's own ids.
+
+    Probabilities are over the ids that the tokenizer knows, as in sampling; an end-of-turn id stands for all of them.
+    """
+    order = sorted(completions, key=lambda index: len(prompts[index]) + len(completions[index]))
+    found: dict[int, float] = {}
+    for some in even_batches(order, batch_size):
+        ids = [completions[index] for index in some]
+        rows = reader.start([list(prompts[index]) for index in some], ids)()
+        log_p_R = _log_probability_rows(rows, ids, reader.tokens)
+        sums = [float(part.double().sum()) for part in log_p_R.split([len(each) for each in ids])]
+        found |= dict(zip(some, sums, strict=True))
     return found
 
 
@@ -300,15 +268,3 @@ def _log_probability_rows(rows: TeacherRows, completions: list[list[int]], token
         own_N = torch.where(ended_N, logits_NV.index_select(1, ends_E).logsumexp(1), own_N)
         parts.append(own_N - logits_NV.logsumexp(1))
     return torch.cat(parts)
-
-
-def _mean(values: Sequence[float]) -> float:
-    if not values:
-        raise DataError("The distance cannot be measured: no prompt was answered in both measurements.")
-    return statistics.fmean(values)
-
-
-def _standard_error(values: Sequence[float]) -> float | None:
-    if len(values) < 2:
-        return None
-    return statistics.stdev(values) / math.sqrt(len(values))

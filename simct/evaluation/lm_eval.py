@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import inspect
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -237,15 +238,21 @@ def _summary(results: dict, name: str, seed: int) -> dict:
     members = results.get("group_subtasks", {}).get(name) or [name]
     counts = results["n-samples"]
     samples = [sample for member in members for sample in results.get("samples", {}).get(member, [])]
-    return {
+    samples = [sample for sample in samples if sample.get("filter") in (None, filtering)]
+    outcomes = [sample[metric] for sample in samples if isinstance(sample.get(metric), int | float)]
+    found: dict[str, Any] = {
         "score": float(metrics[named[0]]),
         "metric": named[0],
         "stderr": metrics.get(f"{metric}_stderr,{filtering}"),
         "n": sum(counts[member]["effective"] for member in members if member in counts),
         "seed": seed,
         "metrics": metrics,
-        "samples": [_shown(sample, metric) for sample in samples if sample.get("filter") in (None, filtering)][:SHOWN],
+        "samples": [_shown(sample, metric) for sample in samples[:SHOWN]],
     }
+    # the score of a group, or of a metric over all prompts, is not the mean of theirs
+    if outcomes and math.isclose(sum(outcomes) / len(outcomes), found["score"], abs_tol=1e-6):
+        found["outcomes"] = [float(each) for each in outcomes]
+    return found
 
 
 def _shown(sample: dict, metric: str) -> dict:

@@ -34,7 +34,7 @@ def check_tasks(settings: EvaluationConfig, allow_task_code: bool = False) -> No
 
     Raises ConfigError or DataError, before a model is loaded.
     """
-    for task in settings.tasks:
+    for task in dict.fromkeys([*settings.tasks, *settings.tracked_tasks]):
         if is_own_task(task):
             task_prompts(task)
         else:
@@ -65,7 +65,8 @@ def evaluate_loaded(
 ) -> dict:
     """Scores of a model in memory: {task: {"score" in 0..1, "stderr", "n", "seed", "samples": [...], ...}}.
 
-    Tasks scored here also have "ended", the share of completions that ended by themselves. system: a system text that
+    "outcomes" are the scores of the prompts in order, for paired comparisons, where they are known. Tasks scored here
+    also have "ended", the share of completions that ended by themselves. system: a system text that
     the model reads before that of a task.
     """
     scores = {}
@@ -92,6 +93,7 @@ def evaluate_loaded(
             "n": len(samples),
             "seed": settings.seed,
             "ended": sum(rollout.ended for rollout in rollouts) / len(samples),
+            "outcomes": [int(sample["correct"]) for sample in samples],
             "samples": samples[:SHOWN],
         }
     return scores

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from simct.config import RunConfig, set_option, validate
+from simct.config.tasks import rename_tasks
 from simct.errors import RunError
 from simct.jobs.backend import Backend, Rental, Token
 from simct.jobs.local import backend as this_machine
@@ -123,7 +124,7 @@ def duplicate(run: RunFolder, changes: dict[str, str] | None = None, token: Toke
     config.data.prompts = _here(run, config.data.prompts)
     if config.data.held_out_prompts:
         config.data.held_out_prompts = _here(run, config.data.held_out_prompts)
-    config.evaluation.tasks = [_here(run, task) for task in config.evaluation.tasks]
+    rename_tasks(config, lambda task: _here(run, task))
     for name, value in (changes or {}).items():
         set_option(config, name, value)
     return validate(config)

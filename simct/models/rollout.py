@@ -208,7 +208,14 @@ def generate(
         max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=list(end_ids) or None, pad_token_id=pad_id
     )
     try:
-        output = write(input_ids=ids_BL, attention_mask=mask_BL, logits_processor=processors, use_cache=True)
+        # a model that is split over processes was made whole (training/sharding.py), so that none waits for the others
+        output = write(
+            input_ids=ids_BL,
+            attention_mask=mask_BL,
+            logits_processor=processors,
+            use_cache=True,
+            synced_gpus=False,
+        )
     finally:
         model.generation_config = own_config
         model.train(was_training)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from huggingface_hub import get_token
 
 from simct.config import RunConfig
+from simct.config.tasks import named_tasks
 from simct.evaluation.task_names import is_own_task
 from simct.preflight.planned import PlannedRun
 from simct.preflight.records import Check, ok, problem, warning
@@ -32,7 +33,7 @@ class Needed:
 
 def needed_packages(config: RunConfig, gpus: int | None = None) -> list[Needed]:
     """The optional packages that the run's settings ask for."""
-    training, tasks = config.training, config.evaluation.tasks
+    training, tasks = config.training, named_tasks(config)
     deepspeed = (gpus or 1) > 1 and training.parallel.startswith("zero") and training.parallel
     maths = config.kind == "warmup" and config.warmup.checker == "maths"
     asked: list[tuple[str, str, str, object]] = [

@@ -1,5 +1,6 @@
 """Whether the run's evaluation tasks are known, have answers, and may run what they would run."""
 
+from simct.config.tasks import named_tasks
 from simct.errors import SimCTError
 from simct.evaluation import lm_eval
 from simct.evaluation.task_names import check_task_names, is_own_task
@@ -14,7 +15,7 @@ def check_evaluation(planned: PlannedRun) -> list[Check]:
     """Every task by itself, so that one that is unknown does not hide the next."""
     settings, found = planned.config.evaluation, []
     known: list[str] = []
-    for task in settings.tasks:
+    for task in named_tasks(planned.config):
         if planned.place.on_jobs and not is_own_task(task) and not lm_eval.is_installed():
             line = f"Task {task!r} cannot be looked up, as lm-eval is not installed on this machine."
             found.append(warning(line, "The Job installs it; check the spelling.", TASKS))
@@ -22,7 +23,7 @@ def check_evaluation(planned: PlannedRun) -> list[Check]:
         try:
             if planned.place.on_jobs:
                 check_task_names([task], "on Hugging Face Jobs")
-            check_tasks(settings.model_copy(update={"tasks": [task]}))
+            check_tasks(settings.model_copy(update={"tasks": [task], "tracked_tasks": []}))
         except SimCTError as error:
             found.append(from_error(error, TASKS))
         else:

@@ -16,6 +16,7 @@ import simct
 from simct.config import RunConfig, divergence_of, dump_config
 from simct.config.publish import PublishConfig
 from simct.config.sections import ModelConfig
+from simct.config.tasks import rename_tasks
 from simct.errors import DataError
 from simct.hub.redact import redact
 from simct.hub.repo_ids import hub_id
@@ -72,7 +73,7 @@ def public_config(config: RunConfig) -> RunConfig:
     shown.data.prompts = shown_name(shown.data.prompts)
     if shown.data.held_out_prompts:
         shown.data.held_out_prompts = shown_name(shown.data.held_out_prompts)
-    shown.evaluation.tasks = [shown_name(task) if "/" in task else task for task in shown.evaluation.tasks]
+    rename_tasks(shown, lambda task: shown_name(task) if "/" in task else task)
     return shown
 
 

@@ -28,6 +28,7 @@ CHANGEABLE = (
     "training.tracker",
     "training.checkpoint_every",
     "training.keep_checkpoints",
+    "training.keep",
     "training.samples_every",
     "warmup.epochs",
     "warmup.learning_rate",

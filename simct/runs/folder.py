@@ -6,6 +6,8 @@ metrics.jsonl     one line per optimizer step
 rollouts.jsonl    samples of what the student wrote
 held_out.jsonl    prompts that are not trained on
 evaluation.json   scores before and after
+evaluations.jsonl one line per evaluation along the run: distance to the teacher, scores, answers to fixed prompts
+teacher.jsonl     the teacher's answers to the held-out prompts, which every evaluation uses
 inspect.json      what the two tokenizers share, on the prompts' text
 publish.json      the state of publishing, separate from the run's own
 log.txt           standard output and error of the training process
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from simct.config import RunConfig, load_run_config, local_path, save_config
+from simct.config.tasks import rename_tasks
 from simct.errors import ConfigError, RunError
 from simct.files import acquire_lock, append_jsonl, keep_jsonl, locked, read_json, read_jsonl, tail, write_atomically
 from simct.runs.checkpoints import newest_whole
@@ -129,12 +132,21 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """One record per step. After a resume the later record of a step replaces the earlier one."""
-        records = read_jsonl(self.path / "metrics.jsonl")
-        by_step = {record["step"]: record for record in records if type(record.get("step")) is int}
-        return [by_step[step] for step in sorted(by_step)]
+        return _by_step(read_jsonl(self.path / "metrics.jsonl"))
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """One record per evaluation along the run, by step; step 0 is before training."""
+        return _by_step(read_jsonl(self.path / "evaluations.jsonl"))
+
+    def teacher_answers(self) -> list[dict[str, Any]]:
+        """The teacher's answers to the held-out prompts, in their order."""
+        return read_jsonl(self.path / "teacher.jsonl")
+
+    def save_teacher_answers(self, records: list[dict[str, Any]]) -> None:
+        self._save_lines("teacher.jsonl", records)
 
     def forget_after(self, step: int) -> None:
-        """Remove what metrics.jsonl and rollouts.jsonl say about steps after `step`, which a resumed run takes again.
+        """Remove what metrics, rollouts and evaluations say about steps after `step`, which a resumed run takes again.
 
         Raises OSError.
         """
@@ -142,7 +154,7 @@ class RunFolder:
         def is_kept(record: dict[str, Any]) -> bool:
             return type(record.get("step")) is int and record["step"] <= step
 
-        for name in ("metrics.jsonl", "rollouts.jsonl"):
+        for name in ("metrics.jsonl", "rollouts.jsonl", "evaluations.jsonl"):
             keep_jsonl(self.path / name, is_kept)
 
     def rollouts(self, last: int = 20) -> list[dict[str, Any]]:
@@ -159,8 +171,11 @@ class RunFolder:
         return records if whole else None
 
     def save_held_out(self, records: list[dict[str, Any]]) -> None:
+        self._save_lines("held_out.jsonl", records)
+
+    def _save_lines(self, name: str, records: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        write_atomically(self.path / "held_out.jsonl", lines.encode("utf-8", errors="replace"))
+        write_atomically(self.path / name, lines.encode("utf-8", errors="replace"))
 
     def evaluation(self) -> dict[str, Any]:
         return read_json(self.path / "evaluation.json")
@@ -232,13 +247,18 @@ def make_paths_absolute(config: RunConfig) -> None:
         if getattr(owner, name):
             setattr(owner, name, _absolute(getattr(owner, name)))
     # a folder that is called like a task is not one
-    tasks = [(task, local_path(task)) for task in config.evaluation.tasks]
-    config.evaluation.tasks = [_absolute(task) if path and path.is_file() else task for task, path in tasks]
+    rename_tasks(config, lambda task: _absolute(task) if (path := local_path(task)) and path.is_file() else task)
 
 
 def _absolute(name: str) -> str:
     path = local_path(name)
     return str(path.absolute()) if path is not None else name
+
+
+def _by_step(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last record of each step."""
+    by_step = {record["step"]: record for record in records if type(record.get("step")) is int}
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def title(config: RunConfig) -> dict[str, str]:

@@ -64,6 +64,8 @@ class RunStatus:
     heartbeat: Number = 0.0
     # the step that model/ was saved at
     model_step: Count | None = None
+    # to the teacher in bits per byte: before training, now (at `step`), and at the best checkpoint
+    distance: dict[str, Any] | None = None
     # on this machine: the process to watch, the process group that signals go to, and the devices it was given
     host: Text | None = None
     pid: Pid | None = None

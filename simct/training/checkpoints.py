@@ -8,8 +8,8 @@ import math
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -118,18 +118,11 @@ def _load_sharded(
 
 
 def save_checkpoint(
-    accelerator: Accelerator,
-    save: Callable[[Path], None],
-    folder: Path,
-    step: int,
-    keep: int,
-    loss: float,
-    described: str = "",
+    accelerator: Accelerator, save: Callable[[Path], None], folder: Path, step: int, described: str = ""
 ) -> None:
-    """Write checkpoints/step-N completely or not at all, then remove the oldest beyond `keep`.
+    """Write checkpoints/step-N completely or not at all. `save(folder)` writes the state, called by all processes.
 
-    `save(folder)` writes the state, called by all processes. `loss` is the mean since the previous checkpoint;
-    best.json names the checkpoint with the lowest, which is kept. `described` is the run.yaml that it is trained with.
+    `described` is the run.yaml that it is trained with.
     """
     target, temporary = folder / f"step-{step}", folder / f".step-{step}"
     if accelerator.is_main_process:
@@ -147,7 +140,6 @@ def save_checkpoint(
             shutil.rmtree(target, ignore_errors=True)
             os.replace(temporary, target)
             sync_folder(folder)
-            _remove_old(folder, step, keep, loss)
     except BaseException:
         # on a full disk it is what takes the room
         shutil.rmtree(temporary, ignore_errors=True)
@@ -155,21 +147,40 @@ def save_checkpoint(
     accelerator.wait_for_everyone()
 
 
-def _remove_old(folder: Path, step: int, keep: int, loss: float) -> None:
-    """Note whether the newest checkpoint is the best, and keep that and the last `keep`."""
-    best = _best(folder)
-    if math.isfinite(loss) and loss <= best.get("loss", math.inf):
-        best = {"step": step, "loss": loss}
-        write_atomically(folder / BEST_FILE, json.dumps(best))
+@dataclass(frozen=True)
+class BestCheckpoint:
+    """What best.json says: the best checkpoint's step, and the value that makes it the best."""
+
+    step: int
+    by: str
+    value: float
+
+
+def best_checkpoint(folder: Path, by: str) -> BestCheckpoint | None:
+    """The best checkpoint in `folder` so far.
+
+    None if there is none, or if best.json is damaged or compared something else.
+    """
+    record = read_json(folder / BEST_FILE)
+    step, value = record.get("step"), record.get("value", record.get(by))
+    if record.get("by", by) != by or type(step) is not int or not isinstance(value, int | float) or math.isnan(value):
+        return None
+    return BestCheckpoint(step, by, float(value)) if (folder / f"step-{step}" / STEP_FILE).is_file() else None
+
+
+def note_best(folder: Path, step: int, by: str, value: float, higher_is_better: bool = False) -> None:
+    """Name checkpoints/step-N in best.json if no other is better by `value`; the newer of equals is."""
+    before = best_checkpoint(folder, by)
+    sign = -1 if higher_is_better else 1
+    if math.isfinite(value) and (before is None or sign * value <= sign * before.value):
+        write_atomically(folder / BEST_FILE, json.dumps({"step": step, "by": by, "value": value}))
+
+
+def remove_old(folder: Path, step: int, keep: int) -> None:
+    """Remove all checkpoints but the newest `keep` up to `step`, and the best one."""
+    best = read_json(folder / BEST_FILE).get("step")
     # a stray folder with a higher number does not count among the last
     steps = [each for each, _ in checkpoints_in(folder) if each <= step]
     for old in steps[keep:]:
-        if old != best.get("step"):
+        if old != best:
             shutil.rmtree(folder / f"step-{old}", ignore_errors=True)
-
-
-def _best(folder: Path) -> dict[str, Any]:
-    """The step and the loss of the best checkpoint; empty where the file is missing or damaged."""
-    best = read_json(folder / BEST_FILE)
-    sound = isinstance(best.get("step"), int) and type(best.get("loss")) in (int, float)
-    return best if sound and not math.isnan(best["loss"]) else {}

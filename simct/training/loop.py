@@ -11,9 +11,14 @@ from accelerate import Accelerator
 
 from simct.config import TrainingConfig
 from simct.errors import RunError
+from simct.evaluation.records import LOSS
 from simct.training.checkpoints import (
+    BestCheckpoint,
+    best_checkpoint,
     checkpoint_trained_parameters,
     load_state,
+    note_best,
+    remove_old,
     save_checkpoint,
     save_state,
     trained_parameters,
@@ -32,7 +37,8 @@ class TrainingLoop:
             record = loop.finish_step({"loss": loss, "rows": rows}, grad_norm)
 
     `rate_setting` is the setting of run.yaml that a run with a loss that is not finite should lower; `described` is
-    that run.yaml, which every checkpoint keeps.
+    that run.yaml, which every checkpoint keeps. `best_by` says which checkpoint is the best: by the least loss, or, for
+    any other word, by what `note_best` is given.
     """
 
     def __init__(
@@ -43,9 +49,11 @@ class TrainingLoop:
         checkpoints: Path,
         rate_setting: str = "training.learning_rate",
         described: str = "",
+        best_by: str = LOSS,
     ):
         self.accelerator, self.training, self.checkpoints = accelerator, training, checkpoints
-        self.rate_setting, self.described = rate_setting, described
+        self.rate_setting, self.described, self.best_by = rate_setting, described, best_by
+        self.ended_early = False
         optimizer = build_optimizer(trained_parameters(module).values(), training)
         self.module, self.optimizer = accelerator.prepare(module, optimizer)
         self.parameters = list(trained_parameters(self.module).values())
@@ -55,12 +63,14 @@ class TrainingLoop:
             accelerator.register_for_checkpointing(self.average)
         self.step, self.learning_rate = 0, 0.0
         self._step_started = 0.0
-        self._losses: list[float] = []  # since the last checkpoint
+        self._saved = -1  # the step of the last checkpoint written or loaded
+        self._losses: list[float] = []  # since then
 
     def resume(self, checkpoint: Path | None) -> None:
         """Continue after the step of `checkpoint`; from the start if it is None."""
         if checkpoint is not None:
             self.step = load_state(self.accelerator, self.module, self.optimizer, self.average, checkpoint)
+            self._saved = self.step
 
     def steps(self, stop_requested: Callable[[], bool]) -> Iterator[int]:
         """The steps that remain, until a stop is requested on any process; checkpoints in between and at the end."""
@@ -78,8 +88,8 @@ class TrainingLoop:
 
     @property
     def done(self) -> bool:
-        """Whether the last step was taken."""
-        return self.step >= self.training.steps
+        """Whether the last step was taken, or `ended_early` set because the student no longer gets better."""
+        return self.ended_early or self.step >= self.training.steps
 
     def seconds(self) -> float:
         """Wall time since the step began."""
@@ -114,13 +124,38 @@ class TrainingLoop:
         }
 
     def checkpoint(self) -> None:
-        """Write checkpoints/step-N. To be called by all processes."""
+        """Write checkpoints/step-N, unless it is there. To be called by all processes."""
+        if self.step == self._saved:
+            return
 
         def save(folder: Path) -> None:
             save_state(self.accelerator, self.module, self.optimizer, self.average, folder)
 
-        loss = sum(self._losses) / len(self._losses) if self._losses else math.nan
-        save_checkpoint(
-            self.accelerator, save, self.checkpoints, self.step, self.training.keep_checkpoints, loss, self.described
-        )
+        save_checkpoint(self.accelerator, save, self.checkpoints, self.step, self.described)
+        if self.best_by == LOSS and self._losses:
+            self.note_best(sum(self._losses) / len(self._losses))
+        if self.accelerator.is_main_process:
+            remove_old(self.checkpoints, self.step, self.training.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+        self._saved = self.step
         self._losses.clear()
+
+    def note_best(self, value: float, higher_is_better: bool = False) -> None:
+        """Compare this step's checkpoint, which has been written, with the best one so far."""
+        if self.accelerator.is_main_process:
+            note_best(self.checkpoints, self.step, self.best_by, value, higher_is_better)
+        self.accelerator.wait_for_everyone()
+
+    @property
+    def best(self) -> BestCheckpoint | None:
+        """The best checkpoint so far."""
+        return best_checkpoint(self.checkpoints, self.best_by)
+
+    def load_best(self) -> int:
+        """Give the module the state of the best checkpoint, if there is one; returns the step of what it then holds."""
+        best = self.best
+        if best is None or best.step == self.step:
+            return self.step
+        return load_state(
+            self.accelerator, self.module, self.optimizer, self.average, self.checkpoints / f"step-{best.step}"
+        )

@@ -8,6 +8,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from simct.evaluation.records import Evaluation
 from simct.losses import LossResult
 from simct.runs.folder import RunFolder
 
@@ -56,6 +57,7 @@ def gather_record(totals: StepTotals, rollout_sums: dict[str, int], excluded: Co
         "response_length": total["tokens"] / written,
         "eos_rate": total["ended"] / written,
         "canonical_rate": total["canonical"] / written,
+        "repetition_rate": total["repetitive"] / written,
         "excluded": all_excluded,
         "tokens": total["tokens"],
     }
@@ -84,3 +86,17 @@ def write_record(
     warning = f". {record['warning']}" if "warning" in record else ""
     message = f"{activity}, step {record['step']} of {total_steps}{warning}"
     run.set_status(step=record["step"], total_steps=total_steps, message=message)
+
+
+def write_evaluation(
+    run: RunFolder, accelerator: Accelerator, evaluation: Evaluation, record: dict[str, Any] | None
+) -> None:
+    """Write an evaluation to evaluations.jsonl and the tracker, and its numbers to the step's line of metrics.jsonl.
+
+    `record` is that line as it is, None before training. To be called by the main process.
+    """
+    run.append("evaluations.jsonl", evaluation.to_dict())
+    if record is not None:
+        # the later record of a step replaces the earlier one
+        run.append("metrics.jsonl", record | evaluation.numbers())
+    accelerator.log(evaluation.numbers(), step=evaluation.step)

@@ -56,6 +56,15 @@ class WeightAverage:
         for parameter, mean in zip(self.parameters, self.means, strict=True):
             parameter.copy_(mean)
 
+    @torch.no_grad()
+    def exchange(self) -> None:
+        """Swap the model's parameters with their means; a second call undoes the first, bit for bit."""
+        for parameter, mean in zip(self.parameters, self.means, strict=True):
+            own, other = own_part(parameter.detach()), own_part(mean)
+            held = own.clone()
+            own.copy_(other)
+            other.copy_(held)
+
     def state_dict(self) -> dict:
         return {"means": self.means}
 

@@ -37,6 +37,7 @@ from simct.data.samples import (
     write_rollouts,
 )
 from simct.errors import ConfigError, RunError
+from simct.evaluation.records import DISTANCE, LOSS
 from simct.losses.head import Head
 from simct.losses.teacher_rows import TeacherRows
 from simct.models.loading import hidden_rows, pad_id_of
@@ -45,6 +46,7 @@ from simct.models.teachers import LocalTeacher, Teacher
 from simct.models.vllm import VllmWriter
 from simct.tokenization.pair import TokenizerPair
 from simct.training.collapse import CollapseWatch
+from simct.training.evaluation import Evaluator, Subjects
 from simct.training.exclusions import ExclusionWatch
 from simct.training.fine_tuning import completion_loss
 from simct.training.loop import TrainingLoop
@@ -133,18 +135,24 @@ class StepRollouts:
 
 
 class Trained(NamedTuple):
-    """The last step, whether all were taken, and the student: on the main process only if it was sharded."""
+    """The last step, whether training is over, and the student: on the main process only if it was sharded.
+
+    model_step: the step of the student, if it is not the last. ended_early: whether it no longer got better.
+    """
 
     step: int
     done: bool
     student: PreTrainedModel | None
+    model_step: int | None = None
+    ended_early: bool = False
 
 
 class Trainer:
     """Trains `student` in place on its own rollouts (and the teacher's, off-policy) of `prompts`.
 
     `on_step(record, samples)` is called on the main process after every step with the line for metrics.jsonl and,
-    every `samples_every` steps, some rollouts. `history` are the records of the steps before `resume_from`.
+    every `samples_every` steps, some rollouts. `history` are the records of the steps before `resume_from`. The
+    `evaluator` measures the student along the way.
     """
 
     def __init__(
@@ -160,11 +168,12 @@ class Trainer:
         stop_requested: Callable[[], bool] = lambda: False,
         resume_from: Path | None = None,
         history: Sequence[dict] = (),
+        evaluator: Evaluator | None = None,
     ):
         """Raises ConfigError or RunError for settings that do not fit the processes or that vLLM cannot serve."""
         self.config, self.accelerator, self.pair, self.prompts = config, accelerator, pair, prompts
         self.student = student
-        self.on_step, self.stop_requested = on_step, stop_requested
+        self.on_step, self.stop_requested, self.evaluator = on_step, stop_requested, evaluator
         self.processes, self.process = accelerator.num_processes, accelerator.process_index
         self.deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
         self._setup_processes()
@@ -176,6 +185,8 @@ class Trainer:
         past = [record for record in history if record["step"] <= self.loop.step]
         self.watch = CollapseWatch(past)
         self.exclusions = ExclusionWatch(config.training.batch_size, past)
+        if evaluator:
+            evaluator.resume(self.loop.step, past)
 
     def _setup_processes(self) -> None:
         if self.deepspeed:
@@ -195,6 +206,9 @@ class Trainer:
             teacher.freeze(self.accelerator.device)
             if self.config.teacher.sharded and self.processes > 1:
                 shard_teacher(teacher.model)
+                # one of its own, should it share its weight with the embedding, which is split now
+                output: torch.nn.Module = teacher.model.get_output_embeddings()
+                output.weight = torch.nn.Parameter(teacher.head.weight, requires_grad=False)
         return teacher
 
     def _setup_student(self, checkpoints: Path) -> TrainingLoop:
@@ -203,8 +217,14 @@ class Trainer:
         self.student.train()
         pad_id = pad_id_of(self.pair.student.tokenizer, self.pair.student.end_ids)
         module = DistillationStep(self.student, self.pair, self.config, pad_id)
-        described = dump_config(self.config)
-        return TrainingLoop(self.accelerator, module, self.config.training, checkpoints, described=described)
+        return TrainingLoop(
+            self.accelerator,
+            module,
+            self.config.training,
+            checkpoints,
+            described=dump_config(self.config),
+            best_by=best_by_of(self.config, self.evaluator),
+        )
 
     def train(self) -> Trained:
         """Train until config.training.steps, or until a stop is requested.
@@ -212,6 +232,7 @@ class Trainer:
         Raises RunError when the loss or the gradient is not finite or the student collapses; the last checkpoint then
         holds the state before the damage.
         """
+        self._evaluate()
         for step in self.loop.steps(self.stop_requested):
             written = self.rollout(step)
             totals, loss = self.grade(written.samples)
@@ -220,6 +241,7 @@ class Trainer:
             grad_norm = self.update(record, loss)
             record = self.loop.finish_step(record, grad_norm) | {"seconds_generating": written.seconds}
             self._report(record, written)
+            self._evaluate(record)
         return self._finish()
 
     def rollout(self, step: int) -> StepRollouts:
@@ -321,7 +343,30 @@ class Trainer:
         if training.stop_on_collapse:
             self.watch.add(record)
 
+    def _evaluate(self, record: dict[str, Any] | None = None) -> None:
+        """Evaluate the student if it is time. `record` is the step's; None for what a resumed run still lacks."""
+        evaluator, loop = self.evaluator, self.loop
+        if evaluator is None:
+            return
+        if record:
+            evaluator.step_seconds.append(record["seconds"])
+        if not evaluator.due(loop.step):
+            return
+        if loop.step:
+            # so that a kill during the evaluation costs no step, and the best student is there to be kept
+            loop.checkpoint()
+        found = evaluator.evaluate(loop.step, Subjects(self.student, loop.module, self.teacher, loop.average))
+        if found is None:
+            return
+        value = found.value(loop.best_by)
+        if loop.step and value is not None:
+            loop.note_best(value, higher_is_better=loop.best_by != DISTANCE)
+        evaluator.record(found, record, loop.best)
+        loop.ended_early = bool(loop.step) and evaluator.without_progress(loop.best)
+
     def _finish(self) -> Trained:
+        step, done = self.loop.step, self.loop.done
+        model_step = self.loop.load_best() if done and self.config.training.keep == "best" else step
         if self.loop.average:
             self.loop.average.apply()
         if self.vllm is not None:
@@ -330,7 +375,15 @@ class Trainer:
         student: PreTrainedModel | None = self.student
         if self.accelerator.distributed_type == DistributedType.FSDP:
             student = whole_student(self.loop.module, self.student, self.accelerator.is_main_process)
-        return Trained(self.loop.step, self.loop.done, student)
+        return Trained(step, done, student, model_step, self.loop.ended_early)
+
+
+def best_by_of(config: RunConfig, evaluator: Evaluator | None) -> str:
+    """What makes a checkpoint of the run the best: what it asks for, or the loss where that is not measured."""
+    wanted = config.evaluation.best_by
+    if evaluator is None or (wanted == DISTANCE and not evaluator.measures_distance):
+        return LOSS
+    return wanted
 
 
 def step_seed(seed: int, step: int, process: int) -> int:

@@ -12,7 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from simct import demo
 from simct.cli.main import main as command
 from simct.errors import DataError
-from simct.evaluation.distance import Change, Distance, Speaker, change, distance, distance_of, draw, log_probabilities
+from simct.evaluation.distance import Speaker, distance, distance_of, draw, log_probabilities
+from simct.evaluation.noise import Change
+from simct.evaluation.records import Distance, change
 from simct.models.rollout import Rollout
 from simct.tokenization.token_bytes import token_bytes
 

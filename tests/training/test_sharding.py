@@ -13,8 +13,12 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from simct.config import config_from_dict
-from simct.data.prompts import Prompt
+from simct.config.sections import ModelConfig
+from simct.data.held_out import split_prompts
+from simct.data.prompts import Prompt, load_prompts
 from simct.data.samples import prepare_prompts
+from simct.evaluation.distance import Speaker, distance_of, draw
+from simct.evaluation.records import DIRECTIONS, evaluations_of
 from simct.models.adapters import merged_student, plain_state, trainable_student
 from simct.models.loading import load_model
 from simct.runs.folder import RunFolder
@@ -91,12 +95,35 @@ def same_run(config, tmp_path, **how) -> None:
     shutil.rmtree(run.model_dir)
     resumed = train_sharded(run, "--resume", **how)
     steps = [json.loads(line)["step"] for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [1, 2, 3, 4, 3, 4]
+    assert steps == [1, 2, 3, 4]
     assert all(torch.equal(sharded[name], resumed[name]) for name in sharded)
 
 
 def test_two_sharded_processes_reach_the_weights_of_one_and_resume_to_them(tmp_path):
     same_run(new_config(tmp_path), tmp_path)
+
+
+def test_two_sharded_processes_measure_the_student_that_they_save(tmp_path):
+    config = new_config(tmp_path)
+    held = tmp_path / "held.jsonl"
+    texts = ("a hand", "12 and 3", "the theatre", "cat", "23")
+    held.write_text("\n".join(json.dumps({"prompt": text}) for text in texts))
+    config.data.held_out_prompts = str(held)
+    config.training.steps, config.evaluation.every, config.evaluation.time_share = 2, 1, 0.99
+    run = RunFolder.create(tmp_path / "runs", config)
+    train_sharded(run)
+    found = evaluations_of(run)
+    assert [each.step for each in found] == [0, 1, 2]
+    pair = TokenizerPair.from_pretrained(config.teacher.model, config.student.model)
+    prompts = split_prompts(load_prompts(config.data), config.data).held_out
+    prepared, _ = prepare_prompts(prompts, pair, config, [])
+    teacher = Speaker(load_model(config.teacher), pair.teacher, [prompt.teacher_ids for prompt in prepared])
+    for each, model in ((found[0], config.student.model), (found[-1], str(run.model_dir))):
+        student_ids = [prompt.student_ids for prompt in prepared]
+        student = Speaker(load_model(ModelConfig(model=model)), pair.student, student_ids)
+        for name, (writer, reader) in zip(DIRECTIONS, ((student, teacher), (teacher, student)), strict=True):
+            expected = distance_of(writer, reader, draw(writer, 8, config.training.seed))
+            assert each.directions[name].bits == pytest.approx(expected.bits, abs=1e-3)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import simct
 from simct.config import RunConfig, local_path
+from simct.config.tasks import named_tasks, rename_tasks
 from simct.data.formats import suffix_of
 from simct.errors import ConfigError
 from simct.evaluation.task_names import check_task_names, is_own_task
@@ -74,9 +75,12 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
     config.data.prompts = carry(config.data.prompts, "prompts")
     if config.data.held_out_prompts:
         config.data.held_out_prompts = carry(config.data.held_out_prompts, "held-out")
-    for index, task in enumerate(config.evaluation.tasks):
-        if task != "demo" and is_own_task(task):
-            config.evaluation.tasks[index] = carry(task, f"task-{index}")
+    places = {task: index for index, task in enumerate(named_tasks(config))}
+
+    def carried(task: str) -> str:
+        return carry(task, f"task-{places[task]}") if task != "demo" and is_own_task(task) else task
+
+    rename_tasks(config, carried)
     return config, inputs
 
 
@@ -105,7 +109,7 @@ def pinned_packages(config: RunConfig) -> list[str]:
     models = (config.teacher, config.student)
     maths = config.kind == "warmup" and config.warmup.checker == "maths"
     extra = {
-        "lm_eval[math]": maths or not all(map(is_own_task, config.evaluation.tasks)),
+        "lm_eval[math]": maths or not all(map(is_own_task, named_tasks(config))),
         "bitsandbytes": any(model.quantization for model in models) or "bitsandbytes" in config.training.optimizer,
         "deepspeed": config.training.parallel.startswith("zero"),
         "vllm": config.rollout.engine == "vllm" and not config.rollout.vllm_url,

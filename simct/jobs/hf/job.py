@@ -19,6 +19,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Jo
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
 from simct.config import dump_config
+from simct.config.tasks import named_tasks
 from simct.errors import ConfigError, HubError, RunError
 from simct.files import parse_json, write_atomically
 from simct.hub.client import hub_api
@@ -43,7 +44,7 @@ PUSH_SECONDS = float(os.environ.get("SIMCT_PUSH_SECONDS", "60"))
 # What the runner pushes while it trains, and `refresh` downloads.
 REPORT_FILES = (
     "status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "inspect.json", "log.txt", "held_out.jsonl",
-    "publish.json",
+    "publish.json", "evaluations.jsonl", "teacher.jsonl",
 )  # fmt: skip
 # What a warm-up makes besides: the teacher's answers, and the dataset of those that were kept.
 DATA_FILE = re.compile(r"(data|samples)/[A-Za-z0-9][\w.-]*")
@@ -271,7 +272,7 @@ def fetch_inputs(run: RunFolder, token: Token = None) -> None:
     """Download the files of another machine that the run was given, so that it can be started again from here."""
     config = run.config()
     own = [config.data.held_out_prompts] if config.data.held_out_prompts else []
-    named = [config.teacher.model, config.student.model, config.data.prompts, *own, *config.evaluation.tasks]
+    named = [config.teacher.model, config.student.model, config.data.prompts, *own, *named_tasks(config)]
     if not any(str(name).startswith("inputs/") for name in named) or (run.path / "inputs").is_dir():
         return
     repo_id = run_repo(run, job_status(run))

@@ -19,6 +19,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from simct.config import load_run_config, local_path, save_config
+from simct.config.tasks import rename_tasks
 from simct.errors import RunError
 from simct.hub.client import hub_api
 from simct.hub.redact import redact
@@ -169,9 +170,7 @@ def fetch_run(api: HfApi, repo_id: str, folder: Path) -> tuple[RunFolder, bool]:
     for owner, name in (*named, (config.data, "held_out_prompts")):
         if str(getattr(owner, name)).startswith("inputs/"):
             setattr(owner, name, str(folder / getattr(owner, name)))
-    config.evaluation.tasks = [
-        str(folder / task) if local_path(str(folder / task)) else task for task in config.evaluation.tasks
-    ]
+    rename_tasks(config, lambda task: str(folder / task) if local_path(str(folder / task)) else task)
     config.output = str(folder)
     save_config(config, folder / "run.yaml")
     resume = run.latest_checkpoint() is not None

@@ -1,0 +1,122 @@
+"""Whether a difference between two measurements exceeds noise: one rule, and the same words wherever one is shown.
+
+Distances are compared answer by answer: a change exceeds noise where its mean is more than two standard errors of the
+paired differences from zero. Tasks are compared prompt by prompt: right and wrong answers by McNemar's exact test
+(p < 0.05), other scores by a paired bootstrap (whose 95 % interval leaves out zero). Results that kept no outcomes of
+their prompts are compared by their standard errors, as if they were independent.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simct.errors import DataError
+
+STANDARD_ERRORS = 2.0
+SIGNIFICANCE = 0.05
+RESAMPLES = 2000
+EXCEEDS, WITHIN = "exceeds noise", "within noise"
+
+
+@dataclass(frozen=True)
+class Change:
+    """The mean difference (after - before) over `answers` prompts, and its standard error.
+
+    p_value: of McNemar's test, and interval: the bootstrap's, where the one or the other decides.
+    """
+
+    mean: float
+    standard_error: float | None
+    answers: int
+    p_value: float | None = None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def exceeds_noise(self) -> bool:
+        if self.p_value is not None:
+            return self.p_value < SIGNIFICANCE
+        if self.interval is not None:
+            return not self.interval[0] <= 0 <= self.interval[1]
+        return self.standard_error is not None and abs(self.mean) > STANDARD_ERRORS * self.standard_error
+
+    @property
+    def verdict(self) -> str:
+        """The words for it."""
+        return EXCEEDS if self.exceeds_noise else WITHIN
+
+
+def paired_change(before: Mapping[int, float], after: Mapping[int, float]) -> Change:
+    """The change of a distance over the prompts that both measured. Raises DataError where there is none."""
+    common = sorted(before.keys() & after.keys())
+    if not common:
+        raise DataError("The distance cannot be measured: no prompt was answered in both measurements.")
+    differences = [after[index] - before[index] for index in common]
+    return Change(statistics.fmean(differences), standard_error(differences), len(differences))
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """Of the mean of `values`; None for a single one."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
+def score_change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> Change | None:
+    """The change of a task's score between two results of `evaluate_loaded`; None where one of them has no score."""
+    if not _has_score(before) or not _has_score(after):
+        return None
+    assert before is not None and after is not None
+    first, last = (_outcomes(result) for result in (before, after))
+    if first and last and len(first) == len(last):
+        differences = [late - early for early, late in zip(first, last, strict=True)]
+        mean, error = statistics.fmean(differences), standard_error(differences)
+        if {*first, *last} <= {0.0, 1.0}:
+            return Change(
+                mean, error, len(differences), p_value=mcnemar(differences.count(1.0), differences.count(-1.0))
+            )
+        return Change(mean, error, len(differences), interval=bootstrap_interval(differences))
+    errors = [result.get("stderr") for result in (before, after)]
+    both = None if None in errors else math.hypot(*(float(error) for error in errors if error is not None))
+    answers = min(int(result.get("n") or 0) for result in (before, after))
+    return Change(float(after["score"]) - float(before["score"]), both, answers)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """The exact two-sided p-value: `gained` prompts only answered right afterwards, `lost` only before."""
+    discordant = gained + lost
+    tail = sum(math.comb(discordant, count) for count in range(min(gained, lost) + 1))
+    return min(1.0, 2 * tail / 2**discordant)
+
+
+def bootstrap_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of the mean of paired differences, from RESAMPLES samples with replacement."""
+    generator = np.random.default_rng(seed)
+    values_N = np.asarray(differences)
+    means = [float(generator.choice(values_N, len(values_N)).mean()) for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, (SIGNIFICANCE / 2, 1 - SIGNIFICANCE / 2))
+    return float(low), float(high)
+
+
+def distance_change_text(change: Change) -> str:
+    """For example "-0.120 ± 0.031, exceeds noise"."""
+    error = "" if change.standard_error is None else f" ± {change.standard_error:.3f}"
+    return f"{change.mean:+.3f}{error}, {change.verdict}"
+
+
+def score_change_text(change: Change) -> str:
+    """For example "+4.5 points ± 2.1, within noise"."""
+    error = "" if change.standard_error is None else f" ± {100 * change.standard_error:.1f}"
+    return f"{100 * change.mean:+.1f} points{error}, {change.verdict}"
+
+
+def _has_score(result: Mapping[str, Any] | None) -> bool:
+    return isinstance(result, Mapping) and isinstance(result.get("score"), int | float)
+
+
+def _outcomes(result: Mapping[str, Any]) -> list[float] | None:
+    outcomes = result.get("outcomes")
+    if not isinstance(outcomes, list) or not all(isinstance(each, int | float) for each in outcomes):
+        return None
+    return [float(each) for each in outcomes]

@@ -1,0 +1,187 @@
+"""What was measured of a student, as plain records: distances, and the evaluations along a run (evaluations.jsonl).
+
+Imports no model library, as lists of runs and the command read these.
+"""
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from simct.errors import DataError
+from simct.evaluation.noise import Change, paired_change, score_change, standard_error
+from simct.runs.folder import RunFolder
+
+LOSS, DISTANCE = "loss", "distance"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Bits per byte from one model's answers to the other, with the standard error of the mean.
+
+    `bits` holds (log2 p_writer - log2 p_reader) / bytes by prompt index, for paired comparisons. `bytes` is the length
+    of all texts together, `excluded` counts answers that were left out, by reason.
+    """
+
+    bits: dict[int, float]
+    bytes: int
+    excluded: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def answers(self) -> int:
+        return len(self.bits)
+
+    @property
+    def mean(self) -> float:
+        """Bits per byte. Raises DataError where no answer could be compared."""
+        if not self.bits:
+            raise DataError("The distance cannot be measured: no answer can be compared.")
+        return statistics.fmean(self.bits.values())
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the mean, over answers; None for a single one."""
+        return standard_error(list(self.bits.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "bits_per_byte": self.mean,
+            "stderr": self.standard_error,
+            "answers": self.answers,
+            "bytes": self.bytes,
+            "excluded": dict(self.excluded),
+            "bits": {str(index): value for index, value in self.bits.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Distance":
+        bits = {int(index): float(value) for index, value in record["bits"].items()}
+        return cls(bits, int(record["bytes"]), dict(record.get("excluded", {})))
+
+
+def change(before: Distance, after: Distance) -> Change:
+    """The paired change over the prompts that both measured. Raises DataError where there is none."""
+    return paired_change(before.bits, after.bits)
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Both directions, on the same prompts."""
+
+    student_to_teacher: Distance
+    teacher_to_student: Distance
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name).to_dict() for name in DIRECTIONS}
+
+
+DIRECTIONS = {"student_to_teacher": "Student to teacher", "teacher_to_student": "Teacher to student"}
+
+
+@dataclass(frozen=True)
+class FixedAnswer:
+    """The greedy answer to one of the fixed prompts."""
+
+    text: str
+    ended: bool
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The student after `step` steps (0: before training).
+
+    directions: the distance by name of DIRECTIONS, without one that could not be measured. tasks: the results of
+    `evaluate_loaded`. answers: to the fixed prompts, in their order. seconds: what it took, and of that the tasks.
+    prompts, every: how many prompts were measured, and the steps between evaluations then.
+    """
+
+    step: int
+    directions: dict[str, Distance] = field(default_factory=dict)
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answers: list[FixedAnswer] = field(default_factory=list)
+    seconds: float = 0.0
+    task_seconds: float = 0.0
+    prompts: int = 0
+    every: int = 0
+
+    @property
+    def distance(self) -> float | None:
+        """The mean of both directions, in bits per byte: what the best checkpoint has the least of."""
+        return statistics.fmean(each.mean for each in self.directions.values()) if self.directions else None
+
+    def value(self, best_by: str) -> float | None:
+        """What `evaluation.best_by` compares: a distance, or a task's score."""
+        if best_by == DISTANCE:
+            return self.distance
+        score = self.tasks.get(best_by, {}).get("score")
+        return float(score) if isinstance(score, int | float) else None
+
+    def numbers(self) -> dict[str, float]:
+        """The evaluation's numbers for metrics.jsonl and trackers."""
+        found = {f"distance_{name}": each.mean for name, each in self.directions.items()}
+        return found | {f"score_{task}": float(result["score"]) for task, result in self.tasks.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "distance": {name: each.to_dict() for name, each in self.directions.items()},
+            "tasks": self.tasks,
+            "answers": [vars(answer) for answer in self.answers],
+            "seconds": round(self.seconds, 3),
+            "task_seconds": round(self.task_seconds, 3),
+            "prompts": self.prompts,
+            "every": self.every,
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Evaluation":
+        """Raises KeyError, TypeError, ValueError or AttributeError for a damaged record."""
+        distances = {
+            name: Distance.from_dict(record["distance"][name]) for name in DIRECTIONS if name in record["distance"]
+        }
+        return cls(
+            step=int(record["step"]),
+            directions={name: each for name, each in distances.items() if each.bits},
+            tasks={name: each for name, each in record["tasks"].items() if isinstance(each.get("score"), int | float)},
+            answers=[FixedAnswer(str(a["text"]), bool(a["ended"]), int(a["tokens"])) for a in record["answers"]],
+            seconds=float(record["seconds"]),
+            task_seconds=float(record.get("task_seconds", 0.0)),
+            prompts=int(record["prompts"]),
+            every=int(record["every"]),
+        )
+
+
+def distance_change(before: Evaluation, after: Evaluation) -> dict[str, Change]:
+    """The paired change of each direction that both measured on some prompt."""
+    both = [name for name in DIRECTIONS if name in before.directions and name in after.directions]
+    shared = [name for name in both if before.directions[name].bits.keys() & after.directions[name].bits.keys()]
+    return {name: change(before.directions[name], after.directions[name]) for name in shared}
+
+
+def task_changes(before: Evaluation, after: Evaluation) -> dict[str, Change]:
+    """The change of each task that both scored."""
+    found = {task: score_change(before.tasks.get(task), result) for task, result in after.tasks.items()}
+    return {task: each for task, each in found.items() if each is not None}
+
+
+def evaluations_of(run: RunFolder) -> list[Evaluation]:
+    """The evaluations of a run by step; damaged records are left out."""
+    found = []
+    for record in run.evaluations():
+        try:
+            found.append(Evaluation.from_dict(record))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
+    return found
+
+
+def best_of(evaluations: list[Evaluation], best_by: str) -> Evaluation | None:
+    """The best evaluation of a trained student: the least distance, or the highest score."""
+    sign = 1 if best_by == DISTANCE else -1
+    values = [
+        (sign * value, each.step, each)
+        for each in evaluations
+        if each.step and (value := each.value(best_by)) is not None
+    ]
+    return min(values, key=lambda found: found[:2])[2] if values else None

@@ -1,0 +1,381 @@
+"""Evaluations while a run trains: distance to the teacher, tracked tasks, and greedy answers to a few fixed prompts.
+
+The teacher's answers are drawn once and kept in the run folder; of each evaluation remain a line in evaluations.jsonl
+and its numbers in metrics.jsonl. Nothing here changes what is trained: random states are given back, the student is in
+its mode again, and weights that were exchanged for their running mean are put back bit for bit.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from transformers import PreTrainedModel
+
+from simct.config import RunConfig
+from simct.data.samples import PreparedPrompt
+from simct.errors import SimCTError
+from simct.evaluation.distance import (
+    Readings,
+    Speaker,
+    distance_from,
+    draw_some,
+    log_probabilities,
+    read_log_probabilities,
+    readings,
+)
+from simct.evaluation.records import DIRECTIONS, Distance, Evaluation, FixedAnswer, evaluations_of
+from simct.evaluation.tasks import evaluate_loaded
+from simct.models.rollout import Rollout, generate
+from simct.models.teachers import LocalTeacher, Teacher
+from simct.runs.folder import RunFolder
+from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.token_bytes import TokenBytes
+from simct.training.checkpoints import BestCheckpoint
+from simct.training.evaluation_plan import Costs, EvaluationPlan, affordable, first_plan, plan_message
+from simct.training.evaluation_text import evaluation_line, status_distance
+from simct.training.metrics import write_evaluation
+from simct.training.optimizer import WeightAverage
+from simct.training.sharding import on_any_process, with_whole_weights
+
+# prompts whose greedy answers are kept
+FIXED_PROMPTS = 4
+# tokens of an answer that is measured, if the run's rollouts are longer
+LONGEST_ANSWER = 128
+READ_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """What an evaluation looks at: `module` is what Accelerate made of the student.
+
+    `average` is the running mean of its weights, if one is kept.
+    """
+
+    student: PreTrainedModel
+    module: torch.nn.Module
+    teacher: Teacher
+    average: WeightAverage | None
+
+
+@dataclass
+class StudentPart:
+    """What the student's passes of one process give: its answers and the teacher's, with log p (nats) of each."""
+
+    written: Readings
+    own: dict[int, float]
+    teachers: Readings
+    read: dict[int, float]
+    answers: list[FixedAnswer] = field(default_factory=list)
+    tasks: dict[str, dict] = field(default_factory=dict)
+    task_seconds: float = 0.0
+
+
+class Evaluator:
+    """Evaluates one run's student on its held-out prompts. Every method is to be called by all processes."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        config: RunConfig,
+        accelerator: Accelerator,
+        pair: TokenizerPair,
+        prompts: Sequence[PreparedPrompt],
+        log: Callable[[str], None] = lambda line: None,
+        stop_requested: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.run, self.config, self.accelerator, self.prompts = run, config, accelerator, list(prompts)
+        self.log, self.stop_requested = log, stop_requested
+        self.pair, self.reverse = pair, TokenizerPair(teacher=pair.student, student=pair.teacher)
+        self.max_new_tokens = min(config.rollout.max_new_tokens, LONGEST_ANSWER)
+        self.split_teacher = config.teacher.sharded and accelerator.num_processes > 1
+        self.evaluations: list[Evaluation] = []
+        self.plan = first_plan(config.evaluation, config.training.steps, len(self.prompts))
+        self.step_seconds: list[float] = []
+        self.teacher_seconds = 0.0
+        self._teacher: list[TeacherAnswer] | None = None
+
+    def resume(self, step: int, history: Sequence[Mapping[str, Any]]) -> None:
+        """Continue after `step`, with the evaluations and the pace of before."""
+        self.evaluations = [each for each in evaluations_of(self.run) if each.step <= step]
+        self.step_seconds = [float(record["seconds"]) for record in history if "seconds" in record]
+        last = self.evaluations[-1] if self.evaluations else None
+        if last and last.every:
+            self.plan = EvaluationPlan(last.every, min(last.prompts, len(self.prompts)))
+
+    @property
+    def measures_distance(self) -> bool:
+        return bool(self.prompts)
+
+    def due(self, step: int) -> bool:
+        """Whether to evaluate now; first sees to it that evaluations keep to their share of the time."""
+        steps = self.config.training.steps
+        if any(each.step == step for each in self.evaluations):
+            return False
+        if step == 0 or not self.plan.due(step, steps):
+            return step == 0
+        if self.step_seconds and self.evaluations:
+            self._keep_to_time(step, steps)
+        return self.plan.due(step, steps)
+
+    def _keep_to_time(self, step: int, steps: int) -> None:
+        last, share = self.evaluations[-1], self.config.evaluation.time_share
+        spent = self.teacher_seconds + sum(each.seconds for each in self.evaluations)
+        pace = sum(self.step_seconds) / len(self.step_seconds)
+        costs = Costs(pace, last.seconds, last.task_seconds, spent)
+        # clocks differ, and all processes must do the same
+        decided = [affordable(self.plan, step, steps, costs, share)]
+        plan: EvaluationPlan = broadcast_object_list(decided)[0]
+        if plan != self.plan:
+            self.log(plan_message(self.plan, plan, costs, share))
+        self.plan = plan
+
+    def evaluate(self, step: int, subjects: Subjects) -> Evaluation | None:
+        """The student as it is now; None if a stop was requested meanwhile."""
+        if self.accelerator.is_main_process:
+            self.run.set_status(message=f"Evaluating the student {f'at step {step:,}' if step else 'before training'}")
+        with kept_random_state():
+            teacher_answers = self._teacher_answers(subjects.teacher)
+            started = time.perf_counter()
+            with averaged(subjects.average):
+                look = self._student_part
+                part = with_whole_weights(subjects.module, lambda: look(subjects.student, teacher_answers))
+            if on_any_process(self.accelerator, self.stop_requested()):
+                return None
+            directions = self._directions(subjects, part, teacher_answers)
+        seconds = time.perf_counter() - started
+        return self._gathered(step, directions, part, seconds)
+
+    def record(self, found: Evaluation, record: dict[str, Any] | None, best: BestCheckpoint | None) -> None:
+        """Write an evaluation down. `record` is the step's line of metrics.jsonl, None before training."""
+        self.evaluations.append(found)
+        if self.accelerator.is_main_process:
+            write_evaluation(self.run, self.accelerator, found, record)
+            self.run.set_status(distance=status_distance(self.evaluations, best))
+            self.log(evaluation_line(self.evaluations))
+
+    def without_progress(self, best: BestCheckpoint | None) -> bool:
+        """Whether `evaluation.patience` evaluations have passed without a better one."""
+        patience, since = self.config.evaluation.patience, best.step if best else 0
+        return patience is not None and sum(each.step > since for each in self.evaluations) >= patience
+
+    # The passes
+
+    def _share(self) -> range:
+        """The indices of the prompts that this process takes."""
+        return range(self.accelerator.process_index, self.plan.prompts, self.accelerator.num_processes)
+
+    def _student_part(self, student: PreTrainedModel, teacher_answers: Sequence[TeacherAnswer]) -> StudentPart:
+        was_training = student.training
+        student.eval()
+        try:
+            speaker = Speaker(student, self.pair.student, [prompt.student_ids for prompt in self.prompts])
+            share = self._share()
+            drawn = draw_some(speaker, share, self.max_new_tokens, self.config.training.seed, self._batch_size)
+            written = readings(self.pair, drawn)
+            known = share if teacher_answers else ()
+            theirs = readings(self.reverse, {index: teacher_answers[index].rollout for index in known})
+            part = StudentPart(
+                written,
+                log_probabilities(speaker, written.written, READ_AT_ONCE),
+                theirs,
+                log_probabilities(speaker, theirs.read, READ_AT_ONCE),
+            )
+            if self.accelerator.is_main_process:
+                part.answers = self._fixed_answers(speaker)
+                started = time.perf_counter()
+                part.tasks = self._tasks(student)
+                part.task_seconds = time.perf_counter() - started
+            return part
+        finally:
+            student.train(was_training)
+
+    @property
+    def _batch_size(self) -> int:
+        return self.config.evaluation.batch_size
+
+    def _fixed_answers(self, speaker: Speaker) -> list[FixedAnswer]:
+        prompts = list(speaker.prompts[:FIXED_PROMPTS])
+        if not prompts:
+            return []
+        tokens = speaker.tokens
+        rollouts = generate(
+            speaker.model, prompts, tokens.end_ids, speaker.pad_id, len(tokens.bytes_of), self.max_new_tokens
+        )
+        return [FixedAnswer(text_of(tokens, each), each.ended, len(each.completion_ids)) for each in rollouts]
+
+    def _tasks(self, student: PreTrainedModel) -> dict[str, dict]:
+        """The results of the tracked tasks; one that cannot be scored now is left out and logged."""
+        evaluation, found = self.config.evaluation, {}
+        samples = min(evaluation.tracked_samples, evaluation.samples or evaluation.tracked_samples)
+        for task in evaluation.tracked_tasks:
+            settings = evaluation.model_copy(update={"tasks": [task], "samples": samples})
+            try:
+                scores = evaluate_loaded(student, self.pair.student, settings, self.config.student.enable_thinking)
+            except SimCTError as error:
+                self.log(f"warning: {error}")
+                continue
+            found[task] = {name: value for name, value in scores[task].items() if name not in ("samples", "metrics")}
+        return found
+
+    def _directions(
+        self, subjects: Subjects, part: StudentPart, teacher_answers: Sequence[TeacherAnswer]
+    ) -> dict[str, Distance]:
+        """Both directions over this process's prompts; the teacher reads what the student wrote."""
+        if not self.prompts:
+            return {}
+        texts = part.written.read
+        if self.split_teacher:
+            # all processes make the same passes, as each holds a part of every layer
+            texts = {index: ids for each in gather_object([texts]) for index, ids in each.items()}
+        read = read_log_probabilities(subjects.teacher, self._teacher_prompts, texts, READ_AT_ONCE)
+        own = {index: teacher_answers[index].log_p or 0.0 for index in part.teachers.written}
+        found = (distance_from(part.written, part.own, read), distance_from(part.teachers, own, part.read))
+        return dict(zip(DIRECTIONS, found, strict=True))
+
+    @property
+    def _teacher_prompts(self) -> list[list[int]]:
+        return [prompt.teacher_ids for prompt in self.prompts]
+
+    def _gathered(self, step: int, directions: dict[str, Distance], part: StudentPart, seconds: float) -> Evaluation:
+        """The evaluation of all processes' prompts, the same on each of them."""
+        own = (directions, part.answers, part.tasks, part.task_seconds, seconds)
+        parts = gather_object([own])
+        _, answers, tasks, task_seconds, _ = parts[0]
+        whole = {name: merged([each[0][name] for each in parts]) for name in directions}
+        return Evaluation(
+            step=step,
+            directions={name: each for name, each in whole.items() if each.bits},
+            tasks=tasks,
+            answers=answers,
+            seconds=max(each[4] for each in parts),
+            task_seconds=task_seconds,
+            prompts=self.plan.prompts,
+            every=self.plan.every,
+        )
+
+    # The teacher's answers
+
+    def _teacher_answers(self, teacher: Teacher) -> list[TeacherAnswer]:
+        """One of the teacher's to each prompt: those of the run folder, else drawn now and kept there.
+
+        None of a teacher that only rates texts: the distance is then measured in one direction.
+        """
+        if self._teacher is None:
+            kept = [TeacherAnswer.from_dict(record) for record in self.run.teacher_answers()]
+            self.accelerator.wait_for_everyone()
+            if len(kept) == len(self.prompts) and None not in kept:
+                self._teacher = [each for each in kept if each]
+            elif isinstance(teacher, LocalTeacher):
+                started = time.perf_counter()
+                speaker = Speaker(teacher.model, self.pair.teacher, self._teacher_prompts)
+                self._teacher = self._draw_teacher_answers(teacher, speaker)
+                self.teacher_seconds = time.perf_counter() - started
+            else:
+                self._teacher = []
+        return self._teacher
+
+    def _draw_teacher_answers(self, reader: LocalTeacher, teacher: Speaker) -> list[TeacherAnswer]:
+        if self.accelerator.is_main_process:
+            self.run.set_status(message="The teacher answers the held-out prompts")
+        indices: Iterable[int] = range(len(self.prompts))
+        if not self.split_teacher:
+            indices = range(self.accelerator.process_index, len(self.prompts), self.accelerator.num_processes)
+        drawn = draw_some(teacher, indices, self.max_new_tokens, self.config.training.seed, self._batch_size)
+        found = readings(self.reverse, drawn)
+        log_p = read_log_probabilities(reader, self._teacher_prompts, found.written, READ_AT_ONCE)
+        main = self.accelerator.is_main_process
+        greedy = self._fixed_answers(teacher) if main or self.split_teacher else []
+        decode = self.pair.teacher.tokenizer.decode
+        answers = {
+            index: TeacherAnswer(
+                rollout, log_p.get(index), cast(str, decode(rollout.completion_ids, skip_special_tokens=True))
+            )
+            for index, rollout in drawn.items()
+        }
+        together = {index: answer for each in gather_object([answers]) for index, answer in each.items()}
+        ordered = [together[index] for index in range(len(self.prompts))]
+        if main:
+            records = [
+                {"prompt": prompt.prompt.text, "reference": prompt.prompt.answer} | answer.to_dict()
+                for prompt, answer in zip(self.prompts, ordered, strict=True)
+            ]
+            for record, answer in zip(records, greedy, strict=False):
+                record["greedy"] = vars(answer)
+            self.run.save_teacher_answers(records)
+        return ordered
+
+
+@dataclass(frozen=True)
+class TeacherAnswer:
+    """A sampled answer of the teacher, its log p (nats) by the teacher itself (None if it cannot be used), its text."""
+
+    rollout: Rollout
+    log_p: float | None
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        rollout = self.rollout
+        return {"ids": rollout.completion_ids, "ended": rollout.ended, "log_p": self.log_p, "text": self.text}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> TeacherAnswer | None:
+        """None for a damaged record."""
+        try:
+            rollout = Rollout([], [int(each) for each in record["ids"]], bool(record["ended"]))
+            log_p = record["log_p"]
+            return cls(rollout, None if log_p is None else float(log_p), str(record["text"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+def text_of(tokens: TokenBytes, rollout: Rollout) -> str:
+    """A completion as people read it."""
+    return cast(str, tokens.tokenizer.decode(rollout.completion_ids, skip_special_tokens=True))
+
+
+def merged(parts: Sequence[Distance]) -> Distance:
+    """One distance over the prompts of several."""
+    excluded: Counter[str] = Counter()
+    bits: dict[int, float] = {}
+    for part in parts:
+        bits |= part.bits
+        excluded.update(part.excluded)
+    return Distance(dict(sorted(bits.items())), sum(part.bytes for part in parts), dict(excluded))
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Give every random generator of the process its state back at the end."""
+    python, of_numpy, of_torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    of_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(of_numpy)
+        torch.set_rng_state(of_torch)
+        if of_cuda:
+            torch.cuda.set_rng_state_all(of_cuda)
+
+
+@contextmanager
+def averaged(average: WeightAverage | None) -> Iterator[None]:
+    """The running mean in place of the trained weights while this lasts, as it is what will be saved."""
+    if average is None:
+        yield
+        return
+    average.exchange()
+    try:
+        yield
+    finally:
+        average.exchange()

@@ -1,0 +1,37 @@
+"""Health marks: what is noticed, since when, and what is left alone."""
+
+import pytest
+
+from simct.evaluation.health import health_marks
+
+
+def records(steps: int, since: int | None = None, **change):
+    well = {"response_length": 20.0, "eos_rate": 0.9, "repetition_rate": 0.02}
+    return [{"step": step, **well, **(change if since and step >= since else {})} for step in range(1, steps + 1)]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        ({"response_length": 60.0}, "growing length", "from 20 to 60 tokens"),
+        ({"response_length": 5.0}, "shrinking length", "from 20 to 5 tokens"),
+        ({"eos_rate": 0.5}, "lost end of turn", "50% instead of 90%"),
+        ({"repetition_rate": 0.3}, "repetition", "30% instead of 2%"),
+    ],
+)
+def test_a_mark_says_what_and_since_when(change, kind, words):
+    [mark] = health_marks(records(60, 31, **change))
+    assert mark.kind == kind and words in mark.text
+    # means over ten steps are past their bound when some of the ten are
+    assert 22 <= mark.since <= 31 and mark.text.startswith(f"Since step {mark.since} ")
+
+
+def test_a_healthy_run_and_one_that_recovered_have_no_marks():
+    assert health_marks(records(60)) == []
+    assert health_marks(records(40, 21, eos_rate=0.3)[:40] + records(80)[40:]) == []
+
+
+def test_short_runs_and_old_records_are_not_judged():
+    assert health_marks(records(19, 2, eos_rate=0.1)) == []
+    old = [{name: value for name, value in each.items() if name != "repetition_rate"} for each in records(50)]
+    assert health_marks(old) == [] and health_marks([{"step": 1, "loss": 2.0}] * 50) == []
