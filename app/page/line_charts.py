@@ -49,13 +49,18 @@ def line_chart(
     series: Mapping[str, Points],
     form: Callable[[float], str] = number,
     bounds: tuple[float, float] | None = None,
+    bands: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
 ) -> str:
-    """One chart: name -> [(step, value)]. Values that are not finite are left out. A lone series gets its average."""
+    """One chart: name -> [(step, value)]. Values that are not finite are left out. A lone series gets its average.
+
+    bands: name -> [(step, low, high)], drawn behind the line of that name.
+    """
     series = {name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in series.items()}
     series = {name: points for name, points in series.items() if points}
     values = [y for points in series.values() for _, y in points]
     if not values:
         return figure(title, title, "", note="No values yet")
+    values += [edge for band in (bands or {}).values() for _, *edges in band for edge in edges]
     low, high = bounds or (min(values), max(values))
     if not bounds:
         pad = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
@@ -78,6 +83,8 @@ def line_chart(
         across = place(x, low).split(",")[0]
         parts.append(f'<text class="tick" x="{across}" y="{HEIGHT - 8}" text-anchor="middle">{x:,.0f}</text>')
     lone = len(series) == 1
+    for index, name in enumerate(series):
+        parts.append(_band((bands or {}).get(name, ()), place, index))
     for index, points in enumerate(series.values()):
         shown = thin(points)
         faint = " faint" if lone and len(points) > 12 else ""
@@ -96,6 +103,13 @@ def line_chart(
         f"{''.join(parts)}</svg>"
     )
     return figure(title, title, svg, keys)
+
+
+def _band(band: Sequence[tuple[float, float, float]], place: Callable[[float, float], str], index: int) -> str:
+    if len(band) < 2:
+        return ""
+    edges = [(x, low) for x, low, _ in band] + [(x, high) for x, _, high in reversed(band)]
+    return f'<polygon class="band d{index}" points="{" ".join(place(x, y) for x, y in edges)}"/>'
 
 
 def _line(points: Points, place: Callable[[float, float], str], classes: str) -> str:

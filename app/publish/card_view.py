@@ -4,6 +4,7 @@ import base64
 import re
 from html import escape
 
+from simct.evaluation.records import evaluations_of
 from simct.publishing.card import CURVE_FILE
 from simct.publishing.card_edit import card_parts
 from simct.publishing.curve import loss_curve
@@ -27,7 +28,7 @@ def card_preview(run: RunFolder, card: str) -> str:
 
 def _tamed(run: RunFolder, text: str) -> str:
     def picture(found: re.Match) -> str:
-        curve = loss_curve(run.metrics()) if found[2] == CURVE_FILE else None
+        curve = loss_curve(run.metrics(), evaluations_of(run)) if found[2] == CURVE_FILE else None
         if curve is None:
             return f"*Picture: {found[1]}*"
         return f"![{found[1]}](data:image/png;base64,{base64.b64encode(curve).decode()})"

@@ -15,6 +15,7 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
 from simct.config import RunConfig, leaves
 from simct.errors import SimCTError
+from simct.report.evaluations import MISSING, run_results
 from simct.report.formats import number
 from simct.runs.folder import RunFolder
 
@@ -22,6 +23,8 @@ MOST = 6
 LETTERS = "ABCDEF"
 CURVES = (
     ("Loss", "loss", number),
+    ("Distance, student to teacher", "distance_student_to_teacher", number),
+    ("Distance, teacher to student", "distance_teacher_to_student", number),
     ("KL, shared", "kl_shared", number),
     ("KL, recovered", "kl_recovered", number),
     ("Tokens recovered", "coverage_recovered", charts.percent),
@@ -29,7 +32,7 @@ CURVES = (
     ("Answer length, tokens", "response_length", number),
 )
 NOT_SETTINGS = ("output",)
-COLUMNS = {"before": "before", "after": "after", "teacher": "teacher"}
+COLUMNS = ("before", "best", "after", "change", "teacher")
 
 
 class RunComparison:
@@ -85,16 +88,15 @@ def _who(named: dict[str, RunFolder]) -> str:
 
 
 def _scores(named: dict[str, RunFolder]) -> str:
-    scores = {letter: run.evaluation() for letter, run in named.items()}
-    tasks = sorted({task for each in scores.values() for side in COLUMNS for task in each.get(side) or {}})
+    """Every result before training, at the best checkpoint and at the end, with what changed."""
+    results = [{row.name: row for row in run_results(run).rows} for run in named.values()]
     rows = []
-    for task in tasks:
-        for side, words in COLUMNS.items():
-            found = [(each.get(side) or {}).get(task) for each in scores.values()]
-            if any(found):
-                cells = (f"{score['score']:.1%} (n = {score['n']})" if score else "–" for score in found)
-                rows.append((f"{task}, {words}", *cells))
-    return "<h3>Scores</h3>" + markup.table(("Task", *named), rows) if rows else ""
+    for name in dict.fromkeys(name for each in results for name in each):
+        for column in COLUMNS:
+            cells = [getattr(each[name], column) if name in each else MISSING for each in results]
+            if any(cell != MISSING for cell in cells):
+                rows.append((f"{name}, {column}", *cells))
+    return "<h3>Results</h3>" + markup.table(("", *named), rows) if rows else ""
 
 
 def _differences(named: dict[str, RunFolder]) -> str:

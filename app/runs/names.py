@@ -8,6 +8,7 @@ from typing import Any
 from app.server.model_facts import display_name
 from app.server.studio import Studio
 from simct.errors import SimCTError
+from simct.report.evaluations import distance_line
 from simct.runs.folder import RunFolder, title
 from simct.runs.status import RunStatus
 
@@ -23,12 +24,14 @@ SIGNS = {
 
 
 def label(run: RunFolder, status: RunStatus | None = None, place: str | None = None) -> str:
-    """Two lines: state, step (or place in the queue) and rented machine; method, student, when."""
+    """Lines: state, step (or place in the queue) and rented machine; method, student, when; distance, if measured."""
     status = status or run.status()
     when = datetime.fromtimestamp(status.created_at or 0).strftime("%d %b %H:%M")
     steps = f"{status.step}/{'?' if status.total_steps is None else status.total_steps}"
     where = f" · {status.machine}" if status.machine else ""
-    return f"{SIGNS[status.state]} {status.state} · {place or steps}{where}\n{kind(run, status)} · {when}"
+    measured = distance_line(status.distance)
+    end = f"\n{measured}" if measured else ""
+    return f"{SIGNS[status.state]} {status.state} · {place or steps}{where}\n{kind(run, status)} · {when}{end}"
 
 
 def kind(run: RunFolder, status: RunStatus) -> str:

@@ -1,6 +1,6 @@
 """What the Runs page shows, as plain data: read again at every look, and compared with what was shown before."""
 
-from app.runs import listing, view
+from app.runs import evaluations, listing, view
 from app.runs.actions import allowed_actions
 from app.runs.names import stamp
 from app.server.studio import Studio
@@ -27,6 +27,7 @@ def current(
         "list": listing.options(shown, waiting),
         "count": [len(shown), len(found), len(listed)],
         "run": [run and run.id, place, trouble, quiet and quiet // 60, *files],
+        "evaluations": [run and run.id, *(stamp(run, name) for name in evaluations.FILES if run)],
         "allowed": allowed_actions(run, status),
     }  # fmt: skip
 

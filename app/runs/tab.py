@@ -7,7 +7,8 @@ import gradio as gr
 
 from app.page import markup
 from app.page.markup import one_line
-from app.runs import listing, view
+from app.page.scripts import when_loaded
+from app.runs import evaluations, listing, view
 from app.runs.actions import ACTIONS, perform, question
 from app.runs.listing import PAGE, STATES, choices
 from app.runs.page import current
@@ -45,6 +46,7 @@ class RunsTab:
             "run_id": self.chosen, "before": self.seen, "words": self.words, "state": self.state, "length": self.length,
         }  # fmt: skip
         outputs = [self.chosen, self.count, self.more, self.detail, self.seen, *self.panels, *self.buttons.values()]
+        outputs.append(self.evaluations)
         self.refresh = Handler(studio, self._refresh, inputs, outputs, LATEST)
         self._wire_list()
         self._wire_actions()
@@ -88,6 +90,7 @@ class RunsTab:
             self.no = gr.Button("Keep as it is", size="sm", elem_id="confirm-keep")
         self.note = markup.panel(elem_id="run-note")
         results = markup.panel(elem_id="run-results")
+        self.evaluations = markup.panel(elem_id="run-evaluations", js_on_load=when_loaded("timeline"))
         charts = markup.panel(elem_id="run-charts")
         samples = markup.panel(elem_id="run-samples")
         with gr.Accordion("Log", open=False):
@@ -140,6 +143,8 @@ class RunsTab:
         if "run" in changed:
             drawn = view.panels(run, place, trouble) if run else [""] * len(self.panels)
             updates |= dict(zip(self.panels, drawn, strict=True))
+        if "evaluations" in changed:
+            updates[self.evaluations] = evaluations.panel(run) if run else ""
         if "allowed" in changed:
             updates |= {
                 self.buttons[name]: gr.Button(interactive=now["allowed"][name], visible=_shown(name, now["allowed"]))

@@ -6,6 +6,7 @@ from collections import Counter
 from app.page import line_charts as charts
 from app.page import markup
 from app.page.markup import duration
+from app.runs.evaluations import results
 from app.runs.names import names
 from simct.files import tail
 from simct.hub.redact import redact
@@ -84,23 +85,6 @@ def rented(status: RunStatus) -> str:
     url = status.job_url or ""
     link = f' · <a href="{markup.escape(url)}" target="_blank" rel="noopener">its page</a>'
     return markup.escape(text) + (link if url.startswith(("https://", "http://")) else "")
-
-
-def results(run: RunFolder) -> str:
-    """Scores before and after, where the run measured them."""
-    evaluation = run.evaluation()
-    tasks = sorted({task for scores in evaluation.values() if isinstance(scores, dict) for task in scores})
-    columns = [name for name in ("before", "after", "teacher") if name in evaluation]
-    if not tasks or not columns:
-        return ""
-
-    def score(column: str, task: str) -> str:
-        found = evaluation[column].get(task)
-        return f"{found['score']:.1%} (n = {found['n']})" if found else "–"
-
-    names = {"before": "Student before", "after": "Student after", "teacher": "Teacher"}
-    rows = [(task, *(score(column, task) for column in columns)) for task in tasks]
-    return "<h3>Scores</h3>" + markup.table(("Task", *(names[column] for column in columns)), rows)
 
 
 def curves(metrics: list[dict]) -> str:

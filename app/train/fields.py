@@ -11,6 +11,7 @@ from simct.setting import Setting, every_setting
 FormField = gr.Number | gr.Dropdown | gr.Checkbox | gr.Textbox
 
 SETTINGS: dict[str, Setting] = dict(every_setting(RunConfig))
+TASK_LISTS = ("evaluation.tasks", "evaluation.tracked_tasks")
 TASKS = ["demo", "gsm8k", "minerva_math500", "humaneval", "mbpp"]
 CHOICE_NAMES = {
     "method": {name: f"{method.title}: {method.line.replace('`', '')}" for name, method in METHODS.items()},
@@ -42,6 +43,10 @@ FOLDED = {
         ("teacher.dtype", "student.dtype", "teacher.quantization"),
         ("training.gradient_checkpointing",),
     ),
+    "Evaluations along the way": (
+        ("evaluation.every", "evaluation.tracked_tasks", "evaluation.tracked_samples", "evaluation.time_share"),
+        ("evaluation.best_by", "training.keep", "evaluation.patience", "data.held_out"),
+    ),
     "Checkpoints and metrics": (
         ("training.checkpoint_every", "training.keep_checkpoints", "training.samples_every"),
         ("evaluation.samples", "training.tracker", "training.seed"),
@@ -58,7 +63,7 @@ def build(name: str, value: Any) -> FormField:
     """The field of the setting `name` (such as training.steps), holding `value`."""
     setting = SETTINGS[name]
     common: dict[str, Any] = {"label": label(name), "info": info(name), "elem_id": elem_id(name), "min_width": 150}
-    if name == "evaluation.tasks":
+    if name in TASK_LISTS:
         return gr.Dropdown(TASKS, value=value, multiselect=True, allow_custom_value=True, **common)
     if is_choice(name):
         return gr.Dropdown(choices(name), value=value, filterable=False, **common)

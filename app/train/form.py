@@ -100,7 +100,7 @@ def _shown(name: str, value: Any) -> Any:
     """A setting as its field holds it: choices and texts are empty for none, lists are texts."""
     if isinstance(value, dict):
         return yaml.safe_dump(value, sort_keys=False).strip() if value else ""
-    if isinstance(value, list) and name != "evaluation.tasks":
+    if isinstance(value, list) and name not in fields.TASK_LISTS:
         return ", ".join(value)
     if isinstance(value, bool) and fields.is_choice(name):
         return str(value).lower()

@@ -11,6 +11,7 @@ from app.server.studio import Studio
 from app.train.where import HERE
 from app.train.where import Place as ChosenPlace
 from simct.config import RunConfig, local_path
+from simct.config.tasks import named_tasks
 from simct.errors import SimCTError
 from simct.preflight.checklist import CHECKS
 from simct.preflight.planned import Place
@@ -65,7 +66,7 @@ def _refused(studio: Studio, config: RunConfig) -> list[Check]:
             prompt_source.guard_prompts(studio, name)
         except SimCTError as error:
             found.append(from_error(error, "data.prompts"))
-    tasks = config.evaluation.tasks if studio.public else []
+    tasks = named_tasks(config) if studio.public else []
     for task in tasks:
         if task != "demo" and local_path(task) is not None:
             line = f"A public studio scores tasks by their names only, and {task!r} is a file."

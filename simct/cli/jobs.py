@@ -216,6 +216,7 @@ def list_jobs(options: argparse.Namespace) -> int:
     """Print the runs, newest first; active Jobs are refreshed first, and shown as last known if the Hub fails."""
     from simct.jobs import actions
     from simct.jobs.local import queue
+    from simct.report.evaluations import distance_line
     from simct.runs.listing import list_statuses
 
     trouble = None
@@ -233,7 +234,9 @@ def list_jobs(options: argparse.Namespace) -> int:
     for run, status in rows if not options.json else ():
         message = queue.place_line(places[run.id], len(places)) if run.id in places else message_line(run, status)
         progress = f"{status.step}/{status.total_steps or 0}"
-        print(f"{run.id:44} {status.state:9} {progress:>11}  {status.machine:12} {message}")
+        measured = distance_line(status.distance)
+        line = f"{message}  [{measured}]" if measured else message
+        print(f"{run.id:44} {status.state:9} {progress:>11}  {status.machine:12} {line}")
     if trouble is not None:
         raise trouble
     return 0
@@ -252,7 +255,7 @@ def message_line(run: RunFolder, status: RunStatus) -> str:
 def as_json(run: RunFolder, status: RunStatus, place: int | None) -> dict[str, Any]:
     """A run for scripts: stable names, nothing of this machine's processes."""
     names = ["state", "step", "total_steps", "method", "teacher", "student", "owner"]
-    names += ["created_at", "started_at", "finished_at", "message", "error"]
+    names += ["created_at", "started_at", "finished_at", "message", "error", "distance"]
     names += ["namespace", "flavor", "job_id", "job_url", "hours", "price"] if status.remote else []
     record = {"id": run.id, "path": str(run.path), "on": JOBS if status.remote else HERE, "place": place}
     return record | {name: getattr(status, name) for name in names}

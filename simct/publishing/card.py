@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
+from huggingface_hub import DatasetCardData, ModelCardData
 
 import simct
 from simct.config import RunConfig, divergence_of, dump_config
@@ -18,17 +18,19 @@ from simct.config.publish import PublishConfig
 from simct.config.sections import ModelConfig
 from simct.config.tasks import rename_tasks
 from simct.errors import DataError
+from simct.evaluation.records import evaluations_of
 from simct.hub.redact import redact
 from simct.hub.repo_ids import hub_id
 from simct.inspection.records import PairReport
 from simct.methods import DIVERGENCES, METHODS
+from simct.publishing.card_results import distance_results, results_section, samples_section, task_results
+from simct.publishing.card_text import escape
 from simct.report import facts
 from simct.runs.folder import RunFolder
 
 CURVE_FILE = "training_curve.png"
 RUN_FILE = "simct_run.yaml"
 TAGS = ["simct", "distillation", "on-policy-distillation", "cross-tokenizer"]
-ROWS_SHOWN = 6
 DISTILLED = """\
 $student, distilled on-policy from $teacher with the method $method, by SimCT Studio
 ([arXiv 2605.07711](https://arxiv.org/abs/2605.07711)). The student writes answers of its own, the teacher scores the
@@ -40,8 +42,6 @@ repeat its answers. It is a start for on-policy distillation."""
 WARM_UP = """\
 **Warm start**: supervised fine-tuning on the teacher's own answers. The loss is the student's cross-entropy on the
 tokens of the answer."""
-# What begins markup or a link inside a line; the texts below never begin a line.
-_SPECIAL = re.compile(r"[\\`*_\[\]<>#|~$&:@]|(?<=www)\.", re.IGNORECASE)
 
 
 def shown_name(name: str) -> str:
@@ -53,14 +53,6 @@ def shown_name(name: str) -> str:
     if path.resolve().is_relative_to(demo):
         return f"SimCT Studio demo {path.resolve().relative_to(demo).as_posix()}"
     return path.name or "a local file"
-
-
-def escape(text: object, limit: int = 300) -> str:
-    """`text` on one line as Markdown that shows exactly these characters: every special one becomes an entity."""
-    line = " ".join(redact(str(text)).split())
-    if len(line) > limit:
-        line = line[: limit - 1] + "…"
-    return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", line)
 
 
 def public_config(config: RunConfig) -> RunConfig:
@@ -87,19 +79,19 @@ def model_card(run: RunFolder, repo_id: str, license: str | None = None) -> str:
 
     `license` is the student's, as the Hub names it. Raises ValueError if huggingface_hub finds the metadata malformed.
     """
-    config, evaluation, metrics = run.config(), run.evaluation(), run.metrics()
+    config, metrics = run.config(), run.metrics()
     template = Template(files("simct.publishing").joinpath("card_template.md").read_text(encoding="utf-8"))
     body = template.substitute(
         title=escape(repo_id.split("/")[-1]),
         repo_id=repo_id,
         intro=_intro(config),
         progress=_progress(run),
-        results=_results(evaluation),
-        samples=_samples(evaluation),
+        results=results_section(run),
+        samples=samples_section(run.evaluation()),
         usage=_usage(run),
         method=WARM_UP if config.kind == "warmup" else METHODS[config.method].paragraph,
         settings="\n".join(f"| {name} | {value} |" for name, value in _settings(config)),
-        curve=f"![Loss by step]({CURVE_FILE})" if len(metrics) > 1 else "No curve: fewer than two steps were recorded.",
+        curve=_curve(run, metrics),
         tokenizers=_tokenizers(run),
         data=_data(config, metrics),
         license=_license(config, license),
@@ -115,20 +107,7 @@ def card_metadata(run: RunFolder, repo_id: str, license: str | None = None) -> M
     relation: dict[str, Any] = {"base_model": base, "base_model_relation": "finetune"} if base else {}
     if teacher:
         relation["teacher_model"] = teacher
-    results = [
-        EvalResult(
-            task_type="text-generation",
-            task_name="Text generation",
-            dataset_type=_slug(task),
-            dataset_name=_task_name(task),
-            metric_type=_metric(score),
-            metric_name=_metric(score).replace("_", " "),
-            metric_value=round(float(score["score"]), 4),
-            verified=False,
-        )
-        for task, score in run.evaluation().get("after", {}).items()
-        if isinstance(score, dict) and "score" in score
-    ]
+    results = [*task_results(run), *distance_results(run)]
     return ModelCardData(
         **relation,
         library_name="transformers",
@@ -175,87 +154,20 @@ def _model_link(model: ModelConfig) -> str:
 def _progress(run: RunFolder) -> str:
     status = run.status()
     step, total = status.step, status.total_steps or 0
+    if status.state == "finished" and step < total:
+        return f"The run ended by itself after {step:,} of {total:,} steps, as the student no longer got better."
     if status.state == "finished":
         return f"The run finished all {total:,} steps."
     state = escape(status.state)
     return f"The run ended early ({state}) after {step:,} of {total:,} steps; this is the student as it was then."
 
 
-def _task_name(task: str) -> str:
-    return "SimCT Studio demo (held out)" if task == "demo" else Path(task).stem
-
-
-def _slug(task: str) -> str:
-    return (
-        "simct-demo" if task == "demo" else re.sub(r"[^a-z0-9-]+", "-", Path(task).stem.lower()).strip("-") or "custom"
-    )
-
-
-def _results(evaluation: dict) -> str:
-    tasks = list(evaluation.get("after", {}))
-    if not tasks:
-        return "This run measured no scores. Evaluate the model before you rely on it."
-    lines = [
-        "| Model | " + " | ".join(f"{escape(_task_name(task))}" for task in tasks) + " |",
-        "|---|" + "---:|" * len(tasks),
-    ]
-    for role, label in (("before", "Student before"), ("after", "**Student after**"), ("teacher", "Teacher")):
-        scores = evaluation.get(role)
-        if scores:
-            lines.append(f"| {label} | " + " | ".join(_score(scores.get(task)) for task in tasks) + " |")
-    return "\n".join(lines) + "\n\n" + " ".join(_how_scored(evaluation["after"]))
-
-
-def _how_scored(scores: dict[str, dict]) -> list[str]:
-    """A sentence for our own tasks, and one for each of lm-eval's, which have a metric and a seed."""
-    theirs = {task: score for task, score in scores.items() if isinstance(score, dict) and score.get("metric")}
-    own = [] if len(theirs) == len(scores) else ["Share of greedy answers that match the reference answer."]
-    return own + [
-        f"{escape(_task_name(task))}: {escape(str(score['metric']))} by lm-eval, seed {score.get('seed', 0)}."
-        for task, score in theirs.items()
-    ]
-
-
-def _metric(score: dict) -> str:
-    """Without the filter that lm-eval names behind it."""
-    return str(score.get("metric") or "exact_match").split(",")[0]
-
-
-def _score(score: dict | None) -> str:
-    if not isinstance(score, dict) or "score" not in score:
-        return "–"
-    count = f" (n = {score['n']:,})" if isinstance(score.get("n"), int) else ""
-    return f"{100 * float(score['score']):.1f} %{count}"
-
-
-def _samples(evaluation: dict) -> str:
-    """A few held-out prompts, mended ones first but failures never left out."""
-    rows = []
-    for task, score in evaluation.get("after", {}).items():
-        before = {s.get("prompt"): s for s in evaluation.get("before", {}).get(task, {}).get("samples", [])}
-        for sample in score.get("samples", []) if isinstance(score, dict) else []:
-            earlier = before.get(sample.get("prompt"), {})
-            rows.append((bool(sample.get("correct")), bool(earlier.get("correct")), sample, earlier))
-    if not rows:
-        return ""
-    mended = [row for row in rows if row[0] and not row[1]][: ROWS_SHOWN // 2]
-    failed = [row for row in rows if not row[0]][: ROWS_SHOWN // 3]
-    others = [row for row in rows if row not in mended and row not in failed]
-    shown = (mended + failed + others)[:ROWS_SHOWN]
-    lines = ["| Prompt | Before | After | Right answer |", "|---|---|---|---|"]
-    for correct, was_correct, sample, earlier in shown:
-        cells = (
-            escape(sample.get("prompt", ""), 160),
-            f"{escape(earlier['completion'], 120)} {_mark(was_correct)}" if "completion" in earlier else "–",
-            f"{escape(sample.get('completion', ''), 120)} {_mark(correct)}",
-            escape(sample.get("answer", ""), 80),
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _mark(correct: bool) -> str:
-    return "✓" if correct else "✗"
+def _curve(run: RunFolder, metrics: list[dict]) -> str:
+    """The picture beside the settings: the loss, and the distance where it was measured along the way."""
+    if len(metrics) < 2:
+        return "No curve: fewer than two steps were recorded."
+    measured = sum(bool(each.directions) for each in evaluations_of(run)) > 1
+    return f"![{'Loss and distance to the teacher' if measured else 'Loss'} by step]({CURVE_FILE})"
 
 
 def _usage(run: RunFolder) -> str:

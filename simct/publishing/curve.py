@@ -1,22 +1,28 @@
-"""The loss curve of a run as a PNG, for the model card (the Hub does not reliably show SVG files in cards)."""
+"""The curves of a run as a PNG, for the model card (the Hub does not reliably show SVG files in cards)."""
 
 import io
 import itertools
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
+
+from simct.evaluation.records import DIRECTIONS, Evaluation
 
 WIDTH, HEIGHT = 880, 360
 # drawn this many times larger and then shrunk, so that lines are smooth
 SCALE = 3
 LEFT, RIGHT, TOP, BOTTOM = 66, 20, 40, 48
+DISTANCE_COLORS = (("#2f5bd7", "#d3ddf8"), ("#b4540a", "#f6dcc8"))
 INK, FAINT, GRID, LINE, PALE = "#1f2430", "#5c6472", "#e4e7ec", "#2f5bd7", "#b9c8f4"
 
 
-def loss_curve(metrics: list[dict]) -> bytes | None:
+def loss_curve(metrics: list[dict], evaluations: Sequence[Evaluation] = ()) -> bytes | None:
     """PNG bytes of the loss by step with its running mean, or None if fewer than two steps were recorded.
 
-    `metrics` are records of metrics.jsonl; those without a finite loss are left out.
+    `metrics` are records of metrics.jsonl; those without a finite loss are left out. Where there are at least two
+    evaluations with a distance to the teacher, both directions follow below, with bands of two standard errors.
     """
     points = [
         (int(record["step"]), float(record["loss"]))
@@ -25,39 +31,90 @@ def loss_curve(metrics: list[dict]) -> bytes | None:
     ]
     if len(points) < 2:
         return None
-    image = Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE), "white")
-    _draw(ImageDraw.Draw(image), *zip(*points, strict=True))
+    plots = [_plot()]
+    _draw(ImageDraw.Draw(plots[0]), *zip(*points, strict=True))
+    measured = [each for each in evaluations if each.directions]
+    if len(measured) > 1:
+        plots.append(_plot())
+        _draw_distances(ImageDraw.Draw(plots[1]), measured)
+    image = Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE * len(plots)), "white")
+    for place, plot in enumerate(plots):
+        image.paste(plot, (0, place * HEIGHT * SCALE))
     file = io.BytesIO()
-    image.resize((WIDTH * 2, HEIGHT * 2), Image.Resampling.LANCZOS).save(file, "PNG", optimize=True)
+    image.resize((WIDTH * 2, HEIGHT * 2 * len(plots)), Image.Resampling.LANCZOS).save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+def _plot() -> Image.Image:
+    return Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE), "white")
+
+
+def _draw_distances(draw: ImageDraw.ImageDraw, evaluations: Sequence[Evaluation]) -> None:
+    """Both directions by step, each a line with its band."""
+    found = {
+        name: [(each.step, each.directions[name]) for each in evaluations if name in each.directions]
+        for name in DIRECTIONS
+    }
+    bands = {
+        name: [(step, each.mean, 2 * (each.standard_error or 0.0)) for step, each in points]
+        for name, points in found.items()
+    }
+    edges = [mean + sign * error for points in bands.values() for _, mean, error in points for sign in (-1, 1)]
+    axes = _Axes(nice_ticks(min(0.0, *edges), max(edges)), max(evaluations[-1].step, 1))
+    axes.draw(draw)
+    small, normal = ImageFont.load_default(12 * SCALE), ImageFont.load_default(14 * SCALE)
+    for (_, points), (_, pale) in zip(bands.items(), DISTANCE_COLORS, strict=True):
+        if len(points) > 1:
+            above = [axes.place(step, mean + error) for step, mean, error in points]
+            below = [axes.place(step, mean - error) for step, mean, error in reversed(points)]
+            draw.polygon([*above, *below], fill=pale)
+    for number, ((name, points), (color, _)) in enumerate(zip(bands.items(), DISTANCE_COLORS, strict=True)):
+        if points:
+            draw.line([axes.place(step, mean) for step, mean, _ in points], fill=color, width=3 * SCALE, joint="curve")
+        place = ((WIDTH - RIGHT - 160 * (1 - number)) * SCALE, 14 * SCALE)
+        draw.text(place, DIRECTIONS[name].lower(), fill=color, font=small, anchor="ra")
+    draw.text((LEFT * SCALE, 12 * SCALE), "Distance to the teacher (bits per byte)", fill=INK, font=normal)
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """The grid of a plot: its horizontal lines, and the last step."""
+
+    ticks: list[float]
+    last: int
+
+    def place(self, step: float, value: float) -> tuple[float, float]:
+        low, high = self.ticks[0], self.ticks[-1]
+        x = LEFT + (WIDTH - LEFT - RIGHT) * step / self.last
+        y = TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
+        return x * SCALE, y * SCALE
+
+    def draw(self, draw: ImageDraw.ImageDraw) -> None:
+        small = ImageFont.load_default(12 * SCALE)
+        for tick in self.ticks:
+            x, y = self.place(0, tick)
+            draw.line([(x, y), (self.place(self.last, tick)[0], y)], fill=GRID, width=SCALE)
+            draw.text((x - 8 * SCALE, y), f"{tick:g}", fill=FAINT, font=small, anchor="rm")
+        for tick in nice_ticks(0, self.last):
+            if tick <= self.last:
+                x, y = self.place(tick, self.ticks[0])
+                draw.text((x, y + 8 * SCALE), f"{tick:g}", fill=FAINT, font=small, anchor="mt")
+        middle = ((LEFT + WIDTH - RIGHT) / 2 * SCALE, (HEIGHT - 10) * SCALE)
+        draw.text(middle, "step", fill=FAINT, font=small, anchor="ms")
 
 
 def _draw(draw: ImageDraw.ImageDraw, steps: tuple[int, ...], losses: tuple[float, ...]) -> None:
     """The grid, the losses with their running mean, and the words around them."""
-    ticks = nice_ticks(min(0.0, *losses), max(losses))
-    low, high = ticks[0], ticks[-1]
-
-    def place(step: float, loss: float) -> tuple[float, float]:
-        x = LEFT + (WIDTH - LEFT - RIGHT) * step / steps[-1]
-        y = TOP + (HEIGHT - TOP - BOTTOM) * (high - loss) / (high - low)
-        return x * SCALE, y * SCALE
-
+    axes = _Axes(nice_ticks(min(0.0, *losses), max(losses)), steps[-1])
+    axes.draw(draw)
     small, normal = ImageFont.load_default(12 * SCALE), ImageFont.load_default(14 * SCALE)
-    for tick in ticks:
-        x, y = place(0, tick)
-        draw.line([(x, y), (place(steps[-1], tick)[0], y)], fill=GRID, width=SCALE)
-        draw.text((x - 8 * SCALE, y), f"{tick:g}", fill=FAINT, font=small, anchor="rm")
-    for tick in nice_ticks(0, steps[-1]):
-        if tick <= steps[-1]:
-            x, y = place(tick, low)
-            draw.text((x, y + 8 * SCALE), f"{tick:g}", fill=FAINT, font=small, anchor="mt")
-    draw.line([place(*point) for point in zip(steps, losses, strict=True)], fill=PALE, width=2 * SCALE, joint="curve")
-    smooth = [place(*point) for point in zip(steps, running_mean(losses), strict=True)]
+    every = [axes.place(*point) for point in zip(steps, losses, strict=True)]
+    draw.line(every, fill=PALE, width=2 * SCALE, joint="curve")
+    smooth = [axes.place(*point) for point in zip(steps, running_mean(losses), strict=True)]
     draw.line(smooth, fill=LINE, width=3 * SCALE, joint="curve")
     draw.text((LEFT * SCALE, 12 * SCALE), "Distillation loss (mean over rows)", fill=INK, font=normal)
     legend = ((WIDTH - RIGHT) * SCALE, 14 * SCALE)
     draw.text(legend, "pale: each step, dark: running mean", fill=FAINT, font=small, anchor="ra")
-    draw.text(((LEFT + WIDTH - RIGHT) / 2 * SCALE, (HEIGHT - 10) * SCALE), "step", fill=FAINT, font=small, anchor="ms")
 
 
 def running_mean(values: tuple[float, ...]) -> list[float]:

@@ -19,6 +19,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from simct.config import RunConfig
 from simct.errors import HubError, RunError, SimCTError
+from simct.evaluation.records import evaluations_of
 from simct.files import acquire_lock, is_locked
 from simct.hub import client
 from simct.hub.client import hub_api
@@ -173,7 +174,7 @@ def _publish(
     content: dict[str, bytes | Path] = {name: _public_json(path) for name, path in files.items()}
     content["README.md"] = _checked_card(api, run, repo_id, token).encode()
     content[RUN_FILE] = public_yaml(config).encode()
-    curve = loss_curve(run.metrics())
+    curve = loss_curve(run.metrics(), evaluations_of(run))
     if curve:
         content[CURVE_FILE] = curve
     stale = [name for name in remote if (_is_model_file(name) or name == CURVE_FILE) and name not in content]

@@ -13,8 +13,11 @@ from app.page import line_charts as charts
 from app.page import markup
 from app.publish import view as publish_view
 from app.runs import actions as run_actions
+from app.runs import evaluations
 from app.runs import page as runs_page
 from app.runs import view as run_view
+from app.runs.comparison import compared
+from app.runs.names import label
 from app.server import model_facts
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
@@ -310,3 +313,45 @@ def test_nothing_done_to_a_field_is_dropped_while_the_last_change_is_answered(lo
     ]
     # answers that are being written are not asked for again
     assert [kind for _, kind in dropping] == ["submit"]
+
+
+def with_evaluations(run: RunFolder) -> RunFolder:
+    """Three evaluations of a run, and the teacher's answers."""
+    for step, mean in ((0, 0.9), (10, 0.5), (20, 0.6)):
+        bits = {str(index): mean + 0.01 * (index % 3) for index in range(30)}
+        distance = {"bits": bits, "bytes": 900, "excluded": {}}
+        run.append(
+            "evaluations.jsonl",
+            {
+                "step": step,
+                "distance": {"student_to_teacher": distance, "teacher_to_student": distance},
+                "tasks": {"demo": {"score": mean, "n": 10, "outcomes": [1] * 5 + [0] * 5}},
+                "answers": [{"text": f"the {HOSTILE} answer {step}", "ended": step > 0, "tokens": 5}],
+                "seconds": 1.5, "prompts": 30, "every": 10,
+            },
+        )  # fmt: skip
+    run.append("teacher.jsonl", {"prompt": HOSTILE, "reference": "42", "greedy": {"text": f"the {HOSTILE} answer 10"}})
+    run.set_status(distance={"before": 0.91, "now": 0.61, "step": 20, "best": 0.51, "best_step": 10})
+    return run
+
+
+def test_evaluations_are_shown_with_their_noise_and_their_answers(local):
+    run = with_evaluations(make_run(local, state="finished", step=20))
+    results = evaluations.results(run)
+    for words in ("Student before", "Best, step 10", "Student after", "0.910 ± 0.002", "-0.300 ± 0.000, exceeds noise"):
+        assert words in results, words
+    html = evaluations.panel(run)
+    assert html.count('class="band') == 2 and 'data-steps="0 10 20"' in html
+    assert "&lt;img" in html and "<img" not in html and "<script" not in html
+    # only what differs from the teacher's answer is marked
+    assert html.count("<mark>0</mark>") == 1 and html.count("<mark>20</mark>") == 1 and "<mark>10</mark>" not in html
+    assert "<h4>Reference</h4>" in html and html.count("hidden>") == 2
+    assert label(run).endswith("distance 0.91 → 0.61, best 0.51 at step 10")
+    assert evaluations.panel(make_run(local)) == "" == evaluations.results(make_run(local))
+
+
+def test_runs_are_compared_before_best_and_after(local):
+    one, two = (with_evaluations(make_run(local, state="finished", step=20)) for _ in range(2))
+    html = compared([one, two])
+    for words in ("student to teacher (bits per byte), before", "bits per byte), best", "bits per byte), change"):
+        assert words in html, words

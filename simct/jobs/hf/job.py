@@ -214,7 +214,7 @@ def apply_report(run: RunFolder, stage: str, message: str | None = None) -> RunS
 def _reported_fields(report: RunStatus) -> dict[str, Any]:
     if report.state == "unreadable":
         return {}
-    fields = {name: getattr(report, name) for name in ("state", "step", "total_steps", "message", "error")}
+    fields = {name: getattr(report, name) for name in ("state", "step", "total_steps", "message", "error", "distance")}
     return {name: value for name, value in fields.items() if value is not None or name == "error"}
 
 

@@ -1,0 +1,152 @@
+"""What a run's evaluations say, the same on its page, beside other runs, on the model card and in the terminal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simct.evaluation.health import HealthMark, health_marks
+from simct.evaluation.noise import distance_change_text, score_change, score_change_text
+from simct.evaluation.records import DIRECTIONS, Distance, Evaluation, distance_change, evaluations_of
+from simct.runs.folder import RunFolder
+
+MISSING = "–"
+BITS = "bits per byte"
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One number of the student: before training, at the best checkpoint and at the end, beside the teacher's."""
+
+    name: str
+    before: str = MISSING
+    best: str = MISSING
+    after: str = MISSING
+    teacher: str = MISSING
+    change: str = MISSING
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """The rows, the step of the best checkpoint (None where it is not known, or is the last), and the last step."""
+
+    rows: list[ResultRow]
+    evaluations: list[Evaluation]
+    best_step: int | None
+    marks: list[HealthMark]
+
+    @property
+    def last_step(self) -> int | None:
+        return self.evaluations[-1].step if self.evaluations else None
+
+
+def run_results(run: RunFolder) -> RunResults:
+    """Distances, then tracked tasks, then the scores before and after."""
+    evaluations, status = evaluations_of(run), run.status()
+    best_step = (status.distance or {}).get("best_step")
+    best_step = best_step if any(each.step == best_step for each in evaluations) else None
+    rows = [*distance_rows(evaluations, best_step), *_tracked_rows(evaluations, best_step)]
+    rows += task_rows(run.evaluation())
+    return RunResults(rows, evaluations, best_step, health_marks(run.metrics()))
+
+
+def distance_rows(evaluations: Sequence[Evaluation], best_step: int | None = None) -> list[ResultRow]:
+    """Both directions in bits per byte, with standard errors and what changed."""
+    first, best, last = _three(evaluations, best_step)
+    if last is None:
+        return []
+    changes = distance_change(first, last) if first else {}
+    return [
+        ResultRow(
+            f"Distance, {words.lower()} ({BITS})",
+            distance_text(first.directions.get(name) if first else None),
+            distance_text(best.directions.get(name) if best else None),
+            distance_text(last.directions.get(name)),
+            change=distance_change_text(changes[name]) if name in changes else MISSING,
+        )
+        for name, words in DIRECTIONS.items()
+        if any(name in each.directions for each in evaluations)
+    ]
+
+
+def distance_text(found: Distance | None) -> str:
+    """For example "0.512 ± 0.031"."""
+    if found is None:
+        return MISSING
+    error = found.standard_error
+    return f"{found.mean:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+
+
+def _tracked_rows(evaluations: Sequence[Evaluation], best_step: int | None) -> list[ResultRow]:
+    first, best, last = _three(evaluations, best_step)
+    if last is None:
+        return []
+    found = []
+    for task in dict.fromkeys(task for each in evaluations for task in each.tasks):
+        before, after = (each.tasks.get(task) if each else None for each in (first, last))
+        change = score_change(before, after)
+        found.append(
+            ResultRow(
+                f"{task_name(task)}, tracked",
+                score_text(before),
+                score_text(best.tasks.get(task) if best else None),
+                score_text(after),
+                change=score_change_text(change) if change else MISSING,
+            )
+        )
+    return found
+
+
+def task_rows(evaluation: Mapping[str, Any]) -> list[ResultRow]:
+    """The scores of evaluation.json, before and after, beside the teacher's."""
+    sides = {name: found for name, found in evaluation.items() if isinstance(found, dict)}
+    tasks = sorted({task for scores in sides.values() for task in scores})
+
+    def result(side: str, task: str) -> Mapping[str, Any] | None:
+        found = sides.get(side, {}).get(task)
+        return found if isinstance(found, dict) else None
+
+    rows = []
+    for task in tasks:
+        before, after, teacher = (result(side, task) for side in ("before", "after", "teacher"))
+        change = score_change(before, after)
+        text = score_change_text(change) if change else MISSING
+        rows.append(
+            ResultRow(task_name(task), score_text(before), MISSING, score_text(after), score_text(teacher), text)
+        )
+    return rows
+
+
+def task_name(task: str) -> str:
+    """A task without the path of its file."""
+    return task.rsplit("/", 1)[-1]
+
+
+def score_text(result: Mapping[str, Any] | None) -> str:
+    """For example "75.0% (n = 200)"."""
+    if not isinstance(result, Mapping) or not isinstance(result.get("score"), int | float):
+        return MISSING
+    count = f" (n = {result['n']:,})" if isinstance(result.get("n"), int) else ""
+    return f"{result['score']:.1%}{count}"
+
+
+def distance_line(distance: Mapping[str, Any] | None) -> str:
+    """The distance of a run's status in a few words, such as "distance 0.51 → 0.32, best 0.30 at step 60"."""
+    values = {name: value for name, value in (distance or {}).items() if isinstance(value, int | float)}
+    if "now" not in values and "before" not in values:
+        return ""
+    ends = [f"{values[name]:.2f}" for name in ("before", "now") if name in values]
+    if values.get("step") == 0:
+        ends = ends[:1]
+    line = f"distance {' → '.join(ends)}"
+    if {"best", "best_step"} <= values.keys():
+        line += f", best {values['best']:.2f} at step {values['best_step']:,.0f}"
+    return line
+
+
+def _three(
+    evaluations: Sequence[Evaluation], best_step: int | None
+) -> tuple[Evaluation | None, Evaluation | None, Evaluation | None]:
+    """Before training, the best, and the last one after training began."""
+    by_step = {each.step: each for each in evaluations}
+    last = evaluations[-1] if evaluations else None
+    return by_step.get(0), by_step.get(best_step or -1), last
