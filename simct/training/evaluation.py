@@ -10,10 +10,10 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,19 +33,24 @@ from simct.evaluation.distance import (
     read_log_probabilities,
     readings,
 )
-from simct.evaluation.records import DIRECTIONS, Distance, Evaluation, FixedAnswer, evaluations_of
+from simct.evaluation.records import DIRECTIONS, DISTANCE, LOSS, Distance, Evaluation, FixedAnswer, evaluations_of
 from simct.evaluation.tasks import evaluate_loaded
-from simct.models.rollout import Rollout, generate
-from simct.models.teachers import LocalTeacher, Teacher
+from simct.models.teachers import Teacher
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
-from simct.tokenization.token_bytes import TokenBytes
 from simct.training.checkpoints import BestCheckpoint
 from simct.training.evaluation_plan import Costs, EvaluationPlan, affordable, first_plan, plan_message
 from simct.training.evaluation_text import evaluation_line, status_distance
 from simct.training.metrics import write_evaluation
 from simct.training.optimizer import WeightAverage
 from simct.training.sharding import on_any_process, with_whole_weights
+from simct.training.teacher_answers import (
+    TeacherAnswer,
+    greedy_answers,
+    sampled_answers,
+    teacher_greedy_answers,
+    text_of,
+)
 
 # prompts whose greedy answers are kept
 FIXED_PROMPTS = 4
@@ -153,6 +158,8 @@ class Evaluator:
                 return None
             directions = self._directions(subjects, part, teacher_answers)
         seconds = time.perf_counter() - started
+        # what the evaluation used of a served teacher is no part of a step
+        subjects.teacher.usage()
         return self._gathered(step, directions, part, seconds)
 
     def record(self, found: Evaluation, record: dict[str, Any] | None, best: BestCheckpoint | None) -> None:
@@ -182,8 +189,7 @@ class Evaluator:
             share = self._share()
             drawn = draw_some(speaker, share, self.max_new_tokens, self.config.training.seed, self._batch_size)
             written = readings(self.pair, drawn)
-            known = share if teacher_answers else ()
-            theirs = readings(self.reverse, {index: teacher_answers[index].rollout for index in known})
+            theirs = readings(self.reverse, {index: teacher_answers[index].rollout for index in share})
             part = StudentPart(
                 written,
                 log_probabilities(speaker, written.written, READ_AT_ONCE),
@@ -191,7 +197,7 @@ class Evaluator:
                 log_probabilities(speaker, theirs.read, READ_AT_ONCE),
             )
             if self.accelerator.is_main_process:
-                part.answers = self._fixed_answers(speaker)
+                part.answers = greedy_answers(speaker, FIXED_PROMPTS, self.max_new_tokens)
                 started = time.perf_counter()
                 part.tasks = self._tasks(student)
                 part.task_seconds = time.perf_counter() - started
@@ -202,16 +208,6 @@ class Evaluator:
     @property
     def _batch_size(self) -> int:
         return self.config.evaluation.batch_size
-
-    def _fixed_answers(self, speaker: Speaker) -> list[FixedAnswer]:
-        prompts = list(speaker.prompts[:FIXED_PROMPTS])
-        if not prompts:
-            return []
-        tokens = speaker.tokens
-        rollouts = generate(
-            speaker.model, prompts, tokens.end_ids, speaker.pad_id, len(tokens.bytes_of), self.max_new_tokens
-        )
-        return [FixedAnswer(text_of(tokens, each), each.ended, len(each.completion_ids)) for each in rollouts]
 
     def _tasks(self, student: PreTrainedModel) -> dict[str, dict]:
         """The results of the tracked tasks; one that cannot be scored now is left out and logged."""
@@ -266,81 +262,51 @@ class Evaluator:
     # The teacher's answers
 
     def _teacher_answers(self, teacher: Teacher) -> list[TeacherAnswer]:
-        """One of the teacher's to each prompt: those of the run folder, else drawn now and kept there.
-
-        None of a teacher that only rates texts: the distance is then measured in one direction.
-        """
+        """One of the teacher's to each prompt: those of the run folder, else drawn now and kept there."""
         if self._teacher is None:
             kept = [TeacherAnswer.from_dict(record) for record in self.run.teacher_answers()]
             self.accelerator.wait_for_everyone()
             if len(kept) == len(self.prompts) and None not in kept:
                 self._teacher = [each for each in kept if each]
-            elif isinstance(teacher, LocalTeacher):
-                started = time.perf_counter()
-                speaker = Speaker(teacher.model, self.pair.teacher, self._teacher_prompts)
-                self._teacher = self._draw_teacher_answers(teacher, speaker)
-                self.teacher_seconds = time.perf_counter() - started
             else:
-                self._teacher = []
+                started = time.perf_counter()
+                self._teacher = self._draw_teacher_answers(teacher)
+                self.teacher_seconds = time.perf_counter() - started
         return self._teacher
 
-    def _draw_teacher_answers(self, reader: LocalTeacher, teacher: Speaker) -> list[TeacherAnswer]:
-        if self.accelerator.is_main_process:
-            self.run.set_status(message="The teacher answers the held-out prompts")
-        indices: Iterable[int] = range(len(self.prompts))
-        if not self.split_teacher:
-            indices = range(self.accelerator.process_index, len(self.prompts), self.accelerator.num_processes)
-        drawn = draw_some(teacher, indices, self.max_new_tokens, self.config.training.seed, self._batch_size)
-        found = readings(self.reverse, drawn)
-        log_p = read_log_probabilities(reader, self._teacher_prompts, found.written, READ_AT_ONCE)
+    def _draw_teacher_answers(self, teacher: Teacher) -> list[TeacherAnswer]:
         main = self.accelerator.is_main_process
-        greedy = self._fixed_answers(teacher) if main or self.split_teacher else []
-        decode = self.pair.teacher.tokenizer.decode
+        if main:
+            self.run.set_status(message="The teacher answers the held-out prompts")
+        prompts, seed, length = self._teacher_prompts, self.config.training.seed, self.max_new_tokens
+        indices: Sequence[int] = range(len(prompts))
+        if not self.split_teacher:
+            indices = range(self.accelerator.process_index, len(prompts), self.accelerator.num_processes)
+        drawn = sampled_answers(teacher, prompts, indices, length, seed, self._batch_size)
+        found = readings(self.reverse, drawn)
+        log_p = read_log_probabilities(teacher, prompts, found.written, READ_AT_ONCE)
+        greedy = teacher_greedy_answers(teacher, prompts[:FIXED_PROMPTS], length) if main or self.split_teacher else []
         answers = {
-            index: TeacherAnswer(
-                rollout, log_p.get(index), cast(str, decode(rollout.completion_ids, skip_special_tokens=True))
-            )
+            index: TeacherAnswer(rollout, log_p.get(index), text_of(self.pair.teacher, rollout))
             for index, rollout in drawn.items()
         }
         together = {index: answer for each in gather_object([answers]) for index, answer in each.items()}
-        ordered = [together[index] for index in range(len(self.prompts))]
+        ordered = [together[index] for index in range(len(prompts))]
         if main:
-            records = [
-                {"prompt": prompt.prompt.text, "reference": prompt.prompt.answer} | answer.to_dict()
-                for prompt, answer in zip(self.prompts, ordered, strict=True)
-            ]
+            asked = [{"prompt": each.prompt.text, "reference": each.prompt.answer} for each in self.prompts]
+            records = [each | answer.to_dict() for each, answer in zip(asked, ordered, strict=True)]
             for record, answer in zip(records, greedy, strict=False):
                 record["greedy"] = vars(answer)
             self.run.save_teacher_answers(records)
         return ordered
 
 
-@dataclass(frozen=True)
-class TeacherAnswer:
-    """A sampled answer of the teacher, its log p (nats) by the teacher itself (None if it cannot be used), its text."""
-
-    rollout: Rollout
-    log_p: float | None
-    text: str
-
-    def to_dict(self) -> dict[str, Any]:
-        rollout = self.rollout
-        return {"ids": rollout.completion_ids, "ended": rollout.ended, "log_p": self.log_p, "text": self.text}
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> TeacherAnswer | None:
-        """None for a damaged record."""
-        try:
-            rollout = Rollout([], [int(each) for each in record["ids"]], bool(record["ended"]))
-            log_p = record["log_p"]
-            return cls(rollout, None if log_p is None else float(log_p), str(record["text"]))
-        except (KeyError, TypeError, ValueError):
-            return None
-
-
-def text_of(tokens: TokenBytes, rollout: Rollout) -> str:
-    """A completion as people read it."""
-    return cast(str, tokens.tokenizer.decode(rollout.completion_ids, skip_special_tokens=True))
+def best_by_of(config: RunConfig, evaluator: Evaluator | None) -> str:
+    """What makes a checkpoint of the run the best: what it asks for, or the loss where that is not measured."""
+    wanted = config.evaluation.best_by
+    if evaluator is None or (wanted == DISTANCE and not evaluator.measures_distance):
+        return LOSS
+    return wanted
 
 
 def merged(parts: Sequence[Distance]) -> Distance:

@@ -37,7 +37,7 @@ from simct.data.samples import (
     write_rollouts,
 )
 from simct.errors import ConfigError, RunError
-from simct.evaluation.records import DISTANCE, LOSS
+from simct.evaluation.records import DISTANCE
 from simct.losses.head import Head
 from simct.losses.teacher_rows import TeacherRows
 from simct.models.loading import hidden_rows, pad_id_of
@@ -46,7 +46,7 @@ from simct.models.teachers import LocalTeacher, Teacher
 from simct.models.vllm import VllmWriter
 from simct.tokenization.pair import TokenizerPair
 from simct.training.collapse import CollapseWatch
-from simct.training.evaluation import Evaluator, Subjects
+from simct.training.evaluation import Evaluator, Subjects, best_by_of
 from simct.training.exclusions import ExclusionWatch
 from simct.training.fine_tuning import completion_loss
 from simct.training.loop import TrainingLoop
@@ -376,14 +376,6 @@ class Trainer:
         if self.accelerator.distributed_type == DistributedType.FSDP:
             student = whole_student(self.loop.module, self.student, self.accelerator.is_main_process)
         return Trained(step, done, student, model_step, self.loop.ended_early)
-
-
-def best_by_of(config: RunConfig, evaluator: Evaluator | None) -> str:
-    """What makes a checkpoint of the run the best: what it asks for, or the loss where that is not measured."""
-    wanted = config.evaluation.best_by
-    if evaluator is None or (wanted == DISTANCE and not evaluator.measures_distance):
-        return LOSS
-    return wanted
 
 
 def step_seed(seed: int, step: int, process: int) -> int:
