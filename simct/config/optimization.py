@@ -8,7 +8,7 @@ PARALLELS = ("ddp", "fsdp2", "zero2")
 KEPT = ("all", "shortest")
 MIXED_PRECISIONS = ("no", "bf16", "fp16")
 TRACKERS = ("trackio", "tensorboard", "wandb")
-KEPT = ("last", "best")
+STUDENTS_KEPT = ("last", "best")
 
 
 class LoraConfig(Section):
@@ -172,7 +172,7 @@ class TrainingConfig(Section):
         "Student kept",
         "last",
         "Which student a finished run leaves: the last, or that of the best checkpoint (evaluation.best_by).",
-        choices=KEPT,
+        choices=STUDENTS_KEPT,
     )
     samples_every: int = setting(
         "Samples every", 10, "Steps between completions that are kept to read.", ge=1, le=MOST_STEPS

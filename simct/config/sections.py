@@ -18,6 +18,8 @@ CHECKERS = ("none", "text", "number", "maths", "code")
 NAME_CHARACTERS, PROSE_CHARACTERS = 4096, 50_000
 MOST_TOKENS, MOST_AT_ONCE = 10_000_000, 65_536
 MOST_STEPS, MOST_EPOCHS = 100_000_000, 10_000
+# Evaluations of a run that does not say how many, and the tokens of an answer that is measured.
+USUAL_EVALUATIONS, LONGEST_ANSWER = 10, 128
 LARGEST_SEED = 2**32 - 1
 
 

@@ -26,7 +26,8 @@ class StudentSize(Record):
 class MachineEstimate(Record):
     """A run on one kind of machine.
 
-    memory: bytes of each device; fits: whether the peak does. seconds_per_step: by "generating" and "training". hours
+    memory: bytes of each device; fits: whether the peak does. seconds_per_step: by "generating" and "training".
+    evaluating: seconds of all evaluations along the run. hours
     and cost are None where the steps, or the price in US dollars an hour, are not known. peak: bytes, only of this
     machine beside others.
     """
@@ -39,6 +40,7 @@ class MachineEstimate(Record):
     hours: float | None
     price: float | None
     cost: float | None
+    evaluating: float = 0.0
     peak: int | None = field(default=None, metadata=ABSENT)
 
 

@@ -12,6 +12,7 @@ import math
 from transformers import PretrainedConfig
 
 from simct.config import RunConfig
+from simct.config.sections import LONGEST_ANSWER, USUAL_EVALUATIONS
 from simct.data.held_out import held_out_count
 from simct.errors import ConfigError
 from simct.estimate.machines import BANDWIDTH_SHARE, COMPUTE_SHARE, GIB, MACHINES, Machine, find_machine
@@ -20,7 +21,7 @@ from simct.estimate.records import Estimate, MachineEstimate, StudentSize, Teach
 
 # a layer of one decoding step, however small: on a CPU (measured) and on GPUs
 LAYER_SECONDS = {"cpu": 0.0015, "cuda": 0.0008}
-# processes, imports and loading before the first step; scoring is not counted
+# processes, imports and loading before the first step; the scores before and after are not counted
 STARTING_SECONDS = 15
 
 
@@ -29,21 +30,59 @@ def step_seconds(
 ) -> dict[str, float]:
     """Seconds of one optimizer step: {"generating", "training"}, were all completions of full length."""
     new_tokens, batch = run.rollout.max_new_tokens, max(1, run.training.batch_size // devices)
-    flops, bandwidth = machine.teraflops * 1e12 * COMPUTE_SHARE, machine.bandwidth * 1e9 * BANDWIDTH_SHARE
-    weights = student.parameters * SIZES[run.student.dtype]
-    cache = batch * student.key_value_bytes * (prompt_tokens + new_tokens / 2)
-    decode = max((weights + cache) / bandwidth, 2 * student.parameters * batch / flops)
-    launching = student.layers * LAYER_SECONDS["cpu" if machine.name == "cpu" else "cuda"]
-    prefill = 2 * student.parameters * batch * prompt_tokens / flops
+    flops = machine.teraflops * 1e12 * COMPUTE_SHARE
     tokens = batch * min(prompt_tokens + new_tokens, run.training.max_length)
     passes = 2 * student.parameters + 2 * student.parameters + 2 * student.trainable
     if run.training.gradient_checkpointing:
         passes += 2 * student.parameters
     return {
-        "generating": prefill + new_tokens * (decode + launching),
+        "generating": generating_seconds(student, run.student.dtype, machine, batch, prompt_tokens, new_tokens),
         # a teacher on a server works at the same time, and how fast is not known
         "training": tokens * (passes + (0 if run.teacher.server else 2 * teacher.parameters)) / flops,
     }
+
+
+def generating_seconds(
+    model: Shape, dtype: str, machine: Machine, batch: int, prompt_tokens: int, new_tokens: int
+) -> float:
+    """Seconds in which a model writes `batch` completions at once, all of full length."""
+    flops, bandwidth = machine.teraflops * 1e12 * COMPUTE_SHARE, machine.bandwidth * 1e9 * BANDWIDTH_SHARE
+    cache = batch * model.key_value_bytes * (prompt_tokens + new_tokens / 2)
+    decode = max((model.parameters * SIZES[dtype] + cache) / bandwidth, 2 * model.parameters * batch / flops)
+    launching = model.layers * LAYER_SECONDS["cpu" if machine.name == "cpu" else "cuda"]
+    return 2 * model.parameters * batch * prompt_tokens / flops + new_tokens * (decode + launching)
+
+
+def evaluation_seconds(
+    run: RunConfig,
+    teacher: Shape,
+    student: Shape,
+    machine: Machine,
+    prompt_tokens: int,
+    steps: int,
+    training_seconds: float,
+    devices: int = 1,
+) -> float:
+    """Seconds of all evaluations along a run: of full-length answers, within their share of the time; without tasks.
+
+    The first and the last are always made, and the teacher answers once.
+    """
+    evaluation, prompts = run.evaluation, math.ceil(run.data.held_out / devices)
+    if evaluation.every == 0 or not prompts:
+        return 0.0
+    new_tokens = min(run.rollout.max_new_tokens, LONGEST_ANSWER)
+    flops = machine.teraflops * 1e12 * COMPUTE_SHARE
+    tokens = prompts * (prompt_tokens + new_tokens)
+    reader = 0 if run.teacher.server else teacher.parameters
+    writing = generating_seconds(student, run.student.dtype, machine, prompts, prompt_tokens, new_tokens)
+    # the student reads its own answers and the teacher's, the teacher reads the student's
+    one = writing + tokens * 2 * (2 * student.parameters + reader) / flops
+    count = 2 + (steps - 1) // (evaluation.every or max(1, math.ceil(steps / USUAL_EVALUATIONS)))
+    share = evaluation.time_share
+    along = min(count * one, max(2 * one, training_seconds * share / (1 - share)))
+    if run.teacher.server:
+        return along
+    return along + generating_seconds(teacher, run.teacher.dtype, machine, prompts, prompt_tokens, new_tokens)
 
 
 def estimate_run(
@@ -75,7 +114,11 @@ def estimate_run(
         if kind not in memory:
             memory[kind] = estimate_memory(run, prompt_tokens, kind, devices, token, configs)
         seconds = step_seconds(run, teacher, student, machine, prompt_tokens, devices)
-        hours = None if steps is None else (STARTING_SECONDS + steps * sum(seconds.values())) / 3600
+        training = (steps or 0) * sum(seconds.values())
+        evaluating = evaluation_seconds(
+            run, teacher, student, machine, prompt_tokens, steps or 0, training, devices
+        )  # fmt: skip
+        hours = None if steps is None else (STARTING_SECONDS + training + evaluating) / 3600
         price = (prices or {}).get(machine.name, machine.price)
         rows.append(
             MachineEstimate(
@@ -84,6 +127,7 @@ def estimate_run(
                 memory=machine.memory * GIB,
                 fits=memory[kind].peak <= machine.memory * GIB * 0.97,
                 seconds_per_step=seconds,
+                evaluating=evaluating,
                 hours=hours,
                 price=price,
                 cost=None if hours is None or price is None else hours * price * devices,

@@ -358,7 +358,12 @@ def machine_facts(machine: MachineEstimate) -> list[Fact]:
         Fact("Memory", machine.memory, size, "Memory of one device"),
         Fact("Fits", machine.fits, yes_or_no, "Whether the run's peak memory fits one device"),
         Fact("A step", sum(machine.seconds_per_step.values()), seconds, "One optimizer step, full-length completions"),
-        Fact("Time", machine.hours, hours, "An order of magnitude: completions of full length, without scoring"),
+        Fact(
+            "Time",
+            machine.hours,
+            hours,
+            "An order of magnitude: completions of full length, evaluations along the way, without scored tasks",
+        ),
         Fact("Cost", machine.cost, dollars, "US dollars at the list price"),
     ]
 

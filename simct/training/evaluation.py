@@ -22,6 +22,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from transformers import PreTrainedModel
 
 from simct.config import RunConfig
+from simct.config.sections import LONGEST_ANSWER
 from simct.data.samples import PreparedPrompt
 from simct.errors import SimCTError
 from simct.evaluation.distance import (
@@ -54,8 +55,6 @@ from simct.training.teacher_answers import (
 
 # prompts whose greedy answers are kept
 FIXED_PROMPTS = 4
-# tokens of an answer that is measured, if the run's rollouts are longer
-LONGEST_ANSWER = 128
 READ_AT_ONCE = 32
 
 

@@ -3,9 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from simct.config.sections import EvaluationConfig
+from simct.config.sections import USUAL_EVALUATIONS, EvaluationConfig
 
-USUAL_EVALUATIONS = 10
 FEWEST_PROMPTS = 16
 
 

@@ -120,12 +120,17 @@ def test_time_and_cost_follow_from_the_steps():
     rows = {row.name: row for row in report.hardware}
     assert set(rows) == {machine.name for machine in MACHINES}
     h100 = rows["h100"]
-    assert h100.hours == pytest.approx((STARTING_SECONDS + 100 * sum(h100.seconds_per_step.values())) / 3600)
+    seconds = STARTING_SECONDS + 100 * sum(h100.seconds_per_step.values()) + h100.evaluating
+    assert h100.hours == pytest.approx(seconds / 3600)
     assert h100.cost == pytest.approx(3 * h100.hours)
     assert rows["t4"].hours > 3 * h100.hours and not rows["t4"].fits and rows["h200"].fits
     run.training.epochs = 2
     assert estimate_run(run, "a100", configs=configs).hardware[0].hours is None
+    # 16 of the 160 are held out, unless they are not to be
+    assert estimate_run(run, "a100", configs=configs, n_prompts=160).steps == 18
+    run.data.held_out = 0
     assert estimate_run(run, "a100", configs=configs, n_prompts=160).steps == 20
+    assert h100.evaluating > 0 == estimate_run(run, "h100", configs=configs, n_prompts=160).hardware[0].evaluating
     text = format_estimate(report)
     assert re.search(r"h200 +140 GiB +yes", text) and re.search(r"t4 +15 GiB +no", text)
     with pytest.raises(ConfigError, match="no hardware 'abacus'"):

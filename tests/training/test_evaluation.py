@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from simct.config import config_from_dict
+from simct.config.sections import ModelConfig
 from simct.data.held_out import split_prompts
 from simct.data.prompts import load_prompts
 from simct.data.samples import prepare_prompts
@@ -26,6 +27,7 @@ from simct.train import main, train_run
 from simct.training import evaluation as evaluations
 from simct.training.evaluation import Evaluator
 from simct.training.trainer import Trainer
+from tests.support.teacher_server import TeacherServer
 
 TEXTS = [
     f"{what} {number}" for number in (1, 12, 23) for what in ("the cat", "a hand", "and the", "naïve", "12", "band")
@@ -279,3 +281,20 @@ def test_two_processes_measure_what_one_does(folders, files, tmp_path):
         for name in DIRECTIONS:
             assert left.directions[name].bits == pytest.approx(right.directions[name].bits, abs=1e-3)
             assert left.directions[name].bytes == right.directions[name].bytes
+
+
+def test_a_teacher_on_a_server_is_measured_as_one_in_memory(folders, files, tmp_path):
+    with TeacherServer(folders[0]) as server:
+        teacher = {"model": folders[0], "server": server.url, "top_logprobs": 100_000}
+        config = new_config(folders, files, training={"steps": 2}, teacher=teacher, method="marginal")
+        run = RunFolder.create(tmp_path, config)
+        assert train_run(run) == "finished", run.log_tail()
+    found = evaluations_of(run)
+    assert [each.step for each in found] == [0, 2] and len(run.teacher_answers()) == len(OWN)
+    local = run.config()
+    local.teacher.server = None
+    expected = measured_alone(local, load_model(ModelConfig(model=str(run.model_dir))))
+    # the student's own answers are the same; the teacher's are drawn by the server
+    direction = "student_to_teacher"
+    assert found[-1].directions[direction].bits == pytest.approx(expected[direction].bits, abs=1e-3)
+    assert found[-1].directions["teacher_to_student"].answers == len(OWN)
