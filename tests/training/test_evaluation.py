@@ -294,7 +294,8 @@ def test_a_teacher_on_a_server_is_measured_as_one_in_memory(folders, files, tmp_
     local = run.config()
     local.teacher.server = None
     expected = measured_alone(local, load_model(ModelConfig(model=str(run.model_dir))))
-    # the student's own answers are the same; the teacher's are drawn by the server
+    # the same answers of the student; a server counts the rows of the lm_head that spell nothing, too
+    # (the answers of the teacher are drawn by the server)
     direction = "student_to_teacher"
-    assert found[-1].directions[direction].bits == pytest.approx(expected[direction].bits, abs=1e-3)
+    assert found[-1].directions[direction].bits == pytest.approx(expected[direction].bits, abs=0.05)
     assert found[-1].directions["teacher_to_student"].answers == len(OWN)
