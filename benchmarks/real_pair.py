@@ -38,7 +38,7 @@ from accelerate import Accelerator
 from benchmarks.gemma3 import gemma3_folder
 from benchmarks.smollm2 import smollm2_folder
 from simct.config import RunConfig, config_from_dict
-from simct.config.sections import EvaluationConfig
+from simct.config.evaluation import EvaluationConfig
 from simct.data.prompts import load_prompts
 from simct.data.samples import prepare_prompts
 from simct.evaluation.distance import Change, Distance, Speaker, change, distance_of, draw

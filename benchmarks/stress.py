@@ -24,7 +24,8 @@ import torch
 from accelerate import Accelerator
 
 from simct.config import config_from_dict
-from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig
+from simct.config.evaluation import EvaluationConfig
+from simct.config.sections import DataConfig, ModelConfig
 from simct.data.prompts import load_prompts
 from simct.data.samples import prepare_prompts
 from simct.demo import PAIRS

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
+from simct.config.evaluation import EvaluationConfig
 from simct.config.optimization import LoraConfig, TrainingConfig, WarmupConfig
 from simct.config.publish import PublishConfig, check_publish
-from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig, RolloutConfig
+from simct.config.sections import DataConfig, ModelConfig, RolloutConfig
 from simct.config.yaml_text import MOST_CHARACTERS, read_yaml
 from simct.errors import ConfigError, quoted
 from simct.methods import DIVERGENCES, METHODS, check_listed, checked_options

@@ -1,4 +1,4 @@
-"""The sections of a run about models, prompts, rollouts and scores; simct.config.optimization has the others.
+"""The sections of a run about models, prompts and rollouts; simct.config.optimization and evaluation have the others.
 
 Each setting stands here with its type, default, limits, label and help. Lengths are in tokens of the student.
 """
@@ -18,8 +18,6 @@ CHECKERS = ("none", "text", "number", "maths", "code")
 NAME_CHARACTERS, PROSE_CHARACTERS = 4096, 50_000
 MOST_TOKENS, MOST_AT_ONCE = 10_000_000, 65_536
 MOST_STEPS, MOST_EPOCHS = 100_000_000, 10_000
-# Evaluations of a run that does not say how many, and the tokens of an answer that is measured.
-USUAL_EVALUATIONS, LONGEST_ANSWER = 10, 128
 LARGEST_SEED = 2**32 - 1
 
 
@@ -338,77 +336,3 @@ class RolloutConfig(Section):
         """The share that the teacher writes: what student and dataset leave, rounding aside."""
         rest = 1 - self.on_policy_fraction - self.dataset_fraction
         return rest if rest > 1e-9 else 0.0
-
-
-class EvaluationConfig(Section):
-    """How good the student is: scores before and after training, and evaluations along the way."""
-
-    tasks: list[str] = setting(
-        "Evaluation tasks",
-        [],
-        "Scored before and after training: demo, JSONL files with answers, tasks of lm-eval such as gsm8k.",
-        max_length=1000,
-    )
-    every: int | None = setting(
-        "Evaluate every",
-        None,
-        "Steps between evaluations: the distance to the teacher, tracked tasks, answers to fixed prompts. 0: none.",
-        empty="about ten evaluations in a run",
-        ge=0,
-        le=MOST_STEPS,
-    )
-    tracked_tasks: list[str] = setting(
-        "Tracked tasks",
-        [],
-        "Scored at every evaluation along the way: demo, JSONL files with answers, tasks of lm-eval.",
-        max_length=1000,
-    )
-    tracked_samples: int = setting(
-        "Tracked samples", 64, "Prompts of each tracked task. Usual: 50 to 200.", ge=1, le=1_000_000_000
-    )
-    time_share: float = setting(
-        "Evaluation time",
-        0.1,
-        "Most of the run's time that evaluations may take; they become fewer or smaller to keep to it. Usual: 0.1.",
-        gt=0,
-        lt=1,
-    )
-    best_by: str = setting(
-        "Best by",
-        "distance",
-        "What makes a checkpoint the best: the least distance to the teacher (distance), the least loss (loss), or the "
-        "highest score of a tracked task (its name). Without evaluations the loss decides.",
-        allowed="distance, loss, or one of evaluation.tracked_tasks",
-        required=True,
-        max_length=NAME_CHARACTERS,
-    )
-    patience: int | None = setting(
-        "Patience",
-        None,
-        "Evaluations without a better one after which the run ends. Usual: 3 to 5.",
-        empty="all steps are taken",
-        ge=1,
-        le=MOST_STEPS,
-    )
-    samples: int | None = setting(
-        "Samples per task",
-        None,
-        "Score only the first so many prompts of each task. Usual: 100 to 500.",
-        empty="all",
-        ge=1,
-        le=1_000_000_000,
-    )
-    max_new_tokens: int = setting(
-        "Max new tokens",
-        64,
-        "Longest scored answer, in tokens. Raise it for tasks that reason before they answer.",
-        ge=1,
-        le=MOST_TOKENS,
-    )
-    batch_size: int = setting(
-        "Answers at once", 50, "Answers written at once. Lower it when memory is short.", ge=1, le=MOST_AT_ONCE
-    )
-    seed: int = setting("Seed", 0, "Decides lm-eval's few-shot examples.", ge=0, le=LARGEST_SEED)
-    allow_code_execution: bool = setting(
-        "Run written code", False, "Let tasks such as humaneval run what the model wrote, in a sandbox."
-    )

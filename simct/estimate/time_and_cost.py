@@ -12,7 +12,7 @@ import math
 from transformers import PretrainedConfig
 
 from simct.config import RunConfig
-from simct.config.sections import LONGEST_ANSWER, USUAL_EVALUATIONS
+from simct.config.evaluation import LONGEST_ANSWER, USUAL_EVALUATIONS
 from simct.data.held_out import held_out_count
 from simct.errors import ConfigError
 from simct.estimate.machines import BANDWIDTH_SHARE, COMPUTE_SHARE, GIB, MACHINES, Machine, find_machine

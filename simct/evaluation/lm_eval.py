@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from simct.config import local_path
-from simct.config.sections import EvaluationConfig
+from simct.config.evaluation import EvaluationConfig
 from simct.errors import ConfigError, DataError, SimCTError
 from simct.evaluation.sandbox.program import run_program, why_unavailable
 from simct.evaluation.task_files import read_task_file, task_name

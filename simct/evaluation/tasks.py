@@ -11,7 +11,8 @@ from typing import cast
 
 from transformers import PreTrainedModel
 
-from simct.config.sections import DataConfig, EvaluationConfig, ModelConfig
+from simct.config.evaluation import EvaluationConfig
+from simct.config.sections import DataConfig, ModelConfig
 from simct.data.conversations import with_system
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.templates import prompt_ids

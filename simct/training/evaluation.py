@@ -22,7 +22,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from transformers import PreTrainedModel
 
 from simct.config import RunConfig
-from simct.config.sections import LONGEST_ANSWER
+from simct.config.evaluation import LONGEST_ANSWER
 from simct.data.samples import PreparedPrompt
 from simct.errors import SimCTError
 from simct.evaluation.distance import (

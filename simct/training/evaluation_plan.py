@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from simct.config.sections import USUAL_EVALUATIONS, EvaluationConfig
+from simct.config.evaluation import USUAL_EVALUATIONS, EvaluationConfig
 
 FEWEST_PROMPTS = 16
 

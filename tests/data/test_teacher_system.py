@@ -5,7 +5,7 @@ import pytest
 from app.data import view
 from simct import demo
 from simct.config import config_from_dict
-from simct.config.sections import EvaluationConfig
+from simct.config.evaluation import EvaluationConfig
 from simct.data.conversations import with_system
 from simct.data.prompt_report import describe_prompts
 from simct.data.prompts import Prompt

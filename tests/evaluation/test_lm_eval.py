@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from simct import demo
-from simct.config.sections import EvaluationConfig, ModelConfig
+from simct.config.evaluation import EvaluationConfig
+from simct.config.sections import ModelConfig
 from simct.errors import ConfigError, DataError
 from simct.evaluation import lm_eval as lm_eval_tasks
 from simct.evaluation.lm_eval import SandboxedCodeMetric, check_task, evaluate_task, pass_at_k

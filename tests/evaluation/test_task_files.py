@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simct.config import RunConfig, config_from_dict
-from simct.config.sections import EvaluationConfig
+from simct.config.evaluation import EvaluationConfig
 from simct.errors import ConfigError
 from simct.evaluation.task_files import read_task_file
 from simct.evaluation.task_names import check_task_names, is_own_task, is_task_name

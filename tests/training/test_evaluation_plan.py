@@ -2,7 +2,7 @@
 
 import pytest
 
-from simct.config.sections import EvaluationConfig
+from simct.config.evaluation import EvaluationConfig
 from simct.training.evaluation_plan import Costs, EvaluationPlan, affordable, first_plan, plan_message
 
 
