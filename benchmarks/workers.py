@@ -5,13 +5,12 @@
 Each model's tokenizer is read from a fresh copy of its folder, so that neither side remembers it, then paired with
 itself, and a text is cut by it. "again" is the same with everything remembered: what a request costs that needs no
 reading. Without --models it is the embedded student and one with a vocabulary of 150,000 tokens, as large models have.
-Times are wall-clock medians; both sides take turns, so that other work on the machine falls on both.
+Times are wall-clock, the fastest of the repeats; both sides take turns, so that other work falls on both.
 """
 
 import argparse
 import json
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -49,7 +48,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def measure(workers: Workers, model: Path, scratch: Path, repeats: int) -> dict[str, float]:
-    """Median seconds of reading the model here and in a child, and of doing it again."""
+    """The fewest seconds of reading the model here and in a child, and of doing it again."""
     times: dict[str, list[float]] = {"here": [], "child": [], "here again": [], "child again": []}
     for number in range(repeats):
         folder = scratch / f"{model.name}-{number}"
@@ -67,7 +66,7 @@ def measure(workers: Workers, model: Path, scratch: Path, repeats: int) -> dict[
         times["here"].append(seconds(in_this_process))
         times["child again"].append(seconds(in_child))
         times["here again"].append(seconds(in_this_process))
-    return {name: statistics.median(each) for name, each in times.items()}
+    return {name: min(each) for name, each in times.items()}
 
 
 def main() -> None:

@@ -33,6 +33,8 @@ ONE_THREAD = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
 }
+# reading a vocabulary makes a hundred thousand objects that stay: the collector has little to find
+COLLECT_AFTER = (100_000, 20, 50)
 START = (
     "import json, sys; start = json.loads(sys.argv[1]); sys.path[:] = start['path']; "
     "from simct.workers.nursery import tend; tend(start['control'], start['preload'])"
@@ -111,6 +113,7 @@ def tend(control_fd: int, preload: Sequence[str]) -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # pages that the collector never writes to stay shared
+    gc.set_threshold(*COLLECT_AFTER)
     while True:
         asked, lines, _, _ = socket.recv_fds(control, 1, 1)
         if not asked:
