@@ -19,6 +19,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name that the studio answers to, such as that of a proxy in front of it",
+    )
     options = parser.parse_args(argv)
     try:
         check_port(options.host, options.port)
@@ -27,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         from app.server.studio import Studio
         from app.studio import serve
 
-        serve(Studio(runs_dir), host=options.host, port=options.port)
+        serve(Studio(runs_dir), host=options.host, port=options.port, allow_hosts=options.allow_host)
     except SimCTError as error:
         print(f"studio: {error}", file=sys.stderr)
         return 2

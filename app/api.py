@@ -8,6 +8,7 @@ import gradio as gr
 from app.inspect.document import read_document
 from app.page.markup import one_line
 from app.runs.page import runs_of
+from app.server import paths
 from app.server.handler import as_gradio_calls_it
 from app.server.studio import Studio
 from app.server.visitor import Visitor
@@ -36,6 +37,7 @@ def build(studio: Studio) -> None:
             if len(run_yaml) > MOST_YAML:
                 raise ConfigError(f"This run.yaml has {len(run_yaml):,} characters; give at most {MOST_YAML:,}.")
             config = prepare.read_run_yaml(studio, run_yaml)
+            paths.check_run(studio, studio.nobody, config)
             return train_estimate.estimate(studio, config, studio.nobody.token).to_dict()
 
     def runs() -> list[dict]:

@@ -1,10 +1,12 @@
 """The page: seven steps in a row, each its own folder, and what leads from one to the next."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import gradio.routes
 from gradio.utils import get_space
 
 from app import api
@@ -22,8 +24,11 @@ from app.publish.tab import PublishTab
 from app.runs.comparison import RunComparison
 from app.runs.notices import RunNotices
 from app.runs.tab import RunsTab
+from app.server.guard import Guard
 from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
+from app.server.hosts import Hosts
 from app.server.imports import Page, import_behind
+from app.server.sessions import Sessions
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
 from app.train import form
@@ -37,6 +42,9 @@ from simct.report import charts
 
 HERE = Path(__file__).parent
 MAX_UPLOAD = "200mb"
+# of uploads in Gradio's temporary folder: seconds between two looks, and how old a file becomes
+FORGET_UPLOADS = (3600, 24 * 3600)
+MOST_WAITING = 256
 
 HEADER = """<header class="top"><h1>SimCT Studio</h1>
 <p>Distil a teacher into a student, even when they tokenize text differently.</p></header>"""
@@ -47,7 +55,7 @@ class StudioPage:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
-        with Page(studio, title="SimCT Studio", analytics_enabled=False) as self.blocks:
+        with Page(studio, title="SimCT Studio", analytics_enabled=False, delete_cache=FORGET_UPLOADS) as self.blocks:
             with gr.Row(elem_id="top", equal_height=True):
                 markup.panel(HEADER)
                 if studio.public and get_space():
@@ -209,12 +217,19 @@ def build(studio: Studio) -> gr.Blocks:
     return StudioPage(studio).blocks
 
 
-def serve(studio: Studio, host: str = "127.0.0.1", port: int | None = None) -> None:
-    """Serve the page, say where it is, and block."""
+def serve(studio: Studio, host: str = "127.0.0.1", port: int | None = None, allow_hosts: Sequence[str] = ()) -> None:
+    """Serve the page, say where it is, and block. `allow_hosts` are further names that it answers to."""
     client.fail_fast()
+    gradio.routes.StateHolder = Sessions  # type: ignore[misc]
+    # a thread that computes yields to those that answer after a millisecond rather than five
+    sys.setswitchinterval(0.001)
     page = build(studio)
     import_behind(studio, studio.background.start)
-    _, url, _ = page.queue(default_concurrency_limit=4, max_size=64).launch(
+    # a class with its arguments, as Gradio's server takes what stands before it
+    guard = (Guard, (), {"hosts": Hosts.of(host, studio.public, allow_hosts), "uploads": studio.uploads})
+    # what the page does goes through the queue only, where visitors take turns
+    _, url, _ = page.queue(default_concurrency_limit=4, max_size=MOST_WAITING, api_open=False).launch(
+        app_kwargs={"middleware": [guard]},
         server_name=host,
         server_port=port,
         theme=theme(),

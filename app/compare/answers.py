@@ -95,7 +95,10 @@ def load(
         # refused before gigabytes are fetched for a machine that cannot hold them
         weights.precision(size, weights.free_memory())
     studio.models.make_room_to_answer()
-    kept[key] = weights.load_one(studio, model, SIDES[side].lower(), dtype, token, work)
+    if side == "after":
+        kept[key] = weights.load_own(run.model_dir, dtype, work)
+    else:
+        kept[key] = weights.load_one(studio, model, SIDES[side].lower(), dtype, token, work)
     return kept[key]
 
 

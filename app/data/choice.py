@@ -9,6 +9,7 @@ import gradio as gr
 from app.data import hub_dataset, prompt_source
 from app.page.markup import one_line
 from app.server.studio import Studio
+from app.server.visitor import Visitor
 from simct import demo
 from simct.config import RunConfig, config_from_brief, local_path
 from simct.config.sections import DataConfig
@@ -39,7 +40,9 @@ class Fields:
     limit: int | None = None
 
 
-def chosen(studio: Studio, before: Choice, described: dict[str, Any], fields: Fields) -> Choice:
+def chosen(
+    studio: Studio, before: Choice, described: dict[str, Any], fields: Fields, visitor: Visitor | None = None
+) -> Choice:
     """The choice as it will be kept; columns and facts of a source that was left are dropped.
 
     `described` is what hub_dataset found out about the dataset that was chosen last.
@@ -55,7 +58,7 @@ def chosen(studio: Studio, before: Choice, described: dict[str, Any], fields: Fi
         now |= {key: before.get(key, "") if same else "" for key in ("prompts", "name")}
     else:
         try:
-            copy = prompt_source.keep_upload(studio, fields.upload)
+            copy = prompt_source.keep_upload(studio, fields.upload, visitor)
             same = same and copy == before.get("prompts")
             now |= {"prompts": copy, "name": Path(fields.upload).name}
         except SimCTError as error:

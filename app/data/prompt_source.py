@@ -1,22 +1,18 @@
 """Prompts as the Data step reads them: the embedded ones, an upload kept beside the runs, or rows of a Hub dataset."""
 
-import hashlib
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from gradio.utils import get_upload_folder
 
 from app.reading.records import FIELDS, DataAt, PromptReading, PromptsReading, RowsReading, Source
 from app.reading.setup import explicit_token
-from app.server import model_facts
+from app.server import model_facts, paths
 from app.server.studio import Studio
-from simct import demo
-from simct.config import RunConfig, local_path, set_option
+from app.server.visitor import Visitor
+from simct.config import RunConfig, set_option
 from simct.config.sections import DataConfig
-from simct.data.formats import COMPRESSED, READERS, suffix_of
-from simct.errors import DataError, RunError
+from simct.data.formats import COMPRESSED, READERS
+from simct.errors import DataError
+from simct.hub.repo_ids import is_repository
 
 if TYPE_CHECKING:
     from simct.data.prompt_report import PromptReport
@@ -34,36 +30,24 @@ def data_config(chosen: dict[str, Any] | None) -> DataConfig:
     return config.data
 
 
-def uploads_dir(studio: Studio) -> Path:
-    return studio.runs_dir / ".uploads"
-
-
-def keep_upload(studio: Studio, path: str) -> str:
-    """An uploaded file lies in a temporary folder: keep a copy beside the runs, named by its content.
+def keep_upload(studio: Studio, path: str, visitor: Visitor | None = None) -> str:
+    """An uploaded file lies in a temporary folder: keep a copy beside the runs, where only this visitor can name it.
 
     Raises DataError for a path that no upload made, RunError if the copy cannot be written.
     """
-    uploaded = Path(path).resolve()
-    if not uploaded.is_file() or not uploaded.is_relative_to(Path(get_upload_folder()).resolve()):
-        raise DataError("The upload did not arrive. Choose the file again.")
-    digest = hashlib.sha256(uploaded.read_bytes()).hexdigest()[:32]
-    kept = uploads_dir(studio) / f"{digest}{suffix_of(uploaded)}"
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        if not kept.exists():
-            shutil.copyfile(uploaded, kept)
-    except OSError as error:
-        raise RunError(f"Cannot keep the prompts in {str(kept.parent)!r}: {error.strerror}.") from error
-    return str(kept)
+    return studio.uploads.keep(path, visitor or studio.nobody, studio.public)
 
 
 def guard_prompts(studio: Studio, prompts: str) -> None:
-    """Raises DataError for no prompts, and in public for a file that was neither embedded nor uploaded."""
+    """Raises DataError for no prompts, and in public for a file that was neither embedded nor uploaded.
+
+    Whose upload it is was found out where a visitor named it (app.server.paths.check_data).
+    """
     if not prompts:
-        raise DataError("There are no prompts. Use the embedded ones, upload a file, or name a Hub dataset.")
-    ours = prompts == str(demo.PROMPTS) or Path(prompts).resolve().is_relative_to(uploads_dir(studio).resolve())
-    if studio.public and not ours and local_path(prompts) is not None:
-        raise DataError("A public studio reads prompts from the Hub or an upload only. Give an id like owner/name.")
+        raise DataError(paths.NO_PROMPTS)
+    known = prompts in paths.EMBEDDED_PROMPTS or is_repository(prompts) or paths.is_kept_here(studio, prompts)
+    if studio.public and not known:
+        raise DataError(paths.HUB_OR_UPLOAD)
 
 
 def rows_of(studio: Studio, data: DataConfig, token: str | bool | None) -> RowsReading:

@@ -11,6 +11,7 @@ from app.data.hub_dataset import HubDataset
 from app.page import markup
 from app.page.markup import one_line
 from app.pair.tab import PairTab
+from app.server import paths
 from app.server.handler import Component, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
@@ -135,8 +136,8 @@ class DataTab:
         """The fields as the browser kept them."""
         return {self.fields[name]: value for name, value in choice.restored(data).items()}
 
-    def _choose(self, before: Choice, described: dict[str, Any], **fields: Any) -> Updates:
-        return {self.chosen: choice.chosen(self.studio, before, described, Fields(**fields))}
+    def _choose(self, visitor: Visitor, before: Choice, described: dict[str, Any], **fields: Any) -> Updates:
+        return {self.chosen: choice.chosen(self.studio, before, described, Fields(**fields), visitor)}
 
     def _reading(self) -> Updates:
         return {self.note: markup.note("busy", "Reading the prompts…")}
@@ -183,7 +184,7 @@ class DataTab:
         more: list[tuple[str, str]],
     ) -> Updates:
         """What every panel of the step shows, with `more` notices. Raises a one-line SimCTError."""
-        wanted = prompt_source.data_config(data)
+        wanted = paths.check_data(self.studio, visitor, prompt_source.data_config(data))
         first = prompt_source.rows_of(self.studio, wanted, visitor.token)
         # the columns can be chosen even while those found by name do not fit
         options = _column_choices(first.columns)
@@ -217,7 +218,8 @@ class DataTab:
     ) -> Updates:
         """Another prompt as both models read it."""
         try:
-            asked = (prompt_source.data_config(data), choice.run_settings(run), int(shown), visitor.token)
+            wanted = paths.check_data(self.studio, visitor, prompt_source.data_config(data))
+            asked = (wanted, choice.run_settings(run), int(shown), visitor.token)
             return {self.readings: view.both_readings(prompt_source.readings(self.studio, teacher, student, *asked))}
         except SimCTError as error:
             return {self.readings: markup.note("error", one_line(error))}

@@ -19,7 +19,7 @@ from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from simct import demo
 from simct.errors import DataError, SimCTError, quoted
-from simct.hub.repo_ids import is_folder, split_revision
+from simct.hub.repo_ids import is_folder
 from simct.inspection.records import PairRow
 
 STUDENTS, TEACHERS = "Students for this teacher", "Teachers for this student"
@@ -203,7 +203,7 @@ def _refused(
     refused = {}
     for name in names:
         try:
-            model_facts.allowed(studio, split_revision(name)[0])
+            model_facts.allowed(studio, name)
             if verdicts:
                 weights.allow(studio, *((fixed, name) if students else (name, fixed)), token)
         except SimCTError as error:

@@ -11,7 +11,7 @@ from app.inspect import reliability_view, text_source
 from app.inspect.text_source import TextSource, TextSourceForm
 from app.page import markup, saving
 from app.pair.tab import PairTab
-from app.server import downloads, model_facts, weights, zero_gpu
+from app.server import downloads, model_facts, paths, weights, zero_gpu
 from app.server.downloads import Download
 from app.server.handler import LATEST, LONG, Handler, Updates
 from app.server.studio import ZERO_GPU, Studio
@@ -108,6 +108,11 @@ class ReliabilityTab:
         """Load both models, let the student answer, measure; stopped early, what was measured until then."""
         wanted = Measurement(teacher, student, chosen, TextSource(**fields), int(length or TOKENS), run)
 
+        def measure(work: Work) -> Reliability:
+            if wanted.source.kind == text_source.CHOSEN:
+                paths.check_data(self.studio, visitor, prompt_source.data_config(chosen))
+            return measure_reliability(self.studio, wanted, visitor.token, work)
+
         def finished(work: Work) -> Updates:
             report = work.result
             return {
@@ -117,9 +122,7 @@ class ReliabilityTab:
                 self.train: gr.Button(interactive=True),
             }
 
-        yield from self.work.run(
-            lambda work: measure_reliability(self.studio, wanted, visitor.token, work), finished, weights=True
-        )
+        yield from self.work.run(measure, finished, weights=True)
 
 
 def measure_reliability(studio: Studio, wanted: Measurement, token: str | bool | None, work: Work) -> Reliability:

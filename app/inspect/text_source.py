@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from app.data import prompt_source
 from app.page import markup
@@ -14,12 +13,13 @@ from app.reading.records import TextsAt
 from app.reading.setup import explicit_token
 from app.server.handler import LATEST, QUIET, Component, Handler, Updates
 from app.server.studio import Studio
+from app.server.uploads import arrived_file
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from simct import demo
-from simct.config import local_path
 from simct.config.sections import DataConfig
 from simct.errors import DataError
+from simct.hub.repo_ids import is_repository
 
 EMBEDDED, CHOSEN, UPLOAD, DATASET = "Embedded prompts", "Prompts of the Data step", "Upload a file", "Hub dataset"
 ELSEWHERE = (UPLOAD, DATASET)
@@ -140,9 +140,7 @@ def _uploaded(path: str | None) -> str:
     """An uploaded file, as text where no reader knows its kind. Raises DataError for a path that no upload made."""
     if not path:
         raise DataError("There is no file yet. Choose one to upload.")
-    uploaded = Path(path).resolve()
-    if not uploaded.is_file() or not uploaded.is_relative_to(Path(get_upload_folder()).resolve()):
-        raise DataError("The upload did not arrive. Choose the file again.")
+    uploaded = arrived_file(path)
     if uploaded.suffix.lower() in (".md", ".py"):
         plain = uploaded.with_suffix(".txt")
         plain.write_bytes(uploaded.read_bytes())
@@ -154,7 +152,7 @@ def _named(studio: Studio, dataset: str | None) -> str:
     name = (dataset or "").strip()
     if not name:
         raise DataError("There is no dataset yet. Give its id, like owner/dataset.")
-    if studio.public and local_path(name) is not None:
+    if studio.public and not is_repository(name):
         raise DataError("A public studio reads datasets from the Hub only. Give an id like owner/dataset.")
     return name
 

@@ -12,6 +12,7 @@ from app.runs import evaluations, listing, view
 from app.runs.actions import ACTIONS, perform, question
 from app.runs.listing import PAGE, STATES, choices
 from app.runs.page import current
+from app.server import paths
 from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
@@ -156,7 +157,11 @@ class RunsTab:
         """Act on the run; a note, the question folded away, and the run to show."""
         updates: Updates = {self.confirm: gr.Row(visible=False), self.pending: None}
         try:
-            message, new = perform(action, owned_run(self.studio, run_id, visitor), visitor)
+            run = owned_run(self.studio, run_id, visitor)
+            if action in ("resume", "retry"):
+                # it may have been described elsewhere, or when other files were the visitor's
+                paths.check_run(self.studio, visitor, run.config(), here=not run.status().remote)
+            message, new = perform(action, run, visitor)
         except SimCTError as error:
             return {**updates, self.note: markup.note("error", one_line(error))}
         if new:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.page.markup import one_line
+from app.server.uploads import FOLDER, Uploads
 from app.server.visitor import Visitor
 from simct.errors import SimCTError
 from simct.hub.retry import BackOff
@@ -23,6 +24,7 @@ from simct.runs.listing import list_statuses
 EVERY_SECONDS = 1.0
 JOB_SECONDS = 5.0
 HISTORY_SECONDS = 60.0
+UPLOAD_SECONDS = 3600.0
 WORKERS = 8
 
 
@@ -61,6 +63,7 @@ class Background:
     def turn(self) -> None:
         """One look at everything; requests continue behind it."""
         actions.advance(self.runs_dir)
+        self._behind("uploads", UPLOAD_SECONDS, self._forget_uploads, None, None)
         for owner, token in list(self.tokens.items()):
             if token is None and not _signed_in():
                 continue
@@ -88,6 +91,9 @@ class Background:
             self.trouble[owner] = f"{one_line(error)} Looking again in {pace.next - time.monotonic():.0f} s."
         finally:
             self.busy.discard(name)
+
+    def _forget_uploads(self, owner: None, token: None) -> None:
+        Uploads(self.runs_dir / FOLDER).forget_old(self.runs_dir)
 
     def _history(self, owner: str | None, token: str | None) -> None:
         actions.sync(self.runs_dir, token=token, owner=owner)

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.server.fair_queue import FairQueue
 from app.server.studio import Studio
 
 # every module of simct that the pages import only when they need it
@@ -51,11 +52,24 @@ def import_all(studio: Studio) -> None:
 
 
 class Page(gr.Blocks):
-    """A page that is served at once, and whose handlers run when the imports are done."""
+    """A page that is served at once, and whose handlers run when the imports are done, for all visitors in turn."""
 
     def __init__(self, studio: Studio, **options: Any) -> None:
         self.studio = studio
         super().__init__(**options)
+
+    def queue(self, *arguments: Any, **options: Any) -> "Page":
+        super().queue(*arguments, **options)
+        made = self._queue
+        self._queue = FairQueue(
+            live_updates=made.live_updates,
+            concurrency_count=made.max_thread_count,
+            update_intervals=made.update_intervals,
+            max_size=made.max_size,
+            blocks=self,
+            default_concurrency_limit=made.default_concurrency_limit,
+        )
+        return self
 
     async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         while not self.studio.imported.is_set():

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from app.reading.records import ModelReading, PairReading, Source
 from app.reading.setup import explicit_token
+from app.server import paths
 from app.server.studio import STUDENT_NAME, TEACHER_NAME, Studio
 from simct import demo
 from simct.config import RunConfig
-from simct.config.sections import NAME_CHARACTERS, ModelConfig
-from simct.errors import ModelError, quoted
+from simct.config.sections import ModelConfig
+from simct.errors import ModelError
 from simct.hub.repo_ids import is_folder, split_revision
 
 if TYPE_CHECKING:
@@ -83,14 +84,7 @@ def location(model: str) -> str:
 
 def allowed(studio: Studio, model: str) -> str:
     """`model` trimmed, if this studio may read it. Raises ModelError for an empty name, or for a folder in public."""
-    model = (model or "").strip()
-    if not model:
-        raise ModelError("Choose a model: type to search the Hub, or give the path of a local folder.")
-    if len(model) > NAME_CHARACTERS:
-        raise ModelError(f"{quoted(model)} is no name of a model. Give a Hub id like owner/name.")
-    if studio.public and model not in EMBEDDED and is_folder(model):
-        raise ModelError("A public studio reads models from the Hub only. Give a Hub id like owner/name.")
-    return model
+    return paths.check_model(studio, model)
 
 
 def source(studio: Studio, model: str, token: str | bool | None, settings: ModelConfig | None = None) -> Source:

@@ -15,6 +15,7 @@ import gradio as gr
 from app.reading.setup import reading_workers
 from app.server.background import Background
 from app.server.memory import Models
+from app.server.uploads import FOLDER, Uploads
 from app.server.visitor import Visitor
 from simct import demo
 
@@ -31,7 +32,8 @@ class Studio:
     """`public` is a Space: visitors name no folders of the machine, and act with their own token only.
 
     `workers` read what comes from visitors and the Hub, in processes of their own; `models` are the weights in memory;
-    `background` looks after the runs; `imported` is set once the libraries that take seconds to import are there.
+    `background` looks after the runs; `uploads` are visitors' files; `imported` is set once the libraries that take
+    seconds to import are there.
     """
 
     def __init__(self, runs_dir: Path, public: bool | None = None) -> None:
@@ -39,6 +41,7 @@ class Studio:
         self.public = bool(os.environ.get("SPACE_ID")) if public is None else public
         self.workers = reading_workers()
         self.models = Models()
+        self.uploads = Uploads(runs_dir / FOLDER)
         self.background = Background(self.runs_dir, self.public)
         self.imported = threading.Event()
         self.imported.set()

@@ -1,7 +1,10 @@
 """Who is visiting: the token to ask the Hub with, the account that runs belong to, and which runs are theirs."""
 
+import hashlib
+import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simct.errors import RunError, quoted
 from simct.runs.folder import RunFolder
@@ -9,6 +12,12 @@ from simct.runs.listing import open_run
 
 if TYPE_CHECKING:
     from app.server.studio import Studio
+
+# addresses of proxies in front of a studio, whose word on who they ask for is taken
+INTERNAL = [
+    ipaddress.ip_network(each)
+    for each in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "::1", "fc00::/7")
+]
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,11 @@ class Visitor:
         """The visitor's own token, which a run may be given; None if there is none."""
         return self.token if isinstance(self.token, str) and self.token else None
 
+    @property
+    def folder(self) -> str | None:
+        """The name of the folder that files of this account are kept in; None where nobody has signed in."""
+        return hashlib.sha256(f"account {self.owner}".encode()).hexdigest()[:32] if self.owner else None
+
 
 def owned_run(studio: "Studio", run_id: str | None, visitor: Visitor) -> RunFolder:
     """The run, if this visitor may act on it. Raises RunError."""
@@ -33,3 +47,38 @@ def owned_run(studio: "Studio", run_id: str | None, visitor: Visitor) -> RunFold
     if studio.public and (visitor.owner is None or run.status().owner != visitor.owner):
         raise RunError(f"There is no run {quoted(run_id)} of yours.")
     return run
+
+
+def caller(scope: Mapping[str, Any]) -> str:
+    """Who sends a request, as far as limits go: an account, or the network address of those who have not signed in.
+
+    `scope` is that of ASGI. A proxy inside says whom it asks for, and what a visitor wrote there themselves stands to
+    the left of it. Of IPv6 the network counts, as one visitor has all its addresses.
+    """
+    profile = ((scope.get("session") or {}).get("oauth_info") or {}).get("userinfo") or {}
+    if profile.get("preferred_username"):
+        return f"account {profile['preferred_username']}"
+    peer = (scope.get("client") or ("", 0))[0]
+    named = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"x-forwarded-for"]
+    hops = [peer, *reversed([each.strip() for value in named for each in value.split(",")])]
+    found = hops[0]
+    for hop in hops:
+        found = hop if _address(hop) else found
+        if not _is_internal(hop):
+            break
+    address = _address(found)
+    if isinstance(address, ipaddress.IPv6Address):
+        return f"address {ipaddress.ip_network((address, 64), strict=False)}"
+    return f"address {found}"
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _is_internal(text: str) -> bool:
+    address = _address(text)
+    return address is not None and any(address in network for network in INTERNAL if network.version == address.version)

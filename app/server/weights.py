@@ -92,6 +92,22 @@ def load_one(
     return load_model(described, device, token).eval()
 
 
+def load_own(folder: Path, dtype: str, work: Work) -> "PreTrainedModel":
+    """The student of a run, from the run's own folder. Raises a one-line SimCTError.
+
+    One that came from a Job's repository is a whole model: an adapter could name a folder of somebody else as its base.
+    """
+    from simct.config.sections import ModelConfig
+    from simct.hub.model_files import ADAPTER_CONFIG
+    from simct.models.loading import device_for_training, load_model
+
+    if (folder / ADAPTER_CONFIG).exists():
+        raise ModelError("The run's student is an adapter, and a run saves whole models. Fetch it again.")
+    work.step("Loading the student after…")
+    device = "cpu" if ZERO_GPU else device_for_training()
+    return load_model(ModelConfig(model=str(folder), dtype=dtype), device, False).eval()
+
+
 def fetch(studio: Studio, model: str, side: str, token: str | bool | None, work: Work) -> model_facts.Facts:
     """Bring the model's files to this machine, unless they are there."""
     facts = model_facts.facts(studio, model, token)

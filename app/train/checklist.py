@@ -6,14 +6,15 @@ from typing import Any
 import gradio as gr
 
 from app.page import markup, scripts
+from app.server import paths
 from app.server.handler import Component, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.server.work import Work, follow
 from app.train import checklist_view as view
-from app.train.where import Place
+from app.train.where import HERE, Place
 from simct.config import RunConfig
-from simct.errors import ConfigError
+from simct.errors import SimCTError
 from simct.preflight.records import Preflight, from_error
 
 
@@ -54,7 +55,9 @@ class Checklist:
 
             try:
                 config = self.describe(**values)
-            except ConfigError as error:
+                if self.studio.public:
+                    paths.check_run(self.studio, visitor, config, here=place.where == HERE)
+            except SimCTError as error:
                 found = Preflight([from_error(error)])
             else:
                 found = run_preflight(self.studio, config, visitor.token, place_of(self.studio, place), on_progress)

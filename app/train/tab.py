@@ -9,9 +9,10 @@ from app.data import choice, prompt_source
 from app.page import markup, scripts
 from app.page.markup import one_line
 from app.pair.tab import PairTab
-from app.server import model_facts
+from app.server import model_facts, paths
 from app.server.handler import LATEST, PRIVATE, QUIET, Component, Handler, Updates, in_turn
 from app.server.studio import Studio
+from app.server.uploads import arrived_file
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from app.train import estimate, prepare, view, where
@@ -164,6 +165,19 @@ class TrainTab:
     ) -> RunConfig:
         return self._describe(teacher, student, prompts, run, fields)
 
+    def _resolved(
+        self,
+        visitor: Visitor,
+        teacher: str,
+        student: str,
+        prompts: choice.Choice,
+        run: dict[str, Any],
+        fields: dict[str, Any],
+    ) -> RunConfig:
+        """The run that the fields describe, checked, with nothing in it but the visitor's own. Raises SimCTError."""
+        config = validate(self._describe(teacher, student, prompts, run, fields))
+        return paths.check_run(self.studio, visitor, config)
+
     def _preview(
         self, teacher: str, student: str, prompts: choice.Choice, run: dict[str, Any], **fields: Any
     ) -> Updates:
@@ -201,7 +215,7 @@ class TrainTab:
         """The estimate for the fields as they are."""
 
         def described() -> RunConfig:
-            return validate(self._describe(teacher, student, prompts, run, fields))
+            return self._resolved(visitor, teacher, student, prompts, run, fields)
 
         for html in estimate.views(self.studio, described, visitor.token, (prompts or {}).get("rows")):
             yield {self.estimate: html}
@@ -216,7 +230,7 @@ class TrainTab:
         **fields: Any,
     ) -> tuple[RunConfig, int | None]:
         """The run, and how many prompts it has, for the choice of a machine."""
-        config = validate(self._describe(teacher, student, prompts, run, fields))
+        config = self._resolved(visitor, teacher, student, prompts, run, fields)
         return config, estimate.prompt_facts(self.studio, config, visitor.token, (prompts or {}).get("rows"))[1]
 
     def _name_place(self, where: str) -> Updates:
@@ -236,7 +250,7 @@ class TrainTab:
 
         def start(work: Work) -> RunFolder:
             work.step("Checking models, prompts and tasks…")
-            config = validate(self._describe(teacher, student, prompts, run, values))
+            config = self._resolved(visitor, teacher, student, prompts, run, values)
             prepare.pin_and_check(self.studio, config, visitor.token, place)
             return where.start(self.studio, config, place, visitor)
 
@@ -260,7 +274,7 @@ class TrainTab:
 
     def _read_file(self, path: str) -> Updates:
         try:
-            config = prepare.load_run_yaml(self.studio, path)
+            config = prepare.load_run_yaml(self.studio, str(arrived_file(path)))
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error).replace(repr(path), "This file"))}
         return {self.note: markup.note("ok", "Loaded."), self.loaded: config, **self.load(config)}

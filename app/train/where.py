@@ -9,6 +9,7 @@ import gradio as gr
 from app.page import markup
 from app.page.markup import one_line
 from app.reading.setup import explicit_token
+from app.server import paths
 from app.server.handler import PRIVATE, Component, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
@@ -170,6 +171,7 @@ def start(studio: Studio, config: RunConfig, place: Place, visitor: Visitor) -> 
     if studio.public and visitor.owner is None:
         raise RunError(NOT_SIGNED_IN if place.where == JOBS else "Sign in first: a run belongs to who started it.")
     token = visitor.own_token
+    paths.check_run(studio, visitor, config, here=place.where != JOBS)
     if place.where != JOBS:
         if not studio.trains_here:
             raise RunError(NO_HARDWARE)

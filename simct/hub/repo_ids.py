@@ -29,6 +29,21 @@ def hub_id(name: str) -> str | None:
     return None if Path(name).expanduser().exists() else name
 
 
+# as the Hub has them, and as paths of a repository's cache are made of them: two dots are never part of one
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+REVISION = re.compile(r"[A-Za-z0-9][\w./+-]{0,250}")
+
+
+def is_repository(name: str) -> bool:
+    """Whether `name` can only mean a repository on the Hub: it is written like one, and nothing here has that name."""
+    return bool(REPOSITORY.fullmatch(name)) and ".." not in name and not Path(name).exists()
+
+
+def is_revision(revision: str) -> bool:
+    """Whether `revision` could be a commit, tag or branch."""
+    return bool(REVISION.fullmatch(revision)) and ".." not in revision and "//" not in revision
+
+
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 

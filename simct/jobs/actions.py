@@ -8,7 +8,7 @@ from pathlib import Path
 
 from simct.config import RunConfig, set_option, validate
 from simct.config.tasks import rename_tasks
-from simct.errors import RunError
+from simct.errors import ConfigError, RunError
 from simct.jobs.backend import Backend, Rental, Token
 from simct.jobs.local import backend as this_machine
 from simct.jobs.local import job as local_job
@@ -131,8 +131,15 @@ def duplicate(run: RunFolder, changes: dict[str, str] | None = None, token: Toke
 
 
 def _here(run: RunFolder, name: str) -> str:
-    path = run.path / name if name.startswith(f"inputs{os.sep}") else None
-    return str(path) if path and path.exists() else name
+    """Where a file lies that the run was given; names of the Hub, and paths of a run of this machine, stay."""
+    if not name.startswith(f"inputs{os.sep}"):
+        return name
+    path = (run.path / name).resolve()
+    if path.exists() and path.is_relative_to((run.path / "inputs").resolve()):
+        return str(path)
+    if run.status().remote:
+        raise ConfigError(f"Run {run.id} was given {name!r} on another machine, and its repository has no such file.")
+    return name
 
 
 def fetch_model(run: RunFolder, token: Token = None) -> Path:

@@ -45,8 +45,8 @@ def adapted_layers(student: torch.nn.Module, targets: list[str]) -> list[str] | 
         named = [name for name in names if name == target or name.endswith(f".{target}")]
         if not named:
             raise ConfigError(
-                f"lora.targets: no layer of the student is named {quoted(target)}. Give the last part of a layer's "
-                f"name, such as q_proj, or {ALL_LINEAR}."
+                f"lora.targets is {quoted(targets)}: no layer of the student is named {quoted(target)}. Give the last "
+                f"part of a layer's name, such as q_proj, or {ALL_LINEAR}."
             )
         found |= dict.fromkeys(named)
     return list(found)

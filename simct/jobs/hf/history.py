@@ -20,6 +20,7 @@ from simct.hub.client import hub_api
 from simct.hub.errors import hub_error
 from simct.hub.retry import patiently
 from simct.jobs.backend import Token
+from simct.jobs.hf.inputs import as_data
 from simct.jobs.hf.job import APP_LABEL, apply_report, download_reports, job_fields, stage_of
 from simct.jobs.local import job as local_job
 from simct.runs.folder import RUN_ID, RunFolder, title
@@ -113,11 +114,14 @@ def rebuild(
 
 
 def _make(run: RunFolder, job: RemoteJob, token: Token, owner: str | None) -> bool:
-    """Make the run folder of `job`, and return whether its repository still had what that takes."""
+    """Make the run folder of `job`, and return whether its repository still had what that takes.
+
+    Whoever can start a Job in the namespace can write its run.yaml, which is read as data: paths in it are dropped.
+    """
     api = hub_api(token)
     try:
         source = patiently(lambda: api.hf_hub_download(job.run_repo, "run.yaml"))
-        config = load_run_config(source)
+        config = as_data(load_run_config(source))
     except (RepositoryNotFoundError, EntryNotFoundError, SimCTError):
         return False  # deleted, or not a run of ours
     except Exception as error:
@@ -152,7 +156,8 @@ def _make(run: RunFolder, job: RemoteJob, token: Token, owner: str | None) -> bo
 def _update(run: RunFolder, job: RemoteJob, owner: str | None) -> None:
     """Point a run at a Job of its own that it does not know yet."""
     status = run.status()
-    if not status.remote or status.owner != owner or status.job_id == job.job_id:
+    elsewhere = status.namespace not in (None, job.namespace)
+    if not status.remote or elsewhere or status.owner != owner or status.job_id == job.job_id:
         return
     newer = (job.created_at or 0.0) > (status.started_at or status.created_at or 0.0) - 1.0
     if (status.job_id and not newer) or local_job.is_locked(run):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -12,8 +13,9 @@ from simct.config import RunConfig, local_path
 from simct.config.tasks import named_tasks, rename_tasks
 from simct.data.formats import suffix_of
 from simct.errors import ConfigError
-from simct.evaluation.task_names import check_task_names, is_own_task
+from simct.evaluation.task_names import check_task_names, is_own_task, is_task_name
 from simct.hub.redact import KEY_VARIABLE
+from simct.hub.repo_ids import is_repository, is_revision
 
 PACKAGES = (
     "torch",
@@ -39,6 +41,9 @@ PACKAGES = (
     "pyarrow",
     "markupsafe",
 )
+
+# the names that files of this machine get in a Job, and which no other file of it can have
+INPUT = re.compile(r"inputs/(teacher|student|prompts|held-out|task-\d{1,4})(\.[a-z0-9]{1,8}){0,2}")
 
 
 def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
@@ -88,6 +93,35 @@ def teacher_key(config: RunConfig) -> dict[str, str]:
     """The secret with the key of the teacher's server, where this machine has one; a Space has none to give."""
     key = os.environ.get(KEY_VARIABLE)
     return {KEY_VARIABLE: key} if key and config.teacher.server and not os.environ.get("SPACE_ID") else {}
+
+
+def as_data(config: RunConfig) -> RunConfig:
+    """A configuration that came from a Job's repository, which anyone may have written, without the paths in it.
+
+    What portable_config writes stays: names of the Hub and of tasks, and inputs/…, which lie in the run's own folder.
+    Anything else could name a file of whoever reads it here, and becomes an input that the run does not have.
+    """
+    config.output = None
+    for role, model in (("teacher", config.teacher), ("student", config.student)):
+        model.model = _named(model.model) or f"inputs/{role}"
+        model.revision = model.revision if model.revision and is_revision(model.revision) else None
+    data = config.data
+    data.prompts = _named(data.prompts) or "inputs/prompts"
+    data.revision = data.revision if data.revision and is_revision(data.revision) else None
+    if data.held_out_prompts:
+        data.held_out_prompts = _named(data.held_out_prompts) or "inputs/held-out"
+    evaluation = config.evaluation
+    known = {task for task in named_tasks(config) if INPUT.fullmatch(task) or is_task_name(task)}
+    evaluation.tasks = [task for task in evaluation.tasks if task in known]
+    evaluation.tracked_tasks = [task for task in evaluation.tracked_tasks if task in known]
+    if evaluation.best_by not in known and not is_task_name(evaluation.best_by):
+        evaluation.best_by = RunConfig().evaluation.best_by
+    return config
+
+
+def _named(name: str) -> str | None:
+    ours = name.startswith("inputs/")
+    return name if (INPUT.fullmatch(name) if ours else is_repository(name)) else None
 
 
 def package_source() -> bytes:

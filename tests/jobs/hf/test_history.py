@@ -102,3 +102,41 @@ def test_namespaces_are_the_account_and_its_organizations(hub):
 
     hub.add_user("tester", TOKEN, orgs=("lab", "club"))
     assert hf_history.namespaces_of() == ["tester", "lab", "club"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["SECRET", "../../SECRET", "inputs/../../other/rollouts.jsonl", "inputs/../SECRET", "~/x", "file:///etc/passwd",
+     "inputs/x", "a/../b", "inputs/prompts.jsonl/../../../x"],
+)  # fmt: skip
+def test_a_run_from_a_job_names_no_file_of_this_machine(tmp_path, path):
+    """Whoever can start a Job in the namespace writes its run.yaml: what is resumed from it is uploaded."""
+    from simct.config import config_from_dict
+    from simct.errors import ConfigError
+    from simct.jobs import actions
+    from simct.jobs.hf.inputs import as_data, portable_config
+    from simct.runs.folder import RunFolder
+
+    secret = tmp_path / "secret.jsonl"
+    secret.write_text('{"prompt": "not yours", "answer": "x"}\n')
+    path = path.replace("SECRET", str(secret))
+    described = {"teacher": path, "student": path, "data": {"prompts": path, "held_out_prompts": path}}
+    config = as_data(config_from_dict({**described, "evaluation": {"tasks": ["demo", path]}, "output": "/x"}))
+    assert config.output is None and config.evaluation.tasks == ["demo"]
+    named = [config.teacher.model, config.student.model, config.data.prompts, config.data.held_out_prompts]
+    assert named == ["inputs/teacher", "inputs/student", "inputs/prompts", "inputs/held-out"]
+    run = RunFolder.create(tmp_path / "runs", config, backend="hf")
+    assert portable_config(run.config())[1] == {}
+    with pytest.raises(ConfigError, match="another machine"):
+        actions.duplicate(run)
+
+
+def test_what_a_job_was_given_stays_its_own(tmp_path):
+    from simct.config import config_from_dict
+    from simct.jobs.hf.inputs import as_data
+
+    described = {"teacher": "acme/model", "student": "inputs/student", "data": {"prompts": "inputs/prompts.jsonl.gz"}}
+    config = as_data(config_from_dict({**described, "evaluation": {"tasks": ["demo", "gsm8k", "inputs/task-2.jsonl"]}}))
+    assert (config.teacher.model, config.student.model) == ("acme/model", "inputs/student")
+    assert config.data.prompts == "inputs/prompts.jsonl.gz"
+    assert config.evaluation.tasks == ["demo", "gsm8k", "inputs/task-2.jsonl"]

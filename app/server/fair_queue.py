@@ -1,0 +1,95 @@
+"""Gradio's queue, fair between visitors: whoever waits is served in turn, however many requests another has sent.
+
+Gradio serves one line for all and refuses everybody once it is full. Here each visitor has so many places in it, and
+the next request is one of whoever has the fewest under way. How often a function may run at once is a limit for each
+page; calls of the public API, which anyone may make from anywhere, are counted for all together.
+"""
+
+import time
+from collections import Counter, OrderedDict
+from typing import Any, Literal
+
+from gradio.data_classes import PredictBodyInternal
+from gradio.queueing import Event, Queue
+
+from app.server.visitor import caller
+
+# of one visitor: requests that wait, and that are worked on; those of the API apart, so that neither takes from the
+# other
+MOST_WAITING, MOST_WORKING = 32, 8
+MOST_CALLS_WAITING, MOST_CALLS_WORKING = 16, 1
+# calls of the API that are worked on at once, by all visitors
+CALLS_AT_ONCE = 2
+IDLE_SECONDS = 0.01
+MOST_KNOWN = 10_000
+
+Pushed = tuple[bool, str | list[dict[str, Any]], Literal["success", "error", "queue_full", "validator_error"]]
+
+
+class FairQueue(Queue):
+    """Gradio's queue with places by visitor. `served` is when each visitor's last request was taken up."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.served: OrderedDict[str, float] = OrderedDict()
+        self.sleep_when_free = IDLE_SECONDS
+
+    async def push(self, body: PredictBodyInternal, request: Any, username: str | None) -> Pushed:
+        """Add a request to the line, unless its visitor has filled their places."""
+        who = caller(request.scope)
+        named = self.blocks.fns.get(body.fn_index) if body.fn_index is not None else None
+        call = named is not None and is_call(named)
+        own = sum(
+            who == caller(event.request.scope) and is_call(event.fn) == call
+            for line in self.event_queue_per_concurrency_id.values()
+            for event in line.queue
+        )
+        if own >= (MOST_CALLS_WAITING if call else MOST_WAITING):
+            return False, f"You already have {own} requests waiting. Wait until some have ended.", "queue_full"
+        return await super().push(body, request, username)
+
+    def get_events(self) -> tuple[list[Event], bool, str] | None:
+        """The request to work on next, taken out of the line; None where none may begin."""
+        working = [event for job in self.active_jobs if job is not None for event in job]
+        busy = Counter((caller(event.request.scope), is_call(event.fn)) for event in working)
+        at_work = Counter(map(turn_of, working))
+        first: dict[tuple[str, str], Event] = {}
+        for line in self.event_queue_per_concurrency_id.values():
+            for event in line.queue:
+                first.setdefault(turn_of(event), event)
+        ready = [event for turn, event in first.items() if self._has_room(event, at_work[turn], busy)]
+        if not ready:
+            return None
+        chosen = min(ready, key=lambda event: self._rank(event, busy))
+        self.event_queue_per_concurrency_id[chosen.concurrency_id].queue.remove(chosen)
+        self._note_served(caller(chosen.request.scope))
+        return [chosen], False, chosen.concurrency_id
+
+    def _has_room(self, event: Event, at_work: int, busy: Counter[tuple[str, bool]]) -> bool:
+        who = caller(event.request.scope)
+        if is_call(event.fn):
+            calls = sum(count for (_, call), count in busy.items() if call)
+            return calls < CALLS_AT_ONCE and busy[who, True] < MOST_CALLS_WORKING
+        limit = self.event_queue_per_concurrency_id[event.concurrency_id].concurrency_limit
+        return busy[who, False] < MOST_WORKING and (limit is None or at_work < limit)
+
+    def _rank(self, event: Event, busy: Counter[tuple[str, bool]]) -> tuple[int, float, float]:
+        """Fewest under way first, then whose last turn is longest ago, then who came first."""
+        who = caller(event.request.scope)
+        return busy[who, False] + busy[who, True], self.served.get(who, 0.0), event.enqueue_time
+
+    def _note_served(self, who: str) -> None:
+        self.served[who] = time.monotonic()
+        self.served.move_to_end(who)
+        while len(self.served) > MOST_KNOWN:
+            self.served.popitem(last=False)
+
+
+def is_call(fn: Any) -> bool:
+    """Whether a function is one of the public API rather than of the page."""
+    return bool(fn.api_visibility == "public")
+
+
+def turn_of(event: Event) -> tuple[str, str]:
+    """What ends in the order it began: requests for the same place on the same page, or of one visitor to the API."""
+    return event.concurrency_id, caller(event.request.scope) if is_call(event.fn) else event.session_hash

@@ -1,0 +1,158 @@
+"""What every request passes before Gradio sees it: the studio's own names, the paths it uses, and limits per visitor.
+
+It stands inside Gradio's session, so that a visitor who has signed in is known by their account.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.server.hosts import Hosts
+from app.server.uploads import MOST_BYTES, Uploads
+from app.server.visitor import caller
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# what the page and Gradio's clients ask for; Gradio can do more, such as fetching addresses for whoever asks
+PATHS = ("/", "/config", "/favicon.ico", "/manifest.json", "/robots.txt", "/theme.css", "/logout")
+FOLDERS = ("/assets/", "/static/", "/svelte/", "/pwa_icon", "/login/")
+API = "/gradio_api/"
+CALLS = (
+    "app_id", "call/", "cancel", "custom_component/", "file=", "heartbeat/", "info", "login_check", "openapi.json",
+    "queue/", "reset", "startup-events", "theme.css", "token", "upload", "user",
+)  # fmt: skip
+# a text of a million characters, as JSON
+MOST_BODY = 16_000_000
+# a file with the lines around it
+MOST_UPLOAD = MOST_BYTES + 100_000
+# requests that a visitor may have open: a page has two, and those it waits for
+MOST_OPEN = 96
+# requests that change or compute something, at once and then each second
+BURST, PER_SECOND = 240, 8.0
+MOST_KNOWN = 10_000
+
+
+@dataclass
+class Allowance:
+    """What a visitor has left: requests until they must wait, and how many are open."""
+
+    left: float = BURST
+    at: float = field(default_factory=time.monotonic)
+    open: int = 0
+
+    def take(self) -> bool:
+        """Use one request, if there is one."""
+        now = time.monotonic()
+        self.left, self.at = min(BURST, self.left + (now - self.at) * PER_SECOND), now
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+
+class Guard:
+    """The application `app` behind these checks. In public each visitor has limits."""
+
+    def __init__(self, app: App, hosts: Hosts, uploads: Uploads) -> None:
+        self.app, self.hosts, self.uploads = app, hosts, uploads
+        self.visitors: OrderedDict[str, Allowance] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            return await self.app(scope, receive, send)
+        method = scope.get("method", "GET")
+        refusal = self.hosts.refusal(method, scope["headers"])
+        if refusal or scope["type"] == "websocket":
+            # no page of the studio opens a websocket
+            return await self._refuse(scope, send, 403, refusal or "This studio has no websockets.")
+        if not served(own_path(scope)):
+            return await self._refuse(scope, send, 404, "The studio has no such page.")
+        return await self._within_limits(scope, receive, self._with_headers(send))
+
+    async def _within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
+        who = caller(scope)
+        allowance = self._allowance(who)
+        status, reason, length = self._limit(scope, who, allowance)
+        if reason:
+            return await self._refuse(scope, send, status, reason)
+        allowance.open += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            allowance.open -= 1
+            if length:
+                self.uploads.arrived(who)
+
+    def _limit(self, scope: Scope, who: str, allowance: Allowance) -> tuple[int, str | None, int]:
+        """The status and the reason to refuse a request, if there is one, and the bytes that an upload may have."""
+        limited = self.hosts.public
+        if limited and allowance.open >= MOST_OPEN:
+            return 429, f"You have {MOST_OPEN} requests open. Wait until some have ended.", 0
+        if scope.get("method") in ("GET", "HEAD", "OPTIONS"):
+            return 200, None, 0
+        if limited and not allowance.take():
+            return 429, "You have sent many requests at once. Wait a moment.", 0
+        length = content_length(scope)
+        if length is None:
+            return 411, "A request with a body must say how long it is.", 0
+        uploading = own_path(scope) == f"{API}upload"
+        most = MOST_UPLOAD if uploading else MOST_BODY
+        if length > most:
+            return 413, f"A request may have {most:,} bytes; this has {length:,}.", 0
+        reason = self.uploads.refusal(who, length) if limited and uploading else None
+        return (413 if reason else 200), reason, length if limited and uploading and not reason else 0
+
+    def _allowance(self, who: str) -> Allowance:
+        found = self.visitors.get(who)
+        if found is None:
+            found = self.visitors[who] = Allowance()
+            while len(self.visitors) > MOST_KNOWN:
+                self.visitors.popitem(last=False)
+        self.visitors.move_to_end(who)
+        return found
+
+    def _with_headers(self, send: Send) -> Send:
+        async def sent(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                own = self.hosts.headers()
+                names = {name for name, _ in own}
+                kept = [each for each in message.get("headers", []) if each[0].lower() not in names]
+                message = {**message, "headers": [*kept, *own]}
+            await send(message)
+
+        return sent
+
+    async def _refuse(self, scope: Scope, send: Send, status: int, reason: str) -> None:
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008, "reason": reason[:100]})
+        text = reason.encode()
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(text)).encode())]
+        await self._with_headers(send)({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": text})
+
+
+def own_path(scope: Scope) -> str:
+    """The path of a request below the studio's own address."""
+    path, root = str(scope["path"]), str(scope.get("root_path") or "")
+    return (path.removeprefix(root) or "/") if root else path
+
+
+def served(path: str) -> bool:
+    """Whether the studio has a use for the path. Files are those that it made or was given, never an address."""
+    if ".." in Path(path).parts or path.startswith((f"{API}file=http:", f"{API}file=https:")):
+        return False
+    if path.startswith(API):
+        return path.removeprefix(API).startswith(CALLS)
+    return (path.rstrip("/") or "/") in PATHS or path.startswith(FOLDERS)
+
+
+def content_length(scope: Scope) -> int | None:
+    """The bytes of a request's body as its header says; None where it does not."""
+    named = [value for name, value in scope["headers"] if name.lower() == b"content-length"]
+    return int(named[0]) if len(named) == 1 and named[0].isdigit() and len(named[0]) < 16 else None

@@ -1,0 +1,134 @@
+"""What a visitor names, resolved: the one place where a name of theirs becomes a path of this machine.
+
+A name is parsed first (its revision split off, its folders resolved, links followed), and then must be of the Hub, of
+the package, an upload of the visitor, or in a run of theirs. On a machine of one's own every folder is one's own.
+"""
+
+from pathlib import Path
+
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from simct import demo
+from simct.config import RunConfig
+from simct.config.sections import DataConfig
+from simct.config.tasks import named_tasks, rename_tasks
+from simct.errors import ConfigError, DataError, ModelError, SimCTError
+from simct.evaluation.task_names import is_task_name
+from simct.hub.repo_ids import is_folder, is_repository, is_revision, split_revision
+from simct.runs.folder import RunFolder
+from simct.setting import quoted
+
+EMBEDDED_MODELS = frozenset(
+    str(path) for path in (demo.TEACHER, demo.STUDENT, *(getattr(pair, side) for pair in demo.STRESS.values()
+                                                         for side in ("teacher", "student")))
+)  # fmt: skip
+EMBEDDED_PROMPTS = frozenset(str(path) for path in (demo.PROMPTS, demo.EVAL))
+NO_PROMPTS = "There are no prompts. Use the embedded ones, upload a file, or name a Hub dataset."
+HUB_OR_UPLOAD = "A public studio reads prompts from the Hub or an upload only. Give an id like owner/name."
+
+
+def check_revision(revision: str | None, error: type[SimCTError] = ModelError) -> None:
+    """Raise `error` for what could not be a commit, tag or branch: a revision becomes part of a path in the cache."""
+    if revision and not is_revision(revision):
+        raise error(f"{quoted(revision)} is not a revision. Give a commit, tag or branch.")
+
+
+def check_model(studio: Studio, model: str | None) -> str:
+    """A model that a visitor names, trimmed. In public it must be embedded or on the Hub. Raises ModelError."""
+    model = (model or "").strip()
+    if not model or "\0" in model:
+        raise ModelError("Choose a model: type to search the Hub, or give the path of a local folder.")
+    if model in EMBEDDED_MODELS:
+        return model
+    name, revision = split_revision(model)
+    if studio.public:
+        if not is_repository(name):
+            raise ModelError("A public studio reads models from the Hub only. Give a Hub id like owner/name.")
+    elif is_folder(name):
+        return model
+    check_revision(revision)
+    return model
+
+
+def check_data(studio: Studio, visitor: Visitor, data: DataConfig) -> DataConfig:
+    """The prompts that a visitor chose, in place: in public embedded, on the Hub or an upload of theirs.
+
+    A file that they brought before they signed in becomes their account's. Raises DataError or RunError.
+    """
+    data.prompts = _prompts(studio, visitor, data.prompts)
+    if data.held_out_prompts:
+        data.held_out_prompts = _prompts(studio, visitor, data.held_out_prompts)
+    check_revision(data.revision, DataError)
+    return data
+
+
+def _prompts(studio: Studio, visitor: Visitor, prompts: str) -> str:
+    if not prompts or "\0" in prompts:
+        raise DataError(NO_PROMPTS)
+    if not studio.public or prompts in EMBEDDED_PROMPTS or is_repository(prompts):
+        return prompts
+    path = owned_file(studio, visitor, prompts)
+    if path is None:
+        raise DataError(HUB_OR_UPLOAD)
+    return str(path)
+
+
+def owned_file(studio: Studio, visitor: Visitor, name: str) -> Path | None:
+    """The file or folder `name` if it is an upload of this visitor's, or lies in a run of theirs; else None."""
+    path = Path(name).resolve()
+    if not path.exists():
+        return None
+    if studio.uploads.owns(path, visitor, studio.public):
+        return studio.uploads.of_account(path, visitor)
+    root = studio.runs_dir.resolve()
+    parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
+    if visitor.owner is None or len(parts) < 3 or parts[1] != "inputs":
+        return None
+    return path if RunFolder(root / parts[0]).status().owner == visitor.owner else None
+
+
+def is_kept_here(studio: Studio, name: str) -> bool:
+    """Whether `name` is an upload or an input of some run: whose it is was checked when it was named."""
+    root, path = studio.runs_dir.resolve(), Path(name).resolve()
+    parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
+    return len(parts) > 1 and (parts[0] == studio.uploads.folder.name or parts[1] == "inputs")
+
+
+def check_tasks(studio: Studio, visitor: Visitor, tasks: list[str]) -> list[str]:
+    """Tasks that a visitor names: by name, or a file of prompts and answers of their own. Raises ConfigError."""
+    return [task if is_task_name(task) else _task_file(studio, visitor, task) for task in tasks]
+
+
+def _task_file(studio: Studio, visitor: Visitor, task: str) -> str:
+    if "\0" not in task and Path(task).suffix in (".jsonl", ".json"):
+        path = owned_file(studio, visitor, task) if studio.public else Path(task).expanduser()
+        if path is not None and path.is_file():
+            return str(path)
+    raise ConfigError(
+        f"evaluation.tasks names {quoted(task)}, which is neither a task nor a file of yours with prompts and answers. "
+        "Give a task by its name, such as gsm8k or demo."
+    )
+
+
+def check_run(studio: Studio, visitor: Visitor, config: RunConfig, here: bool = False) -> RunConfig:
+    """A run that a visitor described, in place, with every name in it resolved. Raises a one-line SimCTError.
+
+    Where it lies is never theirs to say. `here`: it trains on the machine of the studio, which in public sends no
+    requests for a visitor and has one device for each run.
+    """
+    config.output = None
+    for model in (config.teacher, config.student):
+        model.model = check_model(studio, model.model)
+        # a name that still holds a revision would be parsed once more, as another name
+        if studio.public and split_revision(model.model)[1]:
+            raise ModelError(f"{quoted(model.model)} is not a model. Give its revision by itself.")
+        check_revision(model.revision)
+    check_data(studio, visitor, config.data)
+    named = named_tasks(config)
+    resolved = dict(zip(named, check_tasks(studio, visitor, named), strict=True))
+    rename_tasks(config, resolved.__getitem__)
+    if config.evaluation.best_by not in resolved.values() and not is_task_name(config.evaluation.best_by):
+        raise ConfigError(f"evaluation.best_by is {quoted(config.evaluation.best_by)}, which is no task of the run.")
+    if studio.public and here and config.rollout.vllm_url:
+        raise ConfigError("rollout.vllm_url must be empty in a public studio: it sends no requests for its visitors.")
+    return config

@@ -1,0 +1,163 @@
+"""Files that visitors bring: how many bytes each may bring, where they are kept, whose they are, and for how long.
+
+A file first lies in Gradio's temporary folder. What a run may need is copied beside the runs: in public into a folder
+of the account, or, where nobody has signed in, into one whose name only that visitor's browser knows.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import re
+import secrets
+import shutil
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gradio.utils import get_upload_folder
+
+from app.server.visitor import Visitor
+from simct.data.formats import suffix_of
+from simct.errors import DataError, RunError
+
+# beside the runs; a name that no run has
+FOLDER = ".uploads"
+# of one file
+MOST_BYTES = 200_000_000
+# of one visitor in a day, and of all visitors together on the disk
+MOST_A_DAY, MOST_IN_ALL = 1_000_000_000, 20_000_000_000
+DAY = 24 * 3600.0
+# kept beside the runs for so long, and longer where a run names it
+KEPT_SECONDS = 30 * DAY
+UNSIGNED = re.compile(r"visitor-[0-9a-f]{32}")
+BY_CONTENT = re.compile(r"[0-9a-f]{32}(\.[a-z0-9]+){0,2}")
+MOST_KNOWN = 10_000
+
+
+@dataclass
+class Uploads:
+    """What visitors have brought to the studio that keeps it in `folder`; `brought` is (when, bytes) by visitor.
+
+    `secret` makes the names of folders that nobody can guess who does not have the same file.
+    """
+
+    folder: Path
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    brought: "OrderedDict[str, list[tuple[float, int]]]" = field(default_factory=OrderedDict)
+    under_way: dict[str, int] = field(default_factory=dict)
+
+    def refusal(self, who: str, length: int) -> str | None:
+        """Why this visitor may not bring `length` bytes now; None if they may, and then they count as brought."""
+        now = time.time()
+        recent = [each for each in self.brought.get(who, []) if now - each[0] < DAY]
+        if self.under_way.get(who, 0) >= 4:
+            return "You are uploading four files. Wait until one has arrived."
+        if sum(size for _, size in recent) + length > MOST_A_DAY:
+            return (
+                f"You have uploaded {MOST_A_DAY / 1e9:g} GB within a day, which is the limit. Use a dataset of the Hub."
+            )
+        if bytes_in(self.folder) + bytes_in(Path(get_upload_folder())) + length > MOST_IN_ALL:
+            return "This studio has no room for more uploads. Use a dataset of the Hub, or try again tomorrow."
+        self.brought[who] = [*recent, (now, length)]
+        self.brought.move_to_end(who)
+        while len(self.brought) > MOST_KNOWN:
+            self.brought.popitem(last=False)
+        self.under_way[who] = self.under_way.get(who, 0) + 1
+        return None
+
+    def arrived(self, who: str) -> None:
+        """An upload has ended, whole or not."""
+        left = self.under_way.get(who, 0) - 1
+        self.under_way[who] = left
+        if left <= 0:
+            del self.under_way[who]
+
+    def keep(self, path: str, visitor: Visitor, public: bool) -> str:
+        """Copy what was uploaded beside the runs, named by its content; returns the path of the copy.
+
+        Raises DataError for a path that no upload made, RunError if the copy cannot be written.
+        """
+        uploaded = arrived_file(path)
+        folder = self.folder
+        if public:
+            unsigned = hmac.new(self.secret, uploaded.read_bytes(), hashlib.sha256).hexdigest()[:32]
+            folder = self.folder / (visitor.folder or f"visitor-{unsigned}")
+        return str(_copy(uploaded, folder))
+
+    def owns(self, path: Path, visitor: Visitor, public: bool) -> bool:
+        """Whether `path`, resolved, is a file that this visitor uploaded."""
+        root = self.folder.resolve()
+        if not path.is_relative_to(root):
+            return False
+        parts = path.relative_to(root).parts
+        if not public:
+            return True
+        if len(parts) == 1:
+            # as earlier versions kept them, by nothing but their content
+            return bool(BY_CONTENT.fullmatch(parts[0]))
+        return len(parts) == 2 and (parts[0] == visitor.folder or bool(UNSIGNED.fullmatch(parts[0])))
+
+    def of_account(self, path: Path, visitor: Visitor) -> Path:
+        """The account's own copy of a file that the visitor brought before they signed in. Raises RunError."""
+        if visitor.folder is None or path.parent.name == visitor.folder:
+            return path
+        return _copy(path, self.folder / visitor.folder)
+
+    def forget_old(self, runs_dir: Path) -> None:
+        """Remove what was kept long ago and no run names."""
+        old = [path for path in self.folder.rglob("*") if path.is_file() and _age(path) > KEPT_SECONDS]
+        if not old:
+            return
+        named = "".join(_text(path) for path in runs_dir.glob("*/run.yaml"))
+        for path in old:
+            if path.name not in named:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    path.parent.rmdir()  # once it is empty; the folder of the others stays
+
+
+def arrived_file(path: str | None) -> Path:
+    """A file that was uploaded and lies in Gradio's temporary folder. Raises DataError for any other path."""
+    try:
+        uploaded = Path(path or "").resolve()
+        if path and uploaded.is_file() and uploaded.is_relative_to(Path(get_upload_folder()).resolve()):
+            return uploaded
+    except (OSError, ValueError):
+        pass
+    raise DataError("The upload did not arrive. Choose the file again.")
+
+
+def bytes_in(folder: Path) -> int:
+    """Bytes of the files below `folder`; what is removed meanwhile counts nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _copy(file: Path, folder: Path) -> Path:
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+    kept = folder / f"{digest}{suffix_of(file)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not kept.exists():
+            shutil.copyfile(file, kept)
+    except OSError as error:
+        raise RunError(f"Cannot keep the upload in {str(folder)!r}: {error.strerror}.") from error
+    return kept
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
