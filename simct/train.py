@@ -32,6 +32,7 @@ from simct.evaluation.tasks import evaluate_loaded
 from simct.hub.client import prepare_clients
 from simct.inspection.coverage import inspect_pair
 from simct.jobs.local.process import start_time
+from simct.jobs.local.webhook import notify
 from simct.losses.head import check_head
 from simct.methods import METHODS
 from simct.models.adapters import merged_student, trainable_student
@@ -232,6 +233,8 @@ def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Traine
         )
         if "warning" in record:
             process.log(f"warning: {record['warning']}")
+            if not any("warning" in earlier for earlier in run.metrics()[:-1]):
+                notify(run, "unhealthy", record["warning"])
 
     return Trainer(
         config,

@@ -52,8 +52,8 @@ FOLDED = {
         ("evaluation.samples", "training.tracker", "training.seed"),
         ("training.stop_on_collapse", "evaluation.allow_code_execution"),
     ),
-    "Publish when finished": (
-        ("publish.repo_id",),
+    "When it ends": (
+        ("publish.repo_id", "notify.webhook"),
         ("publish.private", "publish.rollouts", "publish.space", "publish.only_if_improved"),
     ),
 }

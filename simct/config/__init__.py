@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from simct.config.evaluation import EvaluationConfig
+from simct.config.notify import NotifyConfig
 from simct.config.optimization import LoraConfig, TrainingConfig, WarmupConfig
 from simct.config.publish import PublishConfig, check_publish
 from simct.config.sections import DataConfig, ModelConfig, RolloutConfig
@@ -63,6 +64,7 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = _section(EvaluationConfig)
     warmup: WarmupConfig = _section(WarmupConfig)
     publish: PublishConfig = _section(PublishConfig)
+    notify: NotifyConfig = _section(NotifyConfig)
     kind: str = setting(
         "Kind", "distill", "distill, or warmup for a warm start on the teacher's answers.", choices=KINDS
     )
@@ -75,7 +77,7 @@ class RunConfig(Section):
         if info.context == WHOLE:
             options = checked_options(self.method, self.method_options, "method_options")
             self.method_options = {name: getattr(options, name) for name in self.method_options}
-            for check in (_check_sizes, _check_models, _check_server, _check_engine, _check_evaluation):
+            for check in (_check_sizes, _check_models, _check_server, _check_engine, _check_evaluation, _check_webhook):
                 check(self)
             check_publish(self.publish, scored=bool(self.evaluation.tasks))
         return self
@@ -171,6 +173,16 @@ def _check_server(config: RunConfig) -> None:
         _require(
             value == only, f"method_options.{name}", value, f"{only} with teacher.server, which lists probabilities"
         )
+
+
+def _check_webhook(config: RunConfig) -> None:
+    address = config.notify.webhook
+    _require(
+        address is None or is_server_address(address.partition("?")[0]),
+        "notify.webhook",
+        address,
+        "an address such as https://hooks.example.com/abc",
+    )
 
 
 def is_server_address(text: str) -> bool:

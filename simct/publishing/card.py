@@ -14,6 +14,7 @@ from huggingface_hub import DatasetCardData, ModelCardData
 
 import simct
 from simct.config import RunConfig, divergence_of, dump_config
+from simct.config.notify import NotifyConfig
 from simct.config.publish import PublishConfig
 from simct.config.sections import ModelConfig
 from simct.config.tasks import rename_tasks
@@ -59,6 +60,7 @@ def public_config(config: RunConfig) -> RunConfig:
     """A copy of the configuration without paths of this machine."""
     shown = config.model_copy(deep=True)
     shown.output = None
+    shown.notify = NotifyConfig()  # a webhook's address is a secret
     shown.publish = PublishConfig()  # whoever starts from this run publishes where they say
     for model in (shown.teacher, shown.student):
         model.model = shown_name(model.model)

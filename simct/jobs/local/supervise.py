@@ -15,6 +15,7 @@ from pathlib import Path
 
 from simct.jobs.local import job as local_job
 from simct.jobs.local import process, queue
+from simct.jobs.local.webhook import notify
 from simct.runs.folder import RunFolder
 
 # How long processes of a run that has ended are waited for.
@@ -46,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     if status.active and status.group == os.getpgrp() and not local_job.is_training(run):
         local_job.finalize(run, status)
     os.close(lock)
+    ended = run.status().state
+    if ended in ("finished", "stopped", "failed") and (trouble := notify(run, ended)):
+        print(trouble, flush=True)
     if "--from-queue" in options:
         with contextlib.suppress(Exception):
             queue.advance(run.path.parent)
