@@ -79,7 +79,7 @@ class RunConfig(Section):
             self.method_options = {name: getattr(options, name) for name in self.method_options}
             for check in (_check_sizes, _check_models, _check_server, _check_engine, _check_evaluation, _check_webhook):
                 check(self)
-            check_publish(self.publish, scored=bool(self.evaluation.tasks))
+            check_publish(self.publish, scored=bool(self.evaluation.tasks) or self.evaluation.every != 0)
         return self
 
 

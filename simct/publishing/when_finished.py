@@ -13,6 +13,8 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from simct.config import RunConfig
 from simct.errors import HubError, brief
+from simct.evaluation.noise import score_change
+from simct.evaluation.records import DIRECTIONS, distance_change, evaluations_of
 from simct.hub import client
 from simct.hub.client import hub_api
 from simct.hub.errors import SIGN_IN, hub_error
@@ -87,6 +89,9 @@ def publish_when_finished(run: RunFolder, token: str | None = None) -> str | Non
     settings = run.config().publish
     if settings.repo_id is None:
         return None
+    if settings.only_if_improved and (reason := not_improved(run)):
+        run.set_publishing(state="none", stage=None, pid=None, pid_started=None)
+        return f"Not published: {reason}"
     if _published(run):
         return f"Published before: {run.publishing().url}"
     for wait in (*WAITS, None):
@@ -100,6 +105,25 @@ def publish_when_finished(run: RunFolder, token: str | None = None) -> str | Non
                 return f"Not published: {brief(error)} The run itself has finished: publish it by simct publish."
         time.sleep(wait)
     return None
+
+
+def not_improved(run: RunFolder) -> str | None:
+    """Why the student counts as not improved, None if it did: something improved by more than noise, and nothing
+    became worse by more than noise, of its tasks' scores and of its distance to the teacher."""
+    scores = run.evaluation()
+    after = scores.get("after", {})
+    gains = {task: (score_change(scores.get("before", {}).get(task), each), 1) for task, each in after.items()}
+    evaluations = evaluations_of(run)
+    of_model = [each for each in evaluations if each.step and each.step == run.status().model_step]
+    if evaluations and evaluations[0].step == 0 and of_model:
+        for name, change in distance_change(evaluations[0], of_model[-1]).items():
+            gains[f"distance {DIRECTIONS[name].lower()}"] = change, -1
+    known = {name: (change, sign) for name, (change, sign) in gains.items() if change is not None}
+    worse = [name for name, (change, sign) in known.items() if change.exceeds_noise and sign * change.mean < 0]
+    better = [name for name, (change, sign) in known.items() if change.exceeds_noise and sign * change.mean > 0]
+    if worse:
+        return f"{worse[0]} became worse by more than noise."
+    return None if better else "nothing that was measured improved by more than noise."
 
 
 def _published(run: RunFolder) -> bool:

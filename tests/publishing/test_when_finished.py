@@ -24,10 +24,9 @@ def hub(hub, monkeypatch):
     return hub
 
 
-def described(**publish):
-    return config_from_dict(
-        {"teacher": "acme/teacher", "student": "acme/student", "data": {"prompts": "acme/prompts"}, "publish": publish}
-    )
+def described(evaluation=None, **publish):
+    models = {"teacher": "acme/teacher", "student": "acme/student", "data": {"prompts": "acme/prompts"}}
+    return config_from_dict({**models, "evaluation": evaluation or {}, "publish": publish})
 
 
 @pytest.fixture
@@ -91,7 +90,7 @@ def test_names_the_hub_does_not_allow_are_refused(name):
 
 def test_an_improvement_has_to_be_measured():
     with pytest.raises(ConfigError, match=r"publish\.only_if_improved"):
-        described(repo_id="tester/tiny", only_if_improved=True)
+        described({"every": 0}, repo_id="tester/tiny", only_if_improved=True)
 
 
 def test_the_name_and_the_permission_are_checked_before_launch(hub, monkeypatch):
@@ -127,3 +126,36 @@ def test_the_command_trains_and_publishes_with_nobody_watching(hub, tmp_path, ca
     assert f"Published: {hub.url}/tester/auto" in capsys.readouterr().out
     weights = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
     assert hub.repos["tester/auto"].files["model.safetensors"] == weights
+
+
+def measured(step: int, bits: float) -> dict:
+    """A line of evaluations.jsonl: 16 prompts whose distances lie around `bits`."""
+    one = {"bits_per_byte": bits, "bytes": 99, "bits": {str(index): bits + index / 1000 for index in range(16)}}
+    both = {"student_to_teacher": one, "teacher_to_student": one}
+    rest = {"tasks": {}, "answers": [], "seconds": 1.0, "prompts": 16, "every": 1}
+    return {"step": step, "distance": both, **rest}
+
+
+@pytest.mark.parametrize(
+    ("after", "outcomes", "published"),
+    [
+        (0.5, None, "Published: "),
+        (0.9, None, "Not published: nothing that was measured improved by more than noise."),
+        (1.5, None, "Not published: distance student to teacher became worse by more than noise."),
+        (0.9, [1] * 16, "Published: "),
+        (0.5, [0] * 16, "Not published: demo became worse by more than noise."),
+    ],
+)
+def test_only_a_student_that_improved_is_published(hub, tmp_path, after, outcomes, published):
+    run = finished_run(tmp_path / "run", publish={"repo_id": "tester/tiny", "only_if_improved": True})
+    run.set_status(model_step=3)
+    run.append("evaluations.jsonl", measured(0, 0.9))
+    run.append("evaluations.jsonl", measured(3, after))
+    half = [1] * 8 + [0] * 8
+    scores = {name: {"demo": {"score": sum(each) / 16, "n": 16, "outcomes": each}} for name, each in
+              (("before", half), ("after", outcomes or half))}  # fmt: skip
+    run.save_evaluation(scores)
+    announce_publishing(run)
+    assert publish_when_finished(run).startswith(published)
+    assert ("tester/tiny" in hub.repos) == published.startswith("Published")
+    assert not run.publishing().active
