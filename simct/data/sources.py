@@ -11,6 +11,7 @@ from simct.config import local_path
 from simct.config.sections import DataConfig
 from simct.data.formats import KINDS, FileNotes, Row, Unreadable, format_of, known_rows, rows_of_file
 from simct.errors import DataError, HubError, brief
+from simct.hub.data_files import datasets_library
 from simct.hub.datasets import choice_error, dataset_error, wrong_choice
 from simct.hub.redact import redact
 
@@ -71,7 +72,7 @@ def data_error(error: BaseException, data: DataConfig) -> Exception:
 
 def check_configuration(data: DataConfig, token: str | bool | None = None) -> None:
     """Refuse a Hub dataset with several configurations of which none is chosen. Raises DataError or HubError."""
-    import datasets
+    datasets = datasets_library()
 
     if data.config_name or local_path(data.prompts) is not None:
         return
@@ -113,7 +114,7 @@ def _local_rows(path: Path, data: DataConfig) -> RowSource:
 
 def _saved_rows(path: Path, data: DataConfig) -> RowSource:
     """A folder that `save_to_disk` wrote, with or without splits."""
-    import datasets
+    datasets = datasets_library()
 
     saved = datasets.load_from_disk(str(path))
     if isinstance(saved, datasets.DatasetDict):
@@ -127,7 +128,7 @@ def _saved_rows(path: Path, data: DataConfig) -> RowSource:
 
 def _sliced_rows(path: Path, data: DataConfig) -> RowSource:
     """A part of a split, or several together, such as train[:100] and train+test."""
-    import datasets
+    datasets = datasets_library()
 
     rows: Any = datasets.load_dataset(str(path), data.config_name, split=data.split)
     return RowSource(iter(rows), len(rows))
@@ -135,7 +136,7 @@ def _sliced_rows(path: Path, data: DataConfig) -> RowSource:
 
 def _folder_files(path: Path, data: DataConfig) -> tuple[list[Path], list[Path]]:
     """The data files of the split as `datasets` finds them (by names or the folder's README), and the others."""
-    import datasets
+    datasets = datasets_library()
 
     readable = sorted(file for file in path.rglob("*") if format_of(file) and file.is_file() and _visible(file, path))
     if not readable:
@@ -160,7 +161,7 @@ def _visible(file: Path, folder: Path) -> bool:
 
 
 def _hub_rows(data: DataConfig, token: str | bool | None, streaming: bool) -> RowSource:
-    import datasets
+    datasets = datasets_library()
 
     try:
         rows: Any = datasets.load_dataset(
@@ -179,7 +180,7 @@ def _hub_rows(data: DataConfig, token: str | bool | None, streaming: bool) -> Ro
 
 def _hub_files(data: DataConfig, token: str | bool | None) -> RowSource:
     """The rows of a Hub dataset whose files `datasets` cannot join, read one file after another."""
-    import datasets
+    datasets = datasets_library()
     from huggingface_hub import hf_hub_download
 
     builder = datasets.load_dataset_builder(data.prompts, data.config_name, revision=data.revision, token=token)

@@ -16,6 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 from simct.errors import DataError, SimCTError, brief, quoted
 from simct.hub import client
 from simct.hub.client import ask, hub_api
+from simct.hub.data_files import datasets_library
 from simct.hub.errors import known_hub_error
 from simct.hub.redact import redact
 
@@ -118,7 +119,7 @@ def preview_dataset(
 
 def dataset_error(error: BaseException, repo_id: str) -> SimCTError:
     """What the Hub or the `datasets` library raised, as one line about `repo_id`."""
-    known = known_hub_error(error, repo_id, kind="dataset")
+    known = error if isinstance(error, SimCTError) else known_hub_error(error, repo_id, kind="dataset")
     if known is not None:
         return known
     text = " ".join(str(error).split())
@@ -221,7 +222,7 @@ def _viewed_rows(
 def _read_configs(
     repo_id: str, wanted: str | None, revision: str | None, token: str | bool | None
 ) -> tuple[ConfigFacts, ...]:
-    import datasets
+    datasets = datasets_library()
 
     names = _config_names(repo_id, revision, token)
     configs = {name: ConfigFacts(name) for name in names}
@@ -247,7 +248,7 @@ def _read_configs(
 
 def _config_names(repo_id: str, revision: str | None, token: str | bool | None) -> list[str]:
     """The configurations, the default one first."""
-    import datasets
+    datasets = datasets_library()
 
     names = datasets.get_dataset_config_names(repo_id, revision=revision, token=token)
     first = datasets.get_dataset_default_config_name(repo_id, revision=revision, token=token)
@@ -257,7 +258,7 @@ def _config_names(repo_id: str, revision: str | None, token: str | bool | None) 
 def _streamed_rows(
     repo_id: str, config: str | None, split: str | None, n: int, token: str | bool | None, revision: str | None
 ) -> list[dict]:
-    import datasets
+    datasets = datasets_library()
 
     config = config or _config_names(repo_id, revision, token)[0]
     rows = datasets.load_dataset(

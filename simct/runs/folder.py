@@ -76,6 +76,8 @@ class RunFolder:
         run, is_new = cls(path), not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
+            if owner is not None:
+                path.chmod(0o700)  # a visitor's, and of nobody else on the machine
             config.output = str(path)
             make_paths_absolute(config)
             save_config(config, path / "run.yaml")

@@ -25,6 +25,7 @@ from simct import files
 from simct.errors import RunError
 from simct.hub.redact import KEY_VARIABLE
 from simct.jobs.local import process
+from simct.jobs.local.environment import visitors_environment
 from simct.runs.changes import accepted_changes
 from simct.runs.checkpoints import CONFIG_FILE
 from simct.runs.folder import TRAINER_LOCK, RunFolder
@@ -105,7 +106,7 @@ def launch(
             devices=devices,
             host=socket.gethostname(),
         )
-        return _start_supervisor(run, command, _environment(token, devices, lock, queue_devices), lock)
+        return _start_supervisor(run, command, _environment(token, devices, lock, queue_devices, status.owner), lock)
 
 
 @contextlib.contextmanager
@@ -155,9 +156,17 @@ def _start_supervisor(run: RunFolder, command: list[str], environment: dict[str,
 
 
 def _environment(
-    token: str | bool | None, devices: list[str] | None, lock: int, queue_devices: Sequence[str]
+    token: str | bool | None,
+    devices: list[str] | None,
+    lock: int,
+    queue_devices: Sequence[str],
+    owner: str | None = None,
 ) -> dict[str, str]:
-    environment = {**os.environ, "SIMCT_PROCESS_LOCK": str(lock)}
+    """The environment of the run's processes. A run that belongs to a visitor gets only what it needs of a Space's."""
+    environment = visitors_environment() if owner is not None else dict(os.environ)
+    if owner is not None and not token:
+        environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
+    environment["SIMCT_PROCESS_LOCK"] = str(lock)
     if queue_devices:
         # the run sees its own devices only, and starts the next run on any of them
         environment["SIMCT_DEVICES"] = ",".join(queue_devices)

@@ -1,0 +1,36 @@
+"""The environment of a process that trains for a visitor of a Space: what it needs, by name.
+
+A Space keeps its secrets in its environment (that of the sign-in, keys of its owner), and what is not listed here stays
+there.
+"""
+
+import os
+from collections.abc import Mapping
+
+from simct.hub.redact import KEY_VARIABLE
+
+NAMES = frozenset(
+    {
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR", "TEMP", "TMP",
+        "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD", "XDG_CACHE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE", "HF_ENDPOINT", "HF_HOME", "TOKENIZERS_PARALLELISM", "SPACE_ID", "MASTER_ADDR",
+        "MASTER_PORT",
+    }
+)  # fmt: skip
+FAMILIES = (
+    "LC_", "PYTHON", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_", "OPENBLAS_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_",
+    "TRITON_", "ACCELERATE_", "HF_HUB_", "HF_DATASETS_", "HF_XET_", "SIMCT_",
+)  # fmt: skip
+WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL")
+# ends in a word that is no secret
+PLAIN = frozenset({"HF_HUB_DISABLE_IMPLICIT_TOKEN"})
+
+
+def visitors_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What of this process's environment a visitor's run gets. Tokens are not among it: a run is given its own."""
+    return {name: value for name, value in environment.items() if _is_needed(name)}
+
+
+def _is_needed(name: str) -> bool:
+    secret = name == KEY_VARIABLE or (name not in PLAIN and any(word in name.split("_") for word in WORDS))
+    return (name in NAMES or name.startswith(FAMILIES)) and not secret
