@@ -16,6 +16,7 @@ from simct.cli import check as cli_check
 from simct.cli import evaluate as cli_evaluate
 from simct.cli import inspect as cli_inspect
 from simct.cli import jobs as cli_jobs
+from simct.cli import seeds as cli_seeds
 from simct.cli import settings as cli_settings
 from simct.cli.common import (
     RUNS,
@@ -95,6 +96,9 @@ def _add_distill(commands: Commands) -> None:
     add_run_options(distill)
     distill.add_argument("--resume", metavar="RUN", help="continue a run that stopped (its folder or id)")
     distill.add_argument("--publish", metavar="OWNER/NAME", help="push the student here when the run has finished")
+    distill.add_argument(
+        "--seeds", type=int, metavar="N", help="run N seeds, a run folder each, and print their means; continues them"
+    )
     distill.add_argument("--detach", action="store_true", help="start it in the background and return")
     _add_no_check(distill)
     cli_jobs.add_where_options(distill)
@@ -152,6 +156,8 @@ def _add_publish(commands: Commands) -> None:
 
 
 def run_distill(options: argparse.Namespace) -> int:
+    if options.seeds is not None:
+        return cli_seeds.run_seeds(options, lambda some, config: start_or_resume(some, lambda: config))
     run = start_or_resume(options, lambda: config_from_options(options))
     return 0 if options.detach else follow(run)
 

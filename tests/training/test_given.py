@@ -21,6 +21,7 @@ from simct.data.samples import (
 )
 from simct.errors import ConfigError
 from simct.losses.head import Head
+from simct.losses.teacher_rows import HiddenRows
 from simct.models.loading import hidden_rows, load_model
 from simct.models.rollout import Rollout
 from simct.preflight.planned import PlannedRun
@@ -112,7 +113,7 @@ def test_the_loss_and_its_gradients_are_those_of_a_slow_reference(folders, pair,
     sides = [(s.prompt.teacher_ids, s.teacher_ids) for s in samples]
     teacher_hidden_TH, _ = hidden_rows(teacher, *map(list, zip(*sides, strict=True)), 0)
     step = DistillationStep(student, pair, config, 0)
-    result = step(samples, teacher_hidden_TH.detach(), Head.of(teacher))
+    result = step(samples, HiddenRows(teacher_hidden_TH.detach(), Head.of(teacher)))
     result.loss.backward()
     ours = {name: parameter.grad.clone() for name, parameter in student.named_parameters()}
     student.zero_grad()
