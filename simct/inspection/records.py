@@ -227,7 +227,11 @@ class Reliability(Record):
     mass_student, mass_teacher, candidate_mass, prefix_conflict_mass, hindsight_mass: means over units, as
     losses.diagnostics defines them. kl_shared, kl_recovered: mean reverse KL in nats. recovered_share: share of the
     student's tokens. recovered_kinds: by kind of text. gradient_cosine: between the gradients of exact matches and of
-    recovered units; None where nothing is recovered. answers: those that were measured, of answers_written, of which
+    recovered units; None where nothing is recovered. gradient_ratio: the norm of the second over that of the first.
+    gradient_noise: the cosine between the exact matches of two random halves of the answers, against which the other
+    is read; None for one answer. top16_student, top16_teacher: either model's mass on the student's 16 most likely
+    shared tokens. kl_units, kl_merged: of two neighboring units, one by one and merged (inspection/coarsening.py).
+    answers: those that were measured, of answers_written, of which
     answers_ended ended by themselves; excluded: those left out, by reason. stopped: before all prompts were answered.
     verdict: in words; method, method_options and settings (names as in run.yaml): what it recommends.
     """
@@ -246,6 +250,12 @@ class Reliability(Record):
     recovered_share: float = 0.0
     recovered_kinds: dict[str, Splits] = field(default_factory=dict)
     gradient_cosine: float | None = None
+    gradient_ratio: float | None = None
+    gradient_noise: float | None = None
+    top16_student: float | None = None
+    top16_teacher: float | None = None
+    kl_units: float | None = None
+    kl_merged: float | None = None
     answers: int = 0
     answers_written: int = 0
     answers_ended: int = 0

@@ -6,6 +6,7 @@ student where exact matches do. From these follows a verdict in words, with its 
 Small samples on a CPU will do. Shapes: U units, N units of a chunk, R rows, H hidden size.
 """
 
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,9 +20,10 @@ from simct.data.exclusions import exclusion_line
 from simct.data.prompts import Prompt, load_prompts
 from simct.data.samples import Sample, prepare_prompts, to_samples, write_rollouts
 from simct.errors import DataError, RunError
-from simct.inspection.candidates import score_chunk
+from simct.inspection.coarsening import neighboring_kl
 from simct.inspection.records import KlQuantiles, MassHistogram, Reliability, Splits
 from simct.inspection.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
+from simct.inspection.unit_scores import score_chunk
 from simct.inspection.verdict import verdict_of
 from simct.losses.diagnostics import measure_units
 from simct.losses.head import Head, check_head
@@ -34,6 +36,8 @@ from simct.tokenization.token_bytes import TokenBytes
 from simct.tokenization.units import UnitBatch, build_units, chunks_by_rows
 
 ANSWERS_AT_A_TIME = 4
+# what is kept of every unit, as score_chunk gives it
+COLUMNS = ("kl", "z_s", "z_t", "student_score", "teacher_score", "top_s", "top_t")
 GRADIENT_PARAMETERS = 200_000_000  # of the student, from its output backwards, on which gradients are compared
 Z_T_EDGES = [index / 10 for index in range(11)]  # of the histogram; its last bin is all above 1
 
@@ -134,9 +138,12 @@ class _Totals:
         self.answers = self.tokens = self.recovered_tokens = 0
         self.sums: defaultdict[str, float] = defaultdict(float)
         self.weights: Counter[str] = Counter()
-        self.columns: dict[str, list[torch.Tensor]] = {"kl": [], "z_t": [], "single": []}
+        self.columns: dict[str, list[torch.Tensor]] = {name: [] for name in (*COLUMNS, "single", "apart", "merged")}
         self.kinds: Counter[tuple[str, int]] = Counter()  # (kind, sign of student - teacher tokens) -> units
+        # of exact matches in either half of the answers, and of recovered units
         self.gradients: list[list[torch.Tensor]] = []
+        self.coin = random.Random(0)
+        self.heads = False
 
     def add(self, samples: list[Sample]) -> None:
         pair = self.pair
@@ -156,7 +163,8 @@ class _Totals:
             [sample.student_spans for sample in samples],
         )
         student_head = Head.of(self.student)
-        self._add_gradients(student_hidden_RH, student_head, rows, student_ids, teacher_ids)
+        halves_R = self._halves(samples).to(student_hidden_RH.device)
+        self._add_gradients(student_hidden_RH, student_head, rows, student_ids, teacher_ids, halves_R)
         device = student_hidden_RH.device
         self._add_units(
             units,
@@ -170,6 +178,7 @@ class _Totals:
 
     def _add_units(self, units: UnitBatch, student: HeadSide, teacher: Side) -> None:
         chunk_rows = chunk_rows_for(student.hidden_RH.device, max(student.vocabulary, teacher.vocabulary))
+        before = len(self.columns["kl"])
         ends_T = torch.isin(units.teacher_ids_T, torch.tensor(self.pair.teacher.end_ids))
         on_device = units.to(student.hidden_RH.device)
         for chunk_N in chunks_by_rows(torch.arange(len(units)), units, chunk_rows):
@@ -181,9 +190,26 @@ class _Totals:
                 ended = int(ends_T[units.teacher_start_U[chunk_N]].sum()) if name == "hindsight_mass" else 0
                 self.sums[name] += float(value) * (len(chunk_N) - ended)
                 self.weights[name] += len(chunk_N) - ended
-            for name in ("kl", "z_t"):
+            for name in COLUMNS:
                 self.columns[name].append(getattr(scored, name).float())
             self.columns["single"].append(units.single_U[chunk_N])
+        if not len(units):
+            return
+        kl_U, own_U, other_U, z_s_U, z_t_U = (
+            torch.cat(self.columns[name][before:]) for name in ("kl", "student_score", "teacher_score", "z_s", "z_t")
+        )
+        written = own_U.exp() / z_s_U, other_U.exp() / z_t_U
+        apart_P, merged_P = neighboring_kl(kl_U, *written, units.sequence_U)
+        self.columns["apart"].append(apart_P)
+        self.columns["merged"].append(merged_P)
+
+    def _halves(self, samples: list[Sample]) -> torch.Tensor:
+        """bool [R]: whether a student row is of an answer in the first half; of every two answers one is, by a coin."""
+        flags = []
+        for place, sample in enumerate(samples, self.answers):
+            self.heads = self.coin.random() < 0.5 if place % 2 == 0 else not self.heads
+            flags += [self.heads] * sum(map(len, sample.student_pieces))
+        return torch.tensor(flags)
 
     def _add_kinds(self, units: UnitBatch, student_ids: list[list[int]]) -> None:
         for sequence, ids in enumerate(student_ids):
@@ -205,8 +231,9 @@ class _Totals:
         teacher: TeacherRows,
         student_ids: list[list[int]],
         teacher_ids: list[list[int]],
+        halves_R: torch.Tensor,
     ) -> None:
-        """Gradients of the two parts of SimCT's loss, as it is the sum of both: strict and the rest."""
+        """Gradients of the two parts of SimCT's loss, as it is the sum of both: strict, by halves, and the rest."""
 
         def at_hidden(method: str) -> torch.Tensor:
             result = losses.compute_from_rows(
@@ -216,9 +243,10 @@ class _Totals:
 
         strict_RH = at_hidden("strict")
         parameters = _last_parameters(self.student)
-        for part, part_RH in enumerate((strict_RH, at_hidden("simct") - strict_RH)):
+        first_RH = strict_RH * halves_R[:, None]
+        for part, part_RH in enumerate((first_RH, strict_RH - first_RH, at_hidden("simct") - strict_RH)):
             pulled = torch.autograd.grad(
-                student_hidden_RH, parameters, part_RH, retain_graph=part == 0, allow_unused=True
+                student_hidden_RH, parameters, part_RH, retain_graph=part < 2, allow_unused=True
             )
             gradients = [torch.zeros_like(p) if g is None else g for g, p in zip(pulled, parameters, strict=True)]
             if len(self.gradients) <= part:
@@ -228,7 +256,9 @@ class _Totals:
 
     def result(self) -> Reliability:
         kl_U, z_t_U = (torch.cat(self.columns[name]) for name in ("kl", "z_t"))
-        single_U = torch.cat(self.columns["single"])
+        single_U, apart_P, merged_P = (torch.cat(self.columns[name]) for name in ("single", "apart", "merged"))
+        first, second, recovered = self.gradients
+        strict = list(torch._foreach_add(first, second))
 
         def mean(name: str) -> float:
             return self.sums[name] / max(self.weights[name], 1)
@@ -252,7 +282,13 @@ class _Totals:
             ),
             recovered_share=self.recovered_tokens / max(self.tokens, 1),
             recovered_kinds=_kind_table(self.kinds),
-            gradient_cosine=_cosine(*self.gradients),
+            gradient_cosine=_cosine(strict, recovered),
+            gradient_ratio=_ratio(recovered, strict),
+            gradient_noise=_cosine(first, second),
+            top16_student=_mean(torch.cat(self.columns["top_s"])),
+            top16_teacher=_mean(torch.cat(self.columns["top_t"])),
+            kl_units=_mean(apart_P) if len(apart_P) else None,
+            kl_merged=_mean(merged_P) if len(merged_P) else None,
             answers=self.answers,
         )
 
@@ -281,6 +317,12 @@ def _cosine(left: list[torch.Tensor], right: list[torch.Tensor]) -> float | None
 
     size = (product(left, left) * product(right, right)) ** 0.5
     return product(left, right) / size if size > 0 else None
+
+
+def _ratio(left: list[torch.Tensor], right: list[torch.Tensor]) -> float | None:
+    """Of the norms; None where the second is zero."""
+    sizes = [sum(float(part.double().square().sum()) for part in parts) ** 0.5 for parts in (left, right)]
+    return sizes[0] / sizes[1] if sizes[1] > 0 else None
 
 
 def _mean(values_U: torch.Tensor) -> float:

@@ -15,6 +15,7 @@ CONFLICT = 0.05
 HINDSIGHT = 0.1
 LITTLE_MASS = 0.9
 LITTLE_RECOVERED = 0.01
+NEARLY_ALL_MASS = 0.99
 # Where a setting is recommended against.
 FEW_CANDIDATES = 0.02  # share of units whose candidates have less than half of the teacher's mass
 MANY_CUT = 0.3  # share of answers that reach the length limit
@@ -61,6 +62,8 @@ def _method_for(measured: Reliability) -> tuple[str, dict[str, Any], list[str]]:
         f"{measured.mass_teacher:.1%} of the teacher's and {measured.mass_student:.1%} of the student's probability "
         "is on shared tokens"
     )
+    if _exact_matching_is_enough(measured):
+        return "strict", {"top_k": 16}, [f"{masses}.", *_why_strict(measured)]
     if measured.recovered_share < LITTLE_RECOVERED:
         reason = (
             f"Exact matching does not cover {measured.recovered_share:.1%} of the student's tokens: SimCT adds next to "
@@ -79,6 +82,32 @@ def _method_for(measured: Reliability) -> tuple[str, dict[str, Any], list[str]]:
             "leaves these out."
         )
     return "simct", {"mass_mask": True} if few > FEW_CANDIDATES else {}, reasons
+
+
+def _exact_matching_is_enough(measured: Reliability) -> bool:
+    """Nearly all mass is shared on both sides, and what SimCT recovers is next to nothing or pulls the other way."""
+    if min(measured.mass_teacher, measured.mass_student) < NEARLY_ALL_MASS:
+        return False
+    cosine = measured.gradient_cosine
+    return measured.recovered_share < LITTLE_RECOVERED or (cosine is not None and cosine < 0)
+
+
+def _why_strict(measured: Reliability) -> list[str]:
+    reasons = []
+    if measured.top16_student is not None and measured.top16_teacher is not None:
+        reasons.append(
+            f"The student's 16 most likely shared tokens hold {measured.top16_student:.1%} of its own probability and "
+            f"{measured.top16_teacher:.1%} of the teacher's."
+        )
+    if measured.recovered_share < LITTLE_RECOVERED:
+        reasons.append(f"Exact matching does not cover {measured.recovered_share:.1%} of the student's tokens.")
+    else:
+        noise = measured.gradient_noise
+        beside = "" if noise is None else f" (two halves of exact matches: {noise:.2f})"
+        cosine = measured.gradient_cosine
+        reasons.append(f"Recovered units pull against exact matches: gradient cosine {cosine:.2f}{beside}.")
+    reasons.append("On such pairs the published comparison (arXiv 2610.08448) has it ahead of SimCT; not tried here.")
+    return reasons
 
 
 def _against_shared_tokens(measured: Reliability) -> list[str]:

@@ -199,12 +199,30 @@ def reliability_facts(measured: Reliability) -> list[Fact]:
             "Between the gradients of exact matches and of recovered units; below 0 they pull apart",
             missing="none",
         ),
+        *_further_facts(measured),
+    ]
+
+
+def _further_facts(measured: Reliability) -> list[Fact]:
+    """What the gradients, the top 16 and Proposition 1 add; unknown in reports of earlier versions."""
+    units, merged = measured.kl_units, measured.kl_merged
+    lost = None if units is None or merged is None or units <= 0 else 1 - merged / units
+    noise = "Cosine between exact matches of two random halves of the answers: the level at which the other is noise"
+    top = "probability on the student's 16 most likely shared tokens, which strict with top_k 16 compares"
+    merging = "Share of the KL of two neighboring units that is lost if they are compared as one (Proposition 1)"
+    return [
+        Fact("Gradient noise", measured.gradient_noise, signed, noise),
+        Fact("Gradient ratio", measured.gradient_ratio, number, "Norm of the recovered gradient over the exact one"),
+        Fact("Student mass on its top 16", measured.top16_student, share, f"The student's {top}"),
+        Fact("Teacher mass on those 16", measured.top16_teacher, share, f"The teacher's {top}"),
+        Fact("KL lost by merging", lost, share, merging),
     ]
 
 
 def mass_facts(measured: Reliability) -> list[Fact]:
     """Those of the facts that are shares of a model's probability, for a chart."""
-    return [fact for fact in reliability_facts(measured) if fact.format is share and "Units" not in fact.label]
+    known = [fact for fact in reliability_facts(measured) if fact.format is share and fact.value is not None]
+    return [fact for fact in known if not fact.label.startswith(("Units", "KL"))]
 
 
 def sample(measured: Reliability) -> str:

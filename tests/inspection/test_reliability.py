@@ -157,6 +157,7 @@ def test_the_gradient_cosine_is_that_of_the_two_parts_of_the_loss(tmp_path):
     teacher_ids = pair.teacher_ids_for(student_ids).ids
     prompt = PreparedPrompt(None, [5, 6], [7, 8])
     report = measure_samples(pair, student, teacher, [Sample(prompt, student_ids, teacher_ids)])
+    assert report.gradient_noise is None  # one answer has no halves
     logits_TV = teacher(torch.tensor([[7, 8, *teacher_ids]])).logits[0, 1:-1].detach()
 
     def gradient(method):
@@ -174,7 +175,51 @@ def test_the_gradient_cosine_is_that_of_the_two_parts_of_the_loss(tmp_path):
     recovered_G = simct_G - strict_G
     expected = torch.nn.functional.cosine_similarity(strict_G, recovered_G, dim=0)
     assert report.gradient_cosine == pytest.approx(float(expected), abs=1e-3)
+    assert report.gradient_ratio == pytest.approx(float(recovered_G.norm() / strict_G.norm()), rel=1e-3)
     assert report.units_recovered > 0 and report.units_shared > 0
+
+
+def test_the_noise_is_the_cosine_of_two_halves_and_the_masses_those_of_the_top_16(tmp_path):
+    teacher_name, student_name = save_pair(tmp_path)
+    pair = TokenizerPair.from_pretrained(teacher_name, student_name)
+    config = config_from_dict({"teacher": teacher_name, "student": student_name, "data": {"prompts": "p"}})
+    teacher, student = load_model(config.teacher), load_model(config.student)
+    ids = [pair.student.encode(text) for text in (b"parser.add_argument the", b"whitespace 12 and", b"the end", b"12")]
+    samples = [Sample(PreparedPrompt(None, [5, 6], [7, 8]), each, pair.teacher_ids_for(each).ids) for each in ids]
+    report = measure_samples(pair, student, teacher, samples)
+
+    def strict_gradient(chosen):
+        student.zero_grad()
+        for sample in chosen:
+            logits_SV = student(torch.tensor([[5, 6, *sample.student_ids]])).logits[0, 1:-1]
+            logits_TV = teacher(torch.tensor([[7, 8, *sample.teacher_ids]])).logits[0, 1:-1].detach()
+            ids = sample.student_ids, sample.teacher_ids
+            losses.compute("strict", pair, logits_SV, logits_TV, *ids).loss_sum.backward()
+        names = [name for name, _ in student.named_parameters() if name != "lm_head.weight"]
+        return torch.cat([student.get_parameter(name).grad.flatten() for name in names]).double()
+
+    # of the first two and of the last two answers one each is in the first half
+    halves = [([0, 2], [1, 3]), ([0, 3], [1, 2])]
+    parts = [[strict_gradient([samples[i] for i in half]) for half in split] for split in halves]
+    cosines = [float(torch.nn.functional.cosine_similarity(*each, dim=0)) for each in parts]
+    assert min(abs(report.gradient_noise - cosine) for cosine in cosines) < 1e-3
+    masses = []
+    for sample in samples:
+        units = [unit for unit in pair.align(sample.teacher_ids, sample.student_ids)]
+        p_SV = student(torch.tensor([[5, 6, *sample.student_ids]])).logits[0, 1:-1].softmax(-1).detach()
+        p_TV = teacher(torch.tensor([[7, 8, *sample.teacher_ids]])).logits[0, 1:-1].softmax(-1).detach()
+        for unit in units:
+            shared_C = p_SV[unit.student_start, pair.shared_student_ids]
+            top = shared_C.topk(16).indices
+            masses.append((shared_C[top].sum(), p_TV[unit.teacher_start, pair.shared_teacher_ids[top]].sum()))
+    expected = torch.tensor(masses).mean(0)
+    assert report.top16_student == pytest.approx(float(expected[0]), rel=1e-4)
+    assert report.top16_teacher == pytest.approx(float(expected[1]), rel=1e-4)
+
+
+def test_merged_units_have_no_more_kl_than_the_units(reports):
+    for report in reports.values():
+        assert 0 <= report.kl_merged <= report.kl_units
 
 
 @pytest.mark.parametrize(
@@ -186,6 +231,18 @@ def test_the_gradient_cosine_is_that_of_the_two_parts_of_the_loss(tmp_path):
         ({"mass_teacher": 0.6}, "marginal", "Only 60.0% of the teacher's"),
         ({"recovered_share": 0.001}, "simct", "next to nothing"),
         ({"gradient_cosine": -0.5}, "simct", "cosine -0.50"),
+        (
+            {"mass_student": 0.995, "gradient_cosine": -0.5, "gradient_noise": 0.4},
+            "strict",
+            "exact matches: 0.40",
+        ),
+        (
+            {"mass_student": 0.995, "recovered_share": 0.001, "top16_student": 0.98, "top16_teacher": 0.97},
+            "strict",
+            "98.0% of its own probability",
+        ),
+        ({"mass_student": 0.995}, "simct", "which SimCT recovers"),
+        ({"mass_student": 0.995, "gradient_cosine": -0.5, "prefix_conflict_mass": 0.07}, "marginal", "7.0%"),
         ({"z_t": MassHistogram([0.0], [0], [0], 0.06)}, "simct", "mass_mask: true. "),
         ({"answers_written": 10, "answers_ended": 5, "max_new_tokens": 40}, "simct", "rollout.max_new_tokens to 80"),
         (
