@@ -170,12 +170,10 @@ def load(process: Process) -> Loaded:
     split = split_of_run(run, config.data, prompts, token)
     device = process.accelerator.device
     teacher = load_teacher(config.teacher, pair.teacher, device, token)
-    if config.teacher.server:
-        method = METHODS[config.method]
-        listed = config.teacher.top_logprobs
-        process.log(
-            f"The teacher is on {config.teacher.server} and lists {listed} tokens: {method.name} {method.listed}."
-        )
+    if config.teacher.elsewhere:
+        where, listed = config.teacher.scores or config.teacher.server, config.teacher.top_logprobs
+        how = f"{config.method} {METHODS[config.method].listed}"
+        process.log(f"The teacher's scores come from {where}, {listed} tokens at each position: {how}.")
     student = load_model(config.student, device, token)
     check_head(student)
     contexts = [teacher.context_length, getattr(student.config, "max_position_embeddings", None)]

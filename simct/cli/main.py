@@ -1,5 +1,5 @@
-"""The command: `simct inspect | check | distill | warmup | estimate | evaluate | publish | presets | settings | jobs |
-demo`.
+"""The command: `simct inspect | check | distill | warmup | teach | estimate | evaluate | publish | presets | settings |
+jobs | demo`.
 
 Whatever a person can mend ends in one line on standard error and exit status 2.
 """
@@ -18,6 +18,7 @@ from simct.cli import inspect as cli_inspect
 from simct.cli import jobs as cli_jobs
 from simct.cli import seeds as cli_seeds
 from simct.cli import settings as cli_settings
+from simct.cli import teach as cli_teach
 from simct.cli.common import (
     RUNS,
     add_run_options,
@@ -72,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli_check.add_parser(commands)
     _add_distill(commands)
     _add_warmup(commands)
+    cli_teach.add_parser(commands)
     _add_estimate(commands)
     cli_evaluate.add_parser(commands)
     _add_publish(commands)

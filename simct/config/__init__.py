@@ -9,7 +9,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
@@ -18,10 +17,11 @@ from simct.config.evaluation import EvaluationConfig
 from simct.config.notify import NotifyConfig
 from simct.config.optimization import LoraConfig, TrainingConfig, WarmupConfig
 from simct.config.publish import PublishConfig, check_publish
+from simct.config.rules import check_engine, check_evaluation, check_models, check_server, check_sizes, check_webhook
 from simct.config.sections import DataConfig, ModelConfig, RolloutConfig
 from simct.config.yaml_text import MOST_CHARACTERS, read_yaml
 from simct.errors import ConfigError, quoted
-from simct.methods import DIVERGENCES, METHODS, check_listed, checked_options
+from simct.methods import DIVERGENCES, METHODS, checked_options
 from simct.setting import WHOLE, Section, problem, setting, settings_of
 
 KINDS = ("distill", "warmup")
@@ -77,161 +77,10 @@ class RunConfig(Section):
         if info.context == WHOLE:
             options = checked_options(self.method, self.method_options, "method_options")
             self.method_options = {name: getattr(options, name) for name in self.method_options}
-            for check in (_check_sizes, _check_models, _check_server, _check_engine, _check_evaluation, _check_webhook):
+            for check in (check_sizes, check_models, check_server, check_engine, check_evaluation, check_webhook):
                 check(self)
             check_publish(self.publish, scored=bool(self.evaluation.tasks) or self.evaluation.every != 0)
         return self
-
-
-def _require(ok: bool, name: str, value: Any, allowed: str) -> None:
-    if not ok:
-        raise ConfigError(f"{name} is {quoted(value)}; it must be {allowed}.")
-
-
-def _check_sizes(config: RunConfig) -> None:
-    rollout, training = config.rollout, config.training
-    _require(
-        training.max_length > rollout.max_new_tokens,
-        "training.max_length",
-        training.max_length,
-        f"greater than rollout.max_new_tokens ({rollout.max_new_tokens})",
-    )
-    _require(
-        training.batch_size % rollout.samples_per_prompt == 0,
-        "training.batch_size",
-        training.batch_size,
-        f"a multiple of rollout.samples_per_prompt ({rollout.samples_per_prompt})",
-    )
-    _require(
-        rollout.on_policy_fraction + rollout.dataset_fraction <= 1 + 1e-9,
-        "rollout.dataset_fraction",
-        rollout.dataset_fraction,
-        f"at most what rollout.on_policy_fraction ({rollout.on_policy_fraction:g}) leaves of 1",
-    )
-    _require(
-        not training.sft_weight or rollout.dataset_fraction > 0,
-        "training.sft_weight",
-        training.sft_weight,
-        "0 unless rollout.dataset_fraction is given, because it is about the data's completions",
-    )
-
-
-def _check_models(config: RunConfig) -> None:
-    teacher, student = config.teacher, config.student
-    _require(
-        student.quantization is None or config.lora.rank is not None,
-        "student.quantization",
-        student.quantization,
-        "empty unless lora.rank is given: quantized weights cannot be trained themselves",
-    )
-    _require(
-        student.system is None,
-        "student.system",
-        student.system,
-        "empty: only the teacher has a system text of its own; data.system is for both models",
-    )
-    _require(not student.offload, "student.offload", True, "false: the student is trained on its device")
-    _require(student.device != "auto", "student.device", "auto", "a device: only the teacher is spread over GPUs")
-    _require(
-        not teacher.offload
-        or (
-            not (teacher.quantization or teacher.device or teacher.sharded or config.rollout.teacher_fraction)
-            and config.kind == "distill"
-        ),
-        "teacher.offload",
-        True,
-        "false for a teacher that is quantized, sharded, on a device of its own, or writes itself",
-    )
-    _require(student.server is None, "student.server", student.server, "empty: the student is trained here")
-    _require(not student.sharded, "student.sharded", True, "false: launch with training.parallel fsdp2 instead")
-    _require(
-        not teacher.sharded or (not config.rollout.teacher_fraction and teacher.quantization is None),
-        "teacher.sharded",
-        True,
-        "false for a quantized teacher, or for one that writes itself (rollout.on_policy_fraction and "
-        "rollout.dataset_fraction together below 1)",
-    )
-
-
-def _check_server(config: RunConfig) -> None:
-    teacher = config.teacher
-    if teacher.server is None:
-        return
-    _require(
-        is_server_address(teacher.server),
-        "teacher.server",
-        teacher.server,
-        "an address such as https://example.com or http://127.0.0.1:8000, without a name, password or query",
-    )
-    for name in ("quantization", "device", "sharded", "offload"):
-        value = getattr(teacher, name)
-        _require(not value, f"teacher.{name}", value, "empty with teacher.server, because no weights are loaded here")
-    check_listed(config.method)
-    options = {"temperature": 1.0, "scoring": "log_probs"} if config.kind == "distill" else {}
-    for name, only in options.items():
-        value = config.method_options.get(name, only)
-        _require(
-            value == only, f"method_options.{name}", value, f"{only} with teacher.server, which lists probabilities"
-        )
-
-
-def _check_webhook(config: RunConfig) -> None:
-    address = config.notify.webhook
-    _require(
-        address is None or is_server_address(address.partition("?")[0]),
-        "notify.webhook",
-        address,
-        "an address such as https://hooks.example.com/abc",
-    )
-
-
-def is_server_address(text: str) -> bool:
-    """Whether `text` is a plain http or https address, with no secret in it."""
-    try:
-        address = urlsplit(text)
-        port_is_right = address.port is None or address.port > 0
-    except ValueError:
-        return False
-    plain = not (address.username or address.password or address.query or address.fragment)
-    return address.scheme in ("http", "https") and bool(address.hostname) and plain and port_is_right
-
-
-def _check_engine(config: RunConfig) -> None:
-    rollout, url = config.rollout, config.rollout.vllm_url
-    _require(
-        url is None or (rollout.engine == "vllm" and url.startswith(("http://", "https://"))),
-        "rollout.vllm_url",
-        url,
-        "empty, or the http address of a server when rollout.engine is vllm",
-    )
-    _require(
-        rollout.engine == "vllm" or not rollout.ahead,
-        "rollout.ahead",
-        True,
-        "false unless rollout.engine is vllm: elsewhere the weights that are trained also write",
-    )
-    _require(
-        rollout.engine != "vllm" or config.student.quantization is None,
-        "student.quantization",
-        config.student.quantization,
-        "empty with rollout.engine vllm, which is given plain weights",
-    )
-
-
-def _check_evaluation(config: RunConfig) -> None:
-    evaluation = config.evaluation
-    _require(
-        evaluation.best_by in ("distance", "loss", *evaluation.tracked_tasks),
-        "evaluation.best_by",
-        evaluation.best_by,
-        "distance, loss, or one of evaluation.tracked_tasks",
-    )
-    _require(
-        evaluation.patience is None or evaluation.every != 0,
-        "evaluation.patience",
-        evaluation.patience,
-        "empty where evaluation.every is 0",
-    )
 
 
 def divergence_of(config: RunConfig) -> str | None:

@@ -97,9 +97,17 @@ class ModelConfig(Section):
     top_logprobs: int = setting(
         "Listed tokens",
         64,
-        "Log-probabilities that the server lists at each position. Usual: 16 to 256; more are more exact, and larger.",
+        "Log-probabilities that a server lists at each position, or `simct teach` stores. Usual: 16 to 256; more are "
+        "more exact, and larger.",
         ge=1,
         le=1_000_000,
+    )
+    scores: str | None = setting(
+        "Stored scores",
+        None,
+        "Folder that `simct teach` wrote: the teacher's scores of the data's completions. No teacher is needed then.",
+        empty="the teacher itself scores",
+        max_length=NAME_CHARACTERS,
     )
     price_per_million_tokens: float | None = setting(
         "Server price",
@@ -117,6 +125,11 @@ class ModelConfig(Section):
         empty="none",
         max_length=PROSE_CHARACTERS,
     )
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether no weights of it are loaded here."""
+        return bool(self.server or self.scores)
 
     @model_validator(mode="before")
     @classmethod

@@ -330,7 +330,7 @@ def estimate_memory(
     cache = local_batch * length * student.key_value_bytes
     prefill = pass_bytes(student_config, run.student, local_batch, prompt_tokens)[1]
     decoding = cache // student.layers * 2 + local_batch * student.vocabulary * DECODING_BYTES
-    if run.teacher.server:
+    if run.teacher.elsewhere:
         # listed ids and log-probabilities of all completions of a step
         teacher_held = teacher_peak = local_batch * new_tokens * (run.teacher.top_logprobs + 1) * LISTED_BYTES
     else:
@@ -372,7 +372,7 @@ def _resident(run: RunConfig, teacher: Shape, student: Shape, device: str) -> di
         return int(shape.parameters * quantized.get(model.quantization or "", SIZES[model.dtype]))
 
     optimizer_bytes = {"bitsandbytes.AdamW8bit": 2.1, "bitsandbytes.PagedAdamW8bit": 0.0, "SGD": 0.0}
-    elsewhere = run.teacher.server or run.teacher.device not in (None, "auto", device)
+    elsewhere = run.teacher.elsewhere or run.teacher.device not in (None, "auto", device)
     offloaded = run.teacher.offload and device != "cpu"
     held = teacher.head * SIZES[run.teacher.dtype] if offloaded else weights(teacher, run.teacher)
     return {

@@ -38,7 +38,7 @@ def step_seconds(
     return {
         "generating": generating_seconds(student, run.student.dtype, machine, batch, prompt_tokens, new_tokens),
         # a teacher on a server works at the same time, and how fast is not known
-        "training": tokens * (passes + (0 if run.teacher.server else 2 * teacher.parameters)) / flops,
+        "training": tokens * (passes + (0 if run.teacher.elsewhere else 2 * teacher.parameters)) / flops,
     }
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from simct.errors import ConfigError
+from simct.losses.divergence import LOG_ZERO
 from simct.losses.head import Head
-from simct.losses.side import HeadSide, ListedSide, Side
+from simct.losses.side import HeadSide, ListedSide, Side, chunk_rows_for, row_chunks
 
 
 @dataclass(eq=False)
@@ -42,6 +43,8 @@ class ListedRows:
 
 
 TeacherRows = HiddenRows | ListedRows
+# what rounding leaves of all probabilities together
+ROUNDING = 1e-6
 
 
 def side_of(rows: TeacherRows, shared_ids_C: torch.Tensor, device: torch.device, temperature: float = 1.0) -> Side:
@@ -56,3 +59,25 @@ def side_of(rows: TeacherRows, shared_ids_C: torch.Tensor, device: torch.device,
         )
     listed = (rows.ids_RK.to(device), rows.log_p_RK.to(device), rows.log_rest_R.to(device))
     return ListedSide(*listed, rows.vocabulary, shared_ids_C)
+
+
+@torch.no_grad()
+def most_likely(rows: TeacherRows, written_R: torch.Tensor, k: int, vocabulary: int) -> ListedRows:
+    """The k most likely ids below `vocabulary` of each row and the written one, on the CPU, as a server lists them."""
+    if isinstance(rows, ListedRows):
+        return rows
+    side = side_of(rows, torch.zeros(0, dtype=torch.long), rows.device)
+    parts = []
+    for rows_N in row_chunks(torch.arange(len(written_R)), chunk_rows_for(rows.device, side.vocabulary)):
+        log_p_NV = side.block(rows_N.to(rows.device)).logits_NC.log_softmax(-1)[:, :vocabulary].cpu()
+        written_N1 = written_R[rows_N, None]
+        ids_NK = log_p_NV.topk(min(k, vocabulary), dim=-1).indices
+        known_N1 = (ids_NK == written_N1).any(1, keepdim=True)
+        ids_NK = torch.cat([torch.where(known_N1, vocabulary, written_N1), ids_NK], 1)
+        padded_NV = torch.nn.functional.pad(log_p_NV, (0, 1), value=LOG_ZERO)
+        found_NK = padded_NV.gather(1, ids_NK)
+        rest_N = 1.0 - found_NK.double().exp().sum(1)
+        log_rest_N = torch.where(rest_N > ROUNDING, rest_N.clamp_min(ROUNDING).log(), LOG_ZERO)
+        parts.append((ids_NK, found_NK.float(), log_rest_N.float()))
+    ids_RK, log_p_RK, log_rest_R = (torch.cat(each) for each in zip(*parts, strict=True))
+    return ListedRows(ids_RK, log_p_RK, log_rest_R, vocabulary)

@@ -21,7 +21,7 @@ from simct.errors import ConfigError, RunError, SimCTError, brief
 from simct.hub.redact import KEY_VARIABLE, redact
 from simct.hub.retry import patiently
 from simct.losses.divergence import LOG_ZERO
-from simct.losses.teacher_rows import ListedRows
+from simct.losses.teacher_rows import ROUNDING, ListedRows
 from simct.models.rollout import Rollout
 from simct.models.server_address import key_for, target_of
 from simct.models.vllm import sampling_body, until_end
@@ -33,8 +33,6 @@ ANSWER_SECONDS = 600.0
 CONNECT_SECONDS = 10.0
 # all waits of one request together, in seconds, while a run depends on it
 PATIENCE = 600.0
-# what rounding leaves of all probabilities together
-ROUNDING = 1e-6
 Spans = list[list[tuple[int, int]]]
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from huggingface_hub import get_token
 
-from simct.config import is_server_address
+from simct.config.rules import is_server_address
 from simct.errors import ConfigError
 from simct.hub.redact import KEY_VARIABLE
 

@@ -18,6 +18,7 @@ from simct.losses.head import Head, check_head, decoder_of
 from simct.losses.teacher_rows import HiddenRows, TeacherRows
 from simct.models.loading import hidden_rows, load_model, pad_id_of
 from simct.models.served import ServedTeacher
+from simct.models.stored import StoredTeacher
 from simct.tokenization.token_bytes import TokenBytes
 
 # of each completion, the (start, end) of the ids whose rows are wanted
@@ -112,6 +113,8 @@ def load_teacher(
     grades: it will be compared with a student, so its lm_head is checked. Raises ModelError as load_model and
     check_head do, ConfigError or RunError for a server that cannot be used.
     """
+    if config.scores:
+        return StoredTeacher(config.scores, tokens)
     if config.server:
         return ServedTeacher(config, tokens, token)
     # a teacher that will be sharded is too big for one device; it is moved there layer by layer

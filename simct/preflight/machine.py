@@ -46,7 +46,7 @@ def check_device(planned: PlannedRun) -> list[Check]:
     if config.training.mixed_precision == "fp16":
         line = "training.mixed_precision is 'fp16', which needs a GPU, and this machine has none."
         found.append(problem(line, "Set it to bf16 or no.", "training.mixed_precision"))
-    here = [side for side in SIDES if not getattr(config, side).server]
+    here = [side for side in SIDES if not getattr(config, side).elsewhere]
     try:
         parameters = sum(shape.parameters for side in here if (shape := planned.shape(side)))
     except (SimCTError, NotRead):
@@ -152,7 +152,7 @@ def _download_bytes(planned: PlannedRun) -> int:
             hit, model = planned.hit(side), planned.model(side)
         except (SimCTError, NotRead):
             continue
-        if hit is None or not hit.size or model.server:
+        if hit is None or not hit.size or model.elsewhere:
             continue
         files = (SINGLE, INDEX)
         cached = any(isinstance(try_to_load_from_cache(hit.id, name, revision=model.revision), str) for name in files)

@@ -15,6 +15,7 @@ from simct.hub.model_files import Adapter, check_model_files
 from simct.hub.retry import passing
 from simct.hub.search import check_access
 from simct.models.server_check import look_at_server
+from simct.models.stored import StoredTeacher
 from simct.preflight.planned import SIDES, NotRead, PlannedRun
 from simct.preflight.records import WARNING, Check, from_error, ok, problem, warning
 from simct.preflight.weights import missing_weights
@@ -43,6 +44,9 @@ def _guarded(planned: PlannedRun, side: str) -> list[Check]:
 
 def _check_model(planned: PlannedRun, side: str) -> list[Check]:
     model, found = planned.model(side), []
+    if model.scores:
+        StoredTeacher(model.scores, planned.tokens(side)).close()
+        return [ok(f"Teacher {model.model}: stored scores.")]
     if model.server:
         return check_teacher_server(planned)
     try:

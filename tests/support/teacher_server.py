@@ -147,3 +147,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.close_connection = True
             self.connection.close()
+
+
+def main() -> None:
+    """Serve the model in a folder until killed; prints the address."""
+    import sys
+    import time
+
+    with TeacherServer(sys.argv[1]) as server:
+        print(server.url, flush=True)
+        while True:
+            time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main()

@@ -78,6 +78,8 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
     config.teacher.model = carry(config.teacher.model, "teacher")
     config.student.model = carry(config.student.model, "student")
     config.data.prompts = carry(config.data.prompts, "prompts")
+    if config.teacher.scores:
+        config.teacher.scores = carry(config.teacher.scores, "scores")
     if config.data.held_out_prompts:
         config.data.held_out_prompts = carry(config.data.held_out_prompts, "held-out")
     places = {task: index for index, task in enumerate(named_tasks(config))}

@@ -1,0 +1,94 @@
+"""Scores on disk: a run reads them and trains what it does with the teacher itself, which is then not needed."""
+
+import json
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from simct.cli.main import main
+from simct.config import config_from_dict, save_config
+from simct.data.prompts import load_prompts
+from simct.data.samples import prepare_prompts
+from simct.errors import ConfigError, RunError
+from simct.models.loading import load_model
+from simct.models.stored import ABOUT, SCORES, StoredTeacher, file_hash
+from simct.models.teachers import load_teacher
+from simct.tokenization.pair import TokenizerPair
+from simct.training.teach import teach
+from simct.training.trainer import Trainer
+
+GIVEN = [("the cat", "and the hand"), ("a 12", "12 and 23"), ("hand", "the theatre"), ("band", "and band")]
+
+
+@pytest.fixture
+def config(folders, tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": prompt, "completion": text}) for prompt, text in GIVEN))
+    return config_from_dict(
+        {
+            "teacher": {"model": str(folders[0]), "top_logprobs": 100_000},
+            "student": str(folders[1]),
+            "data": {"prompts": str(path), "held_out": 0},
+            "method": "marginal",
+            "rollout": {"max_new_tokens": 12, "on_policy_fraction": 0, "dataset_fraction": 1},
+            "training": {"steps": 2, "batch_size": 4, "micro_batch_size": 2, "learning_rate": 1e-3, "max_length": 64},
+        }
+    )
+
+
+def train(config, folder):
+    pair = TokenizerPair.of_run(config)
+    prompts, _ = prepare_prompts(load_prompts(config.data), pair, config, [])
+    student, records = load_model(config.student), []
+    teacher = load_teacher(config.teacher, pair.teacher)
+    Trainer(
+        config, Accelerator(cpu=True), teacher, student, pair, prompts, folder,
+        on_step=lambda record, samples: records.append(record),
+    ).train()  # fmt: skip
+    return student, records
+
+
+def test_a_run_on_stored_scores_trains_what_it_does_with_the_teacher(config, tmp_path):
+    expected, with_teacher = train(config, tmp_path / "teacher")
+    about = teach(config, tmp_path / "scores")
+    assert about["texts"] == len(GIVEN) and about["tokens"] > 20
+    assert about["sha256"] == file_hash(tmp_path / "scores" / SCORES)
+    config.teacher.scores = str(tmp_path / "scores")
+    student, records = train(config, tmp_path / "stored")
+    assert [each["loss"] for each in records] == pytest.approx([each["loss"] for each in with_teacher], abs=1e-5)
+    assert all(record["rows"] > 10 for record in records)
+    for found, wanted in zip(student.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3)
+
+
+def test_the_command_writes_the_same_folder_twice(config, tmp_path, capsys):
+    config.teacher.top_logprobs = 4
+    save_config(config, tmp_path / "run.yaml")
+    for name in ("one", "two"):
+        assert main(["teach", str(tmp_path / "run.yaml"), "--output", str(tmp_path / name)]) == 0
+    assert "4 texts" in capsys.readouterr().out
+    assert (tmp_path / "one" / ABOUT).read_text() == (tmp_path / "two" / ABOUT).read_text()
+
+
+def test_what_is_not_this_teachers_or_was_changed_is_refused(config, tmp_path, folders):
+    pair = TokenizerPair.of_run(config)
+    with pytest.raises(ConfigError, match="holds no scores"):
+        StoredTeacher(tmp_path, pair.teacher)
+    teach(config, tmp_path / "scores")
+    with pytest.raises(ConfigError, match="whose tokenizer is another one"):
+        StoredTeacher(tmp_path / "scores", pair.student)
+    stored = StoredTeacher(tmp_path / "scores", pair.teacher)
+    with pytest.raises(RunError, match="lack a text of this run"):
+        stored.start([[1, 2]], [[3, 4]])()
+    path = tmp_path / "scores" / SCORES
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ConfigError, match="was changed since it was written"):
+        StoredTeacher(tmp_path / "scores", pair.teacher)
+
+
+def test_only_given_completions_have_scores(config):
+    described = config.model_dump() | {"rollout": {"on_policy_fraction": 1.0, "max_new_tokens": 8}}
+    described["teacher"]["scores"] = "scores"
+    with pytest.raises(ConfigError, match=r"teacher\.scores is .*dataset_fraction is 1"):
+        config_from_dict(described)
