@@ -24,7 +24,7 @@ from simct.cli.main import main as cli
 from simct.config import validate
 from simct.config.sections import DataConfig, ModelConfig
 from simct.data.prompts import load_prompts
-from simct.errors import ConfigError, SimCTError
+from simct.errors import ConfigError, DataError, SimCTError, quoted
 from simct.estimate.memory import check_trained, load_shape_config
 from simct.estimate.time_and_cost import estimate_run
 from simct.jobs.hf import hardware as hf_hardware
@@ -248,3 +248,15 @@ def test_a_program_is_reported_the_same_line(tmp_path):
 def test_the_trainer_reported_of_no_run_says_so(tmp_path, capsys):
     assert train_main([str(tmp_path / "run.yaml")]) == 2
     assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_an_error_never_quotes_much_of_a_value_nor_grows_without_end():
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in ("x" * 10**7, ["x"] * 10**5, deep, 10**5000, {"a": "b" * 10**6}):
+        assert len(quoted(value)) <= 80
+    assert quoted("a'b") == repr("a'b") and quoted(None) == "None"
+    many = ", ".join(map(str, range(10**6)))
+    line = str(DataError(f"'a.csv' has no column 'b'; it has {many}."))
+    assert len(line) < 1600 and line.startswith("'a.csv' has no column") and line.endswith("999999.")
