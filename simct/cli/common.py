@@ -34,8 +34,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--student", help="Hub id or local folder")
     parser.add_argument("--prompts", help="JSONL, CSV or Parquet file, or Hub dataset id")
     parser.add_argument("--method", choices=tuple(METHODS), help="how the two models are compared")
-    parser.add_argument("--steps", type=int, help="optimizer steps")
-    parser.add_argument("--seed", type=int, help="decides the order of prompts and every random draw")
+    parser.add_argument("--steps", help="optimizer steps")
+    parser.add_argument("--seed", help="decides the order of prompts and every random draw")
     parser.add_argument("--output", help="the run folder (new or empty); by default one under --runs")
     parser.add_argument(
         "--set",
@@ -198,9 +198,12 @@ def find_run(name: str, runs_dir: str) -> RunFolder:
     from simct.runs.folder import RunFolder
     from simct.runs.listing import open_run
 
-    run = RunFolder(Path(name).expanduser().resolve())
-    if run.exists:
-        return run
+    try:
+        run = RunFolder(Path(os.path.expanduser(name)).resolve())
+        if name and run.exists:
+            return run
+    except (OSError, ValueError, RuntimeError):
+        pass  # no path can be that
     if os.sep in name:
         raise RunError(f"{name!r} is not a run folder: it has no status.json.")
     return open_run(runs_dir, name)

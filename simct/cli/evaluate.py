@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from simct.cli.arguments import rows, seed, tokens
 from simct.cli.common import prepare_hub, write_json
 from simct.errors import ConfigError
 
@@ -20,7 +21,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     evaluate.add_argument(
         "--tasks", help="comma-separated: demo, JSONL files, lm-eval tasks (default: demo; with --teacher none)"
     )
-    evaluate.add_argument("--seed", type=int, default=0, help="of samples and few-shot examples (default: %(default)s)")
+    evaluate.add_argument(
+        "--seed", type=seed, default=0, help="of samples and few-shot examples (default: %(default)s)"
+    )
     evaluate.add_argument(
         "--allow-code-execution", action="store_true", help="let tasks run what the model wrote, in a sandbox"
     )
@@ -31,11 +34,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     evaluate.add_argument(
         "--samples",
-        type=int,
+        type=rows,
         metavar="N",
         help=f"only the first N prompts of each task (default: all; of --prompts {PROMPTS_MEASURED})",
     )
-    evaluate.add_argument("--max-new-tokens", type=int, default=64, help="of an answer (default: %(default)s)")
+    evaluate.add_argument("--max-new-tokens", type=tokens, default=64, help="of an answer (default: %(default)s)")
     evaluate.add_argument("--json", metavar="FILE", help="write the scores here")
     distance = evaluate.add_argument_group("distance to the teacher (bits per byte, no labels needed)")
     distance.add_argument("--teacher", metavar="T", help="Hub id or local folder, ID@REVISION for a revision")
@@ -47,10 +50,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run_evaluate(options: argparse.Namespace) -> int:
     if bool(options.teacher) != bool(options.prompts):
         raise ConfigError("The distance needs both --teacher and --prompts. Give the one that is missing.")
-    for name in ("samples", "max_new_tokens"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
     named = options.tasks if options.tasks is not None else "" if options.teacher else "demo"
     tasks = [task.strip() for task in named.split(",") if task.strip()]
     if not tasks and not options.teacher:

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simct.cli import arguments
 from simct.cli.common import prepare_hub, read_text, write_json
 from simct.cli.terminal import progress, stoppable
 from simct.config import RunConfig, config_from_dict
@@ -40,17 +41,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     text.add_argument("--split", default="train", metavar="S", help="with --dataset (default: %(default)s)")
     text.add_argument("--subset", metavar="NAME", help="with --dataset: its configuration, where it has several")
     text.add_argument("--dataset-revision", metavar="REV", help="with --dataset: a branch, tag or commit")
-    text.add_argument("--limit", type=int, metavar="N", help="with --dataset: only the first N texts")
+    text.add_argument("--limit", type=arguments.rows, metavar="N", help="with --dataset: only the first N texts")
     weights = inspect.add_argument_group("with weights (nothing is downloaded but tokenizers, unless asked)")
     weights.add_argument(
         "--weights",
-        type=int,
+        type=arguments.rows_or_none,
         metavar="N",
         help="load both models and measure the pair on N answers (0: load them only)",
     )
     weights.add_argument("--prompts", help="prompts to answer; by default the embedded pair's")
     weights.add_argument("--teacher-server", metavar="URL", help="the teacher is on this server; see docs/running.md")
-    weights.add_argument("--top-logprobs", type=int, metavar="K", help="tokens that the server lists at each position")
+    weights.add_argument(
+        "--top-logprobs", type=arguments.at_once, metavar="K", help="tokens that the server lists at each position"
+    )
     weights.add_argument("--teacher-system", metavar="TEXT", help="a system text that only the teacher reads")
     weights.add_argument("--dtype", default="float32", choices=DTYPES, help="of the weights (default: %(default)s)")
     weights.add_argument(
@@ -64,7 +67,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     others.add_argument("--compare-teacher", action="append", default=[], metavar="TEACHER", help="another teacher")
     others.add_argument("--sort", default="strict", choices=("strict", "jaccard", "verdict"))
     written = inspect.add_argument_group("what is written")
-    written.add_argument("--top", type=int, default=20, metavar="N", help="disagreements shown (default: %(default)s)")
+    written.add_argument(
+        "--top", type=arguments.rows_or_none, default=20, metavar="N", help="disagreements shown (default: %(default)s)"
+    )
     written.add_argument("--json", metavar="FILE", help="the report as JSON")
     written.add_argument("--html", metavar="FILE", help="the report as one page that needs nothing else")
     written.add_argument("--csv", metavar="FOLDER", help="its tables as CSV files")
@@ -119,10 +124,6 @@ def _check(options: argparse.Namespace) -> None:
     for name in ("column", "subset", "dataset_revision", "limit"):
         if getattr(options, name) is not None and not options.dataset:
             raise ConfigError(f"--{name.replace('_', '-')} is about --dataset, which was not given.")
-    for name, least in (("limit", 1), ("weights", 0), ("top", 0)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise ConfigError(f"--{name} must be at least {least}, got {value}.")
     if options.at is not None and not options.at.removeprefix("u").isdigit():
         raise ConfigError(f"--at takes a byte offset such as 120, or a unit such as u7, got {options.at!r}.")
     for path in filter(None, (options.json, options.html)):

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simct.cli.arguments import dollars, rows, whole_number
 from simct.cli.common import RUNS, find_run, follow
 from simct.errors import ConfigError, RunError, SimCTError
 
@@ -48,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     jobs.add_argument("--runs", default=RUNS, help="where runs are kept (default: %(default)s)")
     jobs.add_argument("--json", action="store_true", help="list as JSON")
     jobs.add_argument("--state", help="list only runs in this state")
-    jobs.add_argument("--lines", type=int, default=200, help="of the log (default: %(default)s)")
+    jobs.add_argument("--lines", type=rows, default=200, help="of the log (default: %(default)s)")
     jobs.add_argument("--set", action="append", default=[], metavar="A.B=C", help="what a duplicate changes")
     add_rental_options(jobs)
     jobs.set_defaults(run=run_jobs)
@@ -57,7 +58,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def add_where_options(parser: argparse.ArgumentParser) -> None:
     """Where a new run starts, for the commands that start one."""
     parser.add_argument("--on", choices=(HERE, JOBS), default=HERE, help="this machine or Hugging Face Jobs")
-    parser.add_argument("--gpus", type=int, help="GPUs of this machine to take (default: 1)")
+    parser.add_argument("--gpus", type=whole_number(1, 1024), help="GPUs of this machine to take (default: 1)")
     add_rental_options(parser)
 
 
@@ -68,10 +69,13 @@ def add_rental_options(parser: argparse.ArgumentParser) -> None:
     jobs.add_argument(
         "--timeout", type=time_limit, metavar="TIME", help="end the Job after this, such as 90m or 4h; seconds if bare"
     )
-    jobs.add_argument("--spend-limit", type=float, metavar="USD", help="the most it may cost; required")
+    jobs.add_argument("--spend-limit", type=dollars, metavar="USD", help="the most it may cost; required")
 
 
 SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+MOST_HOURS = 24 * 365
 
 
 class TimeLimit(float):
@@ -90,6 +94,8 @@ def time_limit(text: str) -> TimeLimit:
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration; give one such as 90m, 4h, 2d or 3600 (seconds)")
     limit = TimeLimit(float(found[1]) * SECONDS[found[2] or "s"] / 3600)
+    if not 0 < limit <= MOST_HOURS:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most {MOST_HOURS // 24} days, got {text[:80]!r}")
     limit.text = text.strip()
     return limit
 

@@ -19,6 +19,7 @@ from simct.cli import jobs as cli_jobs
 from simct.cli import seeds as cli_seeds
 from simct.cli import settings as cli_settings
 from simct.cli import teach as cli_teach
+from simct.cli.arguments import at_once, command_parser, rows, steps, tokens
 from simct.cli.common import (
     RUNS,
     add_run_options,
@@ -32,7 +33,7 @@ from simct.cli.common import (
 )
 from simct.config.optimization import KEPT
 from simct.config.sections import CHECKERS
-from simct.errors import SimCTError
+from simct.errors import SimCTError, brief
 
 if TYPE_CHECKING:
     # at run time these are imported when they are used, as `simct --help` needs none of them
@@ -42,13 +43,17 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+# of a message, which may quote what was given
+LONGEST_LINE = 1000
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = build_parser().parse_args(arguments)
     try:
+        options = build_parser().parse_args(arguments)
         return options.run(options) or 0
     except SimCTError as error:
-        print(f"simct: {error}", file=sys.stderr)
+        print(f"simct: {brief(error, LONGEST_LINE)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # the reader of our output, such as head, has seen enough
@@ -57,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        print(f"simct: {error.strerror}: {error.filename or ''}. Check the path and the free space.", file=sys.stderr)
+        line = f"{error.strerror}: {error.filename or ''}. Check the path and the free space."
+        print(f"simct: {brief(line, LONGEST_LINE)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("simct: interrupted", file=sys.stderr)
@@ -65,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
         prog="simct", description="On-policy distillation between models that tokenize text differently."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -83,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli_jobs.add_parser(commands)
     demo = commands.add_parser("demo", help="the main job on the embedded pair: inspect, distil, evaluate")
     demo.add_argument("--runs", default=RUNS)
-    demo.add_argument("--steps", type=int, help="fewer steps for a quicker look")
+    demo.add_argument("--steps", type=steps, help="fewer steps for a quicker look")
     demo.set_defaults(run=run_demo)
     return parser
 
@@ -99,7 +105,10 @@ def _add_distill(commands: Commands) -> None:
     distill.add_argument("--resume", metavar="RUN", help="continue a run that stopped (its folder or id)")
     distill.add_argument("--publish", metavar="OWNER/NAME", help="push the student here when the run has finished")
     distill.add_argument(
-        "--seeds", type=int, metavar="N", help="run N seeds, a run folder each, and print their means; continues them"
+        "--seeds",
+        type=at_once,
+        metavar="N",
+        help="run N seeds, a run folder each, and print their means; continues them",
     )
     distill.add_argument("--detach", action="store_true", help="start it in the background and return")
     _add_no_check(distill)
@@ -110,7 +119,7 @@ def _add_distill(commands: Commands) -> None:
 def _add_warmup(commands: Commands) -> None:
     warmup = commands.add_parser("warmup", help="a warm start: the student imitates checked answers of the teacher")
     add_run_options(warmup)
-    warmup.add_argument("--samples-per-prompt", type=int, metavar="K", help="answers of the teacher to each prompt")
+    warmup.add_argument("--samples-per-prompt", type=at_once, metavar="K", help="answers of the teacher to each prompt")
     warmup.add_argument("--checker", choices=CHECKERS, help="which answers pass")
     warmup.add_argument("--keep", choices=KEPT, help="all that pass, or the shortest of each prompt")
     warmup.add_argument(
@@ -138,9 +147,9 @@ def _add_estimate(commands: Commands) -> None:
     )
     add_run_options(estimate)
     estimate.add_argument("--hardware", help="one machine by name, or cpu; by default all that are known")
-    estimate.add_argument("--devices", type=int, default=1, help="how many GPUs (default: %(default)s)")
-    estimate.add_argument("--prompt-tokens", type=int, default=256, help="length of a prompt (default: %(default)s)")
-    estimate.add_argument("--n-prompts", type=int, help="prompts in the data, for runs given in epochs")
+    estimate.add_argument("--devices", type=at_once, default=1, help="how many GPUs (default: %(default)s)")
+    estimate.add_argument("--prompt-tokens", type=tokens, default=256, help="length of a prompt (default: %(default)s)")
+    estimate.add_argument("--n-prompts", type=rows, help="prompts in the data, for runs given in epochs")
     estimate.add_argument("--json", help="write the estimate here")
     estimate.set_defaults(run=run_estimate)
 
@@ -168,7 +177,7 @@ def start_or_resume(options: argparse.Namespace, describe: Callable[[], RunConfi
     """The run that the options ask for, started, or waiting its turn; `describe` gives the RunConfig of a new one."""
     from simct.jobs import actions
 
-    if options.resume:
+    if options.resume is not None:
         run = find_run(options.resume, options.runs)
         print(actions.resume(run, rental=cli_jobs.rental_again(options, run)), flush=True)
     else:

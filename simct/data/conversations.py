@@ -25,7 +25,7 @@ ROLES = {
     ),
     **dict.fromkeys(("function_call", "tool_call", "tool_calls"), "call"),
 }
-LONGEST_TEXT = 4_000_000  # characters of one conversation; more than any model's context
+LONGEST_TEXT = 1_000_000  # characters of one conversation; far more than a prompt that a model can learn from
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 

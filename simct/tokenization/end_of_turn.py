@@ -15,7 +15,12 @@ from simct.tokenization.chat_templates import apply_template
 
 def end_ids_of(tokenizer: PreTrainedTokenizerBase, more: Iterable[int]) -> tuple[int, ...]:
     found = [_template_end_id(tokenizer), tokenizer.eos_token_id, *more, *_local_generation_ends(tokenizer)]
-    return tuple(dict.fromkeys(int(i) for i in found if i is not None))
+    return tuple(dict.fromkeys(int(i) for i in found if _is_id(i)))
+
+
+def _is_id(value: object) -> bool:
+    """Whether a value of a configuration can be the id of a token; anything may be in one."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
 def _template_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
