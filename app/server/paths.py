@@ -129,6 +129,8 @@ def check_run(studio: Studio, visitor: Visitor, config: RunConfig, here: bool = 
     rename_tasks(config, resolved.__getitem__)
     if config.evaluation.best_by not in resolved.values() and not is_task_name(config.evaluation.best_by):
         raise ConfigError(f"evaluation.best_by is {quoted(config.evaluation.best_by)}, which is no task of the run.")
-    if studio.public and here and config.rollout.vllm_url:
-        raise ConfigError("rollout.vllm_url must be empty in a public studio: it sends no requests for its visitors.")
+    addresses = {"rollout.vllm_url": config.rollout.vllm_url, "notify.webhook": config.notify.webhook}
+    for setting, address in addresses.items():
+        if studio.public and here and address:
+            raise ConfigError(f"{setting} must be empty in a public studio: it sends no requests for its visitors.")
     return config

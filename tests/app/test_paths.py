@@ -131,14 +131,15 @@ def test_tasks_are_names_or_data_of_the_visitor_s_own(space, tmp_path):
 NAMES_NOTHING = {
     "data.split", "data.config_name", "data.column", "data.answer_column", "data.system", "data.template",
     "data.system_column", "teacher.device", "student.device", "teacher.chat_template", "student.chat_template",
-    "training.optimizer", "training.freeze", "lora.targets",
+    "training.optimizer", "training.freeze", "lora.targets", "teacher.scores", "student.scores",
 }  # fmt: skip
 # simct.models.server_address lets a Space connect to public addresses only
-CHECKED_ELSEWHERE = {"teacher.server"}
+CHECKED_ELSEWHERE = {"teacher.server", "student.server"}
 TASKS = ("evaluation.tasks", "evaluation.tracked_tasks", "evaluation.best_by")
 RESOLVED = {
     "teacher.model", "student.model", "teacher.revision", "student.revision", "data.prompts", "data.held_out_prompts",
-    "data.revision", "evaluation.tasks", "evaluation.tracked_tasks", "evaluation.best_by", "rollout.vllm_url", "output",
+    "data.revision", "evaluation.tasks", "evaluation.tracked_tasks", "evaluation.best_by", "rollout.vllm_url",
+    "notify.webhook", "output",
 }  # fmt: skip
 
 
@@ -154,7 +155,7 @@ def test_every_setting_that_takes_a_text_is_known():
         assert not any(word in meaning for word in ("folder", "file", "path", "address", "server")), name
 
 
-@pytest.mark.parametrize("setting", sorted(RESOLVED - {"output", "rollout.vllm_url"}))
+@pytest.mark.parametrize("setting", sorted(RESOLVED - {"output", "rollout.vllm_url", "notify.webhook"}))
 def test_a_run_names_nothing_of_others(space, setting):
     for name in names_of_others(space):
         # what reads as the name of a task, or as a branch
@@ -185,6 +186,9 @@ def test_a_space_sends_no_requests_for_its_visitors(space):
     config = config_from_dict({"teacher": "a/b", "student": "a/c", "data": {"prompts": "a/d"}})
     config.rollout.engine, config.rollout.vllm_url = "vllm", "http://169.254.169.254/"
     with pytest.raises(ConfigError, match="vllm_url"):
+        paths.check_run(space, ANN, config, here=True)
+    with pytest.raises(ConfigError, match="webhook"):
+        config.rollout.vllm_url, config.notify.webhook = None, "http://169.254.169.254/"
         paths.check_run(space, ANN, config, here=True)
     assert paths.check_run(space, ANN, config)  # in a Job it is their own machine's
 
