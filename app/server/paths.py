@@ -123,6 +123,12 @@ def check_run(studio: Studio, visitor: Visitor, config: RunConfig, here: bool = 
         if studio.public and split_revision(model.model)[1]:
             raise ModelError(f"{quoted(model.model)} is not a model. Give its revision by itself.")
         check_revision(model.revision)
+        # those of a Job lie in its own repository, under the one name that they have there
+        if model.scores and studio.public and model.scores != "inputs/scores":
+            found = owned_file(studio, visitor, model.scores) if "\0" not in model.scores else None
+            if found is None:
+                raise ModelError(f"{quoted(model.scores)} is not a folder of yours with scores. Leave it empty.")
+            model.scores = str(found)
     check_data(studio, visitor, config.data)
     named = named_tasks(config)
     resolved = dict(zip(named, check_tasks(studio, visitor, named), strict=True))

@@ -131,7 +131,7 @@ def test_tasks_are_names_or_data_of_the_visitor_s_own(space, tmp_path):
 NAMES_NOTHING = {
     "data.split", "data.config_name", "data.column", "data.answer_column", "data.system", "data.template",
     "data.system_column", "teacher.device", "student.device", "teacher.chat_template", "student.chat_template",
-    "training.optimizer", "training.freeze", "lora.targets", "teacher.scores", "student.scores",
+    "training.optimizer", "training.freeze", "lora.targets",
 }  # fmt: skip
 # simct.models.server_address lets a Space connect to public addresses only
 CHECKED_ELSEWHERE = {"teacher.server", "student.server"}
@@ -139,7 +139,7 @@ TASKS = ("evaluation.tasks", "evaluation.tracked_tasks", "evaluation.best_by")
 RESOLVED = {
     "teacher.model", "student.model", "teacher.revision", "student.revision", "data.prompts", "data.held_out_prompts",
     "data.revision", "evaluation.tasks", "evaluation.tracked_tasks", "evaluation.best_by", "rollout.vllm_url",
-    "notify.webhook", "output",
+    "notify.webhook", "output", "teacher.scores", "student.scores",
 }  # fmt: skip
 
 

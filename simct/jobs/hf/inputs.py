@@ -43,7 +43,7 @@ PACKAGES = (
 )
 
 # the names that files of this machine get in a Job, and which no other file of it can have
-INPUT = re.compile(r"inputs/(teacher|student|prompts|held-out|task-\d{1,4})(\.[a-z0-9]{1,8}){0,2}")
+INPUT = re.compile(r"inputs/(teacher|student|prompts|scores|held-out|task-\d{1,4})(\.[a-z0-9]{1,8}){0,2}")
 
 
 def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
@@ -107,6 +107,8 @@ def as_data(config: RunConfig) -> RunConfig:
     for role, model in (("teacher", config.teacher), ("student", config.student)):
         model.model = _named(model.model) or f"inputs/{role}"
         model.revision = model.revision if model.revision and is_revision(model.revision) else None
+        if model.scores:
+            model.scores = model.scores if INPUT.fullmatch(model.scores) else "inputs/scores"
     data = config.data
     data.prompts = _named(data.prompts) or "inputs/prompts"
     data.revision = data.revision if data.revision and is_revision(data.revision) else None

@@ -121,7 +121,11 @@ def test_a_run_from_a_job_names_no_file_of_this_machine(tmp_path, path):
     secret.write_text('{"prompt": "not yours", "answer": "x"}\n')
     path = path.replace("SECRET", str(secret))
     described = {"teacher": path, "student": path, "data": {"prompts": path, "held_out_prompts": path}}
-    config = as_data(config_from_dict({**described, "evaluation": {"tasks": ["demo", path]}, "output": "/x"}))
+    config = config_from_dict({**described, "evaluation": {"tasks": ["demo", path]}, "output": "/x"})
+    config.teacher.scores = path
+    config = as_data(config)
+    assert config.teacher.scores == "inputs/scores"
+    config.teacher.scores = None
     assert config.output is None and config.evaluation.tasks == ["demo"]
     named = [config.teacher.model, config.student.model, config.data.prompts, config.data.held_out_prompts]
     assert named == ["inputs/teacher", "inputs/student", "inputs/prompts", "inputs/held-out"]
