@@ -286,8 +286,8 @@ def tokenizer_json(draw: st.DrawFn) -> Attack:
 TEMPLATES = (
     "{{ 1 / 0 }}", "{{ 'a' + 1 }}", "{{ messages[0].x.y }}", "{% include 'a' %}", "{% include self %}",
     "{% extends 'x' %}", "{% import 'os' as os %}",
-    "{{ 'x' * 10**9 }}", "{{ ('x' * 10**6) * 10**3 }}", "{% set x = 'x' %}{% for i in range(40) %}{% set x = x ~ x %}{% endfor %}{{ x }}",
-    "{{ 9 ** 9 ** 9 }}", "{{ messages | list | batch(10**9, 0) | list }}", "{{ '%999999999d' % 1 }}", "{{ 'x' | center(10**9) }}",
+    "{% set x = 'x' %}{% for i in range(40) %}{% set x = x ~ x %}{% endfor %}{{ x }}",
+    "{{ 9 ** 9 ** 9 }}", 
     "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{% for x in range(10**9) %}{% endfor %}",
     "{{ raise_exception('no') }}", "{{ raise_exception(3) }}",
     "{% if %}", "{{", "{% for %}", "{% endfor %}", "", " ", "{{ messages }}", "{{ messages | tojson }}",
