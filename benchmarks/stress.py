@@ -3,9 +3,11 @@
     python benchmarks/stress.py                                  # what is missing of the default grid, then the table
     python benchmarks/stress.py --pairs student_splits --methods simct,marginal --seeds 0,1,2 --rates 1e-4
     python benchmarks/stress.py --table                          # only rewrite the table from the results kept so far
+    python benchmarks/stress.py --distances                      # take runs again that kept no distance to the teacher
 
 Every run starts from the pair's own student, with the same prompts, steps and settings; only method, seed and learning
-rate differ. The score is the share of exact answers on held-out prompts, greedy. Results are kept run by run in a JSON
+rate differ. The score is the share of exact answers on held-out prompts, greedy; beside it stands the distance to the
+teacher on the first of these prompts, in both directions, in bits per byte. Results are kept run by run in a JSON
 file, so an interrupted grid goes on where it stopped. The table is made of every stress*.json beside that file and
 goes into the marked block of docs/method.md.
 """
@@ -28,7 +30,10 @@ from simct.config.evaluation import EvaluationConfig
 from simct.config.sections import DataConfig, ModelConfig
 from simct.data.prompts import load_prompts
 from simct.data.samples import prepare_prompts
+from simct.data.templates import prompt_ids
 from simct.demo import PAIRS
+from simct.evaluation.distance import Speaker, distance_of, draw
+from simct.evaluation.records import DIRECTIONS
 from simct.evaluation.tasks import evaluate_loaded
 from simct.models.loading import load_model
 from simct.tokenization.pair import TokenizerPair
@@ -54,6 +59,8 @@ VARIANTS = {
     "gold": ("gold", "reverse_kl", {}),
     "alm": ("alm", "forward_kl", {}),
 }
+NEW_TOKENS, MEASURED_PROMPTS = 48, 64
+CELL = ("pair", "variant", "seed", "rate", "steps", "batch_size")
 BEGIN, END = "<!-- stress table: written by benchmarks/stress.py -->", "<!-- end of stress table -->"
 
 
@@ -69,7 +76,7 @@ def one_run(pair_name: str, variant: str, seed: int, rate: float, steps: int, ba
             "method": method,
             "method_options": {**options, "diagnostics": False},
             "divergence": divergence,
-            "rollout": {"max_new_tokens": 48, "temperature": 1.0, "top_p": 1.0},
+            "rollout": {"max_new_tokens": NEW_TOKENS, "temperature": 1.0, "top_p": 1.0},
             "training": {
                 "steps": steps, "batch_size": batch_size, "learning_rate": rate, "warmup_ratio": 0.1, "seed": seed,
                 "checkpoint_every": steps, "stop_on_collapse": False,
@@ -90,7 +97,21 @@ def one_run(pair_name: str, variant: str, seed: int, rate: float, steps: int, ba
         "pair": pair_name, "variant": variant, "seed": seed, "rate": rate, "steps": steps, "batch_size": batch_size,
         "score": score_of(student, pair.student, demo.eval), "seconds": round(seconds, 1),
         "last_loss": records[-1]["loss"], "eos_rate": records[-1]["eos_rate"],
+        **distances_of(student, teacher, pair, demo.eval),
     }  # fmt: skip
+
+
+def distances_of(student, teacher, pair: TokenizerPair, path: Path) -> dict[str, float]:
+    """Both directions of the distance to the teacher on the first prompts of a file, in bits per byte."""
+    prompts = load_prompts(DataConfig(prompts=str(path), limit=MEASURED_PROMPTS))
+    speakers = []
+    for model, tokens in ((student, pair.student), (teacher, pair.teacher)):
+        ids = [prompt_ids(tokens.tokenizer, prompt.messages) for prompt in prompts]
+        speakers.append(Speaker(model.eval(), tokens, ids))
+    found = {}
+    for name, (writer, reader) in zip(DIRECTIONS, (speakers, speakers[::-1]), strict=True):
+        found[name] = round(distance_of(writer, reader, draw(writer, NEW_TOKENS, batch_size=32)).mean, 4)
+    return found
 
 
 def score_of(model, tokens, path: Path) -> float:
@@ -103,7 +124,8 @@ def starting_scores(pair_name: str) -> dict[str, float]:
     pair = TokenizerPair.from_pretrained(str(demo.teacher), str(demo.student))
     for side, folder, tokens in (("teacher", demo.teacher, pair.teacher), ("student", demo.student, pair.student)):
         scores[side] = score_of(load_model(ModelConfig(model=str(folder))), tokens, demo.eval)
-    return scores
+    student, teacher = (load_model(ModelConfig(model=str(folder))) for folder in (demo.student, demo.teacher))
+    return scores | distances_of(student, teacher, pair, demo.eval)
 
 
 def table(kept: dict) -> str:
@@ -131,19 +153,54 @@ def table(kept: dict) -> str:
                 cells.append(f"{statistics.mean(scores):.3f}{spread} ({len(scores)})" if scores else "")
             if any(cells):
                 lines.append(f"| {variant} | " + " | ".join(cells) + " |")
-        lines.append("")
+        lines += ["", *distance_table(here, columns, start)]
     return "\n".join(lines).rstrip()
+
+
+def distance_table(runs: list[dict], columns: list[tuple[float, int]], start: dict) -> list[str]:
+    """The distances of one pair's runs beside their scores, and how well both agree; empty if none were measured."""
+    runs = [run for run in runs if set(DIRECTIONS) <= run.keys()]
+    if not runs:
+        return []
+    before = [f"{start[name]:.3f}" if name in start else "" for name in DIRECTIONS]
+    heads = ("method", "rate, steps", "exact answers", "student to teacher", "teacher to student")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines.append(f"| before | | {start['student']:.3f} | {before[0]} | {before[1]} |")
+    means: list[list[float]] = []
+    for column in columns:
+        for variant in VARIANTS:
+            cell = [run for run in runs if run["variant"] == variant and (run["rate"], run["steps"]) == column]
+            if not cell:
+                continue
+            means.append([statistics.mean(run[name] for run in cell) for name in ("score", *DIRECTIONS)])
+            numbers = " | ".join(f"{value:.3f}" for value in means[-1])
+            lines.append(f"| {variant} | {column[0]:g}, {column[1]} | {numbers} |")
+    if len(means) > 2:
+        scores = [row[0] for row in means]
+        ranks = [statistics.correlation(ranked(scores), ranked([-row[place] for row in means])) for place in (1, 2)]
+        lines += ["", f"Rank correlation of the score with a smaller distance: student to teacher {ranks[0]:.2f}, "
+                  f"teacher to student {ranks[1]:.2f}."]  # fmt: skip
+    return [*lines, ""]
+
+
+def ranked(values: list[float]) -> list[float]:
+    """The rank of each value, equal ones sharing theirs."""
+    return [sum(other < value for other in values) + sum(other == value for other in values) / 2 for value in values]
 
 
 def all_results(path: Path) -> dict:
     """What is kept in this file and in its siblings `stress*.json`, each run once."""
     kept: dict = {"start": {}, "runs": []}
+    runs: dict[tuple, dict] = {}
     for file in sorted({path, *path.parent.glob("stress*.json")}):
         if file.is_file():
             part = json.loads(file.read_text())
-            kept["start"] |= part["start"]
-            kept["runs"] += [run for run in part["runs"] if run not in kept["runs"]]
-    return kept
+            for pair, scores in part["start"].items():
+                kept["start"][pair] = kept["start"].get(pair, {}) | scores
+            for run in part["runs"]:
+                cell = tuple(run[name] for name in CELL)
+                runs[cell] = runs.get(cell, {}) | run
+    return kept | {"runs": list(runs.values())}
 
 
 def write_table(kept: dict, path: Path) -> None:
@@ -164,6 +221,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after this long")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "stress.json")
     parser.add_argument("--document", type=Path, default=ROOT / "docs" / "method.md")
+    parser.add_argument("--distances", action="store_true", help="take runs again that kept no distance")
     parser.add_argument("--table", action="store_true", help="run nothing")
     arguments = parser.parse_args()
     kept = json.loads(arguments.results.read_text()) if arguments.results.is_file() else {"start": {}, "runs": []}
@@ -171,7 +229,8 @@ def main() -> None:
     deadline = time.monotonic() + 60 * arguments.minutes
 
     def done(key: dict) -> bool:
-        return any(all(run[name] == value for name, value in key.items()) for run in kept["runs"])
+        found = [run for run in kept["runs"] if all(run[name] == value for name, value in key.items())]
+        return bool(found) and (not arguments.distances or set(DIRECTIONS) <= found[-1].keys())
 
     # seeds outermost: a grid that is cut short has fewer seeds rather than fewer methods
     cells = [

@@ -22,11 +22,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from transformers import PreTrainedModel
 
-from simct.config.sections import DataConfig, ModelConfig
+from simct.config.sections import DataConfig, ModelConfig, RolloutConfig
 from simct.data.exclusions import CUT_BYTES
 from simct.data.prompts import load_prompts
 from simct.data.rendering import render_prompts
@@ -38,7 +39,9 @@ from simct.losses.side import ListedSide, chunk_rows_for, row_chunks
 from simct.losses.teacher_rows import TeacherRows, side_of
 from simct.models.loading import device_for_training, load_model, pad_id_of
 from simct.models.rollout import Rollout, generate, uniforms
+from simct.models.served import ServedTeacher
 from simct.models.teachers import LocalTeacher, Teacher
+from simct.models.vllm import sample_seed
 from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
@@ -157,6 +160,24 @@ def draw_some(
         if on_progress:
             on_progress(len(answers), len(order))
     return answers
+
+
+def sampled_answers(
+    teacher: Teacher,
+    prompts: Sequence[list[int]],
+    indices: Sequence[int],
+    max_new_tokens: int,
+    seed: int,
+    batch_size: int,
+) -> dict[int, Rollout]:
+    """One answer to each of the prompts of `indices`, at temperature 1 from the whole distribution."""
+    if isinstance(teacher, ServedTeacher):
+        settings = RolloutConfig(max_new_tokens=max_new_tokens, temperature=1.0, top_p=1.0)
+        seeds = [sample_seed(seed, DRAWS, index) for index in indices]
+        written = teacher.write([prompts[index] for index in indices], settings, seeds)
+        return dict(zip(indices, written, strict=True))
+    speaker = Speaker(cast(LocalTeacher, teacher).model, teacher.tokens, prompts)
+    return draw_some(speaker, indices, max_new_tokens, seed, batch_size)
 
 
 def even_batches(items: list[int], most: int) -> list[list[int]]:

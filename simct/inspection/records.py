@@ -220,6 +220,20 @@ class Splits(Record):
     both_split: int = 0
 
 
+@dataclass(frozen=True)
+class StartDistance(Record):
+    """One direction of the distance to the teacher before training, with the standard error over answers."""
+
+    bits_per_byte: float
+    stderr: float | None
+    answers: int
+
+    @property
+    def text(self) -> str:
+        error = "" if self.stderr is None else f" ± {self.stderr:.3f}"
+        return f"{self.bits_per_byte:.3f}{error} bits per byte"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reliability(Record):
     """A pair measured with both models on answers of the student, and the verdict that follows.
@@ -233,6 +247,7 @@ class Reliability(Record):
     shared tokens. kl_units, kl_merged: of two neighboring units, one by one and merged (inspection/coarsening.py).
     answers: those that were measured, of answers_written, of which
     answers_ended ended by themselves; excluded: those left out, by reason. stopped: before all prompts were answered.
+    student_to_teacher, teacher_to_student: the distance to the teacher before training; None where it was not measured.
     verdict: in words; method, method_options and settings (names as in run.yaml): what it recommends.
     """
 
@@ -263,6 +278,8 @@ class Reliability(Record):
     excluded: dict[str, int] = field(default_factory=dict)
     max_new_tokens: int = 0
     stopped: bool = False
+    student_to_teacher: StartDistance | None = None
+    teacher_to_student: StartDistance | None = None
     verdict: str = ""
     method: str = ""
     method_options: dict[str, Any] = field(default_factory=dict)

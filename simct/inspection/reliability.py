@@ -16,12 +16,23 @@ from transformers import PreTrainedModel
 
 from simct import losses
 from simct.config import RunConfig
+from simct.config.evaluation import LONGEST_ANSWER
 from simct.data.exclusions import exclusion_line
 from simct.data.prompts import Prompt, load_prompts
-from simct.data.samples import Sample, prepare_prompts, to_samples, write_rollouts
+from simct.data.samples import PreparedPrompt, Sample, prepare_prompts, to_samples, write_rollouts
 from simct.errors import DataError, RunError
+from simct.evaluation.distance import (
+    Speaker,
+    distance_from,
+    draw_some,
+    log_probabilities,
+    read_log_probabilities,
+    readings,
+    sampled_answers,
+)
+from simct.evaluation.records import Distance
 from simct.inspection.coarsening import neighboring_kl
-from simct.inspection.records import KlQuantiles, MassHistogram, Reliability, Splits
+from simct.inspection.records import KlQuantiles, MassHistogram, Reliability, Splits, StartDistance
 from simct.inspection.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
 from simct.inspection.unit_scores import score_chunk
 from simct.inspection.verdict import verdict_of
@@ -93,6 +104,8 @@ def measure_pair(
         stopped=written < len(asked),
     )
     verdict = verdict_of(measured)
+    if not (should_stop and should_stop()):
+        measured = with_start_distances(measured, config, pair, asked[:written], student, teacher)
     return replace(
         measured,
         verdict=verdict.text,
@@ -100,6 +113,36 @@ def measure_pair(
         method_options=verdict.options,
         settings=verdict.settings,
     )
+
+
+def with_start_distances(
+    measured: Reliability,
+    config: RunConfig,
+    pair: TokenizerPair,
+    prompts: Sequence[PreparedPrompt],
+    student: PreTrainedModel,
+    teacher: Teacher,
+) -> Reliability:
+    """`measured` with the distance to the teacher on these prompts, in the directions that can be measured."""
+    new_tokens, seed = min(config.rollout.max_new_tokens, LONGEST_ANSWER), config.training.seed
+    indices, size = range(len(prompts)), config.evaluation.batch_size
+    teacher_prompts = [prompt.teacher_ids for prompt in prompts]
+    speaker = Speaker(student, pair.student, [prompt.student_ids for prompt in prompts])
+    written = readings(pair, draw_some(speaker, indices, new_tokens, seed, size))
+    theirs = readings(
+        TokenizerPair(teacher=pair.student, student=pair.teacher),
+        sampled_answers(teacher, teacher_prompts, indices, new_tokens, seed, size),
+    )
+    own, other = (read_log_probabilities(teacher, teacher_prompts, ids) for ids in (theirs.written, written.read))
+    return replace(
+        measured,
+        student_to_teacher=_start(distance_from(written, log_probabilities(speaker, written.written), other)),
+        teacher_to_student=_start(distance_from(theirs, own, log_probabilities(speaker, theirs.read))),
+    )
+
+
+def _start(found: Distance) -> StartDistance | None:
+    return StartDistance(found.mean, found.standard_error, found.answers) if found.bits else None
 
 
 def _models(

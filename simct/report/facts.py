@@ -5,7 +5,7 @@ The terminal (text.py), the HTML file (html.py) and the studio print these.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -141,6 +141,15 @@ def scope(report: PairReport) -> str:
 # Reliability
 
 
+def _start_distances(measured: Reliability) -> list[Fact]:
+    both = (("student", "teacher", measured.student_to_teacher), ("teacher", "student", measured.teacher_to_student))
+    about = "How much less likely the {} finds what the {} writes, before training; 0: no less"
+    return [
+        Fact(f"Distance, {one} to {other}", found, lambda each: each.text, about.format(other, one), "not measured")
+        for one, other, found in both
+    ]
+
+
 def reliability_facts(measured: Reliability) -> list[Fact]:
     """The numbers that a verdict rests on; masses are means over the units of the student's answers."""
     return [
@@ -211,6 +220,7 @@ def _further_facts(measured: Reliability) -> list[Fact]:
     top = "probability on the student's 16 most likely shared tokens, which strict with top_k 16 compares"
     merging = "Share of the KL of two neighboring units that is lost if they are compared as one (Proposition 1)"
     return [
+        *_start_distances(measured),
         Fact("Gradient noise", measured.gradient_noise, signed, noise),
         Fact("Gradient ratio", measured.gradient_ratio, number, "Norm of the recovered gradient over the exact one"),
         Fact("Student mass on its top 16", measured.top16_student, share, f"The student's {top}"),
@@ -376,22 +386,13 @@ def machine_facts(machine: MachineEstimate) -> list[Fact]:
         Fact("Memory", machine.memory, size, "Memory of one device"),
         Fact("Fits", machine.fits, yes_or_no, "Whether the run's peak memory fits one device"),
         Fact("A step", sum(machine.seconds_per_step.values()), seconds, "One optimizer step, full-length completions"),
-        Fact(
-            "Time",
-            machine.hours,
-            hours,
-            "An order of magnitude: completions of full length, evaluations along the way, without scored tasks",
-        ),
+        Fact("Time", machine.hours, hours, "An order of magnitude: full-length completions, without scored tasks"),
         Fact("Cost", machine.cost, dollars, "US dollars at the list price"),
     ]
 
 
 def machine_name(machine: MachineEstimate) -> str:
     return machine.name if machine.devices == 1 else f"{machine.devices} × {machine.name}"
-
-
-def labels(rows: Sequence[Fact]) -> list[str]:
-    return [fact.label for fact in rows]
 
 
 def kind_title(kind: str) -> str:

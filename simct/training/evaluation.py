@@ -33,6 +33,7 @@ from simct.evaluation.distance import (
     log_probabilities,
     read_log_probabilities,
     readings,
+    sampled_answers,
 )
 from simct.evaluation.records import DIRECTIONS, DISTANCE, LOSS, Distance, Evaluation, FixedAnswer, evaluations_of
 from simct.evaluation.tasks import evaluate_loaded
@@ -48,7 +49,6 @@ from simct.training.sharding import on_any_process, with_whole_weights
 from simct.training.teacher_answers import (
     TeacherAnswer,
     greedy_answers,
-    sampled_answers,
     teacher_greedy_answers,
     text_of,
 )

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Self, cast
 
 from simct.config.sections import RolloutConfig
-from simct.evaluation.distance import DRAWS, Speaker, draw_some
+from simct.evaluation.distance import Speaker
 from simct.evaluation.records import FixedAnswer
 from simct.models.rollout import Rollout, generate
 from simct.models.served import ServedTeacher
 from simct.models.teachers import LocalTeacher, Teacher
-from simct.models.vllm import sample_seed
 from simct.tokenization.token_bytes import TokenBytes
 
 
@@ -35,24 +34,6 @@ class TeacherAnswer:
             return cls(rollout, None if log_p is None else float(log_p), str(record["text"]))
         except (KeyError, TypeError, ValueError):
             return None
-
-
-def sampled_answers(
-    teacher: Teacher,
-    prompts: Sequence[list[int]],
-    indices: Sequence[int],
-    max_new_tokens: int,
-    seed: int,
-    batch_size: int,
-) -> dict[int, Rollout]:
-    """One answer to each of the prompts of `indices`, at temperature 1 from the whole distribution."""
-    if isinstance(teacher, ServedTeacher):
-        settings = RolloutConfig(max_new_tokens=max_new_tokens, temperature=1.0, top_p=1.0)
-        seeds = [sample_seed(seed, DRAWS, index) for index in indices]
-        written = teacher.write([prompts[index] for index in indices], settings, seeds)
-        return dict(zip(indices, written, strict=True))
-    speaker = Speaker(cast(LocalTeacher, teacher).model, teacher.tokens, prompts)
-    return draw_some(speaker, indices, max_new_tokens, seed, batch_size)
 
 
 def teacher_greedy_answers(teacher: Teacher, prompts: Sequence[list[int]], max_new_tokens: int) -> list[FixedAnswer]:

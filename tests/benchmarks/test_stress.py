@@ -31,6 +31,19 @@ def test_table_is_gathered_from_all_files_into_the_document(tmp_path):
     assert "teacher 0.990, student before 0.500" in text
 
 
+def test_distances_stand_beside_the_scores_and_a_run_taken_again_counts_once(tmp_path):
+    start = {"default": {"teacher": 0.99, "student": 0.5, "student_to_teacher": 0.9, "teacher_to_student": 0.7}}
+    distances = [{"student_to_teacher": near, "teacher_to_student": near / 2} for near in (0.2, 0.4, 0.3)]
+    runs = [run(0, score, variant=variant) for variant, score in (("simct", 0.8), ("strict", 0.6), ("uld", 0.7))]
+    measured = [each | found for each, found in zip(runs, distances, strict=True)]
+    for name, kept in (("stress", runs), ("stress_again", measured)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"start": start, "runs": kept}))
+    text = benchmark.table(benchmark.all_results(tmp_path / "stress.json"))
+    assert "| simct | 0.800 (1) |" in text and "| before | | 0.500 | 0.900 | 0.700 |" in text
+    assert "| strict | 0.0001, 60 | 0.600 | 0.400 | 0.200 |" in text
+    assert "student to teacher 1.00, teacher to student 1.00" in text
+
+
 def test_the_document_has_the_marks():
     text = (ROOT / "docs" / "method.md").read_text()
     assert text.count(benchmark.BEGIN) == text.count(benchmark.END) == 1

@@ -1,5 +1,6 @@
 """The verdict is measured on real weights, and tells the pair on which SimCT works from those on which it does not."""
 
+import json
 import re
 
 import pytest
@@ -54,6 +55,15 @@ def test_the_numbers_are_shares_and_tell_the_pairs_apart(reports):
         assert report.kl_shared >= 0 and -1 <= report.gradient_cosine <= 1
     assert reports["student_splits"].prefix_conflict_mass > 5 * reports["default"].prefix_conflict_mass
     assert reports["teacher_splits"].mass_student < reports["default"].mass_student
+
+
+def test_the_starting_distance_is_measured_in_both_directions(reports):
+    for report in reports.values():
+        for found in (report.student_to_teacher, report.teacher_to_student):
+            assert found.answers > 16 and found.bits_per_byte > 2 * found.stderr > 0
+    text = format_reliability(reports["default"])
+    assert re.search(r"Distance, student to teacher +0\.\d+ ± 0\.\d+ bits per byte", text), text
+    assert Reliability.from_dict(json.loads(json.dumps(reports["default"].to_dict()))) == reports["default"]
 
 
 def test_a_verdict_quotes_the_number_it_rests_on(reports):
