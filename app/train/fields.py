@@ -43,6 +43,10 @@ FOLDED = {
         ("teacher.dtype", "student.dtype", "teacher.quantization"),
         ("training.gradient_checkpointing",),
     ),
+    "Teacher elsewhere": (
+        ("teacher.server", "teacher.top_logprobs", "teacher.price_per_million_tokens"),
+        ("teacher.scores", "teacher.offload"),
+    ),
     "Evaluations along the way": (
         ("evaluation.every", "evaluation.tracked_tasks", "evaluation.tracked_samples", "evaluation.time_share"),
         ("evaluation.best_by", "training.keep", "evaluation.patience", "data.held_out"),

@@ -204,8 +204,13 @@ def hidden_rows(
 
 def input_device(decoder: torch.nn.Module) -> torch.device:
     """Where a decoder wants its ids: with its first weights, or where Accelerate brings offloaded ones."""
-    offloaded = getattr(getattr(decoder, "_hf_hook", None), "execution_device", None)
-    return next(decoder.parameters()).device if offloaded is None else torch.device(offloaded)
+    device = next(decoder.parameters()).device
+    if device.type != "meta":
+        return device
+    hooks = [hook for module in decoder.modules() if (hook := getattr(module, "_hf_hook", None)) is not None]
+    single = [each for hook in hooks for each in getattr(hook, "hooks", [hook])]
+    placed = [each.execution_device for each in single if getattr(each, "execution_device", None) is not None]
+    return torch.device(placed[0])
 
 
 def check_ids(model: Any, ids_BL: torch.Tensor) -> None:

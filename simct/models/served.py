@@ -240,9 +240,10 @@ class ServedTeacher:
             choice = _choice(self.client.request("/v1/completions", body))
         except RunError as error:
             if "logprobs" in str(error):
+                said = str(error).partition(" answered ")[2]
                 raise ConfigError(
-                    f"teacher.top_logprobs is {self.listed}, which the server does not allow. {error} Lower it, or "
-                    f"start vLLM with --max-logprobs {self.listed}."
+                    f"teacher.top_logprobs is {self.listed}, more than the server allows ({said}). Lower it, or start "
+                    f"vLLM with --max-logprobs {self.listed}."
                 ) from error
             raise
         listed = choice.get("prompt_logprobs")

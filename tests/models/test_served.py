@@ -23,6 +23,9 @@ from simct.models.served import ServedTeacher
 from simct.models.server_address import key_for, target_of
 from simct.models.server_check import look_at_server
 from simct.models.teachers import LocalTeacher, load_teacher
+from simct.preflight.models import check_teacher_server
+from simct.preflight.planned import Place, PlannedRun
+from simct.preflight.records import OK, PROBLEM, WARNING
 from simct.tokenization.pair import TokenizerPair
 from simct.training.trainer import Trainer
 from tests.support.teacher_server import KEY, TeacherServer
@@ -214,6 +217,25 @@ def test_a_look_at_a_server_says_what_it_has(folders, server):
         for entry in entries.values()
     ]
     assert look_at_server(config, tokens).same_tokenizer is None
+
+
+def test_the_preflight_asks_the_server(folders, server, tmp_path, monkeypatch):
+    config = new_config(folders, server, 8)
+    config.data.prompts = str(tmp_path / "prompts.jsonl")
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": "the cat"}))
+    (found,) = check_teacher_server(PlannedRun(config))
+    assert found.state == OK and "lists 8 tokens" in found.message
+    assert check_teacher_server(PlannedRun(config, place=Place(public=True))) == []
+    server.key = KEY
+    (found,) = check_teacher_server(PlannedRun(config))
+    assert found.state == WARNING and KEY_VARIABLE in found.remedy
+    monkeypatch.setenv(KEY_VARIABLE, "another key")
+    (found,) = check_teacher_server(PlannedRun(config))
+    assert found.state == PROBLEM and "another key" not in found.message
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    server.max_logprobs = 4
+    (found,) = check_teacher_server(PlannedRun(config))
+    assert found.state == PROBLEM and "max allowed: 4" in found.message + str(found.remedy)
 
 
 # The key

@@ -4,6 +4,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from simct import demo
 from simct.config import config_from_dict
 from simct.data.prompts import Prompt
 from simct.data.samples import prepare_prompts
@@ -32,7 +33,9 @@ def new_config(folders, **teacher):
     )
 
 
-def test_an_offloaded_teacher_gives_the_same_rows_with_its_weights_away_in_between(folders):
+@pytest.mark.parametrize("embedded", [False, True], ids=["random", "embedded"])
+def test_an_offloaded_teacher_gives_the_same_rows_with_its_weights_away_in_between(folders, embedded):
+    folders = (demo.TEACHER, demo.STUDENT) if embedded else folders
     config = new_config(folders)
     tokens = TokenizerPair.from_pretrained(*map(str, folders)).teacher
     ids = [tokens.encode(text.encode()) for text in TEXTS]
