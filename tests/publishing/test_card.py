@@ -11,6 +11,7 @@ from PIL import Image
 
 import simct
 from simct.config import load_config
+from simct.evaluation.records import evaluations_of
 from simct.hub.repo_ids import hub_id
 from simct.methods import METHODS
 from simct.publishing.card import escape, model_card, public_yaml, rollouts_card, shown_name
@@ -195,3 +196,41 @@ def test_the_template_travels_with_the_package():
     package_data = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert "publishing/*.md" in package_data["package-data"]["simct"]
     assert "$results" in (Path(simct.__file__).parent / "publishing" / "card_template.md").read_text()
+
+
+def evaluated(run):
+    """The run with three evaluations, the second of which is the best."""
+    for step, mean in ((0, 0.9), (2, 0.5), (3, 0.6)):
+        bits = {str(index): mean + 0.01 * (index % 3) for index in range(30)}
+        distance = {"bits": bits, "bytes": 900, "excluded": {}}
+        directions = {"student_to_teacher": distance, "teacher_to_student": distance}
+        record = {"step": step, "distance": directions, "tasks": {}, "answers": [], "seconds": 1.0}
+        run.append("evaluations.jsonl", record | {"prompts": 30, "every": 2})
+    run.set_status(model_step=2, distance={"before": 0.91, "now": 0.61, "best": 0.51, "best_step": 2})
+    return run
+
+
+def test_the_card_states_the_distance_with_its_noise(run):
+    card = html.unescape(model_card(evaluated(run), "me/tiny", license="mit"))
+    for fact in (
+        "| On held-out prompts | Before | Best (step 2) | End (step 3) | Change |",
+        "| 0.910 ± 0.002 | 0.510 ± 0.002 | 0.610 ± 0.002 | -0.300 ± 0.000, exceeds noise |",
+        "The published student is that of step 2.",
+        "![Loss and distance to the teacher by step](training_curve.png)",
+    ):
+        assert fact in card, fact
+    results = ModelCard(model_card(run, "me/tiny", license="mit")).data.eval_results
+    values = {result.metric_type: result.metric_value for result in results}
+    assert values["student_to_teacher_bits_per_byte"] == values["teacher_to_student_bits_per_byte"] == 0.51
+    # the scores kept no outcomes of their prompts and no errors: nothing exceeds noise
+    assert "+35.0 points, within noise" in card
+
+
+def test_the_picture_has_the_distance_below_the_loss(run, tmp_path):
+    alone = loss_curve(run.metrics())
+    both = loss_curve(run.metrics(), evaluations_of(evaluated(run)))
+    sizes = []
+    for name, data in (("alone", alone), ("both", both)):
+        (tmp_path / name).write_bytes(data)
+        sizes.append(Image.open(tmp_path / name).size)
+    assert sizes[1] == (sizes[0][0], 2 * sizes[0][1])
