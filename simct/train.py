@@ -37,7 +37,7 @@ from simct.losses.head import check_head
 from simct.methods import METHODS
 from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import load_model
-from simct.models.teachers import LocalTeacher, Teacher, load_teacher
+from simct.models.teachers import LocalTeacher, Teacher, load_teacher, writes
 from simct.preflight.checklist import FIRST, run_checks
 from simct.preflight.planned import Place, PlannedRun
 from simct.publishing.when_finished import announce_publishing, publish_when_finished
@@ -252,15 +252,18 @@ def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Traine
 
 def evaluator_of(process: Process, loaded: Loaded) -> Evaluator | None:
     """What evaluates the student along the way; None if the run asks for no evaluations or has nothing to measure."""
-    evaluation = process.config.evaluation
-    if evaluation.every == 0 or not (loaded.held_out or evaluation.tracked_tasks):
+    evaluation, held_out = process.config.evaluation, loaded.held_out
+    if held_out and not writes(loaded.teacher):
+        held_out = []
+        process.log("The distance to the teacher is not measured: it needs a teacher that answers prompts.")
+    if evaluation.every == 0 or not (held_out or evaluation.tracked_tasks):
         return None
     return Evaluator(
         process.run,
         process.config,
         process.accelerator,
         loaded.pair,
-        loaded.held_out,
+        held_out,
         process.log,
         lambda: process.stop.requested,
     )

@@ -101,6 +101,11 @@ class LocalTeacher:
         """Nothing to give back: whoever loaded the weights frees them."""
 
 
+def writes(teacher: Teacher) -> bool:
+    """Whether it can answer prompts: stored scores cannot, nor a teacher whose weights come one at a time."""
+    return isinstance(teacher, ServedTeacher) or (isinstance(teacher, LocalTeacher) and not teacher.offloaded)
+
+
 def load_teacher(
     config: ModelConfig,
     tokens: TokenBytes,

@@ -13,8 +13,10 @@ from simct.data.samples import prepare_prompts
 from simct.errors import ConfigError, RunError
 from simct.models.loading import load_model
 from simct.models.stored import ABOUT, SCORES, StoredTeacher, file_hash
-from simct.models.teachers import load_teacher
+from simct.models.teachers import load_teacher, writes
+from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
+from simct.train import train_run
 from simct.training.teach import teach
 from simct.training.trainer import Trainer
 
@@ -79,6 +81,7 @@ def test_what_is_not_this_teachers_or_was_changed_is_refused(config, tmp_path, f
     with pytest.raises(ConfigError, match="whose tokenizer is another one"):
         StoredTeacher(tmp_path / "scores", pair.student)
     stored = StoredTeacher(tmp_path / "scores", pair.teacher)
+    assert not writes(stored)
     with pytest.raises(RunError, match="lack a text of this run"):
         stored.start([[1, 2]], [[3, 4]])()
     path = tmp_path / "scores" / SCORES
@@ -92,3 +95,13 @@ def test_only_given_completions_have_scores(config):
     described["teacher"]["scores"] = "scores"
     with pytest.raises(ConfigError, match=r"teacher\.scores is .*dataset_fraction is 1"):
         config_from_dict(described)
+
+
+def test_a_whole_run_needs_no_teacher(config, tmp_path):
+    """By the entry that trains, with prompts held out, whose distance to the teacher cannot be measured."""
+    config.data.held_out, config.training.batch_size, config.training.micro_batch_size = 1, 2, 2
+    teach(config, tmp_path / "scores")
+    config.teacher.scores = str(tmp_path / "scores")
+    run = RunFolder.create(tmp_path / "runs", config)
+    assert train_run(run) == "finished"
+    assert [record["step"] for record in run.metrics()] == [1, 2]

@@ -12,7 +12,7 @@ from simct.errors import ConfigError
 from simct.estimate.memory import estimate_memory
 from simct.losses.head import decoder_of
 from simct.models.loading import load_model
-from simct.models.teachers import LocalTeacher, load_teacher
+from simct.models.teachers import LocalTeacher, load_teacher, writes
 from simct.tokenization.pair import TokenizerPair
 from simct.training.trainer import Trainer
 
@@ -48,6 +48,7 @@ def test_an_offloaded_teacher_gives_the_same_rows_with_its_weights_away_in_betwe
     assert torch.equal(rows.hidden_RH, expected.hidden_RH) and torch.equal(rows.head.weight, expected.head.weight)
     assert {each.device.type for each in decoder_of(offloaded.model).parameters()} == {"meta"}
     assert rows.head.weight.device.type == "cpu"
+    assert writes(resident) and not writes(offloaded)
 
 
 def test_a_run_with_an_offloaded_teacher_trains_the_same_weights(folders, tmp_path):
