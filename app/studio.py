@@ -34,6 +34,7 @@ from app.server.visitor import Visitor, owned_run
 from app.train import form
 from app.train.checklist import step_of
 from app.train.tab import TrainTab
+from app.train.version import FormState
 from simct.config import brief
 from simct.errors import SimCTError
 from simct.hub import client
@@ -66,6 +67,7 @@ class StudioPage:
             self.run = gr.JSON(brief(form.starting_config()), visible="hidden")
             self.verdict = gr.JSON({}, visible="hidden")
             self.query = gr.JSON({}, visible="hidden")
+            self.form_state = FormState()
             self._build_steps()
             self._wire_tabs()
             self._wire_steps()
@@ -84,7 +86,7 @@ class StudioPage:
             with gr.Tab("Data", id="data") as steps["data"]:
                 self.data = DataTab(studio, self.pair, self.prompts, self.run, self.verdict)
             with gr.Tab("Train", id="train") as steps["train"]:
-                self.train = TrainTab(studio, self.pair, self.prompts, self.run, self.verdict)
+                self.train = TrainTab(studio, self.pair, self.prompts, self.run, self.verdict, self.form_state)
             with gr.Tab("Runs", id="runs") as steps["runs"]:
                 self.runs = RunsTab(studio)
                 self.notices = RunNotices(studio)
@@ -101,6 +103,7 @@ class StudioPage:
 
     def _wire_tabs(self) -> None:
         """What a step does when it is opened, and the buttons that lead to another."""
+        self.form_state.read_when(self.tabs_of_steps["train"].select)
         for name, step in self.tabs_of_steps.items():
             step.select(None, js=scripts.call("rememberStep", name), **PRIVATE)
             timer = Handler(self.studio, self._watch_runs(name == "runs"), {}, [self.runs.timer], LATEST)
@@ -120,7 +123,6 @@ class StudioPage:
         steps = self.tabs_of_steps
         self.inspect.refresh.on(steps["inspect"].select)
         self.data.refresh.on(steps["data"].select)
-        self.train.refresh.on(steps["train"].select)
         self.runs.refresh.on(steps["runs"].select)
         self.compare.refresh.on(steps["compare"].select)
         self.publish.show.on(self.publish.refresh.on(steps["publish"].select).then)
@@ -179,8 +181,7 @@ class StudioPage:
         load = Handler(
             self.studio, restoring.load_pair_and_data, {"config": self.train.loaded}, restoring.pair_and_data
         )
-        paired = self.pair.refresh.on(load.on(self.train.loaded.change).then)
-        self.train.refresh.on(paired.then)
+        self.pair.refresh.on(load.on(self.train.loaded.change).then)
         named: list[gr.Dropdown | gr.Radio] = [self.pair.teacher, self.pair.student, self.runs.chosen]
         for component in named:
             component.change(None, named, js=scripts.call("rememberPair"), **PRIVATE)

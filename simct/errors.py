@@ -45,7 +45,12 @@ class SimCTError(Exception):
 
 
 class ConfigError(SimCTError, ValueError):
-    """A setting is unknown, missing, of the wrong type or out of range."""
+    """A setting is unknown, missing, of the wrong type or out of range.
+
+    fix: a value that the setting may have instead, where one is known.
+    """
+
+    fix: int | float | None = None
 
 
 class TokenizerError(SimCTError, ValueError):

@@ -79,6 +79,8 @@ class Setting:
     choices: tuple[str, ...]
     empty: str
     required: bool
+    lowest: float | None = None
+    highest: float | None = None
 
     @property
     def section(self) -> type[Section] | None:
@@ -100,6 +102,19 @@ class Setting:
         if self.section or dict in self.kinds:
             return "a mapping of settings"
         return ", or ".join(KIND_NAMES[kind] for kind in self.kinds)
+
+    def nearest(self, value: Any) -> int | float | None:
+        """The allowed number nearest to `value`; None for what is no number, or breaks no limit that may be reached."""
+        number = _read_number(value)
+        if number is None or math.isnan(number):
+            return None
+        if self.lowest is not None and number < self.lowest:
+            limit = self.lowest
+        elif self.highest is not None and number > self.highest:
+            limit = self.highest
+        else:
+            return None
+        return int(limit) if int in self.kinds else limit
 
     def read(self, value: Any, whole: bool = False) -> Any:
         """`value` as one of `kinds`, or None where it is empty. Raises ValueError for what cannot be one."""
@@ -208,7 +223,13 @@ def _described(field: FieldInfo) -> Setting:
         choices=tuple(notes["choices"]),
         empty=notes["empty"],
         required=notes["required"],
+        lowest=_limit(metadata, "ge"),
+        highest=_limit(metadata, "le"),
     )
+
+
+def _limit(metadata: list[Any], name: str) -> float | None:
+    return next((value for limit in metadata if (value := getattr(limit, name, None)) is not None), None)
 
 
 def _limits(metadata: list[Any], is_list: bool) -> str:
@@ -249,4 +270,6 @@ def problem(error: ValidationError, section: type[Section], prefix: str = "") ->
         return ConfigError(f"Unknown setting {quoted(name)}. Known here: {', '.join(known)}.")
     if _is_misread(first):
         return ConfigError(f"{name}: expected {found.expected}, got {quoted(value)}.")
-    return ConfigError(f"{name} is {quoted(value)}; it must be {found.allowed or found.expected}.")
+    refused = ConfigError(f"{name} is {quoted(value)}; it must be {found.allowed or found.expected}.")
+    refused.fix = found.nearest(value)
+    return refused

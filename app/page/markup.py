@@ -32,6 +32,18 @@ def note(kind: str, text: str) -> str:
     return f'<p class="note note-{kind}" role="status"><span aria-hidden="true">{mark}</span>{escape(text)}</p>'
 
 
+def stale(head: str, before: str, doing: str) -> str:
+    """What stood under `head`, dimmed and out of use, below a line that says what is being done to renew it."""
+    body = before.removeprefix(head)
+    rest = f'<div class="stale" aria-hidden="true" inert>{body}</div>' if body else ""
+    return f"{head}{note('busy', doing)}{rest}"
+
+
+def stamped(html: str, edit: str) -> str:
+    """`html` of the version `edit` of the form. static/form.js dims what is not of the newest one."""
+    return f'{html}<i hidden data-edit="{escape(edit)}"></i>'
+
+
 def tiles(items: Iterable[tuple[str, str, str]]) -> str:
     """Headline numbers: (value, label, explanation)."""
     cells = "".join(

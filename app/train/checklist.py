@@ -1,6 +1,6 @@
 """The checklist beside Launch: the preflight of the form as it is, redone behind the page whenever the form changes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
@@ -12,8 +12,9 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.server.work import Work, follow
 from app.train import checklist_view as view
+from app.train.version import version_of
 from app.train.where import HERE, Place
-from simct.config import RunConfig
+from simct.config import config_from_brief
 from simct.errors import SimCTError
 from simct.preflight.records import Preflight, from_error
 
@@ -32,18 +33,16 @@ class Checklist:
         self.again = gr.Button("Check again", size="sm", elem_id="check-again", min_width=110)
         self.shown = gr.State("")
 
-    def connect(
-        self, run: Mapping[str, Component], place: Mapping[str, Component], describe: Callable[..., RunConfig], *on: Any
-    ) -> None:
-        """Check again on these events. `describe(**values of run)` gives the run, and raises ConfigError."""
-        self.describe, self.names = describe, tuple(place)
-        inputs = {"shown": self.shown, **place, **run}
+    def connect(self, described: gr.Textbox, place: Mapping[str, Component], ready: Any) -> None:
+        """Check the version of the form that `described` holds, at `place`, on the event `ready`."""
+        inputs = {"shown": self.shown, "described": described, **place}
         check = Handler(self.studio, self._check, inputs, [self.panel, self.shown, self.start], in_turn("checklist"))
-        check.on(self.again.click, *on)
+        check.on(self.again.click)
+        check.on(ready)
 
-    def _check(self, visitor: Visitor, shown: str, **values: Any) -> Iterator[Updates]:
+    def _check(self, visitor: Visitor, shown: str, described: str, **chosen: Any) -> Iterator[Updates]:
         """The last list dimmed and Launch off while it is checked; then the new one."""
-        place = Place(**{name: values.pop(name) for name in self.names})
+        version, place = version_of(described), Place(**chosen)
         yield {self.panel: view.stale(shown, "Checking…"), self.start: gr.Button(interactive=False)}
 
         def checked(work: Work) -> tuple[str, bool]:
@@ -53,8 +52,10 @@ class Checklist:
             def on_progress(subject: str, done: int, total: int) -> None:
                 work.step(f"Checking: {subject.lower()}…")
 
+            if not version.readable:
+                return view.checklist(Preflight(version.problems)), False
+            config = config_from_brief(version.run)
             try:
-                config = self.describe(**values)
                 if self.studio.public:
                     paths.check_run(self.studio, visitor, config, here=place.where == HERE)
             except SimCTError as error:
@@ -71,7 +72,20 @@ class Checklist:
             html, ready = view.HEAD + markup.note("error", work.error), True
         else:
             html, ready = work.result
-        yield {self.panel: html, self.shown: html, self.start: gr.Button(interactive=ready)}
+        yield {
+            self.panel: markup.stamped(html, version.edit),
+            self.shown: html,
+            self.start: gr.Button(interactive=ready),
+        }
+
+
+def fix_of(event: gr.EventData) -> tuple[str, float] | None:
+    """The setting and the value that the button of a problem sets."""
+    asked = event._data or {}
+    setting, value = asked.get("setting"), asked.get("fix")
+    if isinstance(value, int | float) and isinstance(setting, str) and setting in view.FIELDS:
+        return setting, value
+    return None
 
 
 def step_of(event: gr.EventData) -> str | None:

@@ -73,9 +73,7 @@ def summary(found: Preflight) -> tuple[str, str]:
 
 def stale(before: str, doing: str) -> str:
     """The last checklist dimmed, while what it says is checked again."""
-    body = before.removeprefix(HEAD)
-    rest = f'<div class="stale" aria-hidden="true" inert>{body}</div>' if body else ""
-    return f"{HEAD}{markup.note('busy', doing)}{rest}"
+    return markup.stale(HEAD, before, doing)
 
 
 def _folded(passed: Sequence[Check]) -> str:
@@ -90,16 +88,25 @@ def _line(check: Check) -> str:
     kind, mark = MARKS[check.state]
     remedy = f"<small>{escape(in_labels(check.remedy))}</small>" if check.remedy else ""
     field = FIELDS.get(check.setting or "") if check.state != OK else None
+    ways = f'<div class="ways">{_fix(field, check)}{_button(field)}</div>' if field else ""
     return (
         f'<li class="check check-{kind}"><span aria-hidden="true">{mark}</span><div>'
-        f"{escape(in_labels(check.message))}{remedy}{_button(field)}</div></li>"
+        f"{escape(in_labels(check.message))}{remedy}{ways}</div></li>"
     )
 
 
-def _button(field: Field | None) -> str:
-    """Leads to the field."""
-    if field is None:
+def _fix(field: Field, check: Check) -> str:
+    """Sets the field to what solves the problem, where that is known."""
+    if check.fix is None:
         return ""
+    return (
+        f'<button type="button" class="fix" data-fix="{check.fix:g}" data-setting="{escape(check.setting or "")}" '
+        f'aria-label="Set {escape(field.label)} to {check.fix:,g}">Set to {check.fix:,g}</button>'
+    )
+
+
+def _button(field: Field) -> str:
+    """Leads to the field."""
     place = f'data-field="{escape(field.elem_id)}" data-step="{field.step}" data-group="{escape(field.group)}"'
     return f'<button type="button" class="to-field" {place}>Go to {escape(field.label)}</button>'
 

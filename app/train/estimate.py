@@ -1,6 +1,7 @@
 """What a run will take, beside the form: memory, time and cost, here and on machines of Hugging Face Jobs."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.data import prompt_source
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 
 HEAD = "<h3>What it will take</h3>"
 ASSUMED_PROMPT = 256
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The estimate as HTML, and how many steps the run has; `done` once it is about the version asked for."""
+
+    html: str
+    steps: int | None = None
+    done: bool = True
 
 
 def prompt_facts(
@@ -70,24 +80,27 @@ def _this_machine() -> "Machine":
 
 
 def views(
-    studio: Studio, describe: Callable[[], RunConfig], token: str | bool | None, rows: int | None
-) -> Iterator[str]:
-    """The estimate of the run that `describe()` gives as HTML; if it takes a while, first a note that it does."""
+    studio: Studio, describe: Callable[[], RunConfig], token: str | bool | None, rows: int | None, before: str
+) -> Iterator[Shown]:
+    """The estimate of the run that `describe()` gives; if it takes a while, first the one `before`, dimmed."""
 
-    def estimated(work: Work) -> str:
+    def estimated(work: Work) -> Shown:
         try:
             config = describe()
         except ConfigError:
             # which stands beside its field
-            return f"{HEAD}{markup.note('quiet', 'There is an estimate once all settings are valid.')}"
+            return Shown(f"{HEAD}{markup.note('quiet', 'There is an estimate once all settings are valid.')}")
         try:
-            return view(estimate(studio, config, token, rows))
+            found = estimate(studio, config, token, rows)
         except SimCTError as error:
-            return f"{HEAD}{markup.note('quiet', one_line(error))}"
+            return Shown(f"{HEAD}{markup.note('quiet', one_line(error))}")
+        return Shown(view(found), found.steps)
 
     for work in follow(estimated):
-        busy, failed = markup.note("busy", "Estimating…"), markup.note("error", work.error)
-        yield f"{HEAD}{busy}" if work.running else work.result or f"{HEAD}{failed}"
+        if work.running:
+            yield Shown(markup.stale(HEAD, before, "Estimating…"), done=False)
+        else:
+            yield work.result or Shown(f"{HEAD}{markup.note('error', work.error)}")
 
 
 def view(found: "Estimate") -> str:

@@ -1,5 +1,6 @@
 """Which settings the Train step shows, in which order; how each looks follows from its type in the library."""
 
+import math
 from typing import Any
 
 import gradio as gr
@@ -17,6 +18,9 @@ CHOICE_NAMES = {
     "method": {name: f"{method.title}: {method.line.replace('`', '')}" for name, method in METHODS.items()},
     "divergence": {name: words[0].upper() + words[1:] for name, words in DIVERGENCES.items()},
 }
+# what an arrow key adds, where it does not follow from the value
+STEPS = {"training.seed": 1, "training.epochs": 0.5, "lora.rank": 8, "lora.alpha": 8}
+SHARE_STEP = 0.05
 PLACEHOLDERS = {"method_options": "mass_mask: 0.5"}
 
 BASIC = (
@@ -74,13 +78,43 @@ def build(name: str, value: Any) -> FormField:
     if bool in setting.kinds:
         return gr.Checkbox(value, **common)
     if int in setting.kinds or float in setting.kinds:
-        return gr.Number(value, precision=0 if int in setting.kinds else None, **common)
+        whole = int in setting.kinds
+        return gr.Number(
+            value, precision=0 if whole else None, step=step(name, value), elem_classes=classes(name), **common
+        )
     return gr.Textbox(value, placeholder=PLACEHOLDERS.get(name), **common)
 
 
 def elem_id(name: str) -> str:
     """The id of a setting's field on the page."""
     return name.replace(".", "-").replace("_", "-")
+
+
+def step(name: str, value: float | None) -> float:
+    """What an arrow key adds to a number field that holds `value`: about a tenth of it.
+
+    static/form.js keeps the step of a scaled field at a tenth of its magnitude.
+    """
+    if name in STEPS:
+        return STEPS[name]
+    size = abs(value or 0)
+    if int not in SETTINGS[name].kinds:
+        return 10.0 ** (math.floor(math.log10(size)) - 1) if is_scaled(name) and size else SHARE_STEP
+    if size < 16:
+        return 1
+    number = int(size)
+    return number // 8 if number & (number - 1) == 0 else 10 ** (len(str(number)) - 2)
+
+
+def is_scaled(name: str) -> bool:
+    """Whether the setting is a number above 0 whose magnitude is open, such as a learning rate."""
+    setting = SETTINGS[name]
+    return float in setting.kinds and setting.lowest is None and setting.highest != 1 and name not in STEPS
+
+
+def classes(name: str) -> list[str]:
+    """The CSS classes of a field with nothing wrong."""
+    return ["scaled"] if is_scaled(name) else []
 
 
 def is_choice(name: str) -> bool:

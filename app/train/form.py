@@ -1,6 +1,5 @@
 """The settings of a run as form fields, each kept by its place in run.yaml; what no field shows is kept as it was."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,35 +9,52 @@ import yaml
 
 from app.server.handler import Updates
 from app.train import fields
+from app.train.checklist_view import in_labels
 from app.train.fields import FormField
 from simct.config import RunConfig, config_from_brief, leaves, set_option
 from simct.config.sections import DataConfig
+from simct.errors import ConfigError
 from simct.hub.repo_ids import split_revision
+from simct.preflight.records import Check, from_error
 from simct.presets import load_preset
+from simct.report.formats import plural
 
-SETTING = re.compile(r"^([a-z_]+(?:\.[a-z_]+)?)(?: is |: )")
+STEPS = "training.steps"
 
 
 @dataclass(frozen=True)
 class RunForm:
-    """`fields` maps a dotted name of run.yaml to its component; `infos` to what stands under its label."""
+    """`fields` maps a dotted name of run.yaml to its component, `infos` to what stands under its label, and `groups` to
+    the folded group that the field is in, if it is in one."""
 
     fields: dict[str, FormField]
     infos: dict[str, str | None]
+    groups: dict[str, gr.Accordion]
 
     def config(
         self, base: dict[str, Any] | None, teacher: str, student: str, data: DataConfig, values: Mapping[str, Any]
     ) -> RunConfig:
         """The run that `base` with the fields on it describes. Raises ConfigError for a value that is not allowed."""
-        config = base_config(base)
-        config.data = data
-        for side, name in (("teacher", teacher), ("student", student)):
-            model, revision = split_revision(name)
-            set_option(config, f"{side}.model", model)
-            set_option(config, f"{side}.revision", revision)
-        for name in self.fields:
-            set_option(config, name, values[name])
+        config, problems = self.read(base, teacher, student, data, values)
+        if problems:
+            raise ConfigError(problems[0].text)
         return config
+
+    def read(
+        self, base: dict[str, Any] | None, teacher: str, student: str, data: DataConfig, values: Mapping[str, Any]
+    ) -> tuple[RunConfig, list[Check]]:
+        """The same, and the values that are not allowed, whose settings stay as they are in `base`."""
+        config, problems = base_config(base), []
+        config.data = data
+        wanted: dict[str, Any] = {}
+        for side, name in (("teacher", teacher), ("student", student)):
+            wanted[f"{side}.model"], wanted[f"{side}.revision"] = split_revision(name or "")
+        for name, value in {**wanted, **{name: values[name] for name in self.fields}}.items():
+            try:
+                set_option(config, name, value)
+            except ConfigError as error:
+                problems.append(from_error(error, name))
+        return config, problems
 
     def shown(self, config: RunConfig) -> dict[str, Any]:
         """The fields' values for `config`."""
@@ -49,20 +65,40 @@ class RunForm:
         """The fields as they show `config`."""
         return {self.fields[name]: value for name, value in self.shown(config).items()}
 
-    def marked(self, before: str | None, problem: str) -> tuple[str | None, Updates]:
-        """The field that a ConfigError's text is about, and updates: its reason stands under its label, and no longer
-        under that of `before`."""
-        found = SETTING.match(problem)
-        named = found[1] if found else ""
-        option = named.startswith("method_options.")
-        wrong = "method_options" if option else named if named in self.fields else None
-        updates: Updates = {}
-        if before in self.fields and before != wrong:
-            updates[self.fields[before]] = gr.update(info=self.infos[before], elem_classes=[])
-        if wrong is not None:
-            reason = problem if option else problem[len(named) :].lstrip(": ")
-            updates[self.fields[wrong]] = gr.update(info=f"✕ {reason}", elem_classes=["wrong"])
-        return wrong, updates
+    def marked(
+        self, before: Sequence[str], problems: Sequence[Check], overridden: str = ""
+    ) -> tuple[list[str], Updates]:
+        """The fields that are marked, and updates: what is wrong stands under each label in an open group, and no
+        longer under those of `before`. `overridden` says why the steps are out of use, if they are."""
+        reasons = {check.setting: check for check in reversed(problems) if check.setting in self.fields}
+        updates: Updates = {
+            self.fields[name]: gr.update(info=self.infos[name], elem_classes=fields.classes(name), interactive=True)
+            for name in before
+            if name in self.fields and name not in reasons
+        }
+        for name, check in reasons.items():
+            classes = [*fields.classes(name), "wrong"]
+            updates[self.fields[name]] = gr.update(info=f"✕ {_reason(check)}", elem_classes=classes, interactive=True)
+            if name in self.groups and name not in before:
+                updates[self.groups[name]] = gr.Accordion(open=True)
+        if overridden and STEPS not in reasons:
+            updates[self.fields[STEPS]] = gr.update(info=overridden, elem_classes=["overridden"], interactive=False)
+            return [*reasons, STEPS], updates
+        return list(reasons), updates
+
+
+def overridden(epochs: float | None, steps: int | None) -> str:
+    """That epochs decide the steps, and how many they are, if that is known; empty where they do not."""
+    if epochs is None:
+        return ""
+    passes = f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+    return f"Overridden: {passes} = {plural(steps, 'step')}." if steps else f"Overridden by {passes}."
+
+
+def _reason(check: Check) -> str:
+    """What is allowed, for a line under the label of the field; else the whole message."""
+    _, found, allowed = check.message.partition("; it must be ")
+    return in_labels(f"It must be {allowed}" if found else check.message)
 
 
 def base_config(kept: dict[str, Any] | None) -> RunConfig:
@@ -79,6 +115,7 @@ def settings_form(beside_method: Callable[[], None]) -> RunForm:
     """Lay the fields out: what most people set first, the rest folded by subject. `beside_method` follows the first."""
     default = leaves(starting_config().model_dump())
     made: dict[str, FormField] = {}
+    groups: dict[str, gr.Accordion] = {}
 
     def row(names: Sequence[str]) -> None:
         with gr.Row():
@@ -90,10 +127,11 @@ def settings_form(beside_method: Callable[[], None]) -> RunForm:
         if number == 0:
             beside_method()
     for subject, rows in fields.FOLDED.items():
-        with gr.Accordion(subject, open=False):
+        with gr.Accordion(subject, open=False) as group:
             for names in rows:
                 row(names)
-    return RunForm(made, {name: fields.info(name) for name in made})
+                groups |= dict.fromkeys(names, group)
+    return RunForm(made, {name: fields.info(name) for name in made}, groups)
 
 
 def _shown(name: str, value: Any) -> Any:

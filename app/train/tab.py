@@ -16,11 +16,13 @@ from app.server.uploads import arrived_file
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from app.train import estimate, prepare, view, where
-from app.train.checklist import Checklist
-from app.train.form import settings_form
+from app.train.checklist import Checklist, fix_of
+from app.train.form import overridden, settings_form
+from app.train.version import FormState, Version, version_of
 from app.train.where import HERE, Place, PlaceForm
 from simct.config import RunConfig, brief, brief_yaml, validate
 from simct.errors import ConfigError, SimCTError
+from simct.preflight.records import from_error
 from simct.presets import list_presets, load_preset
 from simct.runs.folder import RunFolder
 
@@ -30,26 +32,36 @@ COMMAND = "simct distill --config run.yaml"
 class TrainTab:
     """The form on the left, what it amounts to on the right.
 
-    `run` is what the browser keeps of the settings, `inputs` all that describes a run. `loaded` holds a RunConfig after
-    one was loaded whole, whose pair and prompts belong to other steps; `launched` the id of the run launched last.
+    `run` is what the browser keeps of the settings. `state` holds the version of the form, from which all that is shown
+    beside it follows. `loaded` holds a RunConfig after one was loaded whole, whose pair and prompts belong to other
+    steps; `launched` the id of the run launched last.
     """
 
-    def __init__(self, studio: Studio, pair: PairTab, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
-        self.studio, self.run = studio, run
+    def __init__(
+        self, studio: Studio, pair: PairTab, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON, state: FormState
+    ) -> None:
+        self.studio, self.run, self.state = studio, run, state
         markup.panel(
             '<h2>Train</h2><p class="lead">The student writes, the teacher grades every unit, the student learns.</p>'
         )
-        self.loaded, self.problem, self.wrong = gr.State(None), gr.State(""), gr.State(None)
+        self.loaded, self.wrong = gr.State(None), gr.State([])
+        # the last estimate, and of which version it counted how many steps
+        self.estimated, self.counted = gr.State(""), gr.State(("", None))
         with gr.Row(equal_height=False):
-            with gr.Column(scale=3, min_width=320):
+            with gr.Column(scale=3, min_width=320, elem_id="train-form"):
                 self._build_form()
-            with gr.Column(scale=2, min_width=300):
+            with gr.Column(scale=2, min_width=300, elem_id="train-outcome"):
                 self._build_outcome()
         self.launched = gr.Textbox(visible=False)
-        self.inputs: dict[str, Component] = {**pair.inputs, "prompts": prompts, "run": run, **self.form.fields}
         self.form_outputs: list[Component] = [run, *self.form.fields.values()]
-        outputs = [self.pair, self.yaml, self.note, run, self.problem]
-        self.refresh = Handler(studio, self._preview, self.inputs, outputs, in_turn("train"))
+        inputs = {"edit": state.edit, **pair.inputs, "prompts": prompts, "run": run, **self.form.fields}
+        outputs = [self.pair, self.yaml, self.save, run, state.described]
+        place = (self.place.where, self.place.flavor, self.place.namespace)
+        changes = (field.change for field in (*self.form.fields.values(), *place))
+        # before anything else that these events do
+        state.follow(run, pair.teacher.change, pair.student.change, prompts.change, *changes)
+        preview = Handler(studio, self._preview, inputs, outputs, in_turn("train")).on(state.edit.change)
+        self._wire_version(preview.then)
         self._wire_form(pair, verdict)
         self._wire_files(pair)
         self._wire_launch(pair, prompts)
@@ -76,7 +88,7 @@ class TrainTab:
         self.estimate = markup.panel(markup.note("busy", "Estimating…"), elem_id="train-estimate", min_height=150)
         self.place = PlaceForm(self.studio)
         with gr.Column(elem_id="train-note"):
-            # on the fields, which every preview replaces, and on the last launch, which no preview may replace
+            # on the file that was loaded, and on the last launch
             self.note, self.outcome = markup.panel(), markup.panel()
         where = str(self.place.where.value)
         self.start = gr.Button(_launch_on(where), variant="primary", interactive=False, elem_id="launch")
@@ -107,19 +119,29 @@ class TrainTab:
                 "Load a run.yaml…", file_types=[".yaml", ".yml"], size="sm", elem_id="load-yaml", min_width=140
             )
 
+    def _wire_version(self, read: Any) -> None:
+        """What follows from a version once it was read (the event `read`).
+
+        Each by an event of its own: Gradio repeats all that an event does where one part of it was put off.
+        """
+        form, state = self.form, self.state
+        seen = {"before": self.wrong, "described": state.described, "counted": self.counted}
+        groups = list(dict.fromkeys(form.groups.values()))
+        marked = [self.wrong, *form.fields.values(), *groups]
+        mark = Handler(self.studio, self._mark, seen, marked, in_turn("marks"))
+        mark.on(read)
+        inputs = {"described": state.described, "before": self.estimated}
+        outputs = [self.estimate, self.estimated, self.counted]
+        estimated = Handler(self.studio, self._estimate, inputs, outputs, in_turn("estimate")).on(read)
+        mark.on(estimated.then)
+        offered = self.place.connect(read, state.described, self._config_of)
+        self.checklist.connect(state.described, self.place.fields, offered.then)
+        fix = Handler(self.studio, self._fix, {}, list(form.fields.values()))
+        fix.on(self.checklist.panel.select)
+
     def _wire_form(self, pair: PairTab, verdict: gr.JSON) -> None:
-        fields = list(self.form.fields.values())
-        mark = Handler(
-            self.studio,
-            self._mark,
-            {"before": self.wrong, "problem": self.problem},
-            [self.wrong, *fields],
-            in_turn("marks"),
-        )
-        mark.on(self.problem.change)
-        self.refresh.on(*(field.change for field in fields))
-        Handler(self.studio, self._estimate, self.inputs, [self.estimate], in_turn("estimate")).on(self.yaml.change)
-        method = self.form.fields["method"]
+        form = self.form
+        method = form.fields["method"]
         measured = {"verdict": verdict, **pair.inputs, "method": method}
         show = Handler(self.studio, self._show_verdict, measured, [self.method_note, self.measure], LATEST)
         show.on(method.change, verdict.change, pair.teacher.change, pair.student.change)
@@ -136,66 +158,59 @@ class TrainTab:
         read.on(self.upload.upload)
 
     def _wire_launch(self, pair: PairTab, prompts: gr.JSON) -> None:
-        decisions: list[Any] = [prompts.change, pair.teacher.change, pair.student.change]
-        decisions += [field.input for field in self.form.fields.values()]
+        inputs: list[Any] = [field.input for field in self.form.fields.values()]
+        decisions = [prompts.change, pair.teacher.change, pair.student.change, *inputs]
         gr.on(decisions, None, outputs=self.outcome, js=scripts.call("empty"), **PRIVATE)
-        self.place.connect(self.yaml.change, self.inputs, self._config_of)
-        place = self.place
-        changes = [self.yaml.change, self.problem.change]
-        changes += [place.where.change, place.flavor.change, place.namespace.change]
-        self.checklist.connect(self.inputs, place.fields, self._described, *changes)
+        gr.on(inputs, None, outputs=self.note, js=scripts.call("empty"), **PRIVATE)
         name = Handler(self.studio, self._name_place, {"where": self.place.where}, [self.start])
         name.on(self.place.where.change)
-        inputs = {**self.inputs, **self.place.fields}
-        launch = Handler(self.studio, self._launch, inputs, [self.outcome, self.launched, self.work.task])
+        known = {"edit": self.state.edit, "described": self.state.described, **self.place.fields}
+        launch = Handler(self.studio, self._launch, known, [self.outcome, self.launched, self.work.task])
         launch.on(self.start.click, how={**QUIET, "trigger_mode": "once"})
 
     def load(self, config: RunConfig) -> Updates:
         """The form, and what the browser keeps of it, for a run read from elsewhere."""
         return {self.run: brief(config), **self.form.filled(config)}
 
-    def _describe(
-        self, teacher: str, student: str, prompts: choice.Choice, run: dict[str, Any], fields: dict[str, Any]
-    ) -> RunConfig:
-        """The run that the fields describe, not checked. Raises ConfigError for a value of the wrong type."""
-        return self.form.config(run, teacher, student, prompt_source.data_config(prompts), fields)
-
-    def _described(
-        self, teacher: str, student: str, prompts: choice.Choice, run: dict[str, Any], **fields: Any
-    ) -> RunConfig:
-        return self._describe(teacher, student, prompts, run, fields)
-
-    def _resolved(
-        self,
-        visitor: Visitor,
-        teacher: str,
-        student: str,
-        prompts: choice.Choice,
-        run: dict[str, Any],
-        fields: dict[str, Any],
-    ) -> RunConfig:
-        """The run that the fields describe, checked, with nothing in it but the visitor's own. Raises SimCTError."""
-        config = validate(self._describe(teacher, student, prompts, run, fields))
-        return paths.check_run(self.studio, visitor, config)
+    def _resolved(self, visitor: Visitor, version: Version) -> RunConfig:
+        """The run of a version, checked, with nothing in it but the visitor's own. Raises SimCTError."""
+        return paths.check_run(self.studio, visitor, version.config())
 
     def _preview(
-        self, teacher: str, student: str, prompts: choice.Choice, run: dict[str, Any], **fields: Any
+        self, edit: str, teacher: str, student: str, prompts: choice.Choice, run: dict[str, Any], **fields: Any
     ) -> Updates:
-        """run.yaml as it would be written, what the browser keeps of it, and what is wrong with it."""
-        updates: Updates = {self.pair: view.pair_line(teacher, student, choice.name_of(prompts))}
-        error = ""
-        try:
-            config = self._describe(teacher, student, prompts, run, fields)
-            updates |= {self.yaml: brief_yaml(config), self.run: brief(config)}
-            validate(config)
-        except ConfigError as caught:
-            error = one_line(caught)
-        return {**updates, self.note: markup.note("error", error), self.problem: error}
+        """A version of the form: run.yaml as it would be written, what the browser keeps of it, and what is wrong."""
+        config, problems = self.form.read(run, teacher, student, prompt_source.data_config(prompts), fields)
+        readable = not problems
+        if readable:
+            try:
+                validate(config)
+            except ConfigError as error:
+                problems = [from_error(error)]
+        settings = brief(config)
+        version = Version(edit, settings, (prompts or {}).get("rows"), problems, readable)
+        pair = view.pair_line(teacher, student, choice.name_of(prompts))
+        return {
+            self.pair: markup.stamped(pair, edit),
+            # a run.yaml that no command would accept is dimmed
+            self.yaml: gr.update(value=brief_yaml(config), elem_classes=["stale"] if problems else []),
+            self.save: gr.Button(interactive=not problems),
+            self.run: settings,
+            self.state.described: version.text(),
+        }
 
-    def _mark(self, before: str | None, problem: str) -> Updates:
-        """The reason stands beside the field that is wrong."""
-        wrong, marks = self.form.marked(before, problem)
+    def _mark(self, before: list[str], described: str, counted: tuple[str, int | None]) -> Updates:
+        """The reason stands beside each field that is wrong, and beside the steps that epochs decide them."""
+        version = version_of(described)
+        steps = counted[1] if counted[0] == version.edit else None
+        epochs = (version.run.get("training") or {}).get("epochs")
+        wrong, marks = self.form.marked(before, version.problems, overridden(epochs, steps))
         return {self.wrong: wrong, **marks}
+
+    def _fix(self, event: gr.EventData) -> Updates:
+        """Set a field to what solves the problem whose button was pressed."""
+        setting, value = fix_of(event) or ("", 0)
+        return {self.form.fields[setting]: value} if setting in self.form.fields else {}
 
     def _show_verdict(self, verdict: dict[str, Any] | None, teacher: str, student: str, method: str) -> Updates:
         return {
@@ -203,54 +218,39 @@ class TrainTab:
             self.measure: gr.Button(visible=not view.is_measured(verdict, teacher, student)),
         }
 
-    def _estimate(
-        self,
-        visitor: Visitor,
-        teacher: str,
-        student: str,
-        prompts: choice.Choice,
-        run: dict[str, Any],
-        **fields: Any,
-    ) -> Iterator[Updates]:
-        """The estimate for the fields as they are."""
+    def _estimate(self, visitor: Visitor, described: str, before: str) -> Iterator[Updates]:
+        """The estimate for a version of the form."""
+        version = version_of(described)
 
-        def described() -> RunConfig:
-            return self._resolved(visitor, teacher, student, prompts, run, fields)
+        def describe() -> RunConfig:
+            return self._resolved(visitor, version)
 
-        for html in estimate.views(self.studio, described, visitor.token, (prompts or {}).get("rows")):
-            yield {self.estimate: html}
+        for shown in estimate.views(self.studio, describe, visitor.token, version.rows, before):
+            if shown.done:
+                html = markup.stamped(shown.html, version.edit)
+                counted = (version.edit, shown.steps)
+                yield {self.estimate: html, self.estimated: shown.html, self.counted: counted}
+            else:
+                yield {self.estimate: shown.html}
 
-    def _config_of(
-        self,
-        visitor: Visitor,
-        teacher: str,
-        student: str,
-        prompts: choice.Choice,
-        run: dict[str, Any],
-        **fields: Any,
-    ) -> tuple[RunConfig, int | None]:
+    def _config_of(self, visitor: Visitor, described: str) -> tuple[RunConfig, int | None]:
         """The run, and how many prompts it has, for the choice of a machine."""
-        config = self._resolved(visitor, teacher, student, prompts, run, fields)
-        return config, estimate.prompt_facts(self.studio, config, visitor.token, (prompts or {}).get("rows"))[1]
+        version = version_of(described)
+        config = self._resolved(visitor, version)
+        return config, estimate.prompt_facts(self.studio, config, visitor.token, version.rows)[1]
 
     def _name_place(self, where: str) -> Updates:
         return {self.start: gr.Button(_launch_on(where))}
 
-    def _launch(
-        self,
-        visitor: Visitor,
-        teacher: str,
-        student: str,
-        prompts: choice.Choice,
-        run: dict[str, Any],
-        **values: Any,
-    ) -> Iterator[Updates]:
+    def _launch(self, visitor: Visitor, edit: str, described: str, **chosen: Any) -> Iterator[Updates]:
         """Start the run that run.yaml describes where it was chosen; its id, or one line on why not."""
-        place = Place(**{name: values.pop(name) for name in self.place.fields})
+        version, place = version_of(described), Place(**chosen)
 
         def start(work: Work) -> RunFolder:
             work.step("Checking models, prompts and tasks…")
-            config = self._resolved(visitor, teacher, student, prompts, run, values)
+            if version.edit != edit:
+                raise ConfigError("A setting changed just now. Look at the estimate, and launch again.")
+            config = self._resolved(visitor, version)
             prepare.pin_and_check(self.studio, config, visitor.token, place)
             return where.start(self.studio, config, place, visitor)
 

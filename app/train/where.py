@@ -1,6 +1,6 @@
 """Where a run trains: this machine, or a rented one of Hugging Face Jobs, with its price and a confirmed limit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from app.page import markup
 from app.page.markup import one_line
 from app.reading.setup import explicit_token
 from app.server import paths
-from app.server.handler import PRIVATE, Component, Handler, Updates, in_turn
+from app.server.handler import Component, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 from simct.config import RunConfig
@@ -47,8 +47,8 @@ class Place:
 class PlaceForm:
     """The choice of a place; what is rented shows only when it is. `fields` are named as those of Place.
 
-    After `connect`, `config_of(visitor, **run)` gives the RunConfig that is to train, and how many prompts there are
-    (None where that is not known).
+    After `connect`, `config_of(visitor, described)` gives the RunConfig that is to train, and how many prompts there
+    are (None where that is not known).
     """
 
     def __init__(self, studio: Studio) -> None:
@@ -87,24 +87,25 @@ class PlaceForm:
 
     def connect(
         self,
-        changed: Any,
-        run: Mapping[str, Component],
-        config_of: Callable[..., tuple[RunConfig, int | None]],
-    ) -> None:
-        """List the machines that fit whenever `changed` (an event) or the choice of where says so."""
+        read: Any,
+        described: Component,
+        config_of: Callable[[Visitor, str], tuple[RunConfig, int | None]],
+    ) -> Any:
+        """List the machines that fit whenever a version of the form was `read`. Returns the event of having done so."""
         self.config_of = config_of
-        inputs = {"where": self.where, "flavor": self.flavor, "namespace": self.namespace, **run}
+        inputs: dict[str, Component] = {"where": self.where, "flavor": self.flavor, "namespace": self.namespace}
+        inputs["described"] = described
         outputs = [self.rented, self.flavor, self.namespace, self.prices, self.machines, self.note]
-        offer = Handler(self.studio, self._offer, inputs, outputs, in_turn("machines"))
-        offer.on(self.where.change, how={**PRIVATE, "trigger_mode": "always_last"})
-        offer.on(changed)
+        return Handler(self.studio, self._offer, inputs, outputs, in_turn("machines")).on(read)
 
-    def _offer(self, visitor: Visitor, where: str, flavor: str | None, namespace: str | None, **run: Any) -> Updates:
+    def _offer(
+        self, visitor: Visitor, where: str, flavor: str | None, namespace: str | None, described: str
+    ) -> Updates:
         """Choices of machines and of who pays, the table of all machines, and the line under them."""
         if where != JOBS:
             return {self.rented: gr.Column(visible=False)}
         try:
-            config, n_prompts = self.config_of(visitor, **run)
+            config, n_prompts = self.config_of(visitor, described)
             offered = offers(self.studio, config, visitor.token, n_prompts)
         except SimCTError as error:
             return {self.rented: gr.Column(visible=True), self.note: markup.note("error", one_line(error))}

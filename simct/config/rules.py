@@ -10,9 +10,12 @@ if TYPE_CHECKING:
     from simct.config import RunConfig
 
 
-def require(ok: bool, name: str, value: Any, allowed: str) -> None:
+def require(ok: bool, name: str, value: Any, allowed: str, fix: int | float | None = None) -> None:
+    """Raise ConfigError unless `ok`. `fix` is a value that would do, where one is known."""
     if not ok:
-        raise ConfigError(f"{name} is {quoted(value)}; it must be {allowed}.")
+        error = ConfigError(f"{name} is {quoted(value)}; it must be {allowed}.")
+        error.fix = fix
+        raise error
 
 
 def check_sizes(config: "RunConfig") -> None:
@@ -22,24 +25,29 @@ def check_sizes(config: "RunConfig") -> None:
         "training.max_length",
         training.max_length,
         f"greater than rollout.max_new_tokens ({rollout.max_new_tokens})",
+        # the power of two that leaves as much room for the prompt
+        1 << (2 * rollout.max_new_tokens - 1).bit_length(),
     )
     require(
         training.batch_size % rollout.samples_per_prompt == 0,
         "training.batch_size",
         training.batch_size,
         f"a multiple of rollout.samples_per_prompt ({rollout.samples_per_prompt})",
+        -(-training.batch_size // rollout.samples_per_prompt) * rollout.samples_per_prompt,
     )
     require(
         rollout.on_policy_fraction + rollout.dataset_fraction <= 1 + 1e-9,
         "rollout.dataset_fraction",
         rollout.dataset_fraction,
         f"at most what rollout.on_policy_fraction ({rollout.on_policy_fraction:g}) leaves of 1",
+        round(1 - rollout.on_policy_fraction, 6),
     )
     require(
         not training.sft_weight or rollout.dataset_fraction > 0,
         "training.sft_weight",
         training.sft_weight,
         "0 unless rollout.dataset_fraction is given, because it is about the data's completions",
+        0,
     )
 
 

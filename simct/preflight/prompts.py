@@ -74,16 +74,17 @@ def check_lengths(planned: PlannedRun) -> list[Check]:
     lengths, room, config = planned.lengths(), planned.room, planned.config
     new = "warmup.max_new_tokens" if config.kind == "warmup" else "rollout.max_new_tokens"
     remedy = f"Lower {new}, or raise training.max_length."
+    whole = room + planned.new_tokens
     if room <= 0:
-        line = f"No prompt leaves room for {planned.new_tokens:,} new tokens within {room + planned.new_tokens:,}."
-        return [problem(line, remedy, new)]
+        line = f"No prompt leaves room for {planned.new_tokens:,} new tokens within {whole:,}."
+        return [problem(line, remedy, new, whole // 2 or None)]
     if not lengths:
         return []
     spaced = planned.lengths(len(planned.spaced))
     too_long = sum(length > room for length in spaced) / max(1, len(spaced))
     if min(lengths) > room:
-        line = f"No prompt leaves room for {planned.new_tokens:,} new tokens within {room + planned.new_tokens:,}."
-        return [problem(line, remedy, new)]
+        line = f"No prompt leaves room for {planned.new_tokens:,} new tokens within {whole:,}."
+        return [problem(line, remedy, new, whole - max(lengths) if whole > max(lengths) else None)]
     if too_long > MOST_TOO_LONG:
         line = f"About {too_long:.0%} of the prompts are longer than {room:,} tokens and are left out."
         return [warning(line, remedy, new)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from simct import errors
 from simct.config import RunConfig
 from simct.errors import SimCTError
-from simct.records import Record
+from simct.records import ABSENT, Record
 from simct.setting import every_setting
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -21,6 +21,7 @@ class Check(Record):
 
     setting: the setting of run.yaml to change, or "flavor" or "namespace" of a Job; None where it is none of them.
     kind: the class of simct.errors that a run would end with.
+    fix: a value of the setting that solves it, where one is known.
     """
 
     state: str
@@ -29,6 +30,7 @@ class Check(Record):
     setting: str | None = None
     subject: str = ""
     kind: str = "ConfigError"
+    fix: int | float | None = field(default=None, metadata=ABSENT)
 
     @property
     def text(self) -> str:
@@ -64,8 +66,8 @@ def warning(message: str, remedy: str = "", setting: str | None = None) -> Check
     return Check(WARNING, message, remedy, setting)
 
 
-def problem(message: str, remedy: str = "", setting: str | None = None) -> Check:
-    return Check(PROBLEM, message, remedy, setting)
+def problem(message: str, remedy: str = "", setting: str | None = None, fix: int | float | None = None) -> Check:
+    return Check(PROBLEM, message, remedy, setting, fix=fix)
 
 
 def from_text(state: str, text: str, setting: str | None = None) -> Check:
@@ -81,4 +83,4 @@ def from_error(error: SimCTError, setting: str | None = None, state: str = PROBL
     if named and (named[1] in _SETTINGS or named[1].startswith("method_options.")):
         setting = "method_options" if named[1].startswith("method_options.") else named[1]
     kind = next((each.__name__ for each in type(error).__mro__ if hasattr(errors, each.__name__)), "ConfigError")
-    return replace(from_text(state, text, setting), kind=kind)
+    return replace(from_text(state, text, setting), kind=kind, fix=getattr(error, "fix", None))

@@ -15,8 +15,10 @@ from app.runs.comparison import compared, differing
 from app.server.memory import MOST_ANSWERING
 from app.server.studio import Studio
 from app.server.work import Work
-from app.train import estimate, prepare
+from app.train import estimate, fields, prepare
 from app.train import form as run_form
+from app.train.checklist_view import checklist
+from app.train.version import Version, version_of
 from app.train.view import is_measured, method_line
 from simct import demo
 from simct.config import RunConfig, brief, brief_yaml, load_config, validate
@@ -25,6 +27,7 @@ from simct.data.exclusions import PART
 from simct.errors import ConfigError, DataError
 from simct.estimate.time_and_cost import STARTING_SECONDS
 from simct.inspection.records import Reliability
+from simct.preflight.records import Preflight, from_error
 from simct.presets import list_presets, load_preset
 from simct.runs.folder import RunFolder
 from simct.tokenization.teacher_ids import SPECIAL_INSIDE
@@ -79,21 +82,78 @@ def test_an_error_stands_beside_its_field_and_goes_when_it_is_mended(form):
     config = load_preset("demo-cpu")
     values = form.shown(config) | {"training.steps": 0}
     field = form.fields["training.steps"]
-    with pytest.raises(ConfigError) as caught:
-        validate(form.config(None, *PAIR, config.data, values))
-    wrong, marks = form.marked(None, str(caught.value))
-    assert wrong == "training.steps" and list(marks) == [field]
+    _, problems = form.read(None, *PAIR, config.data, values)
+    wrong, marks = form.marked([], problems)
+    assert wrong == ["training.steps"] and list(marks) == [field]
     assert "must be 1 or more" in marks[field]["info"] and marks[field]["elem_classes"] == ["wrong"]
-    wrong, marks = form.marked("training.steps", "")
-    assert wrong is None and marks[field]["info"] == form.infos["training.steps"] and marks[field]["elem_classes"] == []
+    assert "training.steps" not in marks[field]["info"] and problems[0].fix == 1
+    wrong, marks = form.marked(wrong, [])
+    assert wrong == [] and marks[field]["info"] == form.infos["training.steps"] and marks[field]["elem_classes"] == []
+
+
+def test_every_wrong_value_is_found_and_its_group_opened(form):
+    values = form.shown(load_preset("demo-cpu")) | {"training.seed": -1, "rollout.top_p": 2, "training.steps": 5}
+    config, problems = form.read(None, *PAIR, DataConfig(), values)
+    assert {check.setting for check in problems} == {"training.seed", "rollout.top_p"}
+    assert config.training.steps == 5
+    wrong, marks = form.marked([], problems)
+    opened = [each for each in marks if isinstance(each, gr.Accordion)]
+    assert set(opened) == {form.groups["rollout.top_p"], form.groups["training.seed"]}
+    # what is open or closed by hand stays so while the value stays wrong
+    assert not any(isinstance(each, gr.Accordion) for each in form.marked(wrong, problems)[1])
+
+
+def test_rules_between_settings_name_what_solves_them():
+    config = load_preset("demo-cpu")
+    config.rollout.max_new_tokens, config.training.max_length = 4096, 512
+    with pytest.raises(ConfigError) as caught:
+        validate(config)
+    check = from_error(caught.value)
+    assert (check.setting, check.fix) == ("training.max_length", 8192)
+    html = checklist(Preflight([check]))
+    assert 'data-fix="8192" data-setting="training.max_length"' in html and "training.max_length is" not in html
+    config.training.max_length = check.fix
+    assert validate(config)
+
+
+def test_steps_that_epochs_override_are_out_of_use(form):
+    field = form.fields["training.steps"]
+    assert run_form.overridden(None, 4) == "" and run_form.overridden(1, 4) == "Overridden: 1 epoch = 4 steps."
+    names, marks = form.marked([], [], run_form.overridden(2.5, None))
+    assert marks[field]["interactive"] is False and "2.5 epochs" in marks[field]["info"]
+    _, marks = form.marked(names, [])
+    assert marks[field]["interactive"] is True and marks[field]["info"] == form.infos["training.steps"]
+
+
+def test_number_fields_step_by_about_a_tenth():
+    wanted = {
+        "training.steps": (100, 10),
+        "training.learning_rate": (1e-4, 1e-5),
+        "rollout.max_new_tokens": (512, 64),
+        "rollout.top_p": (1.0, 0.05),
+        "training.batch_size": (4, 1),
+        "training.seed": (4096, 1),
+        "lora.rank": (None, 8),
+    }
+    for name, (value, step) in wanted.items():
+        assert fields.step(name, value) == pytest.approx(step), name
+
+
+def test_a_version_of_the_form_gives_the_run_that_it_was_read_from():
+    config = load_preset("demo-cpu")
+    version = Version("7", brief(config), None)
+    assert version_of(version.text()).config() == validate(config)
+    for kept in ("", "{", "[]", '{"edit": 3, "run": "x"}', Version("8", brief(config), readable=False).text()):
+        with pytest.raises(ConfigError):
+            version_of(kept).config()
 
 
 @pytest.mark.parametrize("text", ["- a", "a: [", "just words"])
 def test_method_options_must_be_settings(form, text):
     values = form.shown(load_preset("demo-cpu")) | {"method_options": text}
-    with pytest.raises(ConfigError, match="method_options") as caught:
+    with pytest.raises(ConfigError, match="method_options"):
         form.config(None, *PAIR, DataConfig(), values)
-    assert form.marked(None, str(caught.value))[0] == "method_options"
+    assert form.marked([], form.read(None, *PAIR, DataConfig(), values)[1])[0] == ["method_options"]
 
 
 def test_a_method_is_called_measured_only_when_it_was():

@@ -146,9 +146,14 @@ class Visitor:
 
     def launch(self, **settings) -> str:
         """Press Launch with `settings` by label; returns the run's id."""
-        event = self.event(self.component("launch"), "click")
         given = {str(self.labeled(label)): value for label, value in settings.items()}
-        note, run_id, _ = self.send(event, self.values(event, **given))
+        edit = self.component("form-edit")
+        read = self.event(edit, "change")
+        outputs = self.send(read, self.values(read, **given, **{str(edit): "1"}))
+        described = next(each for each in outputs if isinstance(each, str) and each.startswith("{"))
+        event = self.event(self.component("launch"), "click")
+        known = {str(edit): "1", str(self.component("form-described")): described}
+        note, run_id, _ = self.send(event, self.values(event, **known))
         assert "note-error" not in note, note
         return run_id
 

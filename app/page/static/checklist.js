@@ -29,6 +29,11 @@
 
     checklist: (element, trigger) => {
       element.addEventListener('click', event => {
+        const fix = event.target.closest('[data-fix]');
+        if (fix) {
+          trigger('select', {setting: fix.dataset.setting, fix: Number(fix.dataset.fix)});
+          return;
+        }
         const button = event.target.closest('[data-field]');
         if (!button) return;
         wanted = {field: button.dataset.field};

@@ -1,0 +1,77 @@
+'use strict';
+
+// Versions of the form on Train. Each change begins one. What is shown of an older version is dimmed, and Launch waits,
+// until the server has renewed it: what it renews carries the number of its version in data-edit.
+{
+  let edits = 0;
+  // The version that the server knows of.
+  let written = '';
+  const TOGETHER_MS = 150;
+  const PANELS = ['train-pair', 'train-estimate', 'checklist'];
+  const byId = (id) => document.getElementById(id);
+  const isOpen = () => byId('train-outcome')?.getClientRects().length > 0;
+
+  const name = () => {
+    if (isOpen()) written = String(edits);
+    return written;
+  };
+
+  const dim = (element, outdated) => {
+    if (!element || element.hasAttribute('data-outdated') === outdated) return;
+    element.toggleAttribute('data-outdated', outdated);
+    element.inert = outdated;
+    element.setAttribute('aria-busy', String(outdated));
+  };
+  const isOutdated = (panel) => panel.querySelector('[data-edit]')?.dataset.edit !== String(edits);
+
+  const settle = () => {
+    const panels = PANELS.map(byId).filter(Boolean);
+    if (!panels.length) return;
+    const outdated = panels.map(isOutdated);
+    panels.forEach((panel, index) => dim(panel, outdated[index]));
+    // run.yaml comes with the line about the pair
+    dim(byId('run-yaml'), outdated[0]);
+    dim(byId('launch'), outdated.some(Boolean));
+    if (!outdated[0]) for (const block of document.querySelectorAll('.corrected')) block.classList.remove('corrected');
+  };
+
+  let planned = false;
+  const settleSoon = () => {
+    if (planned) return;
+    planned = true;
+    requestAnimationFrame(() => {
+      planned = false;
+      settle();
+    });
+  };
+  new MutationObserver(settleSoon).observe(document.documentElement, {childList: true, subtree: true});
+
+  // The reason for which a value is wrong is about the value before it was edited.
+  document.addEventListener('input', event => event.target.closest?.('.wrong')?.classList.add('corrected'), true);
+
+  // Arrow keys change a number whose scale is open, such as a learning rate, by a tenth of its own magnitude.
+  const scale = (event) => {
+    const input = event.target;
+    if (!input.matches?.('.scaled input[type=number]')) return;
+    const value = Math.abs(Number(input.value));
+    if (value > 0 && Number.isFinite(value)) input.step = `1e${Math.floor(Math.log10(value) + 1e-9) - 1}`;
+  };
+  for (const kind of ['focusin', 'pointerdown', 'keydown']) document.addEventListener(kind, scale, true);
+
+  window.studio ??= {};
+  Object.assign(window.studio, {
+    // Changes that come together make one version. The server hears of it once the step is open.
+    edited: async () => {
+      edits += 1;
+      settle();
+      await new Promise(resolve => setTimeout(resolve, TOGETHER_MS));
+      return name();
+    },
+
+    // The settings as they were read last are no change.
+    loadedRun: (run, described) =>
+      JSON.stringify(run) === JSON.stringify(described && JSON.parse(described).run) ? written : window.studio.edited(),
+
+    openForm: () => written = String(edits),
+  });
+}

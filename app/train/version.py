@@ -1,0 +1,76 @@
+"""Versions of the form: what it described at one moment, for everything on the page that follows from it.
+
+Every change of the form, the pair or the prompts begins a new version (static/form.js). What is shown of an older one
+is dimmed until it has been renewed, and Launch waits.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from app.page import scripts
+from app.server.handler import PRIVATE, Component
+from simct.config import RunConfig, config_from_brief, validate
+from simct.errors import ConfigError, DataError
+from simct.preflight.records import Check
+from simct.records import Record
+
+# js that runs for every event, also while an earlier one is under way
+EVERY: dict[str, Any] = {**PRIVATE, "trigger_mode": "multiple"}
+
+
+@dataclass(frozen=True)
+class Version(Record):
+    """The form at one moment.
+
+    edit: its number. run: the settings, in brief. rows: how many rows the dataset has, where that is known.
+    problems: what is wrong with single values, or else with all of them together (`readable`).
+    """
+
+    edit: str = ""
+    run: dict[str, Any] = field(default_factory=dict)
+    rows: int | None = None
+    problems: list[Check] = field(default_factory=list)
+    readable: bool = True
+
+    def config(self) -> RunConfig:
+        """The checked run. Raises ConfigError."""
+        if not self.readable or not self.run:
+            raise ConfigError(self.problems[0].text if self.problems else "The form has not been read yet.")
+        return validate(config_from_brief(self.run))
+
+    def text(self) -> str:
+        """The version as the page keeps it."""
+        return json.dumps(self.to_dict())
+
+
+def version_of(kept: str) -> Version:
+    """The version that the page keeps; an empty one if that cannot be read."""
+    try:
+        return Version.from_dict(json.loads(kept or "{}"))
+    except (DataError, ValueError, RecursionError):
+        return Version()
+
+
+class FormState:
+    """What the page keeps of the form: the number of the newest version, and the version that was read last.
+
+    It stands outside the steps, whose parts exist only once they are opened. Both are texts: gr.JSON reports a change
+    whenever anything about it is updated.
+    """
+
+    def __init__(self) -> None:
+        self.edit = gr.Textbox("", visible="hidden", elem_id="form-edit")
+        self.described = gr.Textbox("", visible="hidden", elem_id="form-described")
+
+    def follow(self, run: Component, *changes: Any) -> None:
+        """Begin a version with each of `changes`, and when other settings were loaded into `run`."""
+        gr.on(list(changes), None, None, self.edit, js=scripts.call("edited"), **EVERY)
+        loaded: Any = run
+        loaded.change(None, [run, self.described], self.edit, js=scripts.call("loadedRun"), **EVERY)
+
+    def read_when(self, opened: Any) -> None:
+        """Read the newest version when the step is opened."""
+        opened(None, None, self.edit, js=scripts.call("openForm"), **EVERY)
