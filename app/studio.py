@@ -118,7 +118,8 @@ class StudioPage:
         }
         for button, name in leads_to.items():
             self._open(name).on(button.click)
-        go = Handler(self.studio, self._open_step_of, {}, [self.tabs]).on(self.train.checklist.panel.select)
+        each = {**QUIET, "trigger_mode": "multiple"}
+        go = Handler(self.studio, self._open_step_of, {}, [self.tabs], each).on(self.train.checklist.panel.select)
         go.then(None, js=scripts.call("focusField"), **PRIVATE)
         steps = self.tabs_of_steps
         self.inspect.refresh.on(steps["inspect"].select)

@@ -136,7 +136,7 @@ class TrainTab:
         mark.on(estimated.then)
         offered = self.place.connect(read, state.described, self._config_of)
         self.checklist.connect(state.described, self.place.fields, offered.then)
-        fix = Handler(self.studio, self._fix, {}, list(form.fields.values()))
+        fix = Handler(self.studio, self._fix, {}, list(form.fields.values()), {**QUIET, "trigger_mode": "multiple"})
         fix.on(self.checklist.panel.select)
 
     def _wire_form(self, pair: PairTab, verdict: gr.JSON) -> None:
