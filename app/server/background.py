@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from app.page.markup import one_line
-from app.server.uploads import FOLDER, Uploads
+from app.server.uploads import Uploads
 from app.server.visitor import Visitor
 from simct.errors import SimCTError
 from simct.hub.retry import BackOff
 from simct.jobs import actions
+from simct.jobs.local.confinement import UPLOADS
 from simct.runs.folder import RunFolder
 from simct.runs.listing import list_statuses
 
@@ -93,7 +94,7 @@ class Background:
             self.busy.discard(name)
 
     def _forget_uploads(self, owner: None, token: None) -> None:
-        Uploads(self.runs_dir / FOLDER).forget_old(self.runs_dir)
+        Uploads(self.runs_dir / UPLOADS).forget_old(self.runs_dir)
 
     def _history(self, owner: str | None, token: str | None) -> None:
         actions.sync(self.runs_dir, token=token, owner=owner)

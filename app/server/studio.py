@@ -15,9 +15,10 @@ import gradio as gr
 from app.reading.setup import reading_workers
 from app.server.background import Background
 from app.server.memory import Models
-from app.server.uploads import FOLDER, Uploads
+from app.server.uploads import Uploads
 from app.server.visitor import Visitor
 from simct import demo
+from simct.jobs.local.confinement import UPLOADS
 
 TEACHER_NAME = "Embedded teacher"
 STUDENT_NAME = "Embedded student"
@@ -41,7 +42,7 @@ class Studio:
         self.public = bool(os.environ.get("SPACE_ID")) if public is None else public
         self.workers = reading_workers()
         self.models = Models()
-        self.uploads = Uploads(runs_dir / FOLDER)
+        self.uploads = Uploads(runs_dir / UPLOADS)
         self.background = Background(self.runs_dir, self.public)
         self.imported = threading.Event()
         self.imported.set()

@@ -21,8 +21,6 @@ from app.server.visitor import Visitor
 from simct.data.formats import suffix_of
 from simct.errors import DataError, RunError
 
-# beside the runs; a name that no run has
-FOLDER = ".uploads"
 # of one file
 MOST_BYTES = 200_000_000
 # of one visitor in a day, and of all visitors together on the disk

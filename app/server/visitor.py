@@ -1,12 +1,12 @@
 """Who is visiting: the token to ask the Hub with, the account that runs belong to, and which runs are theirs."""
 
-import hashlib
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simct.errors import RunError, quoted
+from simct.jobs.local.confinement import account_folder
 from simct.runs.folder import RunFolder
 from simct.runs.listing import open_run
 
@@ -38,7 +38,7 @@ class Visitor:
     @property
     def folder(self) -> str | None:
         """The name of the folder that files of this account are kept in; None where nobody has signed in."""
-        return hashlib.sha256(f"account {self.owner}".encode()).hexdigest()[:32] if self.owner else None
+        return account_folder(self.owner) if self.owner else None
 
 
 def owned_run(studio: "Studio", run_id: str | None, visitor: Visitor) -> RunFolder:

@@ -51,9 +51,8 @@ def weights_after(steps: int, seed: int = 0) -> str:
 
 
 def turns(runs_dir: Path | str, what: str = "began") -> list[dict]:
-    path = Path(runs_dir) / ".turns.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [turn for turn in map(json.loads, lines) if turn["what"] == what]
+    lines = [line for path in Path(runs_dir).glob("*/.turns.jsonl") for line in path.read_text().splitlines()]
+    return sorted((turn for turn in map(json.loads, lines) if turn["what"] == what), key=lambda turn: turn["at"])
 
 
 def most_at_once(runs_dir: Path, device: str | None = None) -> int:

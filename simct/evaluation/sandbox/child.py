@@ -14,6 +14,7 @@ import os
 import platform
 import resource
 import signal
+import stat
 import struct
 import sys
 import traceback
@@ -24,7 +25,7 @@ PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SE
 CAPABILITY_VERSION, CAP_DAC_READ_SEARCH = 0x20080522, 2
 CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
-READ_FILE, READ_DIR, WRITE_FILE, TRUNCATE = 1 << 2, 1 << 3, 1 << 1, 1 << 14
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14
 # File rights that each version of Landlock knows, all of them to be taken away.
 FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
 
@@ -66,32 +67,68 @@ def landlock_version() -> int:
     return max(0, libc.syscall(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
 
 
-def deny_files(readable: list[str], scratch: str) -> None:
-    """Allow reading `readable` and doing as one likes in `scratch`; nothing else, and no signals to the outside."""
+def make_ruleset(rights: int, allowed: list[tuple[str, int]], network: int = 0) -> int:
+    """A descriptor of rules that take `rights` to files away, except those that `allowed` names by path.
+
+    They also take the rights `network` away, and signals to processes outside. Raises OSError.
+    """
     version = landlock_version()
-    rights = FILE_RIGHTS[min(version, max(FILE_RIGHTS))]
-    network = 3 if version >= 4 else 0
+    rights &= FILE_RIGHTS[max(1, min(version, max(FILE_RIGHTS)))]
+    network = network if version >= 4 else 0
     scope = 3 if version >= 6 else 0
     size = 8 if version < 4 else 16 if version < 6 else 24
     attributes = struct.pack("QQQ", rights, network, scope)
     ruleset = check(
         libc.syscall(LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)), "Landlock"
     )
-    allowed = [(path, READ_FILE | READ_DIR) for path in readable]
-    allowed += [(scratch, rights & ~1), ("/dev/null", READ_FILE | WRITE_FILE), ("/dev/urandom", READ_FILE)]
-    for path, access in allowed:
-        if not os.path.exists(path):
-            continue
-        if not os.path.isdir(path):
-            access &= READ_FILE | WRITE_FILE | TRUNCATE
+    try:
+        for path, access in allowed:
+            _allow(ruleset, path, access & rights)
+    except OSError:
+        os.close(ruleset)
+        raise
+    return ruleset
+
+
+def _allow(ruleset: int, path: str, access: int) -> None:
+    try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        rule = struct.pack("=Qi", access & rights, descriptor)
-        check(
-            libc.syscall(LANDLOCK_ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint32(0)),
-            "Landlock",
-        )
+    except OSError:
+        return  # what cannot be opened here need not be allowed
+    try:
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            access &= EXECUTE | READ_FILE | WRITE_FILE | TRUNCATE
+        rule = struct.pack("=Qi", access, descriptor)
+        arguments = ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint32(0)
+        check(libc.syscall(LANDLOCK_ADD_RULE, *arguments), "Landlock")
+    finally:
         os.close(descriptor)
+
+
+def restrict_self(ruleset: int) -> None:
+    """Let the rules hold for this process and all that it starts. Raises OSError."""
     check(libc.syscall(LANDLOCK_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)), "Landlock")
+
+
+def drop_capabilities(numbers: tuple[int, ...]) -> None:
+    """Give up powers of root. With no_new_privs they do not come back. Raises OSError."""
+    header = ctypes.create_string_buffer(struct.pack("Ii", CAPABILITY_VERSION, 0))
+    data = ctypes.create_string_buffer(24)
+    check(libc.capget(header, data), "capget")
+    words = list(struct.unpack("6I", data.raw[:24]))
+    for number in numbers:
+        for kind in range(3):
+            words[3 * (number // 32) + kind] &= ~(1 << number % 32)
+    check(libc.capset(header, ctypes.create_string_buffer(struct.pack("6I", *words))), "capset")
+
+
+def deny_files(readable: list[str], scratch: str) -> None:
+    """Allow reading `readable` and doing as one likes in `scratch`; nothing else, and no signals to the outside."""
+    rights = FILE_RIGHTS[max(FILE_RIGHTS)]
+    allowed = [(path, READ_FILE | READ_DIR) for path in readable]
+    allowed += [(scratch, rights & ~EXECUTE), ("/dev/null", READ_FILE | WRITE_FILE), ("/dev/urandom", READ_FILE)]
+    ruleset = make_ruleset(rights, allowed, network=3)
+    restrict_self(ruleset)
     os.close(ruleset)
 
 

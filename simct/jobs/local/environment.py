@@ -5,6 +5,7 @@ there.
 """
 
 import os
+import tempfile
 from collections.abc import Mapping
 
 from simct.hub.redact import KEY_VARIABLE
@@ -24,11 +25,21 @@ FAMILIES = (
 WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL")
 # ends in a word that is no secret
 PLAIN = frozenset({"HF_HUB_DISABLE_IMPLICIT_TOKEN"})
+# folders that a visitor's run must not read, beside the runs folder, separated as in PATH
+HIDDEN = "SIMCT_HIDDEN"
+
+
+def is_visitors(owner: str | None) -> bool:
+    """Whether a run is a visitor's: it has an owner, or it is on a Space, whatever its folder says."""
+    return owner is not None or bool(os.environ.get("SPACE_ID"))
 
 
 def visitors_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What of this process's environment a visitor's run gets. Tokens are not among it: a run is given its own."""
-    return {name: value for name, value in environment.items() if _is_needed(name)}
+    needed = {name: value for name, value in environment.items() if _is_needed(name)}
+    # where Gradio keeps what visitors upload
+    uploads = environment.get("GRADIO_TEMP_DIR") or os.path.join(tempfile.gettempdir(), "gradio")
+    return {HIDDEN: uploads, **needed}
 
 
 def _is_needed(name: str) -> bool:

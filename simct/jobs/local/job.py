@@ -25,7 +25,7 @@ from simct import files
 from simct.errors import RunError
 from simct.hub.redact import KEY_VARIABLE
 from simct.jobs.local import process
-from simct.jobs.local.environment import visitors_environment
+from simct.jobs.local.environment import is_visitors, visitors_environment
 from simct.runs.changes import accepted_changes
 from simct.runs.checkpoints import CONFIG_FILE
 from simct.runs.folder import TRAINER_LOCK, RunFolder
@@ -163,8 +163,8 @@ def _environment(
     owner: str | None = None,
 ) -> dict[str, str]:
     """The environment of the run's processes. A run that belongs to a visitor gets only what it needs of a Space's."""
-    environment = visitors_environment() if owner is not None else dict(os.environ)
-    if owner is not None and not token:
+    environment = visitors_environment() if is_visitors(owner) else dict(os.environ)
+    if is_visitors(owner) and not token:
         environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
     environment["SIMCT_PROCESS_LOCK"] = str(lock)
     if queue_devices:

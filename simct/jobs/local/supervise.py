@@ -13,8 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+from simct.jobs.local import confinement, process, queue
 from simct.jobs.local import job as local_job
-from simct.jobs.local import process, queue
+from simct.jobs.local.environment import is_visitors
 from simct.jobs.local.webhook import notify
 from simct.runs.folder import RunFolder
 
@@ -37,11 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
         queued_at=None, group=os.getpgrp(), pid=os.getpid(), pid_started=process.start_time(os.getpid())
     )
     if status.state == "queued":
-        trainer = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        trainer = start_trainer(run, status.owner, command)
         if signals:  # it came before the command was there to receive it
             os.killpg(os.getpgrp(), signals[0])
         trainer.wait()
     wait_for_group(run)
+    confinement.remove_temporary(run)
     status = run.status()
     # unless it is in the queue again already, or somebody trains it by hand
     if status.active and status.group == os.getpgrp() and not local_job.is_training(run):
@@ -54,6 +56,13 @@ def main(arguments: list[str] | None = None) -> int:
         with contextlib.suppress(Exception):
             queue.advance(run.path.parent)
     return 0
+
+
+def start_trainer(run: RunFolder, owner: str | None, command: list[str]) -> subprocess.Popen[bytes]:
+    """Start the run's command; that of a visitor with limits on what it can reach."""
+    if is_visitors(owner):
+        return confinement.start(run, owner, command)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
 
 def wait_for_group(run: RunFolder) -> None:

@@ -14,7 +14,14 @@ NEEDED = {"PATH": "p", "HOME": "h", "PYTHONPATH": "y", "CUDA_VISIBLE_DEVICES": "
 
 
 def test_only_what_is_listed_is_passed_on():
-    assert visitors_environment({**SECRETS, **NEEDED}) == NEEDED
+    # beside it where uploads are, which the run must not read
+    assert visitors_environment({**SECRETS, **NEEDED}) == {**NEEDED, "SIMCT_HIDDEN": "x"}
+
+
+def test_on_a_space_every_run_is_a_visitor_s(monkeypatch):
+    monkeypatch.setenv("OAUTH_CLIENT_SECRET", "x")
+    monkeypatch.setenv("SPACE_ID", "acme/studio")
+    assert "OAUTH_CLIENT_SECRET" not in local_job._environment(None, ["cpu"], 3, ())
 
 
 def test_a_visitor_s_run_gets_its_own_token_or_none(monkeypatch):

@@ -59,7 +59,7 @@ def note(run: RunFolder, what: str) -> None:
     """Which process had which device when: what the tests look at."""
     got = {"run": run.id, "owner": run.status().owner, "what": what, "pid": os.getpid(), "at": time.time()}
     got |= {"visible": os.environ.get("CUDA_VISIBLE_DEVICES"), "token": os.environ.get("HF_TOKEN")}
-    with open(run.path.parent / ".turns.jsonl", "a") as turns:
+    with open(run.path / ".turns.jsonl", "a") as turns:
         turns.write(json.dumps(got) + "\n")
 
 
