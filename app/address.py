@@ -1,4 +1,5 @@
-"""What comes back after a reload: pair, run and step from the address bar, prompts and settings from the browser.
+"""What comes back after a reload: pair, run and step from the address bar, prompts and settings from the browser, which
+keeps them for each of its tabs. A new tab gets those used last, and an address without a pair the pair used last.
 
 The browser's side of it is page/static/address.js.
 """

@@ -1,6 +1,7 @@
 """One model of the pair: found as it is typed, its revision chosen, what was found out about it beside the field."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -11,7 +12,7 @@ from app.server import model_facts
 from app.server.handler import Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
-from simct.errors import SimCTError, quoted
+from simct.errors import ModelError, SimCTError, quoted
 from simct.hub.repo_ids import is_folder, split_revision
 
 MIN_QUERY = 2
@@ -20,11 +21,25 @@ PUBLIC_HELP = "Type to search the Hub."
 NEWEST = ("newest of main", "")
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What was found out about the model of a field, or one line on what is wrong.
+
+    Both where what was typed is no model, so that the field keeps `model`.
+    """
+
+    model: str
+    facts: model_facts.Facts | None = None
+    error: str = ""
+
+
 class ModelField:
     """The field, the line under it, and the choice of a revision folded away.
 
-    `asked` holds what was typed last, until something is chosen. After `connect`, `revised` is the event that follows
-    the choice of a revision, and `search_arguments` turns the values of the filters into arguments of search_models.
+    `asked` holds what was typed last, until something is chosen, and `read` the model that was chosen last.
+
+    After `connect`, `revised` is the event that follows the choice of a revision, and `search_arguments` turns the
+    values of the filters into arguments of search_models.
     """
 
     def __init__(self, studio: Studio, label: str, side: str) -> None:
@@ -49,6 +64,7 @@ class ModelField:
                 elem_id=f"{side}-revision",
             )
         self.asked = gr.State("")
+        self.read = gr.State("")
 
     def connect(self, filters: Mapping[str, gr.Dropdown], search_arguments: Callable[..., dict[str, Any]]) -> None:
         """Search while typing and when a filter changes; offer the revisions when they are opened."""
@@ -104,9 +120,40 @@ class ModelField:
         options = [NEWEST, *known, *found]
         return {self.revision: gr.Dropdown(choices=options, value=chosen or "", interactive=True)}
 
+    def shows(self, typed: str, reading: Reading) -> Updates:
+        """The line about what was read, beside a field that holds the model; a word that is none is replaced."""
+        known = [reading.model] if reading.model and reading.model not in model_facts.EMBEDDED else []
+        options = choices(known)
+        kept = reading.model == typed
+        updates: Updates = {
+            self.field: gr.Dropdown(choices=options) if kept else gr.Dropdown(choices=options, value=reading.model)
+        }
+        if reading.error:
+            # what was typed is left in `asked`: it may be searched again with other filters
+            return {**updates, self.note: hub_notes.linked_note("error", reading.error)}
+        line = reading.facts.line() if reading.facts else ""
+        return {**updates, self.note: markup.note("ok", line), self.asked: "", self.read: reading.model}
+
     def revise(self, model: str, revision: str) -> Updates:
         """The same model at another revision."""
         return {self.field: shown(model_facts.joined(split_revision(model)[0], revision))}
+
+
+def read_or_keep(studio: Studio, model: str, before: str, visitor: Visitor) -> Reading:
+    """What was found out about `model`. A word that is no model does not replace the one chosen `before`."""
+    try:
+        return Reading(model, model_facts.facts(studio, model, visitor.token))
+    except SimCTError as error:
+        line = one_line(error)
+        is_word = "/" not in (model or "") and isinstance(error, ModelError)
+        if not is_word or not before or before == model:
+            return Reading(model, error=line)
+    try:
+        facts = model_facts.facts(studio, before, visitor.token)
+    except SimCTError:
+        return Reading(model, error=line)
+    typed = f"{line} " if model else ""
+    return Reading(before, facts, f"{typed}It is still {model_facts.display_name(before)}.")
 
 
 def _no_choice(reason: str) -> gr.Dropdown:

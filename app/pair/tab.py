@@ -1,18 +1,20 @@
 """Pair: which teacher, which student, and whether both can be read at all."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 
-from app.page import hub_notes, markup
+from app.page import markup
 from app.page.markup import one_line
 from app.pair import view
-from app.pair.model_field import ModelField, choices
+from app.pair.model_field import ModelField, Reading, read_or_keep
 from app.server import model_facts
 from app.server.handler import Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
-from simct.errors import SimCTError
+from app.server.work import Work, follow
+from simct.errors import SimCTError, quoted
 
 TASKS = [
     ("Text generation", "text-generation"),
@@ -54,36 +56,54 @@ class PairTab:
         self.teacher, self.student = teacher.field, student.field
         self.inputs = {"teacher": self.teacher, "student": self.student}
         outputs = [teacher.note, student.note, self.summary, self.next]
-        outputs += [self.teacher, self.student, teacher.asked, student.asked]
-        self.refresh = Handler(studio, self._refresh, self.inputs, outputs, in_turn("pair"))
+        outputs += [each for side in self.sides for each in (side.field, side.asked, side.read)]
+        inputs = {**self.inputs, "teacher_read": teacher.read, "student_read": student.read}
+        self.refresh = Handler(studio, self._refresh, inputs, outputs, in_turn("pair"))
         for side in self.sides:
             side.connect(filters, _search_arguments)
             self.refresh.on(side.field.input)
             self.refresh.on(side.revised.then)
 
-    def _refresh(self, visitor: Visitor, teacher: str, student: str) -> Updates:
-        """Check both fields; the pair's summary once both can be read."""
+    def _refresh(self, visitor: Visitor, **values: str) -> Iterator[Updates]:
+        """Read both models, and say so while it takes; then a line beside each field, and the pair's summary."""
+        models = tuple(values[side.side] for side in self.sides)
+        chosen = tuple(values[f"{side.side}_read"] for side in self.sides)
+        found: list[Reading] = []
+
+        def read(work: Work) -> None:
+            for model, before in zip(models, chosen, strict=True):
+                found.append(read_or_keep(self.studio, model, before, visitor))
+
+        for work in follow(read):
+            if work.running:
+                waiting = list(zip(self.sides, models, strict=True))[len(found) :]
+                lines = {side.note: markup.note("busy", _reading(model, work.seconds)) for side, model in waiting}
+                yield {**lines, self.next: gr.Button(interactive=False)}
+        if work.error:
+            yield {self.summary: markup.note("error", work.error), self.next: gr.Button(interactive=False)}
+            return
         updates: Updates = {}
-        facts: list[model_facts.Facts] = []
-        for side, model in zip(self.sides, (teacher, student), strict=True):
-            known = [model] if model and model not in model_facts.EMBEDDED else []
-            updates[side.field] = gr.Dropdown(choices=choices(known))
-            try:
-                found = model_facts.facts(self.studio, model, visitor.token)
-            except SimCTError as error:
-                # what was typed is left in `asked`: it may be searched again with other filters
-                updates[side.note] = hub_notes.linked_note("error", one_line(error))
-                continue
-            facts.append(found)
-            updates |= {side.note: markup.note("ok", found.line()), side.asked: ""}
+        for side, model, reading in zip(self.sides, models, found, strict=True):
+            updates |= side.shows(model, reading)
+        yield updates
+        yield self._summary(visitor, found)
+
+    def _summary(self, visitor: Visitor, found: Sequence[Reading]) -> Updates:
+        """What both models have in common, once both can be read."""
+        facts = [reading.facts for reading in found if reading.facts]
         body, ready = markup.empty("The comparison appears when both models can be read."), False
         if len(facts) == 2:
             try:
+                teacher, student = (reading.model for reading in found)
                 pair = model_facts.read_pair(self.studio, teacher, student, visitor.token)
                 body, ready = view.summary(pair, *facts), True
             except SimCTError as error:
                 body = markup.note("error", one_line(error))
-        return {**updates, self.summary: body, self.next: gr.Button(interactive=ready)}
+        return {self.summary: body, self.next: gr.Button(interactive=ready)}
+
+
+def _reading(model: str, seconds: float) -> str:
+    return f"Reading {quoted(model_facts.display_name(model or ''))[1:-1]}… {seconds:.0f} s"
 
 
 def _filters() -> dict[str, gr.Dropdown]:

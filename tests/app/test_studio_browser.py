@@ -206,7 +206,6 @@ def test_a_returning_user_finds_everything_after_the_studio_was_restarted_in_mid
         ("acme/nothing-here", "no model acme/nothing-here"),
         ("acme/locked", "gated"),
         ("/no/such/folder", "no folder '/no/such/folder'"),
-        ("not a name!", "not a repository id"),
     ],
 )
 def test_a_model_that_cannot_be_read_is_reported_beside_its_field(studio, model, got):
@@ -220,6 +219,61 @@ def test_a_model_that_cannot_be_read_is_reported_beside_its_field(studio, model,
     expect(studio.page.get_by_role("button", name="Inspect this pair")).to_be_disabled()
     studio.step("Inspect")
     expect(studio.at("#inspect-note .note-error")).to_be_visible()
+
+
+def test_a_model_is_said_to_be_read_and_a_word_that_is_none_does_not_replace_it(studio, hub):
+    studio.open()
+    expect(studio.at("#teacher-note .note-ok")).to_be_visible()
+    field = studio.at("#teacher input")
+    hub.fail("/api/models/acme/wordy-teacher", status=503, method="GET", times=2, delay=2)
+    studio.name_model("teacher", "acme/wordy-teacher")
+    expect(studio.at("#teacher-note .note-busy")).to_contain_text("acme/wordy-teacher")
+    expect(field).to_have_value("acme/wordy-teacher")
+    hub.faults.clear()
+    studio.name_model("teacher", "acme/tiny-student")
+    expect(studio.at("#teacher-note .note-ok")).to_contain_text("mit")
+    expect(studio.page.get_by_role("button", name="Inspect this pair")).to_be_enabled()
+    for word in ("wordy", "not a name!"):
+        studio.name_model("teacher", word)
+        expect(studio.at("#teacher-note .note-error")).to_contain_text("still acme/tiny-student")
+        expect(field).to_have_value("acme/tiny-student")
+        expect(studio.at("#where")).to_contain_text("acme/tiny-student →")
+        expect(studio.page.get_by_role("button", name="Inspect this pair")).to_be_enabled()
+
+
+def test_back_and_forward_move_between_steps_and_keep_what_was_chosen(studio):
+    studio.open()
+    expect(studio.at("#student-note .note-ok")).to_be_visible()
+    studio.step("Data")
+    expect(studio.page).to_have_url(re.compile("step=data"))
+    studio.step("Train")
+    expect(studio.page).to_have_url(re.compile("step=train"))
+    studio.page.go_back()
+    expect(studio.at("#steps [role=tab][aria-selected=true]").first).to_have_text("Data")
+    studio.page.go_back()
+    expect(studio.at("#pair-summary")).to_be_visible()
+    studio.search("student", "acme", "acme/tiny-student")
+    expect(studio.page).to_have_url(re.compile("student=acme"))
+    studio.page.go_forward()
+    expect(studio.page).to_have_url(re.compile("student=acme.*step=|step=data.*student=acme"))
+    expect(studio.at("#steps [role=tab][aria-selected=true]").first).to_have_text("Data")
+    expect(studio.at("#where")).to_contain_text("acme/tiny-student")
+
+
+def test_each_tab_of_the_browser_keeps_its_own_settings_and_a_new_one_offers_the_last(studio, address):
+    studio.open("?step=train")
+    studio.set("Steps", "11")
+    expect(studio.at("#run-yaml")).to_contain_text("steps: 11")
+    other = studio_page.Studio(studio.page.context.new_page(), address)
+    other.open("?step=train")
+    expect(other.at("#training-steps input")).to_have_value("11")
+    other.set("Steps", "22")
+    expect(other.at("#run-yaml")).to_contain_text("steps: 22")
+    studio.page.reload()
+    expect(studio.at("#training-steps input")).to_have_value("11")
+    other.page.goto("about:blank")
+    other.page.goto(address + "?step=train")
+    expect(other.at("#training-steps input")).to_have_value("22")
 
 
 def test_a_hub_that_does_not_answer_is_reported_while_searching(studio, hub):

@@ -19,9 +19,7 @@ def visit(url: str, launched: list[str], number: int) -> tuple[str, str, bool]:
     chance = random.Random(number)
     me = Visitor(url, f"user-{number}", f"hf_tokenofuser{number}")
     stops = number % 5 == 0
-    mine = me.launch(
-        **{"Steps": 100_000 if stops else 4, "Learning rate": 0.01, "Checkpoint every, steps": 2, "Seed": number}
-    )
+    mine = me.launch(**{"Steps": 100_000 if stops else 4, "Learning rate": 0.01, "Checkpoint every": 2, "Seed": number})
     launched.append(mine)
     ids, html = me.look()
     assert ids == [mine] and mine in html

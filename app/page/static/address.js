@@ -1,21 +1,66 @@
 'use strict';
 
-// What comes back after a reload: pair, step and run from the address bar, prompts and settings from this browser.
+// What comes back after a reload: pair, step and run from the address bar, prompts and settings from this tab of the
+// browser. A new tab begins with those that were used last, and an address without a pair with the pair used last.
 {
   // Until the page has been restored, nothing it shows is written back.
   let restored = false;
 
-  const change = (edit) => {
+  // The address as the page keeps it. That of an earlier step may name what was chosen then.
+  let now = null;
+
+  const change = (edit, entry = false) => {
     if (!restored) return;
-    const url = new URL(window.location);
+    const url = new URL(now ?? window.location);
     edit(url);
-    window.history.replaceState(null, '', url);
+    if (entry) window.history.pushState(null, '', url);
+    else window.history.replaceState(null, '', url);
+    now = url.href;
   };
+  const stepOf = (url) => new URL(url).searchParams.get('step') ?? 'pair';
   const setParameter = (url, name, value) => {
     if (value) url.searchParams.set(name, value);
     else url.searchParams.delete(name);
   };
   const storageKey = (name) => `simct-${name}`;
+  const keep = (name, value) => {
+    for (const storage of [sessionStorage, localStorage]) storage.setItem(storageKey(name), JSON.stringify(value));
+  };
+  const recalled = (name) => {
+    for (const storage of [sessionStorage, localStorage]) {
+      try {
+        const value = JSON.parse(storage.getItem(storageKey(name)));
+        if (value !== null) return value;
+      } catch {
+        // what cannot be read is as good as nothing
+      }
+    }
+    return null;
+  };
+
+  // A narrow screen has some of the tabs in a menu.
+  const openStep = (step) => {
+    const row = document.querySelector('#steps > .tab-wrapper');
+    const isShown = (element) => element.getClientRects().length > 0 && getComputedStyle(element).visibility !== 'hidden';
+    const tab = [...row.querySelectorAll('[role=tab]')].find(each => each.dataset.tabId === step && isShown(each));
+    if (tab) {
+      tab.click();
+      return;
+    }
+    row.querySelector('.overflow-menu > button')?.click();
+    requestAnimationFrame(() => {
+      const items = [...row.querySelectorAll('.overflow-dropdown button')];
+      items.find(each => each.textContent.trim().toLowerCase() === step)?.click();
+    });
+  };
+
+  // Back and Forward move between steps; what has been decided stays as it is.
+  window.addEventListener('popstate', () => {
+    const step = stepOf(window.location);
+    if (!restored || step === stepOf(now ?? window.location)) return;
+    change(url => url.searchParams.set('step', step));
+    openStep(step);
+  });
 
   // Text goes into the fragment, which no server sees, unless it is too long: chat programs cut long addresses,
   // and some servers refuse them.
@@ -50,15 +95,20 @@
     startRemembering: () => {
       restored = true;
       window.studioRestored = true;
+      now = window.location.href;
     },
 
-    rememberPair: (teacher, student, run) => change(url => {
-      for (const [name, value] of Object.entries({teacher, student, run})) setParameter(url, name, value);
-    }),
+    rememberPair: (teacher, student, run) => {
+      change(url => {
+        for (const [name, value] of Object.entries({teacher, student, run})) setParameter(url, name, value);
+      });
+      if (restored) keep('pair', {teacher, student});
+    },
 
     rememberStep: (step) => {
-      change(url => url.searchParams.set('step', step));
-      if (restored) window.scrollTo({top: 0});
+      if (!restored) return;
+      change(url => url.searchParams.set('step', step), step !== stepOf(now ?? window.location));
+      window.scrollTo({top: 0});
     },
 
     rememberPlace: (part, unit) => change(url => {
@@ -68,19 +118,14 @@
 
     // Not gr.BrowserState: whether that has been read when the page loads is chance.
     keep: (name, value) => {
-      if (restored) localStorage.setItem(storageKey(name), JSON.stringify(value));
+      if (restored) keep(name, value);
     },
 
     // The address as a dictionary, and then each value kept under `names`: null where there is none that can be read.
     recall: (names) => {
-      const kept = names.split(' ').map(name => {
-        try {
-          return JSON.parse(localStorage.getItem(storageKey(name)));
-        } catch {
-          return null;
-        }
-      });
-      return [Object.fromEntries(new URLSearchParams(window.location.search)), ...kept];
+      const query = Object.fromEntries(new URLSearchParams(window.location.search));
+      const pair = query.teacher || query.student ? null : recalled('pair');
+      return [{...pair, ...query}, ...names.split(' ').map(recalled)];
     },
 
     // Kept up to date as one types; a text that is too long leaves the address without one.
@@ -111,6 +156,7 @@
       const code = text ? await encode(text) : '';
       url.hash = code ? `text=${code}` : '';
       window.history.replaceState(null, '', url);
+      now = url.href;
       const contents = code === null
         ? `It has no text in it: ${text.length.toLocaleString()} characters are too many for a link.`
         : 'It restores the pair, the text and the position.';
