@@ -24,7 +24,7 @@ from app.train.form import base_config, starting_config
 from app.train.tab import TrainTab
 from simct.config import RunConfig
 
-STEPS = ("pair", "inspect", "data", "train", "runs", "compare", "publish")
+STEPS = ("pair", "inspect", "data", "train", "runs", "compare", "publish", "help")
 
 
 def decisions(teacher: str | None, student: str | None, prompts: choice.Choice | None, run_id: str | None) -> str:

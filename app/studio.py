@@ -1,4 +1,4 @@
-"""The page: seven steps in a row, each its own folder, and what leads from one to the next."""
+"""The page: seven steps in a row and the help, each its own folder, and what leads from one to the next."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +14,9 @@ from app.address import Restoring, decisions
 from app.compare.tab import CompareTab
 from app.data import choice
 from app.data.tab import DataTab
+from app.help import tab as help_tab
+from app.help import words
+from app.help.tab import HelpTab
 from app.inspect.reliability_view import recommended
 from app.inspect.tab import InspectTab
 from app.page import markup, scripts
@@ -78,6 +81,7 @@ class StudioPage:
         studio = self.studio
         self.tabs_of_steps: dict[str, gr.Tab] = {}
         steps = self.tabs_of_steps
+        links = help_tab.links()
         with gr.Tabs(elem_id="steps") as self.tabs:
             with gr.Tab("Pair", id="pair") as steps["pair"]:
                 self.pair = PairTab(studio)
@@ -96,6 +100,8 @@ class StudioPage:
                 self.compare = CompareTab(studio, self.runs)
             with gr.Tab("Publish", id="publish") as steps["publish"]:
                 self.publish = PublishTab(studio, self.runs)
+            with gr.Tab("Help", id="help") as steps["help"]:
+                HelpTab(studio, self.tabs, links)
 
     def _open(self, step: str) -> Handler:
         """Show a step."""
@@ -236,7 +242,7 @@ def serve(studio: Studio, host: str = "127.0.0.1", port: int | None = None, allo
         server_port=port,
         theme=theme(),
         css_paths=[charts.STYLE, HERE / "page" / "static" / "studio.css"],
-        head=scripts.head(),
+        head=words.script() + scripts.head(),
         footer_links=[],
         allowed_paths=[],
         max_file_size=MAX_UPLOAD,

@@ -24,7 +24,11 @@ class CompareTab:
 
     def __init__(self, studio: Studio, runs: RunsTab) -> None:
         self.studio = studio
-        markup.panel('<h2>Compare</h2><p class="lead">What the student learned, on a prompt of your own.</p>')
+        markup.panel(
+            markup.heading(
+                "Compare", "What the student learned, on a prompt of your own.", "running#evaluations-along-the-way"
+            )
+        )
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
                 self.run = gr.Dropdown([], label="Run", elem_id="compare-run", filterable=False)

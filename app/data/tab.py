@@ -28,7 +28,7 @@ class DataTab:
 
     def __init__(self, studio: Studio, pair: PairTab, chosen: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
         self.studio, self.chosen = studio, chosen
-        markup.panel('<h2>Data</h2><p class="lead">The prompts that the student will answer.</p>')
+        markup.panel(markup.heading("Data", "The prompts that the student will answer.", "data"))
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
                 self._build_source()

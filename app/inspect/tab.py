@@ -27,7 +27,7 @@ class InspectTab:
     def __init__(self, studio: Studio, pair: PairTab, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
         self.studio = studio
         with gr.Row(elem_classes="head"):
-            markup.panel("<h2>Inspect</h2>")
+            markup.panel(markup.heading("Inspect", docs="method#what-is-measured-about-a-pair"))
             self.copy = gr.Button("Copy link", size="sm", scale=0, min_width=110, elem_id="inspect-link")
         self.copied = markup.panel(elem_id="inspect-linked")
         self.part = gr.Textbox(link.PARTS[0], visible=False)

@@ -16,6 +16,13 @@ def panel(value: str = "", **options) -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, **options)
 
 
+def heading(title: str, lead: str = "", docs: str = "") -> str:
+    """The head of a step, with a link to the page of the documentation (and #section) that is about it."""
+    link = f'<button type="button" class="docs" data-testid="docs" data-docs="{escape(docs)}">Documentation</button>'
+    line = f'<p class="lead">{escape(lead)}</p>' if lead else ""
+    return f'<div class="title"><h2>{escape(title)}</h2>{link if docs else ""}</div>{line}'
+
+
 def visible_bytes(data: bytes) -> str:
     """Bytes as text where they are UTF-8, and each remaining byte as ⟨F0⟩; unescaped."""
     return "".join(

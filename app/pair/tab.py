@@ -41,8 +41,11 @@ class PairTab:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
         markup.panel(
-            "<h2>Choose a pair</h2>"
-            '<p class="lead">The student writes; the teacher shows how it would have continued.</p>'
+            markup.heading(
+                "Choose a pair",
+                "The student writes; the teacher shows how it would have continued.",
+                "inspecting",
+            )
         )
         with gr.Row(equal_height=False):
             with gr.Column(min_width=280):

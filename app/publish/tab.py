@@ -29,7 +29,11 @@ class PublishTab:
     def __init__(self, studio: Studio, runs: RunsTab) -> None:
         self.studio = studio
         markup.panel(
-            '<h2>Publish</h2><p class="lead">The student goes to the Hub with a card that says how it was made.</p>'
+            markup.heading(
+                "Publish",
+                "The student goes to the Hub with a card that says how it was made.",
+                "running#publishing-when-finished",
+            )
         )
         self.timer = gr.Timer(EVERY_SECONDS, active=False)
         with gr.Row(equal_height=False):
@@ -58,10 +62,10 @@ class PublishTab:
         self.repo = gr.Textbox(
             label="Repository", placeholder="your-name/model-name", elem_id="publish-repo", max_lines=1
         )
-        self.private = gr.Checkbox(False, label="Private: only you can see it", elem_id="publish-private")
+        self.private = gr.Checkbox(False, label="Private: only you can see it", elem_id="publish-now-private")
         with gr.Group():
-            self.rollouts = gr.Checkbox(False, label="Also its rollouts, as a dataset", elem_id="publish-rollouts")
-            self.space = gr.Checkbox(False, label="Also a chat demo, as a Space", elem_id="publish-space")
+            self.rollouts = gr.Checkbox(False, label="Also its rollouts, as a dataset", elem_id="publish-now-rollouts")
+            self.space = gr.Checkbox(False, label="Also a chat demo, as a Space", elem_id="publish-now-space")
         with gr.Row():
             self.publish = gr.Button("Publish", variant="primary", elem_id="publish")
             self.stop = gr.Button("Stop", visible=False, elem_id="publish-stop", scale=0, min_width=90)

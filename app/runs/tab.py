@@ -34,7 +34,7 @@ class RunsTab:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
-        markup.panel('<h2>Runs</h2><p class="lead">Runs continue when this page or the studio is closed.</p>')
+        markup.panel(markup.heading("Runs", "Runs continue when this page or the studio is closed.", "running"))
         self.timer = gr.Timer(EVERY_SECONDS, active=False)
         self.seen, self.pending = gr.State({}), gr.State(None)
         with gr.Row(equal_height=False):

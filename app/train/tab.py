@@ -42,7 +42,11 @@ class TrainTab:
     ) -> None:
         self.studio, self.run, self.state = studio, run, state
         markup.panel(
-            '<h2>Train</h2><p class="lead">The student writes, the teacher grades every unit, the student learns.</p>'
+            markup.heading(
+                "Train",
+                "The student writes, the teacher grades every unit, and the student learns.",
+                "running#settings-worth-knowing",
+            )
         )
         self.loaded, self.wrong = gr.State(None), gr.State([])
         # the last estimate, and of which version it counted how many steps

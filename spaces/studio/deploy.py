@@ -1,7 +1,7 @@
 """Put the studio on the Hub as a Space: `python spaces/studio/deploy.py owner/name [--private]`.
 
 A Space is built from its own folder only, so that folder is assembled first: the files beside this one, the packages
-`simct` and `app`, and the requirements. `--folder DIR` only assembles it.
+`simct` and `app`, the documentation that the studio shows, and the requirements. `--folder DIR` only assembles it.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 OWN_FILES = ("README.md", "main.py")
-PACKAGES = ("simct", "app")
+FOLDERS = ("simct", "app", "docs")
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
@@ -24,7 +24,7 @@ def assemble(folder: Path) -> Path:
         raise SystemExit(f"deploy: {str(folder)!r} is not empty. Choose another folder.")
     for name in OWN_FILES:
         shutil.copyfile(HERE / name, folder / name)
-    for name in PACKAGES:
+    for name in FOLDERS:
         shutil.copytree(ROOT / name, folder / name, ignore=LEFT_OUT)
     shutil.copyfile(ROOT / "requirements.txt", folder / "requirements.txt")
     return folder

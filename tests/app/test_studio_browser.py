@@ -128,9 +128,9 @@ def test_a_fresh_user_goes_from_two_models_on_the_hub_to_a_published_student(stu
     studio.page.reload()
     expect(studio.at("#compare-run input")).to_have_value(re.compile("finished"))
     studio.page.get_by_role("button", name="Publish →").locator("visible=true").click()
-    studio.page.get_by_label("Repository").fill("tester/plain-student")
+    studio.page.locator("#publish-repo").locator("input, textarea").fill("tester/plain-student")
     expect(studio.at("#card")).to_contain_text("tester/plain-student")
-    studio.page.get_by_label("Private: only you can see it").check()
+    studio.page.locator("#publish-now-private input").check()
     studio.page.get_by_role("button", name="Publish", exact=True).click()
     link = studio.at("#publish-note a").first
     expect(link).to_have_text("tester/plain-student", timeout=90 * studio_page.SECONDS)

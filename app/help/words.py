@@ -1,0 +1,253 @@
+"""What the page's help says about each field, number, chart and column: its meaning, usual range, when to change it.
+
+Settings are explained in the library's own words (simct/config); terms of docs/glossary.md stand here as they do there.
+"""
+
+import json
+
+from app.train import fields
+from simct.report import facts
+from simct.setting import Setting
+
+# by the id of a field, or by its label where it has none
+FIELDS = {
+    "teacher": "The model that the student learns from. Usual: an instruction-tuned model that is several times "
+    "larger than the student. Type part of a name to search the Hub, or give a local folder.",
+    "student": "The model that is trained. Usual: 0.1 to 8 billion parameters. Type part of a name to search the Hub, "
+    "or give a local folder.",
+    "teacher-revision": "Branch, tag or commit of the teacher's repository. Usual: the newest. Choose a commit to "
+    "repeat an earlier run exactly.",
+    "student-revision": "Branch, tag or commit of the student's repository. Usual: the newest. Choose a commit to "
+    "repeat an earlier run exactly.",
+    "Task": "What the models you search for are made for. Usual: text generation. Change it where a model is listed "
+    "under another task, as many that also read images are.",
+    "Size": "How many parameters the models you search for have. Narrow it to what fits your machine.",
+    "License": "The license of the models you search for. Set it where your use needs a certain one.",
+    "Access": "Whether the models you search for are open to everyone, or gated: their authors grant access first.",
+    "Order": "What comes first in the list of models.",
+    "inspect-text": "The text that both tokenizers cut into tokens. Usual: a paragraph like those the student will "
+    "write. Try code, numbers or another language to see where the two differ.",
+    "Source": "Where the texts come from. Choose your own file or a dataset where your data differs from the embedded "
+    "prompts.",
+    "TXT, JSONL, CSV or Parquet": "A file of texts from your computer, up to 200 MB. It stays in this studio.",
+    "text-dataset": "The id of a dataset on the Hub, such as openai/gsm8k.",
+    "corpus-dataset": "The id of a dataset on the Hub, such as openai/gsm8k.",
+    "reliability-dataset": "The id of a dataset on the Hub, such as openai/gsm8k.",
+    "prompt-dataset": "A dataset on the Hub. Type part of its name to search. Answers are not needed to distil.",
+    "Configuration": "One of the dataset's configurations. Change it where the dataset has several, such as main for "
+    "openai/gsm8k.",
+    "Split": "The part of the dataset to read. Usual: train.",
+    "Column": "The column with the texts. Leave it empty to have it found by its name.",
+    "Row": "Which row of the data is shown, counted from 0.",
+    "At most": "How many texts are read. Usual: 100 to 1,000. More texts take longer and give steadier numbers.",
+    "Color by": "What the colors of the units show: their kind, or a measured number once the models are loaded.",
+    "Answers": "How many answers of the student are measured. Usual: 16; take 64 or more for a steadier verdict.",
+    "Tokens an answer, at most": "Longest answer that is measured. Usual: 64 to 256. Raise it where answers reason at "
+    "length.",
+    "Pairs": "Whether to compare one teacher with several students, or one student with several teachers.",
+    "Models": "The models on the other side, at most 12. Each is compared with the model chosen under Pair.",
+    "other-pairs-verdicts": "Also measure every pair and recommend a method. This downloads and loads the weights of "
+    "each model, so use it for small models or on a machine with a GPU.",
+    "prompt-source": "Where the prompts come from: those that come with the studio, a file of your own, or a dataset "
+    "on the Hub. A few hundred prompts like those you care about are enough to begin with.",
+    "prompt-file": "A file of prompts, or of conversations, one in each row. Answers are not needed to distil.",
+    "prompt-shown": "Which prompt is shown below, as each model reads it.",
+    "preset": "A preset fills in the settings below and leaves pair and prompts as they are. Start from the one "
+    "closest to your machine.",
+    "where-form": "On this machine, or on one rented from Hugging Face Jobs and paid by the minute.",
+    "flavor": "The machine to rent. Only machines that the run fits by the estimate are listed.",
+    "namespace": "The account or organization that pays for the Job.",
+    "timeout": "The Job is ended after this many hours. Usual: twice the estimated time.",
+    "spend-limit": "The Job is ended before it costs more than this, in US dollars.",
+    "confirm-spending": "A Job costs money, so confirm its price before it is launched.",
+    "run-yaml": "The settings of this run that differ from the defaults. Saved as run.yaml, the simct command runs "
+    "exactly the same.",
+    "run-command": "The commands that start the same run from a terminal.",
+    "run-comparison-runs": "The runs to compare, two to six. They share one color in every chart.",
+    "compare-run": "The run whose student answers.",
+    "compare-sides": "Who answers the prompt. The student before training and the teacher must be loaded first, and "
+    "models from the Hub are downloaded for it.",
+    "Temperature": "Randomness of the answers. Usual: 0 for the most likely answer, 0.6 to 1 for varied ones.",
+    "Tokens at most": "Longest answer, in tokens. Usual: 64 to 512. Raise it where answers are cut off.",
+    "compare-picked": "A prompt that this run trained on or was evaluated with. It fills in the field below.",
+    "compare-prompt": "What all chosen models answer. Try prompts that the run has not trained on.",
+    "publish-run": "The finished run whose student is published.",
+    "publish-repo": "The repository on the Hub: your account or organization, a slash, and a name. It is created "
+    "where it does not exist; a model already there is replaced by a new commit.",
+    "publish-now-private": "Who can see the new repository. Usual: private first, and public on the Hub once you have "
+    "tried the student. An existing repository keeps its visibility.",
+    "publish-now-rollouts": "Also publish the prompts and completions of the run, as a dataset of its own. Leave it "
+    "off where the prompts are not yours to share.",
+    "publish-now-space": "Also publish a Space where people can chat with the student, on free hardware.",
+    "publish-token": "An access token with permission to write, from the settings of your account on the Hub. It "
+    "stays in this page, is never stored, and takes the place of the account stored on this machine.",
+    "card-editor": "The model card in Markdown. The metadata for the Hub comes first, between two lines of ---.",
+    "documentation-page": "The page of the documentation that is shown below.",
+}
+# fields of the Data step that are settings of run.yaml
+DATA_FIELDS = {
+    "prompt-column": "data.column",
+    "answer-column": "data.answer_column",
+    "prompt-template": "data.template",
+    "system-text": "data.system",
+    "limit": "data.limit",
+}
+
+# by the label of a number, in lower case; what is not here has the explanation of its own tile
+NUMBERS = {
+    "shared tokens": "A token that both vocabularies have, because its bytes are equal. Usual: 20,000 to 120,000. "
+    "Every method can compare the models on these.",
+    "vocabulary overlap": "Shared tokens over all tokens of both vocabularies (Jaccard). Usual: 10 % to 70 %; 100 % "
+    "means the same vocabulary. A low number alone is no reason against a pair: what matters is how much of real text "
+    "is covered.",
+    "of the student's tokens": "The share of the student's vocabulary that the teacher also has. Above 60 % is good, "
+    "30 % to 60 % usual across families. Rare tokens count as much as frequent ones here, so look at Matched exactly "
+    "under Inspect before you drop a pair.",
+    "matched exactly": "Share of the student's tokens in shared units: one token on each side, the same bytes. Usual: "
+    "80 % to 98 % of English text, less for digits, code and other languages.",
+    "recovered": "Share of the student's tokens that exact matching loses and SimCT recovers. Usual: 2 % to 20 %. The "
+    "more it is, the more a method that uses these units matters.",
+    "not covered": "Share of the student's tokens that are neither matched nor recovered. Usual: below 1 %.",
+    "candidate mass (z_t)": "The teacher's probability on SimCT's candidates, mean over units. Usual: above 90 %. "
+    "Below 50 %, the loss says little about what the teacher wants.",
+    "prefix conflicts": "The student's probability on shared tokens that are only the first piece of a more likely "
+    "teacher token. Usual: below 2 %. Where it is higher, use a method that compares text, such as marginal.",
+    "hindsight": "Of what the teacher could mean once its token is written, the share that extends past that token. "
+    "Usual: below 5 %.",
+    "gradient cosine": "Between the gradients of exact matches and of recovered units. Above 0 they help each other; "
+    "below 0 they pull apart.",
+}
+
+# by the title of a chart
+CHARTS = {
+    "Student tokens by kind of text": "What becomes of the student's tokens, for all texts and for each kind. Look "
+    "for kinds of text with much orange: no method learns anything there.",
+    "Vocabularies": "Both vocabularies on one scale; the dark part is shared.",
+    "Unit shapes": "How many student and teacher tokens the units have. 1 × 1 is a match; everything else needs a "
+    "method that uses units of several tokens.",
+    "Where the probability is": "How much of both models' probability each group of tokens has. A group with little "
+    "of it teaches the student little.",
+    "Candidate mass (Z_T), units": "How much of the teacher's probability the candidates have, unit by unit. Most "
+    "units should be near 1.",
+    "KL of a unit, nats": "How much the two models disagree on shared and on recovered units. A large gap means that "
+    "recovered units carry most of what can be learned.",
+    "Gradient cosine": "Whether recovered units pull the student where exact matches do. Above 0 they agree.",
+    "Both models on the candidates": "The probability that each model gives to the candidates at this position.",
+    "Loss": "What training lowers; the bold line is a moving average. It should fall and then level off. Values of "
+    "different methods cannot be compared.",
+    "KL by kind of unit": "How much student and teacher disagree on shared and on recovered units. Both should fall.",
+    "Tokens covered": "Share of the student's tokens that the loss uses. It should stay near its first value; a fall "
+    "means that the student's answers have changed in kind.",
+    "Tokens recovered": "Share of the student's tokens that are in recovered units.",
+    "Answers": "Ended: answers that stopped by themselves. Canonical: answers spelled in the tokens that the "
+    "tokenizer itself would use. Both should stay high; where few end, raise Max new tokens.",
+    "Answers that end": "Share of the answers that stopped by themselves. Where few do, raise Max new tokens.",
+    "Answer length, tokens": "Mean length of the student's answers. A steep rise or fall often comes before a "
+    "collapse: lower the learning rate.",
+    "Gradient norm": "The size of the gradient before clipping. Peaks are usual; a steady rise means that the "
+    "learning rate is too high.",
+    "KL, shared": "How much student and teacher disagree on shared units. It should fall.",
+    "KL, recovered": "How much student and teacher disagree on recovered units. It should fall.",
+    "Tracked tasks": "The student's scores on the tracked tasks along the way.",
+    "Prompt length, student's tokens": "How long the prompts are. Prompts longer than the room left by the longest "
+    "completion are left out.",
+    "Prompt length, teacher's tokens": "How long the prompts are for the teacher, whose template and tokens differ.",
+}
+DISTANCE = (
+    "How differently student and teacher rate the same texts, in bits per byte, without labels and whatever their "
+    "tokenizers. 0 means no difference; it should fall in training. The band is two standard errors."
+)
+CHARTS |= {
+    "Distance to the teacher, bits per byte": DISTANCE,
+    "Distance, student to teacher": DISTANCE,
+    "Distance, teacher to student": DISTANCE,
+}
+
+# by the heading of a column; terms of the glossary are defined as there
+GLOSSARY = {
+    "Teacher": "The model that the student learns from.",
+    "Student": "The model that is trained.",
+    "Pair": "A teacher and a student.",
+    "Method": "A way to compare teacher and student across tokenizers, which gives the loss.",
+    "Token": "One entry of a vocabulary, with exact bytes unless it is a control token.",
+    "Step": "One update of the student's weights.",
+    "Prompt": "The text or conversation that a model answers.",
+    "Completion": "The tokens that a model writes after a prompt, up to its end of turn or the length limit.",
+    "Run": "One training of a student, described by its `run.yaml` and recorded in its run folder.",
+    "Verdict": "The recommendation of a method for a pair, in words and with the numbers it rests on.",
+}
+COLUMNS = {
+    "Text": "A piece of text that the two tokenizers cut differently.",
+    "Count": "How often this piece appears in the text.",
+    "Mass": "The model's probability of this token here.",
+    "As the student spells it": "The student's tokens for the same text.",
+    "As the teacher spells it": "The teacher's tokens for the same text.",
+    "Kind of text": "Words, digits, code and so on: tokenizers differ most outside plain words.",
+    "Student splits": "Units that the teacher writes in fewer tokens.",
+    "Teacher splits": "Units that the student writes in fewer tokens.",
+    "Both split": "Units of equally many tokens on both sides, cut differently.",
+    "Setting": "The setting's name in run.yaml.",
+    "Recommended": "The value that suits this pair by the measurement.",
+    "Machine": "A kind of machine, here or for rent.",
+    "GPUs": "How many GPUs the machine has.",
+    "Memory": "Memory of one device. The run's peak must fit in it.",
+    "Fits": "Whether the run's peak memory fits one device.",
+    "A step": "Estimated time of one optimizer step with full-length completions.",
+    "Time": "Estimated time of the whole run: an order of magnitude, without scored tasks.",
+    "Cost": "Estimated cost in US dollars at the list price.",
+    "An hour": "The price of the machine for an hour, in US dollars.",
+    "This run, about": "Estimated cost of this run on the machine.",
+    "State": "Queued, running, stopping, stopped, failed or finished.",
+    "Steps": "Steps that are done, of all steps.",
+    "Shared tokens": NUMBERS["shared tokens"],
+    "Vocabulary overlap": NUMBERS["vocabulary overlap"],
+    "Of smaller vocabulary": "Shared tokens over the tokens of the smaller vocabulary.",
+    "Matched exactly": NUMBERS["matched exactly"],
+    "Recovered": NUMBERS["recovered"],
+    "Not covered": NUMBERS["not covered"],
+    "Student tokens": "Tokens in units of this kind of text.",
+    "Student before": "The student as it was before training.",
+    "Student after": "The student as the run left it.",
+    "Change": "After minus before, with its standard error. A change within two standard errors may be noise.",
+    "Pieces": "The tokens that this text is cut into.",
+}
+# columns whose names are not ours, by the id of a place around them
+PLACES = {
+    "data-rows": "A column of your data.",
+    "run-comparison": "One of the compared runs; the table above says which.",
+    "run-results": "The student at its best checkpoint, by the setting Best by.",
+}
+
+
+def words() -> dict[str, dict[str, str]]:
+    """Every text of the help, by the kind of thing it explains."""
+    settings = {fields.elem_id(name): _of_setting(name, setting) for name, setting in fields.SETTINGS.items()}
+    data = {field: _of_setting(name, fields.SETTINGS[name]) for field, name in DATA_FIELDS.items()}
+    kinds = {name: f"{about[0].upper()}{about[1:]}." for name, about in facts.UNIT_KINDS.values()}
+    return {
+        "fields": {**settings, **data, **FIELDS},
+        "numbers": {**kinds, **NUMBERS},
+        "charts": CHARTS,
+        "columns": {**GLOSSARY, **COLUMNS},
+        "places": PLACES,
+    }
+
+
+def _of_setting(name: str, setting: Setting) -> str:
+    """The help of `simct settings`, what is allowed, and the setting's name in run.yaml."""
+    empty = f" Empty: {setting.empty}." if setting.empty else ""
+    allowed = f" Allowed: {setting.allowed}." if setting.allowed and len(setting.allowed) < 80 else ""
+    default = "" if setting.default in (None, "", [], {}) else f" Default: {_written(setting.default)}."
+    return f"{setting.help.rstrip('.')}.{empty}{allowed}{default} In run.yaml: {name}."
+
+
+def _written(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def script() -> str:
+    """The texts as an element of the page's head, for help.js."""
+    held = json.dumps(words(), ensure_ascii=False).replace("</", "<\\/")
+    return f"<script>window.studio ??= {{}}; window.studio.helpWords = {held};</script>"
