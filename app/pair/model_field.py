@@ -12,7 +12,7 @@ from app.server import model_facts
 from app.server.handler import Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
-from simct.errors import ModelError, SimCTError, quoted
+from simct.errors import SimCTError, quoted
 from simct.hub.repo_ids import is_folder, split_revision
 
 MIN_QUERY = 2
@@ -140,13 +140,12 @@ class ModelField:
 
 
 def read_or_keep(studio: Studio, model: str, before: str, visitor: Visitor) -> Reading:
-    """What was found out about `model`. A word that is no model does not replace the one chosen `before`."""
+    """What was found out about `model`. A word that cannot be read as one does not replace the one chosen `before`."""
     try:
         return Reading(model, model_facts.facts(studio, model, visitor.token))
     except SimCTError as error:
         line = one_line(error)
-        is_word = "/" not in (model or "") and isinstance(error, ModelError)
-        if not is_word or not before or before == model:
+        if "/" in (model or "") or not before or before == model:
             return Reading(model, error=line)
     try:
         facts = model_facts.facts(studio, before, visitor.token)
