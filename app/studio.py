@@ -27,7 +27,7 @@ from app.publish.tab import PublishTab
 from app.runs.comparison import RunComparison
 from app.runs.notices import RunNotices
 from app.runs.tab import RunsTab
-from app.server.guard import Guard
+from app.server.guard import Guard, Preflights
 from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
 from app.server.hosts import Hosts
 from app.server.imports import Page, import_behind
@@ -229,6 +229,7 @@ def serve(studio: Studio, host: str = "127.0.0.1", port: int | None = None, allo
     """Serve the page, say where it is, and block. `allow_hosts` are further names that it answers to."""
     client.fail_fast()
     gradio.routes.StateHolder = Sessions  # type: ignore[misc]
+    gradio.routes.CustomCORSMiddleware = Preflights  # type: ignore[misc]
     # a thread that computes yields to those that answer after a millisecond rather than five
     sys.setswitchinterval(0.001)
     page = build(studio)

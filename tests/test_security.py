@@ -19,6 +19,7 @@ from app.page import hub_notes, markup
 from app.publish import view as publish_view
 from app.publish.card_view import card_preview
 from app.runs import view as run_view
+from app.server.guard import Guard, Preflights
 from app.server.studio import Studio
 from app.train import prepare
 from simct import demo
@@ -246,6 +247,11 @@ def served(tmp_path, monkeypatch, capsys) -> dict:
 
 def test_it_listens_on_this_machine_only_and_is_not_shared(served):
     assert served["server_name"] == "127.0.0.1" and served["share"] is False
+
+
+def test_it_leaves_preflights_to_its_guard(served):
+    assert gradio.routes.CustomCORSMiddleware is Preflights
+    assert served["app_kwargs"]["middleware"][0][0] is Guard
 
 
 def test_it_serves_no_files_and_bounds_uploads(served):

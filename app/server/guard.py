@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gradio.route_utils import CustomCORSMiddleware
+
 from app.server.hosts import Hosts
 from app.server.uploads import MOST_BYTES, Uploads
 from app.server.visitor import caller
@@ -135,6 +137,15 @@ class Guard:
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(text)).encode())]
         await self._with_headers(send)({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": text})
+
+
+class Preflights(CustomCORSMiddleware):
+    """Gradio's layer for other origins, which stands before the guard, without an answer of its own to preflights."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            return await self.app(scope, receive, send)
+        await super().__call__(scope, receive, send)
 
 
 def own_path(scope: Scope) -> str:

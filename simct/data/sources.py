@@ -11,7 +11,7 @@ from simct.config import local_path
 from simct.config.sections import DataConfig
 from simct.data.formats import KINDS, FileNotes, Row, Unreadable, format_of, known_rows, rows_of_file
 from simct.errors import DataError, HubError, brief
-from simct.hub.data_files import datasets_library
+from simct.hub.data_files import DeepJson, datasets_library, undecoded
 from simct.hub.datasets import choice_error, dataset_error, wrong_choice
 from simct.hub.redact import redact
 
@@ -121,7 +121,7 @@ def _saved_rows(path: Path, data: DataConfig) -> RowSource:
         if data.split not in saved:
             raise _wrong_split(data, saved)
         saved = saved[data.split]
-    source = RowSource(iter(saved), len(saved), files=sorted(path.rglob("*.arrow")))
+    source = RowSource(iter(undecoded(saved)), len(saved), files=sorted(path.rglob("*.arrow")))
     source.notes.formats["saved dataset"] += 1
     return source
 
@@ -131,7 +131,7 @@ def _sliced_rows(path: Path, data: DataConfig) -> RowSource:
     datasets = datasets_library()
 
     rows: Any = datasets.load_dataset(str(path), data.config_name, split=data.split)
-    return RowSource(iter(rows), len(rows))
+    return RowSource(iter(undecoded(rows)), len(rows))
 
 
 def _folder_files(path: Path, data: DataConfig) -> tuple[list[Path], list[Path]]:
@@ -167,12 +167,12 @@ def _hub_rows(data: DataConfig, token: str | bool | None, streaming: bool) -> Ro
         rows: Any = datasets.load_dataset(
             data.prompts, data.config_name, split=data.split, revision=data.revision, token=token, streaming=streaming
         )
-    except datasets.exceptions.DatasetGenerationError:
+    except (datasets.exceptions.DatasetGenerationError, DeepJson) as error:
+        if streaming and isinstance(error, DeepJson):
+            raise
         # rows that do not fit one table, such as columns of mixed types
         return _hub_files(data, token)
-    for name, feature in (rows.features or {}).items():
-        if getattr(feature, "decode", False):  # images and sounds are not read, so their packages are not needed
-            rows = rows.cast_column(name, type(feature)(decode=False))
+    rows = undecoded(rows)
     source = RowSource(iter(rows), None if streaming else len(rows))
     source.notes.formats["Hub dataset"] += 1
     return source

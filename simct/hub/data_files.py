@@ -1,17 +1,34 @@
-"""The `datasets` library, kept to a dataset's own files.
+"""The `datasets` library, kept to a dataset's own files, to JSON of a bounded depth, and to values as they are stored.
 
 The README of a dataset (or its .huggingface.yaml) says which files it has, and the library reads whatever stands there:
 an address within the network of whoever reads it, a file of their machine, another repository. Only paths within the
-dataset itself are let through.
+dataset itself are let through. An image, sound or video in a row is likewise a file or an address to fetch and decode,
+however deep it lies: it stays what is stored.
 """
 
+import dataclasses
+import io
+import re
 from functools import cache
 from pathlib import PurePosixPath
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 from simct.errors import DataError
 from simct.setting import quoted
+
+# levels of JSON; pyarrow overflows its stack and ends the process at some ten thousand
+MOST_LEVELS = 100
+# a string ends with its line at the latest, as it does in valid JSON
+STRING = re.compile(rb'"(?:[^"\\\n]|\\[^\n])*"?')
+CHANGES = np.zeros(256, dtype=np.int64)
+CHANGES[list(b"[{")], CHANGES[list(b"]}")] = 1, -1
+
+
+class DeepJson(DataError):
+    """JSON that is nested deeper than is given to pyarrow."""
 
 
 @cache
@@ -29,7 +46,56 @@ def datasets_library() -> ModuleType:
         return found
 
     MetadataConfigs.from_dataset_card_data = classmethod(from_dataset_card_data)  # type: ignore[method-assign,assignment]
+    _bound_json()
     return datasets
+
+
+def _bound_json() -> None:
+    """Let `datasets` give pyarrow no JSON of more levels than MOST_LEVELS."""
+    import pyarrow.json
+    from datasets.packaged_modules.folder_based_builder import folder_based_builder
+    from datasets.packaged_modules.json import json
+
+    def read_json(file: io.BytesIO, **options: Any) -> Any:
+        check_levels(file.getbuffer())
+        return pyarrow.json.read_json(file, **options)
+
+    bounded = SimpleNamespace(**{**vars(pyarrow.json), "read_json": read_json})
+    for module in (json, folder_based_builder):
+        module.paj = bounded  # type: ignore[attr-defined]
+
+
+def check_levels(data: bytes | memoryview) -> None:
+    """Raise DeepJson for JSON, or JSON Lines, of more levels than MOST_LEVELS."""
+    changes = CHANGES[np.frombuffer(STRING.sub(b"", data), dtype=np.uint8)]
+    deepest = int(np.cumsum(changes).max(initial=0))
+    if deepest > MOST_LEVELS:
+        raise DeepJson(f"The dataset has JSON of {deepest:,} levels; at most {MOST_LEVELS} are read. Choose another.")
+
+
+def undecoded(rows: Any) -> Any:
+    """A dataset of the library, streamed or not, whose images, sounds and videos are neither fetched nor decoded."""
+    features = rows.features or {}
+    stored = {name: _stored(feature) for name, feature in features.items()}
+    if all(stored[name] == features[name] for name in features):
+        return rows
+    if hasattr(rows, "decode"):
+        return rows.decode(False)  # streamed rows may have been decoded on the way already
+    for name, feature in stored.items():
+        if feature != features[name]:
+            rows = rows.cast_column(name, feature)
+    return rows
+
+
+def _stored(feature: Any) -> Any:
+    """A feature with decoding off, at every depth."""
+    if isinstance(feature, dict):
+        return {name: _stored(each) for name, each in feature.items()}
+    if isinstance(feature, list | tuple):
+        return [_stored(each) for each in feature]
+    if hasattr(feature, "feature"):
+        return dataclasses.replace(feature, feature=_stored(feature.feature))
+    return dataclasses.replace(feature, decode=False) if getattr(feature, "decode", None) is True else feature
 
 
 def check_own_files(config: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 from simct.errors import DataError, SimCTError, brief, quoted
 from simct.hub import client
 from simct.hub.client import ask, hub_api
-from simct.hub.data_files import datasets_library
+from simct.hub.data_files import datasets_library, undecoded
 from simct.hub.errors import known_hub_error
 from simct.hub.redact import redact
 
@@ -266,7 +266,7 @@ def _streamed_rows(
     )
     if isinstance(rows, datasets.IterableDatasetDict):
         rows = next(iter(rows.values()))
-    return list(rows.take(n))
+    return list(undecoded(rows).take(n))
 
 
 def _type_name(kind: object) -> str:

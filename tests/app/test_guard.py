@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
+import gradio
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -11,7 +12,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from app.server import guard as guard_module
-from app.server.guard import BURST, MOST_BODY, MOST_OPEN, Guard, served
+from app.server.guard import BURST, MOST_BODY, MOST_OPEN, Guard, Preflights, served
 from app.server.hosts import Hosts
 from app.server.uploads import MOST_BYTES, Uploads
 from app.server.visitor import caller
@@ -39,6 +40,21 @@ def local(tmp_path) -> TestClient:
 @pytest.fixture
 def public(tmp_path) -> TestClient:
     return guarded(Hosts.of("0.0.0.0", True, environment=SPACE), tmp_path)
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:9999", "null", "https://huggingface.co"])
+@pytest.mark.parametrize("of_a_space", [True, False])
+def test_preflights_of_other_pages_are_refused(tmp_path, monkeypatch, origin, of_a_space):
+    monkeypatch.setattr(gradio.routes, "CustomCORSMiddleware", Preflights)
+    environment = SPACE if of_a_space else {}
+    hosts = Hosts.of("0.0.0.0" if of_a_space else "127.0.0.1", of_a_space, environment=environment)
+    guard = (Guard, (), {"hosts": hosts, "uploads": Uploads(tmp_path)})
+    app = gradio.routes.App.create_app(gradio.Blocks(), app_kwargs={"middleware": [guard]})
+    client = TestClient(app, base_url=f"http://{SPACE_NAME}" if of_a_space else "http://localhost:7860")
+    for path in ("/gradio_api/upload", "/config", "/gradio_api/queue/join"):
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x"}
+        got = client.options(path, headers=asked)
+        assert got.status_code == 403 and "access-control-allow-origin" not in got.headers
 
 
 OWN_LOCAL = ("localhost:7860", "127.0.0.1:7860", "[::1]:7860", "LOCALHOST", "localhost.")
