@@ -17,6 +17,7 @@ from app.data.tab import DataTab
 from app.help import tab as help_tab
 from app.help import words
 from app.help.tab import HelpTab
+from app.inspect.pair_verdict import PairVerdict
 from app.inspect.reliability_view import recommended
 from app.inspect.tab import InspectTab
 from app.page import markup, scripts
@@ -85,6 +86,8 @@ class StudioPage:
         with gr.Tabs(elem_id="steps") as self.tabs:
             with gr.Tab("Pair", id="pair") as steps["pair"]:
                 self.pair = PairTab(studio)
+                with self.pair.below:
+                    self.pair_verdict = PairVerdict(studio, self.pair, self.prompts, self.run, self.verdict)
             with gr.Tab("Inspect", id="inspect") as steps["inspect"]:
                 self.inspect = InspectTab(studio, self.pair, self.prompts, self.run, self.verdict)
             with gr.Tab("Data", id="data") as steps["data"]:
@@ -153,6 +156,7 @@ class StudioPage:
             [*self.train.form_outputs, self.tabs],
         )
         take.on(self.inspect.train.click)
+        take.on(self.pair_verdict.train.click)
         duplicate = Handler(
             self.studio,
             self._duplicate,

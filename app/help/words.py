@@ -97,23 +97,23 @@ DATA_FIELDS = {
 NUMBERS = {
     "shared tokens": "A token that both vocabularies have, because its bytes are equal. Usual: 20,000 to 120,000. "
     "Every method can compare the models on these.",
-    "vocabulary overlap": "Shared tokens over all tokens of both vocabularies (Jaccard). Usual: 10 % to 70 %; 100 % "
+    "vocabulary overlap": "Shared tokens over all tokens of both vocabularies (Jaccard). Usual: 10% to 70%; 100% "
     "means the same vocabulary. A low number alone is no reason against a pair: what matters is how much of real text "
     "is covered.",
-    "of the student's tokens": "The share of the student's vocabulary that the teacher also has. Above 60 % is good, "
-    "30 % to 60 % usual across families. Rare tokens count as much as frequent ones here, so look at Matched exactly "
+    "of the student's tokens": "The share of the student's vocabulary that the teacher also has. Above 60% is good, "
+    "30% to 60% usual across families. Rare tokens count as much as frequent ones here, so look at Matched exactly "
     "under Inspect before you drop a pair.",
     "matched exactly": "Share of the student's tokens in shared units: one token on each side, the same bytes. Usual: "
-    "80 % to 98 % of English text, less for digits, code and other languages.",
-    "recovered": "Share of the student's tokens that exact matching loses and SimCT recovers. Usual: 2 % to 20 %. The "
+    "80% to 98% of English text, less for digits, code and other languages.",
+    "recovered": "Share of the student's tokens that exact matching loses and SimCT recovers. Usual: 2% to 20%. The "
     "more it is, the more a method that uses these units matters.",
-    "not covered": "Share of the student's tokens that are neither matched nor recovered. Usual: below 1 %.",
-    "candidate mass (z_t)": "The teacher's probability on SimCT's candidates, mean over units. Usual: above 90 %. "
-    "Below 50 %, the loss says little about what the teacher wants.",
+    "not covered": "Share of the student's tokens that are neither matched nor recovered. Usual: below 1%.",
+    "candidate mass (z_t)": "The teacher's probability on SimCT's candidates, mean over units. Usual: above 90%. "
+    "Below 50%, the loss says little about what the teacher wants.",
     "prefix conflicts": "The student's probability on shared tokens that are only the first piece of a more likely "
-    "teacher token. Usual: below 2 %. Where it is higher, use a method that compares text, such as marginal.",
+    "teacher token. Usual: below 2%. Where it is higher, use a method that compares text, such as marginal.",
     "hindsight": "Of what the teacher could mean once its token is written, the share that extends past that token. "
-    "Usual: below 5 %.",
+    "Usual: below 5%.",
     "gradient cosine": "Between the gradients of exact matches and of recovered units. Above 0 they help each other; "
     "below 0 they pull apart.",
 }

@@ -14,7 +14,8 @@ from app.server.handler import Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.server.work import Work, follow
-from simct.errors import SimCTError, quoted
+from simct.errors import SimCTError
+from simct.hub.repo_ids import quoted, split_revision
 
 TASKS = [
     ("Text generation", "text-generation"),
@@ -36,7 +37,7 @@ SORTS = [("Most downloads", "downloads"), ("Most likes", "likes"), ("Trending", 
 
 
 class PairTab:
-    """Two fields, the line beside each, and what the pair has in common."""
+    """Two fields, the line beside each, and what the pair has in common; `below` has room for the verdict."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -54,6 +55,7 @@ class PairTab:
                 student = ModelField(studio, "Student", "student")
         filters = _filters()
         self.summary = markup.panel(markup.empty("Reading both tokenizers…"), elem_id="pair-summary", min_height=220)
+        self.below = gr.Column()
         self.next = gr.Button("Inspect this pair →", variant="primary", elem_classes="next")
         self.sides = (teacher, student)
         self.teacher, self.student = teacher.field, student.field
@@ -99,7 +101,7 @@ class PairTab:
             try:
                 teacher, student = (reading.model for reading in found)
                 pair = model_facts.read_pair(self.studio, teacher, student, visitor.token)
-                body, ready = view.summary(pair, *facts), True
+                body, ready = view.summary(pair, facts[0], facts[1], _same(teacher, student)), True
             except SimCTError as error:
                 body = markup.note("error", one_line(error))
         return {self.summary: body, self.next: gr.Button(interactive=ready)}
@@ -107,6 +109,12 @@ class PairTab:
 
 def _reading(model: str, seconds: float) -> str:
     return f"Reading {quoted(model_facts.display_name(model or ''))[1:-1]}… {seconds:.0f} s"
+
+
+def _same(teacher: str, student: str) -> bool:
+    """Whether both sides are one model, at one revision."""
+    one, other = ((model_facts.location(model), split_revision(model)[1]) for model in (teacher, student))
+    return one == other
 
 
 def _filters() -> dict[str, gr.Dropdown]:

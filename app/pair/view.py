@@ -7,9 +7,15 @@ from app.reading.records import PairReading
 from app.server import model_facts
 from app.server.model_facts import Facts
 
+# shares of the student's vocabulary that the teacher also has
+HIGH, LOW = 0.6, 0.3
 
-def summary(pair: PairReading, teacher: Facts, student: Facts) -> str:
-    """The headline numbers, a column a model, and lines on licenses and origins."""
+
+def summary(pair: PairReading, teacher: Facts, student: Facts, same: bool = False) -> str:
+    """The headline numbers and what they mean, a column a model, and lines on licenses and origins.
+
+    `same`: both sides are one model.
+    """
     rows = [
         ("Vocabulary", *(f"{model.vocabulary:,} tokens" for model in (teacher, student))),
         ("Architecture", teacher.family, student.family),
@@ -20,7 +26,9 @@ def summary(pair: PairReading, teacher: Facts, student: Facts) -> str:
         ("Revision", *((model.revision or "–")[:12] for model in (teacher, student))),
     ]
     table = markup.facts(rows, ("Teacher", "Student"))
-    return f'{_numbers(pair, student.vocabulary)}{table}<div class="pair-lines">{_lines((teacher, student))}</div>'
+    meaning = markup.note(*judged(pair.shared_tokens / max(1, student.vocabulary), pair.jaccard, same))
+    numbers = f'{_numbers(pair, student.vocabulary)}<div class="meaning" data-testid="meaning">{meaning}</div>'
+    return f'{numbers}{table}<div class="pair-lines">{_lines((teacher, student))}</div>'
 
 
 def _numbers(pair: PairReading, student_vocabulary: int) -> str:
@@ -34,6 +42,27 @@ def _numbers(pair: PairReading, student_vocabulary: int) -> str:
                 "Share of the student's vocabulary that the teacher also has",
             ),
         ]
+    )
+
+
+def judged(of_student: float, jaccard: float, same: bool) -> tuple[str, str]:
+    """(kind of note, sentence): whether what the vocabularies share is much, and what follows."""
+    if same:
+        return "warn", (
+            "Teacher and student are the same model, so there is nothing to learn unless the teacher reads a system "
+            "text of its own. Choose a larger teacher."
+        )
+    if jaccard == 1:
+        return "ok", (
+            "Both models have the same vocabulary, so exact matching covers everything. The method strict is enough."
+        )
+    shared = f"{of_student:.1%} of the student's tokens are shared"
+    if of_student >= HIGH:
+        return "ok", f"Good: {shared}, so most of a text can be compared token by token. 60% or more is good."
+    if of_student >= LOW:
+        return "quiet", f"Usual: {shared}. Between 30% and 60% is usual for models of different families."
+    return "warn", (
+        f"Low: {shared}. Frequent tokens may still match, so measure the pair to see what can be learned from it."
     )
 
 

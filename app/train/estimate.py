@@ -8,6 +8,7 @@ from app.data import prompt_source
 from app.page import markup
 from app.page.markup import one_line
 from app.reading.setup import explicit_token
+from app.server.machine import this_machine
 from app.server.model_facts import allowed, joined
 from app.server.studio import Studio
 from app.server.work import Work, follow
@@ -17,7 +18,6 @@ from simct.report import facts
 from simct.report.formats import size
 
 if TYPE_CHECKING:
-    from simct.estimate.machines import Machine
     from simct.estimate.records import Estimate, MachineEstimate
 
 HEAD = "<h3>What it will take</h3>"
@@ -57,7 +57,7 @@ def estimate(studio: Studio, config: RunConfig, token: str | bool | None, rows: 
     for model in (config.teacher, config.student):
         allowed(studio, model.model)
     prompt_tokens, n_prompts = prompt_facts(studio, config, token, rows)
-    here = studio.kept(_this_machine)() if studio.trains_here else None
+    here = studio.kept(this_machine)() if studio.trains_here else None
     known = here is not None and here.name in ("cpu", *(machine.name for machine in MACHINES))
     asked = (config, explicit_token(token), prompt_tokens, n_prompts, here.name if here and known else None)
     return studio.workers.run(runs.estimate, *asked, what="The estimate", near=("estimate", *_names(config)))
@@ -65,18 +65,6 @@ def estimate(studio: Studio, config: RunConfig, token: str | bool | None, rows: 
 
 def _names(config: RunConfig) -> tuple[str, ...]:
     return tuple(joined(model.model, model.revision) for model in (config.teacher, config.student))
-
-
-def _this_machine() -> "Machine":
-    """The GPU of this machine as the estimate knows it, else its CPU."""
-    import torch
-
-    from simct.estimate.machines import MACHINES, this_cpu
-
-    if torch.cuda.is_available():
-        name = torch.cuda.get_device_name().lower()
-        return next((machine for machine in MACHINES if machine.name in name), this_cpu())
-    return this_cpu()
 
 
 def views(

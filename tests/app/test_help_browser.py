@@ -1,4 +1,4 @@
-"""Help in a real browser: whatever a step shows has a "?" that opens by keyboard, mouse and touch."""
+"""The page explains itself: whatever a step shows has a "?" that opens by keyboard and mouse; a pair has a verdict."""
 
 import pytest
 
@@ -80,3 +80,19 @@ def test_a_step_leads_to_its_section_of_the_documentation(studio):
     expect(studio.at("#documentation h2").filter(has_text="Settings worth knowing")).to_be_focused()
     studio.at("#documentation a[href*='method.md']").first.click()
     expect(studio.at("#documentation h1")).to_contain_text("methods")
+
+
+def test_the_pair_page_measures_and_leads_to_training(studio):
+    studio.open()
+    expect(studio.page.get_by_test_id("meaning").locator(".note-ok")).to_be_visible()
+    expect(studio.at("#pair-verdict-note")).to_contain_text("on this machine")
+    studio.at("#pair-measure").click()
+    expect(studio.page.get_by_test_id("light")).to_have_attribute("data-color", "green", timeout=90_000)
+    studio.shot("verdict-pair")
+    studio.at("#pair-train").click()
+    expect(studio.at("#method-verdict")).to_be_visible()
+    studio.step("Pair")
+    for side in ("teacher", "student"):
+        studio.pick(f"#{side}", "Embedded student")
+    expect(studio.page.get_by_test_id("meaning").locator(".note-warn")).to_be_visible()
+    expect(studio.page.get_by_test_id("light")).to_have_count(0)

@@ -1,0 +1,139 @@
+"""The verdict on the Pair page: one button that measures the pair, and what to do with it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from app.data import prompt_source
+from app.inspect import light, reliability_view, text_source
+from app.inspect.reliability import ANSWERS, TOKENS, WORDS, Measurement, measure_reliability
+from app.inspect.text_source import TextSource
+from app.page import markup
+from app.page.markup import one_line
+from app.pair.tab import PairTab
+from app.reading.setup import explicit_token
+from app.server import model_facts, paths, weights
+from app.server.handler import LATEST, LONG, Handler, Updates
+from app.server.machine import this_machine
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from app.server.work import LongWork, Work
+from simct.config import config_from_dict
+from simct.errors import SimCTError
+from simct.hub.repo_ids import is_folder, split_revision
+from simct.inspection.records import Reliability
+
+PROMPT_TOKENS = 128
+STARTING_SECONDS = 5
+
+
+class PairVerdict:
+    """The button with its price, the traffic light, and `train`, which continues with what is recommended."""
+
+    def __init__(self, studio: Studio, pair: PairTab, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
+        self.studio, self.verdict = studio, verdict
+        self.drawn = markup.panel(elem_id="pair-verdict")
+        with gr.Row(elem_classes="tools"):
+            self.measure = gr.Button(WORDS, size="md", min_width=200, visible=False, elem_id="pair-measure")
+            cancel = gr.Button("Cancel", size="md", min_width=80, visible=False, elem_id="pair-cancel")
+            self.train = gr.Button(
+                "Train with this →", variant="primary", size="md", min_width=180, visible=False, elem_id="pair-train"
+            )
+        self.note = markup.panel(elem_id="pair-verdict-note")
+        self.work = LongWork(studio, self.note, cancel)
+        known = {**pair.inputs, "verdict": verdict}
+        shown = [self.drawn, self.measure, self.train, self.note]
+        Handler(studio, self._show, known, shown, LATEST).on(pair.summary.change, verdict.change)
+        inputs = {**pair.inputs, "chosen": prompts, "run": run}
+        outputs = [*self.work.outputs, self.drawn, verdict, self.train, self.measure]
+        Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click)
+
+    def _show(self, visitor: Visitor, teacher: str, student: str, verdict: dict[str, Any] | None) -> Iterator[Updates]:
+        """What is known of this pair, or what it takes to measure it."""
+        nothing = {
+            self.drawn: "", self.note: "", self.measure: gr.Button(visible=False), self.train: gr.Button(visible=False),
+        }  # fmt: skip
+        try:
+            weights.size(self.studio, teacher, student, visitor.token)
+        except SimCTError:
+            # said beside the models' fields
+            yield nothing
+            return
+        measured = reliability_view.kept(verdict, teacher, student)
+        if measured:
+            again = gr.Button("Measure again", visible=True, interactive=True)
+            train = gr.Button(visible=True)
+            yield {self.drawn: light.draw(measured), self.note: "", self.measure: again, self.train: train}
+            return
+        try:
+            bytes_ = weights.allow(self.studio, teacher, student, visitor.token)
+        except SimCTError as error:
+            button = gr.Button(WORDS, visible=True, interactive=False)
+            yield {**nothing, self.measure: button, self.note: markup.note("quiet", one_line(error))}
+            return
+        button = gr.Button(WORDS, visible=True, interactive=True)
+        local = all(model in model_facts.EMBEDDED or is_folder(model) for model in (teacher, student))
+        taken = f"{'Loads' if local else 'Downloads'} {model_facts.human_size(bytes_) if bytes_ else 'both models'}"
+        lines = {**nothing, self.measure: button, self.note: markup.note("quiet", f"{taken}.")}
+        yield lines
+        seconds = measuring_seconds(self.studio, teacher, student, visitor.token)
+        if seconds is not None:
+            then = "takes" if local else "then takes"
+            line = f"{taken}, and {then} about {markup.duration(seconds)} on this machine."
+            yield {self.note: markup.note("quiet", line)}
+
+    def _measure(
+        self, visitor: Visitor, teacher: str, student: str, chosen: dict[str, Any], run: dict[str, Any] | None
+    ) -> Iterator[Updates]:
+        """Measure the pair on the prompts of the Data step."""
+        wanted = Measurement(teacher, student, chosen, TextSource(text_source.CHOSEN), TOKENS, run)
+
+        def measure(work: Work) -> Reliability:
+            paths.check_data(self.studio, visitor, prompt_source.data_config(chosen))
+            return measure_reliability(self.studio, wanted, visitor.token, work)
+
+        def finished(work: Work) -> Updates:
+            return {
+                self.note: markup.note("ok", f"Measured in {work.seconds:.0f} s."),
+                self.drawn: light.draw(work.result),
+                self.verdict: reliability_view.keep(teacher, student, work.result),
+                self.train: gr.Button(visible=True),
+                self.measure: gr.Button("Measure again", interactive=True),
+            }
+
+        yield from self.work.run(
+            measure,
+            finished,
+            weights=True,
+            running=lambda work: {self.measure: gr.Button(interactive=False)},
+            failed=lambda work: {self.measure: gr.Button(interactive=True)},
+        )
+
+
+def measuring_seconds(studio: Studio, teacher: str, student: str, token: str | bool | None) -> float | None:
+    """Seconds that measuring takes on this machine, an order of magnitude; None where that is not known.
+
+    The student writes as in one step of training, and both models read what it wrote.
+    """
+    from app.reading import runs
+    from simct.estimate.machines import MACHINES
+
+    if not studio.trains_here:
+        return None
+    here = studio.kept(this_machine)().name
+    if here not in ("cpu", *(machine.name for machine in MACHINES)):
+        return None
+    settings = {"rollout": {"max_new_tokens": TOKENS}, "training": {"steps": 1, "batch_size": ANSWERS}}
+    try:
+        sides = {
+            side: {"model": model_facts.location(name), "revision": split_revision(name)[1]}
+            for side, each in (("teacher", teacher), ("student", student))
+            if (name := model_facts.allowed(studio, each))
+        }
+        config = config_from_dict({**sides, **settings, "data": {"prompts": "none"}})
+        asked = (config, explicit_token(token), PROMPT_TOKENS, ANSWERS, here)
+        found = studio.workers.run(runs.estimate, *asked, what="The estimate", near=("estimate", teacher, student))
+    except SimCTError:
+        return None
+    return STARTING_SECONDS + sum(found.here.seconds_per_step.values()) if found.here else None
