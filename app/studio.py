@@ -135,7 +135,8 @@ class StudioPage:
         self.data.refresh.on(steps["data"].select)
         self.runs.refresh.on(steps["runs"].select)
         self.compare.refresh.on(steps["compare"].select)
-        self.publish.show.on(self.publish.refresh.on(steps["publish"].select).then)
+        self.publish.account_line.on(steps["publish"].select)
+        self.publish.show_after(self.publish.refresh.on(steps["publish"].select).then)
 
     def _open_step_of(self, event: gr.EventData) -> Updates:
         """Open the step where a problem of the checklist is fixed."""

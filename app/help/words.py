@@ -79,7 +79,7 @@ FIELDS = {
     "publish-now-rollouts": "Also publish the prompts and completions of the run, as a dataset of its own. Leave it "
     "off where the prompts are not yours to share.",
     "publish-now-space": "Also publish a Space where people can chat with the student, on free hardware.",
-    "publish-token": "An access token with permission to write, from the settings of your account on the Hub. It "
+    "publish-token": "An access token with permission to write, from your account's settings on the Hub. It "
     "stays in this page, is never stored, and takes the place of the account stored on this machine.",
     "card-editor": "The model card in Markdown. The metadata for the Hub comes first, between two lines of ---.",
     "documentation-page": "The page of the documentation that is shown below.",

@@ -13,16 +13,16 @@ from simct.runs.folder import RunFolder
 
 def suggested_repo_id(studio: Studio, run: RunFolder, visitor: Visitor) -> str:
     """A repository for a run that was never published: the visitor's account, the student and the method."""
-    account = visitor.owner or _account(studio, visitor.token)
-    if not account:
+    name = visitor.owner or account(studio, visitor.token)
+    if not name:
         return ""
     config = run.config()
     student = re.sub(r"[^\w.-]+", "-", display_name(config.student.model).split("@")[0].split("/")[-1])
     kind = "warm-start" if config.kind == "warmup" else config.method
-    return f"{account}/{student}-{kind}"[:96]
+    return f"{name}/{student}-{kind}"[:96]
 
 
-def _account(studio: Studio, token: str | bool | None) -> str | None:
+def account(studio: Studio, token: str | bool | None) -> str | None:
     """Whose token it is; None if there is none, or the Hub does not say."""
     known = token if isinstance(token, str) else None if token is False else get_token()
     if not known:

@@ -1,12 +1,14 @@
 """Publish: a finished student, its card to read and to edit, one click, and the links to what was made."""
 
+from typing import Any
+
 import gradio as gr
 
-from app.page import markup
+from app.page import markup, scripts
 from app.page.markup import one_line
 from app.publish import card, view
 from app.publish.card import CardPanel
-from app.publish.repository import suggested_repo_id
+from app.publish.repository import account, suggested_repo_id
 from app.runs.listing import one_line_options, visible
 from app.runs.tab import RunsTab
 from app.server.handler import PRIVATE, QUIET, Handler, Updates, in_turn
@@ -45,12 +47,22 @@ class PublishTab:
         controls = [self.note, self.publish, self.stop, self.timer]
         picked = {"chosen": runs.chosen, "current": self.run}
         self.refresh = Handler(studio, self._refresh, picked, [self.run], turn)
-        self.show = Handler(studio, self._show, which, [self.repo, *controls, *self.card.outputs], turn)
-        self.show.on(Handler(studio, self._empty_repo, {}, [self.repo], turn).on(self.run.input).then)
+        self.show = Handler(studio, self._show, which, [self.suggested, *controls, *self.card.outputs], turn)
+        self.show_after(Handler(studio, self._empty_repo, {}, [self.repo], turn).on(self.run.input).then)
         # not `input`, which Gradio does not fire for what is pasted
         self.show.on(self.repo.change)
         once = {**PRIVATE, "trigger_mode": "once"}
-        fields = {**which, "private": self.private, "rollouts": self.rollouts, "space": self.space}
+        fields = {
+            **which,
+            "typed_token": self.token,
+            "private": self.private,
+            "rollouts": self.rollouts,
+            "space": self.space,
+        }
+        self.account_line = Handler(
+            studio, self._show_account, {"typed_token": self.token}, [self.account], in_turn("account")
+        )
+        self.account_line.on(self.token.blur, self.token.submit)
         Handler(studio, self._publish, fields, controls, once).on(self.publish.click)
         Handler(studio, self._stop, {"run_id": self.run}, controls, once).on(self.stop.click)
         watching = {**QUIET, "trigger_mode": "once", "concurrency_limit": 8}
@@ -62,14 +74,30 @@ class PublishTab:
         self.repo = gr.Textbox(
             label="Repository", placeholder="your-name/model-name", elem_id="publish-repo", max_lines=1
         )
-        self.private = gr.Checkbox(False, label="Private: only you can see it", elem_id="publish-now-private")
+        self.suggested = gr.Textbox(visible="hidden")
+        self.private = gr.Checkbox(True, label="Private: only you can see it", elem_id="publish-now-private")
         with gr.Group():
             self.rollouts = gr.Checkbox(False, label="Also its rollouts, as a dataset", elem_id="publish-now-rollouts")
             self.space = gr.Checkbox(False, label="Also a chat demo, as a Space", elem_id="publish-now-space")
+        self.account = markup.panel(elem_id="publish-account")
+        # on this machine only: in a Space people sign in with their account
+        self.token = gr.Textbox(
+            label="Access token",
+            info="Kept in this page only. Empty: the account stored on this machine.",
+            type="password",
+            max_lines=1,
+            visible=not self.studio.public,
+            elem_id="publish-token",
+        )
         with gr.Row():
             self.publish = gr.Button("Publish", variant="primary", elem_id="publish")
             self.stop = gr.Button("Stop", visible=False, elem_id="publish-stop", scale=0, min_width=90)
         self.note = markup.panel(markup.note("quiet", ""), elem_id="publish-note")
+
+    def show_after(self, trigger: Any) -> None:
+        """State and card after an event, and the name suggested for the repository, unless one was typed meanwhile."""
+        names, keep = [self.suggested, self.repo], scripts.call("keepTyped")
+        self.show.on(trigger).then(None, names, self.repo, js=keep, **PRIVATE)
 
     def _state(self, status: PublishingStatus) -> Updates:
         """The line, the buttons and the timer for a state."""
@@ -91,23 +119,38 @@ class PublishTab:
     def _show(self, visitor: Visitor, run_id: str | None, repo_id: str | None) -> Updates:
         """State and card of a run; where it was published, or would be, if nothing is named yet."""
         if not run_id:
-            return {self.note: markup.note("quiet", "No finished run yet."), **self.card.nothing()}
+            return {self.suggested: "", self.note: markup.note("quiet", "No finished run yet."), **self.card.nothing()}
         try:
             run = owned_run(self.studio, run_id, visitor)
             status = publishing_state(run)
             typed = (repo_id or "").strip()
             repo = typed or status.repo_id or suggested_repo_id(self.studio, run, visitor)
-            shown = {**self._state(status), **self.card.show(run, repo, visitor)}
+            return {self.suggested: repo, **self._state(status), **self.card.show(run, repo, visitor)}
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error)), **self.card.nothing()}
-        # what is being typed is left alone
-        return shown if typed else {self.repo: repo, **shown}
 
     def _empty_repo(self) -> Updates:
         return {self.repo: ""}
 
+    def _show_account(self, visitor: Visitor, typed_token: str | None) -> Updates:
+        """Who publishes, or how to sign in."""
+        name = visitor.owner or account(self.studio, self._token(visitor, typed_token))
+        return {self.account: view.account_line(name, self.studio.public, bool((typed_token or "").strip()))}
+
+    def _token(self, visitor: Visitor, typed: str | None) -> str | bool | None:
+        """The token typed into the page, if this is the visitor's own machine; else the visitor's."""
+        typed = (typed or "").strip()
+        return typed if typed and not self.studio.public else visitor.token
+
     def _publish(
-        self, visitor: Visitor, run_id: str | None, repo_id: str | None, private: bool, rollouts: bool, space: bool
+        self,
+        visitor: Visitor,
+        run_id: str | None,
+        repo_id: str | None,
+        typed_token: str | None,
+        private: bool,
+        rollouts: bool,
+        space: bool,
     ) -> Updates:
         """Begin to publish in the background; one line if that cannot even begin."""
         from simct.publishing.process import start_publishing
@@ -116,8 +159,9 @@ class PublishTab:
             if not run_id:
                 raise HubError("Choose a finished run first.")
             run = owned_run(self.studio, run_id, visitor)
-            card.check(run, visitor.token)
-            start_publishing(run, checked_repo_id(repo_id), private, visitor.token, rollouts, space)
+            token = self._token(visitor, typed_token)
+            card.check(run, token)
+            start_publishing(run, checked_repo_id(repo_id), private, token, rollouts, space)
             return self._state(publishing_state(run))
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error))}

@@ -12,5 +12,8 @@ Object.assign(window.studio, {
     return [fresh ? field.value : '', ...rest];
   },
 
+  // What has been typed meanwhile stays.
+  keepTyped: (suggested, typed) => typed || suggested,
+
   empty: () => '',
 });

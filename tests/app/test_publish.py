@@ -1,0 +1,44 @@
+"""Publish: whose account it is, and that a token typed into the page is used by its own visitor only."""
+
+import gradio as gr
+import pytest
+
+from app.publish import view
+from app.publish.tab import PublishTab
+from app.runs.tab import RunsTab
+from tests.support.hub_server import TOKEN, HubServer
+
+
+def publish_tab(studio) -> PublishTab:
+    with gr.Blocks():
+        return PublishTab(studio, RunsTab(studio))
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    with HubServer() as server:
+        server.use(monkeypatch, token=None)
+        yield server
+
+
+def test_the_account_of_a_typed_token_is_named(hub, local):
+    tab = publish_tab(local)
+    assert "Publishing as tester." in tab._show_account(local.nobody, f" {TOKEN} ")[tab.account]
+    assert "does not know this token" in tab._show_account(local.nobody, "hf_wrong")[tab.account]
+    assert "hf auth login" in tab._show_account(local.nobody, "")[tab.account]
+
+
+def test_a_token_is_typed_on_a_machine_of_ones_own_only(local, public):
+    here, there = publish_tab(local), publish_tab(public)
+    assert here.token.visible and not there.token.visible and here.token.type == "password"
+    assert here._token(local.nobody, f" {TOKEN} ") == TOKEN and here._token(local.nobody, " ") is None
+    assert there._token(public.nobody, TOKEN) is False
+    assert "Sign in" in there._show_account(public.nobody, TOKEN)[there.account]
+
+
+def test_a_repository_is_private_unless_one_says_otherwise(local):
+    assert publish_tab(local).private.value is True
+
+
+def test_an_account_is_shown_as_text():
+    assert "&lt;b&gt;" in view.account_line("<b>", public=True, typed=False)
