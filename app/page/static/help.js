@@ -125,7 +125,7 @@
     open.focus({preventScroll: true});
     close();
   }, true);
-  window.addEventListener('resize', close);
+  window.addEventListener('resize', () => open && place(open));
 
   // Links to the documentation: `data-docs` names a page and perhaps a section, and so do links between its pages.
   let section = '';
