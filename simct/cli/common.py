@@ -104,14 +104,13 @@ def follow(run: RunFolder) -> int:
     Returns the exit status; raises RunError when the run fails.
     """
     from simct.jobs import actions
-    from simct.jobs.local.job import publishes
 
     stopping = False
     log = FollowedLog(run)
     while True:
         try:
             log.update()
-            if not run.status().active and not publishes(run):
+            if not run.status().active and not actions.publishes(run):
                 log.update()
                 break
             time.sleep(0.3)

@@ -31,12 +31,13 @@ def wanted_wait(error: BaseException) -> float | None:
     return float(seconds) if seconds.isdigit() else None
 
 
-def patiently(call: Callable[[], Result], patience: float = PATIENCE) -> Result:
-    """The result of `call`. Temporary failures are retried for `patience` seconds; the last one is raised unchanged.
+def patiently(call: Callable[[], Result], patience: float | None = None) -> Result:
+    """The result of `call`. Temporary failures are retried for `patience` seconds (PATIENCE if None); the last one is
+    raised unchanged.
 
     If the server asks for a longer wait than is left, the failure is raised at once.
     """
-    left, wait = patience, FIRST_WAIT
+    left, wait = PATIENCE if patience is None else patience, FIRST_WAIT
     while True:
         try:
             return call()

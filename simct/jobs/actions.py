@@ -26,6 +26,11 @@ def backend_of(run: RunFolder) -> Backend:
     return hugging_face_jobs
 
 
+def publishes(run: RunFolder) -> bool:
+    """Whether a process on this machine is publishing the run, as its own does once it has finished."""
+    return local_job.publishes(run)
+
+
 def start_here(
     runs_dir: str | Path,
     config: RunConfig,

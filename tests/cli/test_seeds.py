@@ -58,7 +58,7 @@ def test_each_seed_has_a_folder_and_the_same_command_continues(tmp_path, capsys)
 
 
 @pytest.mark.parametrize(
-    ("more", "words"), [(["--seeds", "0"], "--seeds must be from 1"), (["--resume", "x"], "without --resume")]
+    ("more", "words"), [(["--seeds", "0"], "--seeds must be at least 1"), (["--resume", "x"], "without --resume")]
 )
 def test_what_does_not_fit_is_one_line(tmp_path, capsys, more, words):
     assert main(command(tmp_path, *more)) == 2
