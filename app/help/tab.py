@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app.page import markup, scripts
-from app.server.handler import PRIVATE, Handler, Updates
+from app.server.handler import LATEST, PRIVATE, Handler, Updates
 from app.server.studio import Studio
 
 FOLDER = Path(__file__).parents[2] / "docs"
@@ -34,8 +34,8 @@ class HelpTab:
         )
         self.text = gr.Markdown(text_of(first), elem_id="documentation")
         self.tabs = tabs
-        Handler(studio, self._show, {"page": self.page}, [self.text]).on(self.page.input)
-        opened = Handler(studio, self._open, {}, [tabs, self.page, self.text]).on(panel.select)
+        Handler(studio, self._show, {"page": self.page}, [self.text], LATEST).on(self.page.input)
+        opened = Handler(studio, self._open, {}, [tabs, self.page, self.text], LATEST).on(panel.select)
         opened.then(None, js=scripts.call("showSection"), **PRIVATE)
 
     def _show(self, page: str) -> Updates:

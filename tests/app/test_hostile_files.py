@@ -148,7 +148,7 @@ def test_a_dataset_of_the_hub_that_crashes_its_reader_is_one_line(shared, hub):
     hub.add_dataset("acme/plain", files={"train.jsonl": b'{"prompt": "What is 2+2?"}\n' * 3})
     with pytest.raises(SimCTError) as caught:
         read_data(shared, "acme/deep")
-    assert "acme/deep" in str(caught.value) and "\n" not in str(caught.value)
+    assert "50,001 levels" in str(caught.value) and "\n" not in str(caught.value)
     assert prompt_source.read(shared, DataConfig(prompts="acme/plain"), None).count == 3
 
 
