@@ -28,7 +28,7 @@
     const panels = PANELS.map(byId).filter(Boolean);
     if (!panels.length) return;
     const outdated = panels.map(isOutdated);
-    panels.forEach((panel, index) => dim(panel, outdated[index]));
+    for (const [index, panel] of panels.entries()) dim(panel, outdated[index]);
     // run.yaml comes with the line about the pair
     dim(byId('run-yaml'), outdated[0]);
     dim(byId('launch'), outdated.some(Boolean));

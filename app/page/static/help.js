@@ -149,7 +149,7 @@
   };
   window.studio ??= {};
   Object.assign(window.studio, {
-    documentation: (element, trigger) => {
+    documentation: (_element, trigger) => {
       document.addEventListener('click', event => {
         const address = wanted(event.target);
         if (address === null) return;

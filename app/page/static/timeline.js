@@ -4,7 +4,7 @@
 // where it was put when newer evaluations arrive, and otherwise shows the newest.
 window.studio ??= {};
 Object.assign(window.studio, {
-  timeline: (element, trigger, watch) => {
+  timeline: (element, _trigger, watch) => {
     let chosen = null;
     const slider = () => element.querySelector('.timeline input');
     const show = () => {
