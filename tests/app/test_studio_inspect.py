@@ -552,6 +552,7 @@ def test_a_corpus_is_canceled_a_pair_is_judged_and_training_takes_it_over(studio
     expect(studio.at("#reliability-train")).to_be_disabled()
     studio.at("#reliability-measure").click()
     expect(studio.at("#reliability-seen .verdict")).to_contain_text("Use simct")
+    studio.page.wait_for_function("(sessionStorage.getItem('simct-verdict') ?? '').includes('simct')")
     studio.page.reload()
     expect(studio.at("#reliability-seen .verdict")).to_contain_text("Use simct")
     studio.at("#reliability-train").click()

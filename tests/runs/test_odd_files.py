@@ -90,6 +90,10 @@ def test_what_this_user_may_not_read_breaks_nothing(tmp_path, capsys):
     run, sound = one_run(tmp_path / "runs"), one_run(tmp_path / "runs")
     closed = [run.path / "status.json", sound.path / "run.yaml", sound.path / ".process.lock"]
     closed[2].touch()
+    # what is imported when it is used may be out of the other user's reach
+    other = one_run(tmp_path / "other")
+    for words in (["jobs"], ["jobs", "retry", other.id], ["jobs", "delete", other.id]):
+        main([*words, "--runs", str(tmp_path / "other")])
     for path in closed:
         path.chmod(0)
     child = os.fork()

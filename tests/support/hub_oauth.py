@@ -127,17 +127,20 @@ class Visitor:
         return self.call(wanted["id"], given)
 
     def call(self, number: int, data: list) -> list:
-        """The answer of the page's own function `number`."""
+        """The answer of the page's own function `number`, and after it what the function said on the way."""
         asked = {"data": data, "fn_index": number, "session_hash": self.session, "trigger_id": None}
         headers = {"Cookie": self.cookie}
         joined = self.http.post(f"{self.url}/gradio_api/queue/join", json=asked, headers=headers)
         assert joined.status_code == 200, joined.text
         stream = f"{self.url}/gradio_api/queue/data?session_hash={self.session}"
         with self.http.stream("GET", stream, headers=headers) as answer:
+            on_the_way: list = []
             for line in answer.iter_lines():
                 got = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
+                if got.get("msg") == "process_generating" and got.get("event_id") == joined.json()["event_id"]:
+                    on_the_way += got["output"].get("data") or []
                 if got.get("msg") == "process_completed" and got.get("event_id") == joined.json()["event_id"]:
-                    return got["output"].get("data") or [got["output"].get("error")]
+                    return [*(got["output"].get("data") or [got["output"].get("error")]), *on_the_way]
         raise AssertionError("The studio closed the connection without an answer.")
 
 
