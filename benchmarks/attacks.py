@@ -47,7 +47,7 @@ FAMILIES = {
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(eq=False)
 class Counts:
     """A plugin of pytest that keeps the cases of the chosen families and counts how each ended."""
 
