@@ -1,9 +1,12 @@
-"""A bound on the time that a stranger's program takes which runs as Python, such as a chat template."""
+"""Bounds on the time and the memory that a stranger's program takes which runs as Python, such as a chat template."""
 
 import ctypes
+import resource
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from simct.errors import LimitError
@@ -27,6 +30,27 @@ def run_within(seconds: float, what: str, function: Callable[[], Result]) -> Res
         return _by_alarm(seconds, function) if alone else _by_thread(seconds, function)
     except _TimeIsUp:
         raise LimitError(f"{what} did not finish within {seconds:g} s.") from None
+
+
+@contextmanager
+def memory_within(more: int) -> Iterator[None]:
+    """Let this process take at most `more` bytes of memory than it has; what asks for more gets a MemoryError.
+
+    Held in the main thread of a Linux process, because the limit is the whole process's; elsewhere nothing is limited.
+    """
+    status = Path("/proc/self/status")
+    if threading.current_thread() is not threading.main_thread() or not status.exists():
+        yield
+        return
+    taken = next(line for line in status.read_text().splitlines() if line.startswith("VmData:"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = int(taken.split()[1]) * 1024 + more
+    lower = limit if soft == resource.RLIM_INFINITY else min(limit, soft)
+    resource.setrlimit(resource.RLIMIT_DATA, (lower, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _by_alarm(seconds: float, function: Callable[[], Result]) -> Result:

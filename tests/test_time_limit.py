@@ -1,6 +1,8 @@
 """A stranger's program is stopped when its time is up, in any thread, and nothing else is disturbed."""
 
+import resource
 import signal
+import textwrap
 import threading
 import time
 
@@ -8,6 +10,8 @@ import pytest
 
 from simct.errors import LimitError
 from simct.time_limit import run_within
+from simct.tokenization.chat_templates import apply_template
+from tests.support.random_pair import trained_tokenizer
 
 
 def forever() -> None:
@@ -68,3 +72,15 @@ def test_an_alarm_that_is_set_already_is_left_alone():
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert rang == [signal.SIGALRM]
+
+
+@pytest.mark.parametrize(
+    "bomb", ["{{ 'x' * 10**9 }}", "{{ 'x' | center(10**9) }}", "{{ ('x' * 10**9) ~ ('y' * 10**9) }}"]
+)
+def test_a_template_that_takes_much_memory_is_one_line(bomb):
+    tokenizer = trained_tokenizer(textwrap, 300, template=bomb)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with pytest.raises(LimitError, match="needs more than 512 MiB of memory"):
+        apply_template(tokenizer, [{"role": "user", "content": "hi"}])
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert len("x" * (600 << 20)) == 600 << 20  # what comes after is not limited

@@ -9,12 +9,13 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file
 
 from simct.errors import DataError, LimitError, quoted
-from simct.time_limit import run_within
+from simct.time_limit import memory_within, run_within
 
 # the longest template known has a tenth of this
 MOST_CHARACTERS = 500_000
 # what a template may take and write: far more than any that is meant to be used
 TEMPLATE_SECONDS = 5.0
+TEMPLATE_BYTES = 512 << 20
 MOST_ADDED, MOST_GROWTH = 1_000_000, 16
 
 
@@ -51,7 +52,11 @@ def apply_template(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mappin
     def apply() -> str:
         return str(tokenizer.apply_chat_template(list(messages), tokenize=False, **options))  # type: ignore[arg-type]
 
-    text = run_within(TEMPLATE_SECONDS, what, apply)
+    try:
+        with memory_within(TEMPLATE_BYTES):
+            text = run_within(TEMPLATE_SECONDS, what, apply)
+    except MemoryError:
+        raise LimitError(f"{what} needs more than {TEMPLATE_BYTES >> 20} MiB of memory. Use another model.") from None
     given = sum(len(str(each)) for each in (*messages, *options.get("tools", ())))
     if len(text) > MOST_ADDED + MOST_GROWTH * given:
         raise LimitError(f"{what} writes {len(text):,} characters for one conversation. Use another model.")

@@ -288,7 +288,7 @@ TEMPLATES = (
     "{% extends 'x' %}", "{% import 'os' as os %}",
     "{% set x = 'x' %}{% for i in range(40) %}{% set x = x ~ x %}{% endfor %}{{ x }}",
     "{{ 9 ** 9 ** 9 }}", 
-    "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{% for x in range(10**9) %}{% endfor %}",
+    "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{% for x in range(10**9) %}{% endfor %}", "{{ 'x' * 10**9 }}",
     "{{ raise_exception('no') }}", "{{ raise_exception(3) }}",
     "{% if %}", "{{", "{% for %}", "{% endfor %}", "", " ", "{{ messages }}", "{{ messages | tojson }}",
     "{{ self.__class__ }}", "{{ ''.__class__.__mro__ }}",
