@@ -220,8 +220,11 @@ def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Traine
     evaluator = evaluator_of(process, loaded)
     student = trainable_student(loaded.student, config)
     start_tracker(process)
+    history = run.metrics() if checkpoint else []
+    warned = any("warning" in record for record in history)
 
     def on_step(record: dict[str, Any], samples: list[dict]) -> None:
+        nonlocal warned
         write_record(run, process.accelerator, record, config.training.steps, "Training")
         for sample in samples:
             run.append("rollouts.jsonl", sample)
@@ -231,8 +234,9 @@ def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Traine
         )
         if "warning" in record:
             process.log(f"warning: {record['warning']}")
-            if not any("warning" in earlier for earlier in run.metrics()[:-1]):
+            if not warned:
                 notify(run, "unhealthy", record["warning"])
+            warned = True
 
     return Trainer(
         config,
@@ -245,7 +249,7 @@ def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Traine
         on_step=on_step,
         stop_requested=lambda: process.stop.requested,
         resume_from=checkpoint,
-        history=run.metrics() if checkpoint else (),
+        history=history,
         evaluator=evaluator,
     ).train()
 
