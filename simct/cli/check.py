@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from simct.cli import jobs as cli_jobs
 from simct.cli.common import add_run_options, described_run, prepare_hub
+from simct.cli.terminal import passing_line
 from simct.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -130,14 +130,5 @@ def summary(found: Preflight) -> str:
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """What is being checked, on standard error where that is a terminal; gone when it is over."""
-    shown = sys.stderr.isatty()
-
-    def show(subject: str, done: int, total: int) -> None:
-        if shown:
-            print(f"\r\x1b[KChecking {done + 1} of {total}: {subject.lower()}", end="", file=sys.stderr, flush=True)
-
-    try:
-        yield show
-    finally:
-        if shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    with passing_line() as write:
+        yield lambda subject, done, total: write(f"Checking {done + 1} of {total}: {subject.lower()}")

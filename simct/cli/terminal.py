@@ -34,20 +34,29 @@ def stoppable() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def progress(label: str, things: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on standard error where that is a terminal, and nothing elsewhere; gone when it is over."""
+def passing_line() -> Iterator[Callable[[str], None]]:
+    """A line on standard error that each call replaces, where that is a terminal; gone when it is over."""
     shown = sys.stderr.isatty()
 
-    def show(done: int, total: int | None) -> None:
-        if not shown:
-            return
-        share = min(done / total, 1.0) if total else 0.0
-        bar = f"[{'#' * round(BAR * share):{BAR}}] {share:4.0%} " if total else ""
-        of = f" of {total:,}" if total else ""
-        print(f"\r\x1b[K{label} {bar}{done:,}{of} {things}", end="", file=sys.stderr, flush=True)
+    def show(text: str) -> None:
+        if shown:
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
     try:
         yield show
     finally:
-        if shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        show("")
+
+
+@contextmanager
+def progress(label: str, things: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on standard error where that is a terminal, and nothing elsewhere; gone when it is over."""
+    with passing_line() as write:
+
+        def show(done: int, total: int | None) -> None:
+            share = min(done / total, 1.0) if total else 0.0
+            bar = f"[{'#' * round(BAR * share):{BAR}}] {share:4.0%} " if total else ""
+            of = f" of {total:,}" if total else ""
+            write(f"{label} {bar}{done:,}{of} {things}")
+
+        yield show

@@ -17,10 +17,15 @@ PATIENCE = 20.0
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 
 
+def passing_status(code: int) -> bool:
+    """Whether an answer with this HTTP status may be another one a little later."""
+    return code in (408, 425, 429) or code >= 500
+
+
 def passing(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
     if isinstance(error, HfHubHTTPError | httpx2.HTTPStatusError) and error.response is not None:
-        return error.response.status_code in (408, 425, 429) or error.response.status_code >= 500
+        return passing_status(error.response.status_code)
     return isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError)
 
 

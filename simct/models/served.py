@@ -19,7 +19,7 @@ import torch
 from simct.config.sections import ModelConfig, RolloutConfig
 from simct.errors import ConfigError, RunError, SimCTError, brief
 from simct.hub.redact import KEY_VARIABLE, redact
-from simct.hub.retry import patiently
+from simct.hub.retry import passing_status, patiently
 from simct.losses.divergence import LOG_ZERO
 from simct.losses.teacher_rows import ROUNDING, ListedRows
 from simct.models.rollout import Rollout
@@ -61,7 +61,7 @@ class ServerClient:
             self.retries += tries > 1
             method = "GET" if body is None else "POST"
             response = self.http.request(method, self.target.url + path, json=body, extensions=self.target.extensions)
-            if response.status_code in (408, 425, 429) or response.status_code >= 500:
+            if passing_status(response.status_code):
                 response.raise_for_status()
             return response
 

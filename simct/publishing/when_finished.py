@@ -21,6 +21,7 @@ from simct.hub.errors import SIGN_IN, hub_error
 from simct.hub.retry import passing, patiently
 from simct.jobs.local.process import start_time
 from simct.publishing.card import RUN_FILE
+from simct.publishing.card_results import kept_evaluation
 from simct.publishing.push import begin, foreign, publish_run
 from simct.runs.folder import RunFolder
 
@@ -114,9 +115,9 @@ def not_improved(run: RunFolder) -> str | None:
     after = scores.get("after", {})
     gains = {task: (score_change(scores.get("before", {}).get(task), each), 1) for task, each in after.items()}
     evaluations = evaluations_of(run)
-    of_model = [each for each in evaluations if each.step and each.step == run.status().model_step]
-    if evaluations and evaluations[0].step == 0 and of_model:
-        for name, change in distance_change(evaluations[0], of_model[-1]).items():
+    kept = kept_evaluation(run)
+    if kept and kept.step and evaluations[0].step == 0:
+        for name, change in distance_change(evaluations[0], kept).items():
             gains[f"distance {DIRECTIONS[name].lower()}"] = change, -1
     known = {name: (change, sign) for name, (change, sign) in gains.items() if change is not None}
     worse = [name for name, (change, sign) in known.items() if change.exceeds_noise and sign * change.mean < 0]

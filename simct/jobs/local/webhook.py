@@ -54,13 +54,7 @@ def _post(url: str, headers: dict[str, str], extensions: dict[str, str], message
                 http.post(url, headers=headers, extensions=extensions, json=message).raise_for_status()
                 return
             except httpx2.HTTPError as error:
-                if wait is None or not _passing(error):
+                if wait is None or not passing(error):
                     raise
             with contextlib.suppress(KeyboardInterrupt):
                 time.sleep(wait)
-
-
-def _passing(error: httpx2.HTTPError) -> bool:
-    if isinstance(error, httpx2.HTTPStatusError):
-        return error.response.status_code in (408, 425, 429) or error.response.status_code >= 500
-    return passing(error)
