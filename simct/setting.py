@@ -104,7 +104,7 @@ class Setting:
         return ", or ".join(KIND_NAMES[kind] for kind in self.kinds)
 
     def nearest(self, value: Any) -> int | float | None:
-        """The allowed number nearest to `value`; None for what is no number, or breaks no limit that may be reached."""
+        """The allowed number nearest to `value`; None if it is not a number, or breaks no limit that may be reached."""
         number = _read_number(value)
         if number is None or math.isnan(number):
             return None

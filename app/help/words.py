@@ -25,7 +25,7 @@ FIELDS = {
     "License": "The license of the models you search for. Set it where your use needs a certain one.",
     "Access": "Whether the models you search for are open to everyone, or gated: their authors grant access first.",
     "Order": "What comes first in the list of models.",
-    "inspect-text": "The text that both tokenizers cut into tokens. Usual: a paragraph like those the student will "
+    "inspect-text": "The text that both tokenizers cut into tokens. Usual: a paragraph such as the student will "
     "write. Try code, numbers or another language to see where the two differ.",
     "Source": "Where the texts come from. Choose your own file or a dataset where your data differs from the embedded "
     "prompts.",
@@ -48,7 +48,7 @@ FIELDS = {
     "Models": "The models on the other side, at most 12. Each is compared with the model chosen under Pair.",
     "other-pairs-verdicts": "Also measure every pair and recommend a method. This downloads and loads the weights of "
     "each model, so use it for small models or on a machine with a GPU.",
-    "prompt-source": "Where the prompts come from: those that come with the studio, a file of your own, or a dataset "
+    "prompt-source": "Where the prompts come from: the embedded ones, a file of your own, or a dataset "
     "on the Hub. A few hundred prompts like those you care about are enough to begin with.",
     "prompt-file": "A file of prompts, or of conversations, one in each row. Answers are not needed to distil.",
     "prompt-shown": "Which prompt is shown below, as each model reads it.",

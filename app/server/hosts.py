@@ -106,7 +106,7 @@ class Hosts:
 
 
 def name_of(header: str) -> str | None:
-    """The name in a Host header, without its port; None for what is no name."""
+    """The name in a Host header, without its port; None where it is not valid."""
     found = HOST.fullmatch(header.strip())
     return found[1].lower().strip("[]").rstrip(".") or None if found else None
 

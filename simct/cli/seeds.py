@@ -65,7 +65,7 @@ def _run_of(
     seed: int,
     start: Callable[[argparse.Namespace, RunConfig], RunFolder],
 ) -> RunFolder:
-    """The run of a seed: started, resumed, or as it is where it goes on or has finished."""
+    """The run of a seed: started, resumed, or as it is where it is active or has finished."""
     from simct.jobs import actions
     from simct.runs.folder import RunFolder, make_paths_absolute
 
