@@ -259,7 +259,10 @@ def evaluator_of(process: Process, loaded: Loaded) -> Evaluator | None:
     evaluation, held_out = process.config.evaluation, loaded.held_out
     if held_out and not writes(loaded.teacher):
         held_out = []
-        process.log("The distance to the teacher is not measured: it needs a teacher that answers prompts.")
+        process.log(
+            "The distance to the teacher is not measured: stored scores are of the data's completions only, and the "
+            "distance needs a teacher that writes answers of its own and reads the student's."
+        )
     if evaluation.every == 0 or not (held_out or evaluation.tracked_tasks):
         return None
     return Evaluator(

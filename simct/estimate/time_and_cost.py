@@ -21,6 +21,8 @@ from simct.estimate.records import Estimate, MachineEstimate, StudentSize, Teach
 
 # a layer of one decoding step, however small: on a CPU (measured) and on GPUs
 LAYER_SECONDS = {"cpu": 0.0015, "cuda": 0.0008}
+# bytes a second from the CPU's memory to a GPU, which an offloaded teacher takes for each token that it writes
+TRANSFER = 20e9
 # processes, imports and loading before the first step; the scores before and after are not counted
 STARTING_SECONDS = 15
 
@@ -82,7 +84,11 @@ def evaluation_seconds(
     along = min(count * one, max(2 * one, training_seconds * share / (1 - share)))
     if run.teacher.server:
         return along
-    return along + generating_seconds(teacher, run.teacher.dtype, machine, prompts, prompt_tokens, new_tokens)
+    answering = generating_seconds(teacher, run.teacher.dtype, machine, prompts, prompt_tokens, new_tokens)
+    if run.teacher.offload and machine.name != "cpu":
+        batches = math.ceil(prompts / evaluation.batch_size)
+        answering += batches * new_tokens * teacher.parameters * SIZES[run.teacher.dtype] / TRANSFER
+    return along + answering
 
 
 def estimate_run(

@@ -24,7 +24,7 @@ from transformers import (
     TopKLogitsWarper,
 )
 
-from simct.models.loading import check_ids, padding_id
+from simct.models.loading import check_ids, input_device, padding_id
 
 # a draw is searched among this many tokens first, because sorting a whole vocabulary takes longer than the lm_head
 MOST_LIKELY = 128
@@ -195,13 +195,15 @@ def generate(
     pad_id = padding_id(model, pad_id)
     ids_BL, mask_BL = left_pad(prompts, pad_id, torch.device("cpu"))
     check_ids(model, ids_BL)
-    ids_BL, mask_BL = ids_BL.to(model.device), mask_BL.to(model.device)
+    # of an offloaded model, only this says where its layers run
+    device = input_device(model)
+    ids_BL, mask_BL = ids_BL.to(device), mask_BL.to(device)
     processors = LogitsProcessorList([_KnownIds(n_candidates)])
     if repetition_penalty != 1.0:
         processors.append(_RepetitionPenalty(float(repetition_penalty), mask_BL))
     if uniforms_BM is not None:
         pick = partial(pick_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
-        processors.append(_SeededSampler(uniforms_BM.to(model.device), ids_BL.shape[1], pick))
+        processors.append(_SeededSampler(uniforms_BM.to(device), ids_BL.shape[1], pick))
     # a new generation config, because the model's own may have penalties or a top-k that change the distribution
     own_config = model.generation_config
     model.generation_config = GenerationConfig(

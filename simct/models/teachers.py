@@ -102,8 +102,8 @@ class LocalTeacher:
 
 
 def writes(teacher: Teacher) -> bool:
-    """Whether it can answer prompts: stored scores cannot, nor a teacher whose weights come one at a time."""
-    return isinstance(teacher, ServedTeacher) or (isinstance(teacher, LocalTeacher) and not teacher.offloaded)
+    """Whether it can answer prompts: stored scores cannot."""
+    return isinstance(teacher, ServedTeacher | LocalTeacher)
 
 
 def load_teacher(

@@ -10,10 +10,12 @@ from simct.data.prompts import Prompt
 from simct.data.samples import prepare_prompts
 from simct.errors import ConfigError
 from simct.estimate.memory import estimate_memory
+from simct.evaluation.distance import read_log_probabilities, sampled_answers
 from simct.losses.head import decoder_of
 from simct.models.loading import load_model
 from simct.models.teachers import LocalTeacher, load_teacher, writes
 from simct.tokenization.pair import TokenizerPair
+from simct.training.teacher_answers import teacher_greedy_answers
 from simct.training.trainer import Trainer
 
 TEXTS = ["the cat", "a 12 and 23", "hand and band"]
@@ -48,7 +50,24 @@ def test_an_offloaded_teacher_gives_the_same_rows_with_its_weights_away_in_betwe
     assert torch.equal(rows.hidden_RH, expected.hidden_RH) and torch.equal(rows.head.weight, expected.head.weight)
     assert {each.device.type for each in decoder_of(offloaded.model).parameters()} == {"meta"}
     assert rows.head.weight.device.type == "cpu"
-    assert writes(resident) and not writes(offloaded)
+    assert writes(resident) and writes(offloaded)
+
+
+def test_an_offloaded_teacher_writes_and_reads_held_out_answers_as_a_resident_one(folders):
+    config = new_config(folders)
+    pair = TokenizerPair.from_pretrained(*map(str, folders))
+    asked = [pair.teacher.encode(text.encode()) for text in TEXTS]
+    found = []
+    for offload in (False, True):
+        teacher = LocalTeacher(load_model(config.teacher), pair.teacher)
+        if offload:
+            teacher.offload(CPU)
+        drawn = sampled_answers(teacher, asked, range(3), 8, 0, 2)
+        written = {index: rollout.completion_ids for index, rollout in drawn.items()}
+        read = read_log_probabilities(teacher, asked, written)
+        found.append((drawn, read, teacher_greedy_answers(teacher, asked, 8)))
+    assert found[0] == found[1]
+    assert {each.device.type for each in decoder_of(teacher.model).parameters()} == {"meta"}
 
 
 def test_a_run_with_an_offloaded_teacher_trains_the_same_weights(folders, tmp_path):
