@@ -8,7 +8,6 @@ can fix, 1 for a defect (its traceback is in log.txt).
 import argparse
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import traceback
@@ -19,7 +18,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, set_seed
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from simct.config import RunConfig
 from simct.config.sections import ModelConfig
@@ -43,11 +42,12 @@ from simct.preflight.planned import Place, PlannedRun
 from simct.publishing.when_finished import announce_publishing, publish_when_finished
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
-from simct.tokenization.token_bytes import TokenBytes, save_tokenizer
+from simct.tokenization.token_bytes import TokenBytes
 from simct.training.evaluation import Evaluator
 from simct.training.failures import explain_failure
 from simct.training.metrics import write_record
 from simct.training.resuming import checkpoint_to_resume
+from simct.training.saved_student import keep_adapter, save_student
 from simct.training.trainer import Trained, Trainer
 from simct.training.warmup import warm_up
 
@@ -282,6 +282,7 @@ def finish(process: Process, trained: Trained, tokens: TokenBytes) -> str:
     state = "finished" if trained.done else "stopped"
     if process.is_main:
         if trained.student is not None:
+            keep_adapter(run, trained.student, config.student)
             student = merged_student(trained.student, config, process.token).to(process.accelerator.device)
             model_step = trained.step if trained.model_step is None else trained.model_step
             save_student(run, model_step, student, tokens.tokenizer)
@@ -335,17 +336,6 @@ def start_tracker(process: Process) -> None:
     named = {"trackio": {"name": run.id}, "wandb": {"name": run.id, "id": run.id}}.get(config.training.tracker)
     options = {config.training.tracker: named | {"resume": "allow"}} if named else {}
     accelerator.init_trackers("simct", config=settings | {"run": run.id}, init_kwargs=options)
-
-
-def save_student(run: RunFolder, step: int, student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write model/ completely or not at all, in the usual Hugging Face layout; status.json has its step."""
-    temporary = run.path / ".model"
-    shutil.rmtree(temporary, ignore_errors=True)
-    student.save_pretrained(temporary, safe_serialization=True)
-    save_tokenizer(tokenizer, temporary)
-    shutil.rmtree(run.model_dir, ignore_errors=True)
-    os.replace(temporary, run.model_dir)
-    run.set_status(model_step=step)
 
 
 def main(arguments: list[str] | None = None) -> int:

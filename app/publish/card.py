@@ -41,20 +41,20 @@ class CardPanel:
         self.card = gr.Markdown(EMPTY, elem_id="card", min_height=200)
         self.outputs = [self.card, self.note, self.editor, self.edit, self.reset]
 
-    def connect(self, run: gr.Dropdown, repo: gr.Textbox) -> None:
+    def connect(self, run: gr.Dropdown, repo: gr.Textbox, what: gr.Radio) -> None:
         """Edit, keep what was written when the field is left, and go back to the generated card."""
         turn, modes = in_turn("card"), [self.editor, self.edit, self.done]
-        which = {"run_id": run, "repo_id": repo}
+        which = {"run_id": run, "repo_id": repo, "what": what}
         keep = Handler(self.studio, self._keep, {**which, "text": self.editor}, self.outputs, turn)
         Handler(self.studio, self._begin_editing, {}, modes).on(self.edit.click)
         keep.on(self.editor.blur)
         keep.on(Handler(self.studio, self._end_editing, {}, modes).on(self.done.click).then)
         Handler(self.studio, self._reset, which, self.outputs, turn).on(self.reset.click)
 
-    def show(self, run: RunFolder, repo_id: str, visitor: Visitor) -> Updates:
-        """The card as it would be published in `repo_id`. Raises a one-line SimCTError."""
+    def show(self, run: RunFolder, repo_id: str, visitor: Visitor, adapter: bool) -> Updates:
+        """The card as it would be published in `repo_id`, of the adapter or the merged model. Raises SimCTError."""
         license = student_license(run.config(), visitor.token)
-        text = card_of(run, repo_id or PLACEHOLDER, license)
+        text = card_of(run, repo_id or PLACEHOLDER, license, adapter)
         edited = edited_card(run) is not None
         line = markup.note("quiet", EDITED if edited else "")
         if edited:
@@ -75,24 +75,25 @@ class CardPanel:
         edit, reset = gr.Button(interactive=False), gr.Button(visible=False)
         return {self.card: EMPTY, self.note: "", self.editor: "", self.edit: edit, self.reset: reset}
 
-    def _keep(self, visitor: Visitor, run_id: str | None, repo_id: str | None, text: str) -> Updates:
+    def _keep(self, visitor: Visitor, run_id: str | None, repo_id: str | None, what: str, text: str) -> Updates:
         """Keep what was written, and show what is published now."""
         try:
             run = owned_run(self.studio, run_id, visitor)
             repo = (repo_id or "").strip()
-            generated = card_of(run, repo or PLACEHOLDER, student_license(run.config(), visitor.token))
+            license, adapter = student_license(run.config(), visitor.token), what == "adapter"
+            generated = card_of(run, repo or PLACEHOLDER, license, adapter)
             if (text or "").strip() != generated.strip():
                 save_card(run, text, repo or PLACEHOLDER)
-            return self.show(run, repo, visitor)
+            return self.show(run, repo, visitor, adapter)
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error))}
 
-    def _reset(self, visitor: Visitor, run_id: str | None, repo_id: str | None) -> Updates:
+    def _reset(self, visitor: Visitor, run_id: str | None, repo_id: str | None, what: str) -> Updates:
         """Forget what was edited, and show the generated card."""
         try:
             run = owned_run(self.studio, run_id, visitor)
             reset_card(run)
-            return self.show(run, (repo_id or "").strip(), visitor)
+            return self.show(run, (repo_id or "").strip(), visitor, what == "adapter")
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error))}
 

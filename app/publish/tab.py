@@ -15,11 +15,17 @@ from app.server.handler import PRIVATE, QUIET, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
 from simct.errors import HubError, SimCTError
+from simct.hub.model_files import ADAPTER_CONFIG
 from simct.hub.repo_ids import checked_repo_id
 from simct.publishing.push import publishing_state
 from simct.runs.status import PublishingStatus
 
 EVERY_SECONDS = 1.0
+WEIGHTS = [("Merged model", "merged"), ("Adapter alone", "adapter"), ("Both", "both")]
+ABOUT_WEIGHTS = (
+    "The run trained a LoRA adapter. Merged: a whole model, which any program loads. Adapter: a small file for people "
+    "who have the student already. Both: the adapter goes to a repository of its own, NAME-adapter."
+)
 
 
 class PublishTab:
@@ -43,14 +49,16 @@ class PublishTab:
                 self._build_fields()
             with gr.Column(scale=3, min_width=320):
                 self.card = CardPanel(studio)
-        which, turn = {"run_id": self.run, "repo_id": self.repo}, in_turn("card")
+        which, turn = {"run_id": self.run, "repo_id": self.repo, "what": self.what}, in_turn("card")
         controls = [self.note, self.publish, self.stop, self.timer]
         picked = {"chosen": runs.chosen, "current": self.run}
         self.refresh = Handler(studio, self._refresh, picked, [self.run], turn)
-        self.show = Handler(studio, self._show, which, [self.suggested, *controls, *self.card.outputs], turn)
+        shown = [self.suggested, self.what, *controls, *self.card.outputs]
+        self.show = Handler(studio, self._show, which, shown, turn)
         self.show_after(Handler(studio, self._empty_repo, {}, [self.repo], turn).on(self.run.input).then)
         # not `input`, which Gradio does not fire for what is pasted
         self.show.on(self.repo.change)
+        self.show.on(self.what.input)
         once = {**PRIVATE, "trigger_mode": "once"}
         fields = {
             **which,
@@ -67,7 +75,7 @@ class PublishTab:
         Handler(studio, self._stop, {"run_id": self.run}, controls, once).on(self.stop.click)
         watching = {**QUIET, "trigger_mode": "once", "concurrency_limit": 8}
         Handler(studio, self._watch, {"run_id": self.run}, controls, watching).on(self.timer.tick)
-        self.card.connect(self.run, self.repo)
+        self.card.connect(self.run, self.repo, self.what)
 
     def _build_fields(self) -> None:
         self.run = gr.Dropdown([], label="Finished run", elem_id="publish-run", filterable=False)
@@ -76,6 +84,9 @@ class PublishTab:
         )
         self.suggested = gr.Textbox(visible="hidden")
         self.private = gr.Checkbox(True, label="Private: only you can see it", elem_id="publish-now-private")
+        self.what = gr.Radio(
+            WEIGHTS, value="merged", label="Weights", info=ABOUT_WEIGHTS, visible=False, elem_id="publish-now-what"
+        )
         with gr.Group():
             self.rollouts = gr.Checkbox(False, label="Also its rollouts, as a dataset", elem_id="publish-now-rollouts")
             self.space = gr.Checkbox(False, label="Also a chat demo, as a Space", elem_id="publish-now-space")
@@ -116,7 +127,7 @@ class PublishTab:
         picked = next((run_id for run_id in (chosen, current) if run_id in ids), next(iter(ids), None))
         return {self.run: gr.Dropdown(choices=options, value=picked)}
 
-    def _show(self, visitor: Visitor, run_id: str | None, repo_id: str | None) -> Updates:
+    def _show(self, visitor: Visitor, run_id: str | None, repo_id: str | None, what: str) -> Updates:
         """State and card of a run; where it was published, or would be, if nothing is named yet."""
         if not run_id:
             return {self.suggested: "", self.note: markup.note("quiet", "No finished run yet."), **self.card.nothing()}
@@ -125,7 +136,10 @@ class PublishTab:
             status = publishing_state(run)
             typed = (repo_id or "").strip()
             repo = typed or status.repo_id or suggested_repo_id(self.studio, run, visitor)
-            return {self.suggested: repo, **self._state(status), **self.card.show(run, repo, visitor)}
+            has_adapter = (run.adapter_dir / ADAPTER_CONFIG).is_file()
+            weights = gr.Radio(visible=has_adapter) if has_adapter else gr.Radio(visible=False, value="merged")
+            shown = self.card.show(run, repo, visitor, has_adapter and what == "adapter")
+            return {self.suggested: repo, self.what: weights, **self._state(status), **shown}
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error)), **self.card.nothing()}
 
@@ -147,6 +161,7 @@ class PublishTab:
         visitor: Visitor,
         run_id: str | None,
         repo_id: str | None,
+        what: str,
         typed_token: str | None,
         private: bool,
         rollouts: bool,
@@ -161,7 +176,7 @@ class PublishTab:
             run = owned_run(self.studio, run_id, visitor)
             token = self._token(visitor, typed_token)
             card.check(run, token)
-            start_publishing(run, checked_repo_id(repo_id), private, token, rollouts, space)
+            start_publishing(run, checked_repo_id(repo_id), private, token, rollouts, space, what)
             return self._state(publishing_state(run))
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error))}

@@ -4,7 +4,7 @@ from app.page import hub_notes, markup
 from app.server.model_facts import human_size
 from simct.runs.status import PublishingStatus
 
-WITH_IT = (("rollouts_url", "rollouts"), ("space_url", "chat demo"))
+WITH_IT = (("adapter_url", "adapter"), ("rollouts_url", "rollouts"), ("space_url", "chat demo"))
 
 
 def publishing_line(status: PublishingStatus) -> str:

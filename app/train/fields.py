@@ -62,7 +62,7 @@ FOLDED = {
     ),
     "When it ends": (
         ("publish.repo_id", "notify.webhook"),
-        ("publish.private", "publish.rollouts", "publish.space", "publish.only_if_improved"),
+        ("publish.what", "publish.private", "publish.rollouts", "publish.space", "publish.only_if_improved"),
     ),
 }
 

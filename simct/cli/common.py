@@ -79,6 +79,7 @@ def described_run(options: argparse.Namespace) -> RunConfig:
         "training.seed": options.seed,
         "output": options.output,
         "publish.repo_id": getattr(options, "publish", None),
+        "publish.what": getattr(options, "publish_what", None),
     }
     for name, value in flags.items():
         if value is not None:

@@ -32,6 +32,7 @@ from simct.cli.common import (
     write_json,
 )
 from simct.config.optimization import KEPT
+from simct.config.publish import WEIGHTS
 from simct.config.sections import CHECKERS
 from simct.errors import SimCTError, brief
 
@@ -104,6 +105,7 @@ def _add_distill(commands: Commands) -> None:
     add_run_options(distill)
     distill.add_argument("--resume", metavar="RUN", help="continue a run that stopped (its folder or id)")
     distill.add_argument("--publish", metavar="OWNER/NAME", help="push the student here when the run has finished")
+    distill.add_argument("--publish-what", choices=WEIGHTS, help="after LoRA: the merged model, the adapter, or both")
     distill.add_argument(
         "--seeds",
         type=at_once,
@@ -158,7 +160,13 @@ def _add_publish(commands: Commands) -> None:
     publish = commands.add_parser("publish", help="push a run's student to the Hub with its model card")
     publish.add_argument("folder", metavar="RUN", help="run folder or id")
     publish.add_argument("--repo-id", required=True, help="owner/name on the Hub")
-    publish.add_argument("--private", action="store_true")
+    publish.add_argument("--private", action="store_true", help="only you, or your organization, can see it")
+    publish.add_argument(
+        "--what",
+        choices=WEIGHTS,
+        default="merged",
+        help="after LoRA: the merged model, the adapter alone, or both (default: %(default)s)",
+    )
     publish.add_argument("--rollouts", action="store_true", help="also push the rollouts as a dataset")
     publish.add_argument("--space", action="store_true", help="also create a chat demo Space")
     publish.add_argument("--card", metavar="FILE", help="the model card to publish, instead of the generated one")
@@ -247,6 +255,7 @@ def run_publish(options: argparse.Namespace) -> int:
         private=options.private,
         rollouts=options.rollouts,
         space=options.space,
+        what=options.what,
         card=read_text(options.card) if options.card else None,
     )
     print(url)

@@ -79,7 +79,7 @@ class RunConfig(Section):
             self.method_options = {name: getattr(options, name) for name in self.method_options}
             for check in (check_sizes, check_models, check_server, check_engine, check_evaluation, check_webhook):
                 check(self)
-            check_publish(self.publish, scored=bool(self.evaluation.tasks) or self.evaluation.every != 0)
+            check_publish(self)
         return self
 
 

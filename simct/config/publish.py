@@ -1,7 +1,14 @@
-"""Where a run's student goes when the run ends, without anybody watching."""
+"""What a run pushes to the Hub by itself when it has finished."""
+
+from typing import TYPE_CHECKING
 
 from simct.errors import ConfigError
 from simct.setting import Section, quoted, setting
+
+if TYPE_CHECKING:
+    from simct.config import RunConfig
+
+WEIGHTS = ("merged", "adapter", "both")
 
 
 class PublishConfig(Section):
@@ -16,6 +23,13 @@ class PublishConfig(Section):
         max_length=200,
     )
     private: bool = setting("Private", True, "Whether only you, or your organization, can see the new repository.")
+    what: str = setting(
+        "Weights",
+        "merged",
+        "After LoRA: merged, a whole model; adapter, the LoRA weights alone, which load onto the original student; or "
+        "both, the adapter in NAME-adapter. Usual: merged; adapter if the student is large.",
+        choices=WEIGHTS,
+    )
     rollouts: bool = setting("Rollouts", False, "Also push rollouts.jsonl, as the dataset NAME-rollouts.")
     space: bool = setting("Chat demo", False, "Also push a chat demo, as the Space NAME-demo.")
     only_if_improved: bool = setting(
@@ -25,13 +39,13 @@ class PublishConfig(Section):
     )
 
 
-def check_publish(publish: PublishConfig, scored: bool) -> None:
-    """Raise ConfigError for a name that the Hub does not allow, or where nothing would show an improvement.
-
-    `scored`: whether the run measures anything before and after.
-    """
+def check_publish(config: "RunConfig") -> None:
+    """Raise ConfigError for a name that the Hub does not allow, for an adapter that the run does not make, or where
+    nothing would show an improvement."""
+    publish = config.publish
     if publish.repo_id is None:
         return
+    _check_weights(config)
     # the Hub's client takes a while to import, and most runs do not publish
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
@@ -43,8 +57,26 @@ def check_publish(publish: PublishConfig, scored: bool) -> None:
             f"publish.repo_id is {quoted(publish.repo_id)}; it must be owner/name, or a name in your account, of "
             "letters, digits, '-', '_' and '.'."
         ) from error
+    scored = bool(config.evaluation.tasks) or config.evaluation.every != 0
     if publish.only_if_improved and not scored:
         raise ConfigError(
             "publish.only_if_improved is true, and the run measures nothing before and after. Add evaluation.tasks, "
             "or set it to false."
         )
+
+
+def _check_weights(config: "RunConfig") -> None:
+    what = config.publish.what
+    if what == "merged":
+        return
+    if config.lora.rank is None:
+        raise ConfigError(
+            f"publish.what is {quoted(what)}, and this run trains no adapter. Set lora.rank, or publish.what to merged."
+        )
+    if config.training.parallel == "fsdp2":
+        raise ConfigError(
+            f"publish.what is {quoted(what)}, and training.parallel fsdp2 saves the merged model only. Set "
+            "publish.what to merged, or training.parallel to ddp."
+        )
+    if what == "adapter" and config.publish.space:
+        raise ConfigError("publish.space is true: the chat demo needs the merged model. Set publish.what to both.")

@@ -1,5 +1,7 @@
 """What of a student is trained: frozen parts, LoRA adapters, and adapters merged into the weights again."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +10,7 @@ from transformers import PreTrainedModel
 from simct.config import RunConfig
 from simct.config.optimization import LoraConfig
 from simct.errors import ConfigError, brief
+from simct.hub.model_files import ADAPTER_CONFIG
 from simct.models.loading import load_model
 from simct.setting import quoted
 
@@ -75,10 +78,10 @@ def _with_lora(student: PreTrainedModel, lora: LoraConfig, rank: int) -> Any:
 def merged_student(student: Any, config: RunConfig, token: str | None = None) -> PreTrainedModel:
     """The plain model: LoRA adapters, if any, merged into the weights they adapt.
 
-    Adapters of a quantized student are merged into its weights as they were before, read anew on the CPU: merged into
-    the quantized ones they would be rounded with them.
+    Adapters of a quantized student are merged into the original weights, which are loaded again on the CPU: merged into
+    the quantized weights they would be rounded too.
     """
-    if not hasattr(student, "merge_and_unload"):
+    if not has_adapter(student):
         return student
     if config.student.quantization is None:
         return student.merge_and_unload()
@@ -89,6 +92,21 @@ def merged_student(student: Any, config: RunConfig, token: str | None = None) ->
     )
     peft.set_peft_model_state_dict(whole, peft.get_peft_model_state_dict(student))
     return whole.merge_and_unload()
+
+
+def has_adapter(student: Any) -> bool:
+    return hasattr(student, "merge_and_unload")
+
+
+def save_adapter(student: Any, folder: Path, base: str, revision: str | None) -> None:
+    """Write the LoRA weights of `student` to `folder` in the layout of PEFT, to be loaded onto the model `base`."""
+    # "auto" would ask the Hub whether the vocabulary has grown, which no run does
+    student.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    path = folder / ADAPTER_CONFIG
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings |= {"base_model_name_or_path": base, "revision": revision}
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def without_adapters(student: Any) -> Any:

@@ -26,6 +26,7 @@ from simct.inspection.records import PairReport
 from simct.methods import DIVERGENCES, METHODS
 from simct.publishing.card_results import distance_results, results_section, samples_section, task_results
 from simct.publishing.card_text import escape
+from simct.publishing.usage import published_student, transformers_code
 from simct.report import facts
 from simct.runs.folder import RunFolder
 
@@ -40,6 +41,9 @@ tokens."""
 WARMED_UP = """\
 $student, warmed up on answers of $teacher by SimCT Studio: the teacher answered the prompts, and the student learned to
 repeat its answers. It is a start for on-policy distillation."""
+ADAPTER = (
+    "This repository holds the LoRA adapter alone: a small file that is loaded onto the student's original weights."
+)
 WARM_UP = """\
 **Warm start**: supervised fine-tuning on the teacher's own answers. The loss is the student's cross-entropy on the
 tokens of the answer."""
@@ -76,46 +80,53 @@ def public_yaml(config: RunConfig) -> str:
     return redact(dump_config(public_config(config)))
 
 
-def model_card(run: RunFolder, repo_id: str, license: str | None = None) -> str:
+def model_card(run: RunFolder, repo_id: str, license: str | None = None, adapter: bool = False) -> str:
     """The README of the student in `repo_id`: metadata the Hub understands, then the report.
 
-    `license` is the student's, as the Hub names it. Raises ValueError if huggingface_hub finds the metadata malformed.
+    `license` is the student's, as the Hub names it; `adapter`: the repository holds the LoRA weights alone. Raises
+    ValueError if huggingface_hub finds the metadata malformed.
     """
     config, metrics = run.config(), run.metrics()
     template = Template(files("simct.publishing").joinpath("card_template.md").read_text(encoding="utf-8"))
     body = template.substitute(
         title=escape(repo_id.split("/")[-1]),
         repo_id=repo_id,
-        intro=_intro(config),
+        intro=_intro(config) + (f"\n\n{ADAPTER}" if adapter else ""),
         progress=_progress(run),
         results=results_section(run),
         samples=samples_section(run.evaluation()),
-        usage=_usage(run),
+        usage=transformers_code(published_student(run, repo_id, adapter)),
         method=WARM_UP if config.kind == "warmup" else METHODS[config.method].paragraph,
-        settings="\n".join(f"| {name} | {value} |" for name, value in _settings(config)),
+        settings="\n".join(f"| {name} | {value} |" for name, value in _settings(config, adapter)),
         curve=_curve(run, metrics),
         tokenizers=_tokenizers(run),
         data=_data(config, metrics),
         license=_license(config, license),
     )
-    return redact(f"---\n{card_metadata(run, repo_id, license).to_yaml()}\n---\n\n{body}")
+    return redact(f"---\n{card_metadata(run, repo_id, license, adapter).to_yaml()}\n---\n\n{body}")
 
 
-def card_metadata(run: RunFolder, repo_id: str, license: str | None = None) -> ModelCardData:
+def card_metadata(run: RunFolder, repo_id: str, license: str | None = None, adapter: bool = False) -> ModelCardData:
     """The card's metadata. Raises ValueError if huggingface_hub finds it malformed."""
     config = run.config()
     base, dataset = hub_id(config.student.model), hub_id(config.data.prompts)
     teacher = hub_id(config.teacher.model)
-    relation: dict[str, Any] = {"base_model": base, "base_model_relation": "finetune"} if base else {}
+    relation: dict[str, Any] = (
+        {"base_model": base, "base_model_relation": "adapter" if adapter else "finetune"} if base else {}
+    )
     if teacher:
         relation["teacher_model"] = teacher
     results = [*task_results(run), *distance_results(run)]
     return ModelCardData(
         **relation,
-        library_name="transformers",
+        library_name="peft" if adapter else "transformers",
         pipeline_tag="text-generation",
         license=license,
-        tags=TAGS[:2] if config.kind == "warmup" else [*TAGS, f"method-{config.method}"],
+        tags=[
+            *TAGS[:2],
+            *([] if config.kind == "warmup" else [*TAGS[2:], f"method-{config.method}"]),
+            *["lora"] * adapter,
+        ],
         datasets=[dataset] if dataset else None,
         model_name=repo_id.split("/")[-1] if results else None,
         eval_results=results or None,
@@ -172,40 +183,15 @@ def _curve(run: RunFolder, metrics: list[dict]) -> str:
     return f"![{'Loss and distance to the teacher' if measured else 'Loss'} by step]({CURVE_FILE})"
 
 
-def _usage(run: RunFolder) -> str:
-    """Code that asks the model something, by its chat template if it has one."""
-    chat = (run.model_dir / "chat_template.jinja").exists() or _tokenizer_has_template(run.model_dir)
-    if chat:
-        prepare = [
-            'messages = [{"role": "user", "content": "..."}]',
-            "inputs = tokenizer.apply_chat_template(",
-            '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
-            ")",
-        ]
-    else:
-        prepare = ['inputs = tokenizer("...", return_tensors="pt")']
-    return "\n".join(
-        [
-            *prepare,
-            "output = model.generate(**inputs, max_new_tokens=256)",
-            'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
-        ]
-    )
-
-
-def _tokenizer_has_template(model_dir: Path) -> bool:
-    path = model_dir / "tokenizer_config.json"
-    return path.exists() and '"chat_template"' in path.read_text(encoding="utf-8", errors="replace")
-
-
-def _settings(config: RunConfig) -> list[tuple[str, str]]:
+def _settings(config: RunConfig, adapter: bool) -> list[tuple[str, str]]:
     """What decides the result, in words; options that are off are left out."""
     rows = _warmup_settings(config) if config.kind == "warmup" else _distillation_settings(config)
     lora, training = config.lora, config.training
     rows += [
         (
             "LoRA",
-            f"rank {lora.rank}, alpha {lora.alpha or 2 * (lora.rank or 0)}, merged into the weights"
+            f"rank {lora.rank}, alpha {lora.alpha or 2 * (lora.rank or 0)}"
+            + ("" if adapter else ", merged into the weights")
             if lora.rank
             else "",
         ),

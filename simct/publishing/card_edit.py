@@ -37,10 +37,13 @@ LICENCES = frozenset(
 )
 
 
-def card_of(run: RunFolder, repo_id: str, license: str | None = None) -> str:
-    """The README as it would be published in `repo_id`: the edited one if there is one, else the generated one."""
+def card_of(run: RunFolder, repo_id: str, license: str | None = None, adapter: bool = False) -> str:
+    """The README as it would be published in `repo_id`: the edited one if there is one, else the generated one.
+
+    `adapter`: the repository holds the LoRA weights alone.
+    """
     edited = edited_card(run)
-    return model_card(run, repo_id, license) if edited is None else edited.replace(PLACEHOLDER, repo_id)
+    return model_card(run, repo_id, license, adapter) if edited is None else edited.replace(PLACEHOLDER, repo_id)
 
 
 def edited_card(run: RunFolder) -> str | None:

@@ -14,7 +14,7 @@ import time
 from simct.errors import HubError
 from simct.hub.errors import SIGN_IN
 from simct.jobs.local.process import is_alive, reap, start_time
-from simct.publishing.push import begin, being_published, fail, model_files
+from simct.publishing.push import begin, being_published, check_files, fail
 from simct.runs.folder import RunFolder
 
 ENDING_SECONDS = 10.0
@@ -28,6 +28,7 @@ def start_publishing(
     token: str | bool | None = None,
     rollouts: bool = False,
     space: bool = False,
+    what: str = "merged",
 ) -> None:
     """Publish in the background, as publish_run does in the foreground.
 
@@ -38,8 +39,8 @@ def start_publishing(
         raise HubError(f"Nobody is signed in to the Hub: {SIGN_IN}, then try again.")
     if being_published(run):
         raise HubError(f"Run {run.id} is already being published. Wait until that has ended.")
-    model_files(run)
-    command = [sys.executable, "-m", "simct.cli.main", "publish", str(run.path), "--repo-id", repo_id]
+    check_files(run, what, token)
+    command = [sys.executable, "-m", "simct.cli.main", "publish", str(run.path), "--repo-id", repo_id, "--what", what]
     flags = {"--private": private, "--rollouts": rollouts, "--space": space}
     command += [flag for flag, chosen in flags.items() if chosen]
     # the client counts bytes for its progress bars, and does not if they are switched off

@@ -7,9 +7,9 @@ has a state of its own in publish.json (publishing, published, failed) and never
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from fnmatch import fnmatch
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +18,8 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
 from simct.config import RunConfig
-from simct.errors import HubError, RunError, SimCTError
+from simct.config.publish import WEIGHTS
+from simct.errors import HubError, RunError, SimCTError, quoted
 from simct.evaluation.records import evaluations_of
 from simct.files import acquire_lock, is_locked
 from simct.hub import client
@@ -28,40 +29,40 @@ from simct.hub.redact import redact
 from simct.hub.repo_ids import hub_id
 from simct.jobs.local.process import is_alive
 from simct.methods import METHODS
-from simct.publishing.card import CURVE_FILE, RUN_FILE, public_yaml, rollouts_card, shown_name
+from simct.publishing.card import CURVE_FILE, RUN_FILE, model_card, public_yaml, rollouts_card, shown_name
 from simct.publishing.card_edit import card_of, check_card, edited_card, save_card
+from simct.publishing.content import adapter_files, is_published_file, model_files, public_json
 from simct.publishing.curve import loss_curve
 from simct.publishing.upload_progress import watching
 from simct.runs.folder import RunFolder
 from simct.runs.status import PublishingStatus
 
-# What a published model consists of; nothing else in model/ (optimizer states, pickles, code) is uploaded.
-MODEL_FILES = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-    "tekken.json",
-    "*.jinja",
-)
 LOCK_FILE = ".publish.lock"
 # Smaller files travel in the commit itself.
 SENT_WITH_COMMIT = 1_000_000
 _NO_PROGRESS = {"stage": None, "sent": None, "total": None}
 _ENDED = {**_NO_PROGRESS, "pid": None, "pid_started": None}
-# Where transformers notes from which folder something was loaded.
-_PATH_KEYS = ("_name_or_path", "name_or_path", "tokenizer_file", "vocab_file", "merges_file")
 SPACE_FOLDER = Path(__file__).parents[2] / "spaces" / "student"
 SPACE_FILES = ("README.md", "app.py", "requirements.txt")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is pushed: `what` is one of WEIGHTS, the others say whether it is private and what goes with it."""
+
+    private: bool = False
+    what: str = "merged"
+    rollouts: bool = False
+    space: bool = False
+
+
+def check_files(run: RunFolder, what: str, token: str | bool | None = None) -> None:
+    """Raise a one-line RunError if the weights that `what` names are not there or cannot be published."""
+    if what not in WEIGHTS:
+        raise RunError(f"what is {quoted(what)}; it must be one of {', '.join(WEIGHTS)}.")
+    model_files(run)
+    if what != "merged":
+        adapter_files(run, token)
 
 
 def publish_run(
@@ -72,36 +73,41 @@ def publish_run(
     rollouts: bool = False,
     space: bool = False,
     card: str | None = None,
+    what: str = "merged",
 ) -> str:
-    """Push the run's model/ and its card to `repo_id` (owner/name, or a name in the token's account); returns the URL.
+    """Push the run's student and its card to `repo_id` (owner/name, or a name in the token's account); returns the URL.
 
     `private` makes the repository private, a new or an existing one; without it a new one is public and an existing one
-    stays as it is. `rollouts` also pushes rollouts.jsonl as the dataset <repo_id>-rollouts, `space` the chat demo as
-    the Space <repo_id>-demo. `card` replaces the generated card, now and later. Raises a one-line HubError or RunError,
-    also kept in publish.json; nothing is lost, and calling again continues where it failed.
+    stays as it is. `what` is one of WEIGHTS: with `both` the adapter goes to <repo_id>-adapter. `rollouts` also pushes
+    rollouts.jsonl as the dataset <repo_id>-rollouts, `space` the chat demo as the Space <repo_id>-demo. `card` replaces
+    the generated card, now and later. Raises a one-line HubError or RunError, which is also kept in publish.json;
+    nothing is lost, and calling again continues where it failed.
     """
     with _one_at_a_time(run):
         try:
-            files = model_files(run)
+            wanted = Wanted(private, what, rollouts, space)
+            check_files(run, what, token)
             begin(run, repo_id, private)
             if card is not None:
                 check_card(card, student_license(run.config(), token))
                 save_card(run, card, repo_id)
-            done = _publish(run, files, repo_id, private, token, rollouts, space)
+            done = _publish(run, repo_id, wanted, token)
         except BaseException as error:
             reason = _one_line(error, repo_id)
             fail(run, repo_id, str(reason))
             if isinstance(error, Exception):
                 raise reason from error
             raise
-        run.set_publishing(state="published", error=None, model_step=run.status().model_step, **done, **_ENDED)
+        run.set_publishing(
+            state="published", error=None, what=what, model_step=run.status().model_step, **done, **_ENDED
+        )
         return str(done["url"])
 
 
 def begin(run: RunFolder, repo_id: str, private: bool, **more: Any) -> None:
     """Write down that publishing begins. The links stay if the run was published to the same repository before."""
     same = run.publishing().repo_id == repo_id
-    links = {} if same else dict.fromkeys(("url", "commit", "rollouts_url", "space_url"))
+    links = {} if same else dict.fromkeys(("url", "commit", "adapter_url", "rollouts_url", "space_url"))
     fields = {**links, **_NO_PROGRESS, "stage": "Asking the Hub", **more}
     run.set_publishing(state="publishing", repo_id=repo_id, private=private, error=None, **fields)
 
@@ -140,63 +146,69 @@ def being_published(run: RunFolder) -> bool:
     return _locked(run) or is_alive(status.pid, status.pid_started)
 
 
-def model_files(run: RunFolder) -> dict[str, Path]:
-    """The files of the run's model to publish, by name. Raises RunError if the run has no whole model yet."""
-    status = run.status()
-    if status.active:
-        raise RunError(f"Run {run.id} is {status.state}. Wait until it has finished, or stop it, then publish.")
-    folder = run.model_dir
-    found = {path.name: path for path in sorted(folder.glob("*")) if path.is_file() and _is_model_file(path.name)}
-    weights = [name for name in found if name.endswith(".safetensors")]
-    if "config.json" not in found or not weights:
-        raise RunError(f"Run {run.id} has no trained model in model/ (config.json and *.safetensors) to publish.")
-    for index in (name for name in found if name.endswith(".safetensors.index.json")):
-        listed = json.loads(found[index].read_text(encoding="utf-8")).get("weight_map", {})
-        missing = sorted(set(listed.values()) - set(weights))
-        if missing:
-            raise RunError(f"The model of run {run.id} lacks {missing[0]}, which {index} names. Save the model again.")
-    return found
-
-
-def _is_model_file(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in MODEL_FILES)
-
-
-def _publish(
-    run: RunFolder, files: dict[str, Path], repo_id: str, private: bool, token: str | None, rollouts: bool, space: bool
-) -> dict[str, str | None]:
+def _publish(run: RunFolder, repo_id: str, wanted: Wanted, token: str | None) -> dict[str, str | None]:
     api = hub_api(token)
     if "/" not in repo_id:
         repo_id = f"{api.whoami()['name']}/{repo_id}"
     validate_repo_id(repo_id)
-    remote = _prepare_repo(api, repo_id, "model", private, marker=RUN_FILE)
-    config = run.config()
-    content: dict[str, bytes | Path] = {name: _public_json(path) for name, path in files.items()}
-    content["README.md"] = _checked_card(api, run, repo_id, token).encode()
-    content[RUN_FILE] = public_yaml(config).encode()
-    curve = loss_curve(run.metrics(), evaluations_of(run))
-    if curve:
-        content[CURVE_FILE] = curve
-    stale = [name for name in remote if (_is_model_file(name) or name == CURVE_FILE) and name not in content]
-    commit = _push(api, repo_id, "model", content, stale, f"Publish the student of run {run.id}", run)
+    alone, private = wanted.what == "adapter", wanted.private
+    if alone and wanted.space:
+        raise HubError("The chat demo needs the merged model. Publish both, or leave the demo out.")
+    files = adapter_files(run, token) if alone else model_files(run)
+    commit = _publish_student(api, run, repo_id, private, files, lambda: _checked_card(api, run, repo_id, token, alone))
     done: dict[str, str | None] = {"repo_id": repo_id, "url": page_url(repo_id), "commit": commit}
     run.set_publishing(**done)  # kept even if what follows fails
-    if rollouts:
+    if wanted.what == "both":
+        done["adapter_url"] = _publish_adapter(api, run, repo_id, private, token)
+        run.set_publishing(adapter_url=done["adapter_url"])
+    if wanted.rollouts:
         done["rollouts_url"] = _publish_rollouts(api, run, repo_id, private)
         run.set_publishing(rollouts_url=done["rollouts_url"])
-    if space:
+    if wanted.space:
         run.set_publishing(stage="Making the chat demo")
         done["space_url"] = _publish_space(api, run, repo_id, private)
     return done
 
 
-def _checked_card(api: HfApi, run: RunFolder, repo_id: str, token: str | None) -> str:
+def _publish_student(
+    api: HfApi, run: RunFolder, repo_id: str, private: bool, files: dict[str, Path], card: Callable[[], str]
+) -> str | None:
+    """Push the student's `files`, its card and the settings of its run; returns the commit."""
+    remote = _prepare_repo(api, repo_id, "model", private, marker=RUN_FILE)
+    content: dict[str, bytes | Path] = {name: public_json(path) for name, path in files.items()}
+    content["README.md"] = card().encode()
+    content[RUN_FILE] = public_yaml(run.config()).encode()
+    curve = loss_curve(run.metrics(), evaluations_of(run))
+    if curve:
+        content[CURVE_FILE] = curve
+    stale = [name for name in remote if (is_published_file(name) or name == CURVE_FILE) and name not in content]
+    return _push(api, repo_id, "model", content, stale, f"Publish the student of run {run.id}", run)
+
+
+def _publish_adapter(api: HfApi, run: RunFolder, model_id: str, private: bool, token: str | None) -> str:
+    """Push the adapter beside the merged model, always with a generated card: an edited one is about the model."""
+    repo_id = f"{model_id}-adapter"
+
+    def card() -> str:
+        return model_card(run, repo_id, student_license(run.config(), token), adapter=True)
+
+    _publish_student(api, run, repo_id, private, adapter_files(run, token), card)
+    return page_url(repo_id)
+
+
+def _checked_card(api: HfApi, run: RunFolder, repo_id: str, token: str | None, adapter: bool) -> str:
     """The card to push. One that a person edited is checked first, including its base model."""
     license = student_license(run.config(), token)
-    text = card_of(run, repo_id, license)
+    text = card_of(run, repo_id, license, adapter)
     if edited_card(run) is None:
         return text
-    base = check_card(text, license).get("base_model")
+    data = check_card(text, license)
+    if adapter and data.get("base_model_relation") != "adapter":
+        raise HubError(
+            "The edited card describes the merged model. Set `base_model_relation: adapter` and `library_name: peft` "
+            "in it, or reset the card."
+        )
+    base = data.get("base_model")
     for name in [base] if isinstance(base, str) else base or []:
         if not api.repo_exists(name):
             raise HubError(f"The card names {name} as base_model, and there is no such model on the Hub. Correct it.")
@@ -304,22 +316,6 @@ def _publish_space(api: HfApi, run: RunFolder, model_id: str, private: bool) -> 
     content["settings.json"] = json.dumps(shown, indent=1).encode()
     _push(api, repo_id, "space", content, [], f"Chat demo of {model_id}")
     return page_url(repo_id, "space")
-
-
-def _public_json(path: Path) -> bytes | Path:
-    """The file itself, or, for JSON that says where on this machine it was loaded from, its content without that."""
-    if path.suffix != ".json" or path.name.endswith(".index.json") or path.name in ("tokenizer.json", "vocab.json"):
-        return path
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path.name} in model/ is not valid JSON. Save the model again.") from error
-    if not isinstance(record, dict):
-        return path
-    kept = {key: value for key, value in record.items() if key not in _PATH_KEYS or hub_id(str(value))}
-    if kept == record:
-        return path
-    return (json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def student_license(config: RunConfig, token: str | bool | None) -> str | None:

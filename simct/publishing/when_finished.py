@@ -18,6 +18,7 @@ from simct.evaluation.records import DIRECTIONS, distance_change, evaluations_of
 from simct.hub import client
 from simct.hub.client import hub_api
 from simct.hub.errors import SIGN_IN, hub_error
+from simct.hub.repo_ids import hub_id
 from simct.hub.retry import passing, patiently
 from simct.jobs.local.process import start_time
 from simct.publishing.card import RUN_FILE
@@ -41,6 +42,11 @@ def check_publishing(config: RunConfig, token: str | bool | None = None) -> str 
         return None
     if token is False:
         raise HubError(f"The run would publish to {name}, and nobody is signed in to the Hub: {SIGN_IN}.")
+    if config.publish.what != "merged" and not hub_id(config.student.model):
+        raise HubError(
+            f"publish.what is {config.publish.what!r}, and the student is a folder of this machine: nobody else could "
+            "load its adapter. Name the student by its Hub id, or set publish.what to merged."
+        )
     try:
         api = hub_api(token)
         account = patiently(api.whoami)
@@ -98,7 +104,13 @@ def publish_when_finished(run: RunFolder, token: str | None = None) -> str | Non
     for wait in (*WAITS, None):
         try:
             url = publish_run(
-                run, settings.repo_id, settings.private, token, rollouts=settings.rollouts, space=settings.space
+                run,
+                settings.repo_id,
+                settings.private,
+                token,
+                rollouts=settings.rollouts,
+                space=settings.space,
+                what=settings.what,
             )
             return f"Published: {url}"
         except Exception as error:

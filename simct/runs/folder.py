@@ -14,6 +14,7 @@ log.txt           standard output and error of the training process
 job_log.txt       what a Hugging Face Job printed, installation and all
 checkpoints/      step-N folders, complete or absent
 model/            the student, in the usual Hugging Face layout
+adapter/          the student's LoRA weights by themselves, if it was trained by LoRA
 """
 
 import contextlib
@@ -97,6 +98,10 @@ class RunFolder:
     @property
     def model_dir(self) -> Path:
         return self.path / "model"
+
+    @property
+    def adapter_dir(self) -> Path:
+        return self.path / "adapter"
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -222,6 +227,7 @@ class RunFolder:
             *self.checkpoints_dir.glob(".best.json.*"),
             *(path for name in OWN_FILES for path in self.path.glob(f".{name}.*")),
             self.path / ".model",
+            self.path / ".adapter",
         ]
         # these two are also written by others, but only under their lock
         with contextlib.suppress(OSError), locked(self.path / ".status.lock"):

@@ -149,8 +149,11 @@ class PublishingStatus:
     private: Flag = False
     url: Text | None = None
     commit: Text | None = None
+    adapter_url: Text | None = None
     rollouts_url: Text | None = None
     space_url: Text | None = None
+    # which weights: merged, adapter or both
+    what: Text | None = None
     # the step of the student that was published
     model_step: Count | None = None
     stage: Text | None = None

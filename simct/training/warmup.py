@@ -21,7 +21,7 @@ from simct.data.prompts import Prompt, load_prompts
 from simct.errors import ConfigError
 from simct.evaluation.sandbox.program import why_unavailable
 from simct.losses.head import check_head
-from simct.models.adapters import merged_student, trainable_student
+from simct.models.adapters import trainable_student
 from simct.models.loading import load_model
 from simct.runs.folder import RunFolder
 from simct.tokenization.model_tokens import load_tokens
@@ -99,7 +99,7 @@ def warm_up(
         stop_requested,
         checkpoint,
     )
-    return Trained(step, done, merged_student(student, config, token)), tokens
+    return Trained(step, done, student), tokens
 
 
 def _load_student(config: RunConfig, accelerator: Accelerator, token: str | None) -> PreTrainedModel:

@@ -46,6 +46,8 @@ REPORT_FILES = (
     "status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "inspect.json", "log.txt", "held_out.jsonl",
     "publish.json", "evaluations.jsonl", "teacher.jsonl",
 )  # fmt: skip
+# What a finished run has made, and `fetch_model` downloads.
+STUDENT_FILES = ["model/*", "adapter/*"]
 # What a warm-up makes besides: the teacher's answers, and the dataset of those that were kept.
 DATA_FILE = re.compile(r"(data|samples)/[A-Za-z0-9][\w.-]*")
 # Job stages to states of a run, for a Job that ended without a report of its own.
@@ -260,7 +262,7 @@ def fetch_model(run: RunFolder, token: Token = None) -> Path:
     status = job_status(run)
     repo_id = run_repo(run, status)
     try:
-        patiently(lambda: hub_api(token).snapshot_download(repo_id, allow_patterns=["model/*"], local_dir=run.path))
+        patiently(lambda: hub_api(token).snapshot_download(repo_id, allow_patterns=STUDENT_FILES, local_dir=run.path))
     except Exception as error:
         raise hub_error(error, repo_id) from error
     if not (run.model_dir / "config.json").exists():

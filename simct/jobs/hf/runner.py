@@ -95,9 +95,9 @@ class Pusher:
         stale = [name for name in remote if name.startswith("checkpoints/")] if finished or newest else []
         if publishes:
             # the run does not count as finished yet: should the Job end now, it can still be resumed
-            content, stale = content | _files_of(run, run.model_dir), []
+            content, stale = content | _student_files(run), []
         elif finished:
-            content |= _files_of(run, run.model_dir)
+            content |= _student_files(run)
         elif newest is not None:
             prefix = newest.relative_to(run.path).as_posix() + "/"
             if not any(name.startswith(prefix) for name in remote):  # otherwise all of it is there: a commit is whole
@@ -197,6 +197,10 @@ def data_files(run: RunFolder) -> list[str]:
         path.relative_to(run.path).as_posix() for folder in ("data", "samples") for path in run.path.glob(f"{folder}/*")
     ]
     return sorted(name for name in found if DATA_FILE.fullmatch(name))
+
+
+def _student_files(run: RunFolder) -> dict[str, bytes | Path]:
+    return _files_of(run, run.model_dir) | _files_of(run, run.adapter_dir)
 
 
 def _files_of(run: RunFolder, folder: Path) -> dict[str, bytes | Path]:
