@@ -1,13 +1,14 @@
-"""What comes back after a reload: pair, run and step from the address bar, prompts and settings from the browser, which
-keeps them for each of its tabs. A new tab gets those used last, and an address without a pair the pair used last.
+"""What comes back after a reload: project, pair, run and step from the address bar, and the prompts and settings that
+the browser keeps of the project, for each of its tabs. A bare address opens the project that was used last.
 
-The browser's side of it is page/static/address.js.
+The browser's side of it is page/static/address.js and storage.js.
 """
 
 from typing import Any
 
 import gradio as gr
 
+from app import projects
 from app.data import choice
 from app.data.tab import DataTab
 from app.inspect.tab import InspectTab
@@ -44,20 +45,22 @@ class Restoring:
         studio: Studio,
         steps: tuple[PairTab, InspectTab, DataTab, TrainTab, RunsTab],
         tabs: gr.Tabs,
+        project: gr.Dropdown,
         prompts: gr.JSON,
         verdict: gr.JSON,
     ) -> None:
-        self.studio, self.tabs, self.prompts, self.verdict = studio, tabs, prompts, verdict
+        self.studio, self.tabs, self.project = studio, tabs, project
+        self.prompts, self.verdict = prompts, verdict
         self.pair, self.inspect, self.data, self.train, self.runs = steps
         pair_and_data = [self.pair.teacher, self.pair.student, prompts, *self.data.fields.values()]
         self.pair_and_data = pair_and_data
         self.everything = [
-            *pair_and_data, self.runs.chosen, tabs, self.runs.timer, *self.inspect.kept, verdict,
+            *pair_and_data, project, self.runs.chosen, tabs, self.runs.timer, *self.inspect.kept, verdict,
             *self.train.form_outputs,
         ]  # fmt: skip
 
     def restore(self, visitor: Visitor, query: dict[str, Any], prompts: Any, run: Any, verdict: Any) -> Updates:
-        """Pair, run and step from the address bar's `query`; prompts, settings and verdict as the browser kept them."""
+        """Project, pair, run and step from the address bar's `query`; the rest as the browser kept it."""
         query, prompts, run, verdict = (
             value if isinstance(value, dict) else {} for value in (query, prompts, run, verdict)
         )
@@ -67,6 +70,7 @@ class Restoring:
         # what a component was built with is not sent again, but for gr.Number, which shows None as 0 until it is sent
         changed = {each: value for each, value in kept.items() if value != before[each] or value is None}
         return {
+            self.project: projects.shown(query),
             self.pair.teacher: model_field.shown(teacher),
             self.pair.student: model_field.shown(student),
             self.runs.chosen: choices(self.studio, query.get("run"), visitor),

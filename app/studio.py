@@ -9,7 +9,7 @@ import gradio as gr
 import gradio.routes
 from gradio.utils import get_space
 
-from app import api
+from app import api, projects
 from app.address import Restoring, decisions
 from app.compare.tab import CompareTab
 from app.data import choice
@@ -66,7 +66,11 @@ class StudioPage:
                 if studio.public and get_space():
                     gr.LoginButton("Sign in", size="sm", scale=0, min_width=160)
             default = studio.default_pair
-            self.where = markup.panel(decisions(default["teacher"], default["student"], None, None), elem_id="where")
+            with gr.Row(elem_id="decided", equal_height=True):
+                self.where = markup.panel(
+                    decisions(default["teacher"], default["student"], None, None), elem_id="where"
+                )
+                self.project = projects.field()
             self.prompts = gr.JSON(choice.START, visible="hidden")
             self.run = gr.JSON(brief(form.starting_config()), visible="hidden")
             self.verdict = gr.JSON({}, visible="hidden")
@@ -93,9 +97,11 @@ class StudioPage:
             with gr.Tab("Data", id="data") as steps["data"]:
                 self.data = DataTab(studio, self.pair, self.prompts, self.run, self.verdict)
             with gr.Tab("Train", id="train") as steps["train"]:
-                self.train = TrainTab(studio, self.pair, self.prompts, self.run, self.verdict, self.form_state)
+                self.train = TrainTab(
+                    studio, self.pair, self.prompts, self.run, self.verdict, self.form_state, self.project
+                )
             with gr.Tab("Runs", id="runs") as steps["runs"]:
-                self.runs = RunsTab(studio)
+                self.runs = RunsTab(studio, self.project)
                 self.notices = RunNotices(studio)
                 RunComparison(studio)
                 self.look = gr.Button("Compare with the teacher →", variant="primary", elem_classes="next")
@@ -189,7 +195,7 @@ class StudioPage:
     def _wire_address(self) -> None:
         """Keep what is decided in the address bar and in the browser, and put it back."""
         steps = (self.pair, self.inspect, self.data, self.train, self.runs)
-        restoring = Restoring(self.studio, steps, self.tabs, self.prompts, self.verdict)
+        restoring = Restoring(self.studio, steps, self.tabs, self.project, self.prompts, self.verdict)
         load = Handler(
             self.studio, restoring.load_pair_and_data, {"config": self.train.loaded}, restoring.pair_and_data
         )
@@ -197,6 +203,7 @@ class StudioPage:
         named: list[gr.Dropdown | gr.Radio] = [self.pair.teacher, self.pair.student, self.runs.chosen]
         for component in named:
             component.change(None, named, js=scripts.call("rememberPair"), **PRIVATE)
+        self.project.input(None, self.project, self.project, js=scripts.call("openProject"), **PRIVATE)
         kept: dict[str, gr.JSON] = {"data": self.prompts, "run": self.run, "verdict": self.verdict}
         for name, value in kept.items():
             value.change(None, value, js=scripts.call("keep", name), **PRIVATE)

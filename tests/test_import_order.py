@@ -35,8 +35,8 @@ SIMCT = (
     "cli",
 )
 APP = (
-    "reading", "page", "server", "pair", "data", "inspect", "train", "runs", "compare", "publish", "help", "address",
-    "api", "studio",
+    "reading", "page", "server", "projects", "pair", "data", "inspect", "train", "runs", "compare", "publish", "help",
+    "address", "api", "studio",
 )  # fmt: skip
 ORDERS = {"simct": SIMCT, "app": APP}
 # what only starts or names the rest

@@ -14,8 +14,9 @@ from simct.runs.listing import list_statuses
 from simct.runs.status import RunStatus
 
 PAGE = 30
-STATES = ["All runs", "Active", "Finished", "Stopped", "Failed"]
-SEARCHED = ("method", "kind", "teacher", "student", "flavor", "namespace", "message", "error", "state")
+IN_PROJECT = "This project"
+STATES = ["All runs", IN_PROJECT, "Active", "Finished", "Stopped", "Failed"]
+SEARCHED = ("project", "method", "kind", "teacher", "student", "flavor", "namespace", "message", "error", "state")
 
 Listed = Sequence[tuple[RunFolder, RunStatus]]
 
@@ -28,14 +29,17 @@ def visible(studio: Studio, visitor: Visitor) -> list[tuple[RunFolder, RunStatus
     return [(run, titled(studio, run, status)) for run, status in listed]
 
 
-def filtered(listed: Listed, words: str, state: str) -> list[tuple[RunFolder, RunStatus]]:
-    """Those in `state` that have every word in their id, method, models, machine or message."""
+def filtered(listed: Listed, words: str, state: str, project: str | None = None) -> list[tuple[RunFolder, RunStatus]]:
+    """Those in `state`, or of `project`, that have every word in their id, project, method, models, machine or
+    message."""
     wanted = (words or "").lower().split()
 
     def fits(run: RunFolder, status: RunStatus) -> bool:
         if state == "Active" and not status.active:
             return False
-        if state in STATES[2:] and status.state != state.lower():
+        if state == IN_PROJECT and (status.project or "") != (project or ""):
+            return False
+        if state in STATES[3:] and status.state != state.lower():
             return False
         if not wanted:
             return True

@@ -10,11 +10,18 @@ from simct.runs.folder import RunFolder
 
 
 def current(
-    studio: Studio, visitor: Visitor, run_id: str | None, words: str, state: str, length: int, trouble: str | None
+    studio: Studio,
+    visitor: Visitor,
+    run_id: str | None,
+    words: str,
+    state: str,
+    length: int,
+    trouble: str | None,
+    project: str | None = None,
 ) -> tuple[RunFolder | None, str | None, dict]:
     """The run to show, its place in the queue, and all that the page shows as plain data, to find what has changed."""
     listed = listing.visible(studio, visitor)
-    found = listing.filtered(listed, words, state)
+    found = listing.filtered(listed, words, state, project)
     by_id = {run.id: run for run, _ in found}
     run = by_id.get(run_id or "") or next(iter(by_id.values()), None)
     shown = found[:length] + [each for each in found[length:] if each[0] == run]

@@ -32,7 +32,7 @@ class RunsTab:
     `seen` is what this page shows as plain data, and `pending` the action and the run that a question is about.
     """
 
-    def __init__(self, studio: Studio) -> None:
+    def __init__(self, studio: Studio, project: gr.Dropdown) -> None:
         self.studio = studio
         markup.panel(markup.heading("Runs", "Runs continue when this page or the studio is closed.", "running"))
         self.timer = gr.Timer(EVERY_SECONDS, active=False)
@@ -45,6 +45,7 @@ class RunsTab:
         self.publish, self.duplicate = self.buttons["publish"], self.buttons["duplicate"]
         inputs = {
             "run_id": self.chosen, "before": self.seen, "words": self.words, "state": self.state, "length": self.length,
+            "project": project,
         }  # fmt: skip
         outputs = [self.chosen, self.count, self.more, self.detail, self.seen, *self.panels, *self.buttons.values()]
         outputs.append(self.evaluations)
@@ -124,13 +125,20 @@ class RunsTab:
         return {self.chosen: choices(self.studio, run_id, visitor)}
 
     def _refresh(
-        self, visitor: Visitor, run_id: str | None, before: dict[str, Any], words: str, state: str, length: int
+        self,
+        visitor: Visitor,
+        run_id: str | None,
+        before: dict[str, Any],
+        words: str,
+        state: str,
+        length: int,
+        project: str | None,
     ) -> Updates:
         """What changed since this page was last updated; files that did not change are not read again."""
         background = self.studio.background
         background.meet(visitor)
         trouble = background.trouble.get(visitor.owner)
-        run, place, now = current(self.studio, visitor, run_id, words, state, length, trouble)
+        run, place, now = current(self.studio, visitor, run_id, words, state, length, trouble, project)
         picked = run.id if run else None
         changed = {name for name, value in now.items() if before.get(name, "") != value}
         updates: Updates = {self.seen: now} if changed else {}

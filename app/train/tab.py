@@ -34,13 +34,20 @@ class TrainTab:
 
     `run` is what the browser keeps of the settings. `state` holds the version of the form, from which all that is shown
     beside it follows. `loaded` holds a RunConfig after one was loaded whole, whose pair and prompts belong to other
-    steps; `launched` the id of the run launched last.
+    steps; `launched` the id of the run launched last, which is of the `project`.
     """
 
     def __init__(
-        self, studio: Studio, pair: PairTab, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON, state: FormState
+        self,
+        studio: Studio,
+        pair: PairTab,
+        prompts: gr.JSON,
+        run: gr.JSON,
+        verdict: gr.JSON,
+        state: FormState,
+        project: gr.Dropdown,
     ) -> None:
-        self.studio, self.run, self.state = studio, run, state
+        self.studio, self.run, self.state, self.project = studio, run, state, project
         markup.panel(
             markup.heading(
                 "Train",
@@ -168,7 +175,12 @@ class TrainTab:
         gr.on(inputs, None, outputs=self.note, js=scripts.call("empty"), **PRIVATE)
         name = Handler(self.studio, self._name_place, {"where": self.place.where}, [self.start])
         name.on(self.place.where.change)
-        known = {"edit": self.state.edit, "described": self.state.described, **self.place.fields}
+        known: dict[str, Component] = {
+            "edit": self.state.edit,
+            "described": self.state.described,
+            "project": self.project,
+        }
+        known |= self.place.fields
         launch = Handler(self.studio, self._launch, known, [self.outcome, self.launched, self.work.task])
         launch.on(self.start.click, how={**QUIET, "trigger_mode": "once"})
 
@@ -246,7 +258,9 @@ class TrainTab:
     def _name_place(self, where: str) -> Updates:
         return {self.start: gr.Button(_launch_on(where))}
 
-    def _launch(self, visitor: Visitor, edit: str, described: str, **chosen: Any) -> Iterator[Updates]:
+    def _launch(
+        self, visitor: Visitor, edit: str, described: str, project: str | None, **chosen: Any
+    ) -> Iterator[Updates]:
         """Start the run that run.yaml describes where it was chosen; its id, or one line on why not."""
         version, place = version_of(described), Place(**chosen)
 
@@ -256,7 +270,7 @@ class TrainTab:
                 raise ConfigError("A setting changed just now. Look at the estimate, and launch again.")
             config = self._resolved(visitor, version)
             prepare.pin_and_check(self.studio, config, visitor.token, place)
-            return where.start(self.studio, config, place, visitor)
+            return where.start(self.studio, config, place, visitor, project)
 
         def finished(work: Work) -> Updates:
             return {self.outcome: markup.note("ok", "Launched."), self.launched: work.result.id}

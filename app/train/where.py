@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.page import markup
 from app.page.markup import one_line
+from app.projects import checked_name
 from app.reading.setup import explicit_token
 from app.server import paths
 from app.server.handler import Component, Handler, Updates, in_turn
@@ -169,8 +170,12 @@ def _payers(visitor: Visitor) -> tuple[list[str], str]:
         return [], markup.note("warn", one_line(error))
 
 
-def start(studio: Studio, config: RunConfig, place: Place, visitor: Visitor) -> RunFolder:
-    """Start the run (checked, models pinned) at `place`; it may have to wait. Raises a one-line SimCTError."""
+def start(studio: Studio, config: RunConfig, place: Place, visitor: Visitor, project: str | None = None) -> RunFolder:
+    """Start the run (checked, models pinned) at `place`, in a named project; it may have to wait.
+
+    Raises a one-line SimCTError.
+    """
+    name = checked_name(project)
     if studio.public and visitor.owner is None:
         raise RunError(NOT_SIGNED_IN if place.where == JOBS else "Sign in first: a run belongs to who started it.")
     token = visitor.own_token
@@ -178,8 +183,13 @@ def start(studio: Studio, config: RunConfig, place: Place, visitor: Visitor) -> 
     if place.where != JOBS:
         if not studio.trains_here:
             raise RunError(NO_HARDWARE)
-        return actions.start_here(studio.runs_dir, config, visitor.owner, token=token)
-    return actions.start_on_jobs(studio.runs_dir, config, rental(studio, config, place, token), token, visitor.owner)
+        run = actions.start_here(studio.runs_dir, config, visitor.owner, token=token)
+    else:
+        rented = rental(studio, config, place, token)
+        run = actions.start_on_jobs(studio.runs_dir, config, rented, token, visitor.owner)
+    if name:
+        run.set_status(project=name)
+    return run
 
 
 def offers(studio: Studio, config: RunConfig, token: str | bool | None, n_prompts: int | None = None) -> "list[Offer]":

@@ -112,7 +112,11 @@ def retry(
     """The same run.yaml from the start, as a new run beside the old one, on the same kind of machine; returns it."""
     config = duplicate(run, token=token)
     config.publish = run.config().publish
-    return backend_of(run).retry(run, config, owner or run.status().owner, token, rental)
+    status = run.status()
+    again = backend_of(run).retry(run, config, owner or status.owner, token, rental)
+    if status.project:
+        again.set_status(project=status.project)
+    return again
 
 
 def duplicate(run: RunFolder, changes: dict[str, str] | None = None, token: Token = None) -> RunConfig:

@@ -54,6 +54,8 @@ class RunStatus:
     error: Text | None = None
     # what a list of runs shows, so that listing reads no run.yaml
     owner: Text | None = None
+    # the studio's project that it was launched in
+    project: Text | None = None
     method: Text | None = None
     kind: Text | None = None
     teacher: Text | None = None

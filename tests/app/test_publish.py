@@ -3,6 +3,7 @@
 import gradio as gr
 import pytest
 
+from app import projects
 from app.publish import view
 from app.publish.tab import PublishTab
 from app.runs.tab import RunsTab
@@ -11,7 +12,7 @@ from tests.support.hub_server import TOKEN, HubServer
 
 def publish_tab(studio) -> PublishTab:
     with gr.Blocks():
-        return PublishTab(studio, RunsTab(studio))
+        return PublishTab(studio, RunsTab(studio, projects.field()))
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 'use strict';
 
-// What comes back after a reload: pair, step and run from the address bar, prompts and settings from this tab of the
-// browser. A new tab begins with those that were used last, and an address without a pair with the pair used last.
+// What comes back after a reload: project, pair, step and run from the address bar, prompts and settings from what this
+// tab of the browser kept of the project (storage.js).
 {
   // Until the page has been restored, nothing it shows is written back.
   let restored = false;
@@ -22,22 +22,6 @@
     if (value) url.searchParams.set(name, value);
     else url.searchParams.delete(name);
   };
-  const storageKey = (name) => `simct-${name}`;
-  const keep = (name, value) => {
-    for (const storage of [sessionStorage, localStorage]) storage.setItem(storageKey(name), JSON.stringify(value));
-  };
-  const recalled = (name) => {
-    for (const storage of [sessionStorage, localStorage]) {
-      try {
-        const value = JSON.parse(storage.getItem(storageKey(name)));
-        if (value !== null) return value;
-      } catch {
-        // what cannot be read is as good as nothing
-      }
-    }
-    return null;
-  };
-
   // A narrow screen has some of the tabs in a menu.
   const openStep = (step) => {
     const row = document.querySelector('#steps > .tab-wrapper');
@@ -96,13 +80,17 @@
       restored = true;
       window.studioRestored = true;
       now = window.location.href;
+      window.studio.useProject();
+      window.studio.rememberProject();
     },
+
+    rememberProject: () => change(url => setParameter(url, 'project', window.studio.project())),
 
     rememberPair: (teacher, student, run) => {
       change(url => {
         for (const [name, value] of Object.entries({teacher, student, run})) setParameter(url, name, value);
       });
-      if (restored) keep('pair', {teacher, student});
+      if (restored) window.studio.keepInProject('pair', {teacher, student});
     },
 
     rememberStep: (step) => {
@@ -118,14 +106,17 @@
 
     // Not gr.BrowserState: whether that has been read when the page loads is chance.
     keep: (name, value) => {
-      if (restored) keep(name, value);
+      if (restored) window.studio.keepInProject(name, value);
     },
 
-    // The address as a dictionary, and then each value kept under `names`: null where there is none that can be read.
+    // The address as a dictionary with the project and the names of all, and then each value kept under `names`: null
+    // where there is none that can be read.
     recall: (names) => {
       const query = Object.fromEntries(new URLSearchParams(window.location.search));
-      const pair = query.teacher || query.student ? null : recalled('pair');
-      return [{...pair, ...query}, ...names.split(' ').map(recalled)];
+      const project = window.studio.recallProject(query);
+      const kept = (name) => window.studio.keptInProject(name);
+      const pair = query.teacher || query.student ? null : kept('pair');
+      return [{...pair, ...query, project, projects: window.studio.projects()}, ...names.split(' ').map(kept)];
     },
 
     // Kept up to date as one types; a text that is too long leaves the address without one.
