@@ -41,7 +41,9 @@ from simct.config import RunConfig, config_from_dict
 from simct.config.evaluation import EvaluationConfig
 from simct.data.prompts import load_prompts
 from simct.data.samples import prepare_prompts
-from simct.evaluation.distance import Change, Distance, Speaker, change, distance_of, draw
+from simct.evaluation.distance import Speaker, distance_of, draw
+from simct.evaluation.noise import Change
+from simct.evaluation.records import Distance, change
 from simct.evaluation.tasks import evaluate_loaded
 from simct.losses.head import Head
 from simct.models.loading import load_model
@@ -64,7 +66,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 DEFAULT_METHODS = "strict;simct;marginal;escd;sft"
 PROMPTS, HELD_OUT, SUMS = 384, 32, 48
-ANSWER_TOKENS, BATCH, RATE = 96, 8, 2e-5
+ANSWER_TOKENS, BATCH, RATE = 48, 8, 2e-5
 MISSING = "The real pair's packages are not installed; see the first lines of benchmarks/real_pair.py."
 
 
@@ -131,8 +133,8 @@ def config_of(pair: str, method: str, seed: int, steps: int, prompts: Path) -> R
             "method_options": {**options, "diagnostics": False},
             "rollout": {"max_new_tokens": ANSWER_TOKENS, "temperature": 1.0, "top_p": 1.0},
             "training": {
-                "steps": steps, "batch_size": BATCH, "micro_batch_size": 2, "learning_rate": RATE, "warmup_ratio": 0.1,
-                "seed": seed, "checkpoint_every": steps, "stop_on_collapse": False, "mixed_precision": "no",
+                "steps": steps, "batch_size": BATCH, "micro_batch_size": 4, "learning_rate": RATE, "warmup_ratio": 0.1,
+                "seed": seed, "checkpoint_every": steps, "stop_on_collapse": False, "mixed_precision": "bf16",
             },
             "warmup": {"batch_size": BATCH, "learning_rate": RATE, "epochs": 1},
         }
@@ -160,7 +162,7 @@ def train_by_method(config: RunConfig, pair: TokenizerPair, teacher: Any, studen
     records: list[dict] = []
     with tempfile.TemporaryDirectory() as folder:
         Trainer(
-            config, Accelerator(cpu=True), teacher, student, pair, prompts, Path(folder),
+            config, Accelerator(cpu=True, mixed_precision="bf16"), teacher, student, pair, prompts, Path(folder),
             on_step=lambda record, samples: (records.append(record), print(progress(record), flush=True)),
         ).train()  # fmt: skip
     return sum(int(record["tokens"]) for record in records)
@@ -179,7 +181,7 @@ def train_on_answers(config: RunConfig, pair: TokenizerPair, teacher: Any, stude
             examples.append(Example(list(prompt.student_ids), list(spelled.ids)))
     with tempfile.TemporaryDirectory() as folder:
         fine_tune(
-            config, Accelerator(cpu=True), student, pair.student, examples, Path(folder),
+            config, Accelerator(cpu=True, mixed_precision="bf16"), student, pair.student, examples, Path(folder),
             on_step=lambda record, total: print(progress(record), flush=True),
         )  # fmt: skip
     return sum(len(example.completion_ids) for example in examples)
@@ -189,8 +191,8 @@ def progress(record: dict) -> str:
     return f"step {record['step']}  loss {record['loss']:.4f}"
 
 
-def one_run(pair_name: str, method: str, seed: int, steps: int) -> dict[str, Any]:
-    """Measure, train and measure again, in this process."""
+def one_run(pair_name: str, method: str, seed: int, steps: int, before: dict[str, Any] | None) -> dict[str, Any]:
+    """Measure, train and measure again, in this process. `before` is what an earlier run of the pair measured first."""
     trained, held_out, scored = prompts_of_packages()
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{name}.jsonl" for name in ("trained", "held_out", "sums")}
@@ -206,7 +208,7 @@ def one_run(pair_name: str, method: str, seed: int, steps: int) -> dict[str, Any
         speaker = Speaker(teacher, pair.teacher, [prompt.teacher_ids for prompt in held])
         answers = draw(speaker, ANSWER_TOKENS)
         judge = Judge(pair, speaker, [prompt.student_ids for prompt in held], answers, files["sums"])
-        before = judge.measure(student)
+        before = before or judge.measure(student)
         started = time.perf_counter()
         train = train_on_answers if method == "sft" else train_by_method
         tokens = train(config, pair, teacher, student.train(), prompts)
@@ -270,11 +272,12 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    kept: list[dict] = json.loads(arguments.results.read_text()) if arguments.results.is_file() else []
     if arguments.one:
         pair, method, seed = arguments.one.split("|")
-        print("RESULT " + json.dumps(one_run(pair, method, int(seed), arguments.steps)))
+        before = next((run["before"] for run in kept if run["pair"] == pair), None)
+        print("RESULT " + json.dumps(one_run(pair, method, int(seed), arguments.steps, before)))
         return 0
-    kept: list[dict] = json.loads(arguments.results.read_text()) if arguments.results.is_file() else []
     deadline = time.monotonic() + 60 * arguments.minutes
     if not arguments.table and None in [folder() for folder in FOLDERS.values()]:
         print(MISSING, file=sys.stderr)
@@ -284,6 +287,7 @@ def main() -> int:
             break
         # a process of its own, so that its peak memory is its own
         command = [sys.executable, __file__, "--one", "|".join(map(str, cell)), "--steps", str(arguments.steps)]
+        command += ["--results", str(arguments.results)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             for line in process.stdout or ():
                 if line.startswith("RESULT "):

@@ -1,8 +1,11 @@
 """A folder imports only from folders above it in its list, so that the code can be read from the top."""
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 # what each part of simct/ is about stands in CONTRIBUTING.md
@@ -104,3 +107,26 @@ def test_no_shell_and_no_code_from_repositories():
             text = path.read_text(encoding="utf-8")
             assert "shell=True" not in text and "os.system" not in text, path
             assert "trust_remote_code=True" not in text, path
+
+
+def names_taken_from_us(path: Path) -> list[tuple[str, str]]:
+    """(module, name) of every `from simct.x import name`, inside functions too."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        module = node.module if isinstance(node, ast.ImportFrom) else None
+        if module and module.split(".")[0] in {"simct", "app", "benchmarks"}:
+            found += [(module, alias.name) for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "tools", "spaces/studio"])
+def test_scripts_import_what_exists(folder):
+    """They run by hand, so nothing else notices a name that has moved."""
+    missing = []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for module, name in names_taken_from_us(path):
+            found = importlib.import_module(module)
+            of_package = hasattr(found, "__path__") and importlib.util.find_spec(f"{module}.{name}")
+            if not (hasattr(found, name) or of_package):
+                missing.append(f"{path.relative_to(ROOT)}: {module} has no {name}")
+    assert not missing, missing

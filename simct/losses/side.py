@@ -82,8 +82,10 @@ class HeadSide:
         self.tensors = (hidden_RH, head.weight) if head.bias is None else (hidden_RH, head.weight, head.bias)
         self.hidden_RH, self.weight_VH = hidden_RH.detach(), head.weight.detach()
         self.bias_V = None if head.bias is None else head.bias.detach()
+        self.dtype = product_dtype(head.weight)
         self.gradients: list[torch.Tensor | None] = [None, None, None]
         self._wants_weight = False
+        self._whole: tuple[torch.Tensor, torch.Tensor | None] | None = None
         self._shared: tuple[torch.Tensor, torch.Tensor | None] | None = None
         self._shared_gradient_CH: torch.Tensor | None = None
 
@@ -98,10 +100,15 @@ class HeadSide:
 
     def _columns(self, shared: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         if not shared:
-            return self.weight_VH, self.bias_V
+            if self._whole is None:
+                self._whole = self._cast(self.weight_VH, self.bias_V)
+            return self._whole
         if self._shared is None:  # one gather a step: far cheaper than multiplying by the columns that are not shared
-            self._shared = self.head.columns(self.shared_ids_C)
+            self._shared = self._cast(*self.head.columns(self.shared_ids_C))
         return self._shared
+
+    def _cast(self, weight_CH: torch.Tensor, bias_C: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return weight_CH.to(self.dtype), None if bias_C is None else bias_C.to(self.dtype)
 
     def block(self, rows_N: torch.Tensor, shared: bool = False) -> Block:
         weight_CH, bias_C = self._columns(shared)
@@ -141,12 +148,13 @@ class HeadSide:
             hidden_gradient_RH.index_add_(0, rows_N, (gradient_NC @ weight_CH).to(hidden_gradient_RH.dtype))
         if self._wants_weight:
             # The first product makes the buffer: filling the largest tensor of the step with zeros takes time too.
+            dtype = self.weight_VH.dtype
             if shared:
-                self._shared_gradient_CH = _add_product(self._shared_gradient_CH, gradient_NC, hidden_NH)
+                self._shared_gradient_CH = _add_product(self._shared_gradient_CH, gradient_NC, hidden_NH, dtype)
             else:
-                self.gradients[1] = _add_product(self.gradients[1], gradient_NC, hidden_NH)
+                self.gradients[1] = _add_product(self.gradients[1], gradient_NC, hidden_NH, dtype)
         if bias_gradient_V is not None:
-            sum_C = gradient_NC.sum(0)
+            sum_C = gradient_NC.sum(0, dtype=bias_gradient_V.dtype)
             bias_gradient_V.index_add_(0, self.shared_ids_C, sum_C) if shared else bias_gradient_V.add_(sum_C)
 
     def finish(self) -> None:
@@ -157,13 +165,29 @@ class HeadSide:
                 gradient_VH = self.gradients[1] = torch.zeros_like(self.weight_VH)
             if self._shared_gradient_CH is not None:
                 gradient_VH.index_add_(0, self.shared_ids_C, self._shared_gradient_CH)
-        self._shared = self._shared_gradient_CH = None
+        self._whole = self._shared = self._shared_gradient_CH = None
 
 
-def _add_product(total_CH: torch.Tensor | None, gradient_NC: torch.Tensor, hidden_NH: torch.Tensor) -> torch.Tensor:
+def product_dtype(weight: torch.Tensor) -> torch.dtype:
+    """The dtype in which a head's `weight` is multiplied.
+
+    That is its own, or bfloat16 if it is float32 under bfloat16 autocast. Under float16 autocast it stays float32: a
+    row's gradient is made here, before the loss is scaled, and most of it is less than float16 can hold.
+    """
+    device = weight.device.type
+    mixed = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+    return torch.bfloat16 if mixed and weight.dtype == torch.float32 else weight.dtype
+
+
+def _add_product(
+    total_CH: torch.Tensor | None, gradient_NC: torch.Tensor, hidden_NH: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """`total_CH` plus the product, in `dtype`: a sum of many products in bfloat16 would lose the small ones."""
     if total_CH is None:
-        return gradient_NC.T @ hidden_NH
-    return total_CH.addmm_(gradient_NC.T, hidden_NH)
+        return (gradient_NC.T @ hidden_NH).to(dtype)
+    if dtype == gradient_NC.dtype:
+        return total_CH.addmm_(gradient_NC.T, hidden_NH)
+    return total_CH.add_(gradient_NC.T @ hidden_NH)
 
 
 class ListedSide:
@@ -254,7 +278,8 @@ def one_pass(method: Callable[..., Totals], student: Side, teacher: Side | None)
 
     def work(needs: tuple[bool, ...]) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
         student.want_gradients(needs)
-        with torch.no_grad():
+        # each side has chosen its dtype, and a sum of many rows must not be cast on the way
+        with torch.no_grad(), torch.autocast(student.tensors[0].device.type, enabled=False):
             totals = method(student, teacher)
             for side in (student, teacher):
                 if isinstance(side, HeadSide):

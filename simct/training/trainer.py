@@ -255,7 +255,9 @@ class Trainer:
         else:
             ids, indices = [prompt.student_ids for prompt in own_prompts], list(batch.own)
             write = partial(write_rollouts, self.student, self.pair.student, self.config, ids, step, indices)
-            rollouts = with_whole_weights(self.loop.module, write)
+            # under mixed precision the student writes as it reads, by weights that are cast once a batch
+            with self.accelerator.autocast():
+                rollouts = with_whole_weights(self.loop.module, write)
         teacher_ids = [prompt.teacher_ids for prompt in other_prompts]
         off_policy = teacher_rollouts(self.teacher, self.config, teacher_ids, step, list(batch.others))
         seconds = self.loop.seconds()

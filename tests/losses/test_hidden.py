@@ -106,6 +106,39 @@ def test_every_head_equals_dense(kind, extra, method, teacher):
     assert_same(both_paths(method, model_of("Llama", 41), model_of(kind, 50, seed=5, **extra)))
 
 
+def gradients_of_head(method, student, teacher, texts, precision=None):
+    """(loss, gradients of the hidden states, the weight and the bias) with float32 weights, under autocast if asked."""
+    pair = tiny_pair()
+    sequences = [sequence(pair, *text) for text in TEXTS[texts]]
+    ids = [s for _, s in sequences], [t for t, _ in sequences]
+    with torch.no_grad():
+        hidden, teacher_hidden = rows_of(student, ids[0]), rows_of(teacher, ids[1])
+    hidden.requires_grad_()
+    head = Head.of(student)
+    tensors = [each for each in (hidden, head.weight, head.bias) if each is not None]
+    student.zero_grad()
+    with torch.autocast("cpu", dtype=precision or torch.bfloat16, enabled=precision is not None):
+        result = compute_from_hidden(method, pair, hidden, head, teacher_hidden, Head.of(teacher), *ids, chunk_rows=2)
+    result.loss.backward()
+    return result.loss.detach(), [each.grad.clone() for each in tensors]
+
+
+@pytest.mark.parametrize("texts", TEXTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_mixed_precision_sums_gradients_in_float32(method, texts, teacher):
+    """In blocks of two rows: the weight's gradient is a sum of many products, or of none."""
+    student = model_of("Phi", 41, tie_word_embeddings=False)  # a bias on the lm_head
+    exact_loss, exact = gradients_of_head(method, student, teacher, texts)
+    loss, found = gradients_of_head(method, student, teacher, texts, torch.bfloat16)
+    torch.testing.assert_close(loss, exact_loss, rtol=0.05, atol=0.01)
+    for one, other in zip(found, exact, strict=True):
+        assert one.dtype == torch.float32
+        # uld and gold compare sorted probabilities by absolute value: rounding turns the sign of small differences
+        assert (one - other).norm() <= (0.6 if method in ("uld", "gold") else 0.05) * other.norm()
+    loss, found = gradients_of_head(method, student, teacher, texts, torch.float16)
+    torch.testing.assert_close([loss, *found], [exact_loss, *exact], rtol=1e-5, atol=1e-7)
+
+
 def test_head_that_scales_in_an_unknown_way_is_refused():
     student = model_of("Granite", 41, logits_scaling=3.0)
     student.lm_head.register_forward_hook(lambda module, inputs, output: output * 1.7)
