@@ -43,9 +43,9 @@ FOLDED = {
         ("teacher.chat_template", "student.chat_template"),
     ),
     "Memory and precision": (
-        ("training.micro_batch_size", "training.max_length", "training.mixed_precision"),
+        ("training.micro_batch_tokens", "training.micro_batch_size", "training.max_length"),
         ("teacher.dtype", "student.dtype", "teacher.quantization"),
-        ("training.gradient_checkpointing",),
+        ("training.mixed_precision", "training.gradient_checkpointing"),
     ),
     "Teacher elsewhere": (
         ("teacher.server", "teacher.top_logprobs", "teacher.price_per_million_tokens"),

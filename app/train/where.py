@@ -116,7 +116,7 @@ class PlaceForm:
         names = [offer.machine.name for offer in fitting]
         payers, note = _payers(visitor)
         if not fitting:
-            note = markup.note("error", "The run fits no machine of Hugging Face Jobs. Lower micro-batch or lengths.")
+            note = markup.note("error", "The run fits no machine of Jobs. Lower micro-batch tokens or lengths.")
         elif fitting[0].fits is None:
             note = markup.note("warn", f"Whether it fits could not be estimated: {fitting[0].why}")
         chosen = flavor if flavor in names else next(iter(names), None)

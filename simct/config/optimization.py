@@ -62,10 +62,20 @@ class TrainingConfig(Section):
         ge=1,
         le=MOST_AT_ONCE,
     )
-    micro_batch_size: int = setting(
-        "Micro-batch",
-        16,
-        "Completions in one forward and backward pass. Lower it when memory is short; the result is the same.",
+    micro_batch_tokens: int = setting(
+        "Micro-batch tokens",
+        8192,
+        "Most tokens in one forward and backward pass, padding included. Usual: 4,096 to 32,768; the result is the "
+        "same. It is halved by itself where memory runs out.",
+        ge=1,
+        le=MOST_TOKENS,
+    )
+    micro_batch_size: int | None = setting(
+        "Micro-batch size",
+        None,
+        "Completions in one pass, however long they are. Usual: empty; where it is given, micro-batch tokens do not "
+        "count.",
+        empty="as many as the micro-batch tokens hold",
         ge=1,
         le=MOST_AT_ONCE,
     )
@@ -191,6 +201,15 @@ class TrainingConfig(Section):
         ge=0,
         le=LARGEST_SEED,
     )
+
+    def micro_batch(self, rollouts: int, length: int) -> int:
+        """Completions in one pass, were all `rollouts` of a process `length` tokens long."""
+        return min(rollouts, self.micro_batch_size or max(1, self.micro_batch_tokens // length))
+
+    @property
+    def micro_batch_setting(self) -> str:
+        """The setting that decides what one pass holds."""
+        return "training.micro_batch_size" if self.micro_batch_size else "training.micro_batch_tokens"
 
 
 class WarmupConfig(Section):

@@ -67,6 +67,16 @@ class Sample:
         return [self.teacher_ids[start:end] for start, end in self.teacher_spans]
 
 
+def student_length(sample: Sample) -> tuple[int]:
+    """The tokens that the student reads: all but the last of the completion."""
+    return (len(sample.prompt.student_ids) + len(sample.student_ids) - 1,)
+
+
+def both_lengths(sample: Sample) -> tuple[int, int]:
+    """The tokens that each model reads, the student's first."""
+    return *student_length(sample), len(sample.prompt.teacher_ids) + len(sample.teacher_ids) - 1
+
+
 def prompt_order(n_prompts: int, first: int, count: int, seed: int) -> list[int]:
     """Prompt indices at positions first … first + count - 1 of an endless sequence of shuffled epochs."""
     order, indices = {}, []

@@ -322,8 +322,8 @@ def estimate_memory(
     teacher, student = shape_of(teacher_config, run.teacher), shape_of(student_config, run.student, run)
     training, new_tokens = run.training, run.rollout.max_new_tokens
     local_batch = max(1, training.batch_size // devices)
-    micro_batch = min(training.micro_batch_size, local_batch)
     length = min(prompt_tokens + new_tokens, training.max_length)
+    micro_batch = training.micro_batch(local_batch, length)
     trained_size, mixed = SIZES[run.student.dtype], training.mixed_precision != "no"
     resident = _resident(run, teacher, student, device)
     gradients = student.trainable * trained_size

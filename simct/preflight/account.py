@@ -83,7 +83,8 @@ def check_job_machine(planned: PlannedRun) -> list[Check]:
         return [problem(f"There is no machine {place.flavor!r}.", f"Choose one of {names}.", "flavor")]
     if offer.fits is False:
         fitting = [each.machine.name for each in offered if each.fits]
-        remedy = f"Choose one of {', '.join(fitting)}." if fitting else "Lower training.micro_batch_size."
+        lower = f"Lower {planned.config.training.micro_batch_setting}."
+        remedy = f"Choose one of {', '.join(fitting)}." if fitting else lower
         return [problem(f"The run does not fit {place.flavor}: it {offer.why}.", remedy, "flavor")]
     if offer.fits is None:
         return [warning(f"Whether the run fits {place.flavor} is not known: {offer.why}", setting="flavor")]

@@ -83,12 +83,13 @@ def check_memory(planned: PlannedRun) -> list[Check]:
     free, total = torch.cuda.mem_get_info() if kind == "cuda" else _ram()
     device = "the GPU" if kind == "cuda" else "this machine"
     line = f"The run needs about {size(peak)} of memory; {device} has {size(total)}"
-    remedy = "Lower training.micro_batch_size, training.batch_size or rollout.max_new_tokens, or choose smaller models."
+    lower = config.training.micro_batch_setting
+    remedy = f"Lower {lower}, training.batch_size or rollout.max_new_tokens, or choose smaller models."
     split = gpus > 1 and (config.training.parallel != "ddp" or config.teacher.sharded)
     if peak > CERTAIN * total and not split:
-        return [problem(f"{line}.", remedy, "training.micro_batch_size")]
+        return [problem(f"{line}.", remedy, lower)]
     if peak > 0.97 * total:
-        return [warning(f"{line}.", remedy, "training.micro_batch_size")]
+        return [warning(f"{line}.", remedy, lower)]
     if peak > free:
         return [warning(f"{line}, of which {size(free)} are free now.", "End other programs that use it.")]
     return [ok(f"{line}.")]

@@ -21,6 +21,7 @@ CHANGEABLE = (
     "training.epochs",
     "training.learning_rate",
     "training.micro_batch_size",
+    "training.micro_batch_tokens",
     "training.mixed_precision",
     "training.gradient_checkpointing",
     "training.max_grad_norm",

@@ -13,6 +13,7 @@ FULL_MESSAGES = (
     "PytorchStreamWriter failed",
     "iostream error",
 )
+LESS = "Lower training.micro_batch_tokens (or micro_batch_size) or rollout.max_new_tokens, and resume."
 
 
 def explain_failure(error: BaseException) -> str | None:
@@ -20,9 +21,9 @@ def explain_failure(error: BaseException) -> str | None:
     if isinstance(error, SimCTError):
         return str(error)
     if isinstance(error, torch.OutOfMemoryError):
-        return "The GPU ran out of memory. Lower training.micro_batch_size or rollout.max_new_tokens, and resume."
+        return f"The GPU ran out of memory. {LESS}"
     if isinstance(error, MemoryError):
-        return "The machine ran out of memory. Lower training.micro_batch_size or rollout.max_new_tokens, and resume."
+        return f"The machine ran out of memory. {LESS}"
     if is_disk_full(error):
         return "The disk is full. Free some space and resume; the last whole checkpoint is kept."
     if isinstance(error, OSError) and error.filename is not None and error.strerror:

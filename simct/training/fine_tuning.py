@@ -28,6 +28,7 @@ from simct.losses.side import HeadSide, Totals, backpropagate, chunk_rows_for, o
 from simct.models.loading import hidden_rows, pad_id_of
 from simct.tokenization.token_bytes import TokenBytes
 from simct.training.loop import TrainingLoop
+from simct.training.micro_batches import MicroBatches
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,13 @@ def fine_tune(
     module = FineTuningStep(student, pad_id_of(tokens.tokenizer, tokens.end_ids))
     loop = TrainingLoop(accelerator, module, training, checkpoints, "warmup.learning_rate", dump_config(config))
     loop.resume(resume_from)
+    micro_batches = MicroBatches(training, accelerator, _lengths_of)
     for step in loop.steps(stop_requested):
         batch = _own_batch(examples, training, step, accelerator)
-        loss, rows = _backward(loop, batch)
-        grad_norm = loop.update(loss)
-        record = loop.finish_step({"loss": loss, "rows": rows, "tokens": rows}, grad_norm)
+        accumulate = partial(_backward, loop, micro_batches, batch)
+        numbers = micro_batches.run(accumulate, loop.optimizer.zero_grad)
+        grad_norm = loop.update(numbers["loss"])
+        record = loop.finish_step(numbers, grad_norm)
         if accelerator.is_main_process:
             on_step(record, training.steps)
     return loop.step, loop.done
@@ -127,18 +130,27 @@ def _own_batch(examples: list[Example], training: TrainingConfig, step: int, acc
     return [examples[index] for index in order[first : first + size]]
 
 
-def _backward(loop: TrainingLoop, batch: list[Example]) -> tuple[float, int]:
-    """Accumulate the gradient of a step's mean loss over all completion ids; returns that mean and their number."""
-    accelerator, size = loop.accelerator, loop.training.micro_batch_size
+def _lengths_of(example: Example) -> tuple[int, ...]:
+    return (len(example.prompt_ids) + len(example.completion_ids) - 1,)
+
+
+def _backward(loop: TrainingLoop, micro_batches: MicroBatches[Example], batch: list[Example]) -> dict[str, Any]:
+    """Accumulate the gradient of a step's mean loss over all completion ids.
+
+    Returns that mean, the number of ids as rows and tokens, and the share of padding.
+    """
+    accelerator, parts = loop.accelerator, micro_batches.split(batch)
     processes = accelerator.num_processes
     own_rows = torch.tensor(sum(len(example.completion_ids) for example in batch), device=accelerator.device)
     rows = int(accelerator.reduce(own_rows)) if processes > 1 else int(own_rows)
     loss_sum = torch.zeros((), device=accelerator.device)
-    for start in range(0, len(batch), size):
-        last = start + size >= len(batch)
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
         with nullcontext() if last else accelerator.no_sync(loop.module):
-            part_sum = loop.module(batch[start : start + size])
+            part_sum = loop.module(micro_batches.begin(part))
             loss_sum += part_sum.detach()
             # gradients are averaged over processes; this makes them those of the mean over all rows
             accelerator.backward(part_sum * (processes / rows))
-    return float(accelerator.reduce(loss_sum) if processes > 1 else loss_sum) / rows, rows
+    loss = float(accelerator.reduce(loss_sum) if processes > 1 else loss_sum) / rows
+    padding = micro_batches.padding(parts)
+    return {"loss": loss, "rows": rows, "tokens": rows, "padding_share": padding.share}

@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 from simct.evaluation.records import Evaluation
 from simct.losses import LossResult
 from simct.runs.folder import RunFolder
+from simct.training.micro_batches import Padding
 
 
 @dataclass
@@ -21,6 +22,7 @@ class StepTotals:
     rows: int = 0
     stats: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     weights: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    padding: Padding = field(default_factory=Padding)
 
     def add(self, result: LossResult, student_tokens: int) -> None:
         self.loss_sum += float(result.loss_sum.detach())
@@ -43,7 +45,8 @@ def gather_record(totals: StepTotals, rollout_sums: dict[str, int], excluded: Co
 
     `rollout_sums` as data.samples.rollout_statistics returns them. To be called by all processes.
     """
-    sums = {"loss_sum": totals.loss_sum, "rows": totals.rows, **rollout_sums}
+    read = {"read": totals.padding.tokens, "padding": totals.padding.places}
+    sums = {"loss_sum": totals.loss_sum, "rows": totals.rows, **read, **rollout_sums}
     counters = {"stats": totals.stats, "weights": totals.weights, "excluded": excluded}
     parts = gather_object([sums | counters])
     total = {name: sum(part[name] for part in parts) for name in sums}
@@ -58,6 +61,7 @@ def gather_record(totals: StepTotals, rollout_sums: dict[str, int], excluded: Co
         "eos_rate": total["ended"] / written,
         "canonical_rate": total["canonical"] / written,
         "repetition_rate": total["repetitive"] / written,
+        "padding_share": Padding(total["read"], total["padding"]).share,
         "excluded": all_excluded,
         "tokens": total["tokens"],
     }

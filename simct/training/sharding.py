@@ -127,6 +127,13 @@ def on_any_process(accelerator: Accelerator, flag: bool) -> bool:
     return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)).item())
 
 
+def on_all_processes(accelerator: Accelerator, count: int) -> int:
+    """The largest of the processes' counts, which all of them then go by."""
+    if accelerator.num_processes == 1:
+        return count
+    return int(accelerator.gather(torch.tensor([count], device=accelerator.device)).max())
+
+
 def configure_deepspeed(accelerator: Accelerator, config: RunConfig) -> None:
     """Set what Accelerate would set from a data loader. Raises ConfigError for settings DeepSpeed does not support."""
     training = config.training
@@ -134,11 +141,11 @@ def configure_deepspeed(accelerator: Accelerator, config: RunConfig) -> None:
     if stage > 2:
         raise ConfigError(f"DeepSpeed ZeRO {stage} is not supported; use ZeRO 2, or training.parallel fsdp2.")
     local = training.batch_size // accelerator.num_processes
-    if training.micro_batch_size < local:
+    if training.micro_batch_size and training.micro_batch_size < local:
         # DeepSpeed steps at every backward pass, and the rows of the whole step must be counted before that
         raise ConfigError(
             f"training.micro_batch_size is {training.micro_batch_size}; with DeepSpeed it must be at least the "
-            f"{local} rollouts of a process. Raise it, or use training.parallel fsdp2."
+            f"{local} rollouts of a process. Leave it empty, or use training.parallel fsdp2."
         )
     accelerator.deepspeed_plugin.deepspeed_config |= {
         "train_micro_batch_size_per_gpu": local,

@@ -20,107 +20,46 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from transformers import PreTrainedModel
 
-from simct import losses
 from simct.config import RunConfig, dump_config
 from simct.data.samples import (
     PreparedPrompt,
     Sample,
     StepPrompts,
+    both_lengths,
     placeholder,
     prompts_of_step,
     rollout_statistics,
     samples_of_dataset,
     samples_of_teacher,
     shown_rollouts,
+    student_length,
     teacher_rollouts,
     to_samples,
     write_rollouts,
 )
 from simct.errors import ConfigError, RunError
 from simct.evaluation.records import DISTANCE
-from simct.losses.head import Head
 from simct.losses.teacher_rows import TeacherRows
-from simct.models.loading import hidden_rows, pad_id_of
+from simct.models.loading import pad_id_of
 from simct.models.rollout import Rollout
 from simct.models.teachers import LocalTeacher, Teacher
 from simct.models.vllm import VllmWriter
 from simct.tokenization.pair import TokenizerPair
 from simct.training.collapse import CollapseWatch
+from simct.training.distillation_step import DistillationStep
 from simct.training.evaluation import Evaluator, Subjects, best_by_of
 from simct.training.exclusions import ExclusionWatch
-from simct.training.fine_tuning import completion_loss
 from simct.training.loop import TrainingLoop
 from simct.training.metrics import StepTotals, gather_record, gather_sums
+from simct.training.micro_batches import MicroBatches
 from simct.training.sharding import (
     configure_deepspeed,
     deepspeed_step,
+    on_all_processes,
     shard_teacher,
     whole_student,
     with_whole_weights,
 )
-
-
-class DistillationStep(torch.nn.Module):
-    """The student with the loss inside its forward pass, so that DDP and FSDP see all that uses its parameters."""
-
-    def __init__(self, student: PreTrainedModel, pair: TokenizerPair, config: RunConfig, pad_id: int):
-        super().__init__()
-        self.student = student
-        # the layers that Accelerate gives shards of their own
-        self._no_split_modules = list(getattr(student, "_no_split_modules", None) or [])
-        self.pair, self.config, self.pad_id = pair, config, pad_id
-
-    def forward(self, *arguments: Any, inside: Callable[[], Any] | None = None) -> Any:
-        """`compare(*arguments)`, or what `inside()` returns."""
-        return self.compare(*arguments) if inside is None else inside()
-
-    def compare(self, samples: Sequence[Sample], teacher: TeacherRows) -> losses.LossResult:
-        """The loss of `samples`, given the teacher's rows."""
-        student_hidden_SH, _ = hidden_rows(
-            self.student,
-            [sample.prompt.student_ids for sample in samples],
-            [sample.student_ids for sample in samples],
-            self.pad_id,
-            [sample.student_spans for sample in samples],
-        )
-        head = Head.of(self.student)
-        result = losses.compute_from_rows(
-            self.config.method,
-            self.pair,
-            student_hidden_SH,
-            head,
-            teacher,
-            [piece for sample in samples for piece in sample.student_pieces],
-            [piece for sample in samples for piece in sample.teacher_pieces],
-            divergence=self.config.divergence,
-            **self.config.method_options,
-        )
-        weight = self.config.training.sft_weight
-        return with_cross_entropy(result, weight, samples, student_hidden_SH, head) if weight else result
-
-
-def with_cross_entropy(
-    result: losses.LossResult,
-    weight: float,
-    samples: Sequence[Sample],
-    student_hidden_SH: torch.Tensor,
-    head: Head,
-) -> losses.LossResult:
-    """`result` with `weight` times the cross-entropy (nats) of the data's completions added to its sum.
-
-    Both are divided by the rows of `result`; stats["sft"] is the cross-entropy's sum divided by them, without weight.
-    """
-    supervised = [(sample.given, token) for sample in samples for piece in sample.student_pieces for token in piece]
-    given_S, ids_S = (torch.tensor(column) for column in zip(*supervised, strict=True))
-    result.stats["sft"] = 0.0
-    if not given_S.any():
-        return result
-    device, rows = student_hidden_SH.device, max(1, result.rows)
-    rows_G = given_S.nonzero().squeeze(1)
-    added = completion_loss(student_hidden_SH[rows_G.to(device)], head, ids_S[rows_G].to(device))
-    loss_sum = result.loss_sum + weight * added
-    stats = result.stats | {"sft": float(added.detach()) / rows}
-    return losses.LossResult(loss_sum / rows, result.rows, loss_sum, stats)
 
 
 @dataclass
@@ -178,6 +117,9 @@ class Trainer:
         self.deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
         self._setup_processes()
         self.teacher = self._setup_teacher(teacher)
+        moved = config.teacher.offload or config.teacher.sharded
+        lengths = student_length if config.teacher.elsewhere else both_lengths
+        self.micro_batches = MicroBatches(config.training, accelerator, lengths, few_passes=moved)
         # vLLM starts from the student's weights, so before they are sharded
         self.vllm = _start_vllm(config, accelerator, student, pair, checkpoints)
         self.loop = self._setup_student(checkpoints)
@@ -297,14 +239,19 @@ class Trainer:
         Returns the totals and the differentiable loss of the last micro-batch. Under DeepSpeed, whose backward pass
         steps, that is the only micro-batch, and its backward pass is left to `update`.
         """
-        totals, loss = StepTotals(), None
-        size = self.config.training.micro_batch_size
-        parts = [samples[start : start + size] for start in range(0, self.local_size, size)]
+        return self.micro_batches.run(partial(self._accumulate, samples), self.loop.optimizer.zero_grad)
+
+    def _accumulate(self, samples: list[Sample]) -> tuple[StepTotals, torch.Tensor | None]:
+        """One attempt of `grade`, which runs out of memory if a micro-batch is too large."""
+        parts = [samples] if self.deepspeed else self.micro_batches.split(samples)
+        totals, loss = StepTotals(padding=self.micro_batches.padding(parts)), None
         # every process runs the same number of passes, over a sample that counts nothing if need be
-        passes = [part or [placeholder(self.prompts[0], self.pair)] for part in parts if part or self.processes > 1]
+        parts += [[]] * (on_all_processes(self.accelerator, len(parts)) - len(parts))
+        passes = [part or [placeholder(self.prompts[0], self.pair)] for part in parts]
         # a teacher elsewhere scores the micro-batches to come while this one is trained
         started = [self._start_scoring(each) for each in passes]
-        for number, (part, each, rows) in enumerate(zip(parts, passes, started, strict=False)):
+        for number, (part, each, rows) in enumerate(zip(parts, passes, started, strict=True)):
+            self.micro_batches.begin(each)
             with nullcontext() if number == len(parts) - 1 else self.accelerator.no_sync(self.loop.module):
                 result = self.loop.module(each, rows())
                 if part:

@@ -28,7 +28,8 @@ from simct.preflight.planned import PlannedRun
 from simct.preflight.prompts import check_completions
 from simct.preflight.records import Preflight
 from simct.tokenization.pair import TokenizerPair
-from simct.training.trainer import DistillationStep, Trainer
+from simct.training.distillation_step import DistillationStep
+from simct.training.trainer import Trainer
 from tests.support import reference_losses
 
 GIVEN = ["theatre and 12", "naïve 🙂", "the end", "a cat, 1223"]
