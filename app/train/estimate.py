@@ -14,7 +14,7 @@ from app.server.studio import Studio
 from app.server.work import Work, follow
 from simct.config import RunConfig
 from simct.errors import ConfigError, SimCTError
-from simct.report import facts
+from simct.report import estimates
 from simct.report.formats import size
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ def view(found: "Estimate") -> str:
         head = markup.note("error", f"Needs {size(found.peak)}: more than any one machine known here has.")
         return f"{HEAD}{head}{_table(found.hardware)}"
     where = "this machine" if found.here else first.name
-    peak, steps, trained, prompt = facts.estimate_facts(found)
-    *_, time, cost = facts.machine_facts(first)
-    phases = ", ".join(f"{fact.label} {fact.text}" for fact in facts.memory_facts(found.phases))
+    peak, steps, trained, prompt = estimates.estimate_facts(found)
+    *_, time, cost = estimates.machine_facts(first)
+    phases = ", ".join(f"{fact.label} {fact.text}" for fact in estimates.memory_facts(found.phases))
     tiles = [
         (
             size(first.peak or found.peak),
@@ -114,14 +114,18 @@ def view(found: "Estimate") -> str:
         *((fact.text, fact.label, fact.explanation) for fact in (time, cost)),
     ]
     fits = "" if first.fits else markup.note("warn", f"Does not fit {where}. Choose another machine, or see Memory.")
+    served = "".join(
+        f'<p class="lead small" title="{markup.escape(fact.explanation)}">{fact.label}: {markup.escape(fact.text)}</p>'
+        for fact in estimates.served_facts(found)
+    )
     counts = f"{trained.text} weights trained{'' if found.steps is None else f' · {steps.text} steps'}"
     return (
-        f'{HEAD}{markup.tiles(tiles)}{fits}<p class="lead small">{counts} · prompts of {prompt.text}</p>'
+        f'{HEAD}{markup.tiles(tiles)}{fits}<p class="lead small">{counts} · prompts of {prompt.text}</p>{served}'
         f"<details><summary>On other machines</summary>{_table(found.hardware)}</details>"
     )
 
 
 def _table(machines: Sequence["MachineEstimate"]) -> str:
-    rows = [(facts.machine_name(machine), facts.machine_facts(machine)) for machine in machines]
+    rows = [(estimates.machine_name(machine), estimates.machine_facts(machine)) for machine in machines]
     headers = ("Machine", *(fact.label for fact in rows[0][1]))
     return markup.table(headers, [(name, *(fact.text for fact in found)) for name, found in rows])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from simct.cli.arguments import rows, seed, tokens
+from simct.cli.arguments import at_once, rows, seed, tokens
 from simct.cli.common import prepare_hub, write_json
 from simct.errors import ConfigError
 
@@ -44,12 +44,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     distance.add_argument("--teacher", metavar="T", help="Hub id or local folder, ID@REVISION for a revision")
     distance.add_argument("--prompts", metavar="P", help="a file or Hub dataset of prompts that both models answer")
     distance.add_argument("--teacher-system", metavar="TEXT", help="a system text that only the teacher reads")
+    distance.add_argument("--teacher-server", metavar="URL", help="the teacher is on this server; see docs/running.md")
+    distance.add_argument(
+        "--top-logprobs", type=at_once, metavar="K", help="tokens that the server lists at each position"
+    )
     evaluate.set_defaults(run=run_evaluate)
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
     if bool(options.teacher) != bool(options.prompts):
         raise ConfigError("The distance needs both --teacher and --prompts. Give the one that is missing.")
+    if options.teacher_server and not options.teacher:
+        raise ConfigError("--teacher-server needs --teacher: the model whose tokenizer and chat template it has.")
+    if options.top_logprobs is not None and not options.teacher_server:
+        raise ConfigError("--top-logprobs is about --teacher-server, which was not given.")
     named = options.tasks if options.tasks is not None else "" if options.teacher else "demo"
     tasks = [task.strip() for task in named.split(",") if task.strip()]
     if not tasks and not options.teacher:
@@ -59,7 +67,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if tasks:
         report["tasks"] = _score(options, tasks)
     if options.teacher:
-        report |= {"teacher": options.teacher, "distance": _measure(options)}
+        report |= {"teacher": options.teacher, **_served(options), "distance": _measure(options)}
     write_json(options.json, report)
     return 0
 
@@ -84,6 +92,18 @@ def _score(options: argparse.Namespace, tasks: list[str]) -> dict:
     return scores
 
 
+def _served(options: argparse.Namespace) -> dict[str, int]:
+    """What the report says of a teacher on a server; its address is nobody else's business."""
+    return {"teacher_top_logprobs": listed_tokens(options)} if options.teacher_server else {}
+
+
+def listed_tokens(options: argparse.Namespace) -> int:
+    """Tokens that the server lists at each position: as asked for, else the setting's default."""
+    from simct.config.sections import ModelConfig
+
+    return options.top_logprobs or ModelConfig().top_logprobs
+
+
 def _measure(options: argparse.Namespace) -> dict:
     from simct.cli.terminal import progress
     from simct.evaluation.distance import distance
@@ -98,8 +118,12 @@ def _measure(options: argparse.Namespace) -> dict:
             seed=options.seed,
             on_progress=on_progress,
             teacher_system=options.teacher_system,
+            teacher_server=options.teacher_server,
+            top_logprobs=options.top_logprobs,
         )
     print(format_distances(found))
+    if options.teacher_server:
+        print(f"The teacher was served: the {listed_tokens(options)} most likely tokens at each position.")
     return found.to_dict()
 
 

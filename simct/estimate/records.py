@@ -45,11 +45,26 @@ class MachineEstimate(Record):
 
 
 @dataclass(frozen=True)
+class ServedUse(Record):
+    """What a run asks of a teacher on a server, were all completions of full length: requests, and the tokens that the
+    server reads and writes.
+
+    cost: US dollars by teacher.price_per_million_tokens, None where that is not given. All are None where the steps are
+    not known.
+    """
+
+    requests: int | None
+    tokens: int | None
+    cost: float | None
+
+
+@dataclass(frozen=True)
 class Estimate(Record):
     """Memory in bytes on each device, time and cost of a run.
 
     steps: None where they depend on data that is not known. parts are what memory is needed for; phases what is in
-    memory at once, the largest of them being the peak. here: this machine.
+    memory at once, the largest of them being the peak. here: this machine. served: only of a teacher on a server, whose
+    cost is not in those of the machines.
     """
 
     teacher: TeacherSize
@@ -61,3 +76,4 @@ class Estimate(Record):
     phases: dict[str, int]
     hardware: list[MachineEstimate]
     here: MachineEstimate | None = field(default=None, metadata=ABSENT)
+    served: ServedUse | None = field(default=None, metadata=ABSENT)

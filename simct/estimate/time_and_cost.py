@@ -17,7 +17,7 @@ from simct.data.held_out import held_out_count
 from simct.errors import ConfigError
 from simct.estimate.machines import BANDWIDTH_SHARE, COMPUTE_SHARE, GIB, MACHINES, Machine, find_machine
 from simct.estimate.memory import SIZES, MemoryEstimate, Shape, estimate_memory, load_shape_config, shape_of
-from simct.estimate.records import Estimate, MachineEstimate, StudentSize, TeacherSize
+from simct.estimate.records import Estimate, MachineEstimate, ServedUse, StudentSize, TeacherSize
 
 # a layer of one decoding step, however small: on a CPU (measured) and on GPUs
 LAYER_SECONDS = {"cpu": 0.0015, "cuda": 0.0008}
@@ -79,7 +79,7 @@ def evaluation_seconds(
     writing = generating_seconds(student, run.student.dtype, machine, prompts, prompt_tokens, new_tokens)
     # the student reads its own answers and the teacher's, the teacher reads the student's
     one = writing + tokens * 2 * (2 * student.parameters + reader) / flops
-    count = 2 + (steps - 1) // (evaluation.every or max(1, math.ceil(steps / USUAL_EVALUATIONS)))
+    count = evaluation_count(run, steps)
     share = evaluation.time_share
     along = min(count * one, max(2 * one, training_seconds * share / (1 - share)))
     if run.teacher.server:
@@ -89,6 +89,39 @@ def evaluation_seconds(
         batches = math.ceil(prompts / evaluation.batch_size)
         answering += batches * new_tokens * teacher.parameters * SIZES[run.teacher.dtype] / TRANSFER
     return along + answering
+
+
+def evaluation_count(run: RunConfig, steps: int) -> int:
+    """Evaluations along a run of `steps`, the first and the last among them, were all of them affordable."""
+    every = run.evaluation.every
+    if every == 0 or not run.data.held_out:
+        return 0
+    return 2 + (steps - 1) // (every or max(1, math.ceil(steps / USUAL_EVALUATIONS)))
+
+
+def served_use(run: RunConfig, steps: int | None, prompt_tokens: int) -> ServedUse | None:
+    """What the run asks of the teacher's server, a text a request; None for a teacher that is not on one.
+
+    Counted as ServedTeacher.usage counts: the tokens of each text that is read, and of each that is written with its
+    prompt.
+    """
+    teacher, rollout = run.teacher, run.rollout
+    if not teacher.server:
+        return None
+    if steps is None or run.kind == "warmup":
+        return ServedUse(None, None, None)
+    length = min(prompt_tokens + rollout.max_new_tokens, run.training.max_length)
+    written = round(run.training.batch_size * rollout.teacher_fraction)
+    requests = steps * (run.training.batch_size + written)
+    tokens = requests * length
+    count = evaluation_count(run, steps)
+    if count:
+        # what the student writes each time, and what the teacher writes once and reads once
+        texts = run.data.held_out * (count + 2)
+        requests += texts
+        tokens += texts * (prompt_tokens + min(rollout.max_new_tokens, LONGEST_ANSWER))
+    price = teacher.price_per_million_tokens
+    return ServedUse(requests, tokens, None if price is None else tokens * price / 1e6)
 
 
 def estimate_run(
@@ -149,6 +182,7 @@ def estimate_run(
         parts=needed.parts,
         phases=needed.phases,
         hardware=rows,
+        served=served_use(run, steps, prompt_tokens),
     )
 
 

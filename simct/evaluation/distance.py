@@ -70,6 +70,18 @@ class Speaker:
         return pad_id_of(self.tokens.tokenizer, self.tokens.end_ids)
 
 
+@dataclass(frozen=True)
+class ServedSpeaker:
+    """A teacher on a server, and the ids of the prompts as its own template writes them."""
+
+    teacher: ServedTeacher
+    prompts: Sequence[list[int]]
+
+    @property
+    def tokens(self) -> TokenBytes:
+        return self.teacher.tokens
+
+
 def distance(
     student: str,
     teacher: str,
@@ -81,12 +93,15 @@ def distance(
     token: str | bool | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     teacher_system: str | None = None,
+    teacher_server: str | None = None,
+    top_logprobs: int | None = None,
 ) -> Distances:
     """Measure both directions on the first `samples` prompts of a file or Hub dataset.
 
     `student` and `teacher` are Hub ids or folders, `id@revision` for a revision. Each model answers every prompt once,
-    in its own chat template, the teacher after `teacher_system` where given. `on_progress(answers written, answers in
-    all)`. Raises one-line SimCTErrors.
+    in its own chat template, the teacher after `teacher_system` where given. With `teacher_server` the teacher is on
+    that server, which lists `top_logprobs` tokens at each position, and `teacher` gives its tokenizer and template.
+    `on_progress(answers written, answers in all)`. Raises one-line SimCTErrors.
     """
     read = load_prompts(DataConfig(prompts=prompts, limit=samples), token)
     device = device_for_training()
@@ -96,29 +111,39 @@ def distance(
         tokens = load_tokens(model, revision, token)
         rendered = render_prompts(side, tokens.tokenizer, read, None, teacher_system if side == "teacher" else None)
         described = ModelConfig(model=model, revision=revision, dtype=dtype)
+        if side == "teacher" and teacher_server:
+            described.server = teacher_server
+            described.top_logprobs = top_logprobs or described.top_logprobs
         sides[side] = described, tokens, rendered.ids
     both = [index for index in range(len(read)) if all(ids[index] for _, _, ids in sides.values())]
     if not both:
         raise DataError(f"No prompt of {prompts!r} can be read by both models: their chat templates refuse them.")
-    speakers = {}
+    speakers: dict[str, Speaker | ServedSpeaker] = {}
     for side, (described, tokens, ids) in sides.items():
+        read_by_both = [list(ids[index] or ()) for index in both]
+        if described.server:
+            speakers[side] = ServedSpeaker(ServedTeacher(described, tokens, token), read_by_both)
+            continue
         loaded = load_model(described, device, token).eval()
         check_head(loaded)
-        speakers[side] = Speaker(loaded, tokens, [list(ids[index] or ()) for index in both])
+        speakers[side] = Speaker(loaded, tokens, read_by_both)
     found = []
-    for number, (writer, reader) in enumerate((("student", "teacher"), ("teacher", "student"))):
+    try:
+        for number, (writer, reader) in enumerate((("student", "teacher"), ("teacher", "student"))):
 
-        def report(done: int, total: int, before: int = number) -> None:
-            if on_progress:
-                on_progress(before * total + done, 2 * total)
+            def report(done: int, total: int, before: int = number) -> None:
+                if on_progress:
+                    on_progress(before * total + done, 2 * total)
 
-        answers = draw(speakers[writer], max_new_tokens, seed, on_progress=report)
-        found.append(distance_of(speakers[writer], speakers[reader], answers))
+            answers = draw(speakers[writer], max_new_tokens, seed, on_progress=report)
+            found.append(distance_of(speakers[writer], speakers[reader], answers))
+    finally:
+        speakers["teacher"].teacher.close()
     return Distances(*found)
 
 
 def draw(
-    writer: Speaker,
+    writer: Speaker | ServedSpeaker,
     max_new_tokens: int,
     seed: int = 0,
     batch_size: int = 16,
@@ -128,8 +153,16 @@ def draw(
 
     `on_progress(answers written, answers in all)` is called after each batch.
     """
-    answers = draw_some(writer, range(len(writer.prompts)), max_new_tokens, seed, batch_size, on_progress)
-    return [answers[index] for index in range(len(writer.prompts))]
+    indices = range(len(writer.prompts))
+    if isinstance(writer, Speaker):
+        answers = draw_some(writer, indices, max_new_tokens, seed, batch_size, on_progress)
+        return [answers[index] for index in indices]
+    answers = {}
+    for some in even_batches(list(indices), batch_size):
+        answers |= sampled_answers(writer.teacher, writer.prompts, some, max_new_tokens, seed, batch_size)
+        if on_progress:
+            on_progress(len(answers), len(indices))
+    return [answers[index] for index in indices]
 
 
 def draw_some(
@@ -227,7 +260,12 @@ def distance_from(found: Readings, own: Mapping[int, float], other: Mapping[int,
     return Distance(bits, sum(found.sizes.values()), dict(found.excluded))
 
 
-def distance_of(writer: Speaker, reader: Speaker, answers: Sequence[Rollout], batch_size: int = 16) -> Distance:
+def distance_of(
+    writer: Speaker | ServedSpeaker,
+    reader: Speaker | ServedSpeaker,
+    answers: Sequence[Rollout],
+    batch_size: int = 16,
+) -> Distance:
     """The distance from the writer to the reader on `answers`, one of the writer's to each prompt.
 
     Raises DataError where no answer can be compared.
@@ -242,8 +280,12 @@ def distance_of(writer: Speaker, reader: Speaker, answers: Sequence[Rollout], ba
     return distance_from(found, own, log_probabilities(reader, found.read, batch_size))
 
 
-def log_probabilities(speaker: Speaker, completions: dict[int, list[int]], batch_size: int = 16) -> dict[int, float]:
+def log_probabilities(
+    speaker: Speaker | ServedSpeaker, completions: dict[int, list[int]], batch_size: int = 16
+) -> dict[int, float]:
     """`read_log_probabilities` by the speaker's model, in evaluation mode."""
+    if isinstance(speaker, ServedSpeaker):
+        return read_log_probabilities(speaker.teacher, speaker.prompts, completions, batch_size)
     was_training = speaker.model.training
     speaker.model.eval()
     try:

@@ -248,6 +248,7 @@ class Reliability(Record):
     answers: those that were measured, of answers_written, of which
     answers_ended ended by themselves; excluded: those left out, by reason. stopped: before all prompts were answered.
     student_to_teacher, teacher_to_student: the distance to the teacher before training; None where it was not measured.
+    listed: tokens that a teacher on a server listed at each position; None for one with all its probabilities.
     verdict: in words; method, method_options and settings (names as in run.yaml): what it recommends.
     """
 
@@ -280,6 +281,7 @@ class Reliability(Record):
     stopped: bool = False
     student_to_teacher: StartDistance | None = None
     teacher_to_student: StartDistance | None = None
+    listed: int | None = field(default=None, metadata=ABSENT)
     verdict: str = ""
     method: str = ""
     method_options: dict[str, Any] = field(default_factory=dict)

@@ -41,6 +41,7 @@ from simct.losses.head import Head, check_head
 from simct.losses.side import HeadSide, Side, chunk_rows_for
 from simct.losses.teacher_rows import TeacherRows, side_of
 from simct.models.loading import hidden_rows, load_model, pad_id_of
+from simct.models.served import ServedTeacher
 from simct.models.teachers import LocalTeacher, Teacher, load_teacher
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
@@ -309,6 +310,7 @@ class _Totals:
         return Reliability(
             mass_student=mean("mass_student"),
             mass_teacher=mean("mass_teacher"),
+            listed=self.teacher.listed if isinstance(self.teacher, ServedTeacher) else None,
             candidate_mass=mean("candidate_mass"),
             prefix_conflict_mass=mean("prefix_conflict_mass"),
             hindsight_mass=mean("hindsight_mass"),

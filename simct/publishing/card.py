@@ -68,6 +68,10 @@ def public_config(config: RunConfig) -> RunConfig:
     shown.publish = PublishConfig()  # whoever starts from this run publishes where they say
     for model in (shown.teacher, shown.student):
         model.model = shown_name(model.model)
+    # a server is of whoever ran this; the card says that there was one
+    shown.teacher.server = shown.teacher.price_per_million_tokens = None
+    if shown.teacher.scores:
+        shown.teacher.scores = shown_name(shown.teacher.scores)
     shown.data.prompts = shown_name(shown.data.prompts)
     if shown.data.held_out_prompts:
         shown.data.held_out_prompts = shown_name(shown.data.held_out_prompts)
@@ -197,13 +201,28 @@ def _settings(config: RunConfig, adapter: bool) -> list[tuple[str, str]]:
         ),
         ("Parts not trained", ", ".join(training.freeze)),
         ("Running mean of the weights", f"decay {training.ema_decay:g}" if training.ema_decay else ""),
-        ("Precision", f"student {config.student.dtype}, teacher {config.teacher.dtype}"),
+        ("Precision", _precision(config)),
+        ("Teacher's probabilities", _probabilities(config.teacher)),
         ("Teacher quantized", config.teacher.quantization or ""),
         ("System text of the teacher alone", config.teacher.system or ""),
         ("Seed", str(training.seed)),
         ("Software", f"SimCT Studio {simct.__version__}"),
     ]
     return [(name, escape(value)) for name, value in rows if value]
+
+
+def _precision(config: RunConfig) -> str:
+    """Of both models; that of a teacher elsewhere is not known here."""
+    student = f"student {config.student.dtype}"
+    return student if config.teacher.elsewhere else f"{student}, teacher {config.teacher.dtype}"
+
+
+def _probabilities(teacher: ModelConfig) -> str:
+    """Where they came from, for a teacher whose weights were elsewhere."""
+    if not teacher.elsewhere:
+        return ""
+    whence = "stored beforehand" if teacher.scores else "served over HTTP"
+    return f"{whence}; of each position the {teacher.top_logprobs:,} most likely tokens and the sum of all others"
 
 
 def _distillation_settings(config: RunConfig) -> list[tuple[str, str]]:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simct.inspection.text_kinds import TITLES
-from simct.report.formats import count, dollars, hours, number, plural, seconds, share, signed, size, yes_or_no
+from simct.report.formats import count, number, plural, share, signed
 
 if TYPE_CHECKING:
-    from simct.estimate.records import Estimate, MachineEstimate
     from simct.inspection.records import (
         Candidates,
         KindTokens,
@@ -240,7 +239,10 @@ def sample(measured: Reliability) -> str:
     answers = f"Measured on {plural(measured.answers, 'answer')} of the student, {plural(measured.units, 'unit')}"
     stopped = " (stopped early)" if measured.stopped else ""
     excluded = f" Left out: {left_out(measured.excluded)}." if measured.excluded else ""
-    return f"{answers}{stopped}.{excluded}"
+    listed = ""
+    if measured.listed:
+        listed = f" The teacher was served: the {measured.listed:,} most likely tokens at each position."
+    return f"{answers}{stopped}.{listed}{excluded}"
 
 
 class VerdictText(NamedTuple):
@@ -361,38 +363,6 @@ def unshared(found: MeasuredCandidates) -> list[Unshared]:
         Unshared(f"The {side}'s most likely tokens that the {other} does not have", side, other, rows)
         for side, other, rows in (("teacher", "student", teacher), ("student", "teacher", student))
     ]
-
-
-# Estimates
-
-
-def estimate_facts(estimate: Estimate) -> list[Fact]:
-    return [
-        Fact("Peak memory", estimate.peak, size, "The most memory that a device needs at once"),
-        Fact("Steps", estimate.steps, count, "Optimizer steps of the run", missing="depend on the data"),
-        Fact("Trained weights", estimate.student.trainable, count, "Parameters of the student that are trained"),
-        Fact("Longest prompt", estimate.prompt_tokens, lambda n: plural(n, "token"), "The prompts that are assumed"),
-    ]
-
-
-def memory_facts(sizes: dict[str, int]) -> list[Fact]:
-    """The parts or phases of an estimate."""
-    return [Fact(name.capitalize() if name.islower() else name, n, size, "") for name, n in sizes.items()]
-
-
-def machine_facts(machine: MachineEstimate) -> list[Fact]:
-    """A run on one kind of machine."""
-    return [
-        Fact("Memory", machine.memory, size, "Memory of one device"),
-        Fact("Fits", machine.fits, yes_or_no, "Whether the run's peak memory fits one device"),
-        Fact("A step", sum(machine.seconds_per_step.values()), seconds, "One optimizer step, full-length completions"),
-        Fact("Time", machine.hours, hours, "An order of magnitude: full-length completions, without scored tasks"),
-        Fact("Cost", machine.cost, dollars, "US dollars at the list price"),
-    ]
-
-
-def machine_name(machine: MachineEstimate) -> str:
-    return machine.name if machine.devices == 1 else f"{machine.devices} × {machine.name}"
 
 
 def kind_title(kind: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from simct.data.exclusions import exclusion_line
 from simct.inspection.records import Candidates, MeasuredCandidates, PairReport, PairRow, Reliability
-from simct.report import facts
+from simct.report import estimates, facts
 from simct.report.facts import Fact
 from simct.report.formats import number, share
 
@@ -122,18 +122,19 @@ def format_candidates(found: Candidates) -> str:
 
 def format_estimate(estimate: Estimate) -> str:
     teacher, student = estimate.teacher, estimate.student
-    rows = [(facts.machine_name(machine), facts.machine_facts(machine)) for machine in estimate.hardware]
+    where = ", on a server" if estimate.served else ""
+    rows = [(estimates.machine_name(machine), estimates.machine_facts(machine)) for machine in estimate.hardware]
     return "\n".join(
         [
-            f"teacher  {teacher.model}: {teacher.parameters / 1e6:,.0f} M parameters",
+            f"teacher  {teacher.model}: {teacher.parameters / 1e6:,.0f} M parameters{where}",
             f"student  {student.model}: {student.parameters / 1e6:,.0f} M parameters",
             "",
-            *_lines(facts.estimate_facts(estimate)),
+            *_lines([*estimates.estimate_facts(estimate), *estimates.served_facts(estimate)]),
             "",
             "Memory on each device",
-            *_lines([fact for fact in facts.memory_facts(estimate.parts) if fact.value], "  "),
+            *_lines([fact for fact in estimates.memory_facts(estimate.parts) if fact.value], "  "),
             "At once during",
-            *_lines(facts.memory_facts(estimate.phases), "  "),
+            *_lines(estimates.memory_facts(estimate.phases), "  "),
             "",
             *_table("Machine", rows, 12),
         ]

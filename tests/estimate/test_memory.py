@@ -177,3 +177,28 @@ def test_smollm2_reads_writes_and_answers():
 def test_the_optimizers_said_to_be_fused_are_those_that_torch_fuses():
     kinds = {name: kind for name, kind in vars(torch.optim).items() if isinstance(kind, type)}
     assert set(FUSED) == {name for name, kind in kinds.items() if "fused" in inspect.signature(kind).parameters}
+
+
+def test_a_served_teacher_is_counted_and_priced():
+    configs = (
+        _of_layers(known_config("Qwen/Qwen2.5-7B-Instruct"), 3),
+        _of_layers(known_config("google/gemma-2-2b-it"), 4),
+    )
+    run = new_run(training={"steps": 10}, evaluation={"every": 5}, data={"prompts": "p", "held_out": 8})
+    assert estimate_run(run, "h100", configs=configs).served is None
+    run.teacher.server = "https://example.com"
+    report = estimate_run(run, "h100", prompt_tokens=100, configs=configs)
+    batch, length = run.training.batch_size, 100 + run.rollout.max_new_tokens
+    # 3 evaluations (at the start, in the middle, at the end), and what the teacher writes once and reads once
+    texts = 8 * (3 + 2)
+    assert report.served is not None and report.served.requests == 10 * batch + texts
+    assert report.served.tokens == 10 * batch * length + texts * length
+    assert report.served.cost is None and "give teacher.price_per_million_tokens" in format_estimate(report)
+    assert "M parameters, on a server" in format_estimate(report)
+    run.teacher.price_per_million_tokens = 5.0
+    priced = estimate_run(run, "h100", prompt_tokens=100, configs=configs)
+    assert priced.served is not None and priced.served.cost == pytest.approx(5e-6 * report.served.tokens)
+    assert f"Server cost      ${priced.served.cost:.2f}" in format_estimate(priced)
+    run.training.epochs = 1
+    unknown = estimate_run(run, "h100", configs=configs).served
+    assert unknown is not None and unknown.tokens is None and unknown.cost is None

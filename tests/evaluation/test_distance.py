@@ -17,6 +17,7 @@ from simct.evaluation.noise import Change
 from simct.evaluation.records import Distance, change
 from simct.models.rollout import Rollout
 from simct.tokenization.token_bytes import token_bytes
+from tests.support.teacher_server import TeacherServer
 
 PROMPT = "ab"
 
@@ -181,3 +182,26 @@ def test_the_command_prints_and_writes_the_distance(tmp_path, capsys):
         assert abs(kept[direction]["bits_per_byte"]) < 0.2 and kept[direction]["answers"] == 4
     assert command(["evaluate", *models]) == 2
     assert "--prompts" in capsys.readouterr().err
+
+
+def test_a_served_teacher_that_lists_everything_is_as_far_away_as_the_local_one(tmp_path, capsys):
+    prompts = tmp_path / "prompts.jsonl"
+    texts = ("Say it plainly: A cook.", "The infant sleeps.", "Hand")
+    prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    teacher, student = str(demo.TEACHER), str(demo.STUDENT)
+    wanted = distance(student, teacher, str(prompts), max_new_tokens=8)
+    with TeacherServer(teacher) as server:
+        found = distance(student, teacher, str(prompts), max_new_tokens=8, teacher_server=server.url, top_logprobs=9999)
+        # the same answers of the student; those of the teacher are drawn by its server
+        assert found.student_to_teacher.mean == pytest.approx(wanted.student_to_teacher.mean, abs=1e-4)
+        assert found.teacher_to_student.answers == 3 and math.isfinite(found.teacher_to_student.mean)
+        assert sum("prompt_logprobs" not in body for body in server.asked) == 3
+        options = ["--prompts", str(prompts), "--max-new-tokens", "8", "--json", str(tmp_path / "d.json")]
+        served = ["--teacher", teacher, "--teacher-server", server.url, "--top-logprobs", "16"]
+        assert command(["evaluate", "--model", student, *served, *options]) == 0
+        assert {body["prompt_logprobs"] for body in server.asked[-4:] if "prompt_logprobs" in body} == {16}
+        assert command(["evaluate", "--model", student, *served[2:], "--prompts", str(prompts)]) == 2
+    printed = capsys.readouterr()
+    assert "The teacher was served: the 16 most likely tokens" in printed.out and "--teacher" in printed.err
+    kept = json.loads((tmp_path / "d.json").read_text())
+    assert kept["teacher_top_logprobs"] == 16 and server.url not in json.dumps(kept)

@@ -26,6 +26,7 @@ from simct.models.teachers import LocalTeacher, load_teacher
 from simct.preflight.models import check_teacher_server
 from simct.preflight.planned import Place, PlannedRun
 from simct.preflight.records import OK, PROBLEM, WARNING
+from simct.report.facts import sample
 from simct.tokenization.pair import TokenizerPair
 from simct.training.trainer import Trainer
 from tests.support.teacher_server import KEY, TeacherServer
@@ -196,6 +197,7 @@ def test_the_verdicts_numbers_are_those_of_the_local_teacher(folders, server, tm
     config.teacher.server, config.teacher.top_logprobs = server.url, 4
     some = measure_pair(config, 4)
     assert some.mass_teacher < local.mass_teacher and 0 <= some.kl_shared < 50
+    assert some.listed == 4 and local.listed is None and "The teacher was served: the 4 most likely" in sample(some)
 
 
 def test_a_look_at_a_server_says_what_it_has(folders, server):

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 import simct
-from simct.config import load_config
+from simct.config import load_config, save_config
 from simct.evaluation.records import evaluations_of
 from simct.hub.repo_ids import hub_id
 from simct.methods import METHODS
@@ -234,3 +234,15 @@ def test_the_picture_has_the_distance_below_the_loss(run, tmp_path):
         (tmp_path / name).write_bytes(data)
         sizes.append(Image.open(tmp_path / name).size)
     assert sizes[1] == (sizes[0][0], 2 * sizes[0][1])
+
+
+def test_the_card_says_that_the_teacher_was_served_and_not_where(run):
+    config = run.config()
+    assert "Teacher's probabilities" not in model_card(run, "me/tiny")
+    config.teacher.server, config.teacher.top_logprobs = "http://10.0.0.7:8000", 32
+    config.teacher.price_per_million_tokens = 2.5
+    save_config(config, run.path / "run.yaml")
+    card, published = model_card(run, "me/tiny"), public_yaml(run.config())
+    assert "served over HTTP; of each position the 32 most likely tokens" in card
+    assert f"student {config.student.dtype} |" in card
+    assert "10.0.0.7" not in card + published and "price_per_million_tokens: 2.5" not in published

@@ -8,7 +8,7 @@ from app.inspect import numbers, other_pairs_view, position_view, reliability_vi
 from app.train import estimate as estimate_view
 from simct.estimate.records import Estimate
 from simct.inspection.records import KindTokens, PairReport, PairRow, Splits
-from simct.report import facts, formats, text
+from simct.report import estimates, facts, formats, text
 from simct.report.html import html_report
 from tests.support.records import INSPECT, MACHINE, MEASURED, RELIABILITY
 
@@ -30,8 +30,8 @@ ALL = [
     *facts.split_facts(Splits(1, 2, 3)),
     *facts.position_facts(MEASURED),
     *facts.candidate_facts(MEASURED.rest),
-    *facts.estimate_facts(ESTIMATE),
-    *facts.machine_facts(MACHINE),
+    *estimates.estimate_facts(ESTIMATE),
+    *estimates.machine_facts(MACHINE),
 ]
 
 
@@ -46,7 +46,7 @@ def test_a_label_has_one_explanation_and_an_explanation_one_label():
     (facts.reliability_facts(RELIABILITY), text.format_reliability(RELIABILITY), reliability_view.draw(RELIABILITY)),
     (facts.position_facts(MEASURED), text.format_candidates(MEASURED), position_view.draw(MEASURED)),
     (facts.pair_facts(PAIR), text.format_pairs([PAIR]), other_pairs_view.draw([PAIR], "student")),
-    (facts.machine_facts(MACHINE), text.format_estimate(ESTIMATE), estimate_view.view(ESTIMATE)),
+    (estimates.machine_facts(MACHINE), text.format_estimate(ESTIMATE), estimate_view.view(ESTIMATE)),
 ])  # fmt: skip
 def test_the_terminal_and_the_studio_print_the_facts(rows, printed, studio):
     for fact in rows:
