@@ -33,8 +33,8 @@ from simct.evaluation.distance import (
     readings,
 )
 from simct.losses.head import Head
+from simct.models.decoding import left_pad
 from simct.models.loading import device_for_training, hidden_rows, load_model
-from simct.models.rollout import left_pad
 from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.pair import TokenizerPair
 

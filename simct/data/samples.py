@@ -13,7 +13,8 @@ from simct.data.prompts import Prompt
 from simct.data.rendering import render_prompts
 from simct.errors import ConfigError, DataError
 from simct.models.loading import pad_id_of
-from simct.models.rollout import Rollout, generate, uniforms
+from simct.models.rollout import Rollout, generate
+from simct.models.sampling import uniforms
 from simct.models.served import ServedTeacher
 from simct.models.teachers import LocalTeacher, Teacher
 from simct.models.vllm import sample_seed
@@ -185,24 +186,21 @@ def write_rollouts(
 ) -> list[Rollout]:
     """Sample one completion for each of `prompts` (token ids); `indices` are their sample indices within the step."""
     seed, length = config.training.seed, config.rollout.max_new_tokens
-    size = config.rollout.batch_size or max(1, len(prompts))
-    rollouts = []
-    for first in range(0, len(prompts), size):
-        rollouts += generate(
-            model,
-            prompts[first : first + size],
-            tokens.end_ids,
-            pad_id_of(tokens.tokenizer, tokens.end_ids),
-            n_candidates=len(tokens.bytes_of),
-            max_new_tokens=length,
-            temperature=config.rollout.temperature,
-            top_p=config.rollout.top_p,
-            uniforms_BM=uniforms(seed, step, indices[first : first + size], length),
-            top_k=config.rollout.top_k,
-            min_p=config.rollout.min_p,
-            repetition_penalty=config.rollout.repetition_penalty,
-        )
-    return rollouts
+    return generate(
+        model,
+        prompts,
+        tokens.end_ids,
+        pad_id_of(tokens.tokenizer, tokens.end_ids),
+        n_candidates=len(tokens.bytes_of),
+        max_new_tokens=length,
+        temperature=config.rollout.temperature,
+        top_p=config.rollout.top_p,
+        uniforms_NM=uniforms(seed, step, indices, length),
+        top_k=config.rollout.top_k,
+        min_p=config.rollout.min_p,
+        repetition_penalty=config.rollout.repetition_penalty,
+        batch_size=config.rollout.batch_size,
+    )
 
 
 def teacher_rollouts(

@@ -38,7 +38,8 @@ from simct.losses.head import check_head
 from simct.losses.side import ListedSide, chunk_rows_for, row_chunks
 from simct.losses.teacher_rows import TeacherRows, side_of
 from simct.models.loading import device_for_training, load_model, pad_id_of
-from simct.models.rollout import Rollout, generate, uniforms
+from simct.models.rollout import Rollout, generate
+from simct.models.sampling import uniforms
 from simct.models.served import ServedTeacher
 from simct.models.teachers import LocalTeacher, Teacher
 from simct.models.vllm import sample_seed
@@ -151,7 +152,7 @@ def draw(
 ) -> list[Rollout]:
     """One answer to each prompt from the writer's whole distribution; a draw depends on (seed, prompt index) only.
 
-    `on_progress(answers written, answers in all)` is called after each batch.
+    `on_progress(answers written, answers in all)` is called after each answer.
     """
     indices = range(len(writer.prompts))
     if isinstance(writer, Speaker):
@@ -174,25 +175,19 @@ def draw_some(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[int, Rollout]:
     """`draw` for the prompts of these indices only, by index."""
-    # prompts of similar length share a batch, so little is spent on padding
-    order = sorted(indices, key=lambda index: len(writer.prompts[index]))
-    answers: dict[int, Rollout] = {}
-    for some in even_batches(order, batch_size):
-        rollouts = generate(
-            writer.model,
-            [writer.prompts[index] for index in some],
-            writer.tokens.end_ids,
-            writer.pad_id,
-            n_candidates=len(writer.tokens.bytes_of),
-            max_new_tokens=max_new_tokens,
-            temperature=1.0,
-            top_p=1.0,
-            uniforms_BM=uniforms(seed, DRAWS, some, max_new_tokens),
-        )
-        answers |= dict(zip(some, rollouts, strict=True))
-        if on_progress:
-            on_progress(len(answers), len(order))
-    return answers
+    some = list(indices)
+    rollouts = generate(
+        writer.model,
+        [writer.prompts[index] for index in some],
+        writer.tokens.end_ids,
+        writer.pad_id,
+        n_candidates=len(writer.tokens.bytes_of),
+        max_new_tokens=max_new_tokens,
+        uniforms_NM=uniforms(seed, DRAWS, some, max_new_tokens),
+        batch_size=batch_size,
+        on_progress=on_progress and (lambda done: on_progress(done, len(some))),
+    )
+    return dict(zip(some, rollouts, strict=True))
 
 
 def sampled_answers(

@@ -110,21 +110,15 @@ def _completions(
 ) -> list[Rollout]:
     """A greedy completion of each prompt, in order."""
     ids = [prompt_ids(tokens.tokenizer, with_system(prompt.messages, system), enable_thinking) for prompt in prompts]
-    # prompts of similar length share a batch, so little is spent on padding
-    order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
-    found: dict[int, Rollout] = {}
-    for start in range(0, len(order), settings.batch_size):
-        batch = order[start : start + settings.batch_size]
-        rollouts = generate(
-            model,
-            [ids[index] for index in batch],
-            tokens.end_ids,
-            pad_id_of(tokens.tokenizer, tokens.end_ids),
-            n_candidates=len(tokens.bytes_of),
-            max_new_tokens=settings.max_new_tokens,
-        )
-        found |= dict(zip(batch, rollouts, strict=True))
-    return [found[index] for index in range(len(ids))]
+    return generate(
+        model,
+        ids,
+        tokens.end_ids,
+        pad_id_of(tokens.tokenizer, tokens.end_ids),
+        n_candidates=len(tokens.bytes_of),
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+    )
 
 
 def spoken_text(tokens: TokenBytes, rollout: Rollout) -> str:

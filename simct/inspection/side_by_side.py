@@ -14,7 +14,7 @@ from simct.config.sections import RolloutConfig
 from simct.errors import AlignmentError
 from simct.losses.head import Head
 from simct.models.loading import hidden_rows, pad_id_of
-from simct.models.rollout import pick_tokens, uniforms
+from simct.models.sampling import pick_tokens, uniforms
 from simct.tokenization.pair import TokenizerPair
 
 

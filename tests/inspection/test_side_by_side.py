@@ -12,7 +12,8 @@ from simct.data.templates import prompt_ids
 from simct.errors import AlignmentError
 from simct.inspection.side_by_side import agreement, write_answer
 from simct.models.loading import load_model
-from simct.models.rollout import generate, uniforms
+from simct.models.rollout import generate
+from simct.models.sampling import uniforms
 
 MESSAGES = [{"role": "user", "content": "Say it plainly: the adolescent should purchase documentation."}]
 

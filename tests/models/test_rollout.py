@@ -11,7 +11,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from simct.models.rollout import generate, pick_tokens, uniforms
+from simct.models.rollout import generate
+from simct.models.sampling import pick_tokens, uniforms
 from tests.support.random_pair import random_model, student_tokenizer
 
 
