@@ -29,12 +29,13 @@ ShouldStop = Callable[[], bool]
 SHOWN_CHARACTERS = 200_000  # of the text that the HTML report shows and --at looks into
 LARGE_TEXT = 2**22  # characters; a longer file is read in pieces
 COMPARED_TEXTS = 1_000
+PROMPTS_READ = 500  # of --prompts, where they are the text
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     inspect = commands.add_parser("inspect", help="where two tokenizers disagree and what SimCT recovers (no weights)")
     add_pair(inspect)
-    text = inspect.add_argument_group("the text (by default the embedded pair's prompts)")
+    text = inspect.add_argument_group("the text (by default that of --prompts, or a small balanced sample)")
     text.add_argument("--text", metavar="FILE", help="a UTF-8 text file, or - for standard input")
     text.add_argument("--dataset", metavar="ID", help="a Hub dataset, or a JSONL, CSV, Parquet or text file; streamed")
     text.add_argument("--column", metavar="C", help="with --dataset: the column; by default one that holds text")
@@ -151,8 +152,7 @@ def _texts(options: argparse.Namespace, skipped: Counter[str] | None = None) -> 
     Rows of a dataset without text are counted by reason in `skipped`.
     """
     from simct.data.prompts import load_prompts
-    from simct.demo import PROMPTS
-    from simct.inspection.corpus import dataset_texts, pieces_of
+    from simct.inspection.corpus import dataset_texts, pieces_of, sample_texts
 
     if options.dataset:
         stream = dataset_texts(
@@ -171,9 +171,11 @@ def _texts(options: argparse.Namespace, skipped: Counter[str] | None = None) -> 
         if not text:
             raise DataError("There is no text on standard input.")
         texts = [text] if len(text) <= LARGE_TEXT else list(pieces_of(text))
-    else:
-        prompts = load_prompts(DataConfig(prompts=str(PROMPTS), limit=500))
+    elif options.prompts:
+        prompts = load_prompts(DataConfig(prompts=options.prompts, limit=PROMPTS_READ))
         texts = [f"{prompt.text} {prompt.answer or ''}".strip() for prompt in prompts]
+    else:
+        texts = sample_texts()
     return texts, len(texts)
 
 

@@ -168,6 +168,12 @@ def dataset_texts(
     return _some(source, found, limit, skipped)
 
 
+def sample_texts() -> list[str]:
+    """A small balanced sample: prose in eleven languages, code, numbers, LaTeX and chat, a text each."""
+    lines = (Path(__file__).parent / "sample.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["text"] for line in lines]
+
+
 def pieces_of(text: str) -> Iterator[str]:
     """`text` in pieces of PIECE_CHARACTERS or a little more, each cut at the end of a line where there is one."""
     file = io.StringIO(text, newline="")

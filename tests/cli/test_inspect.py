@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 
+import numpy as np
 import pytest
 
 from simct.cli import inspect as cli_inspect
@@ -16,6 +17,7 @@ from simct.cli.main import main
 from simct.demo import PAIRS
 from simct.inspection import corpus
 from simct.inspection.coverage import inspect_pair, show_units
+from simct.inspection.text_kinds import KINDS, kinds_of_bytes
 from simct.tokenization.pair import TokenizerPair
 from tests.support.commands import refused
 from tests.support.hub_server import HubServer
@@ -138,6 +140,29 @@ def test_other_students_and_teachers(tokenizers_only, text_file, tmp_path, capsy
     assert "no folder" in capsys.readouterr().out
     with open(tmp_path / "t" / "comparison.csv", newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 4
+
+
+def test_without_a_text_the_prompts_are_counted(tokenizers_only, tmp_path):
+    prompts = ["Où est le chat ?", "What is 12345 + 678?"]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(json.dumps({"prompt": prompt}) for prompt in prompts))
+    path = tmp_path / "r.json"
+    assert inspect(tokenizers_only, "--prompts", str(tmp_path / "prompts.jsonl"), "--json", str(path)) == 0
+    report = json.loads(path.read_text())
+    expected = inspect_pair(TokenizerPair.from_pretrained(*tokenizers_only), prompts).to_dict()
+    assert {name: report[name] for name in expected} == expected
+
+
+def test_without_text_and_prompts_a_small_balanced_sample_is_counted(tokenizers_only, tmp_path):
+    path = tmp_path / "r.json"
+    assert inspect(tokenizers_only, "--json", str(path)) == 0
+    report = json.loads(path.read_text())
+    sample = corpus.sample_texts()
+    assert report["texts"] == len(sample)
+    assert sum(len(text.encode()) for text in sample) < 20_000
+    sizes = np.bincount(np.concatenate([kinds_of_bytes(text) for text in sample]), minlength=len(KINDS))
+    shares = dict(zip(KINDS, sizes / sizes.sum(), strict=True))
+    assert set(report["by_kind"]) >= {"words", "digits", "whitespace", "punctuation", "latex", "cjk", "emoji"}
+    assert shares["words"] < 0.7 and all(shares[kind] > 0.02 for kind in ("digits", "punctuation", "latex", "cjk"))
 
 
 def test_rows_that_cannot_be_read_are_skipped_and_shown(tokenizers_only, tmp_path, capsys):
