@@ -9,20 +9,20 @@ import textwrap
 
 
 def brief(error: BaseException | str, most: int = 300) -> str:
-    """What another library says, as one line of at most so many characters that ends with a whole word."""
+    """The message of another library's error on one line of at most `most` characters, cut after a whole word."""
     return textwrap.shorten(str(error), most, placeholder=" …")
 
 
-# of a value that an error quotes
+# the longest value that an error quotes
 SHOWN_CHARACTERS = 80
-# of an error; all that people read of a line, and more
+# the longest error message
 LONGEST_LINE = 1500
 
 
 def quoted(value: object) -> str:
     """`value` as an error quotes it: at most 80 characters."""
     if isinstance(value, str):
-        # never the whole of a text that is megabytes long
+        # a text may be megabytes long
         value = value[: 2 * SHOWN_CHARACTERS]
     try:
         text = repr(value)
@@ -32,9 +32,9 @@ def quoted(value: object) -> str:
 
 
 class SimCTError(Exception):
-    """The root of the tree. The command and the studio show its text as it is and never a traceback.
+    """The root of the tree. The command and the studio show its message and never a traceback.
 
-    A text that is longer than any line for people, such as for a file with a million columns, is cut in its middle.
+    A message that is too long to read, such as for a file with a million columns, is cut in the middle.
     """
 
     def __init__(self, *parts: object) -> None:

@@ -16,13 +16,13 @@ from typing import Any
 
 # what a full disk, a spent quota and a limit on the size of files raise
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# how often, and how far apart in seconds, a lock is tried that must not be waited for: a mere look takes no time
+# how often, and how far apart in seconds, a lock is tried without waiting: another process may only be looking at it
 LOCK_TRIES = 5
 LOCK_PAUSE = 0.01
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` as a whole: a reader or a crash sees the old content or the new, never half of one.
+    """Replace `path` as a whole: a reader or a crash sees the old content or the new, never a mixture.
 
     Text is written as UTF-8. Raises OSError, and then leaves the old content.
     """
@@ -51,9 +51,9 @@ def _replace(path: Path, content: str | bytes, durable: bool) -> None:
 
 
 def overwrite(path: Path, content: str) -> None:
-    """Replace what a small file says within the room that it has on disk, for a disk that has no room for a new one.
+    """Replace the content of a small file in place, for a disk that has no room for a new file.
 
-    Spaces fill up what the old content had more. Raises OSError if the new content needs more room than the file has.
+    Shorter content is padded with spaces. Raises OSError if the new content needs more room than the file has.
     """
     data = content.encode("utf-8")
     with open(path, "r+b") as file:
@@ -75,7 +75,7 @@ def sync_folder(path: Path) -> None:
 
 
 def read_file(path: Path, most: int = -1) -> bytes:
-    """The first `most` bytes of a regular file, or all. Raises OSError, and for what is no regular file, at once."""
+    """The first `most` bytes of a regular file, or all. Raises OSError, also for anything but a regular file."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
@@ -114,7 +114,7 @@ def append_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
             if file.read(1) != b"\n":
                 data = b"\n" + data
         try:
-            # a disk that fills up takes a part and refuses the rest
+            # a disk that fills up may accept only a part
             while data:
                 data = data[file.write(data) or 0 :]
         except OSError:
@@ -130,9 +130,9 @@ def _lines(records: Iterable[dict[str, Any]]) -> bytes:
 
 
 def keep_jsonl(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> int:
-    """Keep the records of a JSON-lines file that are wanted, in their order; returns how many lines are removed.
+    """Keep the wanted records of a JSON-lines file, in their order; returns the number of removed lines.
 
-    Lines that are no records are removed, too. Raises OSError, and then leaves the file as it was.
+    Lines that hold no record are removed, too. Raises OSError, and then leaves the file as it was.
     """
     try:
         lines = [line for line in read_file(path).split(b"\n") if line]
@@ -150,7 +150,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         text = read_file(path).decode("utf-8", errors="replace")
     except OSError:
         return []
-    # not splitlines, which also splits at U+2028 and the like, which JSON allows within a string
+    # not splitlines: it also splits at U+2028 and the like, which JSON allows within a string
     return [record for line in text.split("\n") if line and (record := parse_json(line)) is not None]
 
 
@@ -169,7 +169,7 @@ def tail(path: Path, lines: int) -> str:
 
 
 def acquire_lock(path: Path, wait: bool = False, shared: bool = False) -> int | None:
-    """An open file descriptor that holds the lock file `path`, or None if another process holds it and not `wait`.
+    """An open file descriptor that holds the lock file `path`, or None if another process holds it and `wait` is false.
 
     The caller closes the descriptor to release the lock; the system releases it when the process ends, however it ends.
     A child process that inherits the descriptor holds the lock, too. Raises OSError if the file cannot be opened.
@@ -179,7 +179,7 @@ def acquire_lock(path: Path, wait: bool = False, shared: bool = False) -> int | 
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM) or not path.exists():
             raise
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # one who may only read can hold a lock all the same
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # read access is enough to hold a lock
     mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         if wait:

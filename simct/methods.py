@@ -1,7 +1,7 @@
-"""The methods: what each compares, its divergence, what it reads of the two models, and its options.
+"""The methods: what each compares, its divergence, what it needs from the two models, and its options.
 
 Everything else that names a method or an option (run.yaml, `--help`, the form, the memory estimate, the model card, the
-documentation) reads this table. `simct/losses/` computes them, a file for each; docs/method.md explains them.
+documentation) reads this table. `simct/losses/` has a file for each method; docs/method.md explains them.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ DIVERGENCES: Mapping[str, str] = MappingProxyType(
 
 
 class LossOptions(Section):
-    """What every method takes."""
+    """The options of every method."""
 
     beta: float = setting(
         "Beta", 0.5, "The teacher's weight in the mixture of the divergence js. Nothing else uses it.", gt=0, lt=1
@@ -209,9 +209,9 @@ class Method:
     """One way to compare two models on the same text.
 
     line: what it compares, as a phrase. paragraph: the same for the model card, in Markdown. source: where it is from.
-    divergence: its own, None where it uses none. whole_rows: it reads whole rows of logits of both models, not only the
+    divergence: its own, None if it uses none. whole_rows: it reads whole rows of logits of both models, not only the
     columns of shared tokens. options: their names, types, defaults and limits. listed: what it does with a teacher that
-    lists only its most likely tokens, as a phrase; empty where it cannot use one.
+    lists only its most likely tokens, as a phrase; empty if it cannot use one.
     """
 
     name: str

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from simct.errors import DataError
 
-# metadata of a field that is None by default, and left out of the JSON while it is
+# marks a field that is left out of the JSON while it is None
 ABSENT = {"absent": True}
 
 

@@ -1,4 +1,4 @@
-"""A setting: its type, its limits and its words, and the one line that says what is wrong with a value.
+"""A setting: its type, limits, label and help, and the error message for a wrong value.
 
 Settings are fields of pydantic models (`Section`), declared with `setting(...)`. Whatever shows or checks one reads it
 from there: run.yaml, `--set`, the form, `simct settings`, the documentation.
@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from simct.errors import ConfigError, quoted
 
-# The context of a validation that leaves nothing open: required names are given, rules between settings hold.
+# The context in which a whole run is validated: required names must be given, rules between settings must hold.
 WHOLE = "whole"
 KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list"}
 # pydantic's types of errors about names.
@@ -25,11 +25,11 @@ UNKNOWN = ("extra_forbidden", "invalid_key")
 
 
 class _Misread(ValueError):
-    """A value is not of the setting's kind."""
+    """A value has the wrong type."""
 
 
 class _NotAllowed(ValueError):
-    """A value is none of the choices, or missing."""
+    """A value is not one of the choices, or is missing."""
 
 
 def setting(
@@ -45,7 +45,7 @@ def setting(
 ) -> Any:
     """A field of a `Section`. `title` is its label; `help` says what it means, its usual range, when to change it.
 
-    `empty` says what an empty value means, `allowed` replaces the words made of the limits, `required` texts must be
+    `empty` says what an empty value means, `allowed` replaces the description of the limits, a `required` text must be
     given in a whole run. `limits` are pydantic's: ge, gt, le, lt, min_length, max_length.
     """
     extra = {"choices": choices, "empty": empty, "allowed": allowed, "required": required}
@@ -53,7 +53,7 @@ def setting(
 
 
 class Section(BaseModel):
-    """Settings that belong together. Values are read as YAML or the command line give them: "1e-6" is a number.
+    """Settings that belong together. Values are read as they come from YAML or the command line: "1e-6" is a number.
 
     They may be changed in place; nothing checks that until `simct.config.validate` does.
     """
@@ -68,7 +68,10 @@ class Section(BaseModel):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a field's type says. `kinds` are the types of a value: bool, int, float, str, list, dict or a Section."""
+    """The type and limits of a field.
+
+    `kinds` are the types of a value: bool, int, float, str, list, dict or a Section.
+    """
 
     title: str
     help: str
@@ -88,7 +91,7 @@ class Setting:
 
     @property
     def allowed(self) -> str:
-        """What a value must be, as words: "empty or 1 or more", "one of cosine, linear"."""
+        """What a value must be, in words: "empty or 1 or more", "one of cosine, linear"."""
         words = [KIND_NAMES[bool]] if bool in self.kinds else []
         if self.choices:
             words.append(f"one of {', '.join(self.choices)}")
@@ -98,13 +101,13 @@ class Setting:
 
     @property
     def expected(self) -> str:
-        """The kind of value, as words."""
+        """The kind of value, in words."""
         if self.section or dict in self.kinds:
             return "a mapping of settings"
         return ", or ".join(KIND_NAMES[kind] for kind in self.kinds)
 
     def nearest(self, value: Any) -> int | float | None:
-        """The allowed number nearest to `value`; None if it is not a number, or breaks no limit that may be reached."""
+        """The allowed number nearest to `value`; None if it is not a number or is within the limits."""
         number = _read_number(value)
         if number is None or math.isnan(number):
             return None
@@ -117,7 +120,7 @@ class Setting:
         return int(limit) if int in self.kinds else limit
 
     def read(self, value: Any, whole: bool = False) -> Any:
-        """`value` as one of `kinds`, or None where it is empty. Raises ValueError for what cannot be one."""
+        """`value` as one of `kinds`, or None where it is empty. Raises ValueError if it cannot be read."""
         if self.section:
             return value
         if self.optional and (value is None or (isinstance(value, str) and value.lower() in ("", "none", "null"))):
@@ -158,7 +161,7 @@ def _read_text(value: Any) -> str | None:
         return None
     try:
         text = str(value)
-    except ValueError:  # a number of thousands of digits
+    except ValueError:  # a number with thousands of digits
         return None
     return None if "\0" in text else text
 
@@ -233,7 +236,7 @@ def _limit(metadata: list[Any], name: str) -> float | None:
 
 
 def _limits(metadata: list[Any], is_list: bool) -> str:
-    """The limits of a field as words: "1 or more and at most 10,000"."""
+    """The limits of a field in words: "1 or more and at most 10,000"."""
     words = {}
     for limit in metadata:
         for name in ("ge", "gt", "lt", "le", "max_length"):

@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 from simct.errors import LimitError
 
 Result = TypeVar("Result")
-# how soon an interruption is repeated, should it have been swallowed, in seconds
+# seconds after which an interruption is repeated, in case it was swallowed
 AGAIN_SECONDS = 0.1
 
 
 class _TimeIsUp(BaseException):
-    """No Exception, so that what is interrupted does not handle it."""
+    """Not an Exception, so that the interrupted code does not handle it."""
 
 
 def run_within(seconds: float, what: str, function: Callable[[], Result]) -> Result:
-    """What `function()` gives. Raises LimitError, which calls it `what`, if it takes longer.
+    """The result of `function()`. Raises LimitError, which calls it `what`, if it takes longer.
 
     Only Python code is interrupted, not a library's long computation.
     """
@@ -34,9 +34,9 @@ def run_within(seconds: float, what: str, function: Callable[[], Result]) -> Res
 
 @contextmanager
 def memory_within(more: int) -> Iterator[None]:
-    """Let this process take at most `more` bytes of memory than it has; what asks for more gets a MemoryError.
+    """Let this process use at most `more` further bytes of memory; beyond that, allocations raise MemoryError.
 
-    Held in the main thread of a Linux process, because the limit is the whole process's; elsewhere nothing is limited.
+    It only works in the main thread of a Linux process, as the limit is the whole process's; elsewhere it does nothing.
     """
     status = Path("/proc/self/status")
     if threading.current_thread() is not threading.main_thread() or not status.exists():
@@ -69,7 +69,7 @@ def _by_alarm(seconds: float, function: Callable[[], Result]) -> Result:
 
 
 def _by_thread(seconds: float, function: Callable[[], Result]) -> Result:
-    """Signals reach the main thread only; any other is interrupted by what Python has for debuggers."""
+    """Signals only reach the main thread; other threads are interrupted by Python's interface for debuggers."""
     raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
     thread = ctypes.c_ulong(threading.get_ident())
     done, changing = threading.Event(), threading.Lock()

@@ -1,8 +1,8 @@
 """The only entry that trains: `accelerate launch -m simct.train run.yaml [--resume]`, local and remote alike.
 
 Loads what run.yaml names, scores the student, trains it, saves model/ and scores it again, and keeps the run folder up
-to date. On SIGTERM or SIGINT it writes a checkpoint and stops. Exit status: 0 finished or stopped, 2 for what a person
-can fix, 1 for a defect (its traceback is in log.txt).
+to date. On SIGTERM or SIGINT it writes a checkpoint and stops. Exit status: 0 finished or stopped, 2 for an error
+that a person can fix, 1 for a defect (its traceback is in log.txt).
 """
 
 import argparse
@@ -68,7 +68,7 @@ class StopFlag:
 
 @dataclass
 class Process:
-    """This process's part in a run: what every phase of it needs."""
+    """This process's part in a run: what every phase needs."""
 
     run: RunFolder
     config: RunConfig
@@ -91,7 +91,7 @@ class Process:
 
 @dataclass
 class Loaded:
-    """What a distillation run starts from, the prompts in both models' tokens."""
+    """What a distillation run starts from, with the prompts in both models' tokens."""
 
     pair: TokenizerPair
     prompts: list[PreparedPrompt]
@@ -101,7 +101,7 @@ class Loaded:
 
 
 def train_run(run: RunFolder, resume: bool = False) -> str:
-    """Carry out `run` in this process; returns its final state. Raises SimCTError for what a person can fix.
+    """Carry out `run` in this process; returns its final state. Raises SimCTError for errors that a person can fix.
 
     Distillation resumes from its last checkpoint only with `resume`; a warm-up always continues where it was.
     """
@@ -143,10 +143,10 @@ def setup(run: RunFolder) -> Process:
 
 
 def resume_point(process: Process, resume: bool) -> Path | None:
-    """The checkpoint to continue from, the newest whole one, or None for the start; the same on all processes.
+    """The checkpoint to continue from (the newest whole one, the same on all processes), or None for the start.
 
-    The metrics and samples of the steps that will be taken again are removed. Raises RunError for a run.yaml that has
-    become that of another run.
+    Metrics and samples of the steps that will be repeated are removed. Raises RunError if run.yaml now describes
+    another run.
     """
     run = process.run
     chosen: list[Any] = [None, None]
@@ -163,7 +163,7 @@ def resume_point(process: Process, resume: bool) -> Path | None:
 
 
 def load(process: Process) -> Loaded:
-    """The prompts, the pair and both models of a distillation run; inspect.json, if there is none yet."""
+    """Load the prompts, the pair and both models of a distillation run; write inspect.json if there is none yet."""
     run, config, token = process.run, process.config, process.token
     prompts = load_prompts(config.data, token)
     pair = TokenizerPair.of_run(config, token)
@@ -194,7 +194,7 @@ def load(process: Process) -> Loaded:
 def prepare_held_out(
     prompts: list[Prompt], pair: TokenizerPair, config: RunConfig, contexts: list[int | None]
 ) -> list[PreparedPrompt]:
-    """The held-out prompts that both models can read and that leave room for an answer; none are needed."""
+    """The held-out prompts that both models can read and that leave room for an answer; there may be none."""
     try:
         return prepare_prompts(prompts, pair, config, contexts)[0] if prompts else []
     except DataError:
@@ -202,20 +202,20 @@ def prepare_held_out(
 
 
 def score_before(process: Process, loaded: Loaded) -> None:
-    """Score the student and the teacher on the run's tasks, unless a run that is resumed has done so."""
+    """Score the student and the teacher on the run's tasks, unless a resumed run has done so already."""
     run, config, pair = process.run, process.config, loaded.pair
     if process.is_main and config.evaluation.tasks and "before" not in run.evaluation():
         run.set_status(message="Scoring the student and the teacher before training")
         scores = {"before": _scores(loaded.student, pair.student, config, config.student)}
         if isinstance(loaded.teacher, LocalTeacher) and not (config.teacher.sharded or config.teacher.offload):
-            # a teacher that will be sharded is still on the CPU, too slow there and too big for this process's device
+            # a teacher that will be sharded is still on the CPU: too slow there, too large for this process's device
             scores["teacher"] = _scores(loaded.teacher.model, pair.teacher, config, config.teacher)
         run.save_evaluation(scores)
     process.accelerator.wait_for_everyone()
 
 
 def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Trained:
-    """Train the student, from `checkpoint` if there is one; metrics.jsonl and rollouts.jsonl as it goes."""
+    """Train the student, from `checkpoint` if there is one, and write metrics.jsonl and rollouts.jsonl."""
     run, config = process.run, process.config
     evaluator = evaluator_of(process, loaded)
     student = trainable_student(loaded.student, config)
@@ -255,7 +255,7 @@ def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Traine
 
 
 def evaluator_of(process: Process, loaded: Loaded) -> Evaluator | None:
-    """What evaluates the student along the way; None if the run asks for no evaluations or has nothing to measure."""
+    """The evaluator of the student during training; None if there is nothing to evaluate."""
     evaluation, held_out = process.config.evaluation, loaded.held_out
     if held_out and not writes(loaded.teacher):
         held_out = []
@@ -298,7 +298,7 @@ def finish(process: Process, trained: Trained, tokens: TokenBytes) -> str:
 
 
 def final_message(trained: Trained) -> str:
-    """How the run ended, and which student it left if that is not the last."""
+    """How the run ended, and which student was saved if it is not the last one."""
     if not trained.done:
         return f"Stopped after step {trained.step}. Resume the run to continue."
     ended = "Finished"
@@ -309,7 +309,7 @@ def final_message(trained: Trained) -> str:
 
 
 def score_after(process: Process, student: PreTrainedModel, tokens: TokenBytes) -> None:
-    """Score the student on the run's tasks and log what changed."""
+    """Score the student on the run's tasks and log the changes."""
     run, config = process.run, process.config
     run.set_status(message="Scoring the student after training")
     after = _scores(student, tokens, config, config.student)
@@ -371,7 +371,7 @@ def report_failure(run: RunFolder, error: BaseException) -> int:
     text = line or f"{type(error).__name__}: {brief(error)} (details in log.txt)"
     with contextlib.suppress(OSError, SimCTError):
         run.set_status(state="failed", pid=None, error=text, message="Failed")
-    # the log may be on the disk that is full
+    # the log may be on the full disk
     with contextlib.suppress(OSError):
         if line is None:
             traceback.print_exception(error)

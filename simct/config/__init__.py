@@ -1,7 +1,7 @@
 """RunConfig: the one description of a run, as pydantic models and as plain data in YAML.
 
-`run.yaml` written by the studio is the file the command runs; nothing about a run lives elsewhere. Values are checked
-once, here, so that a mistake is reported before a model is downloaded. The settings of each section are in
+The `run.yaml` that the studio writes is the file that the command runs; nothing about a run is stored elsewhere. Values
+are checked once, here, so that a mistake is reported before a model is downloaded. The settings of each section are in
 `simct.config.sections`, the methods and their options in `simct.methods`.
 """
 
@@ -25,10 +25,10 @@ from simct.methods import DIVERGENCES, METHODS, checked_options
 from simct.setting import WHOLE, Section, problem, setting, settings_of
 
 KINDS = ("distill", "warmup")
-# What a run is about: always written, whatever the defaults are.
+# Always written, even at their defaults.
 ABOUT = ("teacher.model", "student.model", "data.prompts", "method", "training.steps", "training.learning_rate")
 
-# What runs did before these settings were there.
+# How runs behaved before these settings existed.
 BEFORE: dict[str, dict[str, Any]] = {"data": {"held_out": 0}, "evaluation": {"every": 0}}
 
 
@@ -90,7 +90,7 @@ def divergence_of(config: RunConfig) -> str | None:
 
 
 def validate(config: RunConfig) -> RunConfig:
-    """Check a whole run: every value, its names, the rules between settings; returns the same object.
+    """Check a whole run: every value, the names, the rules between settings; returns the same object.
 
     Raises ConfigError with the setting, its value and what is allowed.
     """
@@ -121,9 +121,9 @@ def load_config(path: str | Path) -> RunConfig:
 
 
 def load_run_config(path: str | Path) -> RunConfig:
-    """Read and check the run.yaml of a run folder, which names every setting that there was when the run began.
+    """Read and check the run.yaml of a run folder, which names every setting that existed when the run began.
 
-    One that a newer version added keeps the run as it began. Raises ConfigError as load_config does.
+    Settings that were added later get the values that keep the run as it began. Raises ConfigError as load_config does.
     """
     described = read_yaml(_text_of(path), repr(str(path))) or {}
     if isinstance(described, dict):
@@ -165,9 +165,9 @@ def leaves(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def brief(config: RunConfig) -> dict[str, Any]:
-    """The run as plain data: what a run is about, and what is not at its default. It describes the same run.
+    """The run as plain data with its models and data and everything that is not at its default.
 
-    `output` is left out: it is where one run lies, not what it does.
+    `output` is left out: it says where a run is stored, not what it does.
     """
     defaults = leaves(RunConfig().model_dump())
     short: dict[str, Any] = {}
@@ -187,9 +187,9 @@ def brief_yaml(config: RunConfig) -> str:
 
 
 def config_from_brief(described: Mapping[str, Any]) -> RunConfig:
-    """The run that `brief` gave, from a place that nobody vouches for, such as a browser.
+    """The run that `brief` wrote, from an untrusted place such as a browser.
 
-    What is unknown or not allowed keeps its default, `output` always does; rules between settings are left to
+    Unknown or refused values keep their defaults, and `output` always does; rules between settings are left to
     `validate`.
     """
     config = RunConfig()
@@ -229,12 +229,12 @@ def set_option(config: RunConfig, dotted: str, value: Any) -> None:
         raise problem(error, type(owner), "".join(f"{parent}." for parent in parents)) from error
     setattr(owner, last, getattr(checked, last))
     if dotted == "training.steps":
-        # a number of steps asked for by hand replaces the epochs of a preset
+        # an explicit number of steps replaces the epochs of a preset
         config.training.epochs = None
 
 
 def local_path(name: str) -> Path | None:
     """The folder or file `name` means on this machine, or None when it reads as a Hub id."""
     path = Path(os.path.expanduser(name))
-    # unlike Path.exists, False for what no path can be
+    # unlike Path.exists, False for text that cannot be a path
     return path if os.path.exists(path) else None

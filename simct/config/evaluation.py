@@ -1,9 +1,9 @@
-"""The section of a run about how good its student is."""
+"""The section of a run about evaluating its student."""
 
 from simct.config.sections import LARGEST_SEED, MOST_AT_ONCE, MOST_STEPS, MOST_TOKENS, NAME_CHARACTERS
 from simct.setting import Section, setting
 
-# Evaluations of a run that does not say how many, and the tokens of an answer that is measured.
+# The number of evaluations if none is given, and the longest answer that is measured, in tokens.
 USUAL_EVALUATIONS, LONGEST_ANSWER = 10, 128
 
 
@@ -60,7 +60,7 @@ class EvaluationConfig(Section):
     samples: int | None = setting(
         "Samples per task",
         None,
-        "Score only the first so many prompts of each task. Usual: 100 to 500.",
+        "Score only this many prompts of each task, the first ones. Usual: 100 to 500.",
         empty="all",
         ge=1,
         le=1_000_000_000,

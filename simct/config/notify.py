@@ -1,4 +1,4 @@
-"""Whom a run tells how it ended."""
+"""Where a run sends a message about how it ended."""
 
 from simct.setting import Section, setting
 

@@ -102,7 +102,7 @@ class TrainingConfig(Section):
     sft_weight: float = setting(
         "Cross-entropy weight",
         0.0,
-        "Adds so many times the cross-entropy of the data's completions to the loss. Usual: 0, or 0.1 to 1. Needs "
+        "Weight of the cross-entropy on the data's completions, added to the loss. Usual: 0, or 0.1 to 1. Needs "
         "rollout.dataset_fraction.",
         ge=0,
         le=1000,
@@ -228,7 +228,7 @@ class WarmupConfig(Section):
     checker: str = setting(
         "Checker",
         "none",
-        "Which answers are kept: all (none), or those that match the reference as text, number, maths or code.",
+        "Which answers are kept: all (none), or only answers that match the reference as text, number, maths or code.",
         choices=CHECKERS,
     )
     keep: str = setting(

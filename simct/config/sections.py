@@ -1,6 +1,6 @@
 """The sections of a run about models, prompts and rollouts; simct.config.optimization and evaluation have the others.
 
-Each setting stands here with its type, default, limits, label and help. Lengths are in tokens of the student.
+Each setting has its type, default, limits, label and help here. Lengths are in tokens of the student.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ QUANTIZATIONS = ("8bit", "4bit")
 ENGINES = ("transformers", "vllm")
 CHECKERS = ("none", "text", "number", "maths", "code")
 
-# Nothing sensible is larger; they keep a slip of the keyboard from filling a disk or a machine's memory.
+# Upper limits, so that a typing mistake cannot fill a disk or a machine's memory.
 NAME_CHARACTERS, PROSE_CHARACTERS = 4096, 50_000
 MOST_TOKENS, MOST_AT_ONCE = 10_000_000, 65_536
 MOST_STEPS, MOST_EPOCHS = 100_000_000, 10_000
@@ -22,7 +22,7 @@ LARGEST_SEED = 2**32 - 1
 
 
 class ModelConfig(Section):
-    """A causal language model: Hub id or local folder. A text in its place is `model` alone."""
+    """A causal language model: Hub id or local folder. A text instead of a mapping is taken as `model`."""
 
     model: str = setting(
         "Model",
@@ -63,8 +63,8 @@ class ModelConfig(Section):
     device: str | None = setting(
         "Device",
         None,
-        "Where this model lies, such as cuda:1 or cpu. Use it to put the teacher on another GPU, or auto to spread the "
-        "teacher over all GPUs of one process.",
+        "Where this model is placed, such as cuda:1 or cpu. Use it to put the teacher on another GPU; auto spreads it "
+        "over all GPUs of one process.",
         empty="with the student",
         max_length=100,
     )
@@ -128,7 +128,7 @@ class ModelConfig(Section):
 
     @property
     def elsewhere(self) -> bool:
-        """Whether no weights of it are loaded here."""
+        """Whether its weights are not loaded here."""
         return bool(self.server or self.scores)
 
     @model_validator(mode="before")
@@ -187,7 +187,7 @@ class DataConfig(Section):
     limit: int | None = setting(
         "Prompt limit",
         None,
-        "Use only the first so many prompts. Set it for a quick look.",
+        "Use only this many prompts, the first ones. Set it for a quick look.",
         empty="all prompts",
         ge=1,
         le=1_000_000_000,
@@ -346,6 +346,6 @@ class RolloutConfig(Section):
 
     @property
     def teacher_fraction(self) -> float:
-        """The share that the teacher writes: what student and dataset leave, rounding aside."""
+        """The share of completions that the teacher writes: what the student and the dataset leave."""
         rest = 1 - self.on_policy_fraction - self.dataset_fraction
         return rest if rest > 1e-9 else 0.0

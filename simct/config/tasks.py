@@ -1,4 +1,4 @@
-"""The tasks that a run names: those scored before and after training, and those that are tracked along the way."""
+"""The tasks that a run names: scored before and after training, or tracked during training."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ def named_tasks(config: RunConfig) -> list[str]:
 
 
 def rename_tasks(config: RunConfig, rename: Callable[[str], str]) -> None:
-    """Give tasks other names, wherever the run names them."""
+    """Rename tasks wherever the run names them."""
     evaluation = config.evaluation
     names = {task: rename(task) for task in named_tasks(config)}
     evaluation.tasks = [names[task] for task in evaluation.tasks]

@@ -1,4 +1,4 @@
-"""YAML as anyone may give it, read within limits: plain values only, no bombs, and every mistake a ConfigError."""
+"""YAML from anyone, read within limits: plain values only, no bombs, and every mistake a ConfigError."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ MOST_ALIASES = 20
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Plain values, without dates: a revision named 2024-01-01 is a text."""
+    """Reads plain values without dates: a revision named 2024-01-01 stays a text."""
 
 
 Loader.yaml_implicit_resolvers = {
@@ -24,8 +24,8 @@ Loader.yaml_implicit_resolvers = {
 def read_yaml(text: str, what: str = "This") -> Any:
     """The plain value that `text` describes. Raises ConfigError, which calls the text `what`.
 
-    Length, depth and aliases are bounded before anything is made of them: nine aliases of nine aliases each, a few
-    levels deep, would be billions of values.
+    Length, depth and aliases are checked before any value is made: nine aliases of nine aliases each, a few levels
+    deep, would be billions of values.
     """
     try:
         check_shape(text, what)
@@ -35,14 +35,14 @@ def read_yaml(text: str, what: str = "This") -> Any:
     except yaml.YAMLError as error:
         raise ConfigError(f"{what} is not valid YAML: {brief(error)}") from error
     except Exception as error:
-        # a constructor raises whatever Python makes of a value, such as a number of 5,000 digits
+        # a constructor may raise anything, such as for a number of 5,000 digits
         raise ConfigError(f"{what} is not valid YAML: a value in it cannot be read.") from error
 
 
 def check_shape(text: str, what: str) -> None:
-    """Raise ConfigError for too long a text, nesting that is too deep, or too many aliases.
+    """Raise ConfigError if the text is too long, is nested too deeply, or has too many aliases.
 
-    Looks at the parser's events only, and raises its errors.
+    It reads the parser's events only, and raises the parser's errors.
     """
     if len(text) > MOST_CHARACTERS:
         raise ConfigError(f"{what} has more than {MOST_CHARACTERS:,} characters, which no configuration needs.")

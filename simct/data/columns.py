@@ -1,4 +1,4 @@
-"""Which columns hold prompts, system texts and answers: those that are named, a template over them, or known names."""
+"""Which columns hold prompts, system texts and answers: named ones, a template over several, or known names."""
 
 import math
 import string
@@ -16,7 +16,7 @@ PROMPT_COLUMNS = (
     "messages", "prompt", "question", "problem", "instruction", "conversations", "conversation", "query", "input",
     "inputs", "chosen",
 )  # fmt: skip
-# read as prompts only beside an answer
+# read as prompts only if there is an answer column
 WEAK_PROMPT_COLUMNS = ("input", "inputs", "chosen")
 CONTEXT_COLUMNS = ("input", "context")  # of an instruction
 SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
@@ -30,12 +30,12 @@ BRACES = "Write {{ and }} for braces that are text."
 
 @dataclass(frozen=True)
 class Columns:
-    """What each column is read as. The optional ones are looked for in every row, as rows may differ.
+    """The role of each column. Optional ones are looked for in every row, as rows may differ.
 
-    format: the dialect, as people name it. prompt: the column of a text or a conversation, None with a template.
+    format: the usual name of the dialect. prompt: the column of a text or a conversation, None with a template.
     context: columns whose text follows the prompt's. system, answers: the first of them that a row has is used.
-    completion, checker: columns that were named for them. tools: columns of functions that the model may call.
-    ignored: columns that are known to hold nothing to read.
+    completion, checker: the columns named for them. tools: columns of functions that the model may call.
+    ignored: columns known to hold no text for the model.
     """
 
     format: str
@@ -57,7 +57,7 @@ class Columns:
 
 
 def recognize(rows: Sequence[Row], data: DataConfig) -> Columns:
-    """What the columns of these first rows are. Raises DataError with the columns there are, and what to set."""
+    """The roles of the columns of these first rows. Raises DataError with the columns and the setting to use."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     for setting in ("column", "answer_column", "system_column", "completion_column", "checker_column"):
         named = getattr(data, setting)
@@ -106,7 +106,7 @@ def _prompts(known: dict[str, str], answers: Sequence[str]) -> Iterator[str]:
 
 
 def _format(columns: Columns, known: dict[str, str], rows: Sequence[Row]) -> str:
-    """The dialect's name: by how turns are written, else by the columns."""
+    """The dialect's name, by how turns are written or else by the columns."""
     prompt = str(columns.prompt)
     cell = next((row[prompt] for row in rows if row.get(prompt) not in (None, "", [])), None)
     if "rejected" in known and "chosen" in known:
@@ -133,12 +133,12 @@ def _quietly(cell: Any) -> list[Any] | None:
 
 
 def _newlines(template: str) -> str:
-    """The template with \\n read as a line break where it comes from a command line, which has no other way."""
+    """The template with \\n as a line break, which a command line cannot write otherwise."""
     return template if "\n" in template else template.replace("\\n", "\n")
 
 
 def template_fields(template: str, names: Sequence[str], data: DataConfig) -> tuple[str, ...]:
-    """The columns that a template names. Raises DataError for one that is not there, or for a lone brace."""
+    """The columns that a template names. Raises DataError for a column that does not exist, or for a lone brace."""
     try:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
     except ValueError as error:
@@ -154,7 +154,7 @@ def template_fields(template: str, names: Sequence[str], data: DataConfig) -> tu
 
 
 def filled_template(template: str, row: Row) -> str:
-    """The template with a row's cells; a cell that is absent is empty, a list has a line for each entry."""
+    """The template with a row's cells; a missing cell is empty, a list becomes one line per entry."""
     parts = []
     for text, field, _, _ in string.Formatter().parse(template):
         parts.append(text)
@@ -169,9 +169,9 @@ def filled_template(template: str, row: Row) -> str:
 
 
 def answer_of(value: Any) -> str | None:
-    """The reference in an answer's cell: a text or number, the last turn of a conversation, the first of several.
+    """The reference answer in a cell: a text or number, the last turn of a conversation, the first of several.
 
-    None for a cell that is empty, or holds something else: a prompt needs no answer.
+    None if the cell is empty or holds something else: a prompt needs no answer.
     """
     if isinstance(value, str):
         if not value.strip():
@@ -179,7 +179,7 @@ def answer_of(value: Any) -> str | None:
         turns = transcript(value) or _quietly(value)
         return last_answer(turns) if turns else value
     if isinstance(value, dict):
-        # as SQuAD and TriviaQA have them, and one message alone
+        # the forms of SQuAD and TriviaQA, and a single message
         inner = next((value[name] for name in ("value", "text", "answer", "content") if value.get(name)), None)
         return answer_of(inner)
     if isinstance(value, list):
@@ -190,12 +190,12 @@ def answer_of(value: Any) -> str | None:
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether a cell is empty, as pandas writes it too: not a number."""
+    """Whether a cell is empty; pandas writes NaN for it."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def asked_in(row: Row, columns: Columns) -> tuple[list[dict[str, Any]], str | None]:
-    """The messages that a row asks for an answer to, without the system column's, and the answer after them.
+    """The messages that a row wants answered, without the system column's, and the answer that follows them.
 
     Raises Unusable for a row that holds none.
     """

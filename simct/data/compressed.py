@@ -1,4 +1,4 @@
-"""Files that may be compressed, read as what they hold, as far as that is no bomb."""
+"""Reading files that may be compressed, with a limit on how far they may expand."""
 
 import bz2
 import gzip
@@ -9,12 +9,12 @@ from typing import Any, BinaryIO, cast
 
 from simct.errors import DataError, quoted
 
-# a file that expands further than this was made to fill a memory or a disk: text rarely expands more than tenfold
+# text rarely expands more than tenfold; a file that expands further than this was made to fill a disk
 MOST_EXPANSION, FREE_EXPANSION = 200, 2**24
 
 
 class _Expanded(io.RawIOBase):
-    """What a compressed file holds. Raises DataError once that is too much for the file's size."""
+    """The content of a compressed file. Raises DataError once it is too much for the file's size."""
 
     def __init__(self, source: BinaryIO, path: Path) -> None:
         self._source, self._name = source, path.name
@@ -42,12 +42,12 @@ def most_expanded(path: Path) -> int:
 
 
 def expansion_error(name: str) -> DataError:
-    """The line for a file that expands to far more than its size."""
+    """The error for a file that expands to far more than its size."""
     return DataError(f"{quoted(name)} expands to more than {MOST_EXPANSION} times its size. Give the data as it is.")
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """The file's bytes, decompressed where it begins as a compressed file does, whatever its name.
+    """The file's bytes, decompressed if it begins like a compressed file, whatever its name.
 
     Reading raises DataError for a file that expands to far more than its size.
     """

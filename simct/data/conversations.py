@@ -2,7 +2,7 @@
 
 A conversation becomes a list of messages as chat templates read them: `role` (system, user, assistant, tool),
 `content` (text), and `tool_calls` of an assistant as {"type": "function", "id": ..., "function": {"name": ...,
-"arguments": {...}}}. What cannot be read so raises Unusable with a reason that completes "1 row is skipped: …".
+"arguments": {...}}}. What cannot be read raises Unusable, with a reason that completes "1 row is skipped: …".
 """
 
 import ast
@@ -25,16 +25,16 @@ ROLES = {
     ),
     **dict.fromkeys(("function_call", "tool_call", "tool_calls"), "call"),
 }
-LONGEST_TEXT = 1_000_000  # characters of one conversation; far more than a prompt that a model can learn from
+LONGEST_TEXT = 1_000_000  # characters of one conversation: far more than a model can learn from
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 class Unusable(Exception):
-    """A row that cannot be a prompt; the text says why, without anything that differs from row to row."""
+    """A row that cannot be a prompt; the text says why, in the same words for every row with the same problem."""
 
 
 def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
-    """The conversation after a system text: at the head of its own if it begins with one, unchanged for None."""
+    """The conversation after a system text: put before its own if it begins with one, unchanged for None."""
     if not system:
         return list(messages)
     if messages and messages[0]["role"] == "system":
@@ -44,11 +44,11 @@ def with_system(messages: Sequence[Message], system: str | None) -> list[Message
 
 
 def messages_in(value: Any) -> list[Any] | None:
-    """The list of turns that a cell holds, as it is or as JSON (or Python's notation); None for anything else."""
+    """The turns in a cell: a list, or one written as JSON or in Python's notation; None for anything else."""
     if isinstance(value, list):
         return value
     if isinstance(value, dict):
-        # one message alone, or a conversation with facts about it
+        # a single message, or a conversation with metadata
         inner = next((value[name] for name in ("messages", "conversations") if isinstance(value.get(name), list)), None)
         return inner if inner is not None else [value] if _role_of(value) else None
     if not isinstance(value, str) or not re.match(r"\s*\[\s*\{", value):
@@ -74,9 +74,9 @@ def _role_of(turn: dict[str, Any]) -> Any:
 
 
 def conversation(turns: Sequence[Any]) -> tuple[list[Message], str | None]:
-    """The messages up to where the model is to answer, and what the data has for an answer there.
+    """The messages up to the place where the model answers, and the answer that the data has there.
 
-    That place is after the last message of the user, or after the last result of a tool. Raises Unusable.
+    That place is after the user's last message, or after the last result of a tool. Raises Unusable.
     """
     messages = [_message(turn) for turn in turns]
     asked = max((i for i, message in enumerate(messages) if message["role"] in ("user", "tool")), default=-1)
@@ -91,7 +91,7 @@ def conversation(turns: Sequence[Any]) -> tuple[list[Message], str | None]:
 
 
 def last_answer(turns: Sequence[Any]) -> str | None:
-    """The text of the last message of an assistant; None without one, or where these are no messages."""
+    """The text of the last message of an assistant; None if there is none, or if these are not messages."""
     try:
         said = [message["content"] for message in map(_message, turns) if message["role"] == "assistant"]
     except Unusable:
@@ -193,9 +193,9 @@ def _parsed(value: Any) -> Any:
 
 
 def _numbered(messages: list[Message]) -> list[Message]:
-    """The messages with an id for every tool call that has none, which its result is given too.
+    """The messages with an id for every tool call that lacks one; its result gets the same id.
 
-    Nine letters and digits, which is what templates accept that are strict about ids.
+    Ids have nine letters and digits, as strict templates require.
     """
     waiting: list[tuple[str, str]] = []
     count = 0

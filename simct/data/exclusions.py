@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 from simct.tokenization.teacher_ids import BEYOND_VOCABULARY, SPECIAL_INSIDE, TEACHER_CANNOT_SPELL
 
-# counted, while the rest of the answer is used
+# counted, but the rest of the answer is used
 CUT_BYTES = "trailing bytes that are not UTF-8"
 PART = "part of an answer: "
 NOTHING = "nothing to supervise"
 OFF_POLICY = "off-policy: "
 GIVEN = "the data's completion: "
-# above the first share of answers left out a run warns, above the second it ends
+# a run warns above the first share of left-out answers, and ends above the second
 WARN_SHARE, STOP_SHARE = 0.1, 0.9
 
 _REMEDIES = {
@@ -28,7 +28,7 @@ _OTHERWISE = "Look at the answers in rollouts.jsonl, or choose another pair."
 
 
 def whole_answers(excluded: Mapping[str, int]) -> dict[str, int]:
-    """Of counts by reason, those of answers that were left out altogether, the most frequent first."""
+    """The counts of answers that were left out entirely, by reason, the most frequent first."""
     whole = {reason: n for reason, n in excluded.items() if reason != CUT_BYTES and not reason.startswith(PART)}
     return dict(sorted(whole.items(), key=lambda each: -each[1]))
 

@@ -1,8 +1,8 @@
 """Rows of one file: JSON, JSON Lines, CSV with any delimiter, Parquet, Arrow or plain text.
 
-Files may be compressed, and text may be in any encoding; which encoding and which delimiter were found is noted, so
-that people can check it. A row that cannot be read is handed on as `Unreadable` with the reason: one bad line never
-costs the rest of the file.
+Files may be compressed, and text may be in any encoding; the encoding and the delimiter that were found are noted, so
+that people can check them. A row that cannot be read becomes `Unreadable`, with the reason: one bad line never costs
+the rest of the file.
 """
 
 import codecs
@@ -19,7 +19,7 @@ from typing import Any
 from simct.data.compressed import expansion_error, most_expanded, open_bytes
 from simct.errors import DataError
 
-# by the last suffix of a file's name that is not a compression's
+# by the last suffix of a file's name, without that of a compression
 READERS = {
     ".jsonl": "JSON Lines",
     ".ndjson": "JSON Lines",
@@ -32,22 +32,22 @@ READERS = {
 }
 COMPRESSED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
 KINDS = "JSONL, JSON, CSV, TSV, Parquet, Arrow or text, plain or as .gz or .zst"
-LONGEST_LINE = 2**24  # characters; far longer than any prompt
+LONGEST_LINE = 2**24  # characters, far more than any prompt has
 LARGEST_JSON = 2**31  # bytes of a file that must be read whole
-# rows of a Parquet file that are read together: few where it expands much, since one value may stand for all of them
+# rows of a Parquet file that are read together: few, because one stored value may stand for all of them
 BATCH_ROWS, CAREFUL_ROWS, CAREFUL_EXPANSION = 1000, 10, 20
-HEAD = 2**26  # bytes looked at to find the encoding
-SNIFFED = 2**16  # characters looked at to find the delimiter, and bytes to guess an encoding
+HEAD = 2**26  # bytes read to find the encoding
+SNIFFED = 2**16  # characters read to find the delimiter, and bytes to guess an encoding
 
-# what text files are written in besides UTF-8, as Python names it
+# encodings of text files other than UTF-8, by Python's names
 WESTERN = "cp1252"
-RELATED = ("cp1257", "cp1258")  # they differ from Western in a few letters
+RELATED = ("cp1257", "cp1258")  # these differ from Western in a few letters
 LATIN = (WESTERN, "cp1254", *RELATED, "mac_roman", "cp850")
 OTHER_SCRIPTS = (
     "cp1251", "koi8_r", "koi8_u", "cp866", "cp1253", "cp1255", "cp1256", "cp874", "cp932", "euc_jp", "gb18030", "big5",
     "cp949",
 )  # fmt: skip
-# as charset_normalizer names them; it takes short French for Hungarian, so that is not among them
+# by charset_normalizer's names; without Hungarian, for which it mistakes short French
 CENTRAL_LANGUAGES = ("Polish", "Czech", "Slovak", "Slovene", "Croatian", "Romanian")
 # columns that hold a conversation
 CONVERSATIONS = ("messages", "conversations", "conversation", "chosen", "rejected")
@@ -57,14 +57,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands for a row that cannot be read; `reason` completes "1 row is skipped: …"."""
+    """Takes the place of a row that cannot be read; `reason` completes "1 row is skipped: …"."""
 
     reason: str
 
 
 @dataclass
 class FileNotes:
-    """What was found out about files while they were opened; several files may differ."""
+    """What was found while files were opened; several files may differ."""
 
     formats: Counter[str] = field(default_factory=Counter)
     encodings: Counter[str] = field(default_factory=Counter)
@@ -72,7 +72,7 @@ class FileNotes:
 
 
 def format_of(path: Path | str) -> str | None:
-    """The format that a file's name means, compression aside; None for one that is not read here."""
+    """The format that a file's name stands for, whether compressed or not; None if it is not supported."""
     suffixes = [suffix for suffix in suffix_of(path).split(".") if f".{suffix}" not in COMPRESSED]
     return READERS.get(f".{suffixes[-1]}")
 
@@ -88,9 +88,9 @@ def suffix_of(path: Path | str) -> str:
 
 
 def rows_of_file(path: Path, notes: FileNotes, split: str = "train") -> Iterator[Row | Unreadable]:
-    """The rows of one file, read as they are asked for. Raises DataError, and what the libraries raise for bad files.
+    """The rows of one file, read as they are asked for. Raises DataError, and what libraries raise for bad files.
 
-    A text file has a row for each line, with the column `prompt`, and so has a list of texts in JSON. Where one JSON
+    A text file has a row for each line, with the column `prompt`, and so has a list of texts in JSON. If one JSON
     file holds several splits, `split` is the one to read.
     """
     kind = format_of(path)
@@ -123,7 +123,7 @@ def file_encoding(path: Path) -> str:
 
 
 def encoding_of(data: bytes) -> str:
-    """The encoding of the beginning of a file: by its byte order mark, UTF-8 where it is mostly that, else guessed."""
+    """The encoding of the beginning of a file: by its byte order mark, UTF-8 if most of it is valid, else guessed."""
     marks = {
         codecs.BOM_UTF8: "utf-8-sig",
         codecs.BOM_UTF32_LE: "utf-32",
@@ -141,7 +141,7 @@ def encoding_of(data: bytes) -> str:
         return "iso2022_jp" if b"\x1b$" in data else "utf-8"
     lines = [line for line in data.splitlines() if not line.isascii()]
     if len(data) == HEAD:
-        lines = lines[:-1]  # which may be cut within a character
+        lines = lines[:-1]  # it may end within a character
     if 2 * sum(map(_is_utf8, lines)) >= len(lines):
         return "utf-8"
     return _guessed(b"\n".join(lines)[:SNIFFED])
@@ -156,10 +156,10 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _guessed(data: bytes) -> str:
-    """The encoding of text that is not UTF-8, as charset_normalizer finds it among those that files are written in.
+    """The encoding of text that is not UTF-8, as charset_normalizer finds it among the usual encodings.
 
-    Of related encodings that fit it is Windows-1252, which most tools write that do not write UTF-8, unless the
-    language is one that Windows-1252 has no letters for.
+    If several related encodings fit, it is Windows-1252, the most common after UTF-8, unless the language has letters
+    that Windows-1252 lacks.
     """
     from charset_normalizer import from_bytes
 
@@ -180,13 +180,13 @@ def _guessed(data: bytes) -> str:
 
 
 def _mostly_alone(data: bytes) -> bool:
-    """Whether most bytes beyond ASCII stand alone, as the accented letters of Latin script do and no others."""
+    """Whether most bytes beyond ASCII stand alone, which is true of the accented letters of Latin script only."""
     runs = re.findall(rb"[\x80-\xff]+", data)
     return 4 * sum(len(run) == 1 for run in runs) >= 3 * sum(map(len, runs))
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str | Unreadable]:
-    """Lines that are not blank; one that is too long is passed over without ever being in memory."""
+    """Lines that are not blank; a line that is too long is skipped without being read into memory."""
     while line := text.readline(LONGEST_LINE):
         if len(line) < LONGEST_LINE or line.endswith("\n"):
             if line.strip():
@@ -228,7 +228,7 @@ def _json_row(value: Any) -> Row | Unreadable:
     if isinstance(value, str):
         return {"prompt": value}
     if isinstance(value, dict) and isinstance(value.get("row"), dict) and "row_idx" in value:
-        return value["row"]  # as the Hub's dataset viewer hands out rows
+        return value["row"]  # the rows of the Hub's dataset viewer
     return value if isinstance(value, dict) else Unreadable("a row is not a JSON object")
 
 
@@ -244,7 +244,7 @@ def _json_rows(path: Path, encoding: str, notes: FileNotes, split: str) -> Itera
     except ValueError:
         lines = [line for line in content.split("\n") if line.strip()]
         if any(isinstance(row, dict) for row in _parsed(lines[:2])):
-            yield from _parsed(lines)  # JSON Lines under another name
+            yield from _parsed(lines)  # JSON Lines in a file named .json
             return
         yield from map(_json_row, _values_in(content))
         return
@@ -252,7 +252,7 @@ def _json_rows(path: Path, encoding: str, notes: FileNotes, split: str) -> Itera
 
 
 def _values_in(content: str) -> Iterator[Any]:
-    """JSON values one after another, each over several lines. Raises ValueError for anything else."""
+    """JSON values in sequence, each over several lines. Raises ValueError for anything else."""
     decoder, at = json.JSONDecoder(), 0
     while match := re.compile(r"\s*,?\s*(?=\S)").match(content, at):
         value, at = decoder.raw_decode(content, match.end())
@@ -274,7 +274,7 @@ def rows_in(value: Any, split: str = "train") -> list[Any]:
     if columns and all(isinstance(column, list) for column in columns) and len({*map(len, columns)}) == 1:
         return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     if columns and all(isinstance(column, dict) for column in columns):
-        if all(key.isdigit() for column in columns for key in column):  # as pandas writes a table
+        if all(key.isdigit() for column in columns for key in column):  # a table as pandas writes it
             return [{name: column.get(key) for name, column in value.items()} for key in columns[0]]
         nested = [rows_in(column, split) for column in columns]
         return max(nested, key=len) if any(len(rows) > 1 for rows in nested) else columns
@@ -306,15 +306,15 @@ def _csv_rows(path: Path, encoding: str, notes: FileNotes, split: str) -> Iterat
             if len(names) == 1:  # there is no delimiter
                 cells = [delimiter.join(cells)]
             if len(cells) < len(names) or any(cells[len(names) :]):
-                yield Unreadable("a row has another number of cells than the header")
+                yield Unreadable("a row and the header have different numbers of cells")
                 continue
             yield dict(zip(names, cells, strict=False))
 
 
 def delimiter_of(sample: str) -> str:
-    """The character between cells: the one that cuts most rows of the sample into as many cells as the header.
+    """The character between cells: the one that gives most rows of the sample the same number of cells as the header.
 
-    Any character of the header may be it that is not part of a usual column name; a comma where none fits.
+    It may be any character of the header that is not part of a usual column name; it is a comma if none fits.
     """
     header = sample.lstrip().partition("\n")[0]
     found = ",", 0.0
@@ -363,7 +363,7 @@ def _arrow_rows(path: Path) -> Iterator[Row | Unreadable]:
 
 
 def known_rows(path: Path) -> int | None:
-    """How many rows a file has, where its own header says."""
+    """How many rows a file has, if its header says so."""
     if format_of(path) != "Parquet":
         return None
     import pyarrow.parquet

@@ -1,6 +1,6 @@
 """Prompts that a run does not train on: chosen by a hash of their text, so that a duplicate is never on the other side.
 
-The run folder keeps them (held_out.jsonl), and a run that is resumed uses those, whatever became of its data since.
+The run folder keeps them (held_out.jsonl), and a resumed run uses the same ones, even if its data has changed.
 """
 
 import hashlib
@@ -15,15 +15,15 @@ from simct.data.prompts import Prompt, load_prompts
 from simct.errors import DataError
 from simct.runs.folder import RunFolder
 
-# of the data, whatever data.held_out says
+# the largest share of the data, whatever data.held_out says
 LARGEST_SHARE = 10
 
 
 @dataclass(frozen=True)
 class PromptSplit:
-    """The prompts a run trains on, and those held out, ordered by hash, so that the first of them are a sample.
+    """The prompts a run trains on, and the held-out ones in the order of their hashes, so that the first are a sample.
 
-    left_out: how many duplicates of held-out prompts the data had besides.
+    left_out: how many further duplicates of held-out prompts the data had.
     """
 
     trained: list[Prompt]
@@ -32,7 +32,7 @@ class PromptSplit:
 
 
 def prompt_key(prompt: Prompt) -> str:
-    """The hash of what was said, system texts and the amount of whitespace aside."""
+    """The hash of a prompt's messages, without system texts and differences in whitespace."""
     said = [
         [message["role"], " ".join(unicodedata.normalize("NFC", message["content"] or "").split())]
         for message in prompt.messages
@@ -42,7 +42,7 @@ def prompt_key(prompt: Prompt) -> str:
 
 
 def held_out_count(data: DataConfig, prompts: int) -> int:
-    """How many of so many different prompts are held out; 0 where they have a source of their own."""
+    """How many of `n` different prompts are held out; 0 if they have a source of their own."""
     return 0 if has_own_source(data) else min(data.held_out, prompts // LARGEST_SHARE)
 
 
@@ -51,7 +51,7 @@ def has_own_source(data: DataConfig) -> bool:
 
 
 def own_source(data: DataConfig) -> DataConfig:
-    """Where the held-out prompts are, as data of their own: another split of the data, or another file or dataset."""
+    """The held-out prompts' own source: another split of the data, or another file or dataset; None without one."""
     changes: dict[str, Any] = {"limit": None, "split": data.held_out_split or data.split}
     if data.held_out_prompts:
         changes |= {"prompts": data.held_out_prompts, "split": data.held_out_split or "train"}
@@ -65,10 +65,10 @@ def split_prompts(
     token: str | bool | None = None,
     kept: Sequence[Mapping[str, Any]] | None = None,
 ) -> PromptSplit:
-    """Divide `prompts` into those that are trained on and those that are held out; `kept` are those of a resumed run.
+    """Divide `prompts` into training and held-out prompts; `kept` are the held-out prompts of a resumed run.
 
-    Raises DataError or HubError where the held-out prompts' own source cannot be read, and DataError where every prompt
-    is held out.
+    Raises DataError or HubError if the held-out prompts' own source cannot be read, and DataError if every prompt is
+    held out.
     """
     if not data.held_out:
         return PromptSplit(list(prompts), [])

@@ -1,4 +1,4 @@
-"""What is known about prompts before a run: their lengths for both models, and what may go wrong with them."""
+"""A report on prompts before a run: their lengths for both models, and possible problems."""
 
 from dataclasses import dataclass, field
 
@@ -12,9 +12,9 @@ SIDES = ("student", "teacher")
 
 @dataclass(frozen=True)
 class PromptReport:
-    """Counts over the prompts looked at. `lengths` are in tokens of each side, None where a prompt cannot be rendered.
+    """Counts over the prompts. `lengths` are in tokens of each side, None for a prompt that cannot be rendered.
 
-    `problems` are what will stop or shrink a run, `warnings` what is worth knowing; both are sentences.
+    `problems` will stop or shrink a run, `warnings` are good to know; both are sentences.
     """
 
     prompts: int
@@ -27,7 +27,7 @@ class PromptReport:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest prompt that leaves room for its completion, on either side; 0 without one."""
+        """Tokens of the longest prompt that leaves room for its completion, on either side; 0 if there is none."""
         return max((length for length in self._longer() if length <= self.room), default=0)
 
     @property
@@ -36,7 +36,7 @@ class PromptReport:
         return sum(length > self.room for length in self._longer())
 
     def _longer(self) -> list[int]:
-        """The greater length of every prompt that both sides can read."""
+        """The greater of the two lengths, for every prompt that both sides can read."""
         student, teacher = (self.lengths[side] for side in SIDES)
         return [max(s, t) for s, t in zip(student, teacher, strict=True) if s is not None and t is not None]
 

@@ -1,7 +1,7 @@
-"""Rows of data -> prompts: conversations that wait for an answer, and what became of every row.
+"""From rows of data to prompts, which are conversations that need an answer, with a summary of all rows.
 
-The command and the studio read by the same functions, so what a preview shows is what a run trains on. A row that
-cannot be used is skipped and counted by its reason; only a source without any prompt is an error.
+The command and the studio use the same functions, so a preview shows what a run trains on. A row that cannot be used
+is skipped and counted by its reason; only a source without any prompt is an error.
 """
 
 import json
@@ -19,8 +19,8 @@ from simct.data.sources import RowSource, open_rows
 from simct.data.tools import Tool, is_empty, tools_in
 from simct.errors import DataError, quoted
 
-RECOGNIZED_ROWS = 100  # rows that decide which column is which
-MOST_CHARACTERS = 2_000_000_000  # of all prompts, which are in memory together
+RECOGNIZED_ROWS = 100  # rows that decide the roles of the columns
+MOST_CHARACTERS = 2_000_000_000  # characters of all prompts, which are in memory together
 SHOWN_REASONS = 6
 PARTS = ("system", "tools", "answer", "completion", "checker")
 REPLY = "the reply in the conversation"
@@ -28,11 +28,11 @@ REPLY = "the reply in the conversation"
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation that waits for an answer, and the reference answer where the data has one.
+    """A conversation that needs an answer, and the reference answer if the data has one.
 
-    row: which row of the data it is from, counted from 1; None where it is from none. completion: a whole answer to
-    learn from, where the data has one. checker: what this row's answers are checked by, if the data says so. tools: the
-    functions that the model may call, for templates that take them.
+    row: its row in the data, counted from 1; None if it has none. completion: a whole answer to learn from, if the data
+    has one. checker: the checker of this row's answers, if the data names one. tools: the functions that the model may
+    call, for templates that support them.
     """
 
     messages: tuple[Message, ...]
@@ -44,13 +44,13 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """What was asked last: the text of the last message."""
+        """The text of the last message."""
         return self.messages[-1]["content"]
 
 
 @dataclass
 class Skipped:
-    """How many rows are skipped for one reason, and the first of them, counted from 1."""
+    """How many rows were skipped for one reason, and the first of them, counted from 1."""
 
     count: int = 0
     row: int = 0
@@ -58,11 +58,11 @@ class Skipped:
 
 @dataclass
 class DataSummary:
-    """What was read, and how. `rows` counts what was looked at, usable or not.
+    """What was read, and how. `rows` counts all rows, usable or not.
 
     columns: what each part of the prompts was read from, such as {"prompt": "instruction + input"}. used: the columns
-    that were read. skipped: rows left out, by reason. unread: columns of text that nothing reads, each with the first
-    row that has one. unread_files: data files of a folder that are left alone because the rest is of another kind.
+    that were read. skipped: rows left out, by reason. unread: unused columns of text, each with its first row
+    that has text. unread_files: data files of a folder that are not read because most files have another format.
     """
 
     source: str
@@ -94,7 +94,7 @@ class DataSummary:
         return ", ".join(f"{part}: {columns}" for part, columns in self.columns.items())
 
     def notices(self) -> list[str]:
-        """What is worth a warning, each as one sentence: skipped rows, text that nothing reads, a guessed encoding."""
+        """Warnings, each as one sentence: skipped rows, unused text, a guessed encoding."""
         lines = []
         if self.skipped:
             count = sum(each.count for each in self.skipped.values())
@@ -127,7 +127,7 @@ def _rows(count: int) -> str:
 
 
 def reasons(skipped: dict[str, Skipped], most: int = SHOWN_REASONS) -> str:
-    """Reasons with their counts, the most frequent first: "3 × an empty prompt (first: row 7)"."""
+    """Reasons with their counts, the most frequent first, such as "3 × an empty prompt (first: row 7)"."""
     ordered = sorted(skipped.items(), key=lambda item: -item[1].count)
     described = [f"{each.count:,} × {reason} (first: row {each.row:,})" for reason, each in ordered[:most]]
     if len(ordered) > most:
@@ -149,10 +149,10 @@ def load_prompts(data: DataConfig, token: str | bool | None = None) -> list[Prom
 
 
 def read_prompts(data: DataConfig, token: str | bool | None = None) -> PromptSet:
-    """Read the prompts that `data` names, with what became of its rows.
+    """Read the prompts that `data` names, with a summary of its rows.
 
-    Raises DataError or HubError (one line) for a source that is missing or cannot be read, for columns that are not
-    there, and for one without any prompt that can be used.
+    Raises DataError or HubError (one line) for a source that is missing or cannot be read, for missing columns, and
+    for a source without any usable prompt.
     """
     source = open_rows(data, token)
     return prompts_in(source.rows, data, source)
@@ -187,7 +187,7 @@ def prompts_in(rows: Iterable[Row | Unreadable], data: DataConfig, source: RowSo
 
 
 class _Reader:
-    """Turns rows into prompts and counts what becomes of them."""
+    """Turns rows into prompts and counts the skipped rows."""
 
     def __init__(self, data: DataConfig, columns: Columns | None) -> None:
         self.data, self.columns = data, columns
@@ -236,7 +236,7 @@ class _Reader:
         return Prompt(tuple(messages), answer, self.rows, completion, checker, tuple(tools))
 
     def _named(self, part: str, name: str | None, row: Row) -> str | None:
-        """The text in a column that was named for one part, counted."""
+        """The text in a column that the settings name for one part; counts it."""
         text = None if name is None else answer_of(row.get(name))
         if text is not None:
             self.used[part][str(name)] += 1

@@ -1,4 +1,4 @@
-"""All prompts of a run in a model's own template: their ids, those that its template cannot take, what it changed."""
+"""All prompts of a run in a model's own template: their ids, what the template refuses, and what was changed for it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from simct.data.templates import FOLDED, MERGED, UNTOOLED, ids_of, rendering
 from simct.errors import DataError, TemplateLosesText
 from simct.tokenization.chat_templates import chat_template_of
 
-# A template that loses text of more prompts than this share is refused; fewer are skipped.
+# A template that loses text of a larger share of the prompts is refused; below that, those prompts are skipped.
 MOST_LOST = 0.1
 
 
 @dataclass
 class RenderedPrompts:
-    """One side's prompts. `ids` is empty for a prompt that its template cannot take; `skipped` says why, by reason.
+    """One side's prompts. `ids` is empty for a prompt that the template refuses; `skipped` counts them by reason.
 
     changes: how many conversations were changed for the template, by templates.MERGED, FOLDED and UNTOOLED.
     """
@@ -30,7 +30,7 @@ class RenderedPrompts:
     changes: Counter[str] = field(default_factory=Counter)
 
     def notices(self) -> list[str]:
-        """What the template, or none, does to the conversations, each as one sentence."""
+        """What the template changes in the conversations, each as one sentence."""
         lines = []
         if not self.has_template:
             lines.append(f"The {self.side} has no chat template: it reads the prompt as plain text.")

@@ -1,4 +1,4 @@
-"""From prompts to samples that can be supervised: data order, rollouts, the teacher's ids, and what they look like."""
+"""From prompts to samples that can be supervised: the order of the data, rollouts, the teacher's ids, statistics."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -39,9 +39,9 @@ class PreparedPrompt:
 class Sample:
     """A completion that can be supervised: completion ids of both models that spell the same bytes.
 
-    `spans` are what is supervised where that is not everything, because there are control tokens: ((start, end) of the
-    student's ids, (start, end) of the teacher's), each pair the same bytes, in order. `given`: the completion is the
-    data's.
+    `spans` are the supervised parts if control tokens divide the completion: ((start, end) of the student's ids,
+    (start, end) of the teacher's), each pair with the same bytes, in order. `given`: the completion comes from the
+    data.
     """
 
     prompt: PreparedPrompt
@@ -60,7 +60,7 @@ class Sample:
 
     @property
     def student_pieces(self) -> list[list[int]]:
-        """The student's ids that are supervised, piece by piece: what the losses see."""
+        """The student's ids that are supervised, piece by piece, as the losses read them."""
         return [self.student_ids[start:end] for start, end in self.student_spans]
 
     @property
@@ -93,7 +93,7 @@ def prompt_order(n_prompts: int, first: int, count: int, seed: int) -> list[int]
 
 @dataclass(frozen=True)
 class StepPrompts:
-    """One process's prompts of a step by sample index, by who answers them: student, teacher, or the data itself."""
+    """One process's prompts of a step by sample index, grouped by who answers: the student, the teacher or the data."""
 
     own: dict[int, PreparedPrompt]
     others: dict[int, PreparedPrompt]
@@ -103,7 +103,7 @@ class StepPrompts:
 def prompts_of_step(
     prompts: list[PreparedPrompt], config: RunConfig, step: int, process: int = 0, processes: int = 1
 ) -> StepPrompts:
-    """What this process takes of a step (from 1): a function of (seed, step) and the number of processes."""
+    """This process's share of a step (counted from 1), a function of (seed, step) and the number of processes."""
     training, per_prompt = config.training, config.rollout.samples_per_prompt
     count = training.batch_size // per_prompt
     order = prompt_order(len(prompts), (step - 1) * count, count, training.seed)
@@ -128,8 +128,8 @@ def prepare_prompts(
 ) -> tuple[list[PreparedPrompt], int]:
     """Both models' prompt ids, and how many prompts were left out: too long, or with ids that a model cannot read.
 
-    A prompt that a template cannot take is left out as well; on_notice gets a sentence about that, and about whatever
-    else a template does to conversations. Raises DataError if no prompt is left.
+    A prompt that a template refuses is left out as well; on_notice gets a sentence about that and about every other
+    change that a template needs. Raises DataError if no prompt is left.
     """
     limit = min([config.training.max_length, *(length for length in context_lengths if length)])
     room = limit - config.rollout.max_new_tokens
@@ -164,7 +164,7 @@ def prepare_prompts(
 
 
 def _unreadable(tokens: TokenBytes, ids: list[int]) -> str | None:
-    """Why a model cannot read these ids: a token that was added to its tokenizer and not to its embedding."""
+    """Why a model cannot read these ids: a token was added to its tokenizer but not to its embedding."""
     beyond = tokens.beyond_embedding(ids)
     if beyond is None:
         return None
@@ -223,7 +223,7 @@ def student_writes(seed: int, step: int, index: int, fraction: float) -> bool:
 
 
 def writer_of(config: RunConfig, step: int, index: int) -> str:
-    """Whose completion sample `index` of `step` gets: "student", "dataset" or "teacher", decided by the seed alone."""
+    """Who writes the completion of sample `index` of `step`: "student", "dataset" or "teacher"; the seed decides."""
     rollout, draw = config.rollout, _writer_draw(config.training.seed, step, index)
     if draw < rollout.on_policy_fraction:
         return "student"
@@ -239,7 +239,7 @@ def _writer_draw(seed: int, step: int, index: int) -> float:
 def samples_of_teacher(
     pair: TokenizerPair, prompts: list[PreparedPrompt], rollouts: list[Rollout], excluded: Counter[str]
 ) -> list[Sample]:
-    """Off-policy samples: what the teacher wrote, its ids as sampled, in the student's canonical tokenization."""
+    """Off-policy samples: the teacher's ids as sampled, and the student's canonical tokenization of the same bytes."""
     samples = []
     teacher, student = pair.sides
     for prompt, rollout in zip(prompts, rollouts, strict=True):
@@ -266,7 +266,7 @@ def samples_of_dataset(
 ) -> list[Sample]:
     """Samples of the data's own completions, in both models' canonical tokenization, each with its end of turn.
 
-    A completion of more than rollout.max_new_tokens student tokens is cut there, without an end.
+    A completion of more than rollout.max_new_tokens student tokens is cut there and has no end of turn.
     """
     samples: list[Sample] = []
     teacher, student = pair.sides
@@ -291,9 +291,9 @@ def samples_of_dataset(
 def to_samples(
     pair: TokenizerPair, prompts: list[PreparedPrompt], rollouts: list[Rollout], excluded: Counter[str]
 ) -> list[Sample]:
-    """The teacher's ids for each completion's bytes; what cannot be exact is counted by reason in `excluded`.
+    """The teacher's ids for each completion's bytes; a completion that cannot be exact is counted in `excluded`.
 
-    Of an answer with control tokens the text that both templates can place is supervised, and the rest is counted.
+    In an answer with control tokens, the text that both templates can place is supervised; the rest is counted.
     """
     samples = []
     teacher, student = pair.sides
@@ -319,7 +319,7 @@ def to_samples(
 
 
 def _counted(placed: Placed, excluded: Counter[str], prefix: str = "") -> bool:
-    """Count what was left out of an answer with control tokens; whether anything of it is left to supervise."""
+    """Count what is left out of an answer with control tokens; returns whether something remains to supervise."""
     if not placed.spans:
         reason = next(iter(placed.left_out), NOTHING)
         excluded[f"{prefix}{SPECIAL_INSIDE}: {reason}"] += 1
@@ -332,7 +332,7 @@ def _counted(placed: Placed, excluded: Counter[str], prefix: str = "") -> bool:
 
 
 def _after_lead(sample: Sample, student_lead: Sequence[int] = (), teacher_lead: Sequence[int] = ()) -> Sample:
-    """The sample with the markup that the reader's template writes before a plain answer, such as a final channel."""
+    """The sample after the markup that the reader's template puts before a plain answer, such as a final channel."""
     if not student_lead and not teacher_lead:
         return sample
     student_ids, teacher_ids = [*student_lead, *sample.student_ids], [*teacher_lead, *sample.teacher_ids]
@@ -341,7 +341,7 @@ def _after_lead(sample: Sample, student_lead: Sequence[int] = (), teacher_lead: 
 
 
 def rollout_statistics(pair: TokenizerPair, rollouts: list[Rollout]) -> dict:
-    """Sums over rollouts: lengths in student tokens, how many ended, repeat themselves, are canonical tokenizations."""
+    """Sums over rollouts: lengths in student tokens, how many ended, are repetitive, are tokenized canonically."""
     canonical = 0
     for rollout in rollouts:
         body = rollout.completion_ids[:-1] if rollout.ended else rollout.completion_ids
@@ -359,7 +359,7 @@ def rollout_statistics(pair: TokenizerPair, rollouts: list[Rollout]) -> dict:
 
 
 def is_repetitive(ids: list[int]) -> bool:
-    """Whether more than half of an answer's runs of REPEATED tokens occurred in it before."""
+    """Whether more than half of an answer's sequences of REPEATED tokens have occurred in it before."""
     runs = [tuple(ids[start : start + REPEATED]) for start in range(len(ids) - REPEATED + 1)]
     return len(runs) >= 4 * REPEATED and len(set(runs)) < len(runs) / 2
 

@@ -1,4 +1,4 @@
-"""Rows of what a run names as its data: a file, a folder of files, a folder of `save_to_disk`, or a Hub dataset."""
+"""The rows of a run's data: of a file, a folder of files, a folder of `save_to_disk`, or a Hub dataset."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -18,10 +18,10 @@ from simct.hub.redact import redact
 
 @dataclass
 class RowSource:
-    """Rows as they are asked for, once. `total` is how many there are where that is known beforehand.
+    """Rows to be read once. `total` is their number if it is known in advance.
 
-    `notes` fills as files are opened; `files` are those of a local source, and `unread` data files of its folder that
-    are of another kind than the rest and so left alone.
+    `notes` fills as files are opened; `files` are those of a local source; `unread` are data files in its folder that
+    are not read because most files have another format.
     """
 
     rows: Iterator[Row | Unreadable]
@@ -32,7 +32,7 @@ class RowSource:
 
 
 def names_a_path(name: str) -> bool:
-    """Whether a name that does not exist here was meant as a path rather than as a Hub id."""
+    """Whether a name that does not exist here was meant as a path and not as a Hub id."""
     return format_of(name) is not None or name.startswith(("/", "./", "../", "~"))
 
 
@@ -60,7 +60,7 @@ def _explained(rows: Iterator[Row | Unreadable], data: DataConfig) -> Iterator[R
 
 
 def data_error(error: BaseException, data: DataConfig) -> Exception:
-    """What reading `data` raised, as one line; `datasets` raises a dozen unrelated types, each with a reason."""
+    """The error of reading `data` as one line; `datasets` raises a dozen unrelated types, each with a reason."""
     if isinstance(error, DataError | HubError):
         return error
     if local_path(data.prompts) is None:
@@ -71,7 +71,7 @@ def data_error(error: BaseException, data: DataConfig) -> Exception:
 
 
 def check_configuration(data: DataConfig, token: str | bool | None = None) -> None:
-    """Refuse a Hub dataset with several configurations of which none is chosen. Raises DataError or HubError."""
+    """Raise DataError if a Hub dataset has several configurations and none is chosen; HubError if it cannot be read."""
     datasets = datasets_library()
 
     if data.config_name or local_path(data.prompts) is not None:
@@ -127,7 +127,7 @@ def _saved_rows(path: Path, data: DataConfig) -> RowSource:
 
 
 def _sliced_rows(path: Path, data: DataConfig) -> RowSource:
-    """A part of a split, or several together, such as train[:100] and train+test."""
+    """Part of a split, or several splits, such as train[:100] and train+test."""
     datasets = datasets_library()
 
     rows: Any = datasets.load_dataset(str(path), data.config_name, split=data.split)
@@ -145,7 +145,7 @@ def _folder_files(path: Path, data: DataConfig) -> tuple[list[Path], list[Path]]
     found = datasets.load_dataset_builder(str(path), data.config_name).config.data_files or {}
     splits = {str(split): [Path(file) for file in files] for split, files in found.items()}
     if not any(format_of(file) for files in splits.values() for file in files):
-        splits = {data.split: readable}  # something else is there in greater number, such as images
+        splits = {data.split: readable}  # most files are something else, such as images
     if data.split not in splits:
         raise _wrong_split(data, splits)
     files = [file for file in splits[data.split] if format_of(file)]
@@ -170,7 +170,7 @@ def _hub_rows(data: DataConfig, token: str | bool | None, streaming: bool) -> Ro
     except (datasets.exceptions.DatasetGenerationError, DeepJson) as error:
         if streaming and isinstance(error, DeepJson):
             raise
-        # rows that do not fit one table, such as columns of mixed types
+        # rows that do not fit into one table, such as columns of mixed types
         return _hub_files(data, token)
     rows = undecoded(rows)
     source = RowSource(iter(rows), None if streaming else len(rows))

@@ -1,8 +1,8 @@
-"""Conversations as each model reads them: by its own chat template, or as plain text where it has none.
+"""Conversations as each model reads them: in its own chat template, or as plain text if it has none.
 
-Every message's text must arrive: what a template writes is compared with what it was given. Where it refuses or loses
-something, the same conversation is tried in the other forms that templates are written for: content as a list of
-parts, the arguments of tool calls as text, user turns in a row as one, the system text inside the user's.
+All text must arrive: what a template writes is compared with its input. If it refuses or loses something, the same
+conversation is tried in the other forms that templates support: content as a list of parts, the arguments of tool calls
+as text, consecutive user turns joined, the system text inside the user's message.
 """
 
 import json
@@ -20,14 +20,14 @@ from simct.data.tools import Tool, names_of
 from simct.errors import DataError, LimitError, TemplateLosesText, brief
 from simct.tokenization.chat_templates import apply_template, chat_template_of
 
-# The date that every template writes which asks for today's, so that a seed gives the same prompts on every day.
+# The date for templates that write today's, so that a seed gives the same prompts every day.
 TEMPLATE_DATE = datetime(2026, 1, 1, 12)
 MERGED, FOLDED, UNTOOLED = "merged", "folded", "without tools"
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """The text that a model reads, and what the conversation had to be changed to: MERGED, FOLDED, UNTOOLED."""
+    """The text that a model reads, and the changes that the template needed: MERGED, FOLDED, UNTOOLED."""
 
     text: str
     changes: tuple[str, ...] = ()
@@ -46,11 +46,11 @@ def rendering(
 ) -> Rendering:
     """The text a model reads before it answers, and what was changed for its template.
 
-    `tools` are given to templates that write them: the one in use, else the one called tool_use.
+    `tools` are given to a template that writes them: the one in use, else the one called tool_use.
 
-    Raises DataError when there is no template and the conversation is more than one user message, or when the template
-    fails on the conversation in every form; TemplateLosesText when not all of its text arrives in any; LimitError when
-    the template takes too long or writes too much.
+    Raises DataError if there is no template and the conversation is more than one user message, or if the template
+    fails on every form of the conversation; TemplateLosesText if it loses text in every form; LimitError if it takes
+    too long or writes too much.
     """
     template = chat_template_of(tokenizer)
     if template is None:
@@ -87,7 +87,7 @@ def _rendered(
     enable_thinking: bool | None,
     tools: Sequence[Tool] = (),
 ) -> Rendering:
-    """What one template makes of a conversation in the first form that it takes. Raises as rendering does."""
+    """One template's rendering of a conversation, in the first form that it accepts. Raises as rendering does."""
     options: dict[str, Any] = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
     if tools:
         options["tools"] = list(tools)
@@ -129,13 +129,13 @@ def prompt_ids(
 ) -> list[int]:
     """Token ids of the rendered conversation. Special tokens come from the template; the fallback adds BOS itself.
 
-    They never end with an EOS that the template did not write, as some tokenizers add one to every text.
+    They never end with an EOS that the template did not write; some tokenizers would add one to every text.
     """
     return ids_of(tokenizer, rendering(tokenizer, messages, enable_thinking, tools).text)
 
 
 def ids_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of what `rendering` made of a conversation."""
+    """Token ids of a Rendering."""
     template = chat_template_of(tokenizer)
     ids = list(tokenizer(text, add_special_tokens=template is None)["input_ids"])
     eos = getattr(tokenizer, "eos_token", None)
@@ -149,7 +149,7 @@ def ids_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message]:
-    """The same conversation with system texts at the head of the user's next message, for templates without them."""
+    """The same conversation with system texts at the start of the user's next message, for templates without them."""
     waiting: list[str] = []
     folded: list[Message] = []
     for message in messages:
@@ -179,7 +179,7 @@ def merge_turns(messages: Sequence[Message]) -> list[Message]:
 
 
 def _variants(messages: Sequence[Message]) -> Iterator[tuple[tuple[str, ...], list[Message]]]:
-    """The conversation as it is, and what it can be changed to, each with the changes."""
+    """The conversation unchanged and in every changed form, each with its changes."""
     plain, folded = list(messages), fold_system(messages)
     merged = merge_turns(plain)
     yield (), plain
@@ -193,7 +193,7 @@ def _variants(messages: Sequence[Message]) -> Iterator[tuple[tuple[str, ...], li
 
 
 def _forms(messages: Sequence[Message]) -> Iterator[tuple[tuple[str, ...], str, list[Message]]]:
-    """The changes, the form and the messages of every way to give a conversation to a template.
+    """The changes, the form and the messages of every way to pass a conversation to a template.
 
     Forms are "text" as it is, "arguments" with those of tool calls as JSON text, and "parts" with content as lists.
     """
@@ -223,9 +223,9 @@ _OWNERS = {"user": "a user's text", "assistant": "an assistant's text", "tool": 
 def lost_text(messages: Sequence[Message], text: str) -> str | None:
     """What a template did to the text of these messages, such as "drops a user's text"; None if all of it arrived.
 
-    Messages must arrive whole and in order, white space aside; a system text may be anywhere, as some templates put it
-    beside the last question. Of an assistant's earlier text only what follows its thinking must arrive, which many
-    templates leave out on purpose.
+    Messages must arrive whole and in order, except for white space. A system text may be anywhere, as some templates
+    put it beside the last question. The thinking in an assistant's earlier turns may be missing, as many templates
+    leave it out on purpose.
     """
     if any(isinstance(message["content"], list) for message in messages):
         if re.search(r"""['"]type['"]: ?['"]text['"]""", text):
@@ -269,7 +269,7 @@ def _spellings(message: Message) -> list[str]:
 
 
 def _escaped(text: str) -> list[str]:
-    """A text as it is, and as it stands inside JSON."""
+    """A text, and the same text as it is escaped in JSON."""
     return list(dict.fromkeys((text, json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1])))
 
 
@@ -290,9 +290,9 @@ def _call_texts(call: dict[str, Any]) -> list[str]:
 
 
 def _fixed_date() -> str:
-    """A macro that hides the templates' own strftime_now, and writes TEMPLATE_DATE in any format.
+    """A macro that replaces strftime_now and writes TEMPLATE_DATE in any format.
 
-    It ends with a line break, which Jinja takes off, so that the template after it begins at the start of a line.
+    It ends with a line break, which Jinja removes, so that the template after it begins at the start of a line.
     """
     directives = [f"%-{each}" for each in "dmHIMSjy"] + [f"%{each}" for each in "aAwdbBmyYHIpMSfzZjUWcxXGuVeDTFRhs"]
     values = {each: TEMPLATE_DATE.strftime(each) for each in directives} | {"%%": "%"}

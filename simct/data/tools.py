@@ -1,4 +1,4 @@
-"""Functions that a row offers to the model, in every dialect, as chat templates take them.
+"""The functions that a row offers to the model, in every dialect, converted to the form that chat templates read.
 
 A tool becomes {"type": "function", "function": {"name": ..., "description": ..., "parameters": {...}}}.
 """
@@ -11,9 +11,9 @@ Tool = dict[str, Any]
 
 
 def tools_in(value: Any) -> list[Tool] | None:
-    """The tools in a cell: a list or one alone, as it is or as JSON, each bare or under "function".
+    """The tools in a cell: a list or a single tool, as data or as JSON, each bare or under "function".
 
-    None for a cell that is empty or holds something else.
+    None if the cell is empty or holds something else.
     """
     value = _read(value)
     tools = [_tool(_read(each)) for each in (value if isinstance(value, list) else [value])]
@@ -22,7 +22,7 @@ def tools_in(value: Any) -> list[Tool] | None:
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a cell offers no tools, as opposed to tools that cannot be read."""
+    """Whether a cell offers no tools, in contrast to tools that cannot be read."""
     return _read(value) in (None, "", [], {})
 
 
@@ -51,13 +51,13 @@ def _tool(value: Any) -> Tool | None:
     if not isinstance(parameters, dict):
         parameters = {"type": "object", "properties": {}}
     elif "properties" not in parameters and all(isinstance(each, dict) for each in parameters.values()):
-        parameters = {"type": "object", "properties": parameters}  # as xLAM writes them
-    # templates fail on what is absent
+        parameters = {"type": "object", "properties": parameters}  # the form of xLAM
+    # templates fail if these are missing
     return {"type": "function", "function": {"name": name, "description": "", **function, "parameters": parameters}}
 
 
 def _without_nothing(value: Any) -> Any:
-    """Without the empty fields that a table adds, whose rows all have the same fields."""
+    """Remove the empty fields that a table adds because all its rows have the same fields."""
     if isinstance(value, Mapping):
         return {key: _without_nothing(each) for key, each in value.items() if each is not None}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""How the Hub's clients behave here: they never hang, stay out of the log, and notice an unreachable Hub quickly."""
+"""The settings of the Hub's clients: they never hang, do not fill the log, and notice an unreachable Hub quickly."""
 
 import logging
 import sys
@@ -18,9 +18,9 @@ CALL_SECONDS = 180.0
 
 
 def hub_api(token: str | bool | None = None) -> HfApi:
-    """A client of the Hub that gives up on a silent connection, where the library's own would wait forever.
+    """A client of the Hub that gives up on a silent connection, which the library would wait for forever.
 
-    `token`: a token, None for the one stored on this machine, False for none at all.
+    `token`: a token, None for the one stored on this machine, False to send none.
     """
     get_session().timeout = CALL_SECONDS
     return HfApi(
@@ -29,7 +29,7 @@ def hub_api(token: str | bool | None = None) -> HfApi:
 
 
 def ask(path: str, params: dict[str, Any], token: str | bool | None) -> Any:
-    """The JSON answer of the Hub to one GET, without retries; the client's own calls retry for half a minute.
+    """The Hub's JSON answer to one GET request, without retries; the client's own calls retry for half a minute.
 
     `path` is below the Hub's address, or a whole address. Raises what the client raises; see hub_error.
     """
@@ -43,7 +43,7 @@ def ask(path: str, params: dict[str, Any], token: str | bool | None) -> Any:
     return response.json()
 
 
-# for any answer at all, to find out whether the Hub is reachable
+# to find out whether the Hub gives any answer
 ANSWER_SECONDS = 10
 
 
@@ -67,10 +67,10 @@ def prepare_clients(names: Sequence[str] = ()) -> None:
 
 
 def fail_fast() -> None:
-    """For a process that people wait for: fail at the first attempt if the Hub is unreachable, and try again next time.
+    """Make requests fail at once if the Hub is unreachable, for a process that people wait for.
 
-    The clients would retry for half a minute. Cached files still load, and a connection that breaks later, in the
-    middle of a download, is still reopened.
+    The clients would retry for half a minute. The next request tries again, cached files still load, and a connection
+    that breaks in the middle of a download is still reopened.
     """
     import httpx2
     from huggingface_hub import set_client_factory
@@ -82,7 +82,7 @@ def fail_fast() -> None:
             try:
                 return super().send(request, **options)
             except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-                # of all errors that mean "no connection", this is the one that no caller retries
+                # the only error for a missing connection that no caller retries
                 raise OfflineModeIsEnabled(f"Cannot reach {request.url.host}: {error}") from error
 
     _silence_retries()
@@ -97,7 +97,7 @@ def _silence_retries() -> None:
 
 
 def hub_answers() -> bool:
-    """Whether the Hub's address gives any answer at all."""
+    """Whether the Hub answers at all."""
     import httpx2
     import huggingface_hub
 

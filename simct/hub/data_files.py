@@ -1,9 +1,9 @@
 """The `datasets` library, kept to a dataset's own files, to JSON of a bounded depth, and to values as they are stored.
 
-The README of a dataset (or its .huggingface.yaml) says which files it has, and the library reads whatever stands there:
-an address within the network of whoever reads it, a file of their machine, another repository. Only paths within the
-dataset itself are let through. An image, sound or video in a row is likewise a file or an address to fetch and decode,
-however deep it lies: it stays what is stored.
+The README of a dataset (or its .huggingface.yaml) lists its files, and the library would read anything named there: an
+address in the reader's network, a file of their machine, another repository. Only paths within the dataset are
+accepted. An image, sound or video in a row is likewise a file or an address to fetch and decode: it is left as it is
+stored, at any depth.
 """
 
 import dataclasses
@@ -19,21 +19,21 @@ import numpy as np
 from simct.errors import DataError
 from simct.setting import quoted
 
-# levels of JSON; pyarrow overflows its stack and ends the process at some ten thousand
+# levels of JSON; at about ten thousand, pyarrow overflows its stack and the process ends
 MOST_LEVELS = 100
-# a string ends with its line at the latest, as it does in valid JSON
+# a string ends with its line, as in valid JSON
 STRING = re.compile(rb'"(?:[^"\\\n]|\\[^\n])*"?')
 CHANGES = np.zeros(256, dtype=np.int64)
 CHANGES[list(b"[{")], CHANGES[list(b"]}")] = 1, -1
 
 
 class DeepJson(DataError):
-    """JSON that is nested deeper than is given to pyarrow."""
+    """JSON that is nested too deeply for pyarrow."""
 
 
 @cache
 def datasets_library() -> ModuleType:
-    """`datasets`, which refuses what a dataset names beyond itself by a DataError."""
+    """The `datasets` library; it raises DataError for a dataset that names files outside itself."""
     import datasets
     from datasets.utils.metadata import MetadataConfigs
 
@@ -51,7 +51,7 @@ def datasets_library() -> ModuleType:
 
 
 def _bound_json() -> None:
-    """Let `datasets` give pyarrow no JSON of more levels than MOST_LEVELS."""
+    """Keep `datasets` from passing JSON of more than MOST_LEVELS levels to pyarrow."""
     import pyarrow.json
     from datasets.packaged_modules.folder_based_builder import folder_based_builder
     from datasets.packaged_modules.json import json
@@ -80,7 +80,7 @@ def undecoded(rows: Any) -> Any:
     if all(stored[name] == features[name] for name in features):
         return rows
     if hasattr(rows, "decode"):
-        return rows.decode(False)  # streamed rows may have been decoded on the way already
+        return rows.decode(False)  # streamed rows may have been decoded already
     for name, feature in stored.items():
         if feature != features[name]:
             rows = rows.cast_column(name, feature)

@@ -1,7 +1,7 @@
-"""What a dataset on the Hub contains, before any of it is downloaded: configurations, splits, columns, sizes, rows.
+"""The content of a dataset on the Hub without a download: configurations, splits, columns, sizes, rows.
 
-The Hub's dataset viewer has all of this for the datasets that it has processed. For others, the `datasets` library
-streams from the repository, no more than is shown. Loading scripts are never run.
+The Hub's dataset viewer has all of this for datasets that it has processed. For others, the `datasets` library streams
+the rows that are shown from the repository. Loading scripts are never run.
 """
 
 import ast
@@ -21,7 +21,7 @@ from simct.hub.errors import known_hub_error
 from simct.hub.redact import redact
 
 PUBLIC_HUB = "https://huggingface.co"
-# longer cells are cut; this is far longer than any prompt that leaves room for an answer
+# longer cells are cut; no prompt that leaves room for an answer is nearly as long
 CELL_CHARACTERS = 100_000
 
 
@@ -36,7 +36,7 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class ConfigFacts:
-    """One configuration; `columns` maps each column to its type and is empty where it has not been read."""
+    """One configuration; `columns` maps each column to its type and is empty until it is read."""
 
     name: str
     splits: tuple[SplitFacts, ...] = ()
@@ -104,7 +104,7 @@ def preview_dataset(
 ) -> list[dict[str, Any]]:
     """The first `n` rows of a split of a dataset on the Hub, each a dict by column; long texts are cut.
 
-    Without `config` or `split` it is the first of each. Raises a one-line DataError or HubError.
+    `config` and `split` default to the first. Raises a one-line DataError or HubError.
     """
     try:
         validate_repo_id(repo_id)
@@ -133,7 +133,7 @@ def dataset_error(error: BaseException, repo_id: str) -> SimCTError:
 
 
 def choice_error(text: str, name: str) -> DataError | None:
-    """What `datasets` says of a configuration or split that must be chosen, or is not there; None for other texts."""
+    """The error for a configuration or split that must be chosen or does not exist; None if `datasets` says another."""
     what, setting = "split", "data.split"
     if "Config name is missing" in text or "BuilderConfig" in text:
         what, setting = "configuration", "data.config_name"
@@ -149,7 +149,7 @@ def choice_error(text: str, name: str) -> DataError | None:
 
 
 def wrong_choice(name: str, what: str, setting: str, there: Sequence[str], given: str | None) -> DataError:
-    """The line for a configuration or split that must be chosen (given None), or that is not there."""
+    """The error for a configuration or split that must be chosen (given None) or does not exist."""
     listed = " and ".join(there) if len(there) <= 2 else brief(", ".join(there))
     missing = f"no {what} {quoted(given)}; it has " if given else ""
     return DataError(f"{name} has {missing}{listed}: set {setting}.")
@@ -164,7 +164,7 @@ def viewer_address() -> str | None:
 
 
 def _ask_viewer(what: str, token: str | bool | None, **params: str) -> dict[str, Any] | None:
-    """The viewer's answer, or None: the dataset is then read directly, which also finds out what is wrong with it."""
+    """The viewer's answer, or None; the dataset is then read directly, which also reveals what is wrong with it."""
     address = viewer_address()
     if address is None:
         return None
@@ -210,7 +210,7 @@ def _viewed_rows(
         config, split = match["config"], match["split"]
     answer = _ask_viewer("first-rows", token, dataset=repo_id, config=config, split=split) or {}
     rows = answer.get("rows", [])[:n]
-    # the viewer cuts long cells and turns lists that it cuts into text: such rows are read from the repository
+    # the viewer cuts long cells, and turns a list that it cuts into text: such rows are read from the repository
     if not rows or any(row.get("truncated_cells") for row in rows):
         return None
     return [row["row"] for row in rows]
@@ -270,7 +270,7 @@ def _streamed_rows(
 
 
 def _type_name(kind: object) -> str:
-    """A column's type in few words: string, int64, list, messages."""
+    """A short name of a column's type: string, int64, list, messages."""
     if isinstance(kind, dict):
         if "dtype" in kind:
             return str(kind["dtype"])

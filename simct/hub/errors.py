@@ -1,4 +1,4 @@
-"""What the Hub's clients raise, as one line that says what to do."""
+"""Errors of the Hub's clients as one line that says what to do."""
 
 import errno
 import os
@@ -36,7 +36,7 @@ def page_url(repo_id: str, kind: str = "model") -> str:
 def hub_error(
     error: BaseException, repo_id: str | None = None, *, kind: str = "model", writing: bool = False
 ) -> SimCTError:
-    """The SimCTError that says what `error`, or what caused it, means for `repo_id`.
+    """The SimCTError that explains what `error`, or its cause, means for `repo_id`.
 
     `kind` is model, dataset, space or job. A problem with reading one repository becomes a ModelError or DataError,
     any other problem (and every problem while `writing`) a HubError; a SimCTError is returned unchanged.
@@ -52,7 +52,7 @@ def hub_error(
 def known_hub_error(
     error: BaseException, repo_id: str | None = None, *, kind: str = "model", writing: bool = False
 ) -> SimCTError | None:
-    """As hub_error, but None if neither `error` nor what caused it comes from the Hub, the network or the disk."""
+    """As hub_error, but None if neither `error` nor its cause comes from the Hub, the network or the disk."""
     chain = _causes(error)
     for cause in chain:
         if isinstance(cause, SimCTError):
@@ -62,7 +62,7 @@ def known_hub_error(
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """`error` and what it was raised from, outermost first."""
+    """`error` and its causes, outermost first."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain and len(chain) < 10:
@@ -70,7 +70,7 @@ def _causes(error: BaseException) -> list[BaseException]:
         cause = cause.__cause__ or cause.__context__
     if _refused_card(error):
         return chain
-    # the Hub's answer says more than an exception about a cache that was tried after it
+    # the Hub's answer says more than the error of the cache that was tried after it
     return sorted(chain, key=lambda each: not isinstance(each, hub.HfHubHTTPError))
 
 
@@ -100,7 +100,7 @@ def _translate(error: BaseException, repo_id: str | None, kind: str, writing: bo
 def _translate_answer(
     error: hub.HfHubHTTPError, name: str, page: str, kind: str, about: type[SimCTError], writing: bool
 ) -> SimCTError:
-    """What an answer of the Hub means: by the client's exception where it has one for it, else by the status."""
+    """The meaning of an answer of the Hub: by the client's exception if it has one, else by the status."""
     status = error.response.status_code
     reason = _server_reason(error)
     return (
@@ -114,7 +114,7 @@ def _translate_answer(
 def _of_repository(
     error: hub.HfHubHTTPError, name: str, page: str, kind: str, about: type[SimCTError]
 ) -> SimCTError | None:
-    """Gated, disabled or absent: a repository, a revision, a file or a job."""
+    """Errors about a gated, disabled or absent repository, revision, file or job."""
     status = error.response.status_code
     if isinstance(error, hub.GatedRepoError):
         if status == 401:
@@ -141,7 +141,7 @@ def _of_repository(
 
 
 def _of_account(error: hub.HfHubHTTPError, name: str, reason: str, writing: bool) -> HubError | None:
-    """The token, its permissions, payment and storage."""
+    """Errors about the token, its permissions, payment and storage."""
     status = error.response.status_code
     if status == 401 and "authorization" not in error.response.request.headers:
         return HubError(f"Nobody is signed in to the Hub: {SIGN_IN}, then try again.")
@@ -160,7 +160,7 @@ def _of_account(error: hub.HfHubHTTPError, name: str, reason: str, writing: bool
 
 
 def _of_request(error: hub.HfHubHTTPError, name: str, reason: str) -> HubError | None:
-    """Conflicts, sizes, rate limits, and problems of the Hub."""
+    """Errors about conflicts, sizes, rate limits, and problems of the Hub."""
     status = error.response.status_code
     if status == 409:
         return HubError(f"{name} is already taken or being changed{reason}. Choose another name, or try again.")
@@ -180,7 +180,7 @@ def _of_request(error: hub.HfHubHTTPError, name: str, reason: str) -> HubError |
 
 def _unreachable(error: BaseException, name: str | None) -> HubError:
     wanted = f", and {name} is not in the cache" if isinstance(error, hub.LocalEntryNotFoundError) and name else ""
-    # without the variable, the command went offline because the Hub did not answer
+    # if the variable is not set, the command went offline because the Hub did not answer
     asked = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     if asked and (constants.HF_HUB_OFFLINE or isinstance(error, hub.OfflineModeIsEnabled)):
         return HubError(f"Offline mode is on (HF_HUB_OFFLINE){wanted}. Unset it, or give a local folder.")

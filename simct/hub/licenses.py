@@ -1,15 +1,15 @@
-"""What the licenses of a teacher and a student mean for the student that is trained, judged by their names.
+"""What the licenses of a teacher and a student mean for the trained student, judged by their names.
 
-These are summaries of well-known terms for people who are about to read them, not legal advice. Nothing is concluded
-from a license that is not known here.
+These are summaries of well-known terms for people who will read the licenses themselves, not legal advice. An unknown
+license is reported as unknown.
 """
 
 import re
 from typing import Protocol
 
 NOT_ADVICE = "Not legal advice."
-# a family of licenses (ids of the Hub), what it means as the teacher's license, and what as the student's;
-# an empty text: nothing to look up. The first match counts.
+# a family of licenses (ids of the Hub), its meaning as the teacher's license and as the student's, where an empty text
+# means that there is nothing to look up. The first match counts.
 _FAMILIES = [
     (
         r"apache-2\.0|mit(-0)?|bsd(-\d-clause.*)?|isc|zlib|unlicense|0bsd|wtfpl|bsl-1\.0|ms-pl|ncsa|postgresql|afl-3\.0"
@@ -75,7 +75,7 @@ def license_concerns(teacher: Licensed, student: Licensed) -> list[str]:
 
 
 def license_compatibility(teacher: Licensed, student: Licensed) -> str:
-    """One line on whether and how the new student may be shared."""
+    """One sentence on whether and how the new student may be shared."""
     concerns = license_concerns(teacher, student)
     if concerns:
         return f"{' '.join(concerns)} {NOT_ADVICE}"

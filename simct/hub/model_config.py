@@ -1,6 +1,6 @@
 """A model's config.json, and the sizes of its other small files, checked before a library reads them.
 
-Libraries build what a file asks for: lists as long as a number of layers, tables as large as a vocabulary.
+Libraries allocate what a file asks for: lists as long as its number of layers, tables as large as its vocabulary.
 """
 
 import json
@@ -15,7 +15,7 @@ from simct.config import local_path
 from simct.errors import ModelError, quoted
 
 LARGEST_CONFIG = 10_000_000  # bytes
-# the least and the most that any model has, by the name of a number in its config.json
+# the smallest and the largest value that any model has, by the name of a number in config.json
 _LAYERS, _SIZES, _EXPERTS = (1, 1_000), (1, 10_000_000), (0, 10_000)
 NUMBERS = {
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers"), _LAYERS),
@@ -40,8 +40,8 @@ TOKENIZER_FILES = (
 def load_config(model: str, revision: str | None = None, token: str | bool | None = None) -> PretrainedConfig:
     """The model's config.json as transformers reads it.
 
-    Raises ModelError for one that is too large, no JSON object, or has a number that no model has; and what
-    transformers raises for one that is absent or unknown.
+    Raises ModelError if it is too large, is not a JSON object, or has a number that no model has; and what transformers
+    raises if it is absent or unknown.
     """
     path = local_path(model)
     name = str(path) if path is not None else model
@@ -66,7 +66,7 @@ def _settings(file: Path, model: str) -> dict[str, Any]:
 
 
 def check_numbers(settings: dict[str, Any], model: str) -> None:
-    """Raise ModelError for a number that no model has, wherever it stands in the settings."""
+    """Raise ModelError for a number that no model has, anywhere in the settings."""
     for name, value in _named(settings):
         least, most = NUMBERS[name]
         # some models have other sizes in every layer
@@ -81,7 +81,7 @@ def check_numbers(settings: dict[str, Any], model: str) -> None:
 
 
 def _named(settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every setting whose number is bounded, those of parts such as text_config included."""
+    """Every setting with a bounded number, including those of parts such as text_config."""
     waiting: list[Any] = [settings]
     while waiting:
         value = waiting.pop()
@@ -93,7 +93,7 @@ def _named(settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def check_small_files(model: str, revision: str | None = None, token: str | bool | None = None) -> None:
     """Raise ModelError for a tokenizer larger than any known one, or numbers in config.json that no model has.
 
-    Of a Hub model the tokenizer.json and the config.json are looked at, which are downloaded for that.
+    For a Hub model, tokenizer.json and config.json are downloaded and checked.
     """
     path = local_path(model)
     if path is not None:
@@ -116,7 +116,7 @@ def check_small_files(model: str, revision: str | None = None, token: str | bool
 
 
 def _hub_file(model: str, name: str, revision: str | None, token: str | bool | None) -> str | None:
-    """Where a file of a Hub model lies on this machine; None where it cannot be had, which its reader reports."""
+    """The local path of a file of a Hub model; None if it cannot be fetched, which its reader will report."""
     return cached_file(
         model, name, revision=revision, token=token, _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_gated_repo=False, _raise_exceptions_for_connection_errors=False,

@@ -1,7 +1,7 @@
-"""What a model's folder or repository holds, found out before anything is downloaded or started.
+"""The files in a model's folder or repository, checked before anything is downloaded or started.
 
-Weights are read from safetensors only. A LoRA or other PEFT adapter stands for its base model with the adapter merged
-into it; everything else that cannot be loaded is named, with the way forward.
+Weights are read from safetensors only. A LoRA or other PEFT adapter means its base model with the adapter merged into
+it; anything else that cannot be loaded is reported with what to do.
 """
 
 import json
@@ -84,10 +84,10 @@ def adapter_of(model: str, revision: str | None = None, token: str | bool | None
 
 
 def check_model_files(model: str, revision: str | None = None, token: str | bool | None = None) -> Adapter | None:
-    """The adapter that `model` is, None for a whole model; ModelError, with the way forward, if it cannot be loaded.
+    """The adapter that `model` is, None for a whole model; raises ModelError, with what to do, if it cannot be loaded.
 
-    One request of the Hub for each repository (an adapter's base, too), nothing is downloaded but an adapter's config.
-    A Hub that does not answer is no reason to refuse: what is cached may still load.
+    It takes one request per repository (also for an adapter's base) and downloads only an adapter's config. If the Hub
+    does not answer, the model is accepted, as it may be cached.
     """
     problem = model_files_problem(model, revision, token)
     if problem:
@@ -101,7 +101,7 @@ def check_model_files(model: str, revision: str | None = None, token: str | bool
 
 
 def model_files_problem(model: str, revision: str | None = None, token: str | bool | None = None) -> str | None:
-    """Why the files of `model` cannot be loaded and what to do, in one line; None where nothing speaks against it.
+    """Why the files of `model` cannot be loaded and what to do, in one line; None if no problem is found.
 
     Raises ModelError or HubError for a repository that is absent, gated or refused.
     """

@@ -1,11 +1,11 @@
-"""Access tokens and keys are removed from text that is shown, logged or published."""
+"""Removing access tokens and keys from text that is shown, logged or published."""
 
 import os
 import re
 
 # the environment variable with the key of a teacher's server
 KEY_VARIABLE = "SIMCT_TEACHER_KEY"
-SHORTEST_KEY = 6  # a shorter one would blot out ordinary text
+SHORTEST_KEY = 6  # a shorter one might match ordinary text
 
 _TOKEN = re.compile(r"\b(hf_oauth_|hf_jwt_)[\w.-]{8,}|\b(hf_|api_org_)[A-Za-z0-9]{16,}")
 

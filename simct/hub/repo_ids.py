@@ -9,7 +9,7 @@ from simct.errors import HubError, quoted
 
 
 def is_folder(model: str) -> bool:
-    """Whether `model` is a folder, or is written like one."""
+    """Whether `model` is a folder, or looks like the path of one."""
     return model.startswith(("/", "./", "../", "~")) or Path(model).expanduser().is_dir()
 
 
@@ -21,7 +21,7 @@ def split_revision(model: str | None) -> tuple[str, str | None]:
 
 
 def hub_id(name: str) -> str | None:
-    """`name` if it reads as a repository id on the Hub and is no file or folder here, else None."""
+    """`name` if it reads as a repository id on the Hub and is not a file or folder here, else None."""
     try:
         validate_repo_id(name)
     except HFValidationError:
@@ -29,13 +29,13 @@ def hub_id(name: str) -> str | None:
     return None if Path(name).expanduser().exists() else name
 
 
-# as the Hub has them, and as paths of a repository's cache are made of them: two dots are never part of one
+# the Hub's rules; as names become paths in the cache, two dots in a row are never allowed
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 REVISION = re.compile(r"[A-Za-z0-9][\w./+-]{0,250}")
 
 
 def is_repository(name: str) -> bool:
-    """Whether `name` can only mean a repository on the Hub: it is written like one, and nothing here has that name."""
+    """Whether `name` can only mean a repository on the Hub: it looks like one, and no file here has that name."""
     return bool(REPOSITORY.fullmatch(name)) and ".." not in name and not Path(name).exists()
 
 

@@ -1,6 +1,6 @@
 """Retries of requests that failed temporarily (429, 5xx, a lost connection), after growing waits.
 
-They go to the Hub or to a teacher's server. Only for requests that may be sent twice.
+The requests go to the Hub or to a teacher's server, and must be safe to send twice.
 """
 
 import random
@@ -18,7 +18,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 
 
 def passing_status(code: int) -> bool:
-    """Whether an answer with this HTTP status may be another one a little later."""
+    """Whether a request with this HTTP status may succeed a little later."""
     return code in (408, 425, 429) or code >= 500
 
 

@@ -1,7 +1,7 @@
 """Search for models and datasets on the Hub, what is known about them before a download, and access to them.
 
-Every call is one request with a time limit and no silent retries, because a person waits for it. Metadata on the Hub
-is whatever a repository's author wrote, so a field of the wrong type counts as absent.
+Every call is one request with a time limit and without retries, because a person waits for it. Authors can write
+anything into the metadata of a repository, so a field of the wrong type counts as absent.
 """
 
 import math
@@ -16,7 +16,7 @@ from simct.hub import client
 from simct.hub.client import ask, hub_api
 from simct.hub.errors import hub_error
 
-# what people sort by, and the Hub's name for it
+# sort orders by their label, with the Hub's name
 SORTS = {"downloads": "downloads", "likes": "likes", "trending": "trendingScore"}
 _DETAILS = ["author", "cardData", "downloads", "gated", "likes", "private", "sha", "tags"]
 _MODEL_DETAILS = [*_DETAILS, "config", "library_name", "pipeline_tag", "safetensors"]
@@ -40,7 +40,7 @@ _ITEM_BYTES = {
 
 @dataclass(frozen=True)
 class ModelHit:
-    """A model as the Hub describes it; None where it says nothing.
+    """A model as the Hub describes it; None for what is unknown.
 
     `parameters` is a count and `size` the bytes of the weights. `tokenizer` is the class of the tokenizer, `base_model`
     the model it was made from and `base_relation` how (finetune, quantized, adapter, merge).
@@ -64,7 +64,7 @@ class ModelHit:
 
     @property
     def family(self) -> str | None:
-        """The tokenizer's family as far as it is known: the tokenizer's class, else the model's architecture."""
+        """The tokenizer's family: the tokenizer's class, or else the model's architecture."""
         return self.tokenizer or self.model_type
 
 
@@ -78,7 +78,7 @@ class DatasetHit:
     license: str | None
     description: str
     revision: str | None
-    size: str | None = None  # number of rows as its author gives it, such as 10K<n<100K
+    size: str | None = None  # number of rows according to its author, such as 10K<n<100K
 
 
 def search_models(
@@ -175,7 +175,7 @@ def resolve_revision(
 def list_revisions(
     repo_id: str, token: str | bool | None = None, kind: str = "model", limit: int = 20
 ) -> list[tuple[str, str]]:
-    """(what people read, revision): branches, tags, then the newest commits of main. Raises as check_access."""
+    """(label, revision) of branches, tags, and the newest commits of main. Raises as check_access."""
     base = f"/api/{kind}s/{repo_id}"
     try:
         validate_repo_id(repo_id)
@@ -195,7 +195,7 @@ def list_revisions(
 
 
 def base_model_line(teacher: ModelHit, student: ModelHit) -> str | None:
-    """One line about the models' origins where they matter for distillation, else None."""
+    """One sentence about the models' origins if they matter for distillation, else None."""
     for role, model in (("teacher", teacher), ("student", student)):
         if model.task and model.task not in ("text-generation", "image-text-to-text"):
             return (
@@ -238,7 +238,7 @@ def _search(
 
 
 def _parameter_bounds(low: int | None, high: int | None) -> str | None:
-    """The bounds in whole billions, as the Hub wants them, never narrower than requested."""
+    """The bounds in whole billions, as the Hub expects them, never narrower than requested."""
     bounds = [f"min:{low // 10**9}B"] if low else []
     if high is not None:
         bounds.append(f"max:{max(1, -(-high // 10**9))}B")
@@ -255,7 +255,7 @@ def _of(expected: type, value: object) -> Any:
 
 
 def _common(item: dict) -> dict[str, Any]:
-    """What models and datasets have in common."""
+    """The fields that models and datasets have in common."""
     card, tags = _of(dict, item.get("cardData")), _of(list, item.get("tags"))
     tagged = next((tag.removeprefix("license:") for tag in tags if str(tag).startswith("license:")), None)
     stated = card.get("license")

@@ -1,4 +1,4 @@
-"""What may change in run.yaml before a run is resumed, and what may not: the rest would make it another run."""
+"""Which settings of run.yaml may change before a run is resumed; any other change would make it a different run."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from simct.config import RunConfig, leaves, load_run_config
 from simct.errors import ConfigError, RunError
 from simct.setting import quoted
 
-# How long, how fast and within which memory it trains, what is kept and scored, and where it runs.
+# Settings about how long and how fast it trains, its memory, what is kept and scored, and where it runs.
 CHANGEABLE = (
     "output",
     "evaluation.",
@@ -39,9 +39,9 @@ CHANGEABLE = (
 
 
 def accepted_changes(kept: Path, config: RunConfig) -> list[str]:
-    """What `config` changes of the run.yaml in the file `kept`, as "training.steps 100 -> 200"; nothing without it.
+    """The changes of `config` against the run.yaml in the file `kept`, such as "training.steps 100 -> 200".
 
-    Raises RunError that names the first setting that a run keeps from its start to its end.
+    Empty if there is no such file. Raises RunError that names the first changed setting that must stay the same.
     """
     trained = _settings_in(kept)
     if trained is None:
@@ -51,7 +51,7 @@ def accepted_changes(kept: Path, config: RunConfig) -> list[str]:
     changes = []
     for name, value in wanted.items():
         before = trained[name]
-        # the steps of a run that is given in epochs follow from its prompts
+        # if a run is given in epochs, its steps follow from its prompts
         if name == "output" or (name == "training.steps" and epochs):
             continue
         if _inside_run(before, trained["output"]) == _inside_run(value, wanted["output"]):
@@ -66,7 +66,7 @@ def accepted_changes(kept: Path, config: RunConfig) -> list[str]:
 
 
 def _settings_in(path: Path) -> dict[str, Any] | None:
-    """The settings of a run.yaml by dotted names; None without one, and for one that this version does not know."""
+    """The settings of a run.yaml by dotted names; None if there is none, or if this version cannot read it."""
     try:
         return leaves(load_run_config(path).model_dump())
     except ConfigError:
@@ -74,7 +74,7 @@ def _settings_in(path: Path) -> dict[str, Any] | None:
 
 
 def _inside_run(value: Any, output: str | None) -> Any:
-    """A path in the run folder, relative to it: on Hugging Face Jobs the folder is another one each time."""
+    """A path in the run folder, relative to it: on Hugging Face Jobs the folder is different each time."""
     if isinstance(value, list):
         return [_inside_run(each, output) for each in value]
     return value.removeprefix(f"{output}/") if isinstance(value, str) and output else value

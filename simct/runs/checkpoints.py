@@ -1,8 +1,8 @@
-"""The checkpoints of a run on disk: step-N folders, each with a manifest of its files, by which damage is noticed.
+"""The checkpoints of a run on disk: step-N folders, each with a manifest of its files, which reveals damage.
 
-A checkpoint is written beside its place, flushed to disk and then renamed, so that a folder named step-N is complete.
-Whatever happens to it afterwards (a file cut short, a flipped byte) shows in the checksums of manifest.json.
-Checkpoints from before there were manifests are checked for what they must hold.
+A checkpoint is written under another name, flushed to disk and then renamed, so that a folder named step-N is complete.
+Later damage (a file cut short, a flipped byte) shows in the checksums of manifest.json. Older checkpoints without a
+manifest are checked for the files they must have.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ TRAINED_FILE = "trained.safetensors"
 
 
 def checkpoints_in(folder: Path) -> list[tuple[int, Path]]:
-    """(step, path) of what is named like a checkpoint, whole or not, the newest first."""
+    """(step, path) of every folder named like a checkpoint, whole or not, the newest first."""
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
     except OSError:
@@ -37,7 +37,7 @@ def checkpoints_in(folder: Path) -> list[tuple[int, Path]]:
 def newest_whole(folder: Path, thorough: bool = False) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint, or None, and what is wrong with each newer one, as the start of a sentence.
 
-    thorough: read every byte and compare the checksums, not only the names and sizes of files.
+    thorough: compare the checksums of all files, not only their names and sizes.
     """
     damaged: list[str] = []
     for step, path in checkpoints_in(folder):
@@ -95,7 +95,7 @@ def _wrong(folder: Path, name: str, facts: Any, thorough: bool) -> str | None:
 
 
 def _damage_without_manifest(folder: Path, step: int, thorough: bool) -> str | None:
-    """A checkpoint from before there were manifests: what it must hold, and what its files say of themselves."""
+    """As damage, for an older checkpoint without a manifest: by its required files and their own formats."""
     if read_json(folder / STEP_FILE).get("step") != step:
         return f"{STEP_FILE} does not name its step"
     if not (folder / TRAINED_FILE).is_file():
@@ -115,7 +115,7 @@ def _broken(path: Path, thorough: bool) -> str | None:
         except SafetensorError:
             return f"{path.name} is cut short"
     if path.suffix in (".bin", ".pt", ".pkl"):
-        # what torch writes is a ZIP archive with checksums
+        # torch writes ZIP archives, which have checksums
         try:
             with zipfile.ZipFile(path) as archive:
                 broken = archive.testzip() if thorough else None

@@ -1,4 +1,4 @@
-"""The run folder: the truth about one run. The trainer writes it; the command, the studio and the Hub code read it.
+"""The run folder, which is the truth about one run. The trainer writes it; the command and the studio read it.
 
 run.yaml          the configuration, exactly as it runs
 status.json       state, step, message, error, process id, heartbeat; replaced atomically
@@ -9,9 +9,10 @@ evaluation.json   scores before and after
 evaluations.jsonl one line per evaluation along the run: distance to the teacher, scores, answers to fixed prompts
 teacher.jsonl     the teacher's answers to the held-out prompts, which every evaluation uses
 inspect.json      what the two tokenizers share, on the prompts' text
+votes.jsonl       what a person preferred in blind tests, one line per vote
 publish.json      the state of publishing, separate from the run's own
 log.txt           standard output and error of the training process
-job_log.txt       what a Hugging Face Job printed, installation and all
+job_log.txt       everything that a Hugging Face Job printed, including the installation
 checkpoints/      step-N folders, complete or absent
 model/            the student, in the usual Hugging Face layout
 adapter/          the student's LoRA weights by themselves, if it was trained by LoRA
@@ -44,7 +45,7 @@ from simct.runs.status import (
 
 # held by the training process for as long as it lives
 TRAINER_LOCK = ".trainer.lock"
-# what only the training process replaces, and what other processes replace, too
+# files that only the training process replaces, and files that other processes replace, too
 OWN_FILES = ("evaluation.json", "inspect.json", "metrics.jsonl", "rollouts.jsonl")
 SHARED_FILES = ("status.json", "publish.json")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -52,7 +53,7 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A view of one run folder; holds nothing but its path."""
+    """One run folder, by its path."""
 
     path: Path
 
@@ -61,7 +62,7 @@ class RunFolder:
         """Make a new folder for `config`, with a new id, in state `queued`.
 
         `config.output`, if given, is the folder itself, which must be empty or not exist. `fields` are further fields
-        of status.json, there from the first moment on. Raises RunError if the folder is not empty or cannot be written.
+        of the first status.json. Raises RunError if the folder is not empty or cannot be written.
         """
         if config.output:
             path = Path(config.output).expanduser().resolve()
@@ -78,7 +79,7 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if owner is not None:
-                path.chmod(0o700)  # a visitor's, and of nobody else on the machine
+                path.chmod(0o700)  # a visitor's folder is private to the studio's own user
             config.output = str(path)
             make_paths_absolute(config)
             save_config(config, path / "run.yaml")
@@ -120,7 +121,7 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether the folder is that of a run, however damaged."""
+        """Whether this is the folder of a run, even a damaged one."""
         return (self.path / "status.json").is_file()
 
     def status(self) -> RunStatus:
@@ -138,7 +139,7 @@ class RunFolder:
         append_jsonl(self.path / name, [record])
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One record per step. After a resume the later record of a step replaces the earlier one."""
+        """One record per step. If a step was repeated after a resume, the later record counts."""
         return _by_step(read_jsonl(self.path / "metrics.jsonl"))
 
     def evaluations(self) -> list[dict[str, Any]]:
@@ -153,7 +154,7 @@ class RunFolder:
         self._save_lines("teacher.jsonl", records)
 
     def forget_after(self, step: int) -> None:
-        """Remove what metrics, rollouts and evaluations say about steps after `step`, which a resumed run takes again.
+        """Remove the metrics, rollouts and evaluations of steps after `step`, which a resumed run repeats.
 
         Raises OSError.
         """
@@ -168,7 +169,7 @@ class RunFolder:
         return read_jsonl(self.path / "rollouts.jsonl")[-last:]
 
     def held_out(self) -> list[dict[str, Any]] | None:
-        """The prompts that the run does not train on; None before it began, and where they cannot be read whole."""
+        """The prompts that the run does not train on; None before it began, and if they cannot be read completely."""
         path = self.path / "held_out.jsonl"
         if not path.is_file():
             return None
@@ -207,11 +208,11 @@ class RunFolder:
         return tail(self.log_path, lines)
 
     def latest_checkpoint(self) -> Path | None:
-        """The newest checkpoint of which no file is missing or cut short, or None; its checksums are not looked at."""
+        """The newest checkpoint without a missing or shortened file, or None; checksums are not compared."""
         return newest_whole(self.checkpoints_dir)[0]
 
     def acquire_for_training(self) -> int | None:
-        """A descriptor that holds the run for the one process that trains it, or None while another holds it.
+        """A descriptor that holds the run for the one process that trains it, or None while another process holds it.
 
         Raises RunError if the run folder cannot be written.
         """
@@ -221,7 +222,7 @@ class RunFolder:
             raise RunError(f"Cannot write the run folder {str(self.path)!r}: {error.strerror}.") from error
 
     def remove_leftovers(self) -> None:
-        """Remove what a process that was killed left half written. To be called by the process that holds the run."""
+        """Remove files that a killed process left half written. Call it only in the process that holds the run."""
         half_written = [
             *self.checkpoints_dir.glob(".step-*"),
             *self.checkpoints_dir.glob(".best.json.*"),
@@ -229,7 +230,7 @@ class RunFolder:
             self.path / ".model",
             self.path / ".adapter",
         ]
-        # these two are also written by others, but only under their lock
+        # other processes write these two as well, but only under their lock
         with contextlib.suppress(OSError), locked(self.path / ".status.lock"):
             half_written += [path for name in SHARED_FILES for path in self.path.glob(f".{name}.*")]
             for path in half_written:
@@ -243,18 +244,18 @@ class RunFolder:
         status = self.status()
         if status.active:
             raise RunError(f"Run {self.id} is {status.state}. Stop it before deleting it.")
-        # without status.json it is no run: a removal that is cut short leaves nothing that looks like one
+        # without status.json it is not a run: an interrupted removal leaves nothing that looks like one
         (self.path / "status.json").unlink(missing_ok=True)
         shutil.rmtree(self.path)
 
 
 def make_paths_absolute(config: RunConfig) -> None:
-    """Give what `config` names on this machine by whole paths, so that the run resumes from any working directory."""
+    """Make the paths in `config` absolute, so that the run resumes from any working directory."""
     named = ((config.teacher, "model"), (config.student, "model"), (config.data, "prompts"))
     for owner, name in (*named, (config.data, "held_out_prompts")):
         if getattr(owner, name):
             setattr(owner, name, _absolute(getattr(owner, name)))
-    # a folder that is called like a task is not one
+    # a folder with the name of a task is not a task file
     rename_tasks(config, lambda task: _absolute(task) if (path := local_path(task)) and path.is_file() else task)
 
 
@@ -270,6 +271,6 @@ def _by_step(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def title(config: RunConfig) -> dict[str, str]:
-    """What a list of runs shows of each, kept in status.json so that listing reads no run.yaml."""
+    """The fields that a list of runs shows, kept in status.json so that listing reads no run.yaml."""
     names = {"method": config.method, "kind": config.kind}
     return names | {"teacher": config.teacher.model, "student": config.student.model}

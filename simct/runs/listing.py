@@ -9,7 +9,7 @@ from simct.errors import RunError, quoted
 from simct.runs.folder import RUN_ID, RunFolder
 from simct.runs.status import RunStatus, read_status
 
-# (inode, time, size) of a status.json and what it said then, by run folder
+# (inode, time, size) of a status.json and its content then, by run folder
 _statuses: dict[str, tuple[tuple[int, int, int], RunStatus]] = {}
 _statuses_lock = threading.Lock()
 
@@ -28,12 +28,12 @@ def open_run(runs_dir: str | Path, run_id: str) -> RunFolder:
 def list_statuses(runs_dir: str | Path) -> list[tuple[RunFolder, RunStatus]]:
     """Every run under `runs_dir` with its status, newest first.
 
-    Each status.json is read once for each time it is replaced, so a long history costs one `stat` per run.
+    A status.json is only read again after it was replaced, so a long history costs one `stat` per run.
     """
     root = Path(runs_dir).expanduser().resolve()
     found = []
     try:
-        # a name that no terminal and no page can show is not that of a run
+        # no run has a name that cannot be shown
         names = [entry for entry in os.scandir(root) if not entry.name.startswith(".") and entry.name.isprintable()]
         entries = [entry.path for entry in names]
     except (FileNotFoundError, NotADirectoryError):

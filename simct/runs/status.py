@@ -1,7 +1,7 @@
 """The status of a run (status.json) and of its publishing (publish.json), as typed records.
 
-Files of any age and in any condition load: keys that are not known are kept for the next write, and a file that is no
-JSON object or holds a value of the wrong type gives a status that says so (`unreadable`) instead of an error.
+Files of any age and in any condition load: unknown keys are kept for the next write, and a file that is not a JSON
+object or has a value of the wrong type gives a status that says so (`unreadable`) instead of an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STATES = tuple(state for state in get_args(State) if state != "unreadable")
 ACTIVE_STATES = ("queued", "running", "stopping")
 PublishingState = Literal["none", "publishing", "published", "failed"]
 
-# more than any status that was ever written; a larger file is not read
+# larger than any status; a larger file is not read
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 
@@ -45,14 +45,14 @@ Number = Annotated[float, Field(strict=True, ge=0, lt=1e11, allow_inf_nan=False)
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """What status.json says about a run. Times are seconds since the epoch; `extra` holds keys that are not known."""
+    """The content of status.json. Times are seconds since the epoch; `extra` holds unknown keys."""
 
     state: State = "unreadable"
     step: Count = 0
     total_steps: Count | None = None
     message: Text | None = None
     error: Text | None = None
-    # what a list of runs shows, so that listing reads no run.yaml
+    # for lists of runs, so that listing reads no run.yaml
     owner: Text | None = None
     # the studio's project that it was launched in
     project: Text | None = None
@@ -66,7 +66,7 @@ class RunStatus:
     heartbeat: Number = 0.0
     # the step that model/ was saved at
     model_step: Count | None = None
-    # to the teacher in bits per byte: before training, now (at `step`), and at the best checkpoint
+    # distance to the teacher in bits per byte: before training, now (at `step`), and at the best checkpoint
     distance: dict[str, Any] | None = None
     # on this machine: the process to watch, the process group that signals go to, and the devices it was given
     host: Text | None = None
@@ -82,7 +82,7 @@ class RunStatus:
     lent: Flag = False
     resume: Flag = False
     starts: Count = 0
-    # on Hugging Face Jobs: `attempt` separates the reports of one Job of the run from those of another
+    # on Hugging Face Jobs: `attempt` tells apart the reports of the run's Jobs
     backend: Text | None = None
     job_id: Text | None = None
     job_url: Text | None = None
@@ -99,7 +99,7 @@ class RunStatus:
 
     @classmethod
     def from_dict(cls, raw: object) -> Self:
-        """The status that a parsed status.json holds; never raises. What is wrong with it is the message."""
+        """The status in a parsed status.json; never raises. If something is wrong with it, the message says what."""
         if not isinstance(raw, dict):
             return cls(message="status.json is damaged: it is not a JSON object.")
         known, extra, problems = _parse(cls, raw)
@@ -113,12 +113,12 @@ class RunStatus:
 
     @property
     def active(self) -> bool:
-        """Whether the run waits or is at work, wherever it is."""
+        """Whether the run waits or runs, here or elsewhere."""
         return self.state in ACTIVE_STATES
 
     @property
     def remote(self) -> bool:
-        """Whether the run is, or was last, on Hugging Face Jobs."""
+        """Whether the run is on Hugging Face Jobs, or was there last."""
         return self.backend == "hf"
 
     @property
@@ -143,7 +143,7 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class PublishingStatus:
-    """What publish.json says: where the student was published, and how far publishing is (`sent` of `total` bytes)."""
+    """The content of publish.json: where the student was published, and the progress (`sent` of `total` bytes)."""
 
     state: PublishingState = "none"
     error: Text | None = None
@@ -168,7 +168,7 @@ class PublishingStatus:
 
     @classmethod
     def from_dict(cls, raw: object) -> Self:
-        """The record that a parsed publish.json holds; never raises. One that is damaged counts as failed."""
+        """The record in a parsed publish.json; never raises. A damaged one counts as failed."""
         known, extra, problems = _parse(cls, raw if isinstance(raw, dict) else {})
         if problems or not isinstance(raw, dict):
             known |= {"state": "failed", "error": "publish.json is damaged. Publish again."}
@@ -192,8 +192,8 @@ def read_status(path: Path) -> RunStatus:
 def update_status(path: Path, **fields: Any) -> RunStatus:
     """Merge `fields` into the status file `path`, stamp the heartbeat, and return the new status.
 
-    Values in the file that are damaged are dropped. Raises RunError for a field that a status does not have, a value
-    that it cannot have, and a run without a state.
+    Damaged values in the file are dropped. Raises RunError for an unknown field, a value that the field cannot have,
+    and a run without a state.
     """
     if "state" in fields and fields["state"] not in STATES:
         raise RunError(f"A run cannot be {fields['state']!r}; its states are {', '.join(STATES)}.")
@@ -211,7 +211,7 @@ def update_status(path: Path, **fields: Any) -> RunStatus:
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            # that a disk is full must not leave a run that has ended "running"
+            # even on a full disk, a run that has ended must not stay "running"
             overwrite(path, content)
     return status
 
@@ -245,7 +245,7 @@ def _adapter(record: type) -> TypeAdapter[Any]:
 
 
 def _parse(record: type, raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """(`raw`'s valid fields, keys that are not known, the damaged ones); null stands for a field's default."""
+    """(the valid fields of `raw`, the unknown keys, the damaged fields); null stands for a field's default."""
     names = {each.name for each in dataclasses.fields(record)} - {"extra"}
     known = {name: value for name, value in raw.items() if name in names and value is not None}
     extra = {name: value for name, value in raw.items() if name not in names}
@@ -262,7 +262,7 @@ def _parse(record: type, raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 
 def _merged(path: Path, record: type, fields: dict[str, Any]) -> dict[str, Any]:
-    """The content of the file `path` without what is damaged, with `fields` put over it."""
+    """The content of the file `path` without damaged values, updated with `fields`."""
     _, extra, problems = _parse(record, fields)
     for name, value in (problems | extra).items():
         raise RunError(f"{path.name} has no place for {name} = {_shown(value)}.")
@@ -283,7 +283,7 @@ def _too_deep(value: object, depth: int = MAX_DEPTH) -> bool:
 
 
 def _shown(value: object) -> str:
-    """A damaged value in a few characters."""
+    """The first characters of a damaged value."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = repr(_printable(value))

@@ -62,7 +62,7 @@ def align_boundaries(teacher_lengths: np.ndarray, student_lengths: np.ndarray) -
     """Cut two spellings of one text into minimal aligned units.
 
     Args: byte lengths of the tokens, int64 [T] and [S], all positive except a zero for end-of-turn in last place, which
-    both sides have or neither. Raises AlignmentError where the totals differ or a zero stands elsewhere.
+    both sides have or neither. Raises AlignmentError if the totals differ or there is a zero elsewhere.
     """
     teacher, teacher_ended = _text_lengths(teacher_lengths, "teacher")
     student, student_ended = _text_lengths(student_lengths, "student")
@@ -87,7 +87,7 @@ def align_boundaries(teacher_lengths: np.ndarray, student_lengths: np.ndarray) -
 
 
 def _is_boundary(ends: np.ndarray, total: int) -> np.ndarray:
-    """bool [total + 1]: which byte offsets are ends of tokens (a table, so that nothing needs sorting)."""
+    """bool [total + 1]: whether each byte offset is the end of a token; a table needs no sorting."""
     table = np.zeros(total + 1, dtype=bool)
     table[ends] = True
     return table

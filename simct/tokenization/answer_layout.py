@@ -1,7 +1,7 @@
-"""Where a chat template places reasoning and answers, learned from what it writes around probes, never from names.
+"""Where a chat template places reasoning and answers, found by rendering probes and never by names.
 
-A conversation is rendered with reasoning and an answer that no text contains; what stands before, between and after
-them is the template's own markup, such as "<think>\\n", or the channels of harmony.
+A conversation is rendered with reasoning and an answer that occur in no other text; whatever comes before, between and
+after them is the template's own markup, such as "<think>\\n", or the channels of harmony.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _ANSWERS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class AnswerLayout:
-    """What a template writes after its generation prompt; None where it has no such place.
+    """What a template writes after its generation prompt; None for parts that it does not have.
 
-    plain: before an answer without reasoning. opening: before reasoning, empty where the prompt has opened it. turning:
+    plain: before an answer without reasoning. opening: before reasoning, empty if the prompt has opened it. turning:
     between reasoning and the answer. written: all that it writes into assistant messages, tool calls included.
     """
 
@@ -45,7 +45,7 @@ class AnswerLayout:
 
     @property
     def reasoning(self) -> tuple[str, str] | None:
-        """The markup around reasoning without white space, to compare; None without a place for reasoning."""
+        """The markup around reasoning without white space, for comparisons; None if there is no place for reasoning."""
         if self.opening is None or self.turning is None:
             return None
         return "".join(self.opening.split()), "".join(self.turning.split())
@@ -86,12 +86,12 @@ def answer_layout(tokens: TokenBytes, enable_thinking: bool | None = None) -> An
 
 
 def _around_reasoning(after: Mapping[str, str], plain: str) -> tuple[str | None, str | None]:
-    """What a template writes before reasoning, and between it and an answer; None where it writes no reasoning."""
+    """What a template writes before reasoning, and between it and an answer; None if it writes no reasoning."""
     opening, reasoned, rest = after.get("reasoned", "").partition(REASONING)
     turning, turned, _ = rest.partition(ANSWER)
     if reasoned and turned:
         return opening, turning
-    # some keep the reasoning only of messages that call tools
+    # some templates keep reasoning only in messages that call tools
     opening, reasoned, rest = after.get("reasoned tools", "").partition(REASONING)
     turning, turned, _ = rest.partition(after.get("tools") or ANSWER)
     return (opening, turning + plain) if reasoned and turned else (None, None)
@@ -127,10 +127,10 @@ def _rendered(
 
 
 def added_ids(tokens: TokenBytes) -> dict[str, int]:
-    """The tokens that were added to a vocabulary by their names, such as <think>."""
+    """The tokens that were added to a vocabulary, by name, such as <think>."""
     try:
         added = tokens.tokenizer.added_tokens_decoder
-    except AttributeError:  # some slow tokenizers have no such table
+    except AttributeError:  # some slow tokenizers lack this table
         return {}
     return {token.content: token_id for token_id, token in added.items() if token.content.strip()}
 

@@ -11,9 +11,9 @@ from transformers.utils.hub import cached_file
 from simct.errors import DataError, LimitError, quoted
 from simct.time_limit import memory_within, run_within
 
-# the longest template known has a tenth of this
+# ten times the longest known template
 MOST_CHARACTERS = 500_000
-# what a template may take and write: far more than any that is meant to be used
+# limits of a template's time, memory and output, far above those of any honest one
 TEMPLATE_SECONDS = 5.0
 TEMPLATE_BYTES = 512 << 20
 MOST_ADDED, MOST_GROWTH = 1_000_000, 16
@@ -42,10 +42,10 @@ def _bounded(tokenizer: PreTrainedTokenizerBase, template: object) -> str | None
 
 
 def apply_template(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
-    """What a chat template writes of a conversation; `options` are those of apply_chat_template.
+    """A conversation as a chat template writes it; `options` are those of apply_chat_template.
 
-    A template is a program of whoever published the model: it may raise anything. Raises LimitError where it takes too
-    long or writes far more than it was given.
+    A template is a program by the publisher of the model and may raise anything. Raises LimitError if it takes too long
+    or writes far more than it was given.
     """
     what = f"The chat template of {quoted(tokenizer.name_or_path)}"
 
@@ -79,7 +79,7 @@ def select_chat_template(tokenizer: PreTrainedTokenizerBase, name: str | None) -
 
 
 def processor_template(name: str, revision: str | None, token: str | bool | None) -> str | None:
-    """The chat template that a repository or folder keeps with its processor; None without one."""
+    """The chat template that a repository or folder stores with its processor; None if there is none."""
     for file in ("chat_template.json", "processor_config.json"):
         try:
             path = cached_file(name, file, revision=revision, token=token, _raise_exceptions_for_missing_entries=False)
@@ -89,7 +89,7 @@ def processor_template(name: str, revision: str | None, token: str | bool | None
             ValueError,
             AttributeError,
             RecursionError,
-        ):  # offline, or not what its name says: there is no template
+        ):  # offline, or not the file that its name suggests: there is no template
             continue
         if isinstance(template, str) and template:
             return template

@@ -1,4 +1,4 @@
-"""The end of a turn: which ids mean it to a model, and how all of them are one event that both sides share."""
+"""The end of a turn: which ids mean it to a model, and how they all become one event that both sides share."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def end_ids_of(tokenizer: PreTrainedTokenizerBase, more: Iterable[int]) -> tuple
 
 
 def _is_id(value: object) -> bool:
-    """Whether a value of a configuration can be the id of a token; anything may be in one."""
+    """Whether a value in a configuration can be the id of a token."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
 def _template_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The added token that the chat template writes right after an answer, if it has a template that writes one."""
+    """The added token that the chat template writes right after an answer; None if there is none."""
     if not getattr(tokenizer, "chat_template", None):
         return None
     answer = "end-of-turn-probe"
@@ -34,7 +34,7 @@ def _template_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
         added = tokenizer.added_tokens_decoder
     except LimitError:
         raise
-    except Exception:  # templates may raise on anything, and some tokenizers have no such table
+    except Exception:  # templates may raise anything, and some tokenizers lack the table of added tokens
         return None
     if answer not in text:
         return None
@@ -51,12 +51,12 @@ def _local_generation_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def generation_ends(name_or_path: str, revision: str | None = None, token: str | bool | None = None) -> list[int]:
-    """eos_token_id of the model's generation config as a list; empty where it has none."""
+    """eos_token_id of the model's generation config as a list; empty if it has none."""
     from transformers import GenerationConfig
 
     try:
         eos = GenerationConfig.from_pretrained(name_or_path, revision=revision or "main", token=token).eos_token_id
-    except Exception:  # many repositories have no such file, and the tokenizer's own EOS is enough
+    except Exception:  # many repositories lack this file, and the tokenizer's own EOS is enough
         return []
     return list(eos) if isinstance(eos, list | tuple) else [] if eos is None else [eos]
 

@@ -1,9 +1,10 @@
-"""Tokenizer families as exact byte encoders: the bytes of each id, and an encoder freed of whatever changes bytes.
+"""Tokenizer families as exact byte encoders: the bytes of each id, and an encoder without any step that changes bytes.
 
 A fast tokenizer's backend is rebuilt around the same model without post-processor, dummy prefix, special-token parsing
-and Unicode normalization, so the tokenizer that was given is never changed. Slow-only tokenizers (SentencePiece,
-Mistral's own) are read through their own library. What the rebuilt backend still spells differently (an unknown
-character, a literal U+2581, text that looks like a control piece) is re-spelled by characters, then by bytes.
+and Unicode normalization, so the given tokenizer is never changed. Slow-only tokenizers (SentencePiece,
+Mistral's own) are read through their own library. If the rebuilt backend still spells something differently (an
+unknown character, a literal U+2581, text that looks like a control piece), that is spelled by characters, then by
+bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from simct.tokenization.spelling import SPACE, SentencePieceRun, Spelling, aroun
 ModelProto = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]  # generated code makes it at run time
 ADVICE = "choose a model whose tokenizer is byte-level BPE or SentencePiece without normalization"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-# no vocabulary is nearly as large; a larger id is a slip or an attack on the memory
+# no vocabulary is nearly as large; a larger id is a mistake or an attack
 MAX_IDS = 1 << 23
 _CHANGES_TEXT = {"NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer", "Nmt", "Precompiled"}
 _DROPS_SPACES = {"Whitespace", "WhitespaceSplit", "BertPreTokenizer", "CharDelimiterSplit"}
@@ -44,9 +45,9 @@ class ByteEncoder:
 def byte_encoder(
     tokenizer: PreTrainedTokenizerBase, control_ids: Iterable[int] = (), rows: int | None = None
 ) -> ByteEncoder:
-    """Return the exact encoder of `tokenizer`; TokenizerError names what cannot be exact, why, and what to do.
+    """Return the exact encoder of `tokenizer`; TokenizerError says what cannot be exact, why, and what to do.
 
-    `control_ids` (end of turn) never count as text, even where the tokenizer does not flag them as special. Nor do ids
+    `control_ids` (end of turn) never count as text, even if the tokenizer does not mark them as special. Neither do ids
     from `rows` on, which the model's embedding lacks.
     """
     silent = _Silent({*control_ids, *tokenizer.all_special_ids}, rows)
@@ -70,7 +71,7 @@ def byte_encoder(
 
 @dataclass(frozen=True)
 class _Silent:
-    """Ids that spell nothing: `control`, and all from `rows` on."""
+    """The ids that spell nothing: `control`, and all from `rows` on."""
 
     control: set[int]
     rows: int | None
@@ -115,7 +116,7 @@ def _from_backend(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer, silent
 
 
 def _no_bytes(tokenizer: PreTrainedTokenizerBase, last_id: int) -> list[bytes | None]:
-    """A table for ids up to `last_id`. Raises TokenizerError for one that would fill the memory."""
+    """A table for ids up to `last_id`. Raises TokenizerError if it would fill the memory."""
     if last_id >= MAX_IDS:
         name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
         raise TokenizerError(f"{name} gives a token the id {last_id}, which no model has. Repair its tokenizer.json.")
@@ -123,8 +124,11 @@ def _no_bytes(tokenizer: PreTrainedTokenizerBase, last_id: int) -> list[bytes | 
 
 
 def _added_bytes(token_id: int, token: AddedToken, spaced: bool, run: Callable[[str], Encoding]) -> bytes | None:
-    """What an added token spells. One that is matched before normalization matches a U+2581 as such (Gemma's runs of
-    them), unless its id is also how the model itself spells spaces."""
+    """The bytes of an added token.
+
+    If it is matched before normalization, a U+2581 in it means that character (Gemma has runs of them), unless the
+    model itself uses its id to spell spaces.
+    """
     as_spaces = token.content.replace(SPACE, " ")
     if not spaced or as_spaces == token.content:
         return token.content.encode() or None
@@ -238,7 +242,7 @@ def _piece_bytes(piece: str, spaced: bool, fallback: bool) -> bytes | None:
 
 
 def _byte_ids(bytes_of: Sequence[bytes | None], pieces: Mapping[str, int]) -> tuple[int | None, ...]:
-    """The id of each single byte: a byte piece where there is one, else the first token that is that byte."""
+    """The id of each single byte: its byte piece if there is one, else the first token that is that byte."""
     ids: list[int | None] = [None] * 256
     for token_id, data in enumerate(bytes_of):
         if data is not None and len(data) == 1 and ids[data[0]] is None:
@@ -257,7 +261,7 @@ def _byte_ids(bytes_of: Sequence[bytes | None], pieces: Mapping[str, int]) -> tu
 
 
 def sentencepiece_file(tokenizer: PreTrainedTokenizerBase) -> Path | None:
-    """The tokenizer.model that `tokenizer` was converted from; None where there is a tokenizer.json beside it."""
+    """The tokenizer.model that `tokenizer` was converted from; None if there is a tokenizer.json beside it."""
     path = Path(getattr(tokenizer, "vocab_file", None) or "")
     alone = path.suffix == ".model" and path.is_file() and not path.with_name("tokenizer.json").is_file()
     return path if alone else None
@@ -266,8 +270,8 @@ def sentencepiece_file(tokenizer: PreTrainedTokenizerBase) -> Path | None:
 def _sentencepiece_source(tokenizer: PreTrainedTokenizerBase, backend: Tokenizer) -> bytes | None:
     """The SentencePiece model of a repository that has no tokenizer.json.
 
-    transformers (5.23) converts such a model with its merges in id order, where SentencePiece goes by score (Mistral's
-    and Llama's runs of spaces come first in one and last in the other), so the model file itself is the truth.
+    transformers (5.23) converts such a model with its merges in id order, while SentencePiece orders them by score (the
+    runs of spaces of Mistral and Llama come first in one and last in the other), so the model file itself decides.
     """
     path = sentencepiece_file(tokenizer)
     if path is None:

@@ -11,7 +11,7 @@ from simct.hub.model_files import ADAPTER_WEIGHTS, adapter_of
 from simct.tokenization.end_of_turn import generation_ends
 from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_bytes
 
-# what an adapter names the embedding that it brings of its own
+# the names of an adapter's own embedding
 EMBEDDINGS = ("embed_tokens.weight", "embed_tokens.modules_to_save.weight", "wte.weight", "embed_in.weight")
 
 
@@ -30,11 +30,11 @@ def load_tokens(
 
 
 def embedding_rows(model: str, revision: str | None = None, token: str | bool | None = None) -> int | None:
-    """How many ids the model's config.json gives its embedding; None where that cannot be read."""
+    """How many ids the model's config.json gives its embedding; None if it cannot be read."""
     try:
         config = load_config(model, revision, token)
         rows = config.get_text_config().vocab_size
-    except Exception:  # many kinds of configs, and a tokenizer may come without one
+    except Exception:  # there are many kinds of configs, and a tokenizer may come without one
         return None
     return rows if isinstance(rows, int) and rows > 0 else None
 
@@ -49,6 +49,6 @@ def adapter_rows(adapter: str, revision: str | None = None, token: str | bool | 
         else:
             found = hub_api(token).parse_safetensors_file_metadata(adapter, ADAPTER_WEIGHTS, revision=revision)
             shapes = {name: tensor.shape for name, tensor in found.tensors.items()}
-    except Exception:  # what is wrong with the weights is reported when they are loaded
+    except Exception:  # loading the weights reports what is wrong with them
         return None
     return max((shape[0] for name, shape in shapes.items() if name.endswith(EMBEDDINGS)), default=None)

@@ -36,7 +36,7 @@ class TokenizerPair:
             if not tokens.end_ids:
                 raise TokenizerError(f"The {side}'s tokenizer has no end-of-turn token: set tokenizer.eos_token.")
         self.teacher, self.student = teacher, student
-        # of the teacher and the student: enable_thinking of their generation prompts
+        # enable_thinking of the generation prompts of the teacher and the student
         self.thinking: tuple[bool | None, bool | None] = (None, None)
         teacher_ids, student_ids = _shared_vocabulary(teacher, student)
         self.shared_tokens = len(student_ids)
@@ -60,7 +60,7 @@ class TokenizerPair:
     ) -> TokenizerPair:
         """Build the pair from Hub ids, folders or tokenizer objects, each with its chat template of the given name.
 
-        Raises one-line ModelError or TokenizerError; DataError where there is no chat template of that name.
+        Raises one-line ModelError or TokenizerError; DataError if there is no chat template of that name.
         """
         return cls(
             _side(teacher, teacher_revision, token, teacher_template),
@@ -85,7 +85,7 @@ class TokenizerPair:
     def align(self, teacher_ids: Sequence[int] | np.ndarray, student_ids: Sequence[int] | np.ndarray) -> AlignedUnits:
         """Return the minimal aligned units of two spellings of the same bytes, end of turn included.
 
-        Raises AlignmentError where the bytes differ, an id inside the text spells nothing, or only one side ends.
+        Raises AlignmentError if the bytes differ, an id inside the text spells nothing, or only one side ends.
         """
         teacher_text, teacher_ended = split_end(teacher_ids, self.teacher.end_ids)
         student_text, student_ended = split_end(student_ids, self.student.end_ids)

@@ -1,8 +1,9 @@
 """Answers with control tokens: the text before, between and after them, read by the other model in its own markup.
 
 The writer's ids stay as they were sampled. Their text is cut at control tokens into segments; a segment is reasoning,
-answer, or what its template has no place for. The reader's context is its own markup with the same text, segment by
-segment, so that every span that is supervised spells the same bytes on both sides and never crosses a control token.
+an answer, or text that its template has no place for. The reader's context is its own markup with the same text,
+segment by segment, so that every span that is supervised spells the same bytes on both sides and never crosses a
+control token.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Side:
         self.opening, self.turning, self.plain = map(self.marker, (layout.opening, layout.turning, layout.plain))
 
     def marker(self, literal: str | None) -> Marker:
-        """The markup as this model reads it; empty for none, and where its vocabulary cannot spell it."""
+        """The markup as this model reads it; empty if there is none or its vocabulary cannot spell it."""
         try:
             return read_marker(self.tokens, literal or "", self.controls)
         except AlignmentError:
@@ -54,7 +55,7 @@ class Side:
 
     @property
     def lead(self) -> list[int]:
-        """The ids before an answer without reasoning, where control tokens are among them (a channel)."""
+        """The ids before an answer without reasoning, if they include control tokens (a channel)."""
         return self.plain.ids if self.plain.core else []
 
     @property
@@ -66,7 +67,7 @@ class Side:
 def sides_of(
     teacher: TokenBytes, student: TokenBytes, thinking: tuple[bool | None, bool | None] = (None, None)
 ) -> tuple[Side, Side]:
-    """Both models of a pair. Where both reason and differ in their markup, even markup with bytes is cut."""
+    """Both models of a pair. If both reason and their markup differs, even markup with bytes is cut."""
     layouts = [answer_layout(tokens, each) for tokens, each in zip((teacher, student), thinking, strict=True)]
     there, here = (layout.reasoning for layout in layouts)
     differ = there is not None and here is not None and there != here
@@ -84,10 +85,10 @@ def needs_placing(writer: Side, reader: Side, ids: Sequence[int]) -> bool:
 
 @dataclass
 class Placed:
-    """An answer as both read it: the ids of each, and the spans of them that spell the same text.
+    """An answer as both models read it: the ids of each, and their spans that spell the same text.
 
     spans: ((start, end) of the writer's ids, (start, end) of the reader's). left_out: segments without a place, by the
-    control token that opens them or the reason. cut_bytes: at the end, of a character that was not finished.
+    control token that opens them or the reason. cut_bytes: the bytes of an unfinished character at the end.
     """
 
     ids: list[int]
@@ -106,7 +107,7 @@ class _Segment:
     end: int
     opened_by: str = ""
     through: bool = False
-    # whether the template's own white space around the text could be taken off it
+    # whether the template's own white space around the text could be removed from it
     led: bool = True
     trailed: bool = True
 
@@ -141,7 +142,7 @@ def _segments(writer: Side, reader: Side, body: list[int]) -> list[_Segment]:
             at += 1
             continue
         current.end = at
-        # markup that is followed by other markup introduces no answer
+        # markup directly before other markup introduces no answer
         if at > current.start or current.role != ANSWER:
             found.append(current)
         if turning and current.role != ANSWER and body[at : at + len(turning)] == turning:
@@ -166,7 +167,7 @@ def _start(writer: Side, body: list[int]) -> tuple[str, int]:
 
 
 def _take_markup_off(writer: Side, segments: list[_Segment], body: list[int]) -> None:
-    """Leave the writer's own white space around text to the markup, where tokens are of it alone."""
+    """Assign the writer's white space around text to the markup, where whole tokens consist of it."""
     reasoned = False
     for place, segment in enumerate(segments):
         if segment.role == OTHER or segment.through:
@@ -198,7 +199,7 @@ def _spelled_by(tokens: TokenBytes, ids: Sequence[int], edge: bytes, backwards: 
 
 
 def _no_place(reader: Side, segment: _Segment, shown: _Segment | None) -> str | None:
-    """Why the reader's template has no place for a segment after the last one that it was shown; None if it has."""
+    """Why the reader's template has no place for a segment after the previous one; None if it has one."""
     if segment.role == OTHER:
         return segment.opened_by
     if segment.through:
@@ -219,7 +220,7 @@ def _add(
     placed: Placed,
     last: bool,
 ) -> str | None:
-    """Let the reader read one segment; or the reason why it cannot."""
+    """Add a segment to what the reader reads; returns the reason if it cannot read it."""
     ids = body[segment.start : segment.end]
     kept = _whole_characters(writer.tokens, ids) if last else len(ids)
     try:
@@ -238,7 +239,7 @@ def _add(
 
 
 def _markup(reader: Side, segment: _Segment, shown: _Segment | None) -> list[int]:
-    """The reader's ids before a segment: its white space only where the writer's was taken off the text."""
+    """The reader's ids before a segment, with white space only if the writer's was removed from the text."""
     if segment.through:
         return [reader.controls[segment.opened_by]]
     if shown is None:
@@ -252,7 +253,7 @@ def _markup(reader: Side, segment: _Segment, shown: _Segment | None) -> list[int
 
 
 def _whole_characters(tokens: TokenBytes, ids: list[int]) -> int:
-    """How many of the ids come before a character that the end of the text cuts short."""
+    """The number of ids before the character that the end of the text cuts short."""
     kept, data = len(ids), tokens.decode(ids)
     while kept and not ends_in_valid_utf8(data[-4:]):
         kept -= 1

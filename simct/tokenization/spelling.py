@@ -1,4 +1,4 @@
-"""How ids spell bytes: texts spelled run by run, and around added tokens, each spelling checked against its text."""
+"""Spelling text by ids: run by run and around added tokens, with each spelling checked against its text."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from simct.errors import AlignmentError
 
 @dataclass(frozen=True)
 class Spelling:
-    """Encodes text by the rebuilt backend and re-spells the places where its tokens are not the text's bytes."""
+    """Encodes text by the rebuilt backend, and again wherever its tokens do not have the text's bytes."""
 
     bytes_of: list[bytes | None]
     byte_ids: tuple[int | None, ...]
     run: Callable[[str], Encoding | SentencePieceRun]
-    visible_space: str  # a literal one in the text must not turn into a space
+    visible_space: str  # a literal U+2581 in the text must not become a space
 
     def __call__(self, text: str) -> list[int]:
         if not self.visible_space or self.visible_space not in text:
@@ -89,7 +89,7 @@ def around_added(
     patterns: dict[str, int] = {}
     for token_id, token in added.items():
         text = (bytes_of[token_id] or b"").decode()
-        # one that spells spaces must not take the U+2581 that it would match
+        # a token that spells spaces must not match a U+2581
         if token.normalized or text == token.content:
             patterns.setdefault(text, token_id)
     if not patterns:
@@ -115,7 +115,7 @@ SPACE = "▁"  # U+2581, SentencePiece's visible space
 
 
 class SentencePieceRun:
-    """SentencePiece's ids, with character offsets only when they are asked for."""
+    """SentencePiece's ids; character offsets are computed only when needed."""
 
     def __init__(self, processor: Any, text: str) -> None:
         self._processor, self._text = processor, text

@@ -1,4 +1,4 @@
-"""The teacher's tokens for what the student wrote: the same bytes, cut by the teacher's own tokenizer in context."""
+"""The teacher's tokens for a student's completion: the same bytes, tokenized by the teacher in context."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TEACHER_CANNOT_SPELL = "text the teacher's vocabulary cannot spell"
 class TeacherIds:
     """The teacher's spelling of a student's completion.
 
-    ids: teacher ids, the teacher's end-of-turn id last iff the student ended. n_student: how many leading student ids
-    they answer to. cut_bytes: trailing bytes of a truncated completion that are not valid UTF-8 and stay unsupervised.
-    excluded: why this completion cannot be used at all (ids is then empty), else None.
+    ids: teacher ids, the teacher's end-of-turn id last iff the student ended. n_student: the number of leading student
+    ids that they correspond to. cut_bytes: trailing bytes of a truncated completion that are not valid UTF-8 and stay
+    unsupervised. excluded: the reason why this completion cannot be used (ids is then empty), else None.
     """
 
     ids: list[int]

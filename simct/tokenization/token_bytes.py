@@ -1,4 +1,4 @@
-"""One tokenizer as exact bytes: what each token id spells, and how the tokenizer itself would spell given bytes.
+"""One tokenizer as exact bytes: the bytes of each token id, and the ids by which the tokenizer spells given bytes.
 
 Everything downstream compares models on bytes, so this module either is exact or refuses (TokenizerError) and says why.
 The families are read in families.py; here every spelling is checked against its input before it is returned.
@@ -27,7 +27,7 @@ from simct.tokenization.end_of_turn import end_ids_of
 from simct.tokenization.families import ByteEncoder, byte_encoder, sentencepiece_file
 from simct.tokenization.spelling import spelling_of
 
-# What a repository whose tokenizer is a tokenizer.model may hold besides.
+# Other files of a repository whose tokenizer is a tokenizer.model.
 _BESIDE_MODEL_FILE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
@@ -40,17 +40,17 @@ class TokenBytes:
     lengths: np.ndarray = field(repr=False)  # int64 [n_ids], 0 where bytes_of is None
     end_ids: tuple[int, ...]  # ids that end a turn, the one the chat template emits first
     id_of: dict[bytes, int] = field(repr=False)  # of several ids with equal bytes, the one the tokenizer emits
-    byte_ids: tuple[int | None, ...] = field(repr=False)  # [256] id that spells a single byte, None where there is none
+    byte_ids: tuple[int | None, ...] = field(repr=False)  # [256] id that spells a single byte, None if there is none
     vocabulary: int  # tokens in the tokenizer, special ones included
-    table: tuple[np.ndarray, np.ndarray] = field(repr=False)  # all bytes joined (uint8), where each id's start (int64)
+    table: tuple[np.ndarray, np.ndarray] = field(repr=False)  # all bytes joined (uint8), start of each id's (int64)
     fingerprint: str  # of bytes_of, id_of and end_ids: equal for tokenizers that pair alike
     encode_text: Callable[[str], list[int]] = field(repr=False)
-    rows: int | None = None  # how many ids the model's embedding has, where that is known
+    rows: int | None = None  # how many ids the model's embedding has, if that is known
 
     def encode(self, data: bytes) -> list[int]:
         """Return the ids by which this tokenizer spells `data`: no dummy prefix, no special tokens, byte for byte.
 
-        Runs that are not valid UTF-8 are spelled byte by byte. Raises AlignmentError where the vocabulary lacks a byte.
+        Runs that are not valid UTF-8 are spelled byte by byte. Raises AlignmentError if the vocabulary lacks a byte.
         """
         return encode_exactly(data, self.encode_text, self.byte_ids, self.bytes_of)
 
@@ -70,7 +70,7 @@ class TokenBytes:
     def spelled(self, ids_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the joined bytes of int64 ids (uint8) and the length of each (int64 [N]); raises as decode."""
         if len(ids_N) and not 0 <= ids_N.min() <= ids_N.max() < len(self.bytes_of):
-            self.decode(ids_N.tolist())  # raises, and names the id
+            self.decode(ids_N.tolist())  # raises an error that names the id
         lengths_N = self.lengths[ids_N]
         if not lengths_N.all():
             self.decode(ids_N.tolist())
@@ -93,7 +93,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, end_ids: Iterable[int] = (),
 
     `end_ids` are further ids that end a turn (generation_config.eos_token_id). Those of the chat template, of the
     tokenizer and of a generation_config.json beside a local tokenizer are found here. `rows` is how many ids the
-    model's embedding has, if that is known: tokens that were added beyond it spell nothing and end nothing.
+    model's embedding has, if that is known: tokens that were added beyond it spell nothing and do not end a turn.
     """
     ends = tuple(end for end in end_ids_of(tokenizer, end_ids) if rows is None or end < rows)
     with panics_as(TokenizerError, f"The tokenizer of {tokenizer.name_or_path!r} is damaged"):
@@ -147,8 +147,8 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Load a tokenizer by Hub id or folder, for an adapter without one that of its base model.
 
-    Code in the repository is never run. `chat_template` names one of several chat templates; DataError where there is
-    none of that name. A template that is stored for the processor alone (chat_template.json) becomes the tokenizer's.
+    Code in the repository is never run. `chat_template` names one of several chat templates; DataError if there is none
+    of that name. A template that is stored only for the processor (chat_template.json) becomes the tokenizer's.
     Raises one-line ModelErrors.
     """
     name = str(name_or_path)
@@ -172,7 +172,7 @@ def load_tokenizer(
 
 @contextmanager
 def panics_as(kind: type[SimCTError], message: str) -> Iterator[None]:
-    """Raise a `kind` for a panic of the tokenizers library, which is no Exception and would pass every handler."""
+    """Turn a panic of the tokenizers library, which is not an Exception, into an error of the class `kind`."""
     try:
         yield
     except BaseException as error:
@@ -182,10 +182,10 @@ def panics_as(kind: type[SimCTError], message: str) -> Iterator[None]:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike) -> None:
-    """Write `tokenizer` into `folder` such that what is loaded from there spells text with the same ids.
+    """Write `tokenizer` into `folder` such that a tokenizer loaded from there spells text with the same ids.
 
-    For one that comes from a tokenizer.model alone, transformers (5.23) would write a tokenizer.json of its own making,
-    with other merges than SentencePiece has; such a tokenizer keeps the files that it came with.
+    For a tokenizer that only has a tokenizer.model, transformers (5.23) would write a tokenizer.json whose merges
+    differ from SentencePiece's; such a tokenizer keeps its original files.
     """
     tokenizer.save_pretrained(folder)
     source = sentencepiece_file(tokenizer)
@@ -202,7 +202,7 @@ def _load_reason(name: str, error: BaseException) -> str:
         return f"{name} holds no tokenizer that can be loaded: save one there with tokenizer.save_pretrained."
     if name.startswith(("/", "./", "../", "~")):
         return f"There is no folder {name}: check the path, or give a model's Hub id."
-    # transformers reports a gated or absent repository in an error of its own, raised from the Hub's
+    # transformers wraps the Hub's error for a gated or absent repository in its own
     known = known_hub_error(error, name)
     if known is not None:
         return str(known)

@@ -48,7 +48,7 @@ class UnitBatch:
 
     @property
     def single_U(self) -> torch.Tensor:
-        """Units of one token on both sides; every other unit is one that exact matching loses."""
+        """Whether a unit has one token on both sides; exact matching loses all other units."""
         return (self.student_size_U == 1) & (self.teacher_size_U == 1)
 
     def to(self, device: torch.device | str) -> "UnitBatch":
@@ -90,7 +90,7 @@ def as_sequences(ids: Any) -> list[list[int]]:
 def build_units(pair: TokenizerPair, sequences: Iterable[tuple[Sequence[int], Sequence[int]]]) -> UnitBatch:
     """Align every (teacher_ids, student_ids) of `sequences` and concatenate the units.
 
-    Raises AlignmentError where the two sides of a sequence do not spell the same bytes (see TokenizerPair.align).
+    Raises AlignmentError if the two sides of a sequence do not spell the same bytes (see TokenizerPair.align).
     """
     columns: dict[str, list] = {
         name: [] for name in ("student_start", "student_end", "teacher_start", "teacher_end", "byte_start", "byte_end")
@@ -98,7 +98,7 @@ def build_units(pair: TokenizerPair, sequences: Iterable[tuple[Sequence[int], Se
     student_ids, teacher_ids, sequence_of, student_counts, teacher_counts = [], [], [], [], []
     student_offset = teacher_offset = 0
     for number, both in enumerate(sequences):
-        # arrays once: reading a list of ids costs more than aligning it
+        # convert to arrays once: converting a list of ids costs more than aligning it
         teacher_sequence, student_sequence = (np.asarray(ids, dtype=np.int64) for ids in both)
         if len(teacher_sequence) and len(student_sequence):
             aligned = pair.align(teacher_sequence, student_sequence)
@@ -136,7 +136,7 @@ def build_units(pair: TokenizerPair, sequences: Iterable[tuple[Sequence[int], Se
 
 
 def without_units(units: UnitBatch, dropped_U: torch.Tensor) -> UnitBatch:
-    """The same rows with some units taken away. `dropped_U` is a mask."""
+    """The same rows without some units. `dropped_U` is a mask."""
     kept = {name: value[~dropped_U] if name.endswith("_U") else value for name, value in vars(units).items()}
     return UnitBatch(**kept)
 

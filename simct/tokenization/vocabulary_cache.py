@@ -1,7 +1,7 @@
 """The shared vocabularies of pairs, kept by content: in memory, and as .npz files under the user's cache folder.
 
 A shared vocabulary is the byte-equal ids of two tokenizers. Its key is the fingerprints of both, so a changed tokenizer
-gets a new entry and never a stale one. A file that cannot be read or written only costs the time of matching again.
+gets a new entry and never a stale one. If a file cannot be read or written, the vocabularies are matched again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _read(path: Path) -> SharedIds | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             teacher, student = stored["teacher"].astype(np.int64), stored["student"].astype(np.int64)
-    except Exception:  # absent, cut short, or not ours
+    except Exception:  # missing, cut short, or written by something else
         return None
     return (teacher, student) if teacher.ndim == 1 and teacher.shape == student.shape else None
 
@@ -53,7 +53,7 @@ def _write(path: Path, found: SharedIds) -> None:
     file = io.BytesIO()
     np.savez(file, teacher=found[0].astype(np.int32), student=found[1].astype(np.int32))
     write_cache(path, file.getvalue())
-    with contextlib.suppress(OSError):  # another process may tidy up at the same time
+    with contextlib.suppress(OSError):  # another process may remove old files at the same time
         stored = sorted(path.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime)
         for old in stored[:-KEPT_ON_DISK]:
             old.unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""Work on files that nobody vouches for, in child processes that may hang, crash or be killed without harm."""
+"""Work on untrusted files in child processes, which may hang, crash or be killed without harm."""

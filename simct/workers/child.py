@@ -1,4 +1,4 @@
-"""The child's side: it does one piece of work after another, and keeps what it has read for the next one."""
+"""The child's side: it does one piece of work after another, and keeps loaded files for the next one."""
 
 import json
 import os
@@ -15,17 +15,17 @@ from simct.errors import SimCTError, brief
 from simct.workers.messages import ASK, ERROR, HELLO, PROGRESS, RESULT, STEP, STOP, Gone, Inbox, send
 
 Result = TypeVar("Result")
-# a file that a child writes, such as one that it downloads or unpacks, in bytes
+# the largest file that a child may write, such as a download, in bytes
 LARGEST_FILE = 1 << 30
-# seconds of computing after which the system ends a child that nobody watches any more
+# seconds of computing after which the system ends a child whose parent may be gone
 ABANDONED = 120
 REPORT_SECONDS = 0.1
 
 
 class Worker:
-    """What a function that runs in a child is given first: what it has kept, and its line to the parent.
+    """The first argument of a function that runs in a child: its kept results and its connection to the parent.
 
-    Without a connection it works in the process that makes it, and reports to nobody.
+    Without a connection it works in the process that creates it, and reports nothing.
     """
 
     def __init__(self, connection: socket.socket | None = None) -> None:
@@ -36,7 +36,7 @@ class Worker:
         self._reported = 0.0
 
     def kept(self, function: Callable[..., Result], *arguments: Any, size: int = 4) -> Result:
-        """The result of `function(*arguments)`; the `size` that were used last are kept."""
+        """The result of `function(*arguments)`; the `size` most recently used results are kept."""
         known = self._kept.setdefault(function, OrderedDict())
         if arguments not in known:
             known[arguments] = function(*arguments)
@@ -46,13 +46,13 @@ class Worker:
         return known[arguments]
 
     def step(self, what: str) -> None:
-        """Begin another part of the work; its limits count from here, and `what` names it if it exceeds them."""
+        """Begin the next part of the work; its limits count from here, and errors about them call it `what`."""
         allow_more_time()
         if self._connection is not None:
             send(self._connection, STEP, brief(what).encode("utf-8", "replace"))
 
     def progress(self, done: int, total: int | None = None) -> None:
-        """Report how far the work is, a few times a second. Limits of time count from here."""
+        """Report progress, at most a few times a second. Time limits count from here."""
         now = time.monotonic()
         if self._connection is not None and now - self._reported > REPORT_SECONDS:
             self._reported = now
@@ -60,13 +60,13 @@ class Worker:
             send(self._connection, PROGRESS, json.dumps([done, total]).encode())
 
     def should_stop(self) -> bool:
-        """Whether the parent wants no more than what is done."""
+        """Whether the parent has asked to stop."""
         if self._inbox is not None and not self._stopped:
             self._stopped = (self._inbox.next(0) or (b"",))[0] == STOP
         return self._stopped
 
     def asked(self) -> bytes:
-        """Wait for the next work, as the parent sends it. Raises Gone."""
+        """Wait for the next work that the parent sends. Raises Gone."""
         assert self._inbox is not None
         while True:
             kind, content = self._inbox.next() or (b"", b"")
@@ -77,7 +77,7 @@ class Worker:
 
 
 def serve(connection: socket.socket) -> None:
-    """Answer what the parent asks until it ends."""
+    """Answer the parent's requests until it ends."""
     for kind, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, LARGEST_FILE)):
         _lower_limit(kind, most)
     worker = Worker(connection)
@@ -97,14 +97,14 @@ def _answer(worker: Worker, content: bytes) -> tuple[bytes, bytes]:
         raise
     except SimCTError as error:
         return ERROR, json.dumps([type(error).__name__, str(error)]).encode()
-    except BaseException as error:  # a panic of a Rust library is no Exception
+    except BaseException as error:  # a panic of a Rust library is not an Exception
         if not isinstance(error, MemoryError):
             traceback.print_exc()
         return ERROR, json.dumps(["", brief(f"{type(error).__name__}: {error}", 160)]).encode()
 
 
 def allow_more_time() -> None:
-    """Let the system end this process when it has computed for long from now: its parent may be gone."""
+    """Let the system end this process after a long time of further computing, as its parent may be gone."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime) + ABANDONED
     _, most = resource.getrlimit(resource.RLIMIT_CPU)

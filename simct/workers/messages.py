@@ -1,8 +1,8 @@
-"""What a child and its parent say to each other: frames over a socket pair, with results as plain records.
+"""Messages between a child and its parent: frames over a socket pair, with results as plain records.
 
-A parent pickles what it asks for, since it trusts itself. What comes back was made by our own code, but beside a
-library that was fed with a stranger's file: it is unpickled with nothing but plain values, our own dataclasses and
-arrays, so that not even a child that was taken over can run code in its parent.
+A parent pickles its requests, since the child trusts it. The answers come from our own code, but in a process where a
+library has read a stranger's file: only plain values, our own dataclasses and arrays are unpickled, so that even a
+compromised child cannot run code in its parent.
 """
 
 import io
@@ -16,9 +16,9 @@ from typing import Any
 HELLO, ASK, RESULT, ERROR, STEP, PROGRESS, STOP = b"h", b"a", b"r", b"e", b"s", b"p", b"x"
 HEAD = struct.Struct("!cQ")
 CHUNK = 1 << 20
-# how long the other side may take to read a message: it does nothing else
+# seconds in which the other side must read a message: it does nothing else meanwhile
 SEND_SECONDS = 60.0
-# besides our dataclasses: what arrays and counters are made of
+# classes that arrays and counters consist of, allowed besides our dataclasses
 CONSTRUCTORS = {
     ("collections", "Counter"),
     ("numpy", "dtype"),
@@ -33,7 +33,7 @@ class Gone(Exception):
 
 
 class TooLarge(Exception):
-    """A message is announced that is larger than what is accepted."""
+    """The announced message is larger than the limit."""
 
 
 def send(to: socket.socket, kind: bytes, content: bytes = b"") -> None:
@@ -46,16 +46,16 @@ def send(to: socket.socket, kind: bytes, content: bytes = b"") -> None:
 
 
 class Inbox:
-    """Frames as they arrive; `most` is the largest that is accepted, in bytes."""
+    """Frames as they arrive; `most` is the largest accepted size, in bytes."""
 
     def __init__(self, connection: socket.socket, most: int | None = None) -> None:
         self.connection, self.most = connection, most
         self._waiting = bytearray()
 
     def next(self, seconds: float | None = None) -> tuple[bytes, bytes] | None:
-        """The kind and the content of the next frame; None if it is not whole after `seconds`.
+        """The kind and the content of the next frame; None if it is not complete after `seconds`.
 
-        Raises Gone, and TooLarge before anything of such a message is kept.
+        Raises Gone; raises TooLarge before storing any of the message.
         """
         self.connection.settimeout(seconds)
         while (frame := self._whole()) is None:
@@ -86,7 +86,7 @@ class Inbox:
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        # what is not imported yet is not imported now
+        # nothing is imported here
         if module in sys.modules:
             found = super().find_class(module, name)
             ours = module.partition(".")[0] in ("simct", "app") and isinstance(found, type) and is_dataclass(found)
@@ -96,5 +96,8 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def plain_value(content: bytes) -> Any:
-    """The value that a child sent. Raises pickle.UnpicklingError for anything but plain values, records and arrays."""
+    """Unpickle the value that a child sent.
+
+    Raises pickle.UnpicklingError unless it is plain values, records, arrays.
+    """
     return _PlainUnpickler(io.BytesIO(content)).load()

@@ -1,6 +1,6 @@
-"""The process that children are forked from: it has imported what they need, holds no secret, and reads no file.
+"""The process that children are forked from: it has imported their libraries, holds no secret, and reads no file.
 
-Importing tokenizers, transformers and pyarrow takes seconds; a fork takes milliseconds, and shares their memory.
+Importing tokenizers, transformers and pyarrow takes seconds; a fork takes milliseconds and shares their memory.
 """
 
 import gc
@@ -17,7 +17,7 @@ from functools import cache
 
 from simct.workers.child import serve
 
-# what a child may know of its parent's environment: where things are, and nothing that opens a door
+# the environment variables that a child gets: locations and settings, no secrets
 ENVIRONMENT = (
     "PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SIMCT_CACHE",
     "XDG_CACHE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY",
@@ -25,7 +25,7 @@ ENVIRONMENT = (
     "HF_HUB_CACHE", "HF_ENDPOINT", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_XET",
     "CUDA_VISIBLE_DEVICES", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT", "HUGGINGFACE_HUB_CACHE",
 )  # fmt: skip
-# a child is one of many: it computes on one thread
+# there are many children, so each computes on one thread
 ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1"),
     "TOKENIZERS_PARALLELISM": "false",
@@ -33,7 +33,7 @@ ONE_THREAD = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
 }
-# reading a vocabulary makes a hundred thousand objects that stay: the collector has little to find
+# a vocabulary has a hundred thousand long-lived objects, which the collector need not visit
 COLLECT_AFTER = (100_000, 20, 50)
 START = (
     "import json, sys; start = json.loads(sys.argv[1]); sys.path[:] = start['path']; "
@@ -42,7 +42,7 @@ START = (
 
 
 class Nursery:
-    """The parent's side: starts the process when the first child is wanted, and again if it has ended."""
+    """The parent's side: starts the process when the first child is needed, and again if it has ended."""
 
     def __init__(self, preload: Sequence[str]) -> None:
         self.preload = list(preload)
@@ -51,18 +51,18 @@ class Nursery:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Start importing, if that has not begun."""
+        """Start the process and its imports, if they have not started."""
         with self._lock:
             self._running()
 
     def fork(self) -> socket.socket:
-        """The line to a new child, which says hello when it is there."""
+        """The connection to a new child, which sends a greeting when it is ready."""
         ours, theirs = socket.socketpair()
         with self._lock, theirs:
             try:
                 socket.send_fds(self._running(), [b"f"], [theirs.fileno()])
             except OSError:
-                # it has ended since, such as for lack of memory
+                # it has ended, perhaps for lack of memory
                 self._stop()
                 socket.send_fds(self._running(), [b"f"], [theirs.fileno()])
         return ours
@@ -100,19 +100,19 @@ class Nursery:
 
 @cache
 def nursery_with(preload: tuple[str, ...]) -> Nursery:
-    """The one nursery of this process that has imported these modules. It keeps nothing of what its children do."""
+    """This process's nursery with these modules. It keeps nothing of its children's work."""
     return Nursery(preload)
 
 
 def tend(control_fd: int, preload: Sequence[str]) -> None:
-    """Fork a child for every line that arrives. When the parent ends, so does everything that was forked."""
+    """Fork a child for every connection that arrives. When the parent ends, all forked processes end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children that end leave nothing behind
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended children are reaped at once
     control = socket.socket(fileno=control_fd)
     for name in preload:
         importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # pages that the collector never writes to stay shared
+    gc.freeze()  # memory pages stay shared as long as the collector does not write to them
     gc.set_threshold(*COLLECT_AFTER)
     while True:
         asked, lines, _, _ = socket.recv_fds(control, 1, 1)

@@ -31,24 +31,24 @@ from simct.workers.messages import (
 from simct.workers.nursery import Nursery
 
 MOST_CHILDREN = 6
-# how often a child is looked at while it works, in seconds
+# seconds between checks of a working child
 LOOK_SECONDS = 0.02
-# how long a new child may take to be ready: the first one waits for the imports
+# seconds in which a new child must be ready: the first one waits for the imports
 READY_SECONDS = 180.0
-# how long a request waits for a child to be free
+# seconds for which a request waits for a free child
 FREE_SECONDS = 60.0
-# how many pieces of work a child is known by, which should be what it keeps in memory
+# how many recent pieces of work are remembered per child, about as many as it keeps in memory
 REMEMBERED = 4
-# bytes that a child may keep when its work is done
+# bytes that a child may keep after its work
 KEPT_BYTES = 600_000_000
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one step of a child's work may take.
+    """The limits of one step of a child's work.
 
-    seconds: of computing. waiting: seconds until it says something, for the network. memory: bytes beyond what every
-    child has. output: bytes of its answer.
+    seconds: of computing. waiting: seconds without a message, for the network. memory: bytes beyond those of a fresh
+    child. output: bytes of its answer.
     """
 
     seconds: float = 10.0
@@ -61,7 +61,7 @@ LIMITS = Limits()
 
 
 class Child:
-    """One child: ready once it has said hello and done `setup`; `near` are the things that it worked on last."""
+    """One child: ready once it has sent its greeting and done `setup`; `near` is what it worked on recently."""
 
     def __init__(self, nursery: Nursery, setup: tuple[Any, ...]) -> None:
         self.setup = setup
@@ -81,7 +81,7 @@ class Child:
             raise Gone from error
 
     def get_ready(self) -> None:
-        """Wait until it can work. Raises LimitError."""
+        """Wait until it is ready. Raises LimitError."""
         began = time.monotonic()
         try:
             while not self._ready:
@@ -97,7 +97,7 @@ class Child:
 
     @property
     def memory(self) -> int:
-        """Bytes that it has in memory. Raises Gone."""
+        """The bytes that it has in memory. Raises Gone."""
         try:
             return self._process.memory_info().rss if self._process else 0
         except psutil.Error as error:
@@ -105,12 +105,12 @@ class Child:
 
     @property
     def grown(self) -> int:
-        """Bytes that it has taken since it was ready. Raises Gone."""
+        """The bytes that it has allocated since it was ready. Raises Gone."""
         return self.memory - self._memory
 
     @property
     def computed(self) -> float:
-        """Seconds that it has computed. Raises Gone."""
+        """The seconds that it has computed. Raises Gone."""
         try:
             times = self._process.cpu_times() if self._process else None
         except psutil.Error as error:
@@ -136,9 +136,9 @@ class Child:
 
 @dataclass
 class Workers:
-    """Up to `most` children. `setup()` gives the function, and its arguments, that makes a new child ready.
+    """Up to `most` children. `setup()` returns the function, and its arguments, that prepares a new child.
 
-    A child whose setup has changed since is replaced. One that nothing was asked of yet is always kept ready.
+    A child whose setup has changed is replaced. One unused child is always kept ready.
     """
 
     nursery: Nursery
@@ -158,11 +158,11 @@ class Workers:
         on_progress: Callable[[int, int | None], object] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Any:
-        """What `function(worker, *arguments)` gives in a child; `worker` is its child.Worker.
+        """The result of `function(worker, *arguments)` in a child; `worker` is its child.Worker.
 
-        `what` begins the line on what exceeded a limit, such as "The tokenizer of 'a/b'". Work that is `near` the same
-        goes to the child that has its files in memory, if that is free. Raises the SimCTError that the function raises,
-        or LimitError.
+        `what` begins the error about an exceeded limit, such as "The tokenizer of 'a/b'". Work with the same `near`
+        goes to the child that has its files in memory, if that child is free. Raises the SimCTError that the function
+        raises, or LimitError.
         """
         child = self._take(near)
         watched = _Watched(child, what, limits, on_progress, should_stop)
@@ -176,7 +176,7 @@ class Workers:
             self._give_back(child, watched.done)
 
     def warm(self) -> None:
-        """Have a child made ready in the background."""
+        """Prepare a child in the background."""
         with self._changed:
             self._restock()
 
@@ -199,9 +199,9 @@ class Workers:
             return child
 
     def _chosen(self, near: Hashable) -> Child | None:
-        """An idle child that worked near this, else the one that was idle longest, else a fresh one.
+        """An idle child that worked on the same files, else the one that has been idle longest, else a fresh one.
 
-        A child that has worked before is faster at anything than a fresh one, which shares its memory until it writes.
+        A used child is faster at anything than a fresh one, whose memory is copied as it writes.
         """
         setup = self.setup()
         for child in [each for each in self._idle if each.setup != setup]:
@@ -236,7 +236,7 @@ class Workers:
 
 
 class _Watched:
-    """One piece of work in a child. `done` once it has answered, so that the child can be used again."""
+    """One piece of work in a child. `done` is true once it has answered, so that the child can be used again."""
 
     def __init__(
         self,

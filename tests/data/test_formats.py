@@ -149,7 +149,7 @@ def test_cells_may_hold_line_breaks_quotes_and_delimiters(tmp_path):
 def test_rows_of_another_width_are_not_guessed_at(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("prompt,answer\nWhat is\n2+2?,4\nOne, two?,3\nFine?,1,,\n")
-    width = Unreadable("a row has another number of cells than the header")
+    width = Unreadable("a row and the header have different numbers of cells")
     assert rows_of(path) == [width, {"prompt": "2+2?", "answer": "4"}, width, {"prompt": "Fine?", "answer": "1"}]
 
 
