@@ -21,6 +21,7 @@ from app.server import model_facts
 from app.server.handler import Updates
 from app.server.studio import Studio
 from app.server.visitor import Visitor
+from app.start.tour import tour_config
 from app.train.form import base_config, starting_config
 from app.train.tab import TrainTab
 from simct.config import RunConfig
@@ -66,7 +67,8 @@ class Restoring:
         )
         step = query.get("step") if query.get("step") in STEPS else "pair"
         teacher, student = (str(query.get(side) or default) for side, default in self.studio.default_pair.items())
-        before, kept = self.train.load(starting_config()), self.train.load(base_config(run))
+        config = tour_config() if query.get("tour") else base_config(run)
+        before, kept = self.train.load(starting_config()), self.train.load(config)
         # what a component was built with is not sent again, but for gr.Number, which shows None as 0 until it is sent
         changed = {each: value for each, value in kept.items() if value != before[each] or value is None}
         return {

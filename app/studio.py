@@ -35,6 +35,9 @@ from app.server.imports import Page, import_behind
 from app.server.sessions import Sessions
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
+from app.start import tour
+from app.start.gallery import Gallery
+from app.start.tour import TourStart
 from app.train import form
 from app.train.checklist import step_of
 from app.train.tab import TrainTab
@@ -77,6 +80,8 @@ class StudioPage:
             self.query = gr.JSON({}, visible="hidden")
             self.form_state = FormState()
             self._build_steps()
+            steps = (self.pair, self.inspect, self.data, self.train, self.runs)
+            self.restoring = Restoring(studio, steps, self.tabs, self.project, self.prompts, self.verdict)
             self._wire_tabs()
             self._wire_steps()
             self._wire_address()
@@ -89,6 +94,8 @@ class StudioPage:
         links = help_tab.links()
         with gr.Tabs(elem_id="steps") as self.tabs:
             with gr.Tab("Pair", id="pair") as steps["pair"]:
+                self.start = TourStart(studio)
+                self.gallery = Gallery(studio)
                 self.pair = PairTab(studio)
                 with self.pair.below:
                     self.pair_verdict = PairVerdict(studio, self.pair, self.prompts, self.run, self.verdict)
@@ -171,6 +178,14 @@ class StudioPage:
             [self.tabs, self.train.loaded, *self.train.form_outputs, self.runs.note],
         )
         duplicate.on(self.runs.duplicate.click)
+        recipe = Handler(
+            self.studio,
+            self._take_recipe,
+            {},
+            [*self.restoring.pair_and_data, *self.train.form_outputs, self.train.preset, self.gallery.note],
+            {**QUIET, "trigger_mode": "multiple"},
+        )
+        self.pair.refresh.on(recipe.on(self.gallery.panel.select).then)
         self._open("runs").on(self.train.launched.change)
         choose = Handler(self.studio, self.runs.choose, {"run_id": self.train.launched}, [self.runs.chosen])
         choose.on(self.train.launched.change)
@@ -183,6 +198,15 @@ class StudioPage:
         loaded = self.train.load(recommended(form.base_config(run), verdict))
         return {**loaded, self.tabs: gr.Tabs(selected="train")}
 
+    def _take_recipe(self, event: gr.EventData) -> Updates:
+        """Fill in the pair, the prompts and the settings of a recipe."""
+        name = self.gallery.recipe_of(event)
+        if name is None:
+            return {}
+        config = self.gallery.recipes[name].model_copy(deep=True)
+        filled = {**self.restoring.load_pair_and_data(config), **self.train.load(config)}
+        return {**filled, self.train.preset: name, self.gallery.note: self.gallery.taken(name)}
+
     def _duplicate(self, visitor: Visitor, run_id: str | None) -> Updates:
         """Send a run's settings, pair and prompts to the steps they belong to."""
         try:
@@ -194,8 +218,7 @@ class StudioPage:
 
     def _wire_address(self) -> None:
         """Keep what is decided in the address bar and in the browser, and put it back."""
-        steps = (self.pair, self.inspect, self.data, self.train, self.runs)
-        restoring = Restoring(self.studio, steps, self.tabs, self.project, self.prompts, self.verdict)
+        restoring = self.restoring
         load = Handler(
             self.studio, restoring.load_pair_and_data, {"config": self.train.loaded}, restoring.pair_and_data
         )
@@ -255,7 +278,7 @@ def serve(studio: Studio, host: str = "127.0.0.1", port: int | None = None, allo
         server_port=port,
         theme=theme(),
         css_paths=[charts.STYLE, HERE / "page" / "static" / "studio.css"],
-        head=words.script() + scripts.head(),
+        head=words.script() + tour.script(studio) + scripts.head(),
         footer_links=[],
         allowed_paths=[],
         max_file_size=MAX_UPLOAD,

@@ -39,7 +39,7 @@ SIMCT = (
 )
 APP = (
     "reading", "page", "server", "projects", "pair", "data", "inspect", "train", "runs", "compare", "publish", "help",
-    "address", "api", "studio",
+    "start", "address", "api", "studio",
 )  # fmt: skip
 ORDERS = {"simct": SIMCT, "app": APP}
 # what only starts or names the rest

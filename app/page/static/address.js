@@ -82,7 +82,10 @@
       now = window.location.href;
       window.studio.useProject();
       window.studio.rememberProject();
+      window.studio.resumeTour();
     },
+
+    openStep,
 
     rememberProject: () => change(url => setParameter(url, 'project', window.studio.project())),
 
@@ -114,7 +117,8 @@
     recall: (names) => {
       const query = Object.fromEntries(new URLSearchParams(window.location.search));
       const project = window.studio.recallProject(query);
-      const kept = (name) => window.studio.keptInProject(name);
+      // the tour begins anew each time
+      const kept = (name) => window.studio.isTour() ? null : window.studio.keptInProject(name);
       const pair = query.teacher || query.student ? null : kept('pair');
       return [{...pair, ...query, project, projects: window.studio.projects()}, ...names.split(' ').map(kept)];
     },

@@ -16,4 +16,12 @@ Object.assign(window.studio, {
   keepTyped: (suggested, typed) => typed || suggested,
 
   empty: () => '',
+
+  // The gallery of recipes: its buttons ask for one.
+  recipes: (element, trigger) => {
+    element.addEventListener('click', event => {
+      const button = event.target.closest('[data-recipe]');
+      if (button) trigger('select', {recipe: button.dataset.recipe});
+    });
+  },
 });

@@ -6,6 +6,8 @@
   const PROJECTS = 'simct-projects';
   const KEPT = ['pair', 'data', 'run', 'verdict'];
   const LONGEST_NAME = 60;
+  // app/start/tour.py has the same
+  const TOUR = 'Tour';
 
   const keyOf = (project, name) => project ? `simct-${name}:${project}` : `simct-${name}`;
   const read = (storage, key) => {
@@ -27,10 +29,10 @@
 
   window.studio ??= {};
   Object.assign(window.studio, {
-    // Returns the project that an address names, which is the one from now on. An address without a project belongs to
+    // Returns the project that an address names, which is the one from now on. The tour has its own. An address without a project belongs to
     // the one without a name where it names a pair, and else to the last one.
     recallProject: (query) => {
-      project = clean(query.project ?? (query.teacher || query.student ? '' : known()[0]));
+      project = window.studio.isTour() ? TOUR : clean(query.project ?? (query.teacher || query.student ? '' : known()[0]));
       return project;
     },
     project: () => project,
@@ -38,6 +40,8 @@
 
     useProject: (name = project) => {
       project = name;
+      // the tour is no project to come back to
+      if (window.studio.isTour()) return;
       localStorage.setItem(PROJECTS, JSON.stringify([name, ...known().filter(each => each !== name)]));
     },
 

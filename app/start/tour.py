@@ -1,0 +1,152 @@
+"""The tour: the whole way on the embedded pair, with a caption on each page. page/static/tour.js walks it.
+
+It takes the buttons and fields that a person takes, in a project of its own, so that the visitor's pair and settings
+stay as they are, and whatever holds for a visitor holds for it: sign-in, queue and limits.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+import gradio as gr
+
+from app.page import markup, scripts
+from app.server.handler import PRIVATE
+from app.server.studio import Studio
+from simct.config import RunConfig
+from simct.presets import load_preset
+
+# page/static/storage.js has the same
+PROJECT = "Tour"
+SENTENCE = "Say it plainly: The physician must utilise the circular table on Monday."
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A caption on the page `step`. `look` selects what to look at.
+
+    Next works once `ready` selects something that is shown, and meanwhile `waiting` says what happens. `fill` (a field
+    and its text) and `press` (a button) are what the tour does on arrival, once `press` can be pressed. `next_presses`
+    is a button that Next, labeled `next`, presses, after which the page opens the next step by itself. `trouble`
+    selects what means that something went wrong, and `in_trouble` says so.
+    """
+
+    step: str
+    title: str
+    text: str
+    look: str
+    ready: str
+    waiting: str = ""
+    fill: tuple[str, str] | None = None
+    press: str | None = None
+    next: str = "Next"
+    next_presses: str | None = None
+    trouble: str | None = None
+    in_trouble: str = ""
+
+
+PAIR = Stop(
+    "pair",
+    "A teacher and a student",
+    "This pair is a toy that comes with the studio: less than a million weights each, for one small task. It shows how "
+    "things work, not what a real pair will score. The tiles say how much of the two vocabularies is the same.",
+    look="#pair-summary .tiles",
+    ready="#pair-summary .tile",
+    waiting="Reading both tokenizers…",
+)
+INSPECT = Stop(
+    "inspect",
+    "Where the tokenizers disagree",
+    "Both models read the same text, each in its own tokens. Matching exact tokens can use the gray units only; SimCT "
+    "recovers the blue ones.",
+    look="#inspect-lanes",
+    ready="#inspect-lanes .unit",
+    waiting="Cutting the text…",
+)
+TRAIN = Stop(
+    "train",
+    "Settings, estimate and checks",
+    "The form holds a short run, 60 steps. Beside it are its memory, time and cost, and what would keep it from "
+    "working. The next button launches it.",
+    look="#train-outcome",
+    ready="#launch:not(:disabled):not([data-outdated])",
+    waiting="Checking the run…",
+    next="Launch the run",
+    next_presses="#launch",
+    trouble="#checklist:not([data-outdated]) .check-error, #train-note .note-error",
+    in_trouble="This run cannot start. The red line beside Launch says why.",
+)
+TRAIN_ELSEWHERE = Stop(
+    "train",
+    "Settings, estimate and checks",
+    "The form holds a short run, with its memory, time and cost beside it. This Space has no hardware of its own to "
+    "train on, so the tour ends here: rent a machine under Where it trains, or run the studio on your own.",
+    look="#train-outcome",
+    ready="#train-estimate .tile",
+    waiting="Estimating…",
+)
+RUNS = Stop(
+    "runs",
+    "The run",
+    "The student writes answers, the teacher grades every unit, and the student learns. Watch the loss fall and the "
+    "answers change. At the end both are scored on prompts that it has not seen.",
+    look="#run-head",
+    ready="#run-head .pill-finished",
+    waiting="The run is on its way…",
+    trouble="#run-head :is(.pill-failed, .pill-stopped)",
+    in_trouble="The run did not finish. The line below its name says why.",
+)
+COMPARE = Stop(
+    "compare",
+    "Before and after",
+    "Student before, student after and teacher answer the same prompt. What the teacher would hardly have said is "
+    "marked.",
+    look="#compare-answers",
+    ready=".answer[data-side=after] .said",
+    waiting="The models are answering…",
+    fill=("#compare-prompt textarea", SENTENCE),
+    press=":root:has(#compare-sides input:checked) #compare-ask:not(:disabled)",
+    trouble="#compare-note .note-error",
+    in_trouble="The models could not answer. The red line says why.",
+)
+CARD = Stop(
+    "publish",
+    "The model card",
+    "The card was written from the run: how the student was trained, what it scored, and how to use it. Publish would "
+    "push the student with this card to the Hub; the tour leaves that to you.",
+    look="#card",
+    ready="#card h1",
+    waiting="Writing the card…",
+)
+
+
+def stops(studio: Studio) -> list[Stop]:
+    """The stops in a studio: without a machine to train on, those up to the estimate."""
+    return [PAIR, INSPECT, *((TRAIN, RUNS, COMPARE, CARD) if studio.trains_here else (TRAIN_ELSEWHERE,))]
+
+
+def tour_config() -> RunConfig:
+    """The tour's run: the preset of `simct demo` with fewer and larger steps, as benchmarks/stress.py has them."""
+    config = load_preset("demo-cpu")
+    config.training.steps, config.training.learning_rate = 60, 3e-4
+    config.evaluation.samples = 100
+    return config
+
+
+def script(studio: Studio) -> str:
+    """The stops as an element of the page's head, for tour.js."""
+    held = json.dumps([asdict(stop) for stop in stops(studio)], ensure_ascii=False).replace("</", "<\\/")
+    return f"<script>window.studio ??= {{}}; window.studio.tourStops = {held};</script>"
+
+
+class TourStart:
+    """The button that starts the tour, and what it is."""
+
+    def __init__(self, studio: Studio) -> None:
+        minutes = " (about a minute)" if studio.trains_here else ""
+        with gr.Row(elem_id="start", equal_height=True):
+            self.button = gr.Button(f"Try it{minutes}", size="md", scale=0, min_width=220, elem_id="try-it")
+            markup.panel(
+                '<p class="lead">The whole way on a toy pair that comes with the studio. Your own pair and settings '
+                "stay as they are.</p>"
+            )
+        self.button.click(None, js=scripts.call("startTour"), **PRIVATE)

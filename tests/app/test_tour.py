@@ -1,0 +1,153 @@
+"""The start of the Pair page in a browser: the tour goes the whole way by itself, and a recipe fills three pages."""
+
+import re
+
+import gradio as gr
+import pytest
+
+from app.start import tour
+from app.start.gallery import Gallery
+from simct.presets import load_preset
+from simct.presets.recipes import RECIPES
+from tests.support.run_folders import runs_in
+
+playwright = pytest.importorskip("playwright.sync_api")
+from tests.support import studio_page  # noqa: E402  (needs playwright)
+
+in_browser = pytest.mark.skipif(studio_page.CHROMIUM is None, reason="no Chromium on this machine")
+expect = playwright.expect
+TRAINING = 240 * studio_page.SECONDS
+
+
+@pytest.fixture(scope="module")
+def hub():
+    from tests.support.hub_server import HubServer
+
+    with HubServer() as server:
+        yield server
+
+
+def test_a_space_without_hardware_has_a_tour_that_ends_before_the_launch(public, local):
+    assert [stop.step for stop in tour.stops(public)] == ["pair", "inspect", "train"]
+    assert all("launch" not in (stop.next_presses or "") for stop in tour.stops(public))
+    steps = [stop.step for stop in tour.stops(local)]
+    assert steps == ["pair", "inspect", "train", "runs", "compare", "publish"]
+    assert "toy" in tour.stops(local)[0].text and "</" not in tour.script(local).removesuffix("</script>")
+
+
+def test_recipes_of_a_space_have_prompts_that_visitors_can_read(public, local):
+    with gr.Blocks():
+        here, there = Gallery(local), Gallery(public)
+    assert set(here.recipes) == {recipe.preset for recipe in RECIPES}
+    assert set(there.recipes) == {"demo-cpu", "gpu-16gb", "gpu-24gb", "gpu-80gb"}
+    for recipe in RECIPES:
+        assert recipe.expected in here.panel.value and recipe.source in here.panel.value
+    assert here.panel.value.count("estimated") == 2 * sum(recipe.hours is not None for recipe in RECIPES)
+    asked = [gr.EventData(None, {"recipe": name}) for name in ("gpu-16gb", "../x", 3, None)]
+    assert [here.recipe_of(event) for event in asked] == ["gpu-16gb", None, None, None]
+
+
+@in_browser
+def test_a_recipe_fills_pair_data_and_train(studio):
+    studio.open()
+    expect(studio.at("#student-note .note-ok")).to_be_visible()
+    studio.at("#recipes button.label-wrap").click()
+    card = studio.at(".recipe").filter(has_text="SmolLM2-360M-Instruct")
+    expect(card).to_contain_text("one T4, 16 GB")
+    studio.shot("recipes")
+    card.get_by_role("button").press("Enter")
+    expect(studio.at("#recipe-note")).to_contain_text("SmolLM2-360M-Instruct")
+    expect(studio.at("#where")).to_contain_text("Qwen/Qwen2.5-1.5B-Instruct → HuggingFaceTB/SmolLM2-360M-Instruct")
+    expect(studio.at("#where")).to_contain_text("openai/gsm8k")
+    studio.step("Train")
+    for got in ("method: marginal", "mixed_precision: fp16", "openai/gsm8k", "SmolLM2-360M-Instruct"):
+        expect(studio.at("#run-yaml")).to_contain_text(got)
+    expect(studio.at("#preset input")).to_have_value(re.compile("16 GB"))
+
+
+def at_stop(studio, number: int, title: str):
+    """The bar, once it is at the stop."""
+    bar = studio.page.get_by_role("region", name="Tour")
+    expect(bar.get_by_role("heading")).to_have_text(re.compile(rf"^{number} of 6 .*{title}"))
+    return bar
+
+
+@in_browser
+def test_the_tour_goes_the_whole_way_and_gives_the_page_back(studio, runs_dir):
+    before = {run.id for run in runs_in(runs_dir)}
+    studio.open("?step=train")
+    studio.set("Steps", "17")
+    expect(studio.at("#run-yaml")).to_contain_text("steps: 17")
+    studio.step("Pair")
+    studio.page.get_by_role("button", name="Try it (about a minute)").click()
+
+    bar = at_stop(studio, 1, "A teacher and a student")
+    expect(bar).to_contain_text("toy")
+    following = bar.get_by_role("button", name="Next")
+    expect(following).to_be_enabled()
+    expect(studio.at("#project input")).to_have_value("Tour")
+    studio.shot("tour-1", full=False)
+    # by keyboard: the bar has the focus, and its first button is the next stop of Tab
+    expect(bar.get_by_role("heading")).to_be_focused()
+    studio.page.keyboard.press("Tab")
+    expect(following).to_be_focused()
+    studio.page.keyboard.press("Enter")
+    bar = at_stop(studio, 2, "tokenizers disagree")
+    expect(studio.at("#inspect-lanes .unit").first).to_be_visible()
+    expect(following).to_be_enabled()
+    studio.shot("tour-2", full=False)
+    following.click()
+    bar = at_stop(studio, 3, "Settings")
+    expect(studio.at("#training-steps input")).to_have_value("60")
+    launch = bar.get_by_role("button", name="Launch the run")
+    expect(launch).to_be_enabled()
+    launch.click()
+    bar = at_stop(studio, 4, "The run")
+    expect(studio.at("#run-head .pill")).to_be_visible()
+    # a reload in the middle changes nothing
+    studio.page.reload()
+    bar = at_stop(studio, 4, "The run")
+    expect(bar.get_by_role("progressbar")).to_be_visible(timeout=TRAINING)
+    studio.shot("tour-4", full=False)
+    expect(following).to_be_enabled(timeout=TRAINING)
+    [run] = [each for each in runs_in(runs_dir) if each.id not in before]
+    assert run.status().project == "Tour" and run.status().step == 60
+    following.click()
+    bar = at_stop(studio, 5, "Before and after")
+    expect(following).to_be_enabled(timeout=TRAINING)
+    expect(studio.at(".answer[data-side=after] .said")).to_contain_text("doctor")
+    studio.shot("tour-5", full=False)
+    following.click()
+    bar = at_stop(studio, 6, "The model card")
+    last = bar.get_by_role("button", name="End the tour")
+    expect(last).to_be_enabled()
+    studio.shot("tour-6", full=False)
+    last.click()
+
+    expect(bar).to_have_count(0)
+    studio.page.wait_for_function("window.studioRestored === true")
+    expect(studio.at("#project input")).to_have_value("No project")
+    studio.step("Train")
+    expect(studio.at("#training-steps input")).to_have_value("17")
+
+
+@in_browser
+def test_a_tour_that_is_stopped_stops_its_run(studio, runs_dir):
+    before = {run.id for run in runs_in(runs_dir)}
+    studio.open("?tour=1")
+    bar = at_stop(studio, 1, "A teacher")
+    for number, name in ((2, "Next"), (3, "Next"), (4, "Launch the run")):
+        button = bar.get_by_role("button", name=name)
+        expect(button).to_be_enabled()
+        button.click()
+        at_stop(studio, number, "")
+    expect(studio.at("#run-head :is(.pill-queued, .pill-running)")).to_be_visible()
+    bar.press("Escape")
+    expect(bar).to_have_count(0)
+    [run] = [each for each in runs_in(runs_dir) if each.id not in before]
+    studio_page.expect(studio.at("#project input")).to_have_value("No project")
+    from tests.support.waiting import until
+
+    until(lambda: not run.status().active, 120, 0.5)
+    assert run.status().state == "stopped" and run.status().step < 60
+    assert load_preset("demo-cpu").training.steps == 150
