@@ -66,7 +66,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 DEFAULT_METHODS = "strict;simct;marginal;escd;sft"
 PROMPTS, HELD_OUT, SUMS = 384, 32, 48
-ANSWER_TOKENS, BATCH, RATE = 48, 8, 2e-5
+ANSWER_TOKENS, BATCH, RATE = 48, 4, 2e-5
 MISSING = "The real pair's packages are not installed; see the first lines of benchmarks/real_pair.py."
 
 

@@ -13,7 +13,7 @@ class EvaluationConfig(Section):
     tasks: list[str] = setting(
         "Evaluation tasks",
         [],
-        "Scored before and after training: demo, JSONL files with answers, tasks of lm-eval such as gsm8k.",
+        "Scored before and after training: demo, JSONL files with answers, livecodebench_v6, lm-eval's such as gsm8k.",
         max_length=1000,
     )
     every: int | None = setting(

@@ -1,12 +1,15 @@
 """Scores of a model on tasks with checkable answers, by greedy decoding.
 
-A task is `demo` (the embedded pair's held-out prompts), the path of a JSONL file with a prompt and an answer column, or
-a task of lm-eval: its name, or the path of its YAML file, which may hold code only where `allow_task_code` says so. The
-first two are scored here: the share of prompts whose completion gives the reference answer as `answer_matches` reads
-it. Standard errors are those of a mean over prompts.
+A task is `demo` (the embedded pair's held-out prompts), the path of a JSONL file with a prompt and an answer column,
+`livecodebench_v6`, or a task of lm-eval: its name, or the path of its YAML file, which may hold code only where
+`allow_task_code` says so. The first three are scored here: the share of prompts whose completion gives the reference
+answer as `answer_matches` reads it, or a program that passes all tests. Standard errors are those of a mean over
+prompts.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from transformers import PreTrainedModel
@@ -18,6 +21,7 @@ from simct.data.prompts import Prompt, load_prompts
 from simct.data.templates import prompt_ids
 from simct.demo import EVAL
 from simct.errors import DataError
+from simct.evaluation import livecodebench
 from simct.evaluation import lm_eval as lm_eval_tasks
 from simct.evaluation.answers.check import answer_matches
 from simct.evaluation.answers.statements import has_reasoning, opened_reasoning
@@ -36,7 +40,9 @@ def check_tasks(settings: EvaluationConfig, allow_task_code: bool = False) -> No
     Raises ConfigError or DataError, before a model is loaded.
     """
     for task in dict.fromkeys([*settings.tasks, *settings.tracked_tasks]):
-        if is_own_task(task):
+        if task == livecodebench.TASK:
+            livecodebench.check_livecodebench(settings.allow_code_execution)
+        elif is_own_task(task):
             task_prompts(task)
         else:
             lm_eval_tasks.check_task(task, settings.allow_code_execution, allow_task_code)
@@ -75,7 +81,7 @@ def evaluate_loaded(
         if not is_own_task(task):
             scores[task] = lm_eval_tasks.evaluate_task(model, tokens, task, settings, system, allow_task_code)
             continue
-        prompts = task_prompts(task)[: settings.samples]
+        prompts, checkers = _prompts_and_checkers(task, settings)
         rollouts = _completions(model, tokens, settings, prompts, enable_thinking, system)
         samples: list[dict] = [
             {
@@ -83,9 +89,9 @@ def evaluate_loaded(
                 "answer": prompt.answer,
                 # the ids of one answer, not of several, make one text
                 "completion": cast(str, tokens.tokenizer.decode(rollout.completion_ids, skip_special_tokens=True)),
-                "correct": answer_matches(spoken_text(tokens, rollout), prompt.answer or ""),
+                "correct": is_right(spoken_text(tokens, rollout)),
             }
-            for prompt, rollout in zip(prompts, rollouts, strict=True)
+            for prompt, rollout, is_right in zip(prompts, rollouts, checkers, strict=True)
         ]
         score = sum(sample["correct"] for sample in samples) / len(samples)
         scores[task] = {
@@ -98,6 +104,16 @@ def evaluate_loaded(
             "samples": samples[:SHOWN],
         }
     return scores
+
+
+def _prompts_and_checkers(task: str, settings: EvaluationConfig) -> tuple[list[Prompt], list[Callable[[str], bool]]]:
+    """The prompts of a task of ours, and for each whether a completion of it is right."""
+    if task == livecodebench.TASK:
+        livecodebench.check_livecodebench(settings.allow_code_execution)
+        problems = livecodebench.load_problems(settings.samples)
+        return [problem.prompt for problem in problems], [problem.solved_by for problem in problems]
+    prompts = task_prompts(task)[: settings.samples]
+    return prompts, [partial(answer_matches, reference=prompt.answer or "") for prompt in prompts]
 
 
 def _completions(

@@ -13,7 +13,7 @@ from simct.config import RunConfig, local_path
 from simct.config.tasks import named_tasks, rename_tasks
 from simct.data.formats import suffix_of
 from simct.errors import ConfigError
-from simct.evaluation.task_names import check_task_names, is_own_task, is_task_name
+from simct.evaluation.task_names import OWN_NAMES, check_task_names, is_own_task, is_task_name
 from simct.hub.redact import KEY_VARIABLE
 from simct.hub.repo_ids import is_repository, is_revision
 
@@ -85,7 +85,7 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
     places = {task: index for index, task in enumerate(named_tasks(config))}
 
     def carried(task: str) -> str:
-        return carry(task, f"task-{places[task]}") if task != "demo" and is_own_task(task) else task
+        return carry(task, f"task-{places[task]}") if task not in OWN_NAMES and is_own_task(task) else task
 
     rename_tasks(config, carried)
     return config, inputs
