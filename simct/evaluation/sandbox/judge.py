@@ -10,7 +10,10 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
+from types import CodeType
+from typing import Any
 
 # what the sites that pose these problems import before a program
 PREAMBLE = """
@@ -48,18 +51,18 @@ def _too_long(number: int, frame: object) -> None:
     raise TimeoutError("a test took too long")
 
 
-def _method(program: object, function: str) -> object:
+def _method(program: CodeType, function: str) -> Callable[..., Any]:
     scope: dict = {"__name__": "solution"}
     exec(program, scope)
     return getattr(scope["Solution"](), function) if "Solution" in scope else scope[function]
 
 
-def _called(method: object, test: dict) -> bool:
+def _called(method: Callable[..., Any], test: dict) -> bool:
     arguments = [json.loads(line) for line in test["input"].split("\n") if line.strip()]
     return json.loads(json.dumps(method(*arguments))) == json.loads(test["output"])
 
 
-def _printed(program: object, text: str) -> str:
+def _printed(program: CodeType, text: str) -> str:
     """What the program prints when it reads `text`, by whichever way: input(), sys.stdin or descriptor 0."""
     with open("input", "wb") as file:
         file.write(text.encode())
