@@ -47,9 +47,9 @@ from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
 
-# the place of these draws in the seed sequence, apart from every training step's
+# the place of these draws in the seed sequence, different from that of every training step
 DRAWS = 15_487_469
-# an answer that ended at once spells nothing; it counts as if it had one byte
+# an answer that ended at once has no bytes; it counts as one byte
 LEAST_BYTES = 1
 
 
@@ -63,7 +63,7 @@ class Speaker:
 
     @property
     def teacher(self) -> Teacher:
-        """The model as one that reads texts."""
+        """The model as a teacher that reads texts."""
         return LocalTeacher(self.model, self.tokens)
 
     @property
@@ -100,7 +100,7 @@ def distance(
     """Measure both directions on the first `samples` prompts of a file or Hub dataset.
 
     `student` and `teacher` are Hub ids or folders, `id@revision` for a revision. Each model answers every prompt once,
-    in its own chat template, the teacher after `teacher_system` where given. With `teacher_server` the teacher is on
+    in its own chat template, the teacher after `teacher_system` if given. With `teacher_server` the teacher is on
     that server, which lists `top_logprobs` tokens at each position, and `teacher` gives its tokenizer and template.
     `on_progress(answers written, answers in all)`. Raises one-line SimCTErrors.
     """
@@ -229,7 +229,7 @@ class Readings:
 
 
 def readings(pair: TokenizerPair, answers: Mapping[int, Rollout]) -> Readings:
-    """What the pair's student wrote, as its teacher reads it; for the other direction give the pair reversed."""
+    """The student's answers as the teacher reads them; for the other direction, reverse the pair."""
     excluded: Counter[str] = Counter()
     found = Readings({}, {}, {}, excluded)
     for index, answer in answers.items():
@@ -261,11 +261,11 @@ def distance_of(
     answers: Sequence[Rollout],
     batch_size: int = 16,
 ) -> Distance:
-    """The distance from the writer to the reader on `answers`, one of the writer's to each prompt.
+    """The distance from the writer to the reader on `answers`, the writer's answer to each prompt.
 
-    Raises DataError where no answer can be compared.
+    Raises DataError if no answer can be compared.
     """
-    # the pair's "student" is whoever wrote, and its "teacher" reads what was written
+    # here the pair's "student" is the writer and its "teacher" the reader
     pair = TokenizerPair(teacher=reader.tokens, student=writer.tokens)
     found = readings(pair, dict(enumerate(answers)))
     if not found.sizes:
@@ -318,7 +318,7 @@ def _log_probability_rows(rows: TeacherRows, completions: list[list[int]], token
     parts = []
     for rows_N in row_chunks(torch.arange(len(ids_R), device=device), chunk_rows_for(device, side.vocabulary)):
         logits_NV = side.block(rows_N).logits_NC
-        # what is not listed counts as known: all that a teacher on a server can write spells something
+        # tokens that are not listed count as known: everything that a teacher on a server writes spells something
         logits_NV = logits_NV if isinstance(side, ListedSide) else logits_NV[:, :known]
         ids_N = ids_R[rows_N]
         own_N = logits_NV.gather(1, ids_N[:, None]).squeeze(1)

@@ -1,7 +1,7 @@
-"""Health marks: what goes wrong with a student's answers while its loss looks well, and the step where it began.
+"""Health marks: what goes wrong with a student's answers although its loss looks good, and at which step it began.
 
-Read from the step records of metrics.jsonl alone: means over ten steps are compared with those of the first ten. The
-bounds are rules of thumb, well inside those at which a run ends as collapsed (training/collapse.py).
+Only the step records of metrics.jsonl are used: means over ten steps are compared with those of the first ten. The
+bounds are rules of thumb, well within those at which a run ends as collapsed (training/collapse.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WINDOW = 10
-# lengths below this are too short to speak of growing or shrinking
+# shorter answers do not count as growing or shrinking
 SHORT = 8.0
 GROWN, SHRUNK = 1.5, 0.5
 LOST_ENDS = 0.75
@@ -20,7 +20,7 @@ Means = Mapping[str, float]
 
 @dataclass(frozen=True)
 class HealthMark:
-    """A change for the worse that lasts until now: its kind, the step it began at, and a sentence with its numbers."""
+    """A lasting change for the worse: its kind, the step at which it began, and a sentence with its numbers."""
 
     kind: str
     since: int
@@ -61,12 +61,12 @@ CHECKS: dict[str, Callable[[Means, Means], str | None]] = {
 
 
 def health_marks(records: Sequence[Mapping[str, Any]]) -> list[HealthMark]:
-    """The marks of a run, given its step records in order; none before twice ten steps."""
+    """The marks of a run, given its step records in order; none during the first twenty steps."""
     records = [record for record in records if _is_whole(record)]
     if len(records) < 2 * WINDOW:
         return []
     first = _means(records[:WINDOW])
-    # means over ten steps, from the newest back to the first that is apart from the first ten
+    # means over ten steps, from the newest back to the first ones that do not overlap the first ten
     windows = [(records[end - WINDOW]["step"], _means(records[end - WINDOW : end])) for end in _ends(len(records))]
     marks = []
     for kind, check in CHECKS.items():

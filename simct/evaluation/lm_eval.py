@@ -33,7 +33,7 @@ def is_installed() -> bool:
 
 
 def check_task(task: str, allow_code_execution: bool = False, allow_task_code: bool = False) -> None:
-    """Raise ConfigError unless `task` is one that lm-eval registers, or a task's YAML file, and may be run.
+    """Raise ConfigError unless `task` is registered by lm-eval or is a task's YAML file, and may be run.
 
     `allow_task_code` lets a file hold Python code; nothing but the local command may set it.
     """
@@ -95,7 +95,7 @@ def evaluate_task(
         except (ImportError, ModuleNotFoundError) as error:
             raise ConfigError(f"Task {task!r} needs a package: {error}. Install it and try again.") from error
         except Exception as error:
-            # data sets come from the Hub, and lm-eval raises what it meets there as it is
+            # datasets come from the Hub, and lm-eval passes on its errors unchanged
             reason = hub_error(error, task, kind="dataset")
             raise DataError(f"Task {task!r} could not be scored: {reason}") from error
     return _summary(results, name, settings.seed)
@@ -109,7 +109,7 @@ def _needs_permission(task: str) -> ConfigError:
 
 
 class SandboxedCodeMetric:
-    """Stands for the code_eval metric of the evaluate package: the same arguments and results, run in the sandbox."""
+    """Replaces the code_eval metric of the evaluate package: the same arguments and results, run in the sandbox."""
 
     def compute(
         self, references: list[str], predictions: list[list[str]], k: Sequence[int] = (1,), **options: object
@@ -141,7 +141,7 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 @contextlib.contextmanager
 def sandboxed_code_metric() -> Iterator[None]:
-    """While open, `evaluate.load("code_eval")` gives our metric, so that lm-eval's code tasks run in the sandbox.
+    """While open, `evaluate.load("code_eval")` returns our metric, so that lm-eval's code tasks run in the sandbox.
 
     Any other metric is a program that would be downloaded and run, and is refused.
     """
@@ -205,7 +205,7 @@ def _is_file(task: str) -> bool:
 
 
 def _manager_for(task: str, allow_task_code: bool) -> tuple[Any, str | dict[str, Any], str]:
-    """lm-eval's task manager, what it is asked for, and the task's name: what was checked is what is loaded."""
+    """lm-eval's task manager, the task to load, and its name; the checked task is exactly the one that is loaded."""
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -228,7 +228,7 @@ def _known_tasks() -> Any:
 
 
 def _summary(results: dict, name: str, seed: int) -> dict:
-    """Our shape of lm-eval's results. A group's score is the mean that lm-eval gives for it."""
+    """lm-eval's results in our form. The score of a group is lm-eval's mean for it."""
     scores = results["results"].get(name) or results.get("groups", {}).get(name) or {}
     metrics = {key: value for key, value in scores.items() if isinstance(value, int | float) and "," in key}
     named = [key for key in metrics if not key.split(",")[0].endswith("_stderr")]
@@ -249,7 +249,7 @@ def _summary(results: dict, name: str, seed: int) -> dict:
         "metrics": metrics,
         "samples": [_shown(sample, metric) for sample in samples[:SHOWN]],
     }
-    # the score of a group, or of a metric over all prompts, is not the mean of theirs
+    # the score of a group, or of a metric over all prompts, is not the mean of the single scores
     if outcomes and math.isclose(sum(outcomes) / len(outcomes), found["score"], abs_tol=1e-6):
         found["outcomes"] = [float(each) for each in outcomes]
     return found

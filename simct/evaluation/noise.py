@@ -1,9 +1,9 @@
-"""Whether a difference between two measurements exceeds noise: one rule, and the same words wherever one is shown.
+"""Whether a difference between two measurements exceeds noise: one rule, and the same words everywhere.
 
-Distances are compared answer by answer: a change exceeds noise where its mean is more than two standard errors of the
+Distances are compared answer by answer: a change exceeds noise if its mean is more than two standard errors of the
 paired differences from zero. Tasks are compared prompt by prompt: right and wrong answers by McNemar's exact test
-(p < 0.05), other scores by a paired bootstrap (whose 95 % interval leaves out zero). Results that kept no outcomes of
-their prompts are compared by their standard errors, as if they were independent.
+(p < 0.05), other scores by a paired bootstrap (whose 95 % interval leaves out zero). Results without the outcome of
+each prompt are compared by their standard errors, as if they were independent.
 """
 
 import math
@@ -26,7 +26,7 @@ EXCEEDS, WITHIN = "exceeds noise", "within noise"
 class Change:
     """The mean difference (after - before) over `answers` prompts, and its standard error.
 
-    p_value: of McNemar's test, and interval: the bootstrap's, where the one or the other decides.
+    p_value: of McNemar's test; interval: of the bootstrap; each only if it decides.
     """
 
     mean: float
@@ -45,12 +45,12 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """The words for it."""
+        """The change's verdict in words."""
         return EXCEEDS if self.exceeds_noise else WITHIN
 
 
 def paired_change(before: Mapping[int, float], after: Mapping[int, float]) -> Change:
-    """The change of a distance over the prompts that both measured. Raises DataError where there is none."""
+    """The change of a distance over the prompts that both measured. Raises DataError if there is none."""
     common = sorted(before.keys() & after.keys())
     if not common:
         raise DataError("The distance cannot be measured: no prompt was answered in both measurements.")
@@ -64,7 +64,7 @@ def standard_error(values: Sequence[float]) -> float | None:
 
 
 def score_change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> Change | None:
-    """The change of a task's score between two results of `evaluate_loaded`; None where one of them has no score."""
+    """The change of a task's score between two results of `evaluate_loaded`; None if one of them has no score."""
     if not _has_score(before) or not _has_score(after):
         return None
     assert before is not None and after is not None

@@ -1,6 +1,6 @@
-"""What was measured of a student, as plain records: distances, and the evaluations along a run (evaluations.jsonl).
+"""Measurements of a student as plain records: distances, and the evaluations during a run (evaluations.jsonl).
 
-Imports no model library, as lists of runs and the command read these.
+This module imports no model library, because the command and lists of runs use it.
 """
 
 import statistics
@@ -33,7 +33,7 @@ class Distance:
 
     @property
     def mean(self) -> float:
-        """Bits per byte. Raises DataError where no answer could be compared."""
+        """Bits per byte. Raises DataError if no answer could be compared."""
         if not self.bits:
             raise DataError("The distance cannot be measured: no answer can be compared.")
         return statistics.fmean(self.bits.values())
@@ -91,9 +91,9 @@ class FixedAnswer:
 class Evaluation:
     """The student after `step` steps (0: before training).
 
-    directions: the distance by name of DIRECTIONS, without one that could not be measured. tasks: the results of
-    `evaluate_loaded`. answers: to the fixed prompts, in their order. seconds: what it took, and of that the tasks.
-    prompts, every: how many prompts were measured, and the steps between evaluations then.
+    directions: the distance by name of DIRECTIONS, without directions that could not be measured. tasks: the results of
+    `evaluate_loaded`. answers: to the fixed prompts, in their order. seconds: the time of the evaluation, and of its
+    tasks. prompts, every: the number of measured prompts, and the steps between evaluations at that time.
     """
 
     step: int
@@ -107,11 +107,11 @@ class Evaluation:
 
     @property
     def distance(self) -> float | None:
-        """The mean of both directions, in bits per byte: what the best checkpoint has the least of."""
+        """The mean of both directions, in bits per byte; it is smallest at the best checkpoint."""
         return statistics.fmean(each.mean for each in self.directions.values()) if self.directions else None
 
     def value(self, best_by: str) -> float | None:
-        """What `evaluation.best_by` compares: a distance, or a task's score."""
+        """The value that `evaluation.best_by` compares: a distance, or a task's score."""
         if best_by == DISTANCE:
             return self.distance
         score = self.tasks.get(best_by, {}).get("score")

@@ -1,8 +1,8 @@
-"""A task of lm-eval in a YAML file: read as data, and refused where it holds code.
+"""A task of lm-eval in a YAML file: read as data, and refused if it holds code.
 
 lm-eval imports the Python file that a `!function` names, follows `include`, renders texts by Jinja, which can reach any
-Python object, and loads metrics and classes by name. So a file is data only if every setting in it is one of those that
-cannot run anything, and its templates only insert columns of a row.
+Python object, and loads metrics and classes by name. So a file counts as data only if none of its settings can
+run anything, and its templates only insert columns of a row.
 """
 
 from pathlib import PurePosixPath
@@ -15,7 +15,7 @@ from simct.config.yaml_text import MOST_CHARACTERS, Loader, read_yaml
 from simct.errors import ConfigError
 from simct.setting import quoted
 
-# settings of a task whose values are plain: no function, class, include or pattern can stand behind them
+# settings with plain values, which cannot name a function, class, include or pattern
 PLAIN = (
     "task", "task_alias", "tag", "dataset_name", "training_split", "validation_split", "test_split", "fewshot_split",
     "num_fewshot", "output_type", "generation_kwargs", "repeats", "should_decontaminate", "metadata",
@@ -26,7 +26,7 @@ TEMPLATES = (
 )  # fmt: skip
 METRIC_SETTINGS = frozenset({"metric", "aggregation", "higher_is_better", "ignore_case", "ignore_punctuation"})
 FILTERS = ("lowercase", "uppercase", "remove_whitespace", "take_first", "majority_vote", "take_first_k")
-# what an inserted column may go through
+# filters that an inserted column may use
 TEXT_FILTERS = (
     "trim", "lower", "upper", "capitalize", "title", "string", "int", "float", "first", "last", "length", "join",
     "replace", "round", "abs",
@@ -49,12 +49,12 @@ INSERTING = (
     nodes.Tuple,
     nodes.If,
 )
-# names that Jinja gives to every template; the first three lead to Python's own functions
+# names that every Jinja template has; the first three give access to Python's functions
 GLOBALS = frozenset({"cycler", "joiner", "namespace", "lipsum", "range", "dict", "self"})
 
 
 def read_task_file(path: str) -> dict[str, Any]:
-    """The settings of a task's YAML file, all of them data. Raises ConfigError for a file that holds code."""
+    """The settings of a task's YAML file, which are all data. Raises ConfigError if the file holds code."""
     text = _text(path)
     for tag in _tags(text, path):
         raise _holds_code(path, f"the tag {quoted(tag)}")
@@ -66,7 +66,7 @@ def read_task_file(path: str) -> dict[str, Any]:
 
 
 def task_name(path: str) -> str:
-    """The name of the task in a YAML file that may hold code, none of which is read."""
+    """The name of the task in a YAML file that may hold code, which is not run."""
 
     class Unread(Loader):
         pass
@@ -101,7 +101,7 @@ def _holds_code(path: str, reason: str) -> ConfigError:
 
 
 def _tags(text: str, path: str) -> list[str]:
-    """Tags that stand in the text, such as !function and !!python/name."""
+    """The YAML tags in the text, such as !function and !!python/name."""
     try:
         events = list(yaml.parse(text[:MOST_CHARACTERS], Loader))
     except yaml.YAMLError as error:
@@ -110,7 +110,7 @@ def _tags(text: str, path: str) -> list[str]:
 
 
 def code_in(settings: dict[str, Any]) -> str | None:
-    """What in a task's settings could run code, read a file of another's or send a request; None if nothing could."""
+    """The setting that could run code, read someone else's file or send a request; None if there is none."""
     for name, value in settings.items():
         if name in PLAIN:
             problem = None
@@ -147,7 +147,7 @@ def _only_inserts(node: nodes.Node) -> bool:
     if isinstance(node, nodes.Getattr):
         return not node.attr.startswith("_")
     if isinstance(node, nodes.Getitem):
-        # an index that a row gives could be the name of an attribute
+        # an index from a row could be the name of an attribute
         return isinstance(node.arg, nodes.Const) and not str(node.arg.value).startswith("_")
     if isinstance(node, nodes.Filter):
         return node.name in TEXT_FILTERS
@@ -155,7 +155,7 @@ def _only_inserts(node: nodes.Node) -> bool:
 
 
 def _dataset_problem(value: Any) -> str | None:
-    """A dataset is a Hub id or one of the formats that `dataset_kwargs` gives files for."""
+    """The problem with a task's dataset, which must be a Hub id or a format with files in `dataset_kwargs`."""
     if not isinstance(value, str):
         return "not a text"
     parts = PurePosixPath(value).parts

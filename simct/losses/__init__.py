@@ -40,7 +40,7 @@ Ids = Sequence[int] | Sequence[Sequence[int]]
 
 @dataclass(eq=False)
 class LossResult:
-    """`loss` is the mean over `rows`, `loss_sum` their sum (both differentiable, zero where there are no rows).
+    """`loss` is the mean over `rows`, `loss_sum` their sum (both differentiable, zero if there are no rows).
 
     `stats` are plain floats: counts of units by kind, coverage (shares of student tokens), divergences by kind, and
     what simct.losses.diagnostics measures.
@@ -66,7 +66,7 @@ def compute(
 
     `divergence` None is the method's own. `options` are those of the method in simct.methods; every method takes beta,
     temperature, diagnostics and chunk_rows. Raises ConfigError for an unknown method or option and for a value that is
-    not allowed, AlignmentError where ids and logits do not fit or the two sides spell different bytes.
+    not allowed, AlignmentError if ids and logits do not match or the two sides spell different bytes.
     """
     checked, device = checked_options(method, options), student_logits.device
     student = LogitsSide(student_logits, pair.shared_student_ids.to(device), checked.temperature)
@@ -109,7 +109,7 @@ def compute_from_rows(
     divergence: str | None = None,
     **options: Any,
 ) -> LossResult:
-    """`compute_from_hidden` with the rows that a teacher of simct.models.teachers gave. Raises as `compute` does."""
+    """`compute_from_hidden` with the rows of a teacher of simct.models.teachers. Raises as `compute` does."""
     checked, device = checked_options(method, options), student_hidden.device
     student = HeadSide(student_hidden, student_head, pair.shared_student_ids.to(device), checked.temperature)
     theirs = side_of(teacher, pair.shared_teacher_ids, device, checked.temperature)
@@ -126,7 +126,7 @@ def _run(
     divergence: str | None,
     options: LossOptions,
 ) -> LossResult:
-    # a method that uses no divergence ignores this one
+    # ignored by methods that use no divergence
     if isinstance(teacher, ListedSide):
         check_listed(method)
     divergence = divergence or METHODS[method].divergence or "reverse_kl"

@@ -2,7 +2,7 @@
 
 A chunk is a unit; each model gives it the product of its own tokens' probabilities. With both raised to 1/τ, "this
 chunk" and "anything else" are two outcomes, and the loss is the divergence between the two-outcome distributions. Only
-the written text is looked at: no alternative is ever compared.
+the written text counts: no alternative is ever compared.
 Shapes: N units of a chunk, R rows of those, V vocabulary.
 """
 
@@ -19,7 +19,7 @@ from simct.tokenization.units import UnitBatch
 if TYPE_CHECKING:
     from simct.tokenization.pair import TokenizerPair
 
-# A chunk that a model is sure of leaves log 0 for "anything else".
+# If a model is certain of a chunk, "anything else" would be log 0.
 LEAST_SURPRISE = 1e-7
 
 

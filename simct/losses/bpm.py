@@ -1,7 +1,7 @@
 """bpm: byte-prefix marginalization. Each teacher string goes to the longest student token that is a prefix of it.
 
 Rows are the student's boundaries; inside a teacher token, only teacher tokens that start with the bytes written so far
-count. The student is compared, over its own tokens, with the masses so collected. Student tokens that no teacher string
+count. The student is compared with these collected masses over its own tokens. Student tokens that no teacher string
 reaches are one class. This is `marginal` without joined classes and without rows inside student tokens.
 """
 

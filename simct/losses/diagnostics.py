@@ -1,4 +1,4 @@
-"""What a step measures about the pair: how much probability the candidates have, and where tokenization splits it.
+"""What a step measures about the pair: the probability of the candidates, and where tokenization splits it.
 
 Measured on an even sample of the batch's units, because whole rows of both models are needed for it.
 Shapes: D sampled units, R rows of those units, V vocabulary, K distinct strings of a vocabulary.
@@ -15,7 +15,7 @@ from simct.tokenization.units import UnitBatch, row_ranges
 if TYPE_CHECKING:
     from simct.tokenization.pair import TokenizerPair
 
-SAMPLED_SHARE = 64  # one unit in so many
+SAMPLED_SHARE = 64  # one unit in this many
 MOST_SAMPLED = 128
 LARGE_HEADS = 2**25  # entries of both heads together
 SMALL_BATCH = 2048  # units
@@ -28,13 +28,13 @@ def measure(pair: "TokenizerPair", units: UnitBatch, student: Side, teacher: Sid
     mass_student, mass_teacher: probability of the shared tokens. candidate_mass: what the teacher gives SimCT's
     candidates (Z_T). prefix_conflict_mass: student probability of shared tokens that are proper prefixes of more likely
     teacher strings. hindsight_mass: the teacher's probability of tokens that extend the one it wrote, over that plus
-    its own. Empty where there are no units, and for every other small batch of models with large heads, where even one
-    row means reading both heads once more.
+    its own. Empty if there are no units, and for every other small batch of models with large heads, where even one row
+    means reading both heads once more.
     """
     if not len(units) or _skipped(units, student, teacher):
         return {}
     count = min(max(len(units) // SAMPLED_SHARE, 1), MOST_SAMPLED)
-    # the middle of each stretch, so that short batches are not measured at their first unit only
+    # the middle of each stretch, so that short batches are not only measured at their first unit
     unit_D = (torch.arange(count, device=units.student_start_U.device) * 2 + 1) * len(units) // (2 * count)
     return measure_units(pair, units, unit_D, student, teacher)
 

@@ -13,8 +13,8 @@ import torch
 from simct.errors import ConfigError
 from simct.methods import DIVERGENCES
 
-# Stands for log 0 where a candidate is left out on both sides: exp() of it is exactly zero, and unlike -inf the
-# difference of two of them is zero rather than NaN.
+# Stands for log 0 if a candidate is left out on both sides: its exp() is exactly zero, and unlike with -inf the
+# difference of two of them is zero and not NaN.
 LOG_ZERO = -1e9
 
 

@@ -1,4 +1,4 @@
-"""escd: the teacher's tokens on the student's (root), and what the student may still write after its own token (child).
+"""escd: the teacher's mass on the student's tokens (root), and what the student should write after its token (child).
 
 From arXiv 2609.34738. Rows are the places where both models are at a boundary, the starts of units. There
 
@@ -6,8 +6,8 @@ From arXiv 2609.34738. Rows are the places where both models are at a boundary, 
            student's own; what is left on each side is one complement class, and nothing is renormalized
     child  let a be the student token written at that row. Teacher tokens that are no token of the student form groups:
            a shortest token y and all that begin with it, of mass M. Where the bytes of a are a non-empty strict prefix
-           of y, the rest r = y without them is what the student would have to go on with: the row after a adds
-           -M log of the student's mass on tokens that begin with r; nothing where it has no such token
+           of y, the rest r = y without them is how the student would have to continue: the row after a adds
+           -M log of the student's mass on tokens that begin with r; nothing if it has no such token
 
 and both sums are divided by the same number of rows. Groups never overlap: two tokens of which neither begins with the
 other cannot both begin with r. Shapes: R student rows read, N rows of a chunk, D distinct teacher rows of a chunk,
@@ -97,7 +97,7 @@ def accumulate(
 
 @dataclass(eq=False)
 class Continuations:
-    """What may follow one student token, by group. int64 arrays.
+    """The possible continuations of one student token, by group. int64 arrays.
 
     teacher, teacher_group [F]: ranks of the teacher strings of each group, and the group (0, 1, …) of each. student,
     student_group [E]: ranks of the student strings that begin with the rest of a group, and their group.
@@ -112,7 +112,7 @@ class Continuations:
 
 @dataclass(eq=False)
 class Groups:
-    """The teacher's strings that are no token of the student, grouped under the shortest that begins them.
+    """The teacher's strings that are not tokens of the student, grouped by the shortest string that begins them.
 
     members: their ranks in byte order. begin [groups + 1]: where in `members` each group begins; its first is the
     shortest.
@@ -168,7 +168,7 @@ _GROUPS: "weakref.WeakKeyDictionary[PairStrings, Groups]" = weakref.WeakKeyDicti
 
 
 def groups_of(strings: PairStrings) -> Groups:
-    """The groups of a pair, made once for as long as its strings live."""
+    """The groups of a pair, made once and kept as long as its strings."""
     if strings not in _GROUPS:
         _GROUPS[strings] = Groups.of(strings)
     return _GROUPS[strings]
@@ -176,7 +176,7 @@ def groups_of(strings: PairStrings) -> Groups:
 
 @dataclass(eq=False)
 class Plan:
-    """Which student rows are read, and what for.
+    """Which student rows are read, and for which terms.
 
     rows: the starts of units as text rows. student_row [R], ascending: every row read. start_of, child_of [R]: the
     index into `rows` of the unit that starts there, and of the unit whose first token was written just before; -1 for
@@ -190,7 +190,7 @@ class Plan:
     after: dict[int, Continuations]
 
     def starts_in(self, piece: np.ndarray) -> np.ndarray:
-        """Indices into `rows` that the student rows of `piece` need the teacher at, ascending."""
+        """Indices into `rows` where the student rows of `piece` need the teacher, ascending."""
         both = np.concatenate([self.start_of[piece], self.child_of[piece]])
         return np.unique(both[both >= 0])
 

@@ -1,7 +1,7 @@
 """gold: merged spans, a divergence where tokens match and sorted distance where they do not (TRL's GOLD).
 
 "Unlocking On-Policy Distillation for Any Model Family" (Patiño et al. 2025): units are merged into single rows of
-probability; on the shared tokens the (unnormalized) masses meet in a divergence, all others by sorted L1. The
+probability; the (unnormalized) masses of shared tokens are compared by a divergence, all others by sorted L1. The
 weight of the first part is the share of the teacher's vocabulary that is shared, unless given.
 Shapes: N units of a chunk, V vocabulary, C shared columns.
 """

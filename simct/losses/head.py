@@ -1,4 +1,4 @@
-"""The lm_head of any Hugging Face causal language model as plain tensors, to make logits a few rows at a time.
+"""The lm_head of any Hugging Face causal language model as plain tensors, to compute logits a few rows at a time.
 
 Shapes: V vocabulary rows of the head (padding rows included), H hidden size.
 """
@@ -58,7 +58,7 @@ class Head:
         return cls(whole(weight), None if bias is None else whole(bias), _scale(config), softcap)
 
     def logits(self, hidden_NH: torch.Tensor) -> torch.Tensor:
-        """All logits [N, V] of some rows, as the model itself would give them."""
+        """All logits [N, V] of some rows, as the model itself computes them."""
         logits_NV = torch.nn.functional.linear(hidden_NH, self.weight, self.bias) * self.scale
         return logits_NV if self.softcap is None else self.softcap * torch.tanh(logits_NV / self.softcap)
 
@@ -101,12 +101,12 @@ def _weight_and_bias(layer: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A sharded (DTensor) tensor gathered; its gradient is averaged over the processes, as FSDP averages gradients."""
+    """Gather a sharded (DTensor) tensor; its gradient is averaged over the processes, as FSDP averages gradients."""
     if not hasattr(tensor, "full_tensor"):
         return tensor
     from torch.distributed.tensor import DTensor, Partial
 
-    # Each process sees other text, so their gradients differ: their sum, and the average over the shards' processes.
+    # Each process has different text, so the gradients differ: sum them, and average over the shards' processes.
     sharded = cast(DTensor, tensor)
     gathered = sharded.full_tensor(grad_placements=[Partial()] * sharded.device_mesh.ndim)
     return _ScaleGradient.apply(gathered, 1.0 / sharded.device_mesh.size())
@@ -135,10 +135,10 @@ def check_head(model: PreTrainedModel, ids: Sequence[int] | None = None) -> None
 
     Call it right after loading, on any device and in any precision, before the model is sharded: two short passes over
     `ids`, by default six from all over the vocabulary. The largest difference may be 0.1 % of the largest logit, or 4
-    epsilons of the head's dtype where that is more (0.4 % for float16, 3.1 % for bfloat16): rounding stays below it, a
-    scale or a bias that is missed does not, nor a soft-capping of logits as large as those of trained models. A model
-    quantized to 8 or 4 bits keeps its lm_head in one of these dtypes and computes the same hidden states in both
-    passes, so the same holds for it. Raises ModelError where the model computes its logits in a way `Head` does not.
+    epsilons of the head's dtype where that is more (0.4 % for float16, 3.1 % for bfloat16): rounding stays below it,
+    but a missing scale or bias does not, nor does missing soft-capping of logits as large as those of trained models. A
+    model quantized to 8 or 4 bits keeps its lm_head in one of these dtypes and computes the same hidden states in both
+    passes, so the same holds for it. Raises ModelError if the model computes its logits in a way that `Head` does not.
     """
     head = Head.of(model)
     readable = getattr(model.get_input_embeddings(), "num_embeddings", head.weight.shape[0])

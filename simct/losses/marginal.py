@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from simct.tokenization.pair import TokenizerPair
 
 TINY = 1e-30
-TEACHER_FLOOR = 1e-8  # keeps reverse KL finite where the teacher has no string at all
+TEACHER_FLOOR = 1e-8  # keeps reverse KL finite where the teacher has no string
 
 
 def accumulate(
@@ -64,7 +64,7 @@ def accumulate_text(
 ) -> Totals:
     """`accumulate` by any `rules`."""
     strings = pair_strings(pair)
-    if strings.same_vocabulary:  # every string is a class of its own and both models know the same boundaries
+    if strings.same_vocabulary:  # every string is its own class, and both models have the same boundaries
         rules = replace(rules, bridge=False, join=False)
     rules = replace(rules, listed=isinstance(teacher, ListedSide))
     rows = text_rows(pair, units, rules.teacher_boundaries)
@@ -84,7 +84,7 @@ def accumulate_text(
             place = torch.from_numpy(np.searchsorted(wanted, teacher_rows))
             return teacher_RV.index_select(0, place.to(teacher_RV.device))
 
-        # Matrix products like long blocks; what is done between them likes pieces that stay near the processor.
+        # Matrix products are fastest on long blocks; the work between them is fastest on pieces that stay in the cache.
         for first in range(0, len(chunk), piece_rows):
             piece, logits_NV = chunk[first : first + piece_rows], block.logits_NC[first : first + piece_rows]
             target = teacher_target(strings, rows, piece, read, rules)
@@ -106,7 +106,7 @@ def accumulate_text(
 
 @dataclass(eq=False)
 class Strings:
-    """Teacher strings listed by row: their masses, and where they stand among the student's. All [E]."""
+    """Teacher strings listed by row: their masses, and their places among the student's strings. All [E]."""
 
     owner: torch.Tensor
     mass: torch.Tensor
@@ -154,9 +154,9 @@ def teacher_rows(rows: TextRows, chunk: np.ndarray, rules: Rules) -> np.ndarray:
 def teacher_target(
     strings: PairStrings, rows: TextRows, chunk: np.ndarray, read: Callable[[np.ndarray], torch.Tensor], rules: Rules
 ) -> Target:
-    """What the teacher expects next, as strings, at rows `chunk` (indices into `rows`), normalized per row.
+    """The teacher's distribution over strings at rows `chunk` (indices into `rows`), normalized per row.
 
-    `read(teacher_rows)` gives the teacher's logits [R, V] there.
+    `read(teacher_rows)` returns the teacher's logits [R, V] there.
     """
     vocabulary = strings.teacher
     at_row = rows.teacher_row[chunk]
@@ -264,7 +264,7 @@ def _to_gradient(
     device = target.kept_N.device
     string_V = vocabulary.rank_of_column(logits_NV)
     held = [(n, vocabulary.starting(rows.student_prefix[r])) for n, r in enumerate(chunk) if rows.student_prefix[r]]
-    for n, (low, high) in held:  # inside a token: only tokens that start with what is written are still meant
+    for n, (low, high) in held:  # inside a token: only tokens that start with the written bytes are still possible
         logits_NV[n].masked_fill_((string_V < low) | (string_V >= high), float("-inf"))
     p_NV = torch.softmax(logits_NV, -1)
     mass_NK = mass_by_string(p_NV, vocabulary)
@@ -293,7 +293,7 @@ class Classes:
 
 
 def student_classes(strings: PairStrings, target: Target, mass_NK: torch.Tensor, rules: Rules) -> Classes:
-    """Send every teacher string to a student string, and join classes that one significant string straddles."""
+    """Assign every teacher string to a student string, and join classes that one significant string straddles."""
     size, device = strings.student.size, mass_NK.device
     end, other = size, size + 1
     phi_K = torch.full((strings.teacher.size + 2,), other, dtype=torch.int64)
@@ -319,7 +319,7 @@ def student_classes(strings: PairStrings, target: Target, mass_NK: torch.Tensor,
     target_E = torch.where(phi_E < 0, other, phi_E)
     teacher_NK.index_put_((listed.owner, target_E), listed.mass, accumulate=True)
     member_NK[listed.owner, target_E] = True
-    # Whatever is not listed meets no student string.
+    # Strings that are not listed meet no student string.
     teacher_NK[:, other] += (~target.is_whole_N) * (1.0 - teacher_NK.sum(1)).clamp_min(0.0)
     member_NK[:, other] = True
     if not rules.join:

@@ -1,4 +1,4 @@
-"""What every method is given besides its own options."""
+"""The settings that every method gets besides its own options."""
 
 from dataclasses import dataclass
 

@@ -15,7 +15,7 @@ import torch
 from simct.losses.divergence import LOG_ZERO
 from simct.losses.head import Head
 
-# Bytes of one block of float32 logits. Larger blocks spare passes over the lm_head's gradient, one for each block.
+# Bytes of one block of float32 logits. Larger blocks need fewer passes over the lm_head's gradient, one per block.
 BLOCK_BYTES = {"cpu": 128 * 2**20, "cuda": 2**30}
 # Bytes of a piece of it.
 PIECE_BYTES = {"cpu": 2**24}
@@ -23,10 +23,10 @@ PIECE_BYTES = {"cpu": 2**24}
 
 @dataclass(eq=False)
 class Block:
-    """Logits of some rows in float32 (float64 if given so), free to be overwritten, and the way back for gradients.
+    """Logits of some rows in float32 (or the given float64), which may be overwritten, and the way back for gradients.
 
     `backward(gradient_NC)` adds the gradient to what the side accumulates; it may overwrite its argument. listed_NC:
-    the columns that are known, where a teacher lists only some; the others hold LOG_ZERO.
+    the known columns, if a teacher lists only some; the others hold LOG_ZERO.
     """
 
     logits_NC: torch.Tensor
@@ -103,7 +103,7 @@ class HeadSide:
             if self._whole is None:
                 self._whole = self._cast(self.weight_VH, self.bias_V)
             return self._whole
-        if self._shared is None:  # one gather a step: far cheaper than multiplying by the columns that are not shared
+        if self._shared is None:  # one gather per step: far cheaper than multiplying by the columns that are not shared
             self._shared = self._cast(*self.head.columns(self.shared_ids_C))
         return self._shared
 
@@ -147,7 +147,8 @@ class HeadSide:
         if hidden_gradient_RH is not None:
             hidden_gradient_RH.index_add_(0, rows_N, (gradient_NC @ weight_CH).to(hidden_gradient_RH.dtype))
         if self._wants_weight:
-            # The first product makes the buffer: filling the largest tensor of the step with zeros takes time too.
+            # The first product creates the buffer, since filling the largest tensor of the step with zeros takes time
+            # too.
             dtype = self.weight_VH.dtype
             if shared:
                 self._shared_gradient_CH = _add_product(self._shared_gradient_CH, gradient_NC, hidden_NH, dtype)
@@ -158,7 +159,7 @@ class HeadSide:
             bias_gradient_V.index_add_(0, self.shared_ids_C, sum_C) if shared else bias_gradient_V.add_(sum_C)
 
     def finish(self) -> None:
-        """Scatter what was accumulated for the shared columns into the gradient of the whole weight."""
+        """Scatter the accumulated gradient of the shared columns into the gradient of the whole weight."""
         if self._wants_weight:
             gradient_VH = self.gradients[1]
             if gradient_VH is None:
@@ -213,7 +214,7 @@ class ListedSide:
         self.column_V[shared_ids_C] = torch.arange(len(shared_ids_C), device=ids_RK.device)
 
     def want_gradients(self, needs: tuple[bool, ...]) -> None:
-        """There are none: only a teacher lists its tokens."""
+        """There are no gradients: only a teacher lists its tokens."""
 
     def block(self, rows_N: torch.Tensor, shared: bool = False) -> Block:
         ids_NK, log_p_NK = self.ids_RK.index_select(0, rows_N), self.log_p_RK.index_select(0, rows_N)
@@ -231,7 +232,7 @@ Side = LogitsSide | HeadSide | ListedSide
 
 @dataclass(eq=False)
 class Totals:
-    """What a method returns: the sum of its row losses (0-d), how many rows, and what it measured on the way."""
+    """The result of a method: the sum of its row losses (0-d), the number of rows, and its statistics."""
 
     loss_sum: torch.Tensor
     rows: int
@@ -239,24 +240,24 @@ class Totals:
 
 
 def row_chunks(rows_N: torch.Tensor, chunk_rows: int) -> Iterator[torch.Tensor]:
-    """Consecutive pieces of at most `chunk_rows` indices; none at all for an empty tensor."""
+    """Consecutive pieces of at most `chunk_rows` indices; none for an empty tensor."""
     return iter(rows_N.split(chunk_rows)) if len(rows_N) else iter(())
 
 
 def chunk_rows_for(device: torch.device, vocabulary: int, chunk_rows: int | None = None) -> int:
-    """Rows of a block: as asked for, or as many as BLOCK_BYTES hold."""
+    """The number of rows of a block: as requested, or as many as fit into BLOCK_BYTES."""
     if chunk_rows is None:
         return min(max(BLOCK_BYTES.get(device.type, 2**30) // (4 * vocabulary), 32), 2048)
     return chunk_rows
 
 
 def piece_rows_for(device: torch.device, vocabulary: int) -> int:
-    """Rows of a block that are worked on at a time between matrix products, to stay near the processor."""
+    """Rows of a block that are processed at a time between matrix products, to stay in the processor's cache."""
     return max(PIECE_BYTES.get(device.type, 2**28) // (4 * vocabulary), 8)
 
 
 class _OnePass(torch.autograd.Function):
-    """Runs forward and backward at once and hands out the finished gradients when autograd asks for them."""
+    """Runs forward and backward at once, and returns the finished gradients when autograd asks for them."""
 
     @staticmethod
     def forward(ctx: Any, work: Callable[[tuple[bool, ...]], tuple], *tensors: torch.Tensor) -> torch.Tensor:

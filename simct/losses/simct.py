@@ -38,7 +38,7 @@ def accumulate(
 ) -> Totals:
     """Sum of divergences over all units. Rows are units.
 
-    scoring: `log_probs` as published, or `raw_logits`, the mean of raw logits, as the authors' released code has it.
+    scoring: `log_probs` as published, or `raw_logits`, the mean of raw logits, as in the authors' released code.
     mass_mask: leave out units where the teacher's candidates have less mass than this (true means 0.5).
     prefix_free: leave out, in a unit's row, the shared token that is the unit's own first piece on either side.
     unit_mask_ratio, random_span_ratio: the paper's ablations. A random share of multi-token units is left out; a random
@@ -131,7 +131,8 @@ class _UnitScores:
         if self.raw:
             gradient_RV = torch.zeros_like(self.block.logits_NC)
         else:
-            # Every log-probability brings -p times its own gradient: the unit's share at each of its tokens, and at
+            # Every log-probability contributes -p times its own gradient: the unit's share at each of its tokens, and
+            # at
             # the first row also all the shared candidates, which sum to minus the unit's.
             weight_R = -per_token_R
             weight_R[self.first_N] += gradient_NC[:, -1]

@@ -1,7 +1,7 @@
 """strict: supervise only units of one token on both sides, over the shared tokens renormalized.
 
 The baseline that exact token matching gives (arXiv 2605.07711, section 2). `top_k` keeps, of the shared tokens, the
-student's own k most likely ones, on which both distributions are renormalized (arXiv 2610.08448; k = 16 there). Where a
+student's own k most likely ones, on which both distributions are renormalized (arXiv 2610.08448; k = 16 there). If a
 teacher lists only some tokens, only those are compared.
 Shapes: U units, N units of a chunk, C shared columns.
 """

@@ -1,4 +1,4 @@
-"""What each side can write next, as byte strings: the tables behind `marginal` and `bpm`.
+"""The byte strings that each side can write next: the tables behind `marginal` and `bpm`.
 
 A vocabulary is sorted by bytes, so that "the tokens that start with c" is one range of ranks. Strings are named by the
 rank of the token they end: after a partial token c, the token w = c + r stands for the string r. The token c itself
@@ -72,7 +72,7 @@ class SortedVocabulary:
 
 @dataclass(frozen=True, eq=False)
 class StringMap:
-    """Teacher strings after one context, and where they go among the student's strings. int64 arrays [E].
+    """Teacher strings after one context, and the student strings that they belong to. int64 arrays [E].
 
     teacher: rank of the teacher token that ends the string. whole: rank of the string as a teacher token of its own, or
     -1. phi: rank of the longest student string that is a prefix of it, or -1. extend_low, extend_high: ranks of the
@@ -98,7 +98,7 @@ class PairStrings:
 
     @cached_property
     def same_vocabulary(self) -> bool:
-        """Both sides can write exactly the same strings: then no string needs another one's company."""
+        """Whether both sides can write exactly the same strings, so that no classes need to be joined."""
         return self.teacher.strings == self.student.strings
 
     @cached_property
@@ -112,7 +112,7 @@ class PairStrings:
         """
         key = (teacher_prefix, student_prefix)
         if key not in self._maps:
-            if len(self._maps) > 50_000:  # thousands of contexts recur, the rest need not be remembered
+            if len(self._maps) > 50_000:  # thousands of contexts recur; the rest need not be kept
                 self._maps.clear()
             if teacher_prefix or not student_prefix:
                 ranks: Sequence[int] = range(*self.teacher.starting(teacher_prefix))
@@ -152,7 +152,7 @@ _STRINGS: "weakref.WeakKeyDictionary[TokenizerPair, PairStrings]" = weakref.Weak
 
 
 def pair_strings(pair: "TokenizerPair") -> PairStrings:
-    """The string tables of a pair, built once for as long as the pair lives."""
+    """The string tables of a pair, built once and kept as long as the pair."""
     if pair not in _STRINGS:
         _STRINGS[pair] = PairStrings(pair)
     return _STRINGS[pair]
@@ -163,7 +163,7 @@ class TextRows:
     """Where the two models are compared, in text order. int64 arrays [R] of flattened rows, and bytes.
 
     student_row, teacher_row: the distributions read. student_prefix, teacher_prefix: bytes already written of that
-    token. previous_row: the teacher row before, where a bridge applies, else -1; previous: the bytes of its token.
+    token. previous_row: the teacher row before if a bridge applies, else -1; previous: the bytes of its token.
     """
 
     student_row: np.ndarray
@@ -200,7 +200,7 @@ def text_rows(pair: "TokenizerPair", units: UnitBatch, teacher_boundaries: bool 
 
 
 def _byte_starts(tokens: "TokenBytes", ids: list[int], sequence: np.ndarray) -> np.ndarray:
-    """Byte offset of every row over all sequences, which lie one byte apart so that no two places coincide."""
+    """Byte offset of every row over all sequences, with a gap of one byte so that no two places coincide."""
     lengths = np.array([0 if i in tokens.end_ids else tokens.lengths[i] for i in ids], dtype=np.int64)
     return np.cumsum(lengths) - lengths + sequence
 

@@ -1,4 +1,4 @@
-"""What a teacher says at the positions it was asked about, as a loss reads it.
+"""The teacher's distributions at the requested positions, in the forms that a loss reads.
 
 Shapes: R rows, V vocabulary, H hidden size, C shared columns, K listed tokens.
 """
@@ -43,7 +43,7 @@ class ListedRows:
 
 
 TeacherRows = HiddenRows | ListedRows
-# what rounding leaves of all probabilities together
+# all probabilities together, less the rounding error
 ROUNDING = 1e-6
 
 

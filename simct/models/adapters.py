@@ -1,4 +1,4 @@
-"""What of a student is trained: frozen parts, LoRA adapters, and adapters merged into the weights again."""
+"""Which parts of a student are trained: frozen parts, LoRA adapters, and merging or saving adapters."""
 
 import json
 from pathlib import Path
@@ -35,10 +35,10 @@ ALL_LINEAR = "all-linear"
 
 
 def adapted_layers(student: torch.nn.Module, targets: list[str]) -> list[str] | str:
-    """The full names of the layers that `targets` name, each by its whole name or its last parts, as PEFT takes them.
+    """The full names of the layers that `targets` name, each by its whole name or its last parts.
 
-    PEFT takes a text for a regular expression, which is never taken from input. Raises ConfigError for a name that no
-    layer has.
+    PEFT would read a single text as a regular expression, which is never taken from input. Raises ConfigError for a
+    name that no layer has.
     """
     if targets == [ALL_LINEAR]:
         return ALL_LINEAR
@@ -110,7 +110,7 @@ def save_adapter(student: Any, folder: Path, base: str, revision: str | None) ->
 
 
 def without_adapters(student: Any) -> Any:
-    """The model that LoRA adapts, or the student itself where there are no adapters."""
+    """The model that LoRA adapts, or the student itself if there are no adapters."""
     return student.get_base_model() if hasattr(student, "get_base_model") else student
 
 
@@ -119,13 +119,13 @@ def plain_state(student: PreTrainedModel) -> dict[str, torch.Tensor]:
     from peft.tuners.lora import LoraLayer
 
     base = without_adapters(student)
-    # any: get_delta_weight is a method of each kind of LoRA layer, not of their common class
+    # Any: get_delta_weight is a method of each kind of LoRA layer, not of their common class
     adapted: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
     merged = {
         f"{name}.weight": module.base_layer.weight + sum(map(module.get_delta_weight, module.active_adapters))
         for name, module in adapted.items()
     }
-    # not state_dict(), which splits again what was gathered
+    # not state_dict(), which would shard the gathered weights again
     named = dict(base.named_parameters(remove_duplicate=False))
     for prefix, module in base.named_modules():
         kept = {

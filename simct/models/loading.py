@@ -26,13 +26,13 @@ from simct.losses.head import decoder_of
 from simct.tokenization.model_tokens import adapter_rows
 
 if TYPE_CHECKING:
-    # to import it takes seconds
+    # importing it takes seconds
     from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 SHOWN_NAMES = 5
 
-# for weights that are no safetensors transformers would ask a Space to convert them, and give it the reader's token
+# otherwise transformers asks a Space to convert weights that are not safetensors, and sends it the reader's token
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 
 
@@ -41,8 +41,8 @@ def load_model(
 ) -> PreTrainedModel:
     """The causal LM in evaluation mode, in `model.dtype`, on `device`; an adapter merged into its base model.
 
-    Raises ModelError (one line) for what cannot be loaded, and for a checkpoint that lacks parameters or has them in
-    other shapes: they would be random.
+    Raises ModelError (one line) if it cannot be loaded, or if the checkpoint lacks parameters or has other shapes, as
+    these parameters would be random.
     """
     adapter = check_model_files(model.model, model.revision, token)
     loaded: Any
@@ -62,7 +62,7 @@ def _whole_model(
 ) -> PreTrainedModel:
     path = local_path(name)
     try:
-        # shapes that differ are refused below, by name
+        # different shapes are refused below, by name
         loaded_and_report: Any = AutoModelForCausalLM.from_pretrained(
             str(path) if path else name,
             revision=revision,
@@ -92,7 +92,7 @@ def _whole_model(
 
 
 def _check_loaded(name: str, report: dict) -> None:
-    """Raise ModelError if a checkpoint left parameters at random; log those of it that the model has no place for."""
+    """Raise ModelError if a checkpoint left parameters random; log parameters that the model has no place for."""
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
@@ -144,8 +144,7 @@ def merged_adapter(
 
 
 def _placement(model: ModelConfig, device: torch.device | str | None) -> dict:
-    """Loading options for a model that is placed while it is loaded: spread over GPUs, or quantized by bitsandbytes,
-    which cannot be moved after."""
+    """Options to place a model while it is loaded: spread over GPUs, or quantized, which cannot be moved afterwards."""
     if model.device == "auto":
         return {"device_map": "auto"} | _quantized(model)
     if not model.quantization:
@@ -161,7 +160,7 @@ def _quantized(model: ModelConfig) -> dict:
     return {
         "quantization_config": BitsAndBytesConfig(
             **{f"load_in_{model.quantization}": True},
-            # as QLoRA (arXiv 2305.14314) has it
+            # as in QLoRA (arXiv 2305.14314)
             bnb_4bit_quant_type="nf4",
             bnb_4bit_compute_dtype=getattr(torch, model.dtype),
         ),
@@ -203,7 +202,7 @@ def hidden_rows(
 
 
 def input_device(decoder: torch.nn.Module) -> torch.device:
-    """Where a decoder wants its ids: with its first weights, or where Accelerate brings offloaded ones."""
+    """The device for a decoder's ids: that of its first weights, or the one to which Accelerate moves them."""
     device = next(decoder.parameters()).device
     if device.type != "meta":
         return device
@@ -214,7 +213,7 @@ def input_device(decoder: torch.nn.Module) -> torch.device:
 
 
 def check_ids(model: Any, ids_BL: torch.Tensor) -> None:
-    """Raise ModelError for an id beyond the model's embedding, which a GPU would only report as a failed assertion."""
+    """Raise ModelError for an id beyond the model's embedding, which a GPU reports only as a failed assertion."""
     rows = embedding_rows(model)
     largest = int(ids_BL.max()) if ids_BL.numel() else 0
     if rows is not None and largest >= rows:
@@ -226,7 +225,7 @@ def check_ids(model: Any, ids_BL: torch.Tensor) -> None:
 
 
 def embedding_rows(model: Any) -> int | None:
-    """How many ids the model can read; None where its embedding does not say."""
+    """How many ids the model can read; None if its embedding does not say."""
     try:
         return getattr(model.get_input_embeddings(), "num_embeddings", None)
     except (AttributeError, NotImplementedError):
@@ -235,13 +234,13 @@ def embedding_rows(model: Any) -> int | None:
 
 def padding_id(model: Any, pad_id: int) -> int:
     """`pad_id`, unless it is beyond the embedding (a [PAD] that was added without resizing the model): masks hide it,
-    so any other id will do."""
+    so any other id works."""
     rows = embedding_rows(model)
     return pad_id if rows is None or pad_id < rows else 0
 
 
 def pad_id_of(tokenizer: PreTrainedTokenizerBase, end_ids: tuple[int, ...]) -> int:
-    """An id to pad with; attention masks hide it, so any valid id will do."""
+    """An id to pad with; attention masks hide it, so any valid id works."""
     if tokenizer.pad_token_id is not None:
         return tokenizer.pad_token_id
     return end_ids[0] if end_ids else 0

@@ -1,9 +1,9 @@
-"""A teacher on a server: log-probabilities of texts from an OpenAI-compatible completions endpoint, as vLLM has it.
+"""A teacher on a server: log-probabilities of texts from an OpenAI-compatible completions endpoint, as in vLLM.
 
-Token ids are sent, never text, and each answer is checked to be about those very ids. The server lists the most likely
-tokens at each position and the one that was written; all others are known by their sum only. What fails for the moment
-(429, 5xx, a cut connection) is sent again after growing waits, and whatever cannot be had is an error: a row is never
-left out. Shapes: R rows, K listed tokens.
+Token ids are sent, never text, and each answer is checked to be about exactly those ids. The server lists the most
+likely tokens at each position and the written one; only the sum of all others is known. Requests that fail temporarily
+(429, 5xx, a lost connection) are repeated after growing waits, and a final failure is an error: a row is never left
+out. Shapes: R rows, K listed tokens.
 """
 
 import threading
@@ -28,7 +28,7 @@ from simct.models.vllm import sampling_body, until_end
 from simct.tokenization.token_bytes import TokenBytes
 
 REQUESTS_AT_ONCE = 16
-# a long text is read in seconds, but a busy server may queue it
+# reading a long text takes seconds, but a busy server may queue it
 ANSWER_SECONDS = 600.0
 CONNECT_SECONDS = 10.0
 # all waits of one request together, in seconds, while a run depends on it
@@ -39,7 +39,7 @@ Spans = list[list[tuple[int, int]]]
 class ServerClient:
     """Requests to one server, with a key that is sent nowhere else: redirects are refused.
 
-    Raises ConfigError for an address that may not be asked.
+    Raises ConfigError for an address that is not allowed.
     """
 
     def __init__(self, url: str, key: str | None = None, patience: float = PATIENCE) -> None:
@@ -112,7 +112,7 @@ class ServerClient:
 
 
 def _message(response: httpx2.Response) -> str:
-    """What a server says about an error, as one line."""
+    """A server's error message as one line."""
     try:
         said: Any = response.json()
     except ValueError:
@@ -131,14 +131,14 @@ class ServedTeacher:
         url = config.server or ""
         self.tokens, self.listed = tokens, config.top_logprobs
         self.price = config.price_per_million_tokens
-        # ids beyond the tokenizer spell nothing: they are part of the rest
+        # ids beyond the tokenizer spell nothing and are part of the rest
         self.vocabulary = max(len(tokens.bytes_of), max(tokens.end_ids) + 1)
         self.client = ServerClient(url, key_for(url, token), patience)
         self.pool = ThreadPoolExecutor(REQUESTS_AT_ONCE, thread_name_prefix="teacher")
         self._lock = threading.Lock()
         self._read, self._waited = 0, 0.0
         self.name, self.context_length = self._served_model(config.model)
-        # one token costs nothing and finds out about the key, the model and the limit
+        # one token costs nothing and checks the key, the model and the limit
         self.score([tokens.end_ids[0], tokens.end_ids[0]])
 
     def _served_model(self, wanted: str) -> tuple[str, int | None]:
@@ -152,13 +152,13 @@ class ServedTeacher:
                 f"The server at {self.client.url} does not serve the teacher {wanted!r}; it serves: {names}."
             )
         length = served[name].get("max_model_len")
-        # one place is for the token that a completion must have
+        # one position is for the token that a completion must have
         return name, length - 1 if isinstance(length, int) else None
 
     def start(
         self, prompts: list[list[int]], completions: list[list[int]], spans: Spans | None = None
     ) -> Callable[[], ListedRows]:
-        """Send the texts at once; the rows come when the result is called. Raises what `score` raises, then."""
+        """Send the texts at once; the rows come when the result is called. Raises then what `score` raises."""
         wanted = spans or [[(0, len(completion))] for completion in completions]
         sent: list[Future] = [
             self.pool.submit(self._rows, prompt, completion, places)
@@ -200,7 +200,7 @@ class ServedTeacher:
         return list(self.pool.map(complete, prompts, seeds))
 
     def usage(self) -> dict[str, float]:
-        """What was used since the last call: tokens read and written, seconds waited for, requests sent again, cost."""
+        """Usage since the last call: tokens read and written, seconds waited, repeated requests, cost."""
         with self._lock:
             read, self._read = self._read, 0
         waited, self._waited = self._waited, 0.0
@@ -227,7 +227,7 @@ class ServedTeacher:
         ]
 
     def score(self, ids: list[int]) -> list[Any]:
-        """What the server lists at each position of `ids`, position by position, None at the first."""
+        """The listed log-probabilities at each position of `ids`; None at the first."""
         body = {
             "model": self.name,
             "prompt": ids,
@@ -282,7 +282,7 @@ class ServedTeacher:
         return ids_RK, log_p_RK, log_rest_R
 
     def _entries(self, token: int, entries: Any) -> dict[int, float]:
-        """Log-probabilities by id, the written `token` first. Raises RunError for what cannot be probabilities."""
+        """Log-probabilities by id, the written `token` first. Raises RunError if they cannot be probabilities."""
         try:
             found = {int(each): float(entry["logprob"]) for each, entry in entries.items()}
             own = found.pop(token)

@@ -1,7 +1,7 @@
-"""Where a teacher's server may be, and which key it is sent.
+"""Which addresses a teacher's server may have, and which key is sent to it.
 
-A studio that is a public Space sends requests for people it does not know, so there the address must be a public one:
-it is resolved once, checked, and connected to as checked, so that no name can point elsewhere a moment later.
+A public Space sends requests for people it does not know, so there the address must be public: it is resolved once and
+checked, and the connection uses the checked IP address, so that a name cannot point elsewhere a moment later.
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ from simct.config.rules import is_server_address
 from simct.errors import ConfigError
 from simct.hub.redact import KEY_VARIABLE
 
-# servers of Hugging Face, the only ones that the Hub's login is for
+# servers of Hugging Face, the only ones that get the Hub's token
 OWN_HOST = ".endpoints.huggingface.cloud"
 
 
@@ -26,10 +26,10 @@ def on_space() -> bool:
 
 
 def key_for(url: str, login: str | bool | None = None) -> str | None:
-    """The key for the server at `url`: of the environment, or the Hub's login for a server of Hugging Face.
+    """The key for the server at `url`: from the environment, or the Hub's token for a server of Hugging Face.
 
     `login`: the Hub token of the person asking, None for the one stored on this machine, False for none. A Space never
-    lends a key of its own.
+    uses its own key.
     """
     key = None if on_space() else os.environ.get(KEY_VARIABLE)
     address = urlsplit(url)
@@ -51,12 +51,12 @@ class Target:
 
     @property
     def extensions(self) -> dict[str, str]:
-        """The name that the certificate must be for."""
+        """The name that the certificate must have."""
         return {"sni_hostname": urlsplit(f"//{self.host}").hostname or ""} if self.host else {}
 
 
 def target_of(url: str) -> Target:
-    """Where to send requests for `url`. Raises ConfigError for what is no address and, on a Space, a private one."""
+    """Where to send requests for `url`. Raises ConfigError if it is not an address or, on a Space, is private."""
     if not is_server_address(url):
         raise ConfigError(f"{url!r} is not the address of a server, such as https://example.com.")
     plain = url.rstrip("/").removesuffix("/v1")

@@ -1,4 +1,4 @@
-"""A look at a teacher's server before a run depends on it: the model, the tokenizer, the limit, and how fast it is."""
+"""A check of a teacher's server before a run depends on it: its model, tokenizer, limit and speed."""
 
 import time
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from simct.tokenization.token_bytes import TokenBytes
 PROBE = "The quick brown fox jumps over 12 lazy dogs; its price was $3.50, said café owner Zoë (twice).\n\n    return x"
 # texts that are scored at once to measure the speed
 PROBES = 4
-# of all requests together, while a person waits
+# seconds for all requests together, while a person waits
 PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
 class ServerReport:
-    """What a look at a server found. same_tokenizer is None where the server does not say how it reads the ids."""
+    """The result of checking a server. same_tokenizer is None if the server does not say how it reads the ids."""
 
     model: str
     context_length: int | None
@@ -36,7 +36,7 @@ class ServerReport:
 
 
 def look_at_server(config: ModelConfig, tokens: TokenBytes, token: str | bool | None = None) -> ServerReport:
-    """Ask the server that `config` names. Raises ConfigError or RunError for one that cannot be used."""
+    """Check the server that `config` names. Raises ConfigError or RunError if it cannot be used."""
     teacher = ServedTeacher(config, tokens, token, PATIENCE)
     try:
         ids = tokens.encode(PROBE.encode())
@@ -55,7 +55,7 @@ def look_at_server(config: ModelConfig, tokens: TokenBytes, token: str | bool | 
 
 
 def _same_tokenizer(tokens: TokenBytes, ids: list[int], listed: list[Any]) -> bool | None:
-    """Whether the server's tokens for `ids` are those of `tokens`, white space at their ends aside."""
+    """Whether the server's tokens for `ids` are those of `tokens`, except for white space at their ends."""
     same = []
     for token, entries in zip(ids[1:], listed[1:], strict=True):
         text = entries[str(token)].get("decoded_token") if isinstance(entries.get(str(token)), dict) else None

@@ -1,7 +1,7 @@
-"""A teacher's scores on disk: what it listed at each position of given texts, written once and read without it.
+"""A teacher's scores on disk: its listed tokens at each position of given texts, written once, read without it.
 
-A folder holds scores.parquet (a row a text) and about.json, which names the model, its tokenizer's fingerprint and the
-SHA-256 of the Parquet file, so that a file that was changed or cut is noticed. A text is found by the hash of its ids.
+A folder holds scores.parquet (one row per text) and about.json, which names the model, its tokenizer's fingerprint and
+the SHA-256 of the Parquet file, so that a changed or shortened file is noticed. A text is found by the hash of its ids.
 Shapes: R rows, K listed tokens.
 """
 
@@ -25,7 +25,7 @@ from simct.losses.teacher_rows import ListedRows
 from simct.tokenization.token_bytes import TokenBytes
 
 SCORES, ABOUT = "scores.parquet", "about.json"
-# texts that are read at once: a run asks for them in an order of its own
+# texts that are read at once: a run asks for them in its own order
 TEXTS_AT_ONCE = 16
 SCHEMA = pyarrow.schema(
     {
@@ -54,7 +54,7 @@ def write_scores(
 ) -> dict[str, Any]:
     """Write a folder of scores, its Parquet file completely or not at all; returns what about.json says.
 
-    `scored` gives batches of (text_key, rows of the completion); a text that comes twice is kept once.
+    `scored` yields batches of (text_key, rows of the completion); a repeated text is kept once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{SCORES}"
