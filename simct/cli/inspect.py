@@ -221,15 +221,18 @@ def _read_with_models(
             teacher, student = (load_model(model, device).eval() for model in (config.teacher, config.student))
             for loaded in (teacher, student):
                 check_head(loaded)
+    if options.teacher_system and not options.before and (place is not None or (options.html and options.weights)):
+        raise ConfigError("The teacher reads --teacher-system before a prompt. Give --before PROMPT too.")
+    read_first = {"prompt": options.before, "teacher_system": options.teacher_system}
     if place is not None:
-        found = candidates_at(pair, teacher, student, text, place, prompt=options.before)
+        found = candidates_at(pair, teacher, student, text, place, **read_first)
         print(f"\n{format_candidates(found)}")
         report = replace(report, candidates=found)
     scores: list[UnitScore] = []
     if teacher is not None and student is not None and options.html:
         with progress("Scoring", "units") as on_progress:
             scores = score_units(
-                pair, teacher, student, text, prompt=options.before, on_progress=on_progress, should_stop=should_stop
+                pair, teacher, student, text, **read_first, on_progress=on_progress, should_stop=should_stop
             )
     return report, scores
 
@@ -270,6 +273,7 @@ def _compare(
             islice(texts if isinstance(texts, list) else _texts(options)[0], COMPARED_TEXTS),
             samples=options.weights or 0,
             prompts=_config(options).data.prompts,
+            teacher_system=options.teacher_system,
             dtype=options.dtype,
             device=device,
             measured={(teacher, student): report.reliability} if report.reliability else None,

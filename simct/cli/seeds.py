@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simct.runs.folder import RunFolder
 
 MOST_SEEDS = 1000
+MISSING = "–"
 # what differs between the seeds of one set, or is filled in when a run starts
 OWN = ("output", "training.seed", "training.steps")
 
@@ -105,10 +106,29 @@ def seeds_table(runs: Sequence[RunFolder]) -> str:
     for task in tasks:
         columns = ([_score(record, side, task) for record in records] for side in ("before", "after", "teacher"))
         rows.append((task, *map(_mean, columns)))
+    rows += _distance_rows(finished)
     rows.append(("loss, last step", "", _mean([_last_loss(run) for run in finished]), ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)
+
+
+def _distance_rows(runs: Sequence[RunFolder]) -> list[tuple[str, str, str, str]]:
+    """Both directions in bits per byte, at the start and of the student that was kept."""
+    from simct.evaluation.records import DIRECTIONS, Evaluation, evaluations_of
+    from simct.publishing.card_results import kept_evaluation
+
+    first = [next(iter(evaluations_of(run)), None) for run in runs]
+    kept = [kept_evaluation(run) for run in runs]
+
+    def mean(evaluations: Sequence[Evaluation | None], direction: str) -> str:
+        measured = [each.directions.get(direction) if each and each.directions else None for each in evaluations]
+        return _mean([each.mean if each else None for each in measured])
+
+    rows = [
+        (f"{words.lower()} (bits/byte)", mean(first, name), mean(kept, name), "") for name, words in DIRECTIONS.items()
+    ]
+    return [row for row in rows if row[2] != MISSING]
 
 
 def _score(record: dict, side: str, task: str) -> float | None:
@@ -123,6 +143,6 @@ def _last_loss(run: RunFolder) -> float | None:
 def _mean(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
     if not known:
-        return "–"
+        return MISSING
     spread = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
     return f"{statistics.fmean(known):.3f}{spread} ({len(known)})"

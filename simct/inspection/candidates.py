@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from simct.data.conversations import with_system
 from simct.data.templates import prompt_ids
 from simct.errors import AlignmentError, DataError
 from simct.inspection.coverage import Spelled, pieces, printable, show_unit, spell
@@ -49,12 +50,13 @@ def candidates_at(
     top: int = 20,
     *,
     prompt: str | None = None,
+    teacher_system: str | None = None,
 ) -> Candidates:
     """What SimCT compares at the start of unit `unit_index` of `text`: MeasuredCandidates with both models.
 
     At most `top` candidates are listed. The models read `prompt` by their chat templates first, or else just a start
-    token (BOS, else the end of turn). Raises DataError where there is no such unit, AlignmentError where one side
-    cannot spell the text.
+    token (BOS, else the end of turn); the teacher reads `teacher_system` before a prompt. Raises DataError where there
+    is no such unit, AlignmentError where one side cannot spell the text.
     """
     spelled = spell(pair, text)
     if not 0 <= unit_index < len(spelled.units):
@@ -68,16 +70,17 @@ def candidates_at(
         rows = [_candidate(pair, shared, shown)] if multi else []
         return Candidates(unit_index, shown, shared, shared + multi, rows)
 
-    first = _context_start(spelled, unit_index, _room(teacher_model, student_model, _leads(pair, prompt)))
+    leads = _leads(pair, prompt, teacher_system)
+    first = _context_start(spelled, unit_index, _room(teacher_model, student_model, leads))
     sides = []
     with torch.inference_mode():
-        for tokens, model, ids, start, end, starts in (
+        for tokens, model, ids, start, end, starts, ahead in (
             (pair.student, student_model, spelled.student_ids, unit.student_start, unit.student_end,
-             spelled.units.student_start),
+             spelled.units.student_start, leads[1]),
             (pair.teacher, teacher_model, spelled.teacher_ids, unit.teacher_start, unit.teacher_end,
-             spelled.units.teacher_start),
+             spelled.units.teacher_start, leads[0]),
         ):  # fmt: skip
-            before = lead(tokens, prompt) + ids[int(starts[first]) : start]
+            before = ahead + ids[int(starts[first]) : start]
             sides.append(_one_unit(pair, tokens, model, before, ids[start:end]))
     student, teacher = sides
     return _measured(pair, unit_index, shown, student, teacher, top)
@@ -90,6 +93,7 @@ def score_units(
     text: str,
     *,
     prompt: str | None = None,
+    teacher_system: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[UnitScore]:
@@ -100,7 +104,7 @@ def score_units(
     """
     spelled = spell(pair, text)
     rows: list[UnitScore] = []
-    leads = _leads(pair, prompt)
+    leads = _leads(pair, prompt, teacher_system)
     for context, start, end in _windows(spelled, _room(teacher_model, student_model, leads)):
         if should_stop and should_stop():
             break
@@ -111,16 +115,16 @@ def score_units(
     return rows
 
 
-def lead(tokens: TokenBytes, prompt: str | None) -> list[int]:
+def lead(tokens: TokenBytes, prompt: str | None, system: str | None = None) -> list[int]:
     """Ids read before a text: the prompt by the chat template, or the start token (BOS, else the end of turn)."""
     if prompt:
-        return prompt_ids(tokens.tokenizer, [{"role": "user", "content": prompt}])
+        return prompt_ids(tokens.tokenizer, with_system([{"role": "user", "content": prompt}], system))
     bos = tokens.tokenizer.bos_token_id
     return [tokens.end_ids[0] if bos is None else bos]
 
 
-def _leads(pair: TokenizerPair, prompt: str | None) -> tuple[list[int], list[int]]:
-    return lead(pair.teacher, prompt), lead(pair.student, prompt)
+def _leads(pair: TokenizerPair, prompt: str | None, system: str | None) -> tuple[list[int], list[int]]:
+    return lead(pair.teacher, prompt, system), lead(pair.student, prompt)
 
 
 def _room(teacher_model: PreTrainedModel, student_model: PreTrainedModel, leads: tuple[list[int], list[int]]) -> int:

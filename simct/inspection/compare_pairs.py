@@ -29,6 +29,7 @@ def compare_pairs(
     *,
     samples: int = 0,
     prompts: str = "",
+    teacher_system: str | None = None,
     dtype: str = "float32",
     device: torch.device | str | None = None,
     measured: Mapping[tuple[str, str], Reliability] | None = None,
@@ -41,8 +42,9 @@ def compare_pairs(
     """One row for each teacher with each student on `texts`, sorted (see `sort_rows`).
 
     Models are Hub ids or folders, `id@revision` for a revision. With `samples`, pairs are also measured with weights
-    (of `dtype`, on `device`) on so many answers to `prompts`; measured: reports of `measure_pair` that are known
-    already, by (teacher, student). on_progress(pairs done, pairs in all); if stopped, the rows that were finished.
+    (of `dtype`, on `device`) on so many answers to `prompts`, every teacher reading `teacher_system` before them.
+    measured: reports of `measure_pair` that are known already, by (teacher, student). on_progress(pairs done, pairs in
+    all); if stopped, the rows that were finished.
     """
     texts = list(texts)
     sides: dict[str, TokenBytes | SimCTError] = {}
@@ -61,6 +63,7 @@ def compare_pairs(
             if samples:
                 known = (measured or {}).get((teacher, student))
                 config = _config(teacher, student, prompts, dtype)
+                config.teacher.system = teacher_system
                 found = known or measure_pair(config, samples, token, device, should_stop=should_stop)
                 row = replace(row, method=found.method, verdict=found.verdict, reliability=found)
         except SimCTError as error:

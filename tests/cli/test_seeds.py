@@ -8,6 +8,7 @@ from simct.cli.main import main
 from simct.cli.seeds import seeds_table
 from simct.config import RunConfig
 from simct.demo import PROMPTS, STUDENT, TEACHER
+from simct.evaluation.records import DIRECTIONS, evaluations_of
 from simct.runs.folder import RunFolder
 
 
@@ -47,6 +48,11 @@ def test_each_seed_has_a_folder_and_the_same_command_continues(tmp_path, capsys)
     assert all(run.status().state == "finished" for run in runs)
     printed = capsys.readouterr().out
     assert "2 of 2 seeds finished" in printed and "(2)" in printed
+    for name, words in DIRECTIONS.items():
+        (row,) = [line for line in printed.splitlines() if line.startswith(words.lower())]
+        for place in (0, -1):
+            values = [evaluations_of(run)[place].directions[name].mean for run in runs]
+            assert f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f} (2)" in row
     before = [(run.path / "status.json").read_bytes() for run in runs]
     assert main(command(tmp_path, "--steps", "1", "--seed", "3")) == 0
     assert [(run.path / "status.json").read_bytes() for run in runs] == before

@@ -167,6 +167,20 @@ def test_a_prompt_is_read_first_by_each_models_own_template(models):
     assert found.kl != pytest.approx(candidates_at(pair, teacher, student, TEXT, 2).kl, abs=1e-6)
 
 
+def test_a_system_text_is_read_by_the_teacher_alone(models):
+    pair, teacher, student = models
+    system = {"role": "system", "content": "Answer in words."}
+    lead = prompt_ids(pair.teacher.tokenizer, [system, {"role": "user", "content": "Hi"}])
+    rows = score_units(pair, teacher, student, TEXT, prompt="Hi", teacher_system="Answer in words.")
+    teacher_ids, _ = ids_of(pair)
+    own_R = logits(teacher, lead, teacher_ids).log_softmax(-1).gather(1, torch.tensor(teacher_ids)[:, None])
+    assert sum(row.teacher_logprob for row in rows) == pytest.approx(float(own_R.sum()), abs=1e-9)
+    plain = score_units(pair, teacher, student, TEXT, prompt="Hi")
+    assert [row.student_logprob for row in rows] == [row.student_logprob for row in plain]
+    found = candidates_at(pair, teacher, student, TEXT, 2, prompt="Hi", teacher_system="Answer in words.")
+    assert found.kl == pytest.approx(rows[2].kl, abs=1e-10) and found.kl != pytest.approx(plain[2].kl, abs=1e-6)
+
+
 def test_long_text_is_read_in_windows_that_leave_no_unit_out(models, monkeypatch):
     pair, teacher, student = models
     text = TEXT * 12  # several times what the models can read at once
