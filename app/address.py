@@ -90,7 +90,7 @@ class Restoring:
         prompts = choice.kept(config.data)
         teacher, student = (
             model_field.shown(model_facts.joined(each.model, each.revision))
-            for each in (config.teacher, config.student)
+            for each in (config.teacher_models[0], config.student)
         )
         return {
             self.pair.teacher: teacher,

@@ -14,6 +14,7 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.train import estimate as train_estimate
 from app.train import prepare
+from simct.config.teachers import teacher_names
 from simct.errors import ConfigError, SimCTError
 from simct.runs.folder import RunFolder
 
@@ -75,5 +76,5 @@ def _summary(run: RunFolder) -> dict:
         config = run.config()
     except SimCTError as error:
         return {**facts, "error": one_line(error)}
-    named = {"method": config.method, "teacher": config.teacher.model, "student": config.student.model}
+    named = {"method": config.method, "teacher": teacher_names(config), "student": config.student.model}
     return {**facts, **named, "scores": run.evaluation()}

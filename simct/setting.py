@@ -84,6 +84,8 @@ class Setting:
     required: bool
     lowest: float | None = None
     highest: float | None = None
+    # the section that each entry of a list is
+    entries: type[Section] | None = None
 
     @property
     def section(self) -> type[Section] | None:
@@ -121,7 +123,7 @@ class Setting:
 
     def read(self, value: Any, whole: bool = False) -> Any:
         """`value` as one of `kinds`, or None where it is empty. Raises ValueError if it cannot be read."""
-        if self.section:
+        if self.section or self.entries:
             return value
         if self.optional and (value is None or (isinstance(value, str) and value.lower() in ("", "none", "null"))):
             return None
@@ -214,6 +216,8 @@ def _described(field: FieldInfo) -> Setting:
             metadata += [each for info in more for each in getattr(info, "metadata", [info])]
         if part is not type(None):
             kinds.append(typing.get_origin(part) or part)
+    inner = typing.get_args(field.annotation)
+    listed = inner[0] if kinds == [list] and inner and isinstance(inner[0], type) else None
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     notes: dict[str, Any] = {"choices": (), "empty": "", "allowed": "", "required": False, **extra}
     return Setting(
@@ -228,6 +232,7 @@ def _described(field: FieldInfo) -> Setting:
         required=notes["required"],
         lowest=_limit(metadata, "ge"),
         highest=_limit(metadata, "le"),
+        entries=listed if listed is not None and issubclass(listed, Section) else None,
     )
 
 
@@ -248,7 +253,27 @@ def _limits(metadata: list[Any], is_list: bool) -> str:
 
 
 def _is_misread(detail: Any) -> bool:
-    return detail["type"] == "model_type" or isinstance(detail.get("ctx", {}).get("error"), _Misread)
+    return detail["type"] in ("model_type", "list_type") or isinstance(detail.get("ctx", {}).get("error"), _Misread)
+
+
+def _named_by(path: list[str], section: type[Section]) -> tuple[str, Setting | None, dict[str, Setting], bool]:
+    """What pydantic's path names: its dotted name, the setting (None if unknown), the settings beside it, and whether
+    it is a whole entry of a list."""
+    known, found, name, rest = settings_of(section), None, "", list(path)
+    while rest:
+        part = rest.pop(0)
+        name, found = f"{name}.{part}" if name else part, known.get(part)
+        if found is None:
+            break
+        inner = found.section
+        if found.entries and rest:
+            name, inner = f"{name}[{rest.pop(0)}]", found.entries
+            if not rest:
+                return name, found, known, True
+        if inner is None or not rest:
+            break
+        known = settings_of(inner)
+    return name, found, known, False
 
 
 def problem(error: ValidationError, section: type[Section], prefix: str = "") -> ConfigError:
@@ -260,19 +285,15 @@ def problem(error: ValidationError, section: type[Section], prefix: str = "") ->
     path, value = [str(part) for part in first["loc"]], first["input"]
     if isinstance(rule := first.get("ctx", {}).get("error"), ConfigError):
         return rule
-    known, found, depth = settings_of(section), None, 0
-    for depth, name in enumerate(path, start=1):
-        found = known.get(name)
-        if found is None or not found.section or depth == len(path):
-            break
-        known = settings_of(found.section)
-    name = prefix + ".".join(path[:depth]) or "The run configuration"
+    name, found, known, whole_entry = _named_by(path, section)
+    name = prefix + name or "The run configuration"
     if not path:
         return ConfigError(f"{name}: expected a mapping of settings, got {quoted(value)}.")
     if first["type"] in UNKNOWN or found is None:
         return ConfigError(f"Unknown setting {quoted(name)}. Known here: {', '.join(known)}.")
     if _is_misread(first):
-        return ConfigError(f"{name}: expected {found.expected}, got {quoted(value)}.")
+        expected = "a mapping of settings" if whole_entry else found.expected
+        return ConfigError(f"{name}: expected {expected}, got {quoted(value)}.")
     refused = ConfigError(f"{name} is {quoted(value)}; it must be {found.allowed or found.expected}.")
     refused.fix = found.nearest(value)
     return refused

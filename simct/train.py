@@ -22,36 +22,26 @@ from transformers import PreTrainedModel
 
 from simct.config import RunConfig
 from simct.config.sections import ModelConfig
-from simct.data.held_out import split_of_run
-from simct.data.prompts import Prompt, load_prompts
-from simct.data.samples import PreparedPrompt, prepare_prompts
-from simct.errors import ConfigError, DataError, RunError, SimCTError, brief
-from simct.estimate.time_and_cost import total_steps
+from simct.errors import ConfigError, RunError, SimCTError, brief
 from simct.evaluation.tasks import evaluate_loaded
 from simct.hub.client import prepare_clients
-from simct.inspection.coverage import inspect_pair
 from simct.jobs.local.process import start_time
 from simct.jobs.local.webhook import notify
-from simct.losses.head import check_head
-from simct.methods import METHODS
 from simct.models.adapters import merged_student, trainable_student
-from simct.models.loading import load_model
-from simct.models.teachers import LocalTeacher, Teacher, load_teacher, writes
+from simct.models.teachers import LocalTeacher, writes
 from simct.preflight.checklist import FIRST, run_checks
 from simct.preflight.planned import Place, PlannedRun
 from simct.publishing.when_finished import announce_publishing, publish_when_finished
 from simct.runs.folder import RunFolder
-from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
 from simct.training.evaluation import Evaluator
 from simct.training.failures import explain_failure
+from simct.training.loaded import Loaded, load
 from simct.training.metrics import write_record
 from simct.training.resuming import checkpoint_to_resume
 from simct.training.saved_student import keep_adapter, save_student
 from simct.training.trainer import Trained, Trainer
 from simct.training.warmup import warm_up
-
-INSPECTED_PROMPTS = 200
 
 
 class StopFlag:
@@ -89,17 +79,6 @@ class Process:
             print(line, flush=True)
 
 
-@dataclass
-class Loaded:
-    """What a distillation run starts from, with the prompts in both models' tokens."""
-
-    pair: TokenizerPair
-    prompts: list[PreparedPrompt]
-    held_out: list[PreparedPrompt]
-    teacher: Teacher
-    student: PreTrainedModel
-
-
 def train_run(run: RunFolder, resume: bool = False) -> str:
     """Carry out `run` in this process; returns its final state. Raises SimCTError for errors that a person can fix.
 
@@ -114,7 +93,7 @@ def train_run(run: RunFolder, resume: bool = False) -> str:
         trained, tokens = warm_up(run, process.accelerator, lambda: process.stop.requested, process.token, checkpoint)
     else:
         checkpoint = resume_point(process, resume)
-        loaded = load(process)
+        loaded = load(run, process.config, process.accelerator, process.token, process.log)
         score_before(process, loaded)
         trained, tokens = distill(process, loaded, checkpoint), loaded.pair.student
     return finish(process, trained, tokens)
@@ -162,54 +141,20 @@ def resume_point(process: Process, resume: bool) -> Path | None:
     return chosen[0]
 
 
-def load(process: Process) -> Loaded:
-    """Load the prompts, the pair and both models of a distillation run; write inspect.json if there is none yet."""
-    run, config, token = process.run, process.config, process.token
-    prompts = load_prompts(config.data, token)
-    pair = TokenizerPair.of_run(config, token)
-    split = split_of_run(run, config.data, prompts, token)
-    device = process.accelerator.device
-    teacher = load_teacher(config.teacher, pair.teacher, device, token)
-    if config.teacher.elsewhere:
-        where, listed = config.teacher.scores or config.teacher.server, config.teacher.top_logprobs
-        how = f"{config.method} {METHODS[config.method].listed}"
-        process.log(f"The teacher's scores come from {where}, {listed} tokens at each position: {how}.")
-    student = load_model(config.student, device, token)
-    check_head(student)
-    contexts = [teacher.context_length, getattr(student.config, "max_position_embeddings", None)]
-    prepared, too_long = prepare_prompts(split.trained, pair, config, contexts, process.log)
-    held_out = prepare_held_out(split.held_out[: config.data.held_out], pair, config, contexts)
-    config.training.steps = total_steps(config, len(prepared))
-    process.status(total_steps=config.training.steps)
-    process.log(f"{len(prepared)} prompts ({too_long} too long), {pair.shared_tokens} shared tokens")
-    if split.held_out:
-        also = f", and {split.left_out} duplicates of them" if split.left_out else ""
-        process.log(f"{len(split.held_out)} prompts held out{also}, {len(held_out)} of them measured")
-    if process.is_main and not run.inspection():
-        texts = [f"{prompt.text} {prompt.answer or ''}".strip() for prompt in prompts[:INSPECTED_PROMPTS]]
-        run.save_inspection(inspect_pair(pair, texts).to_dict())
-    return Loaded(pair, prepared, held_out, teacher, student)
-
-
-def prepare_held_out(
-    prompts: list[Prompt], pair: TokenizerPair, config: RunConfig, contexts: list[int | None]
-) -> list[PreparedPrompt]:
-    """The held-out prompts that both models can read and that leave room for an answer; there may be none."""
-    try:
-        return prepare_prompts(prompts, pair, config, contexts)[0] if prompts else []
-    except DataError:
-        return []
-
-
 def score_before(process: Process, loaded: Loaded) -> None:
     """Score the student and the teacher on the run's tasks, unless a resumed run has done so already."""
     run, config, pair = process.run, process.config, loaded.pair
     if process.is_main and config.evaluation.tasks and "before" not in run.evaluation():
         run.set_status(message="Scoring the student and the teacher before training")
         scores = {"before": _scores(loaded.student, pair.student, config, config.student)}
-        if isinstance(loaded.teacher, LocalTeacher) and not (config.teacher.sharded or config.teacher.offload):
-            # a teacher that will be sharded is still on the CPU: too slow there, too large for this process's device
-            scores["teacher"] = _scores(loaded.teacher.model, pair.teacher, config, config.teacher)
+        of_teachers = {}
+        for each in loaded.teachers:
+            model = each.config.teacher
+            if isinstance(each.teacher, LocalTeacher) and not (model.sharded or model.offload):
+                # one that will be sharded is still on the CPU: too slow there, too large for this process's device
+                of_teachers[each.name] = _scores(each.teacher.model, each.pair.teacher, config, model)
+        if of_teachers:
+            scores |= {"teachers": of_teachers} if config.teachers else {"teacher": next(iter(of_teachers.values()))}
         run.save_evaluation(scores)
     process.accelerator.wait_for_everyone()
 
@@ -241,7 +186,7 @@ def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Traine
     return Trainer(
         config,
         process.accelerator,
-        loaded.teacher,
+        loaded.teachers,
         student,
         loaded.pair,
         loaded.prompts,
@@ -257,11 +202,13 @@ def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Traine
 def evaluator_of(process: Process, loaded: Loaded) -> Evaluator | None:
     """The evaluator of the student during training; None if there is nothing to evaluate."""
     evaluation, held_out = process.config.evaluation, loaded.held_out
-    if held_out and not writes(loaded.teacher):
-        held_out = []
+    silent = {place: each for place, each in enumerate(loaded.teachers) if not writes(each.teacher)}
+    if held_out and silent:
+        held_out = [only for prompt in held_out if (only := prompt.without(silent))]
+        names = f" {', '.join(each.name for each in silent.values())}" if process.config.teachers else ""
         process.log(
-            "The distance to the teacher is not measured: stored scores are of the data's completions only, and the "
-            "distance needs a teacher that writes answers of its own and reads the student's."
+            f"The distance to the teacher{names} is not measured: stored scores are of the data's completions only, "
+            "and the distance needs a teacher that writes answers of its own and reads the student's."
         )
     if evaluation.every == 0 or not (held_out or evaluation.tracked_tasks):
         return None

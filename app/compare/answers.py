@@ -12,6 +12,7 @@ from app.server.work import Work
 from simct import demo
 from simct.config import RunConfig
 from simct.config.sections import DataConfig, ModelConfig, RolloutConfig
+from simct.config.teachers import with_one_teacher
 from simct.errors import SimCTError
 from simct.hub.repo_ids import is_folder
 from simct.runs.folder import RunFolder
@@ -20,16 +21,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from simct.data.prompts import Prompt
-    from simct.tokenization.pair import TokenizerPair
+    from simct.tokenization.token_bytes import TokenBytes
 
 OFFERED = 40
 MOST_TOKENS = 2048
-SIDES = {"before": "Student before", "after": "Student after", "teacher": "Teacher"}
+# of several teachers each is a side of its own: "teacher:" and its name
+STUDENTS, TEACHER = {"before": "Student before", "after": "Student after"}, "teacher"
 
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt, which of SIDES are to answer it, and how: `length` is the most tokens of an answer."""
+    """A prompt, which sides are to answer it, and how: `length` is the most tokens of an answer."""
 
     text: str
     sides: Sequence[str]
@@ -49,9 +51,19 @@ class Answer:
     units: list[dict[str, Any]] | None = None
 
 
+def teachers_by_side(config: RunConfig) -> dict[str, ModelConfig]:
+    """The settings of the run's teacher, or of each of several, by the side that it answers as."""
+    return {f"{TEACHER}:{each.name}": each for each in config.teachers} or {TEACHER: config.teacher}
+
+
+def side_title(side: str) -> str:
+    """What a side is called on the page."""
+    return STUDENTS.get(side) or f"Teacher {side.partition(':')[2]}".strip()
+
+
 def side_config(side: str, config: RunConfig) -> ModelConfig:
     """The settings of the model that answers as `side`."""
-    return config.teacher if side == "teacher" else config.student
+    return teachers_by_side(config).get(side, config.student)
 
 
 def model_of(side: str, run: RunFolder, config: RunConfig) -> str:
@@ -65,7 +77,8 @@ def model_of(side: str, run: RunFolder, config: RunConfig) -> str:
 def offered_sides(studio: Studio, run: RunFolder, config: RunConfig, token: str | bool | None) -> list[tuple[str, str]]:
     """(what its box says, side) for every model of the run that can be asked; sizes where weights would be fetched."""
     offered, status = [], run.status()
-    for side, words in SIDES.items():
+    for side in (*STUDENTS, *teachers_by_side(config)):
+        words = side_title(side)
         if side == "after":
             if not (run.model_dir / "config.json").is_file():
                 continue
@@ -98,7 +111,7 @@ def load(
     if side == "after":
         kept[key] = weights.load_own(run.model_dir, dtype, work)
     else:
-        kept[key] = weights.load_one(studio, model, SIDES[side].lower(), dtype, token, work)
+        kept[key] = weights.load_one(studio, model, _in_sentence(side), dtype, token, work)
     return kept[key]
 
 
@@ -128,31 +141,43 @@ def write(
     Raises a one-line SimCTError; Stopped after a cancel.
     """
     config = run.config()
-    teacher, student = (model_of(side, run, config) for side in ("teacher", "before"))
-    weights.allow(studio, teacher, student, token)
-    pair = model_facts.pair_of(studio, teacher, student, token, config)
+    theirs, student = teachers_by_side(config), model_of("before", run, config)
+    # the student's answers are read by the first teacher that answers, and written in the tokens of any pair
+    reader = next((side for side in theirs if side in question.sides), next(iter(theirs)))
+    pairs = {}
+    for side in [reader, *(each for each in theirs if each in question.sides)]:
+        teacher = model_of(side, run, config)
+        weights.allow(studio, teacher, student, token)
+        alone = next((with_one_teacher(config, each) for each in config.teachers if each is theirs[side]), config)
+        pairs[side] = model_facts.pair_of(studio, teacher, student, token, alone)
     messages = [{"role": "user", "content": question.text}]
     if config.data.system:
         messages.insert(0, {"role": "system", "content": config.data.system})
-    answers.update({side: Answer() for side in SIDES if side in question.sides})
+    answers.update({side: Answer() for side in (*STUDENTS, *theirs) if side in question.sides})
     for side, answer in answers.items():
         answer.state = "loading"
         prompt = _prompt_ids(studio, side, run, config, messages, token)
         model = load(studio, side, run, config, token, work)
-        work.step(f"{SIDES[side]} writes…")
-        _write_one(pair, side, model, prompt, question, config.rollout, answer, work)
+        work.step(f"{side_title(side)} writes…")
+        tokens = pairs[side].teacher if side in theirs else pairs[reader].student
+        _write_one(tokens, model, prompt, question, config.rollout, answer, work)
         if work.should_stop():
             return
-    if "teacher" not in answers:
+    if reader not in answers:
         return
     work.step("The teacher reads what the student wrote…")
     from simct.inspection.side_by_side import agreement
 
-    model = load(studio, "teacher", run, config, token, work)
-    prompt = _prompt_ids(studio, "teacher", run, config, messages, token)
-    for side in ("before", "after"):
+    model = load(studio, reader, run, config, token, work)
+    prompt = _prompt_ids(studio, reader, run, config, messages, token)
+    for side in STUDENTS:
         if side in answers and answers[side].ids:
-            answers[side].units = agreement(pair, model, prompt, answers[side].ids)
+            answers[side].units = agreement(pairs[reader], model, prompt, answers[side].ids)
+
+
+def _in_sentence(side: str) -> str:
+    title = side_title(side)
+    return title[0].lower() + title[1:]
 
 
 def _prompt_ids(
@@ -166,14 +191,13 @@ def _prompt_ids(
     """The ids of the conversation for a side, by the template of the pair: the student's after as before."""
     from app.reading import models
 
-    model = model_of("teacher" if side == "teacher" else "before", run, config)
+    model = model_of("before" if side in STUDENTS else side, run, config)
     where = model_facts.source(studio, model, token, side_config(side, config))
     return studio.workers.run(models.read_prompt, where, messages, what="The prompt", near=where)
 
 
 def _write_one(
-    pair: "TokenizerPair",
-    side: str,
+    tokens: "TokenBytes",
     model: "PreTrainedModel",
     prompt: list[int],
     question: Question,
@@ -184,7 +208,6 @@ def _write_one(
     """Fill `answer` token by token, until it ends or the visitor cancels."""
     from simct.inspection.side_by_side import write_answer
 
-    tokens = pair.teacher if side == "teacher" else pair.student
     answer.state, began = "writing", time.monotonic()
     length = min(question.length, MOST_TOKENS)
     written = write_answer(model, prompt, tokens.end_ids, len(tokens.bytes_of), length, question.temperature, rollout)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.compare.answers import SIDES, Answer
+from app.compare.answers import Answer, side_title
 from app.page import markup
 
 # probability a token, from which a unit counts as so likely
@@ -10,8 +10,8 @@ LEVELS = ((0.5, "likely", "over 50%"), (0.1, "fair", "10–50%"), (0.01, "rare",
 
 
 def cards(answers: dict[str, Answer]) -> str:
-    """One card a model, in the order of SIDES, and what the colors mean once there are any."""
-    drawn = "".join(_card(side, answers[side]) for side in SIDES if side in answers)
+    """One card a model, in their order, and what the colors mean once there are any."""
+    drawn = "".join(_card(side, answer) for side, answer in answers.items())
     colored = any(answer.units for answer in answers.values())
     return f'<div class="answers">{drawn}</div>{legend() if colored else ""}'
 
@@ -34,7 +34,8 @@ def _card(side: str, answer: Answer) -> str:
     waiting = {"waiting": "Waiting…", "loading": "Loading…"}.get(answer.state, "") if not answer.text else ""
     cursor = '<span class="cursor" aria-hidden="true"></span>' if answer.state == "writing" else ""
     return (
-        f'<section class="answer" data-side="{side}"><h3>{SIDES[side]} <small>{" · ".join(facts)}</small></h3>'
+        f'<section class="answer" data-side="{markup.escape(side)}">'
+        f"<h3>{markup.escape(side_title(side))} <small>{' · '.join(facts)}</small></h3>"
         f'<p class="said">{body}{cursor}<span class="dim">{waiting}</span></p></section>'
     )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FIELDS = (
     "prompts", "split", "config_name", "revision", "column", "answer_column", "system_column", "template", "system",
-    "limit", "completion_column", "checker_column",
+    "limit", "completion_column", "checker_column", "teacher_column",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from app.reading.prompts import read_prompt_set
 from app.reading.records import DataAt, Source
 from simct.config import RunConfig, config_from_text, load_config
 from simct.config.sections import DataConfig, ModelConfig
+from simct.config.teachers import teacher_names
 from simct.data.prompts import PromptSet
 from simct.estimate.memory import load_shape_config
 from simct.estimate.records import Estimate
@@ -49,15 +50,15 @@ def estimate(
     here: str | None,
 ) -> Estimate:
     """The estimate on every machine known, and on the one named `here` as such. Raises a one-line SimCTError."""
-    worker.step(f"The config of {config.teacher.model!r}")
-    teacher = load_shape_config(config.teacher, token)
-    worker.step(f"The config of {config.student.model!r}")
-    student = load_shape_config(config.student, token)
+    configs = []
+    for model in config.models:
+        worker.step(f"The config of {model.model!r}")
+        configs.append(load_shape_config(model, token))
 
     def on(machine: str | None) -> Estimate:
-        worker.step(f"The estimate for {config.teacher.model!r} and {config.student.model!r}")
+        worker.step(f"The estimate for {teacher_names(config)!r} and {config.student.model!r}")
         return estimate_run(
-            config, machine, prompt_tokens=prompt_tokens, n_prompts=n_prompts, token=token, configs=(teacher, student)
+            config, machine, prompt_tokens=prompt_tokens, n_prompts=n_prompts, token=token, configs=configs
         )
 
     found = on(None)

@@ -81,7 +81,8 @@ def _who(named: dict[str, RunFolder]) -> str:
     rows = []
     for letter, run in named.items():
         config, status = run.config(), run.status()
-        pair = f"{display_name(config.teacher.model)} → {display_name(config.student.model)}"
+        teachers = " + ".join(display_name(model.model) for model in config.teacher_models)
+        pair = f"{teachers} → {display_name(config.student.model)}"
         steps = f"{status.step:,} of {status.total_steps or 0:,}"
         rows.append((letter, pair, config.method, status.state, steps, run.id))
     return markup.table(("", "Pair", "Method", "State", "Steps", "Run"), rows)

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -46,6 +47,22 @@ def panel(run: RunFolder) -> str:
 
 def curves(evaluations: Sequence[Evaluation]) -> str:
     """Both directions with bands of two standard errors, and the tracked tasks."""
+    drawn = [_distances(BITS, evaluations)]
+    for teacher in dict.fromkeys(name for each in evaluations for name in each.teachers):
+        alone = [replace(each, directions=each.teachers.get(teacher, {})) for each in evaluations]
+        drawn.append(_distances(f"Distance to {teacher}, bits per byte", alone))
+    drawn = [chart for chart in drawn if chart]
+    tasks = dict.fromkeys(task for each in evaluations for task in each.tasks)
+    scores = {
+        task_name(task): [(each.step, float(each.tasks[task]["score"])) for each in evaluations if task in each.tasks]
+        for task in tasks
+    }
+    if scores:
+        drawn.append(charts.line_chart("Tracked tasks", scores, charts.percent, (0.0, 1.0)))
+    return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
+
+
+def _distances(title: str, evaluations: Sequence[Evaluation]) -> str:
     lines: dict[str, list[tuple[float, float]]] = {}
     bands: dict[str, list[tuple[float, float, float]]] = {}
     for name, words in DIRECTIONS.items():
@@ -56,15 +73,7 @@ def curves(evaluations: Sequence[Evaluation]) -> str:
             for step, distance in found
             if (error := distance.standard_error) is not None
         ]
-    drawn = [charts.line_chart(BITS, lines, number, bands=bands)] if any(lines.values()) else []
-    tasks = dict.fromkeys(task for each in evaluations for task in each.tasks)
-    scores = {
-        task_name(task): [(each.step, float(each.tasks[task]["score"])) for each in evaluations if task in each.tasks]
-        for task in tasks
-    }
-    if scores:
-        drawn.append(charts.line_chart("Tracked tasks", scores, charts.percent, (0.0, 1.0)))
-    return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
+    return charts.line_chart(title, lines, number, bands=bands) if any(lines.values()) else ""
 
 
 def timeline(evaluations: Sequence[Evaluation], teacher: Sequence[Mapping[str, Any]]) -> str:

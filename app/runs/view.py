@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 
 from app.page import line_charts as charts
 from app.page import markup
@@ -101,6 +102,7 @@ def curves(metrics: list[dict]) -> str:
     whole = (0.0, 1.0)
     drawn = [
         charts.line_chart("Loss", series(("loss", "loss"))),
+        *_by_teacher(series, metrics),
         charts.line_chart("KL by kind of unit", series(("shared", "kl_shared"), ("recovered", "kl_recovered"))),
         charts.line_chart(
             "Tokens covered",
@@ -115,6 +117,17 @@ def curves(metrics: list[dict]) -> str:
         charts.line_chart("Gradient norm", series(("norm", "grad_norm"))),
     ]
     return f'<div class="charts">{"".join(drawn)}</div>{left_out(metrics)}'
+
+
+def _by_teacher(series: Callable[..., dict[str, list[tuple[float, float]]]], metrics: list[dict]) -> Iterator[str]:
+    """The loss against each of several teachers, and its share of the rows."""
+    names = dict.fromkeys(
+        key.removeprefix("share_") for record in metrics for key in record if key.startswith("share_")
+    )
+    if names:
+        yield charts.line_chart("Loss by teacher", series(*((name, f"loss_{name}") for name in names)))
+        shares = series(*((name, f"share_{name}") for name in names))
+        yield charts.line_chart("Rows by teacher", shares, charts.percent, (0.0, 1.0))
 
 
 def left_out(metrics: list[dict]) -> str:

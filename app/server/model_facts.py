@@ -63,7 +63,9 @@ def human_size(size: float) -> str:
 
 
 def display_name(model: str) -> str:
-    """A model as people name it: the embedded ones by role, folders by their last part."""
+    """A model as people name it: the embedded ones by role, folders by their last part; several joined by " + "."""
+    if " + " in model:
+        return " + ".join(map(display_name, model.split(" + ")))
     if model in EMBEDDED:
         return EMBEDDED[model]
     name, revision = split_revision(model)

@@ -12,6 +12,7 @@ from simct import demo
 from simct.config import RunConfig
 from simct.config.sections import DataConfig
 from simct.config.tasks import named_tasks, rename_tasks
+from simct.config.teachers import numbered_teachers
 from simct.errors import ConfigError, DataError, ModelError, SimCTError
 from simct.evaluation.task_names import is_task_name
 from simct.hub.repo_ids import is_folder, is_repository, is_revision, split_revision
@@ -117,14 +118,14 @@ def check_run(studio: Studio, visitor: Visitor, config: RunConfig, here: bool = 
     requests for a visitor and has one device for each run.
     """
     config.output = None
-    for model in (config.teacher, config.student):
+    for number, model in (*numbered_teachers(config), ("", config.student)):
         model.model = check_model(studio, model.model)
         # a name that still holds a revision would be parsed once more, as another name
         if studio.public and split_revision(model.model)[1]:
             raise ModelError(f"{quoted(model.model)} is not a model. Give its revision by itself.")
         check_revision(model.revision)
         # those of a Job lie in its own repository, under the one name that they have there
-        if model.scores and studio.public and model.scores != "inputs/scores":
+        if model.scores and studio.public and model.scores != f"inputs/scores{number}":
             found = owned_file(studio, visitor, model.scores) if "\0" not in model.scores else None
             if found is None:
                 raise ModelError(f"{quoted(model.scores)} is not a folder of yours with scores. Leave it empty.")

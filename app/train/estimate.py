@@ -13,6 +13,7 @@ from app.server.model_facts import allowed, joined
 from app.server.studio import Studio
 from app.server.work import Work, follow
 from simct.config import RunConfig
+from simct.config.teachers import teachers_of, with_one_teacher
 from simct.errors import ConfigError, SimCTError
 from simct.report import estimates
 from simct.report.formats import size
@@ -37,9 +38,11 @@ def prompt_facts(
     studio: Studio, config: RunConfig, token: str | bool | None, rows: int | None
 ) -> tuple[int, int | None]:
     """(tokens of the longest prompt that is read here, how many prompts there are), as far as is known."""
-    teacher, student = _names(config)
+    # the longest prompt is much the same in the template of any teacher
+    teacher, *_, student = _names(config)
     try:
-        source, report = prompt_source.report(studio, teacher, student, config.data, config, token)
+        first = with_one_teacher(config, teachers_of(config)[0])
+        source, report = prompt_source.report(studio, teacher, student, config.data, first, token)
     except SimCTError:
         return ASSUMED_PROMPT, rows
     known = source.total or rows or source.count
@@ -54,7 +57,7 @@ def estimate(studio: Studio, config: RunConfig, token: str | bool | None, rows: 
     from app.reading import runs
     from simct.estimate.machines import MACHINES
 
-    for model in (config.teacher, config.student):
+    for model in config.models:
         allowed(studio, model.model)
     prompt_tokens, n_prompts = prompt_facts(studio, config, token, rows)
     here = studio.kept(this_machine)() if studio.trains_here else None
@@ -64,7 +67,7 @@ def estimate(studio: Studio, config: RunConfig, token: str | bool | None, rows: 
 
 
 def _names(config: RunConfig) -> tuple[str, ...]:
-    return tuple(joined(model.model, model.revision) for model in (config.teacher, config.student))
+    return tuple(joined(model.model, model.revision) for model in config.models)
 
 
 def views(

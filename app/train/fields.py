@@ -21,7 +21,7 @@ CHOICE_NAMES = {
 # what an arrow key adds, where it does not follow from the value
 STEPS = {"training.seed": 1, "training.epochs": 0.5, "lora.rank": 8, "lora.alpha": 8}
 SHARE_STEP = 0.05
-PLACEHOLDERS = {"method_options": "mass_mask: 0.5"}
+PLACEHOLDERS = {"method_options": "mass_mask: 0.5", "teachers": "- model: owner/name\n  weight: 1"}
 
 BASIC = (
     ("method",),
@@ -51,6 +51,7 @@ FOLDED = {
         ("teacher.server", "teacher.top_logprobs", "teacher.price_per_million_tokens"),
         ("teacher.scores", "teacher.offload"),
     ),
+    "Several teachers": (("teachers",), ("data.teacher_column",)),
     "Evaluations along the way": (
         ("evaluation.every", "evaluation.tracked_tasks", "evaluation.tracked_samples", "evaluation.time_share"),
         ("evaluation.best_by", "training.keep", "evaluation.patience", "data.held_out"),
@@ -82,6 +83,8 @@ def build(name: str, value: Any) -> FormField:
         return gr.Number(
             value, precision=0 if whole else None, step=step(name, value), elem_classes=classes(name), **common
         )
+    if setting.entries:
+        return gr.Textbox(value, placeholder=PLACEHOLDERS.get(name), lines=4, **common)
     return gr.Textbox(value, placeholder=PLACEHOLDERS.get(name), **common)
 
 

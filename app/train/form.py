@@ -11,8 +11,8 @@ from app.server.handler import Updates
 from app.train import fields
 from app.train.checklist_view import in_labels
 from app.train.fields import FormField
-from simct.config import RunConfig, config_from_brief, leaves, set_option
-from simct.config.sections import DataConfig
+from simct.config import RunConfig, brief, config_from_brief, leaves, set_option
+from simct.config.sections import DataConfig, ModelConfig
 from simct.errors import ConfigError
 from simct.hub.repo_ids import split_revision
 from simct.preflight.records import Check, from_error
@@ -49,7 +49,14 @@ class RunForm:
         wanted: dict[str, Any] = {}
         for side, name in (("teacher", teacher), ("student", student)):
             wanted[f"{side}.model"], wanted[f"{side}.revision"] = split_revision(name or "")
-        for name, value in {**wanted, **{name: values[name] for name in self.fields}}.items():
+        wanted |= {name: values[name] for name in self.fields}
+        # a list of teachers takes the place of the one in the pair and of what is set of it
+        several = bool(str(wanted.get("teachers") or "").strip())
+        if several:
+            config.teacher = ModelConfig()
+        for name, value in wanted.items():
+            if several and name.startswith("teacher."):
+                continue
             try:
                 set_option(config, name, value)
             except ConfigError as error:
@@ -58,7 +65,7 @@ class RunForm:
 
     def shown(self, config: RunConfig) -> dict[str, Any]:
         """The fields' values for `config`."""
-        values = leaves(config.model_dump())
+        values = leaves(config.model_dump()) | {"teachers": brief(config).get("teachers", [])}
         return {name: _shown(name, values[name]) for name in self.fields}
 
     def filled(self, config: RunConfig) -> Updates:
@@ -138,6 +145,8 @@ def _shown(name: str, value: Any) -> Any:
     """A setting as its field holds it: choices and texts are empty for none, lists are texts."""
     if isinstance(value, dict):
         return yaml.safe_dump(value, sort_keys=False).strip() if value else ""
+    if fields.SETTINGS[name].entries:
+        return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).strip() if value else ""
     if isinstance(value, list) and name not in fields.TASK_LISTS:
         return ", ".join(value)
     if isinstance(value, bool) and fields.is_choice(name):

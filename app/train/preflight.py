@@ -12,6 +12,7 @@ from app.train.where import HERE
 from app.train.where import Place as ChosenPlace
 from simct.config import RunConfig, local_path
 from simct.config.tasks import named_tasks
+from simct.config.teachers import named_teachers
 from simct.errors import SimCTError
 from simct.preflight.checklist import CHECKS
 from simct.preflight.planned import Place
@@ -36,7 +37,7 @@ def run_preflight(
             on_progress(CHECKS[min(done, len(CHECKS) - 1)][0], done, len(CHECKS))
 
     asked = (planned, explicit_token(token), place)
-    near = (config.teacher.model, config.student.model)
+    near = tuple(model.model for model in config.models)
     try:
         return studio.workers.run(
             runs.preflight, *asked, what="The check of this run", near=near, on_progress=report_progress
@@ -56,11 +57,11 @@ def place_of(studio: Studio, chosen: ChosenPlace | None = None) -> Place:
 def _refused(studio: Studio, config: RunConfig) -> list[Check]:
     """What this studio reads for nobody: in public, any folder of its machine."""
     found = []
-    for side in ("teacher", "student"):
+    for side, model in (*named_teachers(config), ("student", config.student)):
         try:
-            model_facts.allowed(studio, getattr(config, side).model)
+            model_facts.allowed(studio, model.model)
         except SimCTError as error:
-            found.append(from_error(error, f"{side}.model"))
+            found.append(from_error(error, f"{side}.model" if side in ("teacher", "student") else "teachers"))
     for name in filter(None, (config.data.prompts, config.data.held_out_prompts)):
         try:
             prompt_source.guard_prompts(studio, name)

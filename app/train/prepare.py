@@ -28,7 +28,7 @@ def pin_and_check(studio: Studio, config: RunConfig, token: str | bool | None, p
     # torch and transformers take seconds to import
     from app.train.preflight import place_of, run_preflight
 
-    for model in (config.teacher, config.student):
+    for model in config.models:
         # a run stays with the commit it was launched on
         model.revision = model_facts.facts(studio, model_facts.joined(model.model, model.revision), token).revision
     run_preflight(studio, config, token, place_of(studio, place)).refuse()

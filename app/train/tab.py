@@ -21,6 +21,7 @@ from app.train.form import overridden, settings_form
 from app.train.version import FormState, Version, version_of
 from app.train.where import HERE, Place, PlaceForm
 from simct.config import RunConfig, brief, brief_yaml, validate
+from simct.config.teachers import teacher_names
 from simct.errors import ConfigError, SimCTError
 from simct.preflight.records import from_error
 from simct.presets import list_presets, load_preset
@@ -205,7 +206,8 @@ class TrainTab:
                 problems = [from_error(error)]
         settings = brief(config)
         version = Version(edit, settings, (prompts or {}).get("rows"), problems, readable)
-        pair = view.pair_line(teacher, student, choice.name_of(prompts))
+        teachers = teacher_names(config) if config.teachers else teacher
+        pair = view.pair_line(teachers, student, choice.name_of(prompts))
         return {
             self.pair: markup.stamped(pair, edit),
             # a run.yaml that no command would accept is dimmed

@@ -198,7 +198,7 @@ def offers(studio: Studio, config: RunConfig, token: str | bool | None, n_prompt
     from app.reading import runs
 
     asked = (config, explicit_token(token), n_prompts)
-    near = ("offers", config.teacher.model, config.student.model)
+    near = ("offers", *(model.model for model in config.models))
     return studio.workers.run(runs.offered, *asked, what="The estimate", near=near)
 
 

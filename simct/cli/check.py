@@ -63,7 +63,7 @@ def checked(options: argparse.Namespace, config: RunConfig | ConfigError) -> Pre
     if isinstance(config, ConfigError):
         return Preflight([from_error(config)])
     data = config.data
-    prepare_hub(config.teacher.model, config.student.model, data.prompts, data.held_out_prompts)
+    prepare_hub(*(model.model for model in config.models), data.prompts, data.held_out_prompts)
     with _progress() as on_progress:
         return run_checks(planned_run(options, config), on_progress)
 

@@ -41,7 +41,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     evaluate.add_argument("--max-new-tokens", type=tokens, default=64, help="of an answer (default: %(default)s)")
     evaluate.add_argument("--json", metavar="FILE", help="write the scores here")
     distance = evaluate.add_argument_group("distance to the teacher (bits per byte, no labels needed)")
-    distance.add_argument("--teacher", metavar="T", help="Hub id or local folder, ID@REVISION for a revision")
+    distance.add_argument(
+        "--teacher",
+        metavar="T",
+        action="append",
+        help="Hub id or local folder, ID@REVISION for a revision; give it again for each of several",
+    )
     distance.add_argument("--prompts", metavar="P", help="a file or Hub dataset of prompts that both models answer")
     distance.add_argument("--teacher-system", metavar="TEXT", help="a system text that only the teacher reads")
     distance.add_argument("--teacher-server", metavar="URL", help="the teacher is on this server; see docs/running.md")
@@ -58,16 +63,23 @@ def run_evaluate(options: argparse.Namespace) -> int:
         raise ConfigError("--teacher-server needs --teacher: the model whose tokenizer and chat template it has.")
     if options.top_logprobs is not None and not options.teacher_server:
         raise ConfigError("--top-logprobs is about --teacher-server, which was not given.")
+    if options.teacher_server and len(options.teacher or ()) > 1:
+        raise ConfigError("--teacher-server holds one teacher. Give --teacher once.")
     named = options.tasks if options.tasks is not None else "" if options.teacher else "demo"
     tasks = [task.strip() for task in named.split(",") if task.strip()]
     if not tasks and not options.teacher:
         raise ConfigError(f"--tasks is {options.tasks!r}; give at least one task, such as demo.")
-    prepare_hub(*(name for name in (options.model, options.teacher, options.prompts) if name))
+    prepare_hub(*(name for name in (options.model, *(options.teacher or ()), options.prompts) if name))
     report: dict = {"model": options.model}
     if tasks:
         report["tasks"] = _score(options, tasks)
     if options.teacher:
-        report |= {"teacher": options.teacher, **_served(options), "distance": _measure(options)}
+        found = {teacher: _measure(options, teacher) for teacher in dict.fromkeys(options.teacher)}
+        if len(found) == 1:
+            [(teacher, measured)] = found.items()
+            report |= {"teacher": teacher, **_served(options), "distance": measured}
+        else:
+            report["distances"] = found
     write_json(options.json, report)
     return 0
 
@@ -104,14 +116,14 @@ def listed_tokens(options: argparse.Namespace) -> int:
     return options.top_logprobs or ModelConfig().top_logprobs
 
 
-def _measure(options: argparse.Namespace) -> dict:
+def _measure(options: argparse.Namespace, teacher: str) -> dict:
     from simct.cli.terminal import progress
     from simct.evaluation.distance import distance
 
     with progress("Answering", "prompts") as on_progress:
         found = distance(
             options.model,
-            options.teacher,
+            teacher,
             options.prompts,
             options.samples or PROMPTS_MEASURED,
             options.max_new_tokens,
@@ -121,15 +133,15 @@ def _measure(options: argparse.Namespace) -> dict:
             teacher_server=options.teacher_server,
             top_logprobs=options.top_logprobs,
         )
-    print(format_distances(found))
+    print(format_distances(found, teacher if len(options.teacher) > 1 else None))
     if options.teacher_server:
         print(f"The teacher was served: the {listed_tokens(options)} most likely tokens at each position.")
     return found.to_dict()
 
 
-def format_distances(found: Distances) -> str:
-    """Both directions for a terminal, with standard errors and what was left out."""
-    lines = ["Distance to the teacher, in bits per byte (0: they write alike)"]
+def format_distances(found: Distances, teacher: str | None = None) -> str:
+    """Both directions for a terminal, with standard errors and what was left out; `teacher` names one of several."""
+    lines = [f"Distance to {teacher or 'the teacher'}, in bits per byte (0: they write alike)"]
     for label, direction in (
         ("Student to teacher", found.student_to_teacher),
         ("Teacher to student", found.teacher_to_student),

@@ -192,7 +192,7 @@ def start_or_resume(options: argparse.Namespace, describe: Callable[[], RunConfi
         config = describe()
         if options.no_check:
             data = config.data
-            prepare_hub(config.teacher.model, config.student.model, data.prompts, data.held_out_prompts)
+            prepare_hub(*(model.model for model in config.models), data.prompts, data.held_out_prompts)
         else:
             cli_check.refuse_problems(options, config)
         run = cli_jobs.start(options, config)
@@ -230,7 +230,7 @@ def run_estimate(options: argparse.Namespace) -> int:
     from simct.report.text import format_estimate
 
     config = config_from_options(options)
-    prepare_hub(config.teacher.model, config.student.model)
+    prepare_hub(*(model.model for model in config.models))
     report = estimate_run(config, options.hardware, options.devices, options.prompt_tokens, options.n_prompts)
     print(format_estimate(report))
     write_json(options.json, report.to_dict())

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from simct.config import RunConfig
+from simct.config.sections import ModelConfig
+from simct.config.teachers import TeacherConfig
 from simct.errors import ConfigError
 from simct.methods import METHODS, LossOptions
 from simct.setting import Setting, every_setting, settings_of
@@ -33,6 +35,9 @@ def described() -> Iterator[tuple[str, str]]:
     """(dotted name, what is printed about it) of every setting, and of every option of every method."""
     for name, setting in every_setting(RunConfig):
         yield name, _text(name, setting)
+    for name, setting in settings_of(TeacherConfig).items():
+        if name not in settings_of(ModelConfig):
+            yield f"teachers.{name}", _text(f"{name}, of each of teachers", setting)
     for name, setting in every_setting(LossOptions):
         yield f"method_options.{name}", _text(f"method_options.{name}, for every method", setting)
     for method in METHODS.values():

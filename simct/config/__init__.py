@@ -19,6 +19,7 @@ from simct.config.optimization import LoraConfig, TrainingConfig, WarmupConfig
 from simct.config.publish import PublishConfig, check_publish
 from simct.config.rules import check_engine, check_evaluation, check_models, check_server, check_sizes, check_webhook
 from simct.config.sections import DataConfig, ModelConfig, RolloutConfig
+from simct.config.teachers import MOST_TEACHERS, TeacherConfig, check_teachers, named_teachers
 from simct.config.yaml_text import MOST_CHARACTERS, read_yaml
 from simct.errors import ConfigError, quoted
 from simct.methods import DIVERGENCES, METHODS, checked_options
@@ -40,6 +41,13 @@ class RunConfig(Section):
     """Everything that decides a run. `output` is the run folder; None lets the caller choose one under `runs/`."""
 
     teacher: ModelConfig = _section(ModelConfig)
+    teachers: list[TeacherConfig] = setting(
+        "Teachers",
+        [],
+        "Several teachers in place of one. Each has the settings of teacher, and name, weight, routes, method and "
+        "method_options.",
+        max_length=MOST_TEACHERS,
+    )
     student: ModelConfig = _section(ModelConfig)
     data: DataConfig = _section(DataConfig)
     method: str = setting(
@@ -77,10 +85,28 @@ class RunConfig(Section):
         if info.context == WHOLE:
             options = checked_options(self.method, self.method_options, "method_options")
             self.method_options = {name: getattr(options, name) for name in self.method_options}
-            for check in (check_sizes, check_models, check_server, check_engine, check_evaluation, check_webhook):
+            for check in (
+                check_sizes,
+                check_teachers,
+                check_models,
+                check_server,
+                check_engine,
+                check_evaluation,
+                check_webhook,
+            ):
                 check(self)
             check_publish(self)
         return self
+
+    @property
+    def teacher_models(self) -> list[ModelConfig]:
+        """The settings of the run's teacher, or of all its teachers, as they stand in it."""
+        return [model for _, model in named_teachers(self)]
+
+    @property
+    def models(self) -> list[ModelConfig]:
+        """The settings of all models of the run: its teachers, then its student."""
+        return [*self.teacher_models, self.student]
 
 
 def divergence_of(config: RunConfig) -> str | None:
@@ -172,13 +198,21 @@ def brief(config: RunConfig) -> dict[str, Any]:
     defaults = leaves(RunConfig().model_dump())
     short: dict[str, Any] = {}
     for name, value in leaves(config.model_dump(exclude={"output"})).items():
-        if name in ABOUT or value != defaults[name]:
+        if name == "teachers":
+            value = [_brief_entry(teacher) for teacher in config.teachers]
+        if (name in ABOUT and not (name == "teacher.model" and config.teachers)) or value != defaults[name]:
             *parents, last = name.split(".")
             owner = short
             for parent in parents:
                 owner = owner.setdefault(parent, {})
             owner[last] = value
     return short
+
+
+def _brief_entry(teacher: TeacherConfig) -> dict[str, Any]:
+    defaults = TeacherConfig().model_dump()
+    described = teacher.model_dump().items()
+    return {name: value for name, value in described if name in ("model", "name") or value != defaults[name]}
 
 
 def brief_yaml(config: RunConfig) -> str:
@@ -221,8 +255,8 @@ def set_option(config: RunConfig, dotted: str, value: Any) -> None:
     if last not in settings_of(type(owner)):
         known = ", ".join(settings_of(type(owner)))
         raise ConfigError(f"Unknown setting {quoted(dotted)}. Known here: {known}.")
-    if dotted == "method_options" and isinstance(value, str):
-        value = read_yaml(value, dotted) or {}
+    if dotted in ("method_options", "teachers") and isinstance(value, str):
+        value = read_yaml(value, dotted) or type(getattr(owner, last))()
     try:
         checked = type(owner).model_validate({last: value})
     except ValidationError as error:

@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from simct.config.sections import ModelConfig
+from simct.config.teachers import method_of, named_teachers, teachers_of
 from simct.errors import ConfigError, quoted
 from simct.methods import check_listed
 
@@ -52,7 +54,9 @@ def check_sizes(config: "RunConfig") -> None:
 
 
 def check_models(config: "RunConfig") -> None:
-    teacher, student = config.teacher, config.student
+    student = config.student
+    for where, model in (*named_teachers(config), ("student", student)):
+        require(bool(model.model), f"{where}.model", model.model, "a Hub id or a local folder")
     require(
         student.quantization is None or config.lora.rank is not None,
         "student.quantization",
@@ -67,21 +71,26 @@ def check_models(config: "RunConfig") -> None:
     )
     require(not student.offload, "student.offload", True, "false: the student is trained on its device")
     require(student.device != "auto", "student.device", "auto", "a device: only the teacher is spread over GPUs")
+    require(student.server is None, "student.server", student.server, "empty: the student is trained here")
+    require(not student.sharded, "student.sharded", True, "false: launch with training.parallel fsdp2 instead")
+    require(student.scores is None, "student.scores", student.scores, "empty: the student is trained")
+    for where, teacher in named_teachers(config):
+        _check_place(config, teacher, where)
+
+
+def _check_place(config: "RunConfig", teacher: ModelConfig, where: str) -> None:
+    """Where a teacher's weights are, which leaves some other settings out."""
+    writes = bool(config.rollout.teacher_fraction)
     require(
         not teacher.offload
-        or (
-            not (teacher.quantization or teacher.device or teacher.sharded or config.rollout.teacher_fraction)
-            and config.kind == "distill"
-        ),
-        "teacher.offload",
+        or (not (teacher.quantization or teacher.device or teacher.sharded or writes) and config.kind == "distill"),
+        f"{where}.offload",
         True,
         "false for a teacher that is quantized, sharded, on a device of its own, or writes itself",
     )
-    require(student.server is None, "student.server", student.server, "empty: the student is trained here")
-    require(not student.sharded, "student.sharded", True, "false: launch with training.parallel fsdp2 instead")
     require(
-        not teacher.sharded or (not config.rollout.teacher_fraction and teacher.quantization is None),
-        "teacher.sharded",
+        not teacher.sharded or (not writes and teacher.quantization is None),
+        f"{where}.sharded",
         True,
         "false for a quantized teacher, or for one that writes itself (rollout.on_policy_fraction and "
         "rollout.dataset_fraction together below 1)",
@@ -89,38 +98,47 @@ def check_models(config: "RunConfig") -> None:
 
 
 def check_server(config: "RunConfig") -> None:
-    teacher, rollout = config.teacher, config.rollout
-    require(config.student.scores is None, "student.scores", config.student.scores, "empty: the student is trained")
+    """The rules of teachers whose weights are not here."""
+    for (where, teacher), resolved in zip(named_teachers(config), teachers_of(config), strict=True):
+        _check_scores(config, teacher, where)
+        if teacher.elsewhere:
+            _check_elsewhere(config, teacher, where, *method_of(config, resolved))
+
+
+def _check_scores(config: "RunConfig", teacher: ModelConfig, where: str) -> None:
     require(
         not (teacher.scores and teacher.server),
-        "teacher.scores",
+        f"{where}.scores",
         teacher.scores,
-        "empty with teacher.server, or the other way round",
+        f"empty with {where}.server, or the other way round",
     )
     require(
-        not teacher.scores or (rollout.dataset_fraction == 1 and config.kind == "distill"),
-        "teacher.scores",
+        not teacher.scores or (config.rollout.dataset_fraction == 1 and config.kind == "distill"),
+        f"{where}.scores",
         teacher.scores,
         "empty unless rollout.on_policy_fraction is 0 and rollout.dataset_fraction is 1: only the data's completions "
         "have scores",
     )
-    if teacher.server is None and teacher.scores is None:
-        return
-    where = "teacher.scores" if teacher.scores else "teacher.server"
+
+
+def _check_elsewhere(
+    config: "RunConfig", teacher: ModelConfig, where: str, method: str, options: dict[str, Any]
+) -> None:
+    source = f"{where}.scores" if teacher.scores else f"{where}.server"
     require(
         teacher.server is None or is_server_address(teacher.server),
-        "teacher.server",
+        f"{where}.server",
         teacher.server,
         "an address such as https://example.com or http://127.0.0.1:8000, without a name, password or query",
     )
     for name in ("quantization", "device", "sharded", "offload"):
         value = getattr(teacher, name)
-        require(not value, f"teacher.{name}", value, f"empty with {where}, because no weights are loaded here")
-    check_listed(config.method)
-    options = {"temperature": 1.0, "scoring": "log_probs"} if config.kind == "distill" else {}
-    for name, only in options.items():
-        value = config.method_options.get(name, only)
-        require(value == only, f"method_options.{name}", value, f"{only} with {where}")
+        require(not value, f"{where}.{name}", value, f"empty with {source}, because no weights are loaded here")
+    check_listed(method)
+    only = {"temperature": 1.0, "scoring": "log_probs"} if config.kind == "distill" else {}
+    for name, allowed in only.items():
+        value = options.get(name, allowed)
+        require(value == allowed, f"method_options.{name}", value, f"{allowed} with {source}")
 
 
 def check_webhook(config: "RunConfig") -> None:

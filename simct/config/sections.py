@@ -29,7 +29,6 @@ class ModelConfig(Section):
         "",
         "A causal language model: its id on the Hub, or a local folder.",
         allowed="a Hub id or a local folder",
-        required=True,
         max_length=NAME_CHARACTERS,
     )
     revision: str | None = setting(
@@ -233,6 +232,13 @@ class DataConfig(Section):
         None,
         "Column with whole completions, for rollout.dataset_fraction. Name it where they are not the answers.",
         empty="the reply in the conversation, else the answer",
+        max_length=NAME_CHARACTERS,
+    )
+    teacher_column: str | None = setting(
+        "Teacher column",
+        None,
+        "Column whose value chooses the teacher of each row, by the routes of `teachers`, such as math or code.",
+        empty="all teachers grade every row",
         max_length=NAME_CHARACTERS,
     )
     checker_column: str | None = setting(

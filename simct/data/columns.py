@@ -25,6 +25,10 @@ ANSWER_COLUMNS = (
     "reference_answer", "ground_truth", "answers",
 )  # fmt: skip
 TOOL_COLUMNS = ("tools", "functions")
+# settings of data that name a column
+NAMED_COLUMNS = (
+    "column", "answer_column", "system_column", "completion_column", "checker_column", "teacher_column",
+)  # fmt: skip
 BRACES = "Write {{ and }} for braces that are text."
 
 
@@ -34,8 +38,8 @@ class Columns:
 
     format: the usual name of the dialect. prompt: the column of a text or a conversation, None with a template.
     context: columns whose text follows the prompt's. system, answers: the first of them that a row has is used.
-    completion, checker: the columns named for them. tools: columns of functions that the model may call.
-    ignored: columns known to hold no text for the model.
+    completion, checker, teacher: the columns named for them. tools: columns of functions that the model
+    may call. ignored: columns known to hold no text for the model.
     """
 
     format: str
@@ -48,6 +52,7 @@ class Columns:
     ignored: tuple[str, ...] = ()
     completion: str | None = None
     checker: str | None = None
+    teacher: str | None = None
     tools: tuple[str, ...] = ()
 
     @property
@@ -59,7 +64,7 @@ class Columns:
 def recognize(rows: Sequence[Row], data: DataConfig) -> Columns:
     """The roles of the columns of these first rows. Raises DataError with the columns and the setting to use."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    for setting in ("column", "answer_column", "system_column", "completion_column", "checker_column"):
+    for setting in NAMED_COLUMNS:
         named = getattr(data, setting)
         if named and named not in names:
             raise DataError(
@@ -69,7 +74,8 @@ def recognize(rows: Sequence[Row], data: DataConfig) -> Columns:
     read = {*found.asked, *found.system, *found.answers}
     tools = [name for name in names if name.strip().lower() in TOOL_COLUMNS and name not in read]
     offered = tuple(name for name in tools if any(tools_in(row.get(name)) for row in rows))
-    return replace(found, completion=data.completion_column, checker=data.checker_column, tools=offered)
+    named = {"completion": data.completion_column, "checker": data.checker_column, "teacher": data.teacher_column}
+    return replace(found, tools=offered, **named)
 
 
 def _recognized(rows: Sequence[Row], names: list[str], data: DataConfig) -> Columns:

@@ -104,9 +104,11 @@ def split_of_run(
 def _record_of(prompt: Prompt) -> dict[str, Any]:
     """A line of held_out.jsonl."""
     record = {"messages": [dict(message) for message in prompt.messages], "answer": prompt.answer, "row": prompt.row}
-    return record | ({"tools": list(prompt.tools)} if prompt.tools else {})
+    kept = {"tools": list(prompt.tools) if prompt.tools else None, "route": prompt.route}
+    return record | {name: value for name, value in kept.items() if value is not None}
 
 
 def _prompt_of(record: Mapping[str, Any]) -> Prompt:
     tools = tuple(record.get("tools") or ())
-    return Prompt(tuple(record["messages"]), record.get("answer"), record.get("row"), tools=tools)
+    route = record.get("route")
+    return Prompt(tuple(record["messages"]), record.get("answer"), record.get("row"), tools=tools, route=route)

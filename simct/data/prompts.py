@@ -22,7 +22,7 @@ from simct.errors import DataError, quoted
 RECOGNIZED_ROWS = 100  # rows that decide the roles of the columns
 MOST_CHARACTERS = 2_000_000_000  # characters of all prompts, which are in memory together
 SHOWN_REASONS = 6
-PARTS = ("system", "tools", "answer", "completion", "checker")
+PARTS = ("system", "tools", "answer", "completion", "checker", "teacher")
 REPLY = "the reply in the conversation"
 
 
@@ -32,7 +32,7 @@ class Prompt:
 
     row: its row in the data, counted from 1; None if it has none. completion: a whole answer to learn from, if the data
     has one. checker: the checker of this row's answers, if the data names one. tools: the functions that the model may
-    call, for templates that support them.
+    call, for templates that support them. route: the value that chooses the row's teacher, if the data has one.
     """
 
     messages: tuple[Message, ...]
@@ -41,6 +41,7 @@ class Prompt:
     completion: str | None = None
     checker: str | None = None
     tools: tuple[Tool, ...] = ()
+    route: str | None = None
 
     @property
     def text(self) -> str:
@@ -197,7 +198,7 @@ class _Reader:
         self.used: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
         self._known: set[str] = set()
         if columns:
-            named = filter(None, (columns.completion, columns.checker))
+            named = filter(None, (columns.completion, columns.checker, columns.teacher))
             self._known = {*columns.asked, *columns.system, *columns.answers, *columns.ignored, *columns.tools, *named}
 
     def read(self, rows: Iterable[Row | Unreadable]) -> Iterator[Prompt]:
@@ -233,7 +234,8 @@ class _Reader:
         checker = self._named("checker", columns.checker, row)
         if checker is not None and (checker := checker.strip().lower()) not in CHECKERS:
             raise Unusable(f"a checker that is none of {', '.join(CHECKERS)}")
-        return Prompt(tuple(messages), answer, self.rows, completion, checker, tuple(tools))
+        route = (self._named("teacher", columns.teacher, row) or "").strip() or None
+        return Prompt(tuple(messages), answer, self.rows, completion, checker, tuple(tools), route)
 
     def _named(self, part: str, name: str | None, row: Row) -> str | None:
         """The text in a column that the settings name for one part; counts it."""

@@ -1,7 +1,7 @@
 """From prompts to samples that can be supervised: the order of the data, rollouts, the teacher's ids, statistics."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,11 +28,26 @@ REPEATED = 4
 
 @dataclass(frozen=True)
 class PreparedPrompt:
-    """A prompt as both models read it."""
+    """A prompt as the student and a teacher read it.
+
+    teacher: that teacher's place among those of the run. further: the prompt as each further teacher reads it.
+    """
 
     prompt: Prompt
     student_ids: list[int]
     teacher_ids: list[int]
+    teacher: int = 0
+    further: tuple["PreparedPrompt", ...] = ()
+
+    @property
+    def by_teacher(self) -> tuple["PreparedPrompt", ...]:
+        """The prompt as each teacher that grades it reads it."""
+        return (self, *self.further)
+
+    def without(self, teachers: Container[int]) -> "PreparedPrompt | None":
+        """The prompt without these teachers; None if none is left."""
+        left = [replace(view, further=()) for view in self.by_teacher if view.teacher not in teachers]
+        return replace(left[0], further=tuple(left[1:])) if left else None
 
 
 @dataclass(frozen=True)
@@ -66,16 +81,6 @@ class Sample:
     @property
     def teacher_pieces(self) -> list[list[int]]:
         return [self.teacher_ids[start:end] for start, end in self.teacher_spans]
-
-
-def student_length(sample: Sample) -> tuple[int]:
-    """The tokens that the student reads: all but the last of the completion."""
-    return (len(sample.prompt.student_ids) + len(sample.student_ids) - 1,)
-
-
-def both_lengths(sample: Sample) -> tuple[int, int]:
-    """The tokens that each model reads, the student's first."""
-    return *student_length(sample), len(sample.prompt.teacher_ids) + len(sample.teacher_ids) - 1
 
 
 def prompt_order(n_prompts: int, first: int, count: int, seed: int) -> list[int]:

@@ -12,21 +12,21 @@ import copy
 import functools
 import json
 import warnings
-import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from simct.config import RunConfig, local_path
 from simct.config.sections import ModelConfig
+from simct.config.teachers import teachers_of, with_one_teacher
 from simct.errors import ConfigError, ModelError, brief, quoted
+from simct.estimate.live_bytes import LiveBytes, make_fake
+from simct.estimate.records import MemoryEstimate
 from simct.hub.errors import hub_error
 from simct.hub.model_config import load_config
 from simct.hub.model_files import adapter_of
@@ -59,45 +59,6 @@ class Shape:
     layers: int
     key_value_bytes: int
     largest: int
-
-
-@dataclass
-class MemoryEstimate:
-    """Bytes on one device. `parts` are what there is; `phases` what is there at once, the largest being the peak."""
-
-    parts: dict[str, int] = field(default_factory=dict)
-    phases: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def peak(self) -> int:
-        return max(self.phases.values())
-
-
-class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that operations make, as they come and go."""
-
-    def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._sizes = {tensor.untyped_storage()._cdata: 0 for tensor in known}
-
-    def __torch_dispatch__(self, function: Any, kinds: Any, arguments: Any = (), options: Any = None) -> Any:
-        result = function(*arguments, **(options or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self._add(leaf.untyped_storage())
-        return result
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key not in self._sizes:
-            self._sizes[key] = storage.nbytes()
-            self.live += self._sizes[key]
-            self.peak = max(self.peak, self.live)
-            weakref.finalize(storage, self._drop, key)
-
-    def _drop(self, key: int) -> None:
-        self.live -= self._sizes.pop(key, 0)
 
 
 def load_shape_config(model: ModelConfig, token: str | bool | None = None) -> PretrainedConfig:
@@ -248,10 +209,10 @@ def _measured_pass(
                     built.gradient_checkpointing_enable()
     mixed = run is not None and run.training.mixed_precision != "no"
     with FakeTensorMode():
-        _make_fake(built)
+        make_fake(built)
         decoder: Any = built.get_base_model().base_model if hasattr(built, "get_base_model") else built.base_model
         ids_BL = torch.zeros(batch, length, dtype=torch.long)
-        live = _LiveBytes([*built.parameters(), *built.buffers(), ids_BL])
+        live = LiveBytes([*built.parameters(), *built.buffers(), ids_BL])
         until_last_layer = 0
 
         def mark(gradient: torch.Tensor) -> None:
@@ -276,23 +237,6 @@ def _measured_pass(
         return held, until_last_layer, live.peak
 
 
-def _make_fake(model: torch.nn.Module) -> None:
-    """Put fake CPU tensors in the place of meta ones: operations then take the ways they take on a device."""
-    made: dict[int, torch.Tensor] = {}
-    for module in model.modules():
-        kept: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-        for tensors in kept:
-            for name, tensor in tensors.items():
-                if tensor is None:
-                    continue
-                if id(tensor) not in made:
-                    fake = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-                    if isinstance(tensor, torch.nn.Parameter):
-                        fake = torch.nn.Parameter(fake, requires_grad=tensor.requires_grad)
-                    made[id(tensor)] = fake
-                tensors[name] = made[id(tensor)]
-
-
 def _layers(decoder: torch.nn.Module, config: PretrainedConfig) -> torch.nn.ModuleList:
     """The decoder's layers: its only list of that length at the top."""
     count = config.get_text_config().num_hidden_layers
@@ -302,44 +246,46 @@ def _layers(decoder: torch.nn.Module, config: PretrainedConfig) -> torch.nn.Modu
     raise ModelError(f"The layers of {type(decoder).__name__} were not found, so its memory cannot be estimated.")
 
 
+def shape_configs(run: RunConfig, token: str | bool | None = None) -> list[PretrainedConfig]:
+    """The configs of the run's teachers in order, then the student's. Raises ModelError or HubError."""
+    return [load_shape_config(model, token) for model in run.models]
+
+
+def run_shapes(run: RunConfig, configs: Sequence[PretrainedConfig]) -> tuple[list[Shape], Shape]:
+    """The teachers and the student, by `configs` as shape_configs gives them."""
+    teachers = [shape_of(config, model) for config, model in zip(configs, run.teacher_models, strict=False)]
+    return teachers, shape_of(configs[-1], run.student, run)
+
+
 def estimate_memory(
     run: RunConfig,
     prompt_tokens: int = 256,
     device: str = "cuda",
     devices: int = 1,
     token: str | bool | None = None,
-    configs: tuple[PretrainedConfig, PretrainedConfig] | None = None,
+    configs: Sequence[PretrainedConfig] | None = None,
 ) -> MemoryEstimate:
     """Peak memory of `run` on each of `devices` devices ("cuda" or "cpu"), were all completions of full length.
 
-    `prompt_tokens` is the length of the longest prompt. Models are whole on every device (plain data parallelism).
-    Raises ModelError or HubError for a config that cannot be read.
+    `prompt_tokens` is the length of the longest prompt; `configs` are of the teachers in order, then the student.
+    Models are whole on every device (plain data parallelism). Raises ModelError or HubError for a config that cannot be
+    read.
     """
-    teacher_config, student_config = configs or (
-        load_shape_config(run.teacher, token),
-        load_shape_config(run.student, token),
-    )
-    teacher, student = shape_of(teacher_config, run.teacher), shape_of(student_config, run.student, run)
+    configs = configs or shape_configs(run, token)
+    (teachers, student), student_config = run_shapes(run, configs), configs[-1]
     training, new_tokens = run.training, run.rollout.max_new_tokens
     local_batch = max(1, training.batch_size // devices)
     length = min(prompt_tokens + new_tokens, training.max_length)
     micro_batch = training.micro_batch(local_batch, length)
     trained_size, mixed = SIZES[run.student.dtype], training.mixed_precision != "no"
-    resident = _resident(run, teacher, student, device)
+    resident = _resident(run, teachers, student, device)
     gradients = student.trainable * trained_size
     cache = local_batch * length * student.key_value_bytes
     prefill = pass_bytes(student_config, run.student, local_batch, prompt_tokens)[1]
     decoding = cache // student.layers * 2 + local_batch * student.vocabulary * DECODING_BYTES
-    if run.teacher.elsewhere:
-        # listed ids and log-probabilities of all completions of a step
-        teacher_held = teacher_peak = local_batch * new_tokens * (run.teacher.top_logprobs + 1) * LISTED_BYTES
-    else:
-        teacher_held, teacher_peak = pass_bytes(teacher_config, run.teacher, micro_batch, length)
-        if run.teacher.offload and device != "cpu":
-            # one weight at a time is brought over
-            teacher_peak += teacher.largest * SIZES[run.teacher.dtype]
+    teacher_held, teacher_peak = _teacher_passes(run, configs, teachers, (local_batch, micro_batch), length, device)
     held, peak = pass_bytes(student_config, run.student, micro_batch, length, run)
-    loss = loss_bytes(run, teacher, student, micro_batch * new_tokens, device)
+    loss = _losses(run, teachers, student, micro_batch * new_tokens, device)
     # from the second micro-batch on, all gradients are there from the start
     accumulated = gradients if local_batch > micro_batch else 0
     # the optimizers of torch that are not fused work on copies: of all parameters at once on GPUs, else of one
@@ -363,7 +309,44 @@ def estimate_memory(
     return MemoryEstimate(parts, phases)
 
 
-def _resident(run: RunConfig, teacher: Shape, student: Shape, device: str) -> dict[str, int]:
+def _teacher_passes(
+    run: RunConfig,
+    configs: Sequence[PretrainedConfig],
+    shapes: Sequence[Shape],
+    batches: tuple[int, int],
+    length: int,
+    device: str,
+) -> tuple[int, int]:
+    """The same of all teachers as `_teacher_pass` gives of one; their rows of a micro-batch are there together."""
+    each = zip(run.teacher_models, configs, shapes, strict=False)
+    passes = [_teacher_pass(run, model, config, shape, batches, length, device) for model, config, shape in each]
+    held = sum(held for held, _ in passes)
+    return held, held + max(peak - held for held, peak in passes)
+
+
+def _teacher_pass(
+    run: RunConfig,
+    model: ModelConfig,
+    config: PretrainedConfig,
+    shape: Shape,
+    batches: tuple[int, int],
+    length: int,
+    device: str,
+) -> tuple[int, int]:
+    """Bytes that a teacher's rows of a micro-batch hold, and the peak while they are made."""
+    local_batch, micro_batch = batches
+    if model.elsewhere:
+        # listed ids and log-probabilities of all completions of a step
+        listed = local_batch * run.rollout.max_new_tokens * (model.top_logprobs + 1) * LISTED_BYTES
+        return listed, listed
+    held, peak = pass_bytes(config, model, micro_batch, length)
+    if model.offload and device != "cpu":
+        # one weight at a time is brought over
+        peak += shape.largest * SIZES[model.dtype]
+    return held, peak
+
+
+def _resident(run: RunConfig, teachers: Sequence[Shape], student: Shape, device: str) -> dict[str, int]:
     """What is in memory all the time."""
     training, trained_size = run.training, SIZES[run.student.dtype]
     quantized = {"8bit": 1.0, "4bit": 0.6}
@@ -371,17 +354,29 @@ def _resident(run: RunConfig, teacher: Shape, student: Shape, device: str) -> di
     def weights(shape: Shape, model: ModelConfig) -> int:
         return int(shape.parameters * quantized.get(model.quantization or "", SIZES[model.dtype]))
 
+    def of_teacher(shape: Shape, model: ModelConfig) -> int:
+        if model.elsewhere or model.device not in (None, "auto", device):
+            return 0
+        offloaded = model.offload and device != "cpu"
+        return shape.head * SIZES[model.dtype] if offloaded else weights(shape, model)
+
+    names = [f"teacher {each.name}" for each in run.teachers] or ["teacher weights"]
     optimizer_bytes = {"bitsandbytes.AdamW8bit": 2.1, "bitsandbytes.PagedAdamW8bit": 0.0, "SGD": 0.0}
-    elsewhere = run.teacher.elsewhere or run.teacher.device not in (None, "auto", device)
-    offloaded = run.teacher.offload and device != "cpu"
-    held = teacher.head * SIZES[run.teacher.dtype] if offloaded else weights(teacher, run.teacher)
     return {
-        "teacher weights": 0 if elsewhere else held,
+        **dict(zip(names, map(of_teacher, teachers, run.teacher_models), strict=True)),
         "student weights": weights(student, run.student),
         "optimizer states": int(student.trainable * optimizer_bytes.get(training.optimizer, 2 * trained_size)),
         "weight average": student.trainable * trained_size if training.ema_decay else 0,
         "overhead": OVERHEAD[device],
     }
+
+
+def _losses(run: RunConfig, teachers: Sequence[Shape], student: Shape, rows: int, device: str) -> int:
+    """The peak of the losses against all teachers, one after another."""
+    alone = [with_one_teacher(run, each) for each in teachers_of(run)]
+    largest = max(loss_bytes(one, shape, student, rows, device) for one, shape in zip(alone, teachers, strict=True))
+    # each keeps its gradient of the lm_head until the backward pass
+    return largest + (len(teachers) - 1) * student.head * SIZES[run.student.dtype]
 
 
 def loss_bytes(run: RunConfig, teacher: Shape, student: Shape, rows: int, device: str) -> int:

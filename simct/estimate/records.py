@@ -58,13 +58,25 @@ class ServedUse(Record):
     cost: float | None
 
 
+@dataclass
+class MemoryEstimate:
+    """Bytes on one device. `parts` are what there is; `phases` what is there at once, the largest being the peak."""
+
+    parts: dict[str, int] = field(default_factory=dict)
+    phases: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def peak(self) -> int:
+        return max(self.phases.values())
+
+
 @dataclass(frozen=True)
 class Estimate(Record):
     """Memory in bytes on each device, time and cost of a run.
 
     steps: None where they depend on data that is not known. parts are what memory is needed for; phases what is in
     memory at once, the largest of them being the peak. here: this machine. served: only of a teacher on a server, whose
-    cost is not in those of the machines.
+    cost is not in those of the machines. teachers: each of several, which teacher is together.
     """
 
     teacher: TeacherSize
@@ -77,3 +89,4 @@ class Estimate(Record):
     hardware: list[MachineEstimate]
     here: MachineEstimate | None = field(default=None, metadata=ABSENT)
     served: ServedUse | None = field(default=None, metadata=ABSENT)
+    teachers: list[TeacherSize] | None = field(default=None, metadata=ABSENT)

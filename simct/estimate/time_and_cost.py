@@ -8,16 +8,18 @@ is the part that decides whether a run fits, and is counted much more closely (m
 """
 
 import math
+from collections.abc import Sequence
 
 from transformers import PretrainedConfig
 
 from simct.config import RunConfig
 from simct.config.evaluation import LONGEST_ANSWER, USUAL_EVALUATIONS
+from simct.config.sections import ModelConfig
 from simct.data.held_out import held_out_count
 from simct.errors import ConfigError
 from simct.estimate.machines import BANDWIDTH_SHARE, COMPUTE_SHARE, GIB, MACHINES, Machine, find_machine
-from simct.estimate.memory import SIZES, MemoryEstimate, Shape, estimate_memory, load_shape_config, shape_of
-from simct.estimate.records import Estimate, MachineEstimate, ServedUse, StudentSize, TeacherSize
+from simct.estimate.memory import SIZES, Shape, estimate_memory, run_shapes, shape_configs
+from simct.estimate.records import Estimate, MachineEstimate, MemoryEstimate, ServedUse, StudentSize, TeacherSize
 
 # a layer of one decoding step, however small: on a CPU (measured) and on GPUs
 LAYER_SECONDS = {"cpu": 0.0015, "cuda": 0.0008}
@@ -28,20 +30,30 @@ STARTING_SECONDS = 15
 
 
 def step_seconds(
-    run: RunConfig, teacher: Shape, student: Shape, machine: Machine, prompt_tokens: int, devices: int = 1
+    run: RunConfig, teachers: Sequence[Shape], student: Shape, machine: Machine, prompt_tokens: int, devices: int = 1
 ) -> dict[str, float]:
-    """Seconds of one optimizer step: {"generating", "training"}, were all completions of full length."""
+    """Seconds of one optimizer step: {"generating", "training"}, were all completions of full length.
+
+    Of several teachers each grades every completion, or, where a column chooses, an equal share of them.
+    """
     new_tokens, batch = run.rollout.max_new_tokens, max(1, run.training.batch_size // devices)
     flops = machine.teraflops * 1e12 * COMPUTE_SHARE
     tokens = batch * min(prompt_tokens + new_tokens, run.training.max_length)
     passes = 2 * student.parameters + 2 * student.parameters + 2 * student.trainable
     if run.training.gradient_checkpointing:
         passes += 2 * student.parameters
+    # a teacher on a server works at the same time, and how fast is not known
+    here = zip(run.teacher_models, teachers, strict=True)
+    graded = 2 * sum(shape.parameters for model, shape in here if not model.elsewhere) * _graded_share(run)
     return {
         "generating": generating_seconds(student, run.student.dtype, machine, batch, prompt_tokens, new_tokens),
-        # a teacher on a server works at the same time, and how fast is not known
-        "training": tokens * (passes + (0 if run.teacher.elsewhere else 2 * teacher.parameters)) / flops,
+        "training": tokens * (passes + graded) / flops,
     }
+
+
+def _graded_share(run: RunConfig) -> float:
+    """The share of all completions that one teacher grades."""
+    return 1 / len(run.teachers) if run.data.teacher_column else 1.0
 
 
 def generating_seconds(
@@ -57,7 +69,7 @@ def generating_seconds(
 
 def evaluation_seconds(
     run: RunConfig,
-    teacher: Shape,
+    teachers: Sequence[Shape],
     student: Shape,
     machine: Machine,
     prompt_tokens: int,
@@ -75,20 +87,33 @@ def evaluation_seconds(
     new_tokens = min(run.rollout.max_new_tokens, LONGEST_ANSWER)
     flops = machine.teraflops * 1e12 * COMPUTE_SHARE
     tokens = prompts * (prompt_tokens + new_tokens)
-    reader = 0 if run.teacher.server else teacher.parameters
+    measured = [(model, shape) for model, shape in zip(run.teacher_models, teachers, strict=True) if not model.scores]
+    if not measured:
+        return 0.0
+    share = _graded_share(run)
+    readers = share * sum(2 * student.parameters + (0 if m.server else shape.parameters) for m, shape in measured)
     writing = generating_seconds(student, run.student.dtype, machine, prompts, prompt_tokens, new_tokens)
     # the student reads its own answers and the teacher's, the teacher reads the student's
-    one = writing + tokens * 2 * (2 * student.parameters + reader) / flops
+    one = writing + tokens * 2 * readers / flops
     count = evaluation_count(run, steps)
-    share = evaluation.time_share
-    along = min(count * one, max(2 * one, training_seconds * share / (1 - share)))
-    if run.teacher.server:
-        return along
-    answering = generating_seconds(teacher, run.teacher.dtype, machine, prompts, prompt_tokens, new_tokens)
-    if run.teacher.offload and machine.name != "cpu":
-        batches = math.ceil(prompts / evaluation.batch_size)
-        answering += batches * new_tokens * teacher.parameters * SIZES[run.teacher.dtype] / TRANSFER
-    return along + answering
+    allowed = evaluation.time_share
+    along = min(count * one, max(2 * one, training_seconds * allowed / (1 - allowed)))
+    asked = math.ceil(prompts * share)
+    return along + sum(_answering(run, *each, machine, asked, prompt_tokens) for each in measured)
+
+
+def _answering(
+    run: RunConfig, model: ModelConfig, shape: Shape, machine: Machine, prompts: int, prompt_tokens: int
+) -> float:
+    """Seconds in which a teacher answers the held-out prompts, once; those of a server are not known."""
+    if model.server:
+        return 0.0
+    new_tokens = min(run.rollout.max_new_tokens, LONGEST_ANSWER)
+    answering = generating_seconds(shape, model.dtype, machine, prompts, prompt_tokens, new_tokens)
+    if model.offload and machine.name != "cpu":
+        batches = math.ceil(prompts / run.evaluation.batch_size)
+        answering += batches * new_tokens * shape.parameters * SIZES[model.dtype] / TRANSFER
+    return answering
 
 
 def evaluation_count(run: RunConfig, steps: int) -> int:
@@ -100,28 +125,38 @@ def evaluation_count(run: RunConfig, steps: int) -> int:
 
 
 def served_use(run: RunConfig, steps: int | None, prompt_tokens: int) -> ServedUse | None:
-    """What the run asks of the teacher's server, a text a request; None for a teacher that is not on one.
+    """What the run asks of its teachers' servers, a text a request; None where no teacher is on one.
 
     Counted as ServedTeacher.usage counts: the tokens of each text that is read, and of each that is written with its
     prompt.
     """
-    teacher, rollout = run.teacher, run.rollout
-    if not teacher.server:
+    served = [model for model in run.teacher_models if model.server]
+    if not served:
         return None
     if steps is None or run.kind == "warmup":
         return ServedUse(None, None, None)
+    used = [_use_of_one(run, steps, prompt_tokens) for _ in served]
+    prices = [model.price_per_million_tokens for model in served]
+    known = [tokens * price / 1e6 for (_, tokens), price in zip(used, prices, strict=True) if price is not None]
+    requests, tokens = (sum(each) for each in zip(*used, strict=True))
+    return ServedUse(requests, tokens, sum(known) if len(known) == len(used) else None)
+
+
+def _use_of_one(run: RunConfig, steps: int, prompt_tokens: int) -> tuple[int, int]:
+    """(requests, tokens) of one teacher on a server."""
+    rollout, share = run.rollout, _graded_share(run)
     length = min(prompt_tokens + rollout.max_new_tokens, run.training.max_length)
-    written = round(run.training.batch_size * rollout.teacher_fraction)
-    requests = steps * (run.training.batch_size + written)
+    # of several teachers, one writes each completion
+    written = round(run.training.batch_size * rollout.teacher_fraction / max(1, len(run.teachers)))
+    requests = steps * (math.ceil(run.training.batch_size * share) + written)
     tokens = requests * length
     count = evaluation_count(run, steps)
     if count:
         # what the student writes each time, and what the teacher writes once and reads once
-        texts = run.data.held_out * (count + 2)
+        texts = math.ceil(run.data.held_out * share) * (count + 2)
         requests += texts
         tokens += texts * (prompt_tokens + min(rollout.max_new_tokens, LONGEST_ANSWER))
-    price = teacher.price_per_million_tokens
-    return ServedUse(requests, tokens, None if price is None else tokens * price / 1e6)
+    return requests, tokens
 
 
 def estimate_run(
@@ -132,19 +167,19 @@ def estimate_run(
     n_prompts: int | None = None,
     prices: dict[str, float] | None = None,
     token: str | bool | None = None,
-    configs: tuple[PretrainedConfig, PretrainedConfig] | None = None,
+    configs: Sequence[PretrainedConfig] | None = None,
 ) -> Estimate:
     """Memory, time and cost of `run` on `hardware`, or on every machine known.
 
     `n_prompts` is needed for runs given in epochs whose data is not on this machine; `prices` are US dollars an hour by
-    machine; `configs` the teacher's and the student's, where they are loaded already. Raises ConfigError, ModelError or
-    HubError (one line).
+    machine; `configs` the teachers' and then the student's, where they are loaded already. Raises ConfigError,
+    ModelError or HubError (one line).
     """
     if devices < 1:
         raise ConfigError(f"--devices is {devices}; it must be 1 or more.")
     machines = [find_machine(hardware)] if hardware else list(MACHINES)
-    configs = configs or (load_shape_config(run.teacher, token), load_shape_config(run.student, token))
-    teacher, student = shape_of(configs[0], run.teacher), shape_of(configs[1], run.student, run)
+    configs = configs or shape_configs(run, token)
+    teachers, student = run_shapes(run, configs)
     steps = steps_of(run, n_prompts)
     memory: dict[str, MemoryEstimate] = {}
     rows = []
@@ -152,11 +187,9 @@ def estimate_run(
         kind = "cpu" if machine.name == "cpu" else "cuda"
         if kind not in memory:
             memory[kind] = estimate_memory(run, prompt_tokens, kind, devices, token, configs)
-        seconds = step_seconds(run, teacher, student, machine, prompt_tokens, devices)
+        seconds = step_seconds(run, teachers, student, machine, prompt_tokens, devices)
         training = (steps or 0) * sum(seconds.values())
-        evaluating = evaluation_seconds(
-            run, teacher, student, machine, prompt_tokens, steps or 0, training, devices
-        )  # fmt: skip
+        evaluating = evaluation_seconds(run, teachers, student, machine, prompt_tokens, steps or 0, training, devices)
         hours = None if steps is None else (STARTING_SECONDS + training + evaluating) / 3600
         price = (prices or {}).get(machine.name, machine.price)
         rows.append(
@@ -174,7 +207,8 @@ def estimate_run(
         )
     needed = next(iter(memory.values()))
     return Estimate(
-        teacher=TeacherSize(teacher.name, teacher.parameters),
+        teacher=TeacherSize(" + ".join(each.name for each in teachers), sum(each.parameters for each in teachers)),
+        teachers=[TeacherSize(each.name, each.parameters) for each in teachers] if run.teachers else None,
         student=StudentSize(student.name, student.parameters, student.trainable),
         steps=steps,
         prompt_tokens=prompt_tokens,

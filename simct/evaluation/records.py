@@ -91,9 +91,11 @@ class FixedAnswer:
 class Evaluation:
     """The student after `step` steps (0: before training).
 
-    directions: the distance by name of DIRECTIONS, without directions that could not be measured. tasks: the results of
-    `evaluate_loaded`. answers: to the fixed prompts, in their order. seconds: the time of the evaluation, and of its
-    tasks. prompts, every: the number of measured prompts, and the steps between evaluations at that time.
+    directions: the distance by name of DIRECTIONS, without directions that could not be measured; with several teachers
+    the mean of theirs on each prompt, by weight. teachers: the directions of each of several teachers, by name. tasks:
+    the results of `evaluate_loaded`. answers: to the fixed prompts, in their order. seconds: the time of the
+    evaluation, and of its tasks. prompts, every: the number of measured prompts, and the steps between evaluations at
+    that time.
     """
 
     step: int
@@ -104,6 +106,7 @@ class Evaluation:
     task_seconds: float = 0.0
     prompts: int = 0
     every: int = 0
+    teachers: dict[str, dict[str, Distance]] = field(default_factory=dict)
 
     @property
     def distance(self) -> float | None:
@@ -120,12 +123,19 @@ class Evaluation:
     def numbers(self) -> dict[str, float]:
         """The evaluation's numbers for metrics.jsonl and trackers."""
         found = {f"distance_{name}": each.mean for name, each in self.directions.items()}
+        for teacher, directions in self.teachers.items():
+            found |= {f"distance_{name}_{teacher}": each.mean for name, each in directions.items()}
         return found | {f"score_{task}": float(result["score"]) for task, result in self.tasks.items()}
 
     def to_dict(self) -> dict[str, Any]:
+        by_teacher = {
+            teacher: {name: each.to_dict() for name, each in directions.items()}
+            for teacher, directions in self.teachers.items()
+        }
         return {
             "step": self.step,
             "distance": {name: each.to_dict() for name, each in self.directions.items()},
+            **({"teachers": by_teacher} if by_teacher else {}),
             "tasks": self.tasks,
             "answers": [vars(answer) for answer in self.answers],
             "seconds": round(self.seconds, 3),
@@ -137,12 +147,10 @@ class Evaluation:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Evaluation":
         """Raises KeyError, TypeError, ValueError or AttributeError for a damaged record."""
-        distances = {
-            name: Distance.from_dict(record["distance"][name]) for name in DIRECTIONS if name in record["distance"]
-        }
         return cls(
             step=int(record["step"]),
-            directions={name: each for name, each in distances.items() if each.bits},
+            directions=_directions(record["distance"]),
+            teachers={str(name): _directions(each) for name, each in record.get("teachers", {}).items()},
             tasks={name: each for name, each in record["tasks"].items() if isinstance(each.get("score"), int | float)},
             answers=[FixedAnswer(str(a["text"]), bool(a["ended"]), int(a["tokens"])) for a in record["answers"]],
             seconds=float(record["seconds"]),
@@ -150,6 +158,11 @@ class Evaluation:
             prompts=int(record["prompts"]),
             every=int(record["every"]),
         )
+
+
+def _directions(record: Mapping[str, Any]) -> dict[str, Distance]:
+    found = {name: Distance.from_dict(record[name]) for name in DIRECTIONS if name in record}
+    return {name: each for name, each in found.items() if each.bits}
 
 
 def distance_change(before: Evaluation, after: Evaluation) -> dict[str, Change]:

@@ -128,8 +128,10 @@ def duplicate(run: RunFolder, changes: dict[str, str] | None = None, token: Toke
     config = run.config()
     config.output = None
     config.publish.repo_id = None  # a run with changes never replaces what the first one published
-    for model in (config.teacher, config.student):
+    for model in config.models:
         model.model = _here(run, model.model)
+        if model.scores:
+            model.scores = _here(run, model.scores)
     config.data.prompts = _here(run, config.data.prompts)
     if config.data.held_out_prompts:
         config.data.held_out_prompts = _here(run, config.data.held_out_prompts)

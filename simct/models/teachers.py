@@ -5,7 +5,7 @@ not know which kind it is. Shapes: R rows, H hidden size.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -13,12 +13,15 @@ import torch
 from accelerate import cpu_offload
 from transformers import PreTrainedModel
 
+from simct.config import RunConfig
 from simct.config.sections import ModelConfig
+from simct.config.teachers import teachers_of, with_one_teacher
 from simct.losses.head import Head, check_head, decoder_of
 from simct.losses.teacher_rows import HiddenRows, TeacherRows
 from simct.models.loading import hidden_rows, load_model, pad_id_of
 from simct.models.served import ServedTeacher
 from simct.models.stored import StoredTeacher
+from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
 
 # of each completion, the (start, end) of the ids whose rows are wanted
@@ -99,6 +102,46 @@ class LocalTeacher:
 
     def close(self) -> None:
         """Nothing to give back: whoever loaded the weights frees them."""
+
+
+@dataclass(frozen=True)
+class PairedTeacher:
+    """A teacher of a run with its tokenizer pair.
+
+    weight: how much a row counts that it grades. config: the run as it would be with this teacher alone.
+    """
+
+    name: str
+    weight: float
+    config: RunConfig
+    pair: TokenizerPair
+    teacher: Teacher
+
+
+def paired(config: RunConfig, teacher: Teacher, pair: TokenizerPair) -> list[PairedTeacher]:
+    """The only teacher of a run."""
+    return [PairedTeacher(teachers_of(config)[0].name, 1.0, config, pair, teacher)]
+
+
+def load_teachers(
+    config: RunConfig, device: torch.device | str | None = None, token: str | bool | None = None
+) -> list[PairedTeacher]:
+    """All teachers of a run, each with its pair. Raises as TokenizerPair.of_run and load_teacher do."""
+    named = teachers_of(config)
+    runs = [with_one_teacher(config, teacher) for teacher in named]
+    # tokenizers first: what is wrong with one is known before weights are loaded
+    pairs = [TokenizerPair.of_run(run, token) for run in runs]
+    return [
+        # the weight of a single teacher cancels out
+        PairedTeacher(
+            settings.name,
+            settings.weight if len(named) > 1 else 1.0,
+            run,
+            pair,
+            load_teacher(run.teacher, pair.teacher, device, token),
+        )
+        for settings, run, pair in zip(named, runs, pairs, strict=True)
+    ]
 
 
 def writes(teacher: Teacher) -> bool:

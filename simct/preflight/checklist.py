@@ -23,6 +23,7 @@ CHECKS: tuple[tuple[str, CheckFunction], ...] = (
     ("Models", models.check_licenses),
     ("Tokenizers", tokenizers.check_tokenizers),
     ("Prompts", prompts.check_prompts),
+    ("Prompts", prompts.check_routes),
     ("Prompts", prompts.check_references),
     ("Prompts", prompts.check_completions),
     ("Tokenizers", tokenizers.check_overlap),

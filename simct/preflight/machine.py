@@ -9,9 +9,10 @@ import torch
 from huggingface_hub import constants, try_to_load_from_cache
 
 from simct.config import RunConfig
+from simct.config.teachers import named_teachers
 from simct.errors import SimCTError
 from simct.estimate.memory import SIZES, Shape, estimate_memory
-from simct.preflight.planned import SIDES, NotRead, PlannedRun
+from simct.preflight.planned import STUDENT, NotRead, PlannedRun
 from simct.preflight.records import Check, ok, problem, warning
 from simct.preflight.weights import INDEX, SINGLE
 from simct.report.formats import size
@@ -29,12 +30,12 @@ def check_device(planned: PlannedRun) -> list[Check]:
         return []
     config, found = planned.config, []
     gpus = torch.cuda.device_count()
-    for side in SIDES:
-        device = getattr(config, side).device
+    for side, model in (*named_teachers(config), (STUDENT, config.student)):
+        device = model.device
         number = (device or "").partition(":")[2]
         if device and device.startswith("cuda") and int(number if number.isdigit() else 0) >= gpus:
             line = f"{side}.device is {device!r}, and this machine has {_count(gpus)}."
-            found.append(problem(line, f"Change {side}.device.", f"{side}.device"))
+            found.append(problem(line, f"Change {side}.device.", planned.setting(side, "device")))
     wanted = planned.place.gpus
     if wanted and wanted > gpus > 0:
         found.append(problem(f"{wanted} GPUs are asked for, and this machine has {gpus}.", "Lower --gpus."))
@@ -46,8 +47,8 @@ def check_device(planned: PlannedRun) -> list[Check]:
     if config.training.mixed_precision == "fp16":
         line = "training.mixed_precision is 'fp16', which needs a GPU, and this machine has none."
         found.append(problem(line, "Set it to bf16 or no.", "training.mixed_precision"))
-    here = [side for side in SIDES if not getattr(config, side).elsewhere]
     try:
+        here = [side for side in planned.sides if not planned.model(side).elsewhere]
         parameters = sum(shape.parameters for side in here if (shape := planned.shape(side)))
     except (SimCTError, NotRead):
         parameters = 0
@@ -72,9 +73,9 @@ def check_memory(planned: PlannedRun) -> list[Check]:
         prompt = 256
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     unknown = warning("The memory that this run needs could not be estimated.", "Try a few steps first.")
-    if not all(map(planned.shape, SIDES)):
+    if not all(map(planned.shape, planned.sides)):
         return [unknown]
-    configs = planned.shape_config("teacher"), planned.shape_config("student")
+    configs = tuple(map(planned.shape_config, planned.sides))
     gpus = planned.place.gpus or 1
     try:
         peak = estimate_memory(config, prompt, kind, gpus, planned.token, configs).peak
@@ -85,7 +86,7 @@ def check_memory(planned: PlannedRun) -> list[Check]:
     line = f"The run needs about {size(peak)} of memory; {device} has {size(total)}"
     lower = config.training.micro_batch_setting
     remedy = f"Lower {lower}, training.batch_size or rollout.max_new_tokens, or choose smaller models."
-    split = gpus > 1 and (config.training.parallel != "ddp" or config.teacher.sharded)
+    split = gpus > 1 and (config.training.parallel != "ddp" or any(each.sharded for each in config.teacher_models))
     if peak > CERTAIN * total and not split:
         return [problem(f"{line}.", remedy, lower)]
     if peak > 0.97 * total:
@@ -148,7 +149,7 @@ def _existing(path: Path) -> Path:
 def _download_bytes(planned: PlannedRun) -> int:
     """Bytes of weights that are on the Hub and not in its cache yet."""
     total = 0
-    for side in SIDES:
+    for side in planned.sides:
         try:
             hit, model = planned.hit(side), planned.model(side)
         except (SimCTError, NotRead):

@@ -10,6 +10,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from transformers import AutoModelForCausalLM
 
 from simct.config import local_path
+from simct.config.teachers import named_teachers
 from simct.errors import HubError, SimCTError, brief
 from simct.hub.licenses import NOT_ADVICE, license_concerns
 from simct.hub.model_files import Adapter, check_model_files
@@ -18,19 +19,20 @@ from simct.hub.retry import passing
 from simct.hub.search import check_access
 from simct.models.server_check import look_at_server
 from simct.models.stored import StoredTeacher
-from simct.preflight.planned import SIDES, NotRead, PlannedRun
+from simct.preflight.planned import STUDENT, NotRead, PlannedRun
 from simct.preflight.records import WARNING, Check, from_error, ok, problem, warning
 from simct.preflight.weights import missing_weights
 
 
 def check_models(planned: PlannedRun) -> list[Check]:
-    """Both models: access, files, config, architecture, and from the headers of their weights whether these are all
+    """All models: access, files, config, architecture, and from the headers of their weights whether these are all
     there."""
-    found = [check for side in SIDES for check in _guarded(planned, side)]
-    teacher, student = planned.config.teacher, planned.config.student
-    if teacher.model and (teacher.model, teacher.revision) == (student.model, student.revision):
-        line = "Teacher and student are the same model, so there is little to learn."
-        found.append(warning(line, "Choose a larger or better teacher.", "teacher.model"))
+    found = [check for side in planned.sides for check in _guarded(planned, side)]
+    student = planned.config.student
+    for side, teacher in named_teachers(planned.config):
+        if teacher.model and (teacher.model, teacher.revision) == (student.model, student.revision):
+            line = f"{planned.title(side)} and student are the same model, so there is little to learn."
+            found.append(warning(line, "Choose a larger or better teacher.", planned.setting(side, "model")))
     return found
 
 
@@ -41,16 +43,16 @@ def _guarded(planned: PlannedRun, side: str) -> list[Check]:
     except NotRead:
         return []
     except SimCTError as error:
-        return [from_error(error, f"{side}.model")]
+        return [from_error(error, planned.setting(side, "model"))]
 
 
 def _check_model(planned: PlannedRun, side: str) -> list[Check]:
     model, found = planned.model(side), []
     if model.scores:
         StoredTeacher(model.scores, planned.tokens(side)).close()
-        return [ok(f"Teacher {model.model}: stored scores.")]
+        return [ok(f"{planned.title(side)} {model.model}: stored scores.")]
     if model.server:
-        return check_teacher_server(planned)
+        return check_teacher_server(planned, side)
     try:
         planned.hit(side)
         adapter = check_model_files(model.model, model.revision, planned.token)
@@ -63,7 +65,7 @@ def _check_model(planned: PlannedRun, side: str) -> list[Check]:
         found.append(from_error(error, state=WARNING))
         adapter = None
     config = planned.shape_config(side)
-    name = f"{side.capitalize()} {model.model}"
+    name = f"{planned.title(side)} {model.model}"
     if side == "student" and getattr(config, "quantization_config", None) and not planned.config.lora.rank:
         line = f"{name}: its weights are quantized, and quantized weights cannot be trained."
         found.append(warning(line, "Choose the model it was made from, or set lora.rank.", "student.model"))
@@ -75,30 +77,34 @@ def _check_model(planned: PlannedRun, side: str) -> list[Check]:
         kind = getattr(config, "model_type", "?")
         reason = brief(error, 160).rstrip(".")
         line = f"{name} is of type {kind!r}, which does not load as a language model: {reason}."
-        return [*found, problem(line, "Choose a causal language model.", f"{side}.model")]
+        return [*found, problem(line, "Choose a causal language model.", planned.setting(side, "model"))]
     missing = missing_weights(empty, *_source(model.model, model.revision, adapter), planned.token)
     if missing:
-        return [*found, problem(missing, "Download it again, or choose a complete one.", f"{side}.model")]
+        return [
+            *found,
+            problem(missing, "Download it again, or choose a complete one.", planned.setting(side, "model")),
+        ]
     size = _billions(sum(parameter.numel() for parameter in empty.parameters()))
     kind = f"an adapter of {adapter.base}" if adapter else getattr(config, "model_type", "unknown")
     return [*found, ok(f"{name}: {kind}, {size} parameters, safetensors.")]
 
 
-def check_teacher_server(planned: PlannedRun) -> list[Check]:
-    """The teacher's server: its model, its tokenizer, and how many log-probabilities it lists."""
-    teacher = planned.model("teacher")
+def check_teacher_server(planned: PlannedRun, side: str = "teacher") -> list[Check]:
+    """A teacher's server: its model, its tokenizer, and how many log-probabilities it lists."""
+    teacher = planned.model(side)
     if planned.place.public:
         return []
     try:
-        found = look_at_server(teacher, planned.tokens("teacher"), planned.token)
+        found = look_at_server(teacher, planned.tokens(side), planned.token)
     except SimCTError as error:
         if KEY_VARIABLE in str(error) and KEY_VARIABLE not in os.environ:
             # the studio's children are given no key, and a Job has its own
-            return [from_error(error, "teacher.server", WARNING)]
-        return [from_error(error, "teacher.server")]
+            return [from_error(error, planned.setting(side, "server"), WARNING)]
+        return [from_error(error, planned.setting(side, "server"))]
     if found.same_tokenizer is False:
         line = f"The server's tokens are not those of {teacher.model}."
-        return [problem(line, "Name the model that the server has as teacher.model.", "teacher.model")]
+        remedy = f"Name the model that the server has as {side}.model."
+        return [problem(line, remedy, planned.setting(side, "model"))]
     return [ok(found.line())]
 
 
@@ -118,17 +124,22 @@ def _billions(count: int) -> str:
 
 
 def check_licenses(planned: PlannedRun) -> list[Check]:
-    """What the licenses of both models mean for publishing the student. A folder without a card says nothing."""
-    teacher, student = (_License(_license(planned, side)) for side in SIDES)
-    stated = [f"{side} {each.license}" for side, each in zip(SIDES, (teacher, student), strict=True) if each.license]
-    concerns = license_concerns(teacher, student)
-    folders = [side for side in SIDES if not planned.on_hub(side)]
-    # of a folder of one's own, one knows the license
-    silent = [f"The {side}'s license is not stated" for side in folders]
-    concerns = [line for line in concerns if not line.startswith(tuple(silent))]
+    """What the licenses of the models mean for publishing the student. A folder without a card says nothing."""
+    licenses = {side: _License(_license(planned, side)) for side in planned.sides}
+    concerns: dict[str, None] = {}
+    for side in planned.teachers:
+        roles = (("teacher", side), (STUDENT, STUDENT))
+        # of a folder of one's own, one knows the license
+        silent = tuple(f"The {role}'s license is not stated" for role, each in roles if not planned.on_hub(each))
+        name = f"{planned.title(side)}: " if planned.config.teachers else ""
+        for line in license_concerns(licenses[side], licenses[STUDENT]):
+            if not line.startswith(silent):
+                concerns[f"{name}{line}"] = None
     if concerns:
         advice = f"Read both licenses before you publish the student. {NOT_ADVICE}"
-        return [Check(WARNING, " ".join(concerns), advice, "teacher.model")]
+        return [Check(WARNING, " ".join(concerns), advice, planned.setting(planned.teachers[0], "model"))]
+    names = {side: title[0].lower() + title[1:] for side in planned.sides for title in [planned.title(side)]}
+    stated = [f"{names[side]} {each.license}" for side, each in licenses.items() if each.license]
     return [ok(f"Licenses: {', '.join(stated)}.")] if stated else []
 
 

@@ -11,6 +11,7 @@ from huggingface_hub import get_token
 
 from simct.config import RunConfig
 from simct.config.tasks import named_tasks
+from simct.config.teachers import named_teachers
 from simct.evaluation.task_names import is_own_task
 from simct.preflight.planned import PlannedRun
 from simct.preflight.records import Check, ok, problem, warning
@@ -38,7 +39,10 @@ def needed_packages(config: RunConfig, gpus: int | None = None) -> list[Needed]:
     maths = config.kind == "warmup" and config.warmup.checker == "maths"
     asked: list[tuple[str, str, str, object]] = [
         (training.tracker or "", training.tracker or "", TRACKER, training.tracker),
-        ("bitsandbytes", "bitsandbytes", "teacher.quantization", config.teacher.quantization),
+        *(
+            ("bitsandbytes", "bitsandbytes", f"{where}.quantization", model.quantization)
+            for where, model in named_teachers(config)
+        ),
         ("bitsandbytes", "bitsandbytes", "student.quantization", config.student.quantization),
         ("bitsandbytes", "bitsandbytes", "training.optimizer", _from_bitsandbytes(training.optimizer)),
         ("vllm", "vllm", "rollout.engine", config.rollout.engine == "vllm" and not config.rollout.vllm_url and "vllm"),

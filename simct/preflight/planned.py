@@ -8,6 +8,7 @@ from transformers import PretrainedConfig
 
 from simct.config import RunConfig, local_path
 from simct.config.sections import DataConfig, ModelConfig
+from simct.config.teachers import named_teachers, teachers_of
 from simct.data.held_out import PromptSplit, split_prompts
 from simct.data.prompts import Prompt, PromptSet, read_prompts
 from simct.data.rendering import RenderedPrompts, render_prompts
@@ -19,7 +20,7 @@ from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
 
-SIDES = ("teacher", "student")
+STUDENT = "student"
 # Prompts that are rendered and measured: so many evenly spaced ones, and the longest.
 SPACED, LONGEST = 100, 8
 
@@ -72,9 +73,29 @@ class PlannedRun:
     readers: Readers = field(default_factory=Readers)
     _read: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def teachers(self) -> list[str]:
+        """The sides that teach: "teacher", or "teachers[0]" and so on."""
+        return [where for where, _ in named_teachers(self.config)]
+
+    @property
+    def sides(self) -> list[str]:
+        """The teachers, then the student."""
+        return [*self.teachers, STUDENT]
+
+    def title(self, side: str) -> str:
+        """What a side is called: "Teacher", "Student", or "Teacher" and its name for one of several."""
+        if side in (STUDENT, "teacher"):
+            return side.capitalize()
+        return f"Teacher {teachers_of(self.config)[self.teachers.index(side)].name}"
+
+    def setting(self, side: str, name: str) -> str:
+        """The setting of run.yaml to change; that of one of several teachers is in their list."""
+        return f"{side}.{name}" if side in (STUDENT, "teacher") else "teachers"
+
     def model(self, side: str) -> ModelConfig:
-        """The teacher's or the student's settings. Raises NotRead where no model is named, which settings report."""
-        model: ModelConfig = getattr(self.config, side)
+        """A side's settings. Raises NotRead where no model is named, which settings report."""
+        model = {**dict(named_teachers(self.config)), STUDENT: self.config.student}[side]
         if not model.model.strip():
             raise NotRead
         return model
@@ -95,7 +116,7 @@ class PlannedRun:
 
     def shape(self, side: str) -> Shape | None:
         """The model's sizes, and of the student what is trained of it; None for a kind of model without an estimate."""
-        run = self.config if side == "student" else None
+        run = self.config if side == STUDENT else None
         config, model = self.shape_config(side), self.model(side)
 
         def measure() -> Shape | None:
@@ -112,13 +133,13 @@ class PlannedRun:
         model = self.model(side)
         return self._once(f"tokenizer {side}", lambda: self.readers.tokens(model, self.token))
 
-    @property
-    def pair(self) -> TokenizerPair:
-        return self._once("pair", self._make_pair)
+    def pair(self, side: str) -> TokenizerPair:
+        """A teacher's pair with the student."""
+        return self._once(f"pair {side}", lambda: self._make_pair(side))
 
-    def _make_pair(self) -> TokenizerPair:
-        pair = TokenizerPair(self.tokens("teacher"), self.tokens("student"))
-        pair.thinking = self.config.teacher.enable_thinking, self.config.student.enable_thinking
+    def _make_pair(self, side: str) -> TokenizerPair:
+        pair = TokenizerPair(self.tokens(side), self.tokens(STUDENT))
+        pair.thinking = self.model(side).enable_thinking, self.config.student.enable_thinking
         return pair
 
     @property
@@ -147,7 +168,13 @@ class PlannedRun:
         model, prompts = self.model(side), [*spaced, *longest]
         return self._once(
             f"rendered {side}",
-            lambda: render_prompts(side, self.tokens(side).tokenizer, prompts, model.enable_thinking, model.system),
+            lambda: render_prompts(
+                STUDENT if side == STUDENT else "teacher",
+                self.tokens(side).tokenizer,
+                prompts,
+                model.enable_thinking,
+                model.system,
+            ),
         )
 
     @property
@@ -159,7 +186,7 @@ class PlannedRun:
     @property
     def room(self) -> int:
         """The most tokens that a prompt may have, so that its answer fits both models."""
-        limits = [] if self.config.kind == "warmup" else [self.context(side) for side in SIDES]
+        limits = [] if self.config.kind == "warmup" else [self.context(side) for side in self.sides]
         return min([self.config.training.max_length, *filter(None, limits)]) - self.new_tokens
 
     def context(self, side: str) -> int | None:
@@ -171,9 +198,9 @@ class PlannedRun:
         return found if isinstance(found, int) and found > 0 else None
 
     def lengths(self, most: int | None = None) -> list[int]:
-        """Tokens of each prompt that both sides can read, the longer of the two; with `most`, of the first so many."""
-        both = zip(self.rendered("teacher").ids[:most], self.rendered("student").ids[:most], strict=True)
-        return [max(len(teacher), len(student)) for teacher, student in both if teacher and student]
+        """Tokens of each prompt that all sides can read, the longest of them; with `most`, of the first so many."""
+        read = zip(*(self.rendered(side).ids[:most] for side in self.sides), strict=True)
+        return [max(len(ids) for ids in each if ids) for each in read if all(each)]
 
     def _once(self, name: str, read: Callable[[], Found]) -> Found:
         if name not in self._read:

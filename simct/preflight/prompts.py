@@ -3,10 +3,12 @@
 from collections import Counter
 
 from simct.data.exclusions import WARN_SHARE, excluded_share, exclusion_line
+from simct.data.prompts import read_prompts
+from simct.data.routing import grading_teachers, left_out_by_route, unused_routes
 from simct.data.samples import PreparedPrompt, to_samples
 from simct.errors import SimCTError
 from simct.models.rollout import Rollout
-from simct.preflight.planned import SIDES, NotRead, PlannedRun
+from simct.preflight.planned import STUDENT, NotRead, PlannedRun
 from simct.preflight.records import PROBLEM, WARNING, Check, from_error, from_text, ok, problem, warning
 from simct.training.warmup import check_warmup
 
@@ -26,6 +28,24 @@ def check_prompts(planned: PlannedRun) -> list[Check]:
         for line in found.summary.notices()
     ]
     return [first, *notices]
+
+
+def check_routes(planned: PlannedRun) -> list[Check]:
+    """Which of several teachers grades how many prompts; a route that no row has, and rows that no teacher is for."""
+    config, found = planned.config, []
+    if not config.teachers:
+        return []
+    prompts = planned.split.trained
+    if line := unused_routes(prompts, config):
+        # where only the first rows are read, the others may have it
+        whole = planned.readers.prompts is read_prompts
+        found.append(from_text(PROBLEM if whole else WARNING, line, "teachers"))
+    if line := left_out_by_route(prompts, config):
+        nobody = not any(grading_teachers(prompt, config) for prompt in prompts)
+        found.append(from_text(PROBLEM if nobody else WARNING, line, "data.teacher_column"))
+    places = Counter(place for prompt in prompts for place in grading_teachers(prompt, config))
+    shares = [f"{each.name} {places[place]:,} (weight {each.weight:g})" for place, each in enumerate(config.teachers)]
+    return [*found, ok(f"Prompts that each teacher grades: {', '.join(shares)}.")]
 
 
 def check_references(planned: PlannedRun) -> list[Check]:
@@ -52,20 +72,21 @@ def check_completions(planned: PlannedRun) -> list[Check]:
 def check_templates(planned: PlannedRun) -> list[Check]:
     """Each side's own chat template on real rows: all text must arrive."""
     found = []
-    for side in SIDES:
+    for side in planned.sides:
         try:
             rendered = planned.rendered(side)
         except NotRead:
             continue
         except SimCTError as error:
-            found.append(from_error(error, f"{side}.chat_template" if "Name one" in str(error) else f"{side}.model"))
+            name = "chat_template" if "Name one" in str(error) else "model"
+            found.append(from_error(error, planned.setting(side, name)))
             continue
         read = sum(bool(ids) for ids in rendered.ids)
         found += [warning(line) for line in rendered.notices()]
         found += [Check(WARNING if read else PROBLEM, line, "", "data.prompts") for line in rendered.losses()]
         if read:
             how = "its chat template" if rendered.has_template else "plain text"
-            found.append(ok(f"{side.capitalize()}: {read:,} prompts rendered by {how}, all text arrives."))
+            found.append(ok(f"{planned.title(side)}: {read:,} prompts rendered by {how}, all text arrives."))
     return found
 
 
@@ -95,15 +116,15 @@ def check_lengths(planned: PlannedRun) -> list[Check]:
 def check_unreadable_ids(planned: PlannedRun) -> list[Check]:
     """Tokens that were added to a tokenizer and not to its model's embedding."""
     found = []
-    for side in SIDES:
+    for side in planned.sides:
         tokens = planned.tokens(side)
         beyond = [each for ids in planned.rendered(side).ids if (each := tokens.beyond_embedding(ids)) is not None]
         if beyond:
-            line = f"{side.capitalize()}: {len(beyond):,} prompts hold token id {beyond[0]}, and the model's embedding "
-            line += f"has {tokens.rows:,} rows."
+            line = f"{planned.title(side)}: {len(beyond):,} prompts hold token id {beyond[0]}, and the model's "
+            line += f"embedding has {tokens.rows:,} rows."
             remedy = "Give the tokenizer that belongs to the model."
             all_of_them = len(beyond) == sum(map(bool, planned.rendered(side).ids))
-            found.append((problem if all_of_them else warning)(line, remedy, f"{side}.model"))
+            found.append((problem if all_of_them else warning)(line, remedy, planned.setting(side, "model")))
     return found
 
 
@@ -111,8 +132,12 @@ def check_answers(planned: PlannedRun) -> list[Check]:
     """The share of answers that could not be supervised, by the data's own answers in the student's tokens."""
     if planned.config.kind == "warmup":
         return []
-    pair, excluded, count = planned.pair, Counter[str](), 0
-    both = zip(planned.rendered("student").ids, planned.rendered("teacher").ids, strict=True)
+    return [check for side in planned.teachers for check in _answers(planned, side)]
+
+
+def _answers(planned: PlannedRun, teacher: str) -> list[Check]:
+    pair, excluded, count = planned.pair(teacher), Counter[str](), 0
+    both = zip(planned.rendered(STUDENT).ids, planned.rendered(teacher).ids, strict=True)
     for prompt, (student_ids, teacher_ids) in zip(planned.spaced, both, strict=False):
         answer = prompt.completion or prompt.answer
         if answer and student_ids and teacher_ids:
@@ -123,6 +148,7 @@ def check_answers(planned: PlannedRun) -> list[Check]:
     if not count:
         return []
     share = excluded_share(excluded, count)
+    whom = f" with {planned.title(teacher).lower()}" if planned.config.teachers else ""
     if share <= WARN_SHARE:
-        return [ok(f"{1 - share:.0%} of {count:,} answers in the data can be supervised by this pair.")]
-    return [from_text(WARNING, exclusion_line(excluded, count) or "", "teacher.model")]
+        return [ok(f"{1 - share:.0%} of {count:,} answers in the data can be supervised by this pair{whom}.")]
+    return [from_text(WARNING, exclusion_line(excluded, count) or "", planned.setting(teacher, "model"))]

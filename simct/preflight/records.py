@@ -10,7 +10,8 @@ from simct.records import ABSENT, Record
 from simct.setting import every_setting
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
-_SETTING = re.compile(r"^([a-z_]+(?:\.[a-z_]+)?)(?: is |: )")
+# an entry of a list, such as teachers[0].model, is a setting of the list
+_SETTING = re.compile(r"^([a-z_]+(?:\.[a-z_]+)?)(?:\[\d+\][\w.]*)?(?: is |: )")
 _SENTENCE = re.compile(r"(?<=[.!?]) (?=[A-Z`])")
 _SETTINGS = frozenset(name for name, _ in every_setting(RunConfig))
 

@@ -18,6 +18,7 @@ from simct.config.notify import NotifyConfig
 from simct.config.publish import PublishConfig
 from simct.config.sections import ModelConfig
 from simct.config.tasks import rename_tasks
+from simct.config.teachers import method_of, teacher_names
 from simct.errors import DataError
 from simct.evaluation.records import evaluations_of
 from simct.hub.redact import redact
@@ -66,12 +67,13 @@ def public_config(config: RunConfig) -> RunConfig:
     shown.output = None
     shown.notify = NotifyConfig()  # a webhook's address is a secret
     shown.publish = PublishConfig()  # whoever starts from this run publishes where they say
-    for model in (shown.teacher, shown.student):
+    for model in shown.models:
         model.model = shown_name(model.model)
     # a server is of whoever ran this; the card says that there was one
-    shown.teacher.server = shown.teacher.price_per_million_tokens = None
-    if shown.teacher.scores:
-        shown.teacher.scores = shown_name(shown.teacher.scores)
+    for model in shown.teacher_models:
+        model.server = model.price_per_million_tokens = None
+        if model.scores:
+            model.scores = shown_name(model.scores)
     shown.data.prompts = shown_name(shown.data.prompts)
     if shown.data.held_out_prompts:
         shown.data.held_out_prompts = shown_name(shown.data.held_out_prompts)
@@ -114,12 +116,12 @@ def card_metadata(run: RunFolder, repo_id: str, license: str | None = None, adap
     """The card's metadata. Raises ValueError if huggingface_hub finds it malformed."""
     config = run.config()
     base, dataset = hub_id(config.student.model), hub_id(config.data.prompts)
-    teacher = hub_id(config.teacher.model)
+    teachers = [name for model in config.teacher_models if (name := hub_id(model.model))]
     relation: dict[str, Any] = (
         {"base_model": base, "base_model_relation": "adapter" if adapter else "finetune"} if base else {}
     )
-    if teacher:
-        relation["teacher_model"] = teacher
+    if teachers:
+        relation["teacher_model"] = teachers if config.teachers else teachers[0]
     results = [*task_results(run), *distance_results(run)]
     return ModelCardData(
         **relation,
@@ -144,7 +146,7 @@ def rollouts_card(run: RunFolder, model_id: str) -> str:
     return redact(
         f"---\n{metadata.to_yaml()}\n---\n\n# Rollouts of {escape(model_id)}\n\n"
         f"What [{model_id}](https://huggingface.co/{model_id}) wrote while it was distilled from"
-        f" {escape(config.teacher.model)}: one JSON line a sample, with the `step`, the `prompt`, the `completion` and"
+        f" {escape(teacher_names(config))}: one JSON line a sample, with the `step`, the `prompt`, the `completion` and"
         " whether it `ended` by itself. Text made by a model, unchecked; prompts come from the training data"
         f" ({escape(config.data.prompts)}).\n"
     )
@@ -154,9 +156,23 @@ def _intro(config: RunConfig) -> str:
     template = Template(WARMED_UP if config.kind == "warmup" else DISTILLED)
     return template.substitute(
         student=_model_link(config.student),
-        teacher=_model_link(config.teacher),
+        teacher=_teacher_links(config),
         method=METHODS[config.method].title,
     )
+
+
+def _teacher_links(config: RunConfig) -> str:
+    """The teacher, or several with how they share the rows."""
+    if not config.teachers:
+        return _model_link(config.teacher)
+    routed = config.data.teacher_column
+    links = [
+        f"{_model_link(each)} ({escape(each.name)}, "
+        + (f"for {escape(', '.join(each.routed))}" if routed else f"weight {each.weight:g}")
+        + ")"
+        for each in config.teachers
+    ]
+    return f"{', '.join(links[:-1])} and {links[-1]}" if len(links) > 1 else links[0]
 
 
 def _model_link(model: ModelConfig) -> str:
@@ -201,10 +217,7 @@ def _settings(config: RunConfig, adapter: bool) -> list[tuple[str, str]]:
         ),
         ("Parts not trained", ", ".join(training.freeze)),
         ("Running mean of the weights", f"decay {training.ema_decay:g}" if training.ema_decay else ""),
-        ("Precision", _precision(config)),
-        ("Teacher's probabilities", _probabilities(config.teacher)),
-        ("Teacher quantized", config.teacher.quantization or ""),
-        ("System text of the teacher alone", config.teacher.system or ""),
+        *_teacher_settings(config),
         ("Seed", str(training.seed)),
         ("Software", f"SimCT Studio {simct.__version__}"),
     ]
@@ -223,6 +236,30 @@ def _probabilities(teacher: ModelConfig) -> str:
         return ""
     whence = "stored beforehand" if teacher.scores else "served over HTTP"
     return f"{whence}; of each position the {teacher.top_logprobs:,} most likely tokens and the sum of all others"
+
+
+def _teacher_settings(config: RunConfig) -> list[tuple[str, str]]:
+    if not config.teachers:
+        return [
+            ("Precision", _precision(config)),
+            ("Teacher's probabilities", _probabilities(config.teacher)),
+            ("Teacher quantized", config.teacher.quantization or ""),
+            ("System text of the teacher alone", config.teacher.system or ""),
+        ]
+    column = config.data.teacher_column
+    rows = [("Precision of the student", config.student.dtype)]
+    for each in config.teachers:
+        method, options = method_of(config, each)
+        parts = [
+            shown_name(each.model),
+            f"weight {each.weight:g}",
+            f"rows whose {column} is {', '.join(each.routed)}" if column else "",
+            method + "".join(f", {name} = {value}" for name, value in options.items()),
+            _probabilities(each) or each.dtype + (f", quantized to {each.quantization}" if each.quantization else ""),
+            f"system text: {each.system}" if each.system else "",
+        ]
+        rows.append((f"Teacher {each.name}", "; ".join(filter(None, parts))))
+    return rows
 
 
 def _distillation_settings(config: RunConfig) -> list[tuple[str, str]]:
@@ -267,10 +304,17 @@ def _tokenizers(run: RunFolder) -> str:
     kept = run.inspection()
     if not kept:
         return "This run kept no tokenizer report; `simct inspect` makes one."
+    several = kept.get("teachers") or {}
     try:
-        report = PairReport.from_dict(kept)
-    except DataError:
+        if several:
+            reports = {name: PairReport.from_dict(each) for name, each in several.items()}
+            return "\n\n".join(f"### {escape(name)}\n\n{_pair_report(report)}" for name, report in reports.items())
+        return _pair_report(PairReport.from_dict(kept))
+    except (DataError, AttributeError):
         return "This run's tokenizer report cannot be read; `simct inspect` makes one."
+
+
+def _pair_report(report: PairReport) -> str:
     found = facts.coverage_facts(report) + facts.vocabulary_facts(report)
     rows = "\n".join(f"| {fact.label} | {fact.text} | {fact.explanation} |" for fact in found)
     table = f"Measured on the prompts' text:\n\n| | | |\n|---|---:|---|\n{rows}"
@@ -311,7 +355,7 @@ def _answers_from(config: RunConfig) -> str:
 
 
 def _license(config: RunConfig, license: str | None) -> str:
-    teacher = escape(shown_name(config.teacher.model))
+    teacher = escape(", ".join(shown_name(model.model) for model in config.teacher_models))
     if license:
         return f"The student's license, {escape(license)}, stays; the terms of the teacher, {teacher}, may apply too."
     return f"No license is stated: ask the authors of the student, and mind the terms of the teacher, {teacher}."

@@ -102,8 +102,11 @@ def _task_table(evaluation: dict) -> str:
         "| Model | " + " | ".join(f"{escape(_task_name(task))}" for task in tasks) + " |",
         "|---|" + "---:|" * len(tasks),
     ]
-    for role, label in (("before", "Student before"), ("after", "**Student after**"), ("teacher", "Teacher")):
-        scores = evaluation.get(role)
+    several = evaluation.get("teachers") or {}
+    sides = [("Student before", "before"), ("**Student after**", "after"), ("Teacher", "teacher")]
+    found = [(label, evaluation.get(role)) for label, role in sides]
+    found += [(f"Teacher {escape(name)}", scores) for name, scores in several.items()]
+    for label, scores in found:
         if scores:
             lines.append(f"| {label} | " + " | ".join(_score(scores.get(task)) for task in tasks) + " |")
     changes = [score_change(evaluation.get("before", {}).get(task), evaluation["after"][task]) for task in tasks]

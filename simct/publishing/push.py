@@ -310,7 +310,7 @@ def _publish_space(api: HfApi, run: RunFolder, model_id: str, private: bool) -> 
     shown = {
         "model": model_id,
         "student": shown_name(config.student.model),
-        "teacher": shown_name(config.teacher.model),
+        "teacher": " + ".join(shown_name(model.model) for model in config.teacher_models),
         "method": "a warm start on the teacher's answers" if config.kind == "warmup" else METHODS[config.method].title,
     }
     content["settings.json"] = json.dumps(shown, indent=1).encode()

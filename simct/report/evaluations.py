@@ -1,7 +1,7 @@
 """What a run's evaluations say, the same on its page, beside other runs, on the model card and in the terminal."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from simct.evaluation.health import HealthMark, health_marks
@@ -50,14 +50,22 @@ def run_results(run: RunFolder) -> RunResults:
 
 
 def distance_rows(evaluations: Sequence[Evaluation], best_step: int | None = None) -> list[ResultRow]:
-    """Both directions in bits per byte, with standard errors and what changed."""
+    """Both directions with standard errors and what changed, then those of each of several teachers."""
+    rows = _direction_rows(evaluations, best_step, f"Distance, {{}} ({BITS})")
+    for name in dict.fromkeys(name for each in evaluations for name in each.teachers):
+        alone = [replace(each, directions=each.teachers.get(name, {})) for each in evaluations]
+        rows += _direction_rows(alone, best_step, f"Distance, {{}}, {name}")
+    return rows
+
+
+def _direction_rows(evaluations: Sequence[Evaluation], best_step: int | None, label: str) -> list[ResultRow]:
     first, best, last = _three(evaluations, best_step)
     if last is None:
         return []
     changes = distance_change(first, last) if first else {}
     return [
         ResultRow(
-            f"Distance, {words.lower()} ({BITS})",
+            label.format(words.lower()),
             distance_text(first.directions.get(name) if first else None),
             distance_text(best.directions.get(name) if best else None),
             distance_text(last.directions.get(name)),
@@ -99,7 +107,8 @@ def _tracked_rows(evaluations: Sequence[Evaluation], best_step: int | None) -> l
 def task_rows(evaluation: Mapping[str, Any]) -> list[ResultRow]:
     """The scores of evaluation.json, before and after, beside the teacher's."""
     sides = {name: found for name, found in evaluation.items() if isinstance(found, dict)}
-    tasks = sorted({task for scores in sides.values() for task in scores})
+    several = {name: found for name, found in (sides.pop("teachers", None) or {}).items() if isinstance(found, dict)}
+    tasks = sorted({task for scores in (*sides.values(), *several.values()) for task in scores})
 
     def result(side: str, task: str) -> Mapping[str, Any] | None:
         found = sides.get(side, {}).get(task)
@@ -110,9 +119,9 @@ def task_rows(evaluation: Mapping[str, Any]) -> list[ResultRow]:
         before, after, teacher = (result(side, task) for side in ("before", "after", "teacher"))
         change = score_change(before, after)
         text = score_change_text(change) if change else MISSING
-        rows.append(
-            ResultRow(task_name(task), score_text(before), MISSING, score_text(after), score_text(teacher), text)
-        )
+        theirs = "; ".join(f"{name} {score_text(scores.get(task))}" for name, scores in several.items())
+        of_teacher = theirs or score_text(teacher)
+        rows.append(ResultRow(task_name(task), score_text(before), MISSING, score_text(after), of_teacher, text))
     return rows
 
 

@@ -121,12 +121,12 @@ def format_candidates(found: Candidates) -> str:
 
 
 def format_estimate(estimate: Estimate) -> str:
-    teacher, student = estimate.teacher, estimate.student
-    where = ", on a server" if estimate.served else ""
+    teachers, student = estimate.teachers or [estimate.teacher], estimate.student
+    where = ", on a server" if estimate.served and not estimate.teachers else ""
     rows = [(estimates.machine_name(machine), estimates.machine_facts(machine)) for machine in estimate.hardware]
     return "\n".join(
         [
-            f"teacher  {teacher.model}: {teacher.parameters / 1e6:,.0f} M parameters{where}",
+            *(f"teacher  {each.model}: {each.parameters / 1e6:,.0f} M parameters{where}" for each in teachers),
             f"student  {student.model}: {student.parameters / 1e6:,.0f} M parameters",
             "",
             *_lines([*estimates.estimate_facts(estimate), *estimates.served_facts(estimate)]),

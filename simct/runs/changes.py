@@ -1,5 +1,6 @@
 """Which settings of run.yaml may change before a run is resumed; any other change would make it a different run."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from simct.config import RunConfig, leaves, load_run_config
 from simct.errors import ConfigError, RunError
 from simct.setting import quoted
 
+ENTRY = re.compile(r"^teachers\[\d+\]")
 # Settings about how long and how fast it trains, its memory, what is kept and scored, and where it runs.
 CHANGEABLE = (
     "output",
@@ -46,17 +48,18 @@ def accepted_changes(kept: Path, config: RunConfig) -> list[str]:
     trained = _settings_in(kept)
     if trained is None:
         return []
-    wanted = leaves(config.model_dump())
+    wanted = _settings_of(config)
     epochs = trained.get("training.epochs") is not None and wanted["training.epochs"] is not None
     changes = []
-    for name, value in wanted.items():
-        before = trained[name]
+    for name in wanted | trained:
+        before, value = trained.get(name), wanted.get(name)
         # if a run is given in epochs, its steps follow from its prompts
         if name == "output" or (name == "training.steps" and epochs):
             continue
         if _inside_run(before, trained["output"]) == _inside_run(value, wanted["output"]):
             continue
-        if not name.startswith(CHANGEABLE):
+        # of several teachers may change what may of one
+        if not ENTRY.sub("teacher", name).startswith(CHANGEABLE):
             raise RunError(
                 f"run.yaml has {name} = {quoted(value)}, but the run was trained with {quoted(before)}. Put it back to "
                 "resume, or start a new run with `simct jobs duplicate`."
@@ -68,9 +71,17 @@ def accepted_changes(kept: Path, config: RunConfig) -> list[str]:
 def _settings_in(path: Path) -> dict[str, Any] | None:
     """The settings of a run.yaml by dotted names; None if there is none, or if this version cannot read it."""
     try:
-        return leaves(load_run_config(path).model_dump())
+        return _settings_of(load_run_config(path))
     except ConfigError:
         return None
+
+
+def _settings_of(config: RunConfig) -> dict[str, Any]:
+    """All settings by dotted names, those of several teachers as "teachers[0].model" and so on."""
+    found = leaves(config.model_dump())
+    for place, teacher in enumerate(found.pop("teachers")):
+        found |= {f"teachers[{place}].{name}": value for name, value in teacher.items()}
+    return found
 
 
 def _inside_run(value: Any, output: str | None) -> Any:

@@ -31,6 +31,7 @@ from typing import Any, Self
 
 from simct.config import RunConfig, load_run_config, local_path, save_config
 from simct.config.tasks import rename_tasks
+from simct.config.teachers import teacher_names
 from simct.errors import ConfigError, RunError
 from simct.files import acquire_lock, append_jsonl, keep_jsonl, locked, read_json, read_jsonl, tail, write_atomically
 from simct.runs.checkpoints import newest_whole
@@ -251,8 +252,8 @@ class RunFolder:
 
 def make_paths_absolute(config: RunConfig) -> None:
     """Make the paths in `config` absolute, so that the run resumes from any working directory."""
-    named = ((config.teacher, "model"), (config.student, "model"), (config.data, "prompts"))
-    for owner, name in (*named, (config.data, "held_out_prompts")):
+    named = [(model, name) for model in config.models for name in ("model", "scores")]
+    for owner, name in (*named, (config.data, "prompts"), (config.data, "held_out_prompts")):
         if getattr(owner, name):
             setattr(owner, name, _absolute(getattr(owner, name)))
     # a folder with the name of a task is not a task file
@@ -273,4 +274,4 @@ def _by_step(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def title(config: RunConfig) -> dict[str, str]:
     """The fields that a list of runs shows, kept in status.json so that listing reads no run.yaml."""
     names = {"method": config.method, "kind": config.kind}
-    return names | {"teacher": config.teacher.model, "student": config.student.model}
+    return names | {"teacher": teacher_names(config), "student": config.student.model}

@@ -1,10 +1,10 @@
-"""One pass of a distillation step: the student's hidden states of some samples and the loss against the teacher's rows.
+"""The student beside its teachers: its hidden states once, and the loss against each teacher that grades them.
 
-Shapes: S student rows, G of them of the data's completions, H hidden size.
+Shapes: S student rows, G rows of the data's completions, H hidden size.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedModel
@@ -15,47 +15,85 @@ from simct.data.samples import Sample
 from simct.losses.head import Head
 from simct.losses.teacher_rows import TeacherRows
 from simct.models.loading import hidden_rows
+from simct.models.teachers import PairedTeacher
 from simct.tokenization.pair import TokenizerPair
 from simct.training.fine_tuning import completion_loss
+
+
+class Graded(NamedTuple):
+    """Samples of one teacher, by its place among those of the run, with its rows for them."""
+
+    place: int
+    samples: list[Sample]
+    rows: TeacherRows
 
 
 class DistillationStep(torch.nn.Module):
     """The student with the loss inside its forward pass, so that DDP and FSDP see all that uses its parameters."""
 
-    def __init__(self, student: PreTrainedModel, pair: TokenizerPair, config: RunConfig, pad_id: int):
+    def __init__(self, student: PreTrainedModel, teachers: Sequence[PairedTeacher], pad_id: int):
         super().__init__()
         self.student = student
         # the layers that Accelerate gives shards of their own
         self._no_split_modules = list(getattr(student, "_no_split_modules", None) or [])
-        self.pair, self.config, self.pad_id = pair, config, pad_id
+        self.compared: list[tuple[TokenizerPair, RunConfig]] = [(each.pair, each.config) for each in teachers]
+        self.pad_id = pad_id
 
     def forward(self, *arguments: Any, inside: Callable[[], Any] | None = None) -> Any:
         """`compare(*arguments)`, or what `inside()` returns."""
         return self.compare(*arguments) if inside is None else inside()
 
-    def compare(self, samples: Sequence[Sample], teacher: TeacherRows) -> losses.LossResult:
-        """The loss of `samples`, given the teacher's rows."""
-        student_hidden_SH, _ = hidden_rows(
-            self.student,
-            [sample.prompt.student_ids for sample in samples],
-            [sample.student_ids for sample in samples],
-            self.pad_id,
-            [sample.student_spans for sample in samples],
-        )
+    def compare(self, graded: Sequence[Graded]) -> list[losses.LossResult]:
+        """The loss against each teacher, in the order of `graded`."""
         head = Head.of(self.student)
+        hidden = self._hidden(graded)
+        return [self._loss(each, hidden_SH, head) for each, hidden_SH in zip(graded, hidden, strict=True)]
+
+    def _loss(self, graded: Graded, student_hidden_SH: torch.Tensor, head: Head) -> losses.LossResult:
+        pair, config = self.compared[graded.place]
+        samples, weight = graded.samples, config.training.sft_weight
         result = losses.compute_from_rows(
-            self.config.method,
-            self.pair,
+            config.method,
+            pair,
             student_hidden_SH,
             head,
-            teacher,
+            graded.rows,
             [piece for sample in samples for piece in sample.student_pieces],
             [piece for sample in samples for piece in sample.teacher_pieces],
-            divergence=self.config.divergence,
-            **self.config.method_options,
+            divergence=config.divergence,
+            **config.method_options,
         )
-        weight = self.config.training.sft_weight
         return with_cross_entropy(result, weight, samples, student_hidden_SH, head) if weight else result
+
+    def _hidden(self, graded: Sequence[Graded]) -> list[torch.Tensor]:
+        """The student's rows [S, H] for the samples of each teacher; a completion that several grade is read once."""
+        if len(graded) == 1:
+            samples = graded[0].samples
+            prompts = [sample.prompt.student_ids for sample in samples]
+            completions = [sample.student_ids for sample in samples]
+            spans = [sample.student_spans for sample in samples]
+            return [hidden_rows(self.student, prompts, completions, self.pad_id, spans)[0]]
+        texts: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+        for sample in (sample for each in graded for sample in each.samples):
+            texts.setdefault(_read_by_student(sample), len(texts))
+        hidden_RH, lengths = hidden_rows(
+            self.student, [list(prompt) for prompt, _ in texts], [list(ids) for _, ids in texts], self.pad_id
+        )
+        starts = [sum(lengths[:index]) for index in range(len(lengths))]
+        found = []
+        for each in graded:
+            rows = [
+                torch.arange(first + start, first + end)
+                for sample in each.samples
+                for first in [starts[texts[_read_by_student(sample)]]]
+                for start, end in sample.student_spans
+            ]
+            found.append(hidden_RH[torch.cat(rows).to(hidden_RH.device)])
+        return found
+
+
+def _read_by_student(sample: Sample) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(sample.prompt.student_ids), tuple(sample.student_ids)
 
 
 def with_cross_entropy(

@@ -26,18 +26,17 @@ from simct.config.evaluation import LONGEST_ANSWER
 from simct.data.samples import PreparedPrompt
 from simct.errors import SimCTError
 from simct.evaluation.distance import (
-    Readings,
     Speaker,
-    distance_from,
     draw_some,
     log_probabilities,
     read_log_probabilities,
     readings,
     sampled_answers,
 )
-from simct.evaluation.records import DIRECTIONS, DISTANCE, LOSS, Distance, Evaluation, FixedAnswer, evaluations_of
+from simct.evaluation.records import DISTANCE, LOSS, Distance, Evaluation, FixedAnswer, evaluations_of
 from simct.evaluation.tasks import evaluate_loaded
-from simct.models.teachers import Teacher
+from simct.models.rollout import Rollout
+from simct.models.teachers import PairedTeacher
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
 from simct.training.checkpoints import BestCheckpoint
@@ -51,6 +50,13 @@ from simct.training.teacher_answers import (
     greedy_answers,
     teacher_greedy_answers,
     text_of,
+)
+from simct.training.teacher_distance import (
+    Directions,
+    MeasuredTeacher,
+    StudentReadings,
+    mean_directions,
+    measured_teachers,
 )
 
 # prompts whose greedy answers are kept
@@ -67,18 +73,15 @@ class Subjects:
 
     student: PreTrainedModel
     module: torch.nn.Module
-    teacher: Teacher
+    teachers: Sequence[PairedTeacher]
     average: WeightAverage | None
 
 
 @dataclass
 class StudentPart:
-    """What the student's passes of one process give: its answers and the teacher's, with log p (nats) of each."""
+    """What the student's passes of one process give, for each of the measured teachers in their order."""
 
-    written: Readings
-    own: dict[int, float]
-    teachers: Readings
-    read: dict[int, float]
+    readings: list[StudentReadings]
     answers: list[FixedAnswer] = field(default_factory=list)
     tasks: dict[str, dict] = field(default_factory=dict)
     task_seconds: float = 0.0
@@ -99,14 +102,14 @@ class Evaluator:
     ) -> None:
         self.run, self.config, self.accelerator, self.prompts = run, config, accelerator, list(prompts)
         self.log, self.stop_requested = log, stop_requested
-        self.pair, self.reverse = pair, TokenizerPair(teacher=pair.student, student=pair.teacher)
+        self.student = pair.student
         self.max_new_tokens = min(config.rollout.max_new_tokens, LONGEST_ANSWER)
         self.split_teacher = config.teacher.sharded and accelerator.num_processes > 1
         self.evaluations: list[Evaluation] = []
         self.plan = first_plan(config.evaluation, config.training.steps, len(self.prompts))
         self.step_seconds: list[float] = []
         self.teacher_seconds = 0.0
-        self._teacher: list[TeacherAnswer] | None = None
+        self._measured: list[MeasuredTeacher] | None = None
 
     def resume(self, step: int, history: Sequence[Mapping[str, Any]]) -> None:
         """Continue after `step`, with the evaluations and the pace of before."""
@@ -148,18 +151,19 @@ class Evaluator:
         if self.accelerator.is_main_process:
             self.run.set_status(message=f"Evaluating the student {f'at step {step:,}' if step else 'before training'}")
         with kept_random_state():
-            teacher_answers = self._teacher_answers(subjects.teacher)
+            measured = self._teachers(subjects.teachers)
             started = time.perf_counter()
             with averaged(subjects.average):
                 look = self._student_part
-                part = with_whole_weights(subjects.module, lambda: look(subjects.student, teacher_answers))
+                part = with_whole_weights(subjects.module, lambda: look(subjects.student, measured))
             if on_any_process(self.accelerator, self.stop_requested()):
                 return None
-            directions = self._directions(subjects, part, teacher_answers)
+            directions = [self._directions(*each) for each in zip(measured, part.readings, strict=True)]
         seconds = time.perf_counter() - started
-        # what the evaluation used of a served teacher is no part of a step
-        subjects.teacher.usage()
-        return self._gathered(step, directions, part, seconds)
+        for each in subjects.teachers:
+            # what the evaluation used of a served teacher is no part of a step
+            each.teacher.usage()
+        return self._gathered(step, measured, directions, part, seconds)
 
     def record(self, found: Evaluation, record: dict[str, Any] | None, best: BestCheckpoint | None) -> None:
         """Write an evaluation down. `record` is the step's line of metrics.jsonl, None before training."""
@@ -180,21 +184,14 @@ class Evaluator:
         """The indices of the prompts that this process takes."""
         return range(self.accelerator.process_index, self.plan.prompts, self.accelerator.num_processes)
 
-    def _student_part(self, student: PreTrainedModel, teacher_answers: Sequence[TeacherAnswer]) -> StudentPart:
+    def _student_part(self, student: PreTrainedModel, measured: Sequence[MeasuredTeacher]) -> StudentPart:
         was_training = student.training
         student.eval()
         try:
-            speaker = Speaker(student, self.pair.student, [prompt.student_ids for prompt in self.prompts])
+            speaker = Speaker(student, self.student, [prompt.student_ids for prompt in self.prompts])
             share = self._share()
             drawn = draw_some(speaker, share, self.max_new_tokens, self.config.training.seed, self._batch_size)
-            written = readings(self.pair, drawn)
-            theirs = readings(self.reverse, {index: teacher_answers[index].rollout for index in share})
-            part = StudentPart(
-                written,
-                log_probabilities(speaker, written.written, READ_AT_ONCE),
-                theirs,
-                log_probabilities(speaker, theirs.read, READ_AT_ONCE),
-            )
+            part = StudentPart([self._student_readings(speaker, drawn, each) for each in measured])
             if self.accelerator.is_main_process:
                 part.answers = greedy_answers(speaker, FIXED_PROMPTS, self.max_new_tokens)
                 started = time.perf_counter()
@@ -203,6 +200,19 @@ class Evaluator:
             return part
         finally:
             student.train(was_training)
+
+    def _student_readings(
+        self, speaker: Speaker, drawn: Mapping[int, Rollout], measured: MeasuredTeacher
+    ) -> StudentReadings:
+        graded = [index for index in self._share() if index in measured.answers]
+        written = readings(measured.pair, {index: drawn[index] for index in graded})
+        theirs = readings(measured.reverse, {index: measured.answers[index].rollout for index in graded})
+        return StudentReadings(
+            written,
+            log_probabilities(speaker, written.written, READ_AT_ONCE),
+            theirs,
+            log_probabilities(speaker, theirs.read, READ_AT_ONCE),
+        )
 
     @property
     def _batch_size(self) -> int:
@@ -215,89 +225,111 @@ class Evaluator:
         for task in evaluation.tracked_tasks:
             settings = evaluation.model_copy(update={"tasks": [task], "samples": samples})
             try:
-                scores = evaluate_loaded(student, self.pair.student, settings, self.config.student.enable_thinking)
+                scores = evaluate_loaded(student, self.student, settings, self.config.student.enable_thinking)
             except SimCTError as error:
                 self.log(f"warning: {error}")
                 continue
             found[task] = {name: value for name, value in scores[task].items() if name not in ("samples", "metrics")}
         return found
 
-    def _directions(
-        self, subjects: Subjects, part: StudentPart, teacher_answers: Sequence[TeacherAnswer]
-    ) -> dict[str, Distance]:
+    def _directions(self, measured: MeasuredTeacher, part: StudentReadings) -> Directions:
         """Both directions over this process's prompts; the teacher reads what the student wrote."""
-        if not self.prompts:
-            return {}
         texts = part.written.read
         if self.split_teacher:
             # all processes make the same passes, as each holds a part of every layer
             texts = {index: ids for each in gather_object([texts]) for index, ids in each.items()}
-        read = read_log_probabilities(subjects.teacher, self._teacher_prompts, texts, READ_AT_ONCE)
-        own = {index: teacher_answers[index].log_p or 0.0 for index in part.teachers.written}
-        found = (distance_from(part.written, part.own, read), distance_from(part.teachers, own, part.read))
-        return dict(zip(DIRECTIONS, found, strict=True))
+        read = read_log_probabilities(measured.paired.teacher, measured.prompts, texts, READ_AT_ONCE)
+        return part.directions(measured, read)
 
-    @property
-    def _teacher_prompts(self) -> list[list[int]]:
-        return [prompt.teacher_ids for prompt in self.prompts]
-
-    def _gathered(self, step: int, directions: dict[str, Distance], part: StudentPart, seconds: float) -> Evaluation:
+    def _gathered(
+        self,
+        step: int,
+        measured: Sequence[MeasuredTeacher],
+        directions: Sequence[Directions],
+        part: StudentPart,
+        seconds: float,
+    ) -> Evaluation:
         """The evaluation of all processes' prompts, the same on each of them."""
-        own = (directions, part.answers, part.tasks, part.task_seconds, seconds)
+        together = zip(measured, part.readings, directions, strict=True)
+        whole = mean_directions(list(together)) if measured else {}
+        several = {each.paired.name: found for each, found in zip(measured, directions, strict=True)}
+        own = (whole, several if self.config.teachers else {}, part.answers, part.tasks, part.task_seconds, seconds)
         parts = gather_object([own])
-        _, answers, tasks, task_seconds, _ = parts[0]
-        whole = {name: merged([each[0][name] for each in parts]) for name in directions}
+        _, _, answers, tasks, task_seconds, _ = parts[0]
         return Evaluation(
             step=step,
-            directions={name: each for name, each in whole.items() if each.bits},
+            directions=merged_directions([each[0] for each in parts]),
+            teachers={name: merged_directions([each[1][name] for each in parts]) for name in parts[0][1]},
             tasks=tasks,
             answers=answers,
-            seconds=max(each[4] for each in parts),
+            seconds=max(each[5] for each in parts),
             task_seconds=task_seconds,
             prompts=self.plan.prompts,
             every=self.plan.every,
         )
 
-    # The teacher's answers
+    # The teachers' answers
 
-    def _teacher_answers(self, teacher: Teacher) -> list[TeacherAnswer]:
-        """One of the teacher's to each prompt: those of the run folder, else drawn now and kept there."""
-        if self._teacher is None:
+    def _teachers(self, teachers: Sequence[PairedTeacher]) -> list[MeasuredTeacher]:
+        """The teachers with one answer to each of their prompts: those of the run folder, else drawn now and kept."""
+        if self._measured is None:
+            found = measured_teachers(teachers, self.prompts)
+            order = _order(found, len(self.prompts))
             kept = [TeacherAnswer.from_dict(record) for record in self.run.teacher_answers()]
             self.accelerator.wait_for_everyone()
-            if len(kept) == len(self.prompts) and None not in kept:
-                self._teacher = [each for each in kept if each]
+            if len(kept) == len(order) and None not in kept:
+                for (each, index), answer in zip(order, kept, strict=True):
+                    each.answers |= {index: answer} if answer else {}
             else:
                 started = time.perf_counter()
-                self._teacher = self._draw_teacher_answers(teacher)
+                self._draw_answers(found, order)
                 self.teacher_seconds = time.perf_counter() - started
-        return self._teacher
+            self._measured = found
+        return self._measured
 
-    def _draw_teacher_answers(self, teacher: Teacher) -> list[TeacherAnswer]:
+    def _draw_answers(self, measured: Sequence[MeasuredTeacher], order: Sequence[tuple[MeasuredTeacher, int]]) -> None:
         main = self.accelerator.is_main_process
         if main:
             self.run.set_status(message="The teacher answers the held-out prompts")
-        prompts, seed, length = self._teacher_prompts, self.config.training.seed, self.max_new_tokens
-        indices: Sequence[int] = range(len(prompts))
+        greedy: dict[tuple[str, int], FixedAnswer] = {}
+        for each in measured:
+            greedy |= self._draw_answers_of(each)
+        if main:
+            records = []
+            for each, index in order:
+                prompt, name = self.prompts[index].prompt, each.paired.name
+                record = {"prompt": prompt.text, "reference": prompt.answer, **each.answers[index].to_dict()}
+                if (name, index) in greedy:
+                    record["greedy"] = vars(greedy[name, index])
+                records.append(record | ({"teacher": name} if self.config.teachers else {}))
+            self.run.save_teacher_answers(records)
+
+    def _draw_answers_of(self, measured: MeasuredTeacher) -> dict[tuple[str, int], FixedAnswer]:
+        """Draw the answers of one teacher; returns its greedy ones to the fixed prompts, on the main process."""
+        teacher, prompts = measured.paired.teacher, measured.prompts
+        main, length = self.accelerator.is_main_process, self.max_new_tokens
+        indices: Sequence[int] = measured.indices
         if not self.split_teacher:
-            indices = range(self.accelerator.process_index, len(prompts), self.accelerator.num_processes)
-        drawn = sampled_answers(teacher, prompts, indices, length, seed, self._batch_size)
-        found = readings(self.reverse, drawn)
+            indices = indices[self.accelerator.process_index :: self.accelerator.num_processes]
+        drawn = sampled_answers(teacher, prompts, indices, length, self.config.training.seed, self._batch_size)
+        found = readings(measured.reverse, drawn)
         log_p = read_log_probabilities(teacher, prompts, found.written, READ_AT_ONCE)
-        greedy = teacher_greedy_answers(teacher, prompts[:FIXED_PROMPTS], length) if main or self.split_teacher else []
+        fixed = [index for index in measured.indices if index < FIXED_PROMPTS]
+        asked = [prompts[index] for index in fixed] if main or self.split_teacher else []
+        greedy = teacher_greedy_answers(teacher, asked, length) if asked else []
         answers = {
-            index: TeacherAnswer(rollout, log_p.get(index), text_of(self.pair.teacher, rollout))
+            index: TeacherAnswer(rollout, log_p.get(index), text_of(measured.pair.teacher, rollout))
             for index, rollout in drawn.items()
         }
-        together = {index: answer for each in gather_object([answers]) for index, answer in each.items()}
-        ordered = [together[index] for index in range(len(prompts))]
-        if main:
-            asked = [{"prompt": each.prompt.text, "reference": each.prompt.answer} for each in self.prompts]
-            records = [each | answer.to_dict() for each, answer in zip(asked, ordered, strict=True)]
-            for record, answer in zip(records, greedy, strict=False):
-                record["greedy"] = vars(answer)
-            self.run.save_teacher_answers(records)
-        return ordered
+        measured.answers = {index: answer for each in gather_object([answers]) for index, answer in each.items()}
+        return {(measured.paired.name, index): answer for index, answer in zip(fixed, greedy, strict=False)}
+
+
+def _order(measured: Sequence[MeasuredTeacher], prompts: int) -> list[tuple[MeasuredTeacher, int]]:
+    """The lines of teacher.jsonl: each prompt by its first teacher, and then by its further ones."""
+    by_prompt = [[each for each in measured if index in each.indices] for index in range(prompts)]
+    most = max(map(len, by_prompt), default=0)
+    return [(each[turn], index) for turn in range(most) for index, each in enumerate(by_prompt) if turn < len(each)]
 
 
 def best_by_of(config: RunConfig, evaluator: Evaluator | None) -> str:
@@ -306,6 +338,12 @@ def best_by_of(config: RunConfig, evaluator: Evaluator | None) -> str:
     if evaluator is None or (wanted == DISTANCE and not evaluator.measures_distance):
         return LOSS
     return wanted
+
+
+def merged_directions(parts: Sequence[Directions]) -> Directions:
+    """Each direction over the prompts of several processes, without one that could not be measured."""
+    whole = {name: merged([part[name] for part in parts]) for name in parts[0]}
+    return {name: each for name, each in whole.items() if each.bits}
 
 
 def merged(parts: Sequence[Distance]) -> Distance:

@@ -19,6 +19,9 @@ def evaluation_line(evaluations: Sequence[Evaluation]) -> str:
         if name in last.directions:
             change = f" ({distance_change_text(distances[name])})" if name in distances else ""
             parts.append(f"{words.lower()} {last.directions[name].mean:.3f} bits per byte{change}")
+    for teacher, directions in last.teachers.items():
+        means = ", ".join(f"{each.mean:.3f}" for each in directions.values())
+        parts += [f"to and from {teacher} {means}"] if means else []
     for task, result in last.tasks.items():
         change = f" ({score_change_text(scores[task])})" if task in scores else ""
         parts.append(f"{task} {result['score']:.3f}{change}")

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,17 +17,27 @@ from simct.training.micro_batches import Padding
 
 @dataclass
 class StepTotals:
-    """Sums over the micro-batches of one step on one process."""
+    """Sums over the micro-batches of one step on one process. A row counts by the weight of its teacher.
+
+    losses_by, rows_by: the loss's sum without weight, and the rows, by the teacher's name.
+    """
 
     loss_sum: float = 0.0
     rows: int = 0
+    weighted_rows: float = 0.0
+    losses_by: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    rows_by: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     stats: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     weights: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     padding: Padding = field(default_factory=Padding)
 
-    def add(self, result: LossResult, student_tokens: int) -> None:
-        self.loss_sum += float(result.loss_sum.detach())
+    def add(self, result: LossResult, student_tokens: int, teacher: str = "", weight: float = 1.0) -> None:
+        loss_sum = float(result.loss_sum.detach())
+        self.loss_sum += weight * loss_sum
         self.rows += result.rows
+        self.weighted_rows += weight * result.rows
+        self.losses_by[teacher] += loss_sum
+        self.rows_by[teacher] += result.rows
         for name, value in result.stats.items():
             if name.startswith("units_"):
                 self.stats[name] += value
@@ -45,16 +56,22 @@ def gather_record(totals: StepTotals, rollout_sums: dict[str, int], excluded: Co
 
     `rollout_sums` as data.samples.rollout_statistics returns them. To be called by all processes.
     """
-    read = {"read": totals.padding.tokens, "padding": totals.padding.places}
-    sums = {"loss_sum": totals.loss_sum, "rows": totals.rows, **read, **rollout_sums}
+    sums = {
+        "loss_sum": totals.loss_sum,
+        "rows": totals.rows,
+        "weighted_rows": totals.weighted_rows,
+        "read": totals.padding.tokens,
+        "padding": totals.padding.places,
+        **rollout_sums,
+    }
     counters = {"stats": totals.stats, "weights": totals.weights, "excluded": excluded}
     parts = gather_object([sums | counters])
     total = {name: sum(part[name] for part in parts) for name in sums}
-    stats, weights, all_excluded = (_added([part[name] for part in parts]) for name in counters)
+    stats, weights, all_excluded = (added([part[name] for part in parts]) for name in counters)
     written = max(1, total["rollouts"])
     means = {name: value / weights[name] if name in weights else value for name, value in stats.items()}
     return {
-        "loss": total["loss_sum"] / total["rows"] if total["rows"] else 0.0,
+        "loss": total["loss_sum"] / total["weighted_rows"] if total["rows"] else 0.0,
         "rows": total["rows"],
         **means,
         "response_length": total["tokens"] / written,
@@ -69,15 +86,31 @@ def gather_record(totals: StepTotals, rollout_sums: dict[str, int], excluded: Co
 
 def gather_sums(sums: dict[str, float]) -> dict[str, float]:
     """The sums over all processes, which all call it with the same names; nothing is gathered where there are none."""
-    return _added(gather_object([sums])) if sums else {}
+    return added(gather_object([sums])) if sums else {}
 
 
-def _added(counters: list[dict[str, float]]) -> dict[str, float]:
-    added: dict[str, float] = {}
+def gather_by_teacher(totals: StepTotals, names: Sequence[str]) -> dict[str, float]:
+    """What the record of a step says of each of several teachers: `loss_NAME`, and its share of the rows, `share_NAME`.
+
+    Also `weighted_rows`, the rows by which the gradient is divided. To be called by all processes.
+    """
+    parts = gather_object([{"losses": totals.losses_by, "rows": totals.rows_by, "weighted": totals.weighted_rows}])
+    losses, rows = (added(part[name] for part in parts) for name in ("losses", "rows"))
+    found = {"weighted_rows": sum(part["weighted"] for part in parts)}
+    for name in names:
+        if rows.get(name):
+            found[f"loss_{name}"] = losses[name] / rows[name]
+        found[f"share_{name}"] = rows.get(name, 0) / max(1, sum(rows.values()))
+    return found
+
+
+def added(counters: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The sum of each name's numbers."""
+    total: dict[str, float] = {}
     for counter in counters:
         for key, value in counter.items():
-            added[key] = added.get(key, 0) + value
-    return added
+            total[key] = total.get(key, 0) + value
+    return total
 
 
 def write_record(

@@ -43,9 +43,9 @@ class Padding:
 class MicroBatches(Generic[T]):
     """Splits the samples of a step, and splits them smaller after memory ran out.
 
-    lengths_of: the tokens of a sample for each model that reads it. few_passes: a pass is expensive in itself, because
-    the teacher's weights are moved for it. With several processes nothing is made smaller: they have to agree on their
-    passes before one of them can run out of memory.
+    lengths_of: the tokens of a sample for each model, 0 for one that does not read it. few_passes: a pass is expensive
+    in itself, because the teacher's weights are moved for it. With several processes nothing is made smaller: they have
+    to agree on their passes before one of them can run out of memory.
     """
 
     def __init__(
@@ -151,7 +151,8 @@ def padded_tokens(lengths: Sequence[Lengths]) -> int:
 
 
 def _area(lengths: Sequence[Lengths]) -> int:
-    return len(lengths) * sum(map(max, zip(*lengths, strict=True)))
+    # a model that does not read a sequence computes nothing for it
+    return sum(sum(map(bool, each)) * max(each) for each in zip(*lengths, strict=True))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

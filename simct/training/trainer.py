@@ -2,8 +2,9 @@
 
 One optimizer step takes `batch_size` rollouts over all processes. The gradient is that of the mean over *all* rows of
 the step: micro-batches add up sums, and the sum is divided once by the number of rows on all processes, so that
-splitting the step differently does not change it. Rollouts, data order and learning rate are functions of (seed, step),
-so a resumed run continues as if it had not stopped. Shapes: S student rows, T teacher rows, H hidden size.
+splitting the step differently does not change it. With several teachers it is the weighted mean over the rows of all of
+them, each row counting by its teacher's weight. Rollouts, data order and learning rate are functions of (seed, step),
+so a resumed run continues as if it had not stopped.
 """
 
 from collections import Counter
@@ -21,36 +22,30 @@ from accelerate.utils import DistributedType
 from transformers import PreTrainedModel
 
 from simct.config import RunConfig, dump_config
+from simct.data.routing import graded_completions, graded_rollouts, lengths_of_models, written_by_teachers
 from simct.data.samples import (
     PreparedPrompt,
     Sample,
     StepPrompts,
-    both_lengths,
     placeholder,
     prompts_of_step,
     rollout_statistics,
-    samples_of_dataset,
-    samples_of_teacher,
     shown_rollouts,
-    student_length,
-    teacher_rollouts,
-    to_samples,
     write_rollouts,
 )
 from simct.errors import ConfigError, RunError
 from simct.evaluation.records import DISTANCE
-from simct.losses.teacher_rows import TeacherRows
 from simct.models.loading import pad_id_of
 from simct.models.rollout import Rollout
-from simct.models.teachers import LocalTeacher, Teacher
+from simct.models.teachers import LocalTeacher, PairedTeacher, Teacher, paired
 from simct.models.vllm import VllmWriter
 from simct.tokenization.pair import TokenizerPair
 from simct.training.collapse import CollapseWatch
-from simct.training.distillation_step import DistillationStep
+from simct.training.distillation_step import DistillationStep, Graded
 from simct.training.evaluation import Evaluator, Subjects, best_by_of
 from simct.training.exclusions import ExclusionWatch
 from simct.training.loop import TrainingLoop
-from simct.training.metrics import StepTotals, gather_record, gather_sums
+from simct.training.metrics import StepTotals, added, gather_by_teacher, gather_record, gather_sums
 from simct.training.micro_batches import MicroBatches
 from simct.training.sharding import (
     configure_deepspeed,
@@ -64,11 +59,14 @@ from simct.training.sharding import (
 
 @dataclass
 class StepRollouts:
-    """One process's rollouts of a step and the samples made of them; what could not become one is counted by reason."""
+    """One process's rollouts of a step, and of each completion the samples of the teachers that grade it.
+
+    What could not become a sample is counted by reason.
+    """
 
     prompts: list[PreparedPrompt]
     rollouts: list[Rollout]
-    samples: list[Sample]
+    samples: list[list[Sample]]
     excluded: Counter = field(default_factory=Counter)
     seconds: float = 0.0
 
@@ -89,6 +87,8 @@ class Trained(NamedTuple):
 class Trainer:
     """Trains `student` in place on its own rollouts (and the teacher's, off-policy) of `prompts`.
 
+    `teacher` is the run's, or all of them in the order of its list; `pair` is that of the first.
+
     `on_step(record, samples)` is called on the main process after every step with the line for metrics.jsonl and,
     every `samples_every` steps, some rollouts. `history` are the records of the steps before `resume_from`. The
     `evaluator` measures the student along the way.
@@ -98,7 +98,7 @@ class Trainer:
         self,
         config: RunConfig,
         accelerator: Accelerator,
-        teacher: Teacher | PreTrainedModel,
+        teacher: Teacher | PreTrainedModel | Sequence[PairedTeacher],
         student: PreTrainedModel,
         pair: TokenizerPair,
         prompts: list[PreparedPrompt],
@@ -116,9 +116,10 @@ class Trainer:
         self.processes, self.process = accelerator.num_processes, accelerator.process_index
         self.deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
         self._setup_processes()
-        self.teacher = self._setup_teacher(teacher)
-        moved = config.teacher.offload or config.teacher.sharded
-        lengths = student_length if config.teacher.elsewhere else both_lengths
+        self.teachers = self._setup_teachers(teacher)
+        moved = any(model.offload or model.sharded for model in config.teacher_models)
+        here = [not model.elsewhere for model in config.teacher_models]
+        lengths = partial(lengths_of_models, here=here)
         self.micro_batches = MicroBatches(config.training, accelerator, lengths, few_passes=moved)
         # vLLM starts from the student's weights, so before they are sharded
         self.vllm = _start_vllm(config, accelerator, student, pair, checkpoints)
@@ -126,7 +127,8 @@ class Trainer:
         self.loop.resume(resume_from)
         past = [record for record in history if record["step"] <= self.loop.step]
         self.watch = CollapseWatch(past)
-        self.exclusions = ExclusionWatch(config.training.batch_size, past)
+        graded = sum(len(prompt.by_teacher) for prompt in prompts) / len(prompts)
+        self.exclusions = ExclusionWatch(round(config.training.batch_size * graded), past)
         if evaluator:
             evaluator.resume(self.loop.step, past)
 
@@ -140,25 +142,27 @@ class Trainer:
             )
         self.local_size = batch_size // self.processes
 
-    def _setup_teacher(self, teacher: Teacher | PreTrainedModel) -> Teacher:
-        """The teacher, frozen, compared where the student is, and split over the processes if asked for."""
+    def _setup_teachers(self, teacher: Teacher | PreTrainedModel | Sequence[PairedTeacher]) -> Sequence[PairedTeacher]:
+        """The teachers, frozen, compared where the student is, and split over the processes if asked for."""
         if isinstance(teacher, PreTrainedModel):
             teacher = LocalTeacher(teacher, self.pair.teacher)
-        if isinstance(teacher, LocalTeacher):
-            teacher.freeze(self.accelerator.device)
-            if self.config.teacher.sharded and self.processes > 1:
-                shard_teacher(teacher.model)
-                # one of its own, should it share its weight with the embedding, which is split now
-                output: torch.nn.Module = teacher.model.get_output_embeddings()
-                output.weight = torch.nn.Parameter(teacher.head.weight, requires_grad=False)
-        return teacher
+        teachers = teacher if isinstance(teacher, Sequence) else paired(self.config, teacher, self.pair)
+        for each in teachers:
+            if isinstance(local := each.teacher, LocalTeacher):
+                local.freeze(self.accelerator.device)
+                if each.config.teacher.sharded and self.processes > 1:
+                    shard_teacher(local.model)
+                    # one of its own, should it share its weight with the embedding, which is split now
+                    output: torch.nn.Module = local.model.get_output_embeddings()
+                    output.weight = torch.nn.Parameter(local.head.weight, requires_grad=False)
+        return teachers
 
     def _setup_student(self, checkpoints: Path) -> TrainingLoop:
         if self.config.training.gradient_checkpointing:
             self.student.gradient_checkpointing_enable()
         self.student.train()
         pad_id = pad_id_of(self.pair.student.tokenizer, self.pair.student.end_ids)
-        module = DistillationStep(self.student, self.pair, self.config, pad_id)
+        module = DistillationStep(self.student, self.teachers, pad_id)
         return TrainingLoop(
             self.accelerator,
             module,
@@ -179,7 +183,9 @@ class Trainer:
             written = self.rollout(step)
             totals, loss = self.grade(written.samples)
             record = gather_record(totals, rollout_statistics(self.pair, written.rollouts), written.excluded)
-            record |= gather_sums(self.teacher.usage())
+            if len(self.teachers) > 1:
+                record |= gather_by_teacher(totals, [each.name for each in self.teachers])
+            record |= gather_sums(added(each.teacher.usage() for each in self.teachers))
             grad_norm = self.update(record, loss)
             record = self.loop.finish_step(record, grad_norm) | {"seconds_generating": written.seconds}
             self._report(record, written)
@@ -189,7 +195,7 @@ class Trainer:
     def rollout(self, step: int) -> StepRollouts:
         """The completions of this process's prompts of a step, and the teacher's ids for them."""
         batch = self._prompts_of(step)
-        own_prompts, other_prompts = list(batch.own.values()), list(batch.others.values())
+        own_prompts = list(batch.own.values())
         # dropout, too, is a function of (seed, step), so that a resumed run draws what the uninterrupted one would
         torch.manual_seed(step_seed(self.config.training.seed, step, self.process))
         if self.vllm is not None:
@@ -200,13 +206,11 @@ class Trainer:
             # under mixed precision the student writes as it reads, by weights that are cast once a batch
             with self.accelerator.autocast():
                 rollouts = with_whole_weights(self.loop.module, write)
-        teacher_ids = [prompt.teacher_ids for prompt in other_prompts]
-        off_policy = teacher_rollouts(self.teacher, self.config, teacher_ids, step, list(batch.others))
-        seconds = self.loop.seconds()
         excluded: Counter = Counter()
-        samples = to_samples(self.pair, own_prompts, rollouts, excluded)
-        samples += samples_of_teacher(self.pair, other_prompts, off_policy, excluded)
-        samples += samples_of_dataset(self.pair, list(batch.given.values()), self.config, excluded)
+        written = written_by_teachers(self.teachers, batch.others, self.config, step, excluded)
+        seconds = self.loop.seconds()
+        samples = graded_rollouts(self.teachers, own_prompts, rollouts, excluded) + written
+        samples += graded_completions(self.teachers, list(batch.given.values()), self.config, excluded)
         return StepRollouts(own_prompts, rollouts, samples, excluded, seconds)
 
     def _prompts_of(self, step: int) -> StepPrompts:
@@ -233,44 +237,61 @@ class Trainer:
             vllm.start([prompt.student_ids for prompt in following.values()], step + 1, list(following))
         return rollouts
 
-    def grade(self, samples: list[Sample]) -> tuple[StepTotals, torch.Tensor | None]:
-        """Sum the losses of `samples` against the teacher and accumulate their gradient, a micro-batch at a time.
+    def grade(self, samples: list[list[Sample]]) -> tuple[StepTotals, torch.Tensor | None]:
+        """Sum the losses of completions against their teachers and accumulate their gradient, a micro-batch at a time.
 
         Returns the totals and the differentiable loss of the last micro-batch. Under DeepSpeed, whose backward pass
         steps, that is the only micro-batch, and its backward pass is left to `update`.
         """
         return self.micro_batches.run(partial(self._accumulate, samples), self.loop.optimizer.zero_grad)
 
-    def _accumulate(self, samples: list[Sample]) -> tuple[StepTotals, torch.Tensor | None]:
+    def _accumulate(self, samples: list[list[Sample]]) -> tuple[StepTotals, torch.Tensor | None]:
         """One attempt of `grade`, which runs out of memory if a micro-batch is too large."""
         parts = [samples] if self.deepspeed else self.micro_batches.split(samples)
         totals, loss = StepTotals(padding=self.micro_batches.padding(parts)), None
         # every process runs the same number of passes, over a sample that counts nothing if need be
         parts += [[]] * (on_all_processes(self.accelerator, len(parts)) - len(parts))
-        passes = [part or [placeholder(self.prompts[0], self.pair)] for part in parts]
+        passes = [part or [[self._placeholder()]] for part in parts]
         # a teacher elsewhere scores the micro-batches to come while this one is trained
         started = [self._start_scoring(each) for each in passes]
-        for number, (part, each, rows) in enumerate(zip(parts, passes, started, strict=True)):
-            self.micro_batches.begin(each)
+        for number, (part, each_pass, graded) in enumerate(zip(parts, passes, started, strict=True)):
+            self.micro_batches.begin(each_pass)
             with nullcontext() if number == len(parts) - 1 else self.accelerator.no_sync(self.loop.module):
-                result = self.loop.module(each, rows())
-                if part:
-                    totals.add(result, sum(len(piece) for sample in part for piece in sample.student_pieces))
-                loss = result.loss_sum * bool(part)
+                scored = graded()
+                results = self.loop.module(scored)
+                weighted = []
+                for each, result in zip(scored, results, strict=True):
+                    teacher = self.teachers[each.place]
+                    weighted.append(teacher.weight * result.loss_sum)
+                    if part:
+                        tokens = sum(len(piece) for sample in each.samples for piece in sample.student_pieces)
+                        totals.add(result, tokens, teacher.name, teacher.weight)
+                loss = torch.stack(weighted).sum() * bool(part)
                 if not self.deepspeed:
                     self.accelerator.backward(loss)
         return totals, loss
 
-    def _start_scoring(self, samples: list[Sample]) -> Callable[[], TeacherRows]:
-        return self.teacher.start(
-            [sample.prompt.teacher_ids for sample in samples],
-            [sample.teacher_ids for sample in samples],
-            [sample.teacher_spans for sample in samples],
-        )
+    def _placeholder(self) -> Sample:
+        prompt = self.prompts[0]
+        return placeholder(prompt, self.teachers[prompt.teacher].pair)
+
+    def _start_scoring(self, completions: list[list[Sample]]) -> Callable[[], list[Graded]]:
+        """Ask each teacher for its rows; calling what this returns waits for them, one teacher after another."""
+        samples = [sample for each in completions for sample in each]
+        asked = []
+        for place in sorted({sample.prompt.teacher for sample in samples}):
+            own = [sample for sample in samples if sample.prompt.teacher == place]
+            rows = self.teachers[place].teacher.start(
+                [sample.prompt.teacher_ids for sample in own],
+                [sample.teacher_ids for sample in own],
+                [sample.teacher_spans for sample in own],
+            )
+            asked.append((place, own, rows))
+        return lambda: [Graded(place, own, rows()) for place, own, rows in asked]
 
     def update(self, record: dict[str, Any], loss: torch.Tensor | None) -> float:
         """Take the optimizer's step with the gradient of the mean over all rows; returns the gradient's norm."""
-        rows = record["rows"]
+        rows = record.get("weighted_rows", record["rows"])
         if self.deepspeed:
             if loss is None:
                 return 0.0
@@ -304,7 +325,7 @@ class Trainer:
         if loop.step:
             # so that a kill during the evaluation costs no step, and the best student is there to be kept
             loop.checkpoint()
-        found = evaluator.evaluate(loop.step, Subjects(self.student, loop.module, self.teacher, loop.average))
+        found = evaluator.evaluate(loop.step, Subjects(self.student, loop.module, self.teachers, loop.average))
         if found is None:
             return
         value = found.value(loop.best_by)
@@ -320,7 +341,8 @@ class Trainer:
             self.loop.average.apply()
         if self.vllm is not None:
             self.vllm.close()
-        self.teacher.close()
+        for each in self.teachers:
+            each.teacher.close()
         student: PreTrainedModel | None = self.student
         if self.accelerator.distributed_type == DistributedType.FSDP:
             student = whole_student(self.loop.module, self.student, self.accelerator.is_main_process)

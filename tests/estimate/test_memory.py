@@ -64,14 +64,14 @@ def test_few_layers_tell_of_many(options):
 
 def test_counted_bytes_are_those_of_a_real_pass():
     """Fake tensors come and go as real ones do: the same count over a pass with data."""
-    from simct.estimate.memory import _LiveBytes
+    from simct.estimate.live_bytes import LiveBytes
     from simct.models.loading import load_model
 
     student = load_model(ModelConfig(model=str(demo.STUDENT))).train()
     ids = torch.zeros(4, 50, dtype=torch.long)
     mask = torch.ones_like(ids)
     mask[0, -1] = 0  # without padding there is no mask to hold
-    live = _LiveBytes([*student.parameters(), *student.buffers(), ids])
+    live = LiveBytes([*student.parameters(), *student.buffers(), ids])
     with live:
         hidden = student.base_model(input_ids=ids, attention_mask=mask, use_cache=False)[0]
         held = live.live

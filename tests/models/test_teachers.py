@@ -106,3 +106,16 @@ def test_the_estimate_counts_what_stays_on_the_gpu(folders):
 def test_offloading_goes_with_nothing_else_that_places_the_teacher(folders, also):
     with pytest.raises(ConfigError, match=r"teacher\.offload is True; it must be false"):
         new_config(folders, offload=True, **also)
+
+
+def test_the_estimate_of_several_teachers_counts_each(folders):
+    alone = estimate_memory(new_config(folders))
+    about = {"student": str(folders[1]), "data": {"prompts": "prompts"}, "method": "marginal"}
+    about |= {"rollout": {"max_new_tokens": 6}, "training": new_config(folders).training.model_dump()}
+    entries = [{"model": str(folders[0]), "name": name, **more} for name, more in (("a", {}), ("b", {"offload": True}))]
+    both = estimate_memory(config_from_dict(about | {"teachers": entries}))
+    assert both.parts["teacher a"] == alone.parts["teacher weights"]
+    assert 0 < both.parts["teacher b"] < both.parts["teacher a"]
+    assert both.peak > alone.peak
+    one = estimate_memory(config_from_dict(about | {"teachers": entries[:1]}))
+    assert one.peak == alone.peak

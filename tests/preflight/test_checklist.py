@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, MambaConfig
 
-from simct import train
 from simct.config import config_from_dict, set_option
 from simct.errors import ConfigError
 from simct.preflight import account, checklist, machine, models, packages, prompts, settings, tasks, tokenizers
@@ -16,6 +15,7 @@ from simct.preflight.planned import Place, PlannedRun
 from simct.preflight.records import OK, PROBLEM, WARNING
 from simct.runs.folder import RunFolder
 from simct.train import train_run
+from simct.training import loaded
 from tests.support.random_pair import random_model, student_tokenizer
 from tests.support.tiny_models import save_tiny_model
 
@@ -169,7 +169,7 @@ def test_a_missing_tracker_ends_training_before_any_model_is_loaded(planned, mon
     def load_model(*arguments):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(train, "load_model", load_model)
+    monkeypatch.setattr(loaded, "load_model", load_model)
     monkeypatch.setattr(packages, "is_installed", lambda module: module != "wandb")
     run = RunFolder.create(tmp_path / "runs", planned({"training.tracker": "wandb"}).config)
     with pytest.raises(ConfigError, match="the package wandb is not installed"):

@@ -24,11 +24,12 @@ from simct.losses.head import Head
 from simct.losses.teacher_rows import HiddenRows
 from simct.models.loading import hidden_rows, load_model
 from simct.models.rollout import Rollout
+from simct.models.teachers import LocalTeacher, paired
 from simct.preflight.planned import PlannedRun
 from simct.preflight.prompts import check_completions
 from simct.preflight.records import Preflight
 from simct.tokenization.pair import TokenizerPair
-from simct.training.distillation_step import DistillationStep
+from simct.training.distillation_step import DistillationStep, Graded
 from simct.training.trainer import Trainer
 from tests.support import reference_losses
 
@@ -113,8 +114,8 @@ def test_the_loss_and_its_gradients_are_those_of_a_slow_reference(folders, pair,
     assert [sample.given for sample in samples] == [True, True, False]
     sides = [(s.prompt.teacher_ids, s.teacher_ids) for s in samples]
     teacher_hidden_TH, _ = hidden_rows(teacher, *map(list, zip(*sides, strict=True)), 0)
-    step = DistillationStep(student, pair, config, 0)
-    result = step(samples, HiddenRows(teacher_hidden_TH.detach(), Head.of(teacher)))
+    step = DistillationStep(student, paired(config, LocalTeacher(teacher, pair.teacher), pair), 0)
+    [result] = step([Graded(0, samples, HiddenRows(teacher_hidden_TH.detach(), Head.of(teacher)))])
     result.loss.backward()
     ours = {name: parameter.grad.clone() for name, parameter in student.named_parameters()}
     student.zero_grad()

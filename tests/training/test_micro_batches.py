@@ -129,11 +129,11 @@ def runs_out(trainer, where, times, kind=RuntimeError):
         left[0] -= 1
         raise kind("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    def forward(samples, rows):
-        runs_out.size = len(samples)
-        if where == "forward" and len(samples) > 1 and left[0]:
+    def forward(graded):
+        runs_out.size = len(graded[0].samples)
+        if where == "forward" and runs_out.size > 1 and left[0]:
             fail()
-        return compare(samples, rows)
+        return compare(graded)
 
     def back(loss):
         backward(loss)
@@ -163,7 +163,7 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_step(
 def test_a_sample_that_does_not_fit_alone_ends_the_run(folders, tmp_path):
     trainer = trainer_of(folders, tmp_path)
 
-    def compare(samples, rows):
+    def compare(graded):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     trainer.loop.module.compare = compare

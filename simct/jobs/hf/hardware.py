@@ -8,7 +8,7 @@ from functools import lru_cache
 from simct.config import RunConfig, config_from_text, dump_config
 from simct.errors import SimCTError
 from simct.estimate.machines import GIB, MACHINES, Machine
-from simct.estimate.memory import Shape, estimate_memory, load_shape_config, shape_of
+from simct.estimate.memory import Shape, estimate_memory, run_shapes, shape_configs
 from simct.estimate.time_and_cost import STARTING_SECONDS, step_seconds, steps_of
 from simct.hub.client import hub_api
 from simct.hub.errors import hub_error
@@ -117,8 +117,9 @@ def offers(config: RunConfig, token: Token = None, n_prompts: int | None = None)
 
 def _offers_for(config: RunConfig, token: Token, n_prompts: int | None) -> Callable[[Hardware], Offer]:
     """A function from a machine to its Offer for `config`."""
-    teacher, student, peak = _estimated(dump_config(config), token)
-    steps, size = steps_of(config, n_prompts), teacher.parameters + student.parameters
+    teachers, student, peak = _estimated(dump_config(config), token)
+    steps = steps_of(config, n_prompts)
+    size = sum(teacher.parameters for teacher in teachers) + student.parameters
 
     def offer_for(machine: Hardware) -> Offer:
         if not machine.gpus:
@@ -137,7 +138,7 @@ def _offers_for(config: RunConfig, token: Token, n_prompts: int | None) -> Calla
             return Offer(machine, False, why=f"{why}, not {config.training.batch_size}")
         if steps is None or not machine.gpus or not machine.known:
             return Offer(machine, True)
-        seconds = step_seconds(config, teacher, student, machine.known, PROMPT_TOKENS, machine.gpus)
+        seconds = step_seconds(config, teachers, student, machine.known, PROMPT_TOKENS, machine.gpus)
         taken = INSTALLING_SECONDS + STARTING_SECONDS + steps * sum(seconds.values())
         return Offer(machine, True, taken / 3600)
 
@@ -145,17 +146,17 @@ def _offers_for(config: RunConfig, token: Token, n_prompts: int | None) -> Calla
 
 
 @lru_cache(maxsize=32)
-def _estimated(text: str, token: Token) -> tuple[Shape, Shape, Callable[[str], int]]:
-    """Both models' shapes, and a function from "cuda" or "cpu" to the peak in bytes: seconds of work, done once for a
-    configuration. The token is part of the key, because access differs between visitors."""
+def _estimated(text: str, token: Token) -> tuple[list[Shape], Shape, Callable[[str], int]]:
+    """The shapes of the teachers and the student, and a function from "cuda" or "cpu" to the peak in bytes: seconds of
+    work, done once for a configuration. The token is part of the key, because access differs between visitors."""
     config = config_from_text(text)
-    configs = load_shape_config(config.teacher, token), load_shape_config(config.student, token)
+    configs = shape_configs(config, token)
 
     @lru_cache
     def peak(kind: str) -> int:
         return estimate_memory(config, PROMPT_TOKENS, kind, 1, token, configs).peak
 
-    return shape_of(configs[0], config.teacher), shape_of(configs[1], config.student, config), peak
+    return *run_shapes(config, configs), peak
 
 
 def _gigabytes(text: str) -> float:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import simct
 from simct.config import RunConfig, local_path
 from simct.config.tasks import named_tasks, rename_tasks
+from simct.config.teachers import named_teachers, numbered_teachers
 from simct.data.formats import suffix_of
 from simct.errors import ConfigError
 from simct.evaluation.task_names import OWN_NAMES, check_task_names, is_own_task, is_task_name
@@ -43,7 +44,7 @@ PACKAGES = (
 )
 
 # the names that files of this machine get in a Job, and which no other file of it can have
-INPUT = re.compile(r"inputs/(teacher|student|prompts|scores|held-out|task-\d{1,4})(\.[a-z0-9]{1,8}){0,2}")
+INPUT = re.compile(r"inputs/((teacher|scores)(-\d{1,2})?|student|prompts|held-out|task-\d{1,4})(\.[a-z0-9]{1,8}){0,2}")
 
 
 def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
@@ -52,12 +53,13 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
     Raises ConfigError for a task that is given as a file and is not data: a Job runs no code of a task.
     """
     check_task_names(config.evaluation.tasks, "on Hugging Face Jobs")
-    host = urlsplit(config.teacher.server or "").hostname or ""
-    if host == "localhost" or host.startswith("127.") or host == "::1":
-        raise ConfigError(
-            f"teacher.server is {config.teacher.server!r}, on this machine, which a Job cannot reach. Give an address "
-            "that is open to it."
-        )
+    for where, model in named_teachers(config):
+        host = urlsplit(model.server or "").hostname or ""
+        if host == "localhost" or host.startswith("127.") or host == "::1":
+            raise ConfigError(
+                f"{where}.server is {model.server!r}, on this machine, which a Job cannot reach. Give an address that "
+                "is open to it."
+            )
     inputs: dict[str, Path] = {}
 
     def carry(name: str, role: str) -> str:
@@ -75,11 +77,12 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
         return target
 
     config.output = None
-    config.teacher.model = carry(config.teacher.model, "teacher")
+    for number, model in numbered_teachers(config):
+        model.model = carry(model.model, f"teacher{number}")
+        if model.scores:
+            model.scores = carry(model.scores, f"scores{number}")
     config.student.model = carry(config.student.model, "student")
     config.data.prompts = carry(config.data.prompts, "prompts")
-    if config.teacher.scores:
-        config.teacher.scores = carry(config.teacher.scores, "scores")
     if config.data.held_out_prompts:
         config.data.held_out_prompts = carry(config.data.held_out_prompts, "held-out")
     places = {task: index for index, task in enumerate(named_tasks(config))}
@@ -94,7 +97,8 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
 def teacher_key(config: RunConfig) -> dict[str, str]:
     """The secret with the key of the teacher's server, where this machine has one; a Space has none to give."""
     key = os.environ.get(KEY_VARIABLE)
-    return {KEY_VARIABLE: key} if key and config.teacher.server and not os.environ.get("SPACE_ID") else {}
+    served = any(model.server for model in config.teacher_models)
+    return {KEY_VARIABLE: key} if key and served and not os.environ.get("SPACE_ID") else {}
 
 
 def as_data(config: RunConfig) -> RunConfig:
@@ -104,11 +108,12 @@ def as_data(config: RunConfig) -> RunConfig:
     Anything else could name a file of whoever reads it here, and becomes an input that the run does not have.
     """
     config.output = None
-    for role, model in (("teacher", config.teacher), ("student", config.student)):
+    named = [(f"teacher{number}", f"scores{number}", model) for number, model in numbered_teachers(config)]
+    for role, scores, model in (*named, ("student", "scores", config.student)):
         model.model = _named(model.model) or f"inputs/{role}"
         model.revision = model.revision if model.revision and is_revision(model.revision) else None
         if model.scores:
-            model.scores = model.scores if INPUT.fullmatch(model.scores) else "inputs/scores"
+            model.scores = model.scores if INPUT.fullmatch(model.scores) else f"inputs/{scores}"
     data = config.data
     data.prompts = _named(data.prompts) or "inputs/prompts"
     data.revision = data.revision if data.revision and is_revision(data.revision) else None
@@ -144,11 +149,11 @@ def package_source() -> bytes:
 def pinned_packages(config: RunConfig) -> list[str]:
     """What the Job installs: the versions that run here (without a local build tag such as +cpu), and what the run's
     own settings need, in the newest version if it is not installed here."""
-    models = (config.teacher, config.student)
     maths = config.kind == "warmup" and config.warmup.checker == "maths"
     extra = {
         "lm_eval[math]": maths or not all(map(is_own_task, named_tasks(config))),
-        "bitsandbytes": any(model.quantization for model in models) or "bitsandbytes" in config.training.optimizer,
+        "bitsandbytes": any(model.quantization for model in config.models)
+        or "bitsandbytes" in config.training.optimizer,
         "deepspeed": config.training.parallel.startswith("zero"),
         "vllm": config.rollout.engine == "vllm" and not config.rollout.vllm_url,
         config.training.tracker or "": config.training.tracker is not None,

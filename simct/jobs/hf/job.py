@@ -274,7 +274,8 @@ def fetch_inputs(run: RunFolder, token: Token = None) -> None:
     """Download the files of another machine that the run was given, so that it can be started again from here."""
     config = run.config()
     own = [config.data.held_out_prompts] if config.data.held_out_prompts else []
-    named = [config.teacher.model, config.student.model, config.data.prompts, *own, *named_tasks(config)]
+    models = [name for model in config.models for name in (model.model, model.scores)]
+    named = [*models, config.data.prompts, *own, *named_tasks(config)]
     if not any(str(name).startswith("inputs/") for name in named) or (run.path / "inputs").is_dir():
         return
     repo_id = run_repo(run, job_status(run))

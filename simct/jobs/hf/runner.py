@@ -166,8 +166,8 @@ def fetch_run(api: HfApi, repo_id: str, folder: Path) -> tuple[RunFolder, bool]:
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     run = RunFolder(folder)
     config = load_run_config(folder / "run.yaml")
-    named = ((config.teacher, "model"), (config.student, "model"), (config.data, "prompts"))
-    for owner, name in (*named, (config.data, "held_out_prompts")):
+    named = [(model, name) for model in config.models for name in ("model", "scores")]
+    for owner, name in (*named, (config.data, "prompts"), (config.data, "held_out_prompts")):
         if str(getattr(owner, name)).startswith("inputs/"):
             setattr(owner, name, str(folder / getattr(owner, name)))
     rename_tasks(config, lambda task: str(folder / task) if local_path(str(folder / task)) else task)

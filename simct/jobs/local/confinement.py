@@ -123,7 +123,8 @@ def own_files(run: RunFolder, root: Path, owner: str | None) -> Iterator[Path]:
 
 
 def _named_files(config: RunConfig) -> Iterator[Path]:
-    names = [config.data.prompts, config.data.held_out_prompts, config.teacher.scores, config.student.scores]
+    scores = [model.scores for model in config.models]
+    names = [config.data.prompts, config.data.held_out_prompts, *scores]
     for name in [*names, *named_tasks(config)]:
         with contextlib.suppress(OSError, ValueError):
             if name:
