@@ -9,7 +9,7 @@ Small samples on a CPU will do. Shapes: U units, N units of a chunk, R rows, H h
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from transformers import PreTrainedModel
@@ -32,6 +32,7 @@ from simct.evaluation.distance import (
 )
 from simct.evaluation.records import Distance
 from simct.inspection.coarsening import neighboring_kl
+from simct.inspection.gradients import compare, last_parameters
 from simct.inspection.records import KlQuantiles, MassHistogram, Reliability, Splits, StartDistance
 from simct.inspection.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
 from simct.inspection.unit_scores import score_chunk
@@ -48,9 +49,10 @@ from simct.tokenization.token_bytes import TokenBytes
 from simct.tokenization.units import UnitBatch, build_units, chunks_by_rows
 
 ANSWERS_AT_A_TIME = 4
+# a step of the decode loop reads all weights, for however few answers
+WRITTEN_AT_A_TIME = 16
 # what is kept of every unit, as score_chunk gives it
 COLUMNS = ("kl", "z_s", "z_t", "student_score", "teacher_score", "top_s", "top_t")
-GRADIENT_PARAMETERS = 200_000_000  # of the student, from its output backwards, on which gradients are compared
 Z_T_EDGES = [index / 10 for index in range(11)]  # of the histogram; its last bin is all above 1
 
 
@@ -77,30 +79,18 @@ def measure_pair(
     progress(0, len(asked))
     teacher, student = _models(config, pair, device, token, models)
     totals = _Totals(pair, student, teacher)
-    excluded: Counter[str] = Counter()
-    ended = written = 0
-    for first in range(0, len(asked), ANSWERS_AT_A_TIME):
-        if should_stop and should_stop():
-            break
-        some = asked[first : first + ANSWERS_AT_A_TIME]
-        ids = [prompt.student_ids for prompt in some]
-        rollouts = write_rollouts(student, pair.student, config, ids, 1, list(range(first, first + len(some))))
-        written += len(rollouts)
-        ended += sum(rollout.ended for rollout in rollouts)
-        usable = to_samples(pair, some, rollouts, excluded)
-        if usable:
-            totals.add(usable)
-        progress(written, len(asked))
+    answered = _answers(config, pair, asked, totals, progress, should_stop)
+    written = answered.written
     if not written:
         raise RunError("Stopped before the first answer was measured.")
     if not totals.answers:
-        raise DataError(f"Nothing can be compared: {exclusion_line(excluded, written)}")
+        raise DataError(f"Nothing can be compared: {exclusion_line(answered.excluded, written)}")
     measured = replace(
         totals.result(),
         answers_written=written,
-        answers_ended=ended,
+        answers_ended=answered.ended,
         prompts_too_long=too_long,
-        excluded=dict(excluded),
+        excluded=dict(answered.excluded),
         max_new_tokens=config.rollout.max_new_tokens,
         stopped=written < len(asked),
     )
@@ -114,6 +104,44 @@ def measure_pair(
         method_options=verdict.options,
         settings=verdict.settings,
     )
+
+
+@dataclass
+class _Answered:
+    """How many answers were measured, how many of them ended, and what was left out of them by reason."""
+
+    written: int = 0
+    ended: int = 0
+    excluded: Counter[str] = field(default_factory=Counter)
+
+
+def _answers(
+    config: RunConfig,
+    pair: TokenizerPair,
+    asked: list[PreparedPrompt],
+    totals: "_Totals",
+    progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool] | None,
+) -> _Answered:
+    """Let the student answer the prompts and add its answers to `totals`, until it is done or stopped."""
+    answered = _Answered()
+    for first in range(0, len(asked), WRITTEN_AT_A_TIME):
+        if should_stop and should_stop():
+            break
+        some = asked[first : first + WRITTEN_AT_A_TIME]
+        ids, indices = [prompt.student_ids for prompt in some], list(range(first, first + len(some)))
+        rollouts = write_rollouts(totals.student, pair.student, config, ids, 1, indices)
+        for start in range(0, len(some), ANSWERS_AT_A_TIME):
+            if answered.written and should_stop and should_stop():
+                break
+            part = slice(start, start + ANSWERS_AT_A_TIME)
+            answered.written += len(rollouts[part])
+            answered.ended += sum(rollout.ended for rollout in rollouts[part])
+            usable = to_samples(pair, some[part], rollouts[part], answered.excluded)
+            if usable:
+                totals.add(usable)
+            progress(answered.written, len(asked))
+    return answered
 
 
 def with_start_distances(
@@ -286,7 +314,7 @@ class _Totals:
             return torch.autograd.grad(result.loss_sum, student_hidden_RH, retain_graph=True)[0]
 
         strict_RH = at_hidden("strict")
-        parameters = _last_parameters(self.student)
+        parameters = last_parameters(self.student)
         first_RH = strict_RH * halves_R[:, None]
         for part, part_RH in enumerate((first_RH, strict_RH - first_RH, at_hidden("simct") - strict_RH)):
             pulled = torch.autograd.grad(
@@ -301,8 +329,7 @@ class _Totals:
     def result(self) -> Reliability:
         kl_U, z_t_U = (torch.cat(self.columns[name]) for name in ("kl", "z_t"))
         single_U, apart_P, merged_P = (torch.cat(self.columns[name]) for name in ("single", "apart", "merged"))
-        first, second, recovered = self.gradients
-        strict = list(torch._foreach_add(first, second))
+        compared = compare(*self.gradients)
 
         def mean(name: str) -> float:
             return self.sums[name] / max(self.weights[name], 1)
@@ -327,9 +354,9 @@ class _Totals:
             ),
             recovered_share=self.recovered_tokens / max(self.tokens, 1),
             recovered_kinds=_kind_table(self.kinds),
-            gradient_cosine=_cosine(strict, recovered),
-            gradient_ratio=_ratio(recovered, strict),
-            gradient_noise=_cosine(first, second),
+            gradient_cosine=compared.cosine,
+            gradient_ratio=compared.ratio,
+            gradient_noise=compared.noise,
             top16_student=_mean(torch.cat(self.columns["top_s"])),
             top16_teacher=_mean(torch.cat(self.columns["top_t"])),
             kl_units=_mean(apart_P) if len(apart_P) else None,
@@ -340,34 +367,6 @@ class _Totals:
 
 def _pad(tokens: TokenBytes) -> int:
     return pad_id_of(tokens.tokenizer, tokens.end_ids)
-
-
-def _last_parameters(student: PreTrainedModel) -> list[torch.nn.Parameter]:
-    """Trainable parameters from the model's end backwards, GRADIENT_PARAMETERS of them at most, one tensor at least."""
-    chosen: list[torch.nn.Parameter] = []
-    count = 0
-    for parameter in reversed([parameter for parameter in student.parameters() if parameter.requires_grad]):
-        count += parameter.numel()
-        if chosen and count > GRADIENT_PARAMETERS:
-            break
-        chosen.append(parameter)
-    return chosen
-
-
-def _cosine(left: list[torch.Tensor], right: list[torch.Tensor]) -> float | None:
-    """None where one of the two is zero, as when nothing is recovered."""
-
-    def product(ones: list[torch.Tensor], others: list[torch.Tensor]) -> float:
-        return sum(float((a.double() * b.double()).sum()) for a, b in zip(ones, others, strict=True))
-
-    size = (product(left, left) * product(right, right)) ** 0.5
-    return product(left, right) / size if size > 0 else None
-
-
-def _ratio(left: list[torch.Tensor], right: list[torch.Tensor]) -> float | None:
-    """Of the norms; None where the second is zero."""
-    sizes = [sum(float(part.double().square().sum()) for part in parts) ** 0.5 for parts in (left, right)]
-    return sizes[0] / sizes[1] if sizes[1] > 0 else None
 
 
 def _mean(values_U: torch.Tensor) -> float:

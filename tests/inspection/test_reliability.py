@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from simct.config import config_from_dict
 from simct.data.samples import PreparedPrompt, Sample
 from simct.demo import PAIRS
 from simct.errors import RunError
-from simct.inspection import reliability
+from simct.inspection import gradients, reliability
 from simct.inspection.records import MassHistogram, Reliability
 from simct.inspection.reliability import measure_pair, measure_samples
 from simct.inspection.verdict import verdict_of
@@ -135,9 +136,9 @@ def test_only_the_last_parameters_are_compared_where_there_are_many(tmp_path, mo
     _, student_name = save_pair(tmp_path)
     student = load_model(config_from_dict({"student": student_name, "teacher": "t", "data": {"prompts": "p"}}).student)
     everything = list(student.parameters())
-    assert {id(p) for p in reliability._last_parameters(student)} == {id(p) for p in everything}
-    monkeypatch.setattr(reliability, "GRADIENT_PARAMETERS", sum(p.numel() for p in everything[-3:]))
-    assert [id(p) for p in reliability._last_parameters(student)] == [id(p) for p in everything[:-4:-1]]
+    assert {id(p) for p in gradients.last_parameters(student)} == {id(p) for p in everything}
+    monkeypatch.setattr(gradients, "GRADIENT_PARAMETERS", sum(p.numel() for p in everything[-3:]))
+    assert [id(p) for p in gradients.last_parameters(student)] == [id(p) for p in everything[:-4:-1]]
 
 
 def test_measuring_tells_how_far_it_is_and_can_be_stopped():
@@ -187,6 +188,23 @@ def test_the_gradient_cosine_is_that_of_the_two_parts_of_the_loss(tmp_path):
     assert report.gradient_cosine == pytest.approx(float(expected), abs=1e-3)
     assert report.gradient_ratio == pytest.approx(float(recovered_G.norm() / strict_G.norm()), rel=1e-3)
     assert report.units_recovered > 0 and report.units_shared > 0
+
+
+def test_gradients_are_compared_as_whole_vectors():
+    torch.manual_seed(0)
+    shapes = [(3,), (70_000,), (5, 40_000)]  # more than one piece
+    first, second, recovered = ([torch.randn(shape) + offset for shape in shapes] for offset in (0.2, 0.3, -0.1))
+    compared = gradients.compare(first, second, recovered)
+    one_N, two_N, other_N = (
+        torch.cat([part.flatten() for part in each]).double() for each in (first, second, recovered)
+    )
+    similarity = partial(torch.nn.functional.cosine_similarity, dim=0)
+    assert compared.cosine == pytest.approx(float(similarity(one_N + two_N, other_N)), abs=1e-9)
+    assert compared.noise == pytest.approx(float(similarity(one_N, two_N)), abs=1e-9)
+    assert compared.ratio == pytest.approx(float(other_N.norm() / (one_N + two_N).norm()), rel=1e-9)
+    nothing = [torch.zeros_like(part) for part in first]
+    assert gradients.compare(first, second, nothing) == gradients.Comparison(None, 0.0, compared.noise)
+    assert gradients.compare(nothing, nothing, recovered) == gradients.Comparison(None, None, None)
 
 
 def test_the_noise_is_the_cosine_of_two_halves_and_the_masses_those_of_the_top_16(tmp_path):
