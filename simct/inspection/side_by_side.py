@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, RepetitionPenaltyLogitsProcessor
+from transformers import PreTrainedModel
 
 from simct.config.sections import RolloutConfig
 from simct.errors import AlignmentError
 from simct.losses.head import Head
 from simct.models.loading import hidden_rows, pad_id_of
-from simct.models.sampling import pick_tokens, uniforms
+from simct.models.sampling import Sampling, uniforms
 from simct.tokenization.pair import TokenizerPair
 
 
@@ -33,28 +33,24 @@ def write_answer(
     `rollout` gives all of the sampling but the temperature; None is the whole distribution. `n_candidates` is the
     number of ids the tokenizer knows. The caller stops it by asking for no more.
     """
-    drawn_M = uniforms(seed, 0, [0], max_new_tokens)[0].to(model.device)
     rollout = rollout or RolloutConfig(top_p=1.0)
-    penalty = RepetitionPenaltyLogitsProcessor(float(rollout.repetition_penalty))
-    ids, cache = torch.tensor([prompt_ids], device=model.device), None
-    read = ids
+    drawn_1M = uniforms(seed, 0, [0], max_new_tokens) if temperature > 0 else None
+    sampling = Sampling(
+        n_candidates, drawn_1M, temperature, rollout.top_p, rollout.top_k, rollout.min_p, rollout.repetition_penalty
+    )
+    ids, cache, seen_1V = torch.tensor([prompt_ids], device=model.device), None, None
     for position in range(max_new_tokens):
         with torch.inference_mode():
             output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache = output.past_key_values
-        logits_1V = output.logits[:, -1, :n_candidates]
-        if rollout.repetition_penalty != 1:
-            logits_1V = penalty(read, logits_1V)
-        if temperature > 0:
-            uniform_1 = drawn_M[position : position + 1]
-            chosen = int(pick_tokens(logits_1V, uniform_1, temperature, rollout.top_p, rollout.top_k, rollout.min_p))
-        else:
-            chosen = int(logits_1V.argmax())
+            cache, logits_1V = output.past_key_values, output.logits[:, -1].float()
+            if rollout.repetition_penalty != 1:
+                seen_1V = torch.zeros_like(logits_1V, dtype=torch.bool) if seen_1V is None else seen_1V
+                seen_1V[0, ids[0]] = True
+            chosen = int(sampling.pick(logits_1V, [0], [position], seen_1V))
         yield chosen
         if chosen in end_ids:
             return
         ids = torch.tensor([[chosen]], device=model.device)
-        read = torch.cat([read, ids], dim=1)
 
 
 def agreement(
