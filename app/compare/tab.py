@@ -1,65 +1,47 @@
-"""Compare: the student before and after, and the teacher, answering the same prompt side by side."""
-
-from collections.abc import Iterator
+"""Compare: talk to the models of a run. Four views: side by side, a chat, a blind test, and a set of prompts."""
 
 import gradio as gr
 
-from app.compare import answers, view
-from app.compare.answers import Answer, Question
+from app.compare import answers, models
+from app.compare.blind import BlindTab
+from app.compare.chat import ChatTab
+from app.compare.prompt_set import PromptSetTab
+from app.compare.side_by_side import SideBySideTab
 from app.page import markup
 from app.page.markup import one_line
 from app.runs.listing import one_line_options, visible
 from app.runs.tab import RunsTab
-from app.runs.view import results
-from app.server.handler import LATEST, LONG, Handler, Updates, in_turn
+from app.server.handler import LATEST, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
-from app.server.work import LongWork, Work
-from simct.errors import DataError, SimCTError
-from simct.hub.repo_ids import is_folder
+from simct.errors import SimCTError
+
+NO_RUN = "Answers appear here once a run has begun. Launch one under Train."
 
 
 class CompareTab:
-    """Run and prompt above, one column a model below, then what the run was scored."""
+    """The run above, and the views as tabs. `refresh` fills the list of runs; the views follow the chosen run."""
 
     def __init__(self, studio: Studio, runs: RunsTab) -> None:
         self.studio = studio
         markup.panel(
-            markup.heading(
-                "Compare", "What the student learned, on a prompt of your own.", "running#evaluations-along-the-way"
-            )
+            markup.heading("Compare", "What the student learned, on prompts of your own.", "running#trying-the-student")
         )
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=300):
-                self.run = gr.Dropdown([], label="Run", elem_id="compare-run", filterable=False)
-                self.sides = gr.CheckboxGroup([], label="Who answers", elem_id="compare-sides")
-                with gr.Row():
-                    temperature = gr.Number(
-                        0.0, label="Temperature", info="0: the most likely.", minimum=0, min_width=110
-                    )
-                    length = gr.Number(64, label="Tokens at most", info="Of each answer.", precision=0, min_width=110)
-            with gr.Column(scale=3, min_width=320):
-                self.offered = gr.Dropdown([], label="A prompt of the run", elem_id="compare-picked", filterable=True)
-                self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=10, elem_id="compare-prompt")
-                self.reference = markup.panel(elem_id="compare-reference")
-                with gr.Row():
-                    self.ask = gr.Button("Answer", variant="primary", elem_id="compare-ask", min_width=160)
-                    cancel = gr.Button("Stop", elem_id="compare-stop", min_width=90, scale=0, interactive=False)
-        self.note = markup.panel(elem_id="compare-note", min_height=24)
-        self.answers = markup.panel(elem_id="compare-answers", min_height=170)
-        self.results = markup.panel(elem_id="compare-results")
+        self.run = gr.Dropdown([], label="Run", elem_id="compare-run", filterable=False)
+        with gr.Tabs(elem_id="compare-parts"):
+            with gr.Tab("Side by side", id="side_by_side"):
+                self.side_by_side = SideBySideTab(studio, self.run)
+            with gr.Tab("Chat", id="chat"):
+                self.chat = ChatTab(studio, self.run)
+            with gr.Tab("Blind test", id="blind"):
+                self.blind = BlindTab(studio, self.run)
+            with gr.Tab("Prompt set", id="prompt_set"):
+                self.prompt_set = PromptSetTab(studio, self.run)
         self.next = gr.Button("Publish →", variant="primary", elem_classes="next")
-        self.work = LongWork(studio, self.note, cancel, hides=False)
         self.refresh = Handler(studio, self._refresh, {"chosen": runs.chosen, "current": self.run}, [self.run], LATEST)
-        shown = [self.sides, self.offered, self.results, self.answers, self.ask]
+        views = (self.side_by_side, self.chat, self.blind, self.prompt_set)
+        shown = [component for view in views for component in view.outputs]
         Handler(studio, self._show, {"run_id": self.run}, shown, in_turn("compare")).on(self.run.change)
-        picking = {"run_id": self.run, "text": self.offered}
-        Handler(studio, self._pick, picking, [self.prompt, self.reference], LATEST).on(self.offered.input)
-        asked = {
-            "run_id": self.run, "sides": self.sides, "text": self.prompt, "temperature": temperature, "length": length,
-        }  # fmt: skip
-        answer = Handler(studio, self._answer, asked, [*self.work.outputs, self.answers], LONG)
-        answer.on(self.ask.click, self.prompt.submit)
 
     def _refresh(self, visitor: Visitor, chosen: str | None, current: str | None) -> Updates:
         """Runs that have begun, the one chosen under Runs picked."""
@@ -70,74 +52,25 @@ class CompareTab:
         return {self.run: gr.Dropdown(choices=options, value=picked)}
 
     def _show(self, visitor: Visitor, run_id: str | None) -> Updates:
-        """Who can answer, the run's own prompts, and its scores."""
+        """Who can answer, the run's own prompts, its scores and its votes."""
         if not run_id:
-            return self._nothing(markup.empty("Answers appear here once a run has begun. Launch one under Train."))
+            return self.side_by_side.nothing(markup.empty(NO_RUN))
         try:
-            found = owned_run(self.studio, run_id, visitor)
-            config = found.config()
-            offered = answers.offered_sides(self.studio, found, config, visitor.token)
-            # weights of the Hub are fetched only when somebody ticks the box
-            here = [side for _, side in offered if is_folder(answers.model_of(side, found, config))]
-            prompts = [each.text for each in answers.prompts_of(self.studio, found, visitor.token)]
+            run = owned_run(self.studio, run_id, visitor)
+            config = run.config()
+            offered = models.offered_sides(self.studio, run, config, visitor.token)
+            # weights of the Hub are fetched only when somebody ticks the box, checkpoints are many
+            here = [
+                side
+                for _, side in offered
+                if models.checkpoint_step(side) is None and models.is_here(side, run, config)
+            ]
+            prompts = [each.text for each in answers.prompts_of(self.studio, run, visitor.token)]
         except SimCTError as error:
-            return self._nothing(markup.note("error", one_line(error)))
+            return self.side_by_side.nothing(markup.note("error", one_line(error)))
         return {
-            self.sides: gr.CheckboxGroup(choices=offered, value=here),
-            self.offered: gr.Dropdown(choices=list(dict.fromkeys(prompts)), value=None),
-            self.results: results(found),
-            self.answers: markup.empty("Choose a prompt or write one, then press Answer."),
-            self.ask: gr.Button(interactive=True),
+            **self.side_by_side.show(run, offered, here, prompts),
+            **self.chat.show(offered, config.data.system),
+            **self.blind.show(run, offered),
+            **self.prompt_set.show(offered, here),
         }
-
-    def _nothing(self, why: str) -> Updates:
-        return {
-            self.sides: gr.CheckboxGroup(choices=[], value=[]),
-            self.offered: gr.Dropdown(choices=[]),
-            self.results: "",
-            self.answers: why,
-            self.ask: gr.Button(interactive=False),
-        }
-
-    def _pick(self, visitor: Visitor, run_id: str | None, text: str) -> Updates:
-        """A prompt of the run, and its answer in the data."""
-        try:
-            found = owned_run(self.studio, run_id, visitor)
-            offered = answers.prompts_of(self.studio, found, visitor.token)
-        except SimCTError as error:
-            return {self.prompt: text, self.reference: markup.note("error", one_line(error))}
-        known = next((each.answer for each in offered if each.text == text), None)
-        line = f"Its answer in the data: {known}" if known else ""
-        return {self.prompt: text, self.reference: markup.note("quiet", line)}
-
-    def _answer(
-        self,
-        visitor: Visitor,
-        run_id: str | None,
-        sides: list[str],
-        text: str,
-        temperature: float | None,
-        length: float | None,
-    ) -> Iterator[Updates]:
-        """Every chosen model's answer as it is written; then how likely the teacher finds the students'."""
-        try:
-            if not (text or "").strip():
-                raise DataError("There is no prompt. Write one, or choose one of the run's.")
-            if not sides:
-                raise DataError("No model is to answer. Tick at least one.")
-            found = owned_run(self.studio, run_id, visitor)
-        except SimCTError as error:
-            yield {self.note: markup.note("error", one_line(error))}
-            return
-        question = Question(text, sides, float(temperature or 0), int(length or 64))
-        written: dict[str, Answer] = {}
-
-        def write(work: Work) -> None:
-            answers.write(self.studio, found, question, visitor.token, written, work)
-
-        def so_far(work: Work) -> Updates:
-            return {self.answers: view.cards(dict(written))} if written else {}
-
-        yield from self.work.run(
-            write, lambda work: {**so_far(work), self.note: ""}, weights=True, running=so_far, failed=so_far
-        )

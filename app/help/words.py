@@ -71,6 +71,22 @@ FIELDS = {
     "Tokens at most": "Longest answer, in tokens. Usual: 64 to 512. Raise it where answers are cut off.",
     "compare-picked": "A prompt that this run trained on or was evaluated with. It fills in the field below.",
     "compare-prompt": "What all chosen models answer. Try prompts that the run has not trained on.",
+    "chat-model": "Who answers the next message. The whole conversation is read by it, in its own chat template; "
+    "what another model wrote stays.",
+    "chat-system": "What the model is told before the conversation. Usual: empty, or the system text that the run "
+    "trains with.",
+    "chat-message": "Your next message. Enter sends it; Shift and Enter begin a new line.",
+    "blind-one": "One of the two models whose answers you compare.",
+    "blind-other": "The model to compare it with. Usual: the student before training, or the teacher.",
+    "blind-prompt": "What both models answer. Usual: prompts that the run has not trained on, at least 20 of them.",
+    "set-prompts": "The prompts that every chosen model answers, one per line.",
+    "set-sides": "Who answers the prompts. One model after another is loaded, so more models take longer.",
+    "publish-now-what": "Which weights are published after LoRA training. Usual: the merged model, which every program "
+    "loads. Choose the adapter where the student is large and people have it already.",
+    "usage-transformers": "Python that loads the student and asks it something. Copy it into a file or a notebook.",
+    "usage-vllm": "Commands that serve the student to many users at once, on a machine with a GPU.",
+    "usage-repository": "The repository to enter in the Space that converts it.",
+    "usage-ollama": "The command that downloads the converted student and starts a chat.",
     "publish-run": "The finished run whose student is published.",
     "publish-repo": "The repository on the Hub: your account or organization, a slash, and a name. It is created "
     "where it does not exist; a model already there is replaced by a new commit.",
@@ -177,6 +193,12 @@ GLOSSARY = {
     "Verdict": "The recommendation of a method for a pair, in words and with the numbers it rests on.",
 }
 COLUMNS = {
+    "Models": "The two models whose answers were compared without their names.",
+    "First preferred": "How often the answer of the first model was chosen.",
+    "Second preferred": "How often the answer of the second model was chosen.",
+    "Ties": "How often neither answer was better.",
+    "p": "Two-sided sign test without the ties: how likely so uneven a count is if both models are equally good. Below "
+    "0.05 it counts as a preference; that needs at least six votes.",
     "Text": "A piece of text that the two tokenizers cut differently.",
     "Count": "How often this piece appears in the text.",
     "Mass": "The model's probability of this token here.",

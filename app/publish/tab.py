@@ -9,6 +9,7 @@ from app.page.markup import one_line
 from app.publish import card, view
 from app.publish.card import CardPanel
 from app.publish.repository import account, suggested_repo_id
+from app.publish.usage import UsagePanel
 from app.runs.listing import one_line_options, visible
 from app.runs.tab import RunsTab
 from app.server.handler import PRIVATE, QUIET, Handler, Updates, in_turn
@@ -47,13 +48,14 @@ class PublishTab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
                 self._build_fields()
+                self.usage = UsagePanel()
             with gr.Column(scale=3, min_width=320):
                 self.card = CardPanel(studio)
         which, turn = {"run_id": self.run, "repo_id": self.repo, "what": self.what}, in_turn("card")
         controls = [self.note, self.publish, self.stop, self.timer]
         picked = {"chosen": runs.chosen, "current": self.run}
         self.refresh = Handler(studio, self._refresh, picked, [self.run], turn)
-        shown = [self.suggested, self.what, *controls, *self.card.outputs]
+        shown = [self.suggested, self.what, *controls, *self.card.outputs, *self.usage.outputs]
         self.show = Handler(studio, self._show, which, shown, turn)
         self.show_after(Handler(studio, self._empty_repo, {}, [self.repo], turn).on(self.run.input).then)
         # not `input`, which Gradio does not fire for what is pasted
@@ -138,7 +140,8 @@ class PublishTab:
             repo = typed or status.repo_id or suggested_repo_id(self.studio, run, visitor)
             has_adapter = (run.adapter_dir / ADAPTER_CONFIG).is_file()
             weights = gr.Radio(visible=has_adapter) if has_adapter else gr.Radio(visible=False, value="merged")
-            shown = self.card.show(run, repo, visitor, has_adapter and what == "adapter")
+            alone = has_adapter and what == "adapter"
+            shown = {**self.card.show(run, repo, visitor, alone), **self.usage.show(run, repo, alone)}
             return {self.suggested: repo, self.what: weights, **self._state(status), **shown}
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error)), **self.card.nothing()}

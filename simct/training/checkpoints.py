@@ -10,20 +10,27 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file, save_file
 
+from simct.config import RunConfig
 from simct.errors import RunError, brief
 from simct.files import read_json, sync_folder, write_atomically
+from simct.models.adapters import merged_student, trainable_student
 from simct.runs.checkpoints import CONFIG_FILE, STEP_FILE, TRAINED_FILE, checkpoints_in, seal
 from simct.training.optimizer import WeightAverage
 from simct.training.sharding import like, load_optimizer_state, optimizer_state, own_part, to_whole
 
 SHARDED_FILE = "optimizer.pt"
 BEST_FILE = "best.json"
+# the student within the module that is trained, in the names of its parameters
+WRAPPED = "student."
+# what Accelerate calls the first object that is registered with it, the running mean
+AVERAGE_FILE = "custom_checkpoint_0.pkl"
 
 
 def trained_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -87,6 +94,33 @@ def load_state(
         raise RunError(
             f"Cannot resume from {folder.name}: {reason}. Remove {str(folder)!r} to resume from the one before it."
         ) from error
+
+
+def student_at(student: Any, folder: Path, config: RunConfig) -> Any:
+    """`student`, loaded as the run with `config` starts, with the weights of the checkpoint in `folder`; LoRA merged.
+
+    They are the running mean, where the run keeps one, as in the student that it saves. `student` is changed. Raises
+    RunError for a checkpoint that cannot be read or is of another student.
+    """
+    student = trainable_student(student, config)
+    parameters = trained_parameters(student)
+    try:
+        saved = {name.removeprefix(WRAPPED): value for name, value in load_file(folder / TRAINED_FILE).items()}
+        means = _running_mean(folder, list(parameters)) if config.training.ema_decay else {}
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(means.get(name, saved[name]))
+    except Exception as error:
+        raise RunError(f"Cannot read the checkpoint {folder.name}: {type(error).__name__}: {brief(error)}") from error
+    return merged_student(student, config).eval()
+
+
+def _running_mean(folder: Path, names: list[str]) -> dict[str, torch.Tensor]:
+    """The running mean of the parameters with these names, as either way to save a checkpoint keeps it."""
+    sharded = (folder / SHARDED_FILE).is_file()
+    path = folder / (SHARDED_FILE if sharded else AVERAGE_FILE)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return dict(zip(names, (state["average"] if sharded else state)["means"], strict=True))
 
 
 def _save_sharded(

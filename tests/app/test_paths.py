@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app.compare import answers
+from app.compare import models
 from app.data import prompt_source
 from app.server import model_facts, paths
 from app.server.studio import Studio
@@ -200,7 +200,7 @@ def test_a_student_from_a_job_that_is_an_adapter_reads_no_base(space):
     (run.model_dir / "config.json").write_text("{}")
     (run.model_dir / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
     with pytest.raises(ModelError, match="adapter"):
-        answers.load(space, "after", run, run.config(), False, Work())
+        models.load(space, "after", run, run.config(), False, Work())
 
 
 def test_uploads_are_forgotten_once_old_and_named_by_no_run(space, monkeypatch):

@@ -5,8 +5,8 @@ import json
 import gradio as gr
 import pytest
 
-from app.compare import answers
-from app.compare.answers import Answer, Question
+from app.compare import answers, models
+from app.compare.answers import Answer, Question, Sampling
 from app.runs import names, view
 from app.runs.comparison import compared
 from app.server import paths
@@ -121,11 +121,12 @@ def test_it_is_estimated_and_checked_as_a_whole(local, config):
 
 def test_each_teacher_answers_in_compare(local, run):
     config = run.config()
-    sides = [side for _, side in answers.offered_sides(local, run, config, None)]
+    sides = [side for _, side in models.offered_sides(local, run, config, None)]
     assert sides == ["before", "teacher:words", "teacher:stress"]
     state: dict[str, Answer] = {}
-    question = Question("Say it plainly: The constable may sell the light key.", ["before", "teacher:words"], 0.0, 16)
-    answers.write(local, run, question, None, state, Work())
+    chosen = ["before", "teacher:words"]
+    question = Question("Say it plainly: The constable may sell the light key.", chosen, Sampling(0.0, 16))
+    answers.write(models.RunModels.of(local, run, None, chosen), question, state, Work())
     assert state["teacher:words"].ids and state["before"].units
 
 

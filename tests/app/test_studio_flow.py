@@ -1,4 +1,4 @@
-"""Data, Train, Compare and the runs side by side: what the studio keeps, tells and refuses, without a browser."""
+"""Data, Train and the runs side by side: what the studio keeps, tells and refuses, without a browser."""
 
 import json
 import re
@@ -6,15 +6,10 @@ import re
 import gradio as gr
 import pytest
 
-from app.compare import answers
-from app.compare import view as compare_view
-from app.compare.answers import Answer, Question
 from app.data import choice, prompt_source
 from app.data import view as data_view
 from app.runs.comparison import compared, differing
-from app.server.memory import MOST_ANSWERING
 from app.server.studio import Studio
-from app.server.work import Work
 from app.train import estimate, fields, prepare
 from app.train import form as run_form
 from app.train.checklist_view import checklist
@@ -283,52 +278,6 @@ def test_a_changed_file_is_read_again(local, tmp_path):
     assert len(prompt_source.read(local, DataConfig(prompts=str(path)), None).prompts) == 1
     path.write_text('{"prompt": "one"}\n{"prompt": "two"}\n')
     assert len(prompt_source.read(local, DataConfig(prompts=str(path)), None).prompts) == 2
-
-
-# Compare
-
-
-def test_answers_are_written_colored_and_stopped(local):
-    run = make_run(local)
-    state: dict[str, Answer] = {}
-    question = "Say it plainly: The constable may sell the light key on Saturday."
-    answers.write(local, run, Question(question, ["before", "teacher"], 0.0, 32), None, state, Work())
-    assert state["teacher"].ended and "officer" in state["teacher"].text
-    assert b"".join(unit["bytes"] for unit in state["before"].units).decode() == state["before"].text
-    assert 0 < len(local.models.answering) <= MOST_ANSWERING
-    html = compare_view.cards(state)
-    assert html.count("<section") == 2 and 'class="ag-' in html
-    stopped, task = {}, Work()
-    task.stop()
-    with pytest.raises(Exception, match="Canceled"):
-        answers.write(local, run, Question(question, ["before"], 0.0, 32), None, stopped, task)
-    assert stopped["before"].ids == []
-
-
-def test_only_models_that_are_there_are_offered(local):
-    run = make_run(local)
-    assert [side for _, side in answers.offered_sides(local, run, run.config(), None)] == ["before", "teacher"]
-    run.model_dir.mkdir()
-    (run.model_dir / "config.json").write_text("{}")
-    for step, got in ((24, "Student after"), (80, "Student after 24 steps")):
-        run.set_status(step=step, model_step=24)
-        offered = dict(map(reversed, answers.offered_sides(local, run, run.config(), None)))
-        assert offered["after"] == got
-
-
-def test_answers_are_escaped():
-    units = [{"bytes": HOSTILE.encode(), "student": 1, "teacher": 2, "probability": 0.2}]
-    for answer in (Answer([1], HOSTILE), Answer([1], "x", units=units)):
-        html = compare_view.cards({"after": answer})
-        assert "&lt;img" in html and "<img" not in html and "<script" not in html
-
-
-def test_likely_units_are_counted_and_each_says_how_likely_it_is():
-    shades = {"likely": 0.5, "fair": 0.49, "rare": 0.05, "never": 1e-9}
-    units = [{"bytes": b"a", "student": 2, "teacher": 1, "probability": value} for value in shades.values()]
-    html = compare_view.cards({"before": Answer([1], "aaaa", units=units)})
-    assert "1 of 4 units likely" in html and "49.00% a token, 2×1 tokens" in html
-    assert all(html.count(f'<i class="ag-{shade}" title') == 1 for shade in shades)
 
 
 # Runs

@@ -1,0 +1,216 @@
+"""The models of a run that can answer: the student before, at its checkpoints and after, and its teachers."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from app.data.prompt_source import context_length
+from app.reading.records import Source
+from app.server import model_facts, weights
+from app.server.studio import Studio
+from app.server.work import Work
+from simct.config import RunConfig
+from simct.config.sections import ModelConfig
+from simct.config.teachers import with_one_teacher
+from simct.errors import DataError, ModelError
+from simct.hub.repo_ids import is_folder
+from simct.runs.checkpoints import CONFIG_FILE, STEP_FILE, checkpoints_in, damage
+from simct.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from simct.data.conversations import Message
+    from simct.tokenization.pair import TokenizerPair
+    from simct.tokenization.token_bytes import TokenBytes
+
+# a side is one of these, step-N for a checkpoint, TEACHER, or of several teachers TEACHER:NAME
+STUDENTS = {"before": "Student before", "after": "Student after"}
+TEACHER, CHECKPOINT = "teacher", "step-"
+
+
+def title(side: str) -> str:
+    """What the page calls a side."""
+    step = checkpoint_step(side)
+    if step is not None:
+        return f"Student at step {step:,}"
+    return STUDENTS.get(side) or f"Teacher {side.partition(':')[2]}".strip()
+
+
+def in_sentence(side: str) -> str:
+    """The title within a sentence, in which a teacher's name keeps its case."""
+    words = title(side)
+    return words[0].lower() + words[1:]
+
+
+def is_teacher(side: str) -> bool:
+    return side.partition(":")[0] == TEACHER
+
+
+def teachers_by_side(config: RunConfig) -> dict[str, ModelConfig]:
+    """The settings of the run's teacher, or of each of several, by the side that it answers as."""
+    return {f"{TEACHER}:{each.name}": each for each in config.teachers} or {TEACHER: config.teacher}
+
+
+def checkpoint_step(side: str) -> int | None:
+    number = side.removeprefix(CHECKPOINT)
+    return int(number) if side.startswith(CHECKPOINT) and number.isdigit() else None
+
+
+def in_order(sides: Iterable[str]) -> list[str]:
+    """Sides in the order of training: before, checkpoints by step, after, and the teachers last, as they are given."""
+
+    def place(side: str) -> tuple[int, int]:
+        step = checkpoint_step(side)
+        return (3 if is_teacher(side) else 2 if side == "after" else 0, 0) if step is None else (1, step)
+
+    return sorted(dict.fromkeys(sides), key=place)
+
+
+def side_config(side: str, config: RunConfig) -> ModelConfig:
+    """The settings of the model that answers as `side`."""
+    return teachers_by_side(config).get(side, config.student)
+
+
+def model_of(side: str, run: RunFolder, config: RunConfig) -> str:
+    """The model of a side as the fields of the pair name it: pinned, or the run's own folder."""
+    if side == "after":
+        return str(run.model_dir)
+    model = side_config(side, config)
+    return model_facts.joined(model.model, model.revision)
+
+
+def is_here(side: str, run: RunFolder, config: RunConfig) -> bool:
+    """Whether nothing has to be downloaded for a side to answer."""
+    return is_folder(model_of(side, run, config))
+
+
+def offered_sides(studio: Studio, run: RunFolder, config: RunConfig, token: str | bool | None) -> list[tuple[str, str]]:
+    """(label, side) of every model of the run that can answer, with its size where it would be downloaded."""
+    offered, status = [], run.status()
+    steps = (f"{CHECKPOINT}{step}" for step in whole_checkpoints(run))
+    for side in in_order([*STUDENTS, *steps, *teachers_by_side(config)]):
+        label = title(side)
+        if side == "after":
+            if not (run.model_dir / "config.json").is_file():
+                continue
+            if status.model_step not in (None, status.step):
+                # a run that was resumed and then forced to stop has the model of its last ordinary stop
+                label = f"{label} {status.model_step:,} steps"
+        model = model_of(side, run, config)
+        if is_folder(model):
+            offered.append((label, side))
+        else:
+            size = model_facts.facts(studio, model, token).size
+            offered.append((f"{label}, {model_facts.human_size(size)} from the Hub" if size else f"{label}, Hub", side))
+    return offered
+
+
+def whole_checkpoints(run: RunFolder) -> list[int]:
+    """The steps of the checkpoints that can be loaded, the newest first."""
+    return [step for step, path in checkpoints_in(run.checkpoints_dir) if damage(path, step, thorough=False) is None]
+
+
+@dataclass(frozen=True)
+class RunModels:
+    """A run with all that is needed to let its models answer. Make it by `of`, which checks that they may be loaded.
+
+    pairs: the student with each teacher, by the teacher's side. reader: the teacher that reads the students' answers.
+    """
+
+    studio: Studio
+    run: RunFolder
+    config: RunConfig
+    pairs: "dict[str, TokenizerPair]"
+    reader: str
+    token: str | bool | None
+
+    @classmethod
+    def of(cls, studio: Studio, run: RunFolder, token: str | bool | None, sides: Iterable[str] = ()) -> Self:
+        """For the given sides; raises a one-line SimCTError, such as for models that this studio may not load."""
+        config = run.config()
+        teachers, student = teachers_by_side(config), model_of("before", run, config)
+        asked = [side for side in teachers if side in set(sides)]
+        # the first teacher that answers reads the students; their tokens are the same in every pair
+        reader = next(iter([*asked, *teachers]))
+        pairs = {}
+        for side in dict.fromkeys([reader, *asked]):
+            teacher = model_of(side, run, config)
+            weights.allow(studio, teacher, student, token)
+            alone = next((with_one_teacher(config, each) for each in config.teachers if each is teachers[side]), config)
+            pairs[side] = model_facts.pair_of(studio, teacher, student, token, alone)
+        return cls(studio, run, config, pairs, reader, token)
+
+    def tokens(self, side: str) -> "TokenBytes":
+        return self.pairs[side].teacher if is_teacher(side) else self.pairs[self.reader].student
+
+    def prompt_ids(self, side: str, messages: "list[Message]", room: int = 0) -> list[int]:
+        """The ids of a conversation in the side's own template, by the tokenizer of the run's pair.
+
+        Raises a one-line SimCTError, also where they and `room` further tokens are more than the model can read.
+        """
+        from app.reading import models
+
+        source = self._source(side)
+        ids = self.studio.workers.run(models.read_prompt, source, messages, what="The prompt", near=source)
+        most = context_length(self.studio, source)
+        if most and len(ids) + room > most:
+            raise DataError(
+                f"The conversation has {len(ids):,} tokens and the answer may have {room:,}, but {in_sentence(side)} "
+                f"reads at most {most:,}. Clear the conversation, or ask for shorter answers."
+            )
+        return ids
+
+    def _source(self, side: str) -> Source:
+        model = model_of(side if is_teacher(side) else "before", self.run, self.config)
+        return model_facts.source(self.studio, model, self.token, side_config(side, self.config))
+
+    def load(self, side: str, work: Work) -> "PreTrainedModel":
+        """The model of a side in evaluation mode. A few are kept in memory; the one unused for longest goes first.
+
+        Raises a one-line SimCTError; Stopped after a cancel.
+        """
+        return load(self.studio, side, self.run, self.config, self.token, work)
+
+
+def load(
+    studio: Studio, side: str, run: RunFolder, config: RunConfig, token: str | bool | None, work: Work
+) -> "PreTrainedModel":
+    """As RunModels.load, without the pair."""
+    model, dtype = model_of(side, run, config), side_config(side, config).dtype
+    checkpoint = None if checkpoint_step(side) is None else side
+    key, kept = (model, dtype, checkpoint, _changed(side, run), token), studio.models.answering
+    if key in kept:
+        kept.move_to_end(key)
+        return kept[key]
+    if not is_folder(model) and (size := model_facts.facts(studio, model, token).size):
+        # refused before gigabytes are fetched for a machine that cannot hold them
+        weights.precision(size, weights.free_memory())
+    studio.models.make_room_to_answer()
+    if side == "after":
+        kept[key] = weights.load_own(run.model_dir, dtype, work)
+    else:
+        loaded = weights.load_one(studio, model, in_sentence(side), dtype, token, work)
+        kept[key] = loaded if checkpoint is None else _at_checkpoint(loaded, side, run, config)
+    return kept[key]
+
+
+def _changed(side: str, run: RunFolder) -> int | None:
+    """When what the run itself wrote for a side was changed last."""
+    step = checkpoint_step(side)
+    path = run.model_dir / "config.json" if side == "after" else run.checkpoints_dir / side / STEP_FILE
+    if side != "after" and step is None:
+        return None
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as error:
+        raise ModelError(f"{title(side)} is not there any more. Choose another model.") from error
+
+
+def _at_checkpoint(student: "PreTrainedModel", side: str, run: RunFolder, config: RunConfig) -> "PreTrainedModel":
+    from simct.config import load_run_config
+    from simct.training.checkpoints import student_at
+
+    folder = run.checkpoints_dir / side
+    trained_with = load_run_config(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else config
+    return student_at(student, folder, trained_with)

@@ -1,0 +1,120 @@
+"""Side by side: the models of a run answer the same prompt, with the scores of the run below."""
+
+from collections.abc import Iterator
+
+import gradio as gr
+
+from app.compare import answers, view
+from app.compare.answers import Answer, Question, Sampling
+from app.compare.models import RunModels
+from app.page import markup
+from app.page.markup import one_line
+from app.runs.view import results
+from app.server.handler import LATEST, LONG, Handler, Updates
+from app.server.studio import Studio
+from app.server.visitor import Visitor, owned_run
+from app.server.work import LongWork, Work
+from simct.errors import DataError, SimCTError
+from simct.runs.folder import RunFolder
+
+START = "Choose a prompt or write one, then press Answer."
+
+
+class SideBySideTab:
+    """Models and prompt above, one column a model below, then the scores of the run."""
+
+    def __init__(self, studio: Studio, run: gr.Dropdown) -> None:
+        self.studio = studio
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=300):
+                self.sides = gr.CheckboxGroup([], label="Who answers", elem_id="compare-sides")
+                with gr.Row():
+                    temperature = gr.Number(
+                        0.0, label="Temperature", info="0: the most likely.", minimum=0, min_width=110
+                    )
+                    length = gr.Number(64, label="Tokens at most", info="Of each answer.", precision=0, min_width=110)
+            with gr.Column(scale=3, min_width=320):
+                self.offered = gr.Dropdown([], label="A prompt of the run", elem_id="compare-picked", filterable=True)
+                self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=10, elem_id="compare-prompt")
+                self.reference = markup.panel(elem_id="compare-reference")
+                with gr.Row():
+                    self.ask = gr.Button("Answer", variant="primary", elem_id="compare-ask", min_width=160)
+                    cancel = gr.Button("Stop", elem_id="compare-stop", min_width=90, scale=0, interactive=False)
+        self.note = markup.panel(elem_id="compare-note", min_height=24)
+        self.answers = markup.panel(elem_id="compare-answers", min_height=170)
+        self.results = markup.panel(elem_id="compare-results")
+        self.work = LongWork(studio, self.note, cancel, hides=False)
+        picking = {"run_id": run, "text": self.offered}
+        Handler(studio, self._pick, picking, [self.prompt, self.reference], LATEST).on(self.offered.input)
+        asked = {
+            "run_id": run, "sides": self.sides, "text": self.prompt, "temperature": temperature, "length": length,
+        }  # fmt: skip
+        answer = Handler(studio, self._answer, asked, [*self.work.outputs, self.answers], LONG)
+        answer.on(self.ask.click, self.prompt.submit)
+
+    @property
+    def outputs(self) -> list[gr.blocks.Block]:
+        return [self.sides, self.offered, self.results, self.answers, self.ask]
+
+    def show(self, run: RunFolder, offered: list[tuple[str, str]], here: list[str], prompts: list[str]) -> Updates:
+        """The models, prompts and scores of a run; ticked are the models that are `here`."""
+        return {
+            self.sides: gr.CheckboxGroup(choices=offered, value=here),
+            self.offered: gr.Dropdown(choices=list(dict.fromkeys(prompts)), value=None),
+            self.results: results(run),
+            self.answers: markup.empty(START),
+            self.ask: gr.Button(interactive=True),
+        }
+
+    def nothing(self, why: str) -> Updates:
+        """What stands here without a run that can be shown."""
+        return {
+            self.sides: gr.CheckboxGroup(choices=[], value=[]),
+            self.offered: gr.Dropdown(choices=[]),
+            self.results: "",
+            self.answers: why,
+            self.ask: gr.Button(interactive=False),
+        }
+
+    def _pick(self, visitor: Visitor, run_id: str | None, text: str) -> Updates:
+        """A prompt of the run, and its answer in the data."""
+        try:
+            found = owned_run(self.studio, run_id, visitor)
+            offered = answers.prompts_of(self.studio, found, visitor.token)
+        except SimCTError as error:
+            return {self.prompt: text, self.reference: markup.note("error", one_line(error))}
+        known = next((each.answer for each in offered if each.text == text), None)
+        line = f"Its answer in the data: {known}" if known else ""
+        return {self.prompt: text, self.reference: markup.note("quiet", line)}
+
+    def _answer(
+        self,
+        visitor: Visitor,
+        run_id: str | None,
+        sides: list[str],
+        text: str,
+        temperature: float | None,
+        length: float | None,
+    ) -> Iterator[Updates]:
+        """Every chosen model's answer as it is written; then how likely the teacher finds the students'."""
+        try:
+            if not (text or "").strip():
+                raise DataError("There is no prompt. Write one, or choose one of the run's.")
+            if not sides:
+                raise DataError("No model is chosen. Tick at least one.")
+            found = owned_run(self.studio, run_id, visitor)
+        except SimCTError as error:
+            yield {self.note: markup.note("error", one_line(error))}
+            return
+        question = Question(text, sides, Sampling(float(temperature or 0), int(length or 64)))
+        written: dict[str, Answer] = {}
+
+        def write(work: Work) -> None:
+            answers.write(RunModels.of(self.studio, found, visitor.token, sides), question, written, work)
+
+        def so_far(work: Work) -> Updates:
+            return {self.answers: view.cards(dict(written))} if written else {}
+
+        yield from self.work.run(
+            write, lambda work: {**so_far(work), self.note: ""}, weights=True, running=so_far, failed=so_far
+        )
