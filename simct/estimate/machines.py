@@ -1,4 +1,4 @@
-"""The machines that runs are estimated for: GPUs by their makers' figures, and this CPU as measured."""
+"""The machines that runs are estimated for: GPUs by the figures of their makers, and this CPU by measurement."""
 
 import functools
 import time
@@ -9,7 +9,7 @@ import torch
 from simct.errors import ConfigError, quoted
 
 GIB = 1 << 30
-# what eager PyTorch reaches of the peak figures
+# the share of the peak figures that eager PyTorch reaches
 COMPUTE_SHARE, BANDWIDTH_SHARE = 0.35, 0.6
 
 
@@ -50,7 +50,7 @@ def this_cpu() -> Machine:
         left @ right
         count += 1
     flops = 2 * size**3 * count / elapsed
-    # measured, so nothing is to be taken off below
+    # measured, so no share is applied below
     return Machine("cpu", psutil.virtual_memory().total / GIB, flops / 1e12 / COMPUTE_SHARE, 15 / BANDWIDTH_SHARE, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""What a run will take, as typed records. The names of their fields are the keys of the JSON."""
+"""The estimate of a run as typed records. The names of their fields are the keys of the JSON."""
 
 from dataclasses import dataclass, field
 
@@ -46,11 +46,11 @@ class MachineEstimate(Record):
 
 @dataclass(frozen=True)
 class ServedUse(Record):
-    """What a run asks of a teacher on a server, were all completions of full length: requests, and the tokens that the
+    """A run's use of a teacher on a server if all completions have full length: requests, and the tokens that the
     server reads and writes.
 
-    cost: US dollars by teacher.price_per_million_tokens, None where that is not given. All are None where the steps are
-    not known.
+    cost: US dollars by teacher.price_per_million_tokens, None if that is not given. All are None if the steps are not
+    known.
     """
 
     requests: int | None

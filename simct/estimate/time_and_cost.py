@@ -1,4 +1,4 @@
-"""What a run will take before it starts: memory on each kind of machine, time, and cost.
+"""The estimate of a run before it starts: memory on each kind of machine, time, and cost.
 
 Time is arithmetic over the speed of the machine. A decoding step reads all weights and the cache once, and starts a
 layer's kernels one by one, which is what takes the time in eager decoding of small models; a training pass is bound by
@@ -229,7 +229,7 @@ def total_steps(run: RunConfig, n_prompts: int) -> int:
 
 
 def steps_of(run: RunConfig, n_prompts: int | None) -> int | None:
-    """The same of `n_prompts` before some are held out; None where the steps depend on data that is not known."""
+    """As total_steps, for `n_prompts` before some are held out; None if the steps depend on unknown data."""
     if run.training.epochs is not None and n_prompts is None:
         return None
     known = n_prompts or 0

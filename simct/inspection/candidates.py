@@ -37,7 +37,7 @@ from simct.tokenization.token_bytes import TokenBytes
 from simct.tokenization.units import build_units, chunks_by_rows
 
 END_OF_TURN = "end of turn"
-WINDOW = 1024  # tokens of either side that are read at a time; half of them, at least, precede what is scored
+WINDOW = 1024  # tokens of either side that are read at a time; at least half of them precede the scored units
 MOST_UNSHARED = 8  # tokens listed of each side that the other does not have
 
 
@@ -55,8 +55,8 @@ def candidates_at(
     """What SimCT compares at the start of unit `unit_index` of `text`: MeasuredCandidates with both models.
 
     At most `top` candidates are listed. The models read `prompt` by their chat templates first, or else just a start
-    token (BOS, else the end of turn); the teacher reads `teacher_system` before a prompt. Raises DataError where there
-    is no such unit, AlignmentError where one side cannot spell the text.
+    token (BOS, else the end of turn); the teacher reads `teacher_system` before a prompt. Raises DataError if there is
+    no such unit, AlignmentError if one side cannot spell the text.
     """
     spelled = spell(pair, text)
     if not 0 <= unit_index < len(spelled.units):
@@ -99,8 +99,8 @@ def score_units(
 ) -> list[UnitScore]:
     """Both models' scores of every unit of `text`, in order (fewer if stopped).
 
-    Texts longer than WINDOW tokens are read in overlapping windows: each unit after half a window of what precedes it,
-    at least. on_progress(units done, units in all). Raises AlignmentError where one side cannot spell the text.
+    Texts longer than WINDOW tokens are read in overlapping windows: each unit after at least half a window of the text
+    before it. on_progress(units done, units in all). Raises AlignmentError if one side cannot spell the text.
     """
     spelled = spell(pair, text)
     rows: list[UnitScore] = []
@@ -309,7 +309,7 @@ def _with_numbers(each: Candidate, numbers: Sequence[float], written: bool) -> M
 def _unshared(
     tokens: TokenBytes, shared_ids_C: torch.Tensor, side: _Side
 ) -> Iterator[tuple[bytes | None, tuple[str, str, int, float]]]:
-    """The most likely tokens of one side that are no candidates: their bytes, and (text, hex, id, mass)."""
+    """The most likely tokens of one side that are not candidates: their bytes, and (text, hex, id, mass)."""
     log_p_V = side.log_p_V.clone()
     log_p_V[shared_ids_C] = -torch.inf
     values, ids = log_p_V.topk(min(MOST_UNSHARED, len(log_p_V)))
@@ -322,7 +322,7 @@ def _unshared(
 
 
 def _spelling(tokens: TokenBytes, data: bytes | None) -> tuple[list[str], list[int]]:
-    """How the other side writes `data`, as pieces and ids; none where it cannot."""
+    """How the other side writes `data`, as pieces and ids; empty if it cannot."""
     try:
         ids: Sequence[int] = [] if data is None else tokens.encode(data)
     except AlignmentError:

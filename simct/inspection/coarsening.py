@@ -1,6 +1,6 @@
-"""What comparing units one by one sees that comparing merged units does not: Proposition 1 of arXiv 2605.07711.
+"""The KL that is seen when units are compared one by one but not when merged: Proposition 1 of arXiv 2605.07711.
 
-Two neighboring units make one distribution: the first unit's candidates, and where the candidate that was written is
+Two neighboring units make one distribution: the first unit's candidates, and, if the written candidate is
 chosen, the second unit's. Its KL is, by the chain rule, that of the first plus the student's probability of what was
 written times that of the second. Merged into one, the second unit is known only as "as written" or "otherwise". That
 is a coarser partition of the same events, so its KL is never larger. Shapes: U units, P pairs of neighboring units.

@@ -1,6 +1,6 @@
 """Several students for a teacher, or teachers for a student, in one table: what their tokenizers share, and verdicts.
 
-One pair that cannot be used is a row with its reason, not the end of the table.
+A pair that cannot be used is a row with its reason, and the table continues.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,9 +42,9 @@ def compare_pairs(
     """One row for each teacher with each student on `texts`, sorted (see `sort_rows`).
 
     Models are Hub ids or folders, `id@revision` for a revision. With `samples`, pairs are also measured with weights
-    (of `dtype`, on `device`) on so many answers to `prompts`, every teacher reading `teacher_system` before them.
-    measured: reports of `measure_pair` that are known already, by (teacher, student). on_progress(pairs done, pairs in
-    all); if stopped, the rows that were finished.
+    (of `dtype`, on `device`) on that many answers to `prompts`, every teacher reading `teacher_system` before
+    them. measured: known reports of `measure_pair`, by (teacher, student). on_progress(pairs done, pairs in all); if
+    stopped, it returns the finished rows.
     """
     texts = list(texts)
     sides: dict[str, TokenBytes | SimCTError] = {}
@@ -96,7 +96,7 @@ def sort_rows(rows: Sequence[PairRow], by: str = "strict") -> list[PairRow]:
 
 
 def _side(name: str, sides: dict[str, TokenBytes | SimCTError], token: str | bool | None) -> TokenBytes:
-    """A tokenizer as bytes, read once for all its pairs; so is the reason why it cannot be."""
+    """A tokenizer as bytes, or the reason why it cannot be read, found once for all its pairs."""
     if name not in sides:
         model, revision = split_revision(name)
         try:

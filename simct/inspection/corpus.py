@@ -1,7 +1,7 @@
-"""A pair measured on a whole corpus: read as a stream, stopped at any time, remembered by content.
+"""A pair measured on a whole corpus: read as a stream, stoppable at any time, cached by content.
 
-Texts are counted in chunks. What was counted of a chunk is kept in a file named by the chunk's text and by both
-tokenizers, so a corpus that is looked at again, in part or after it was stopped, is only read. Memory is bounded by a
+Texts are counted in chunks. The counts of a chunk are kept in a file named by the chunk's text and by both tokenizers,
+so that measuring a corpus again, in part or after a stop, only takes the time to read it. Memory is bounded by a
 chunk and by how many different disagreements are kept.
 """
 
@@ -42,7 +42,7 @@ CHUNK_CHARACTERS = 2**19
 PIECE_CHARACTERS = 2**14  # of a text file, cut at the end of a line
 MOST_DISAGREEMENTS = 200_000
 KEPT_BYTES = 2**29
-FORMAT = "1"  # of the files, and of what is counted
+FORMAT = "1"  # the version of the files and of the counts
 PROGRESS_SECONDS = 0.1
 SHOWN_REASONS = 3
 
@@ -62,8 +62,8 @@ def inspect_corpus(
     """The report of `coverage.inspect_pair` over a stream of texts, with `stopped` and `texts_remembered`.
 
     on_progress(texts counted, total) is called about ten times a second; should_stop() is asked before every text, and
-    a stopped report holds what was counted until then. Of more than MOST_DISAGREEMENTS different disagreements the
-    rarest are dropped; `disagreements_lost` then says by how much a count may be too low (0: all are exact).
+    a stopped report holds the counts so far. Beyond MOST_DISAGREEMENTS different disagreements, the rarest are
+    dropped; `disagreements_lost` then says by how much a count may be too low (0: all are exact).
     cache_dir: where chunks are kept, by default `corpora` beside the other caches (files.cache_folder).
     """
     folder = Path(cache_dir) if cache_dir else cache_folder("corpora")
@@ -153,10 +153,10 @@ def dataset_texts(
 ) -> Iterator[str]:
     """Stream the texts of a local JSONL, CSV, Parquet or text file, a folder, or a column of a Hub dataset.
 
-    A text file comes in pieces of some kilobytes, cut at line ends. Of chat messages the contents are joined by line
-    breaks. Without `column` the first of TEXT_COLUMNS that is there, or the first that holds text. At most `limit`
-    texts; empty ones do not count. Rows that cannot be read or hold no text are counted by reason in `skipped`. Raises
-    DataError or HubError (one line), possibly after the first texts, and where there is no text at all.
+    A text file comes in pieces of some kilobytes, cut at line ends. The contents of chat messages are joined by line
+    breaks. Without `column`, it is the first of TEXT_COLUMNS that exists, or the first column with text. At most
+    `limit` texts; empty ones do not count. Rows that cannot be read or hold no text are counted by reason in `skipped`.
+    Raises DataError or HubError (one line), possibly after the first texts, and if there is no text at all.
     """
     skipped = Counter() if skipped is None else skipped
     path = local_path(source)
@@ -175,7 +175,7 @@ def sample_texts() -> list[str]:
 
 
 def pieces_of(text: str) -> Iterator[str]:
-    """`text` in pieces of PIECE_CHARACTERS or a little more, each cut at the end of a line where there is one."""
+    """`text` in pieces of PIECE_CHARACTERS or a little more, cut at the end of a line if possible."""
     file = io.StringIO(text, newline="")
     while piece := file.read(PIECE_CHARACTERS):
         yield piece + file.readline(PIECE_CHARACTERS)
@@ -246,7 +246,7 @@ def _text_of(value: Any) -> str:
 
 
 def _joined(content: Any) -> Any:
-    """The content of a message as text where it is a list of parts, else as it is."""
+    """The content of a message, with a list of parts joined to text."""
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
         return "".join(part["text"] for part in content if isinstance(part.get("text"), str))
     return content
@@ -256,7 +256,7 @@ def _joined(content: Any) -> Any:
 
 
 def _pair_key(pair: TokenizerPair) -> str | None:
-    """What the counts depend on besides the text; None for a tokenizer whose rules cannot be read."""
+    """The hash of both tokenizers, on which the counts depend; None if a tokenizer's rules cannot be read."""
     teacher_state, student_state = _state(pair.teacher), _state(pair.student)
     if teacher_state is None or student_state is None:
         return None
@@ -302,13 +302,13 @@ def _read(path: Path) -> Counts | None:
         excluded = Counter(kept.pop("excluded"))
         counts = Counts(**kept, shapes=shapes, disagreements=disagreements, by_kind=by_kind, excluded=excluded)
         os.utime(path)
-    except Exception:  # absent, cut short, or not ours
+    except Exception:  # missing, cut short, or written by something else
         return None
     return counts
 
 
 def _forget_oldest(folder: Path) -> None:
-    """Delete the files that were not used for longest, beyond KEPT_BYTES in all."""
+    """Delete the least recently used files beyond KEPT_BYTES in total."""
     try:
         stored = [(file, file.stat()) for file in folder.glob("*.json.gz")]
         room = KEPT_BYTES
@@ -316,5 +316,5 @@ def _forget_oldest(folder: Path) -> None:
             room -= stat.st_size
             if room < 0:
                 file.unlink(missing_ok=True)
-    except OSError:  # another process tidies up at the same time
+    except OSError:  # another process removes old files at the same time
         return

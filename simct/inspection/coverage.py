@@ -28,14 +28,14 @@ class Lookup(Protocol):
 
 
 class TokenLookup(Protocol):
-    """What is needed of a side to show its tokens."""
+    """The attributes of a side that are needed to show its tokens."""
 
     @property
     def bytes_of(self) -> Lookup: ...
 
 
 class PairLookup(Protocol):
-    """What is needed of a pair to show a text that is spelled already."""
+    """The attributes of a pair that are needed to show a text that is already tokenized."""
 
     @property
     def teacher(self) -> TokenLookup: ...
@@ -81,10 +81,10 @@ def spell(pair: TokenizerPair, text: str) -> Spelled:
 
 @dataclass
 class Counts:
-    """What was counted over texts, to be added to, joined with other counts, and made a report.
+    """Counts over texts, which can be extended, joined with other counts, and made into a report.
 
-    by_kind: int64 [3, kinds], student tokens in shared, recovered and not covered units. lost: how often a disagreement
-    may have been seen more often than `disagreements` says, since rare ones are dropped where there are too many.
+    by_kind: int64 [3, kinds], student tokens in shared, recovered and not covered units. lost: by how much a count in
+    `disagreements` may be too low, because rare ones are dropped if there are too many.
     """
 
     texts: int = 0
@@ -100,7 +100,7 @@ class Counts:
     by_kind: np.ndarray = field(default_factory=lambda: np.zeros((3, len(KINDS)), np.int64))
 
     def add(self, pair: TokenizerPair, text: str) -> None:
-        """Count one text; if a side cannot spell it, by its reason alone."""
+        """Count one text; if a side cannot spell it, only count the reason."""
         self.texts += 1
         try:
             spelled = spell(pair, text)
@@ -136,7 +136,7 @@ class Counts:
         self.shapes.update(dict(zip(pairs, n.tolist(), strict=True)))
 
     def join(self, other: Counts) -> None:
-        """Add what was counted over other texts."""
+        """Add the counts of other texts."""
         for name, value in vars(other).items():
             mine = getattr(self, name)
             if isinstance(mine, Counter):
@@ -145,7 +145,7 @@ class Counts:
                 setattr(self, name, mine + value)
 
     def drop_rare(self, most: int) -> None:
-        """Keep the `most` most frequent disagreements; `lost` grows by the highest count that went."""
+        """Keep the `most` most frequent disagreements; `lost` grows by the highest dropped count."""
         if len(self.disagreements) > most:
             ranked = self.disagreements.most_common()
             self.disagreements = Counter(dict(ranked[:most]))
@@ -213,7 +213,7 @@ def printable(data: bytes) -> str:
 
 
 def show_units(pair: TokenizerPair, text: str) -> list[ShownUnit]:
-    """The units of `text` in order. Raises AlignmentError where one side cannot spell the text."""
+    """The units of `text` in order. Raises AlignmentError if one side cannot spell the text."""
     spelled = spell(pair, text)
     return [show_unit(pair, spelled, index) for index in range(len(spelled.units))]
 

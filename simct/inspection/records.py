@@ -1,4 +1,4 @@
-"""What inspection finds out about a pair, as typed records. The names of their fields are the keys of the JSON files.
+"""The results of inspecting a pair, as typed records. The names of their fields are the keys of the JSON files.
 
 Shares and probabilities are 0 to 1. A unit is *shared* when it is one token on each side with equal bytes: exact
 matching supervises it. It is *recovered* when it has several tokens on either side: exact matching loses it, SimCT
@@ -64,7 +64,7 @@ class UnitScore(Record):
     student_logprob, teacher_logprob: log of the joint probability of the unit's tokens given the text before it.
     student_score, teacher_score: the mean over its tokens, SimCT's score of the unit. kl: reverse KL between the
     renormalized candidates at its start, which is the unit's loss. z_s, z_t: the candidates' mass, which may exceed 1
-    where the unit is one of them (docs/method.md).
+    if the unit is one of them (docs/method.md).
     """
 
     student_logprob: float
@@ -94,7 +94,7 @@ class Candidate(Record):
 class MeasuredCandidate(Candidate):
     """With both models: mass is p (of the unit: the geometric mean over its tokens), q its share of all candidates'.
 
-    written: whether it is what the text has here.
+    written: whether it is the one in the text.
     """
 
     student_mass: float
@@ -106,7 +106,7 @@ class MeasuredCandidate(Candidate):
 
 @dataclass(frozen=True)
 class OtherCandidates(Record):
-    """How many candidates are not listed, and the sums over them."""
+    """The number of candidates that are not listed, and the sums over them."""
 
     candidates: int
     student_mass: float
@@ -155,8 +155,8 @@ class StudentToken(Record):
 class Candidates(Record):
     """What SimCT compares at the start of unit `index` of a text.
 
-    shared_candidates: shared tokens, the end of turn included; candidates: with the unit itself, where it is one.
-    rows: without the models only the unit, where it is a candidate.
+    shared_candidates: shared tokens including the end of turn; candidates: also the unit itself, if it is one.
+    rows: without the models, only the unit if it is a candidate.
     """
 
     index: int
@@ -205,7 +205,7 @@ class MassHistogram(Record):
 
 @dataclass(frozen=True)
 class KlQuantiles(Record):
-    """The KL of units in nats at 10 %, 50 % and 90 %; None where there are no such units."""
+    """The KL of units in nats at 10 %, 50 % and 90 %; None if there are no such units."""
 
     shared: list[float] | None = None
     recovered: list[float] | None = None
@@ -241,15 +241,15 @@ class Reliability(Record):
     mass_student, mass_teacher, candidate_mass, prefix_conflict_mass, hindsight_mass: means over units, as
     losses.diagnostics defines them. kl_shared, kl_recovered: mean reverse KL in nats. recovered_share: share of the
     student's tokens. recovered_kinds: by kind of text. gradient_cosine: between the gradients of exact matches and of
-    recovered units; None where nothing is recovered. gradient_ratio: the norm of the second over that of the first.
+    recovered units; None if nothing is recovered. gradient_ratio: the norm of the second over that of the first.
     gradient_noise: the cosine between the exact matches of two random halves of the answers, against which the other
     is read; None for one answer. top16_student, top16_teacher: either model's mass on the student's 16 most likely
     shared tokens. kl_units, kl_merged: of two neighboring units, one by one and merged (inspection/coarsening.py).
-    answers: those that were measured, of answers_written, of which
-    answers_ended ended by themselves; excluded: those left out, by reason. stopped: before all prompts were answered.
-    student_to_teacher, teacher_to_student: the distance to the teacher before training; None where it was not measured.
-    listed: tokens that a teacher on a server listed at each position; None for one with all its probabilities.
-    verdict: in words; method, method_options and settings (names as in run.yaml): what it recommends.
+    answers: the number that was measured, of answers_written, of which
+    answers_ended ended by themselves; excluded: answers left out, by reason. stopped: whether it was stopped before all
+    prompts were answered. student_to_teacher, teacher_to_student: the distance to the teacher before training; None if
+    it was not measured. listed: tokens that a teacher on a server listed at each position; None for one with all its
+    probabilities. verdict: in words; method, method_options and settings (names as in run.yaml): what it recommends.
     """
 
     mass_student: float = 0.0
@@ -294,10 +294,10 @@ class Reliability(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class PairRow(Record):
-    """One pair in a table of several. `error` is one line where it cannot be used; the numbers are then None.
+    """One pair in a table of several. `error` is the reason if it cannot be used; the numbers are then None.
 
     of_smaller: shared_tokens over the size of the smaller vocabulary. strict, recovered: shares of the student's
-    tokens; teacher_strict: of the teacher's. method, verdict, reliability: None where no weights were read.
+    tokens; teacher_strict: of the teacher's. method, verdict, reliability: None if no weights were read.
     """
 
     teacher: str
@@ -320,7 +320,7 @@ class PairRow(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class PairReport(Record):
-    """A pair on texts, each side in its own canonical tokenization; with more parts where they were asked for.
+    """A pair on texts, each side in its own canonical tokenization; with more parts if they were requested.
 
     unit_shapes counts units as "k_S x k_T". by_kind: for each kind of text that occurs (text_kinds.KINDS); over the
     kinds the counts add up to the totals. excluded: texts that one side cannot spell and rows without text, by reason.

@@ -1,9 +1,9 @@
 """Whether a pair will work, and with which method: measured with both models on a few of the student's own answers.
 
-The student writes, both models read, and every unit is looked at: how much of their probability is where the methods
-look, how often a shared token is only the first piece of what the teacher means, and whether recovered units pull the
-student where exact matches do. From these follows a verdict in words, with its numbers and the settings it recommends.
-Small samples on a CPU will do. Shapes: U units, N units of a chunk, R rows, H hidden size.
+The student writes, both models read, and every unit is measured: how much of their probability the methods can see, how
+often a shared token is only the first piece of what the teacher means, and whether recovered units pull the student in
+the same direction as exact matches. The verdict in words follows from these, with its numbers and recommended settings.
+Small samples on a CPU are enough. Shapes: U units, N units of a chunk, R rows, H hidden size.
 """
 
 import random
@@ -68,9 +68,9 @@ def measure_pair(
 ) -> Reliability:
     """Measure the run's two models on `samples` answers of the student to the run's prompts, and give the verdict.
 
-    `models`: teacher and student, and `prompts`: the run's, if they are loaded already. `on_progress(done, total)`
-    counts answers. If `should_stop()`, which is called every few answers, is true, the verdict is on the answers so
-    far. Raises one-line SimCTErrors; RunError if it was stopped before the first answer was measured.
+    `models` (teacher and student) and `prompts`: those of the run, if they are already loaded. `on_progress(done,
+    total)` counts answers. `should_stop()` is called every few answers; if it is true, the verdict is about the answers
+    so far. Raises one-line SimCTErrors; RunError if it was stopped before the first answer was measured.
     """
     pair = TokenizerPair.of_run(config, token)
     read = load_prompts(config.data, token) if prompts is None else list(prompts)
@@ -152,7 +152,7 @@ def with_start_distances(
     student: PreTrainedModel,
     teacher: Teacher,
 ) -> Reliability:
-    """`measured` with the distance to the teacher on these prompts, in the directions that can be measured."""
+    """`measured` with the distance to the teacher on these prompts, in each direction that can be measured."""
     new_tokens, seed = min(config.rollout.max_new_tokens, LONGEST_ANSWER), config.training.seed
     indices, size = range(len(prompts)), config.evaluation.batch_size
     teacher_prompts = [prompt.teacher_ids for prompt in prompts]
@@ -203,7 +203,7 @@ def measure_samples(
 
 
 class _Totals:
-    """Adds up what is measured over batches of answers."""
+    """Adds up the measurements over batches of answers."""
 
     def __init__(self, pair: TokenizerPair, student: PreTrainedModel, teacher: Teacher) -> None:
         self.pair, self.student, self.teacher = pair, student, teacher
@@ -212,7 +212,7 @@ class _Totals:
         self.weights: Counter[str] = Counter()
         self.columns: dict[str, list[torch.Tensor]] = {name: [] for name in (*COLUMNS, "single", "apart", "merged")}
         self.kinds: Counter[tuple[str, int]] = Counter()  # (kind, sign of student - teacher tokens) -> units
-        # of exact matches in either half of the answers, and of recovered units
+        # gradients of exact matches in either half of the answers, and of recovered units
         self.gradients: list[list[torch.Tensor]] = []
         self.coin = random.Random(0)
         self.heads = False
@@ -258,7 +258,7 @@ class _Totals:
                 means = measure_units(self.pair, on_device, chunk_N.to(student.hidden_RH.device), student, teacher)
                 scored = score_chunk(units, chunk_N, student, teacher)
             for name, value in means.items():
-                # no text extends past the end of turn, which is not in the mean of hindsight
+                # nothing extends past the end of turn, so it is not part of the mean of hindsight
                 ended = int(ends_T[units.teacher_start_U[chunk_N]].sum()) if name == "hindsight_mass" else 0
                 self.sums[name] += float(value) * (len(chunk_N) - ended)
                 self.weights[name] += len(chunk_N) - ended
@@ -276,7 +276,7 @@ class _Totals:
         self.columns["merged"].append(merged_P)
 
     def _halves(self, samples: list[Sample]) -> torch.Tensor:
-        """bool [R]: whether a student row is of an answer in the first half; of every two answers one is, by a coin."""
+        """bool [R]: whether a student row belongs to the first half: one of every two answers, chosen at random."""
         flags = []
         for place, sample in enumerate(samples, self.answers):
             self.heads = self.coin.random() < 0.5 if place % 2 == 0 else not self.heads
@@ -376,13 +376,13 @@ def _mean(values_U: torch.Tensor) -> float:
 def _quantiles(values_U: torch.Tensor) -> list[float] | None:
     if not len(values_U):
         return None
-    ordered_U = values_U.sort().values  # torch.quantile takes no more than 16 million
+    ordered_U = values_U.sort().values  # torch.quantile takes at most 16 million values
     return [float(ordered_U[round(share * (len(ordered_U) - 1))]) for share in (0.1, 0.5, 0.9)]
 
 
 def _histogram(values_U: torch.Tensor) -> list[int]:
     """Counts between Z_T_EDGES, 1 itself included in the last of them, and above."""
-    # masses that are one but for rounding are not above it
+    # masses that exceed one only by rounding are not above it
     bins_U = torch.bucketize(values_U - 1e-5, torch.tensor(Z_T_EDGES[1:]))
     return torch.bincount(bins_U, minlength=len(Z_T_EDGES)).tolist()
 

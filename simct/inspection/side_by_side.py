@@ -1,4 +1,4 @@
-"""Answers to look at one by one: written id by id, and how likely the teacher finds each unit of them.
+"""Single answers to look at: written id by id, and how likely the teacher finds each unit.
 
 Shapes: V vocabulary, H hidden size, T the teacher's tokens of an answer.
 """
@@ -31,7 +31,7 @@ def write_answer(
     """The answer's ids as they come, the end of turn last if the model ends it; greedy at temperature 0.
 
     `rollout` gives all of the sampling but the temperature; None is the whole distribution. `n_candidates` is the
-    number of ids the tokenizer knows. The caller stops it by asking for no more.
+    number of ids the tokenizer knows. The caller can stop at any time.
     """
     rollout = rollout or RolloutConfig(top_p=1.0)
     drawn_1M = uniforms(seed, 0, [0], max_new_tokens) if temperature > 0 else None
@@ -56,11 +56,11 @@ def write_answer(
 def agreement(
     pair: TokenizerPair, teacher_model: PreTrainedModel, teacher_prompt_ids: list[int], student_ids: list[int]
 ) -> list[dict[str, Any]]:
-    """What the teacher thinks of a student's answer, unit by unit: {"bytes", "student", "teacher", "probability"}.
+    """The teacher's probability of a student's answer, unit by unit: {"bytes", "student", "teacher", "probability"}.
 
     "student" and "teacher" count tokens; "probability" is the geometric mean over the teacher's tokens of the unit,
-    given its own prompt and the answer so far. The end of turn is a unit without bytes. Raises AlignmentError where the
-    teacher cannot spell the answer; empty for an empty one.
+    given its own prompt and the answer so far. The end of turn is a unit without bytes. Raises AlignmentError if the
+    teacher cannot spell the answer; an empty answer has no units.
     """
     spelled = pair.teacher_ids_for(student_ids)
     if spelled.excluded:

@@ -1,7 +1,7 @@
-"""What kind of text a unit is: words, digits, white space, punctuation, LaTeX, CJK, emoji, or something else.
+"""The kind of text of a unit: words, digits, white space, punctuation, LaTeX, CJK, emoji, or something else.
 
-Every character has one kind and so every byte has; the counts of any division of a text therefore add up to its
-totals. Shapes: N characters, B bytes, U units.
+Every character, and so every byte, has one kind; the counts of any division of a text therefore add up to its totals.
+Shapes: N characters, B bytes, U units.
 """
 
 import re
@@ -21,7 +21,7 @@ TITLES = {
     "emoji": "emoji",
     "other": "other",
 }
-# what stands for characters that would be invisible, and the Unicode categories of the others that are
+# signs for invisible characters, and the Unicode categories of further invisible characters
 DRAWN = {" ": "·", "\n": "⏎", "\r": "␍", "\t": "⇥", "\u00a0": "⍽"}
 INVISIBLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs")
 
@@ -33,7 +33,7 @@ _CJK = re.compile(
 _EMOJI = re.compile(r"[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0f\u200d\u20e3\U000e0020-\U000e007f]")
 _CATEGORY = {"L": WORDS, "M": WORDS, "N": DIGITS, "P": PUNCTUATION, "S": PUNCTUATION, "Z": WHITESPACE}
 
-# kind by code point, found out when a character is first seen
+# kind by code point, filled in when a character is first seen
 _kind_of_character = np.full(0x110000, -1, np.int8)
 
 
@@ -71,7 +71,7 @@ def _kind_of(character: str) -> int:
 
 
 def drawn(text: str) -> str:
-    """`text` with white space and characters that would not be seen drawn by signs; unescaped."""
+    """`text` with visible signs for white space and invisible characters; unescaped."""
     return "".join(
         DRAWN.get(char) or (f"⟨{ord(char):X}⟩" if unicodedata.category(char) in INVISIBLE else char) for char in text
     )

@@ -12,7 +12,7 @@ from simct.losses.divergence import LOG_ZERO, divergence_with_gradient
 from simct.losses.side import Side
 from simct.tokenization.units import UnitBatch, row_ranges
 
-TOP = 16  # what strict compares in its strongest published form
+TOP = 16  # the top_k of strict in its strongest published form
 
 
 @dataclass
@@ -26,7 +26,7 @@ class ScoredUnits:
     kl: torch.Tensor
     z_s: torch.Tensor
     z_t: torch.Tensor
-    top_s: torch.Tensor  # of either model, on the student's TOP most likely shared tokens
+    top_s: torch.Tensor  # mass of either model on the student's TOP most likely shared tokens
     top_t: torch.Tensor
 
     def rows(self) -> list[UnitScore]:
@@ -47,7 +47,7 @@ def score_chunk(units: UnitBatch, chunk_N: torch.Tensor, student: Side, teacher:
         )
     )
     is_candidate_N = ~units.single_U[chunk_N]
-    # a teacher that lists only its most likely tokens has no others as candidates
+    # if a teacher lists only its most likely tokens, only these are candidates
     ours.shared_NC.masked_fill_(theirs.shared_NC < LOG_ZERO / 2, LOG_ZERO)
     scores_NC, teacher_scores_NC = (
         torch.cat([side.shared_NC, side.mean_N.where(is_candidate_N, LOG_ZERO)[:, None]], 1) for side in (ours, theirs)

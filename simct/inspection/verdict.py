@@ -9,18 +9,18 @@ from simct.data.exclusions import whole_answers
 from simct.inspection.records import Reliability
 from simct.inspection.text_kinds import TITLES
 
-# Where a verdict turns. Set between the embedded pairs on which SimCT works and those on which it does not
-# (docs/method.md), with room to spare on both sides.
+# The thresholds of the verdict, chosen with a wide margin between the embedded pairs on which SimCT works and those on
+# which it does not (docs/method.md).
 CONFLICT = 0.05
 HINDSIGHT = 0.1
 LITTLE_MASS = 0.9
 LITTLE_RECOVERED = 0.01
 NEARLY_ALL_MASS = 0.99
-# Where a setting is recommended against.
+# Thresholds for recommending other settings.
 FEW_CANDIDATES = 0.02  # share of units whose candidates have less than half of the teacher's mass
 MANY_CUT = 0.3  # share of answers that reach the length limit
 MANY_EXCLUDED = 0.1
-# When the verdict says who splits what.
+# Thresholds for saying which side splits what.
 ENOUGH_UNITS = 20
 NEARLY_ALWAYS = 0.7
 
@@ -44,7 +44,7 @@ class Verdict:
 
 
 def verdict_of(measured: Reliability) -> Verdict:
-    """Which method and settings suit a pair, from the numbers of `measure_pair`; each reason carries its number."""
+    """The method and settings that suit a pair, from the numbers of `measure_pair`; each reason has its number."""
     method, options, reasons = _method_for(measured)
     settings: dict[str, Any] = {}
     for name, value, reason in _further_settings(measured):
@@ -85,7 +85,7 @@ def _method_for(measured: Reliability) -> tuple[str, dict[str, Any], list[str]]:
 
 
 def _exact_matching_is_enough(measured: Reliability) -> bool:
-    """Nearly all mass is shared on both sides, and what SimCT recovers is next to nothing or pulls the other way."""
+    """Nearly all mass is shared on both sides, and what SimCT recovers is very little or pulls the other way."""
     if min(measured.mass_teacher, measured.mass_student) < NEARLY_ALL_MASS:
         return False
     cosine = measured.gradient_cosine
@@ -111,7 +111,7 @@ def _why_strict(measured: Reliability) -> list[str]:
 
 
 def _against_shared_tokens(measured: Reliability) -> list[str]:
-    """Why methods that look only at shared tokens would go wrong on this pair."""
+    """Why methods that compare only shared tokens would fail on this pair."""
     reasons = []
     if measured.prefix_conflict_mass > CONFLICT:
         reasons.append(
@@ -133,7 +133,7 @@ def _against_shared_tokens(measured: Reliability) -> list[str]:
 
 
 def _who_splits(measured: Reliability) -> list[str]:
-    """One sentence on which side splits what the other has whole, where that is nearly always the same one."""
+    """One sentence on which side splits what the other has whole, if it is nearly always the same side."""
     table = measured.recovered_kinds
     total = sum(row.student_splits + row.teacher_splits + row.both_split for row in table.values())
     if total < ENOUGH_UNITS:
@@ -154,7 +154,7 @@ def _who_splits(measured: Reliability) -> list[str]:
 
 
 def _further_settings(measured: Reliability) -> Iterator[tuple[str, object, str]]:
-    """(name in run.yaml or nothing, value, reason) of what else should be done."""
+    """(name in run.yaml or empty, value, reason) of further recommendations."""
     cosine = measured.gradient_cosine
     if cosine is not None and cosine < -0.1:
         yield (

@@ -1,6 +1,7 @@
-"""What can be done with a run, wherever it is: start, stop, kill, resume, retry, duplicate, delete. The command and the
-studio act through here only. `token` matters to runs on Hugging Face Jobs only; what needs the Hub's client is imported
-when it is used."""
+"""The actions on a run, wherever it is: start, stop, kill, resume, retry, duplicate, delete.
+
+The command and the studio only act through these. `token` only matters to runs on Hugging Face Jobs; modules that need
+the Hub's client are imported when they are used."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -27,7 +28,7 @@ def backend_of(run: RunFolder) -> Backend:
 
 
 def publishes(run: RunFolder) -> bool:
-    """Whether a process on this machine is publishing the run, as its own does once it has finished."""
+    """Whether a process on this machine is publishing the run, such as its own after it has finished."""
     return local_job.publishes(run)
 
 
@@ -38,7 +39,7 @@ def start_here(
     gpus: int | None = None,
     token: str | None = None,
 ) -> RunFolder:
-    """Make a run of `config` and start it on this machine, or let it wait its turn; returns the run. Raises RunError,
+    """Make a run of `config` and start it on this machine, or queue it; returns the run. Raises RunError,
     and then leaves no run behind."""
     return this_machine.start(runs_dir, config, owner, gpus, token)
 
@@ -47,7 +48,7 @@ def start_on_jobs(
     runs_dir: str | Path, config: RunConfig, rental: Rental, token: str | None = None, owner: str | None = None
 ) -> RunFolder:
     """Make a run of `config` and start it on Hugging Face Jobs; returns the run. Raises HubError or RunError, and then
-    leaves no run behind, unless its Job may have started all the same."""
+    leaves no run behind, unless its Job may have started nevertheless."""
     from simct.jobs.hf import backend as hugging_face_jobs
 
     return hugging_face_jobs.start(runs_dir, config, rental, token, owner)
@@ -64,12 +65,12 @@ def rental_of(run: RunFolder) -> Rental | None:
 
 
 def refresh(run: RunFolder, token: Token = None) -> RunStatus:
-    """The run's status as it is now. Raises HubError when a Job cannot be asked about."""
+    """The run's current status. Raises HubError if the status of a Job cannot be fetched."""
     return backend_of(run).refresh(run, token)
 
 
 def known_status(run: RunFolder) -> RunStatus:
-    """The run's status as it is now on this machine, and of a Job as it was last known: makes no request."""
+    """The run's current status on this machine, or the last known status of a Job; makes no request."""
     return local_job.refresh(run)
 
 
@@ -122,7 +123,7 @@ def retry(
 def duplicate(run: RunFolder, changes: dict[str, str] | None = None, token: Token = None) -> RunConfig:
     """The run's configuration for a new run, with `changes` ({"training.steps": "50"}) made. Raises ConfigError.
 
-    Files that a Job was given on another machine are brought here first, as the new run needs them.
+    Files that a Job got from another machine are downloaded first, as the new run needs them.
     """
     backend_of(run).fetch_inputs(run, token)
     config = run.config()
@@ -142,7 +143,7 @@ def duplicate(run: RunFolder, changes: dict[str, str] | None = None, token: Toke
 
 
 def _here(run: RunFolder, name: str) -> str:
-    """Where a file lies that the run was given; names of the Hub, and paths of a run of this machine, stay."""
+    """The local path of a file that a Job was given; Hub ids, and paths of runs on this machine, stay the same."""
     if not name.startswith(f"inputs{os.sep}"):
         return name
     path = (run.path / name).resolve()
@@ -198,12 +199,12 @@ def advance(runs_dir: str | Path) -> list[RunFolder]:
 
 
 def provide_token(run: RunFolder, token: str) -> None:
-    """Give a waiting run its visitor's token again, which a restart of the studio has forgotten."""
+    """Give a waiting run its visitor's token again, which is lost when the studio restarts."""
     queue.provide_token(run, token)
 
 
 def waiting_reason(run: RunFolder, status: RunStatus) -> str | None:
-    """The place in the queue of a run that waits, and what it waits for; None for other runs."""
+    """A waiting run's place in the queue and what it waits for; None for other runs."""
     return queue.waiting_reason(run, status)
 
 
@@ -213,5 +214,5 @@ def waiting_line(run: RunFolder) -> str:
 
 
 def silence(run: RunFolder, status: RunStatus) -> float | None:
-    """Seconds since the last heartbeat of a run that trains here, once they are many; None while all is well."""
+    """Seconds since the last heartbeat of a run that trains here, if it is unusually long ago; else None."""
     return local_job.silence(run, status)

@@ -1,5 +1,5 @@
-"""What a place where runs train can do with a run. The two backends are modules with these functions: local/backend.py
-(this machine) and hf/backend.py (Hugging Face Jobs). actions.py picks the one of a run."""
+"""The functions of a backend, a place where runs train: local/backend.py (this machine) and hf/backend.py (Hugging Face
+Jobs) are modules with these functions, and actions.py chooses between them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from simct.config import RunConfig
 from simct.runs.folder import RunFolder
 from simct.runs.status import RunStatus
 
-# False: act with no token at all, not even the one stored on this machine
+# False: use no token, not even the one stored on this machine
 Token = str | bool | None
 
 
@@ -29,20 +29,20 @@ class Rental:
         return self.hours * self.price
 
     def line(self) -> str:
-        # it imports torch, which takes seconds
+        # this imports torch, which takes seconds
         from simct.report.formats import hours
 
         return f"{self.flavor} for at most {hours(self.hours)}, ${self.max_cost:.2f}"
 
 
 class Backend(Protocol):
-    """Messages are sentences for people. Every function may raise a one-line SimCTError and then has changed nothing.
+    """Messages are sentences for people. Every function may raise a one-line SimCTError, and then nothing has changed.
 
     `rental` is a rented machine, by default the run's last one; this machine ignores it. `token` is the visitor's.
     """
 
     def refresh(self, run: RunFolder, token: Token = None) -> RunStatus:
-        """The run's status as it is now."""
+        """The run's current status."""
         ...
 
     def stop(self, run: RunFolder, token: Token = None) -> str:
@@ -73,11 +73,11 @@ class Backend(Protocol):
         ...
 
     def follow_log(self, run: RunFolder, token: Token, wanted: Callable[[], bool]) -> None:
-        """Keep the machine's own output in the run folder while `wanted` says so, until the run has ended."""
+        """Save the machine's output in the run folder while `wanted()` is true, until the run has ended."""
         ...
 
     def fetch_inputs(self, run: RunFolder, token: Token = None) -> None:
-        """Bring local files that the run was given on another machine into the run folder."""
+        """Download files that the run was given on another machine into the run folder."""
         ...
 
     def fetch_model(self, run: RunFolder, token: Token = None) -> Path:

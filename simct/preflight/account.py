@@ -1,4 +1,4 @@
-"""Whether the token may do what the run will do on the Hub (start a Job, write), and whether a Job's machine fits."""
+"""Whether the token permits what the run does on the Hub (start a Job, write), and whether the Job's machine fits."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from simct.publishing import when_finished
 
 
 def check_account(planned: PlannedRun) -> list[Check]:
-    """Who is signed in, whether the token may write, and the namespaces of a Job and of what is pushed."""
+    """Check who is signed in, whether the token may write, and the namespaces of the Job and the repositories."""
     place = planned.place
     if not place.on_jobs and not place.push_to:
         return []
@@ -41,7 +41,7 @@ def _check_token(account: dict[str, Any]) -> list[Check]:
 
 
 def _check_names(planned: PlannedRun, account: dict[str, Any]) -> list[Check]:
-    """The namespaces that are written to: the account's own, and those of organizations that it may write to."""
+    """Check the written namespaces: they must be the account's own, or of organizations where it may write."""
     place = planned.place
     may = {account["name"]: True}
     may |= {org["name"]: org.get("roleInOrg") not in ("read", "no_access") for org in account.get("orgs") or []}
@@ -59,7 +59,7 @@ def _check_names(planned: PlannedRun, account: dict[str, Any]) -> list[Check]:
 
 
 def check_publishing(planned: PlannedRun) -> list[Check]:
-    """Whether the run may publish its student where `publish` in run.yaml says."""
+    """Check that the run may publish its student where `publish` in run.yaml says."""
     try:
         name = when_finished.check_publishing(planned.config, planned.token)
     except SimCTError as error:
@@ -68,7 +68,7 @@ def check_publishing(planned: PlannedRun) -> list[Check]:
 
 
 def check_job_machine(planned: PlannedRun) -> list[Check]:
-    """Whether the chosen machine of Jobs exists and the run fits it."""
+    """Check that the chosen machine of Jobs exists and that the run fits on it."""
     place = planned.place
     if not place.on_jobs or not place.flavor or planned.token is False:
         return []

@@ -1,4 +1,4 @@
-"""All checks in order. A check that fails hides no other, and whatever goes wrong inside one becomes one line."""
+"""All checks in order. A failed check does not hide the others, and an unexpected error in one becomes one line."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ from simct.preflight.planned import NotRead, PlannedRun
 from simct.preflight.records import Check, Preflight, from_error, warning
 
 CheckFunction = Callable[[PlannedRun], list[Check]]
-# What is quick and needs no model comes first: training itself begins with these, before it loads anything.
+# Quick checks without models come first: training begins with these, too, before it loads anything.
 FIRST: tuple[tuple[str, CheckFunction], ...] = (
     ("Settings", settings.check_settings),
     ("Packages", packages.check_packages),
@@ -46,13 +46,13 @@ def run_checks(
     on_progress: Callable[[str, int, int], None] | None = None,
     checks: Sequence[tuple[str, CheckFunction]] = CHECKS,
 ) -> Preflight:
-    """Run the checks; no weights are loaded. on_progress gets the subject, how many checks are done and of how many."""
+    """Run the checks; no weights are loaded. on_progress gets the subject, the finished checks, and all checks."""
     found: list[Check] = []
     for done, (subject, check) in enumerate(checks):
         if on_progress:
             on_progress(subject, done, len(checks))
         known = {each.text for each in found}
-        # the same reason may be found twice, such as a gate before both config and tokenizer
+        # the same reason may be found twice, such as a gated config and tokenizer
         new = (each for each in _carried_out(check, planned) if each.text not in known)
         found += [replace(each, subject=subject) for each in new]
     order = list(dict.fromkeys(subject for subject, _ in checks))
@@ -63,7 +63,7 @@ def _carried_out(check: CheckFunction, planned: PlannedRun) -> list[Check]:
     try:
         return check(planned)
     except NotRead:
-        return []  # the check that tried to read it has reported why
+        return []  # the check that tried to read it has reported the reason
     except SimCTError as error:
         return [from_error(error)]
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Whether the machine can carry the run: device, memory against the estimate, disk space, the address of vLLM."""
+"""Whether the machine can run it: device, memory against the estimate, disk space, the address of vLLM."""
 
 import shutil
 from pathlib import Path
@@ -17,15 +17,15 @@ from simct.preflight.records import Check, ok, problem, warning
 from simct.preflight.weights import INDEX, SINGLE
 from simct.report.formats import size
 
-# Models with more parameters than this train too slowly on a CPU to wait for.
+# Models with more parameters than this train too slowly on a CPU.
 CPU_PARAMETERS = 300e6
-# The estimate is right to a few percent; what is over by more does not fit.
+# The estimate is accurate to a few percent; a run that exceeds the memory by more does not fit.
 CERTAIN = 1.1
 ANSWER_SECONDS = 3.0
 
 
 def check_device(planned: PlannedRun) -> list[Check]:
-    """The device that trains here, and settings that it cannot have."""
+    """Check the device that trains here, and settings that it does not support."""
     if planned.place.on_jobs:
         return []
     config, found = planned.config, []
@@ -63,7 +63,7 @@ def _count(gpus: int) -> str:
 
 
 def check_memory(planned: PlannedRun) -> list[Check]:
-    """The estimated peak against the memory of this machine's device. A Job's machine is checked where it is chosen."""
+    """Compare the estimated peak with the memory of this machine's device. A Job's machine is checked elsewhere."""
     config = planned.config
     if planned.place.on_jobs or config.kind == "warmup":
         return []
@@ -79,7 +79,7 @@ def check_memory(planned: PlannedRun) -> list[Check]:
     gpus = planned.place.gpus or 1
     try:
         peak = estimate_memory(config, prompt, kind, gpus, planned.token, configs).peak
-    except SimCTError:  # a kind of model that cannot be estimated may well train
+    except SimCTError:  # a model that cannot be estimated may still train
         return [unknown]
     free, total = torch.cuda.mem_get_info() if kind == "cuda" else _ram()
     device = "the GPU" if kind == "cuda" else "this machine"
@@ -108,7 +108,7 @@ def checkpoint_bytes(config: RunConfig, student: Shape) -> int:
 
 
 def disk_bytes(config: RunConfig, student: Shape) -> int:
-    """The most that the run folder holds: the checkpoints that are kept, the best, the one that is written, model/."""
+    """The largest size of the run folder: the kept checkpoints, the best one, the one being written, and model/."""
     training = config.training
     written = 1 if training.epochs else training.steps // training.checkpoint_every
     kept = min(training.keep_checkpoints + 2, written + 1)
@@ -116,7 +116,7 @@ def disk_bytes(config: RunConfig, student: Shape) -> int:
 
 
 def check_disk(planned: PlannedRun) -> list[Check]:
-    """Space for checkpoints and the student beside the runs, and for what will be downloaded, in the Hub's cache."""
+    """Check the space for checkpoints and the student in the runs folder, and for downloads in the Hub's cache."""
     if planned.place.on_jobs:
         return []
     folder = _existing(Path(planned.config.output or planned.place.runs_dir).expanduser().absolute())
@@ -147,7 +147,7 @@ def _existing(path: Path) -> Path:
 
 
 def _download_bytes(planned: PlannedRun) -> int:
-    """Bytes of weights that are on the Hub and not in its cache yet."""
+    """The bytes of weights that still have to be downloaded."""
     total = 0
     for side in planned.sides:
         try:
@@ -163,7 +163,7 @@ def _download_bytes(planned: PlannedRun) -> int:
 
 
 def check_server(planned: PlannedRun) -> list[Check]:
-    """Whether a vLLM server answers at the address that the run names."""
+    """Check that a vLLM server answers at the address that the run names."""
     url = planned.config.rollout.vllm_url
     if not url or planned.place.on_jobs or planned.place.public:
         return []

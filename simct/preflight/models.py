@@ -37,7 +37,7 @@ def check_models(planned: PlannedRun) -> list[Check]:
 
 
 def _guarded(planned: PlannedRun, side: str) -> list[Check]:
-    """What is wrong with one side must not hide the other."""
+    """Run a check of one side, so that its error does not hide the other side."""
     try:
         return _check_model(planned, side)
     except NotRead:
@@ -59,7 +59,7 @@ def _check_model(planned: PlannedRun, side: str) -> list[Check]:
         if adapter is not None and local_path(adapter.base) is None:
             check_access(adapter.base, planned.token)
     except HubError as error:
-        # what is in the cache still loads
+        # cached files still load
         if not _unreachable(error):
             raise
         found.append(from_error(error, state=WARNING))
@@ -155,6 +155,6 @@ def _license(planned: PlannedRun, side: str) -> str | None:
     card = Path(planned.model(side).model).expanduser() / "README.md"
     try:
         stated = (repocard.metadata_load(card) or {}).get("license") if card.is_file() else None
-    except Exception:  # a card that cannot be read states nothing
+    except Exception:  # an unreadable card states no license
         return None
     return stated if isinstance(stated, str) else None

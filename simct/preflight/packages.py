@@ -17,7 +17,7 @@ from simct.preflight.planned import PlannedRun
 from simct.preflight.records import Check, ok, problem, warning
 
 TRACKER = "training.tracker"
-# What a tracker's package may be called, as Accelerate looks for it.
+# Possible package names of a tracker, the same that Accelerate looks for.
 MODULES = {"tensorboard": ("tensorboard", "tensorboardX")}
 WANDB = "https://api.wandb.ai"
 
@@ -64,7 +64,7 @@ def is_installed(module: str) -> bool:
 
 
 def check_packages(planned: PlannedRun) -> list[Check]:
-    """The packages that the settings ask for; a Job installs its own."""
+    """Check that the packages that the settings need are installed; a Job installs its own."""
     needed = needed_packages(planned.config, planned.place.gpus)
     if planned.place.on_jobs:
         names = ", ".join(dict.fromkeys(each.name for each in needed))
@@ -83,7 +83,7 @@ def check_packages(planned: PlannedRun) -> list[Check]:
 
 
 def check_tracker(planned: PlannedRun) -> list[Check]:
-    """The login that a tracker needs, and whether what it keeps outlives a Job."""
+    """Check the login that a tracker needs, and whether its records outlive a Job."""
     tracker = planned.config.training.tracker
     if tracker == "wandb":
         return _check_wandb(planned)

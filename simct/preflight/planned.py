@@ -1,4 +1,4 @@
-"""A run before it starts, and what its checks read of it: each thing once, however many checks need it."""
+"""A run before it starts, with everything that its checks read, each part only once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ Found = TypeVar("Found")
 
 
 class NotRead(Exception):
-    """What a check needs could not be read. The check that tried first has reported why."""
+    """A part that a check needs could not be read. The check that tried first has reported the reason."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _tokens(model: ModelConfig, token: Token) -> TokenBytes:
 
 @dataclass(frozen=True)
 class Readers:
-    """How tokenizers and prompts are read. The studio has readers of its own, which keep what they have read."""
+    """The functions that read tokenizers and prompts. The studio has its own, which cache their results."""
 
     tokens: Callable[[ModelConfig, Token], TokenBytes] = _tokens
     prompts: Callable[[DataConfig, Token], PromptSet] = read_prompts
@@ -62,9 +62,9 @@ class Readers:
 
 @dataclass
 class PlannedRun:
-    """What a run needs, read when a check first asks for it.
+    """The parts that a run needs, read when a check first asks for them.
 
-    A thing that cannot be read raises its SimCTError for the first check that asks, and NotRead for all others.
+    A part that cannot be read raises its SimCTError for the first check that asks, and NotRead for all others.
     """
 
     config: RunConfig

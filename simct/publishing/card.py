@@ -1,7 +1,7 @@
-"""The model card of a published student, and the cards of what may go with it: rollouts and a demo Space.
+"""The model card of a published student, and the card of its rollouts.
 
-What a run or a model wrote (samples, names, settings) is escaped, so that it can neither break nor style the card;
-tokens and paths of the machine that trained are left out.
+Text from a run or a model (samples, names, settings) is escaped, so that it can neither break nor style the card;
+tokens and paths of the training machine are left out.
 """
 
 import re
@@ -51,7 +51,7 @@ tokens of the answer."""
 
 
 def shown_name(name: str) -> str:
-    """What the card calls a model or data source: its Hub id, or for a local one no more than its last part."""
+    """The name of a model or data source on the card: its Hub id, or only the last part of a local path."""
     if hub_id(name):
         return name
     path = Path(name).expanduser()
@@ -140,7 +140,7 @@ def card_metadata(run: RunFolder, repo_id: str, license: str | None = None, adap
 
 
 def rollouts_card(run: RunFolder, model_id: str) -> str:
-    """The README of the dataset of what the student wrote while it learned."""
+    """The README of the dataset of rollouts."""
     config = public_config(run.config())
     metadata = DatasetCardData(tags=[*TAGS, "synthetic"], pretty_name=f"Rollouts of {model_id}")
     return redact(
@@ -196,7 +196,7 @@ def _progress(run: RunFolder) -> str:
 
 
 def _curve(run: RunFolder, metrics: list[dict]) -> str:
-    """The picture beside the settings: the loss, and the distance where it was measured along the way."""
+    """The picture beside the settings: the loss, and the distance if it was measured during training."""
     if len(metrics) < 2:
         return "No curve: fewer than two steps were recorded."
     measured = sum(bool(each.directions) for each in evaluations_of(run)) > 1
@@ -204,7 +204,7 @@ def _curve(run: RunFolder, metrics: list[dict]) -> str:
 
 
 def _settings(config: RunConfig, adapter: bool) -> list[tuple[str, str]]:
-    """What decides the result, in words; options that are off are left out."""
+    """The settings that decide the result, in words; options that are off are left out."""
     rows = _warmup_settings(config) if config.kind == "warmup" else _distillation_settings(config)
     lora, training = config.lora, config.training
     rows += [

@@ -1,4 +1,4 @@
-"""The card of a run as it will be published: the generated one, or one that a person edited, kept in the run folder.
+"""The card of a run as it will be published: generated, or edited by a person and kept in the run folder.
 
 An edited card is in card.md, with PLACEHOLDER for the repository's name, so that it stays right when another name is
 chosen.
@@ -79,7 +79,7 @@ def card_parts(text: str) -> tuple[str, str]:
 def check_card(text: str, license: str | None = None) -> dict:
     """The card's metadata. Raises a one-line HubError that names the field the Hub would refuse or misread.
 
-    `license` is also accepted: the student's own license, as the Hub gave it.
+    The student's own `license`, as the Hub has it, is also accepted.
     """
     front, body = card_parts(text)
     try:
@@ -93,7 +93,7 @@ def check_card(text: str, license: str | None = None) -> dict:
         raise HubError(
             f"The card's metadata is not YAML{where}: {getattr(error, 'problem', None) or error}."
         ) from error
-    except Exception as error:  # a constructor raises whatever Python makes of a value, such as 2024-99-99
+    except Exception as error:  # a constructor may raise anything, such as for 2024-99-99
         raise HubError("The card's metadata is not YAML: a value in it cannot be read.") from error
     if not isinstance(data, dict):
         raise HubError("The card's metadata must be `name: value` lines between two lines of ---.")

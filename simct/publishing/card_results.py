@@ -1,4 +1,4 @@
-"""What a model card says a run measured: scores, distances to the teacher, and answers before and after."""
+"""The results on a model card: scores, distances to the teacher, and answers before and after."""
 
 import re
 from pathlib import Path
@@ -62,7 +62,7 @@ def distance_results(run: RunFolder) -> list[EvalResult]:
 
 
 def kept_evaluation(run: RunFolder) -> Evaluation | None:
-    """The evaluation of the student in model/: of the step that it was saved at."""
+    """The evaluation of the student in model/, at the step at which it was saved."""
     step = run.status().model_step
     return next((each for each in evaluations_of(run) if each.step == step), None)
 
@@ -127,7 +127,7 @@ def _how_scored(scores: dict[str, dict]) -> list[str]:
 
 
 def _metric(score: dict) -> str:
-    """Without the filter that lm-eval names behind it."""
+    """The metric without the filter that lm-eval appends to its name."""
     return str(score.get("metric") or "exact_match").split(",")[0]
 
 
@@ -139,7 +139,7 @@ def _score(score: dict | None) -> str:
 
 
 def samples_section(evaluation: dict) -> str:
-    """A few held-out prompts, mended ones first but failures never left out."""
+    """A few held-out prompts: improved ones first, but failures are always included."""
     rows = []
     for task, score in evaluation.get("after", {}).items():
         before = {s.get("prompt"): s for s in evaluation.get("before", {}).get(task, {}).get("samples", [])}

@@ -1,4 +1,4 @@
-"""What a run or a model wrote as Markdown that can neither break nor style the card."""
+"""Text from a run or a model as Markdown that can neither break nor style the card."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Charts as plain SVG in a figure, for the HTML file and the studio alike, drawn 360 units wide: a phone can show them.
+"""Charts as plain SVG in a figure, for the HTML file and the studio, drawn 360 units wide to fit a phone.
 
 Colors are classes that charts.css fills from the page's own variables, light or dark; charts.js saves them as files.
 """
@@ -27,7 +27,7 @@ LONGEST_NAME = 17
 class Chart:
     """A drawing with its title, a key of (class, name) for its colors, and a line under it.
 
-    name: of the file it is saved as. Without a drawing the line says why.
+    name: of the file it is saved as. If there is no drawing, the line says why.
     """
 
     name: str
@@ -63,7 +63,7 @@ def _key(*kinds: str) -> list[tuple[str, str]]:
 
 
 def coverage_bars(report: PairReport) -> Chart:
-    """The student's tokens by what becomes of them: all of them, and each kind of text."""
+    """The student's tokens by kind of unit: for all texts, and for each kind of text."""
     rows = [("all", report.student_tokens, (report.strict_tokens, report.recovered_tokens, report.uncovered_tokens))]
     rows += [
         (facts.kind_title(kind), tokens.student_tokens, (tokens.strict, tokens.recovered, tokens.outside))
@@ -186,7 +186,7 @@ def kl_ranges(measured: Reliability) -> Chart:
 
 
 def cosine_bar(measured: Reliability) -> Chart:
-    """Whether recovered units pull the student where exact matches do."""
+    """Whether recovered units pull the student in the same direction as exact matches."""
     rows = [("exact · recovered", [measured.gradient_cosine], "Below 0 the two parts of the loss pull apart")]
     return bars("cosine", "Gradient cosine", rows, ["value"], lambda value: f"{value:+.2f}", highest=1.0, lowest=-1.0)
 
@@ -229,7 +229,7 @@ def bars(
     note: str = "",
     mono: bool = False,
 ) -> Chart:
-    """Horizontal bars from zero: (label, one value a kind, explanation). Values that are None are left out.
+    """Horizontal bars from zero: (label, one value per kind, explanation). Values that are None are left out.
 
     The scale goes from `lowest` to `highest`, by default from 0 to the largest value. `label` is the labels' width.
     """
@@ -271,7 +271,7 @@ def histogram(
 ) -> Chart:
     """Upright bars: counts[kind][i] values lie between edges[i] and edges[i + 1], or above the last edge.
 
-    The kinds stand on each other, the last of them at the bottom.
+    The kinds are stacked, the last one at the bottom.
     """
     totals = [sum(column) for column in zip(*counts.values(), strict=True)]
     total, highest = sum(totals), max([*totals, 1])
@@ -324,7 +324,7 @@ def _short(text: str, room: int) -> str:
 
 
 def _short_count(count: int) -> str:
-    """A count in a few characters."""
+    """A count in short form."""
     if count < 10_000:
         return f"{count:,}"
     value, unit = (

@@ -1,4 +1,4 @@
-"""What an estimate says, each number with its label and its explanation: memory, time, cost, and use of a server."""
+"""The numbers of an estimate with their labels and explanations: memory, time, cost, and use of a server."""
 
 from simct.estimate.records import Estimate, MachineEstimate
 from simct.report.facts import Fact
@@ -15,7 +15,7 @@ def estimate_facts(estimate: Estimate) -> list[Fact]:
 
 
 def served_facts(estimate: Estimate) -> list[Fact]:
-    """What the run asks of the teacher's server; nothing of a teacher that is not on one."""
+    """The run's use of the teacher's server; empty if the teacher is not on a server."""
     used, missing = estimate.served, "depend on the data"
     if used is None:
         return []

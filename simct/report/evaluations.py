@@ -1,4 +1,4 @@
-"""What a run's evaluations say, the same on its page, beside other runs, on the model card and in the terminal."""
+"""The results of a run's evaluations, shown alike on its page, beside other runs, on the card and in the terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class RunResults:
-    """The rows, the step of the best checkpoint (None where it is not known, or is the last), and the last step."""
+    """The rows, the step of the best checkpoint (None if it is unknown, or is the last), and the last step."""
 
     rows: list[ResultRow]
     evaluations: list[Evaluation]
@@ -126,7 +126,7 @@ def task_rows(evaluation: Mapping[str, Any]) -> list[ResultRow]:
 
 
 def task_name(task: str) -> str:
-    """A task without the path of its file."""
+    """The name of a task, without the path of a file."""
     return task.rsplit("/", 1)[-1]
 
 
@@ -139,7 +139,7 @@ def score_text(result: Mapping[str, Any] | None) -> str:
 
 
 def distance_line(distance: Mapping[str, Any] | None) -> str:
-    """The distance of a run's status in a few words, such as "distance 0.51 → 0.32, best 0.30 at step 60"."""
+    """The distance in a run's status in short form, such as "distance 0.51 → 0.32, best 0.30 at step 60"."""
     values = {name: value for name, value in (distance or {}).items() if isinstance(value, int | float)}
     if "now" not in values and "before" not in values:
         return ""

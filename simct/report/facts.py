@@ -1,6 +1,6 @@
-"""What a report says, number by number: each has one label and one explanation, wherever it is shown.
+"""The numbers of a report: each has one label and one explanation, wherever it is shown.
 
-The terminal (text.py), the HTML file (html.py) and the studio print these.
+The terminal (text.py), the HTML file (html.py) and the studio show these.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fact:
-    """One number: how it is called, how it is written, and what it means. `missing` is written for None."""
+    """One number with its label, its text and its explanation. `missing` is the text for None."""
 
     label: str
     value: Any
@@ -41,7 +41,7 @@ class Fact:
         return self.missing if self.value is None else self.format(self.value)
 
 
-# Units by kind: the kind in the files -> its name and what it means
+# Units by kind: the kind in the files -> its name and its meaning
 UNIT_KINDS = {
     "shared": ("shared", "one token on each side, the same bytes: exact matching covers it"),
     "recovered": ("recovered", "several tokens on either side: lost to exact matching, one unit to SimCT"),
@@ -75,7 +75,7 @@ def _not_covered(value: float) -> Fact:
 
 
 def coverage_facts(report: PairReport) -> list[Fact]:
-    """What the two tokenizers share, and what becomes of the student's tokens."""
+    """What the two tokenizers share, and the student's tokens by kind of unit."""
     rows = [
         _shared_tokens(report.shared_tokens),
         _overlap(report.jaccard),
@@ -119,18 +119,18 @@ def pair_facts(row: PairRow) -> list[Fact]:
 
 
 def extent(report: PairReport) -> str:
-    """How much text the numbers are about."""
+    """The amount of text that was measured."""
     tokens = f"{plural(report.student_tokens, 'student token')}, {plural(report.teacher_tokens, 'teacher token')}"
     return f"{plural(report.texts, 'text')}, {plural(report.bytes, 'byte')}, {tokens}"
 
 
 def left_out(excluded: dict[str, int]) -> str:
-    """What could not be used, by reason; empty if everything was."""
+    """The texts that could not be used, by reason; empty if there are none."""
     return "; ".join(f"{n:,} × {reason}" for reason, n in excluded.items())
 
 
 def scope(report: PairReport) -> str:
-    """The extent in whole sentences, with what was left out."""
+    """The extent in whole sentences, with the texts that were left out."""
     return (
         f"{extent(report)}.{' Stopped before the end.' if report.stopped else ''}"
         f"{f' Left out: {left_out(report.excluded)}.' if report.excluded else ''}"
@@ -229,13 +229,13 @@ def _further_facts(measured: Reliability) -> list[Fact]:
 
 
 def mass_facts(measured: Reliability) -> list[Fact]:
-    """Those of the facts that are shares of a model's probability, for a chart."""
+    """The facts that are shares of a model's probability, for a chart."""
     known = [fact for fact in reliability_facts(measured) if fact.format is share and fact.value is not None]
     return [fact for fact in known if not fact.label.startswith(("Units", "KL"))]
 
 
 def sample(measured: Reliability) -> str:
-    """What was measured, in a sentence or two."""
+    """What was measured, in one or two sentences."""
     answers = f"Measured on {plural(measured.answers, 'answer')} of the student, {plural(measured.units, 'unit')}"
     stopped = " (stopped early)" if measured.stopped else ""
     excluded = f" Left out: {left_out(measured.excluded)}." if measured.excluded else ""
@@ -260,7 +260,7 @@ def verdict_text(measured: Reliability) -> VerdictText:
 
 
 def split_verdict(verdict: str) -> tuple[str, str]:
-    """A verdict as what to use, and why."""
+    """A verdict divided into the recommendation and its reasons."""
     use, _, reasons = verdict.partition(". ")
     return use, reasons
 
@@ -323,12 +323,12 @@ def candidate_facts(row: MeasuredCandidate | OtherCandidates) -> list[Fact]:
 
 
 def marks(row: MeasuredCandidate) -> str:
-    """What is special about a candidate."""
+    """The special properties of a candidate."""
     return ", ".join(name for name, here in (("unit", row.kind == "unit"), ("written", row.written)) if here)
 
 
 def what_is_compared(found: Candidates) -> str:
-    """Which candidates there are at a position."""
+    """The candidates at a position, in a sentence."""
     head = f"{found.candidates:,} candidates: {found.shared_candidates:,} shared tokens (the end of turn included)"
     if found.candidates > found.shared_candidates:
         return f"{head} and the unit itself, which is not one token on each side."
@@ -336,7 +336,7 @@ def what_is_compared(found: Candidates) -> str:
 
 
 def what_is_lost(found: MeasuredCandidates) -> str:
-    """What exact matching does at a position."""
+    """What exact matching does at a position, in a sentence."""
     lost = found.thrown_away_by_strict
     if not lost.row:
         return "Exact matching keeps this position: one token on each side."

@@ -1,4 +1,4 @@
-"""How numbers are written for people, the same in the terminal, in files and in the studio."""
+"""Numbers as text for people, the same in the terminal, in files and in the studio."""
 
 GIB = 1 << 30
 
@@ -19,7 +19,7 @@ def number(value: float) -> str:
 
 
 def share(value: float) -> str:
-    """A share or a probability, from 0 to 1: small ones with more digits, tiny ones only as such."""
+    """A share or a probability, from 0 to 1: small ones with more digits, tiny ones as "< …"."""
     if value == 0:
         return "0%"
     return "<0.01%" if 0 < value < 1e-4 else f"{value:.2%}" if value < 0.01 else f"{value:.1%}"
@@ -41,7 +41,7 @@ def seconds(value: float) -> str:
 
 
 def hours(value: float) -> str:
-    """A length of time in the unit that reads best."""
+    """A duration in the most readable unit."""
     if value * 60 < 2:
         return f"{value * 3600:.0f} s"
     return f"{value * 60:.0f} min" if value < 2 else f"{value:.1f} h"

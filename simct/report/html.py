@@ -1,6 +1,6 @@
-"""The report of a pair as one HTML page that needs nothing else: opened from disk, sent by mail, light or dark.
+"""The report of a pair as one self-contained HTML page: opened from disk, sent by mail, light or dark.
 
-The templates escape every text; the page's script sets texts as text; and the page forbids itself any request.
+The templates escape every text; the page's script inserts text only as text; and the page allows itself no request.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 def html_report(report: PairReport, units: Sequence[ShownUnit] = (), scores: Sequence[UnitScore] = ()) -> str:
     """One self-contained page.
 
-    report: with the names of the pair and whatever else it holds. units: of `coverage.show_units`; none leaves the
-    lanes out. scores: of `candidates.score_units` over the same text.
+    report: with the names of the pair. units: of `coverage.show_units`; without them there are no lanes. scores: of
+    `candidates.score_units` over the same text.
     """
     chosen = report.candidates.index if report.candidates else -1
     kinds = [[kind, name] for kind, (name, _) in facts.UNIT_KINDS.items()]
@@ -80,7 +80,7 @@ def _environment() -> Environment:
 
 
 def _own(name: str) -> Markup:
-    """A file of the templates' folder, to stand in the page as it is."""
+    """A file of the templates' folder, inserted into the page unchanged."""
     return Markup((FOLDER / name).read_text(encoding="utf-8"))
 
 
@@ -92,7 +92,7 @@ def _json(data: dict[str, Any]) -> Markup:
 
 
 def _units(units: Sequence[ShownUnit], scores: Sequence[UnitScore]) -> list[list[Any]]:
-    """What the script draws, one list a unit."""
+    """The data that the script draws, one list per unit."""
     rows = []
     for index, unit in enumerate(units):
         row: list[Any] = [
@@ -160,7 +160,7 @@ def _tables(report: PairReport) -> Iterable[Table]:
 
 
 def _facts_table(name: str, title: str, first: str, rows: Sequence[tuple[str, list[Fact]]]) -> Table:
-    """One row a name, one column a fact."""
+    """A table with one row per name and one column per fact."""
     heads = [(first, "", False), *((fact.label, fact.explanation, True) for fact in (rows[0][1] if rows else []))]
     return Table(name, title, heads, [[Cell(text), *map(_fact, found)] for text, found in rows])
 
@@ -184,7 +184,7 @@ def _disagreements(report: PairReport) -> Table:
             ]
             for row in report.top_disagreements
         ],
-        note=f"Rare ones were dropped on the way: a count may be too low by up to {lost:,}." if lost else "",
+        note=f"Rare ones were dropped while counting: a count may be too low by up to {lost:,}." if lost else "",
         empty="None: every token of this text is shared.",
     )
 

@@ -1,4 +1,4 @@
-"""Reports as text for a terminal: the facts as they are everywhere, in columns."""
+"""Reports as text for a terminal: the same facts as elsewhere, in columns."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _range(values: list[float] | None) -> str:
 
 
 def _bars(counts: list[int]) -> str:
-    """A histogram in one line; whatever is not empty is seen."""
+    """A histogram in one line; every bin that is not empty is visible."""
     most = max([*counts, 1])
     return "".join("·▁▂▃▄▅▆▇█"[-(-8 * count // most)] for count in counts)
 
@@ -90,7 +90,7 @@ def format_pairs(rows: Sequence[PairRow]) -> str:
 
 
 def format_candidates(found: Candidates) -> str:
-    """What `candidates_at` found."""
+    """The result of `candidates_at`."""
     unit = found.unit
     lines = [
         f"{facts.unit_title(found)} (byte {unit.byte_start:,}): {quoted(unit.student_pieces)} (student) | "

@@ -24,12 +24,12 @@ from simct.evaluation.answers.texts import same_text, squeezed, states_text
 from simct.evaluation.sandbox.program import DEFAULT_LIMITS, Limits, run_program
 
 FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
-# expressions longer than this are no answers, and could keep a computer algebra system busy for ever
+# longer expressions are not answers, and could keep a computer algebra system busy forever
 MAX_EXPRESSION = 4000
-# what a computer algebra system can need for ever for; it is only given to one with a time limit
+# expressions that can take a computer algebra system forever: only evaluated with a time limit
 _COSTLY = re.compile(r"\^|\*\*|!|\d[eE]\d|\\(?:sum|prod|int|lim|binom)")
 
-# in these an expression is found by its marks or by its place; other texts are expressions
+# texts in which an expression is found by its markup or its place; other texts are expressions
 _MATHS_OR_PROSE = re.compile(r"\$|\\[(\[]|[A-Za-z]{2}")
 
 
@@ -43,7 +43,7 @@ def check(
     """Whether `completion` passes `checker` against `reference`.
 
     Raises ConfigError for an unknown checker, for a missing reference, and for code without `allow_code_execution`;
-    RunError where this machine cannot confine code.
+    RunError if this machine cannot confine code.
     """
     if checker not in CHECKERS:
         raise ConfigError(f"There is no checker {checker!r}. Choose one of {', '.join(CHECKERS)}.")
@@ -67,7 +67,7 @@ def check(
 
 
 def answer_matches(completion: str, reference: str) -> bool:
-    """Whether a completion gives `reference`: as a choice, a number or a text, by what the reference is."""
+    """Whether a completion gives `reference`, compared as a choice, a number or a text, whichever the reference is."""
     said, wanted = without_reasoning(completion), conclusion(reference)
     if same_text(said, wanted):
         return True
@@ -92,7 +92,7 @@ def numbers_match(completion: str, reference: str) -> bool:
 
 
 def maths_match(completion: str, reference: str) -> bool:
-    """Whether two answers are equal as mathematics: by math-verify where it is installed, else as numbers or texts."""
+    """Whether two answers are equal as mathematics: by math-verify if it is installed, else as numbers or texts."""
     completion, wanted = without_reasoning(completion), conclusion(reference)
     said = conclusion(completion)
     if choices(wanted) and "/" not in wanted:  # a/b is a fraction
@@ -101,13 +101,13 @@ def maths_match(completion: str, reference: str) -> bool:
         return True
     if importlib.util.find_spec("math_verify") is None or max(len(wanted), len(said)) > MAX_EXPRESSION:
         return False
-    # its time limits are signals, which only the main thread can have
+    # its time limits use signals, which only work in the main thread
     main = threading.current_thread() is threading.main_thread()
     if not main and any(map(_COSTLY.search, (wanted, said))):
         return False
     from math_verify import parse, verify
 
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns of each call without a limit
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it would warn at each call without a limit
     limits = {} if main else {"parsing_timeout": None}
 
     def read(text: str) -> list:

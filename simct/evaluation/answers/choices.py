@@ -9,7 +9,7 @@ _LETTER = r"[(\[{]?\s*([A-J])\s*[)\]}]?"
 _ONLY_LETTERS = re.compile(rf"{_LETTER}(?:\s*(?:,|;|/|&|and|or|,\s*and)\s*{_LETTER})*", re.IGNORECASE)
 _NAMES = r"(?:(?:option|choice|letter|answer|statement|alternative)s?\s+)?"
 _REASON = r"\s+(?:because|since|as|is\s+(?:the\s+)?(?:correct|right|best|answer))\b"
-# a letter that a line leads with: bracketed, or followed by what cannot make a word or a sentence of it
+# a letter at the start of a line: in brackets, or followed by something that rules out a word or a sentence
 _LEADS = re.compile(
     rf"{_NAMES}(?:[(\[]\s*([A-J])\s*[)\]](?!\s+(?:is|are|was|can|would|seems|has|does|might|may|will)\b)"
     rf"|([A-J])(?=\s*[)\]:.,;\"'}}–—](?![A-Za-z])|\s*$|\s*\n|{_REASON}))",
@@ -40,9 +40,9 @@ def labeled_choice(text: str) -> tuple[str, str] | None:
 
 
 def stated_choices(text: str) -> frozenset[str] | None:
-    """The letters that a text (without its reasoning) gives as its answer; None where it gives none.
+    """The letters that a text (without its reasoning) gives as its answer; None if it gives none.
 
-    That is those of its last stated answer; else the one called right, those it leads with, or the one it ends with.
+    They are those of its last stated answer; else the one called right, those at its start, or the one at its end.
     """
     stated = statements(text)
     if stated:
@@ -56,10 +56,10 @@ def stated_choices(text: str) -> frozenset[str] | None:
 
 
 def _leading(text: str, barely: bool = False) -> frozenset[str] | None:
-    """The letters a text starts with; `barely` also where words follow ("B Paris")."""
+    """The letters a text starts with; with `barely` also if words follow ("B Paris")."""
     shown = re.sub(r"^[\s\"'*_$]+", "", plain(text))
     found = _LEADS.match(shown)
-    # a lone small letter is a word, unless it is bracketed
+    # a lone lower-case letter is a word, unless it is in brackets
     if found and not found[1] and found[2].islower() and shown[found.end() : found.end() + 1] != ")":
         found = None
     if not found and barely:

@@ -1,4 +1,4 @@
-"""Markup in answers: one kind of minus, quote, digit and separator, and LaTeX made what it shows where that is easy."""
+"""Markup in answers: one form for minus signs, quotes, digits and separators, and simple LaTeX as plain text."""
 
 import re
 import unicodedata
@@ -25,7 +25,7 @@ _WORDED = re.compile(
 _TERM = r"(?:\{\s*([+-]?[\d.,]+)\s*\}|(\d))"
 _FRACTION = re.compile(rf"\\[dtc]?frac\s*{_TERM}\s*{_TERM}")
 _LATEX = (
-    (re.compile(r"<<[^<>]*>>"), ""),  # the calculator's notes in GSM8K
+    (re.compile(r"<<[^<>]*>>"), ""),  # the calculator annotations of GSM8K
     (re.compile(r"\\!|\\left(?![a-z])|\\right(?![a-z])|\\displaystyle(?![a-z])|\\big[lr]?(?![a-z])|\{\}"), ""),
     (re.compile(r"\{,\}"), ","),
     (re.compile(rf"(?<=\d)(?:\\[,;: ]|~|[{_THIN_SPACE}])(?=\d{{3}}(?!\d))"), ","),
@@ -52,7 +52,7 @@ _BRACKETED = re.compile(r"[,()\[\]{}<>]")
 
 
 def plain(text: str) -> str:
-    """The text with one kind of minus, quote, digit and separator, and LaTeX made what it shows where that is easy."""
+    """The text with one form for minus signs, quotes, digits and separators, and simple LaTeX as plain text."""
     text = "".join(_character(char) for char in text).translate(_CHARACTERS)
     text = _DASH_AS_MINUS.sub("-", text)
     for _ in range(3):
@@ -81,7 +81,7 @@ def _divided(found: re.Match) -> str:
 
 
 def bare(text: str) -> str:
-    """Without quotes, emphasis, math delimiters and closing punctuation around it."""
+    """The text without quotes, emphasis, math delimiters and closing punctuation around it."""
     text = text.strip()
     while True:
         stripped = text.lstrip("\"'`*_ \t\r\n").rstrip("\"'`*_.!?,;: \t\r\n")
@@ -98,5 +98,5 @@ def bare(text: str) -> str:
 
 
 def without_emphasis(text: str) -> str:
-    """Without the marks of bold text and of code."""
+    """The text without the marks of bold text and of code."""
     return _EMPHASIS.sub("", text)

@@ -7,7 +7,7 @@ from fractions import Fraction
 from simct.evaluation.answers.markup import bare, plain, without_emphasis
 from simct.evaluation.answers.statements import LONGEST, Statement, sentences, statements
 
-# longer numbers are no answers, and larger exponents would keep a computer busy for ever
+# longer numbers are not answers, and larger exponents would keep a computer busy forever
 MAX_DIGITS = 300
 MAX_EXPONENT = 300
 
@@ -101,18 +101,18 @@ _FILLER = re.compile(
 
 @dataclass(frozen=True)
 class Quantity:
-    """An exact number and the unit that follows or leads it, by its shortest name; empty for none."""
+    """An exact number and the unit after or before it, by its shortest name; empty if there is none."""
 
     value: Fraction
     unit: str = ""
 
     def agrees(self, other: "Quantity") -> bool:
-        """Equal values, whose units do not contradict each other: one may have left its unit out."""
+        """Whether the values are equal and the units do not contradict each other: one may be missing."""
         return self.value == other.value and (not self.unit or not other.unit or self.unit == other.unit)
 
 
 def _value(match: re.Match) -> Fraction | None:
-    """The number that NUMBER found; None for one too long, too large, or divided by zero."""
+    """The number that NUMBER found; None if it is too long, too large, or divided by zero."""
     if len(match[0]) > MAX_DIGITS:
         return None
     negative = "-" in (match["sign1"] or "") or match["sign2"] == "-"
@@ -173,9 +173,9 @@ def quantity(text: str) -> Quantity | None:
 
 
 def stated_number(text: str) -> Quantity | None:
-    """The number that a text (without its reasoning) gives as its answer; None where it gives none.
+    """The number that a text (without its reasoning) gives as its answer; None if it gives none.
 
-    That is the number of its last stated answer, else one in bold that no later conclusion replaces, else its last.
+    It is the number of its last stated answer, else one in bold that no later conclusion replaces, else its last.
     """
     for statement in reversed(statements(text)):
         if re.search(r"\d", plain(statement.text)):
@@ -193,7 +193,7 @@ def stated_number(text: str) -> Quantity | None:
 
 
 def number_in(statement: Statement) -> Quantity | None:
-    """The number of a stated answer: all of it, or the first that prose leads with, else the last."""
+    """The number of a stated answer: all of it, or the first number if it comes before the prose, else the last."""
     whole = quantity(statement.sentence)
     if whole is not None:
         return whole

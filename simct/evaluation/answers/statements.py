@@ -1,4 +1,4 @@
-"""What a text states as its answer: reasoning left out, then the last statement found.
+"""The answer that a text states: its last statement, without reasoning.
 
 A statement is what follows "####", "the answer is", "Answer:" or "<answer>", or what stands in \\boxed{}. Of several
 the last one counts, whatever comes after it.
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from simct.evaluation.answers.markup import without_emphasis
 
-# of one statement, in characters, and of statements in a text: more is no answer
+# characters of a statement, and statements in a text; longer texts are not answers
 LONGEST = 2000
 MOST_STATEMENTS = 16
 
-# <think> and its cousins, [THINK] (Mistral), ◁think▷ (Kimi); harmony and Gemma have channels
+# <think> and similar marks, [THINK] (Mistral), ◁think▷ (Kimi); harmony and Gemma have channels
 _NAMES = "(?:seed:)?(?:think|thinking|thought|reasoning|reflection)"
 _OPEN = rf"(?:<{_NAMES}>|◁think▷|(?-i:\[THINK\])|<\|(?:think|begin_of_thought)\|>)"
 _CLOSE = rf"(?:</{_NAMES}>|◁/think▷|(?-i:\[/THINK\])|<\|(?:/think|end_of_thought)\|>)"
@@ -22,7 +22,7 @@ _OPENED = re.compile(rf"{_OPEN}\s*\Z", re.IGNORECASE)
 _CLOSED = re.compile(_CLOSE, re.IGNORECASE)
 _CHANNEL = re.compile(r"<\|channel\|?>\s*(\w+)(?:[^<]|<\|constrain\|>)*(?:<\|message\|>)?")
 _CHANNEL_END = re.compile(r"<\|(?:end|call|return|start)\|>|<channel\|>")
-# harmony as it reads once its control tokens are dropped
+# harmony without its control tokens
 _SPOKEN_CHANNELS = re.compile(r"\A\s*analysis.*assistant\s*final", re.DOTALL)
 _SPOKEN_ANALYSIS = re.compile(r"\A\s*analysis(?=[A-Z<\"'(\[])")
 _CONTROL = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?s>|<eos>|<end_of_turn>|<start_of_turn>")
@@ -62,7 +62,7 @@ class Statement:
 
 
 def without_reasoning(text: str) -> str:
-    """The text without think blocks, analysis channels and control tokens; nothing is left of an unclosed block."""
+    """The text without think blocks, analysis channels and control tokens; an unclosed block is removed entirely."""
     if "<|channel" in text:
         text = _final_channel(text)
     text = _REASONING.sub(" ", text)
@@ -86,7 +86,7 @@ def has_reasoning(text: str) -> bool:
 
 
 def _final_channel(text: str) -> str:
-    """What the channels other than analysis and thought hold, with what stands outside all channels."""
+    """The content of the channels other than analysis and thought, and the text outside all channels."""
     kept, at = [], 0
     for channel in _CHANNEL.finditer(text):
         if channel.start() < at:
@@ -116,7 +116,7 @@ def statements(text: str) -> list[Statement]:
 
 
 def _stated(text: str, match: re.Match) -> Statement | None:
-    """What one of the patterns found; None where it is no statement after all."""
+    """The statement that one of the patterns found; None if it is not one."""
     if match.re is _BOXED:
         return Statement(_box(text, match.end()), True)
     if match.re is _TAGGED:
@@ -125,7 +125,7 @@ def _stated(text: str, match: re.Match) -> Statement | None:
         value = match[1] or match[2]
         heading = text[match.end() :].strip() and not _HASHED_VALUE.match(value)
         return None if heading else Statement(value[:LONGEST], True)
-    # a heading or a colon may leave the answer to the next line
+    # after a heading or a colon, the answer may be on the next line
     rest = text[match.end() : match.end() + LONGEST].lstrip(" \t\r\n")
     line = rest.split("\n", 1)[0].strip()
     if line.endswith(":") and "\n" in rest:
@@ -134,14 +134,14 @@ def _stated(text: str, match: re.Match) -> Statement | None:
 
 
 def conclusion(text: str) -> str:
-    """What a worked answer concludes: its last stated answer, else all of it, reasoning left out."""
+    """The conclusion of a worked answer: its last stated answer, else all of it, without reasoning."""
     text = without_reasoning(text)
     stated = statements(text)
     return stated[-1].sentence.strip() if stated else text
 
 
 def _box(text: str, start: int) -> str:
-    """What a box holds whose brace (or only word) is at `start`; the rest of the text if it is never closed."""
+    """The content of a box whose brace (or only word) is at `start`; the rest of the text if it is never closed."""
     if text[start] != "{":
         word = re.compile(r"-?[\w.,]*\w").match(text, start)
         return word[0] if word else ""
@@ -160,13 +160,13 @@ def first_sentence(line: str) -> str:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, without those that only close a conversation ("let me know if …")."""
+    """The sentences of a text, except for closing phrases ("let me know if …")."""
     found, at = [], 0
     for end in re.finditer(rf"{_SENTENCE_END.pattern}|\n+", text):
         found.append(text[at : end.end()])
         at = end.end()
     found.append(text[at:])
-    # one that also concludes is no mere courtesy
+    # a sentence that also concludes is not just a courtesy
     while len(found) > 1 and (not found[-1].strip() or _CLOSING.search(found[-1])):
         found.pop()
     return found

@@ -1,4 +1,4 @@
-"""Texts as answers: the same but for case, spaces, quotes, emphasis and closing punctuation."""
+"""Texts as answers, compared without case, spaces, quotes, emphasis and closing punctuation."""
 
 import re
 
@@ -10,7 +10,7 @@ _TRUTH = ("yes", "no", "true", "false")
 
 
 def same_text(one: str, other: str) -> bool:
-    """Whether two texts are the same but for case, spaces, markup, quotes and closing punctuation."""
+    """Whether two texts are the same apart from case, spaces, markup, quotes and closing punctuation."""
     return _folded(one) == _folded(other)
 
 
@@ -29,7 +29,7 @@ def states_text(text: str, wanted: str) -> bool:
         return first[0] == answer
     if re.search(rf"(?<!\w){re.escape(answer)}$", folded):
         return not re.search(rf"\bnot (?:\w+ )?{re.escape(answer)}$", folded)
-    # what looks like the end of a sentence may be a part of the answer: St. Louis
+    # a full stop may be part of the answer: St. Louis
     return bool(stated) and bool(re.match(rf"{re.escape(answer)}(?:[.!?][\"'*)]*\s|$)", _folded(stated[-1].text)))
 
 
@@ -38,6 +38,6 @@ def _folded(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """An expression without what does not change it: spaces, delimiters, sizes of brackets and fractions."""
+    """An expression without parts that do not change it: spaces, delimiters, sizes of brackets and fractions."""
     text = re.sub(r"\\[dtc]frac", r"\\frac", plain(text))
     return re.sub(r"\s|\$", "", bare(text))

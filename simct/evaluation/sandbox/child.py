@@ -1,9 +1,9 @@
-"""The script that `program.py` starts: it shuts itself in, then runs a program. Standard library only.
+"""The script that `program.py` starts: it confines itself, then runs a program. Standard library only.
 
 Standard input is one JSON object: {"code", "cpu_seconds", "memory_bytes", "file_bytes", "processes", "readable",
 "packages", "scratch", "report", "secret"}; what happened goes to descriptor "report" as JSON lines. Three processes:
-this one keeps the orphans, the second is the first of a process namespace of its own (all others die with it), the
-third gives up everything and runs the program. Numbers below are those of the Linux kernel's headers.
+this one adopts the orphans, the second is the first in its own process namespace (all others die with it), the third
+gives up all rights and runs the program. Numbers below are those of the Linux kernel's headers.
 """
 
 import builtins
@@ -26,11 +26,11 @@ CAPABILITY_VERSION, CAP_DAC_READ_SEARCH = 0x20080522, 2
 CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14
-# File rights that each version of Landlock knows, all of them to be taken away.
+# File rights that each version of Landlock knows; all of them are removed.
 FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
 
-# What a program has no business with: sockets (the network, and daemons behind Unix sockets), other processes'
-# memory, namespaces and mounts, keys, kernel modules, and io_uring, which could do the same unseen.
+# Not allowed to a program: sockets (the network, and daemons behind Unix sockets), other processes' memory, namespaces
+# and mounts, keys, kernel modules, and io_uring, which could do the same without system calls.
 DENIED: dict[str, dict] = {
     "x86_64": {
         "audit": 0xC000003E,
@@ -68,9 +68,9 @@ def landlock_version() -> int:
 
 
 def make_ruleset(rights: int, allowed: list[tuple[str, int]], network: int = 0) -> int:
-    """A descriptor of rules that take `rights` to files away, except those that `allowed` names by path.
+    """A descriptor of rules that remove the `rights` to files, except for the paths in `allowed`.
 
-    They also take the rights `network` away, and signals to processes outside. Raises OSError.
+    They also remove the rights `network`, and signals to processes outside. Raises OSError.
     """
     version = landlock_version()
     rights &= FILE_RIGHTS[max(1, min(version, max(FILE_RIGHTS)))]
@@ -94,7 +94,7 @@ def _allow(ruleset: int, path: str, access: int) -> None:
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        return  # what cannot be opened here need not be allowed
+        return  # a path that cannot be opened here need not be allowed
     try:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             access &= EXECUTE | READ_FILE | WRITE_FILE | TRUNCATE
@@ -106,12 +106,12 @@ def _allow(ruleset: int, path: str, access: int) -> None:
 
 
 def restrict_self(ruleset: int) -> None:
-    """Let the rules hold for this process and all that it starts. Raises OSError."""
+    """Apply the rules to this process and all that it starts. Raises OSError."""
     check(libc.syscall(LANDLOCK_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)), "Landlock")
 
 
 def drop_capabilities(numbers: tuple[int, ...]) -> None:
-    """Give up powers of root. With no_new_privs they do not come back. Raises OSError."""
+    """Give up the powers of root. With no_new_privs they cannot be regained. Raises OSError."""
     header = ctypes.create_string_buffer(struct.pack("Ii", CAPABILITY_VERSION, 0))
     data = ctypes.create_string_buffer(24)
     check(libc.capget(header, data), "capget")
@@ -123,7 +123,7 @@ def drop_capabilities(numbers: tuple[int, ...]) -> None:
 
 
 def deny_files(readable: list[str], scratch: str) -> None:
-    """Allow reading `readable` and doing as one likes in `scratch`; nothing else, and no signals to the outside."""
+    """Allow reading in `readable` and everything in `scratch`; no other files, and no signals to the outside."""
     rights = FILE_RIGHTS[max(FILE_RIGHTS)]
     allowed = [(path, READ_FILE | READ_DIR) for path in readable]
     allowed += [(scratch, rights & ~EXECUTE), ("/dev/null", READ_FILE | WRITE_FILE), ("/dev/urandom", READ_FILE)]
@@ -139,7 +139,7 @@ def deny_system_calls() -> None:
     allow, refuse, kill = 0x7FFF0000, 0x00050000 | 1, 0x80000000
     numbers = known["numbers"]
     program = [(load, 0, 0, 4), (equal, 1, 0, known["audit"]), (give, 0, 0, kill), (load, 0, 0, 0)]
-    # x86's second numbering of the same calls
+    # the other numbering of the same calls on x86
     program += [(at_least, 0, 1, 0x40000000), (give, 0, 0, kill)]
     program += [(equal, len(numbers) - place, 0, number) for place, number in enumerate(numbers)]
     program += [(give, 0, 0, allow), (give, 0, 0, refuse)]
@@ -149,14 +149,15 @@ def deny_system_calls() -> None:
 
 
 def leave_namespaces() -> bool:
-    """Move to namespaces of network and processes with nothing in them; whether this machine permitted it."""
+    """Move to empty namespaces of network and processes; returns whether this machine permits it."""
     own = 0 if os.geteuid() == 0 else CLONE_NEWUSER
     return libc.unshare(own | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWPID) == 0
 
 
 def become_nobody(may_read_all: bool) -> None:
-    """Change from root to nobody. `may_read_all` keeps the one power to read what others may not (Python itself may be
-    in root's home), for where Landlock is about to narrow reading to a few folders."""
+    """Change from root to nobody. `may_read_all` keeps the power to read all files (Python itself may be in root's
+    home),
+    for machines where Landlock will then restrict reading to a few folders."""
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     prctl(PR_SET_KEEPCAPS, int(may_read_all))
@@ -165,13 +166,14 @@ def become_nobody(may_read_all: bool) -> None:
         kept = 1 << CAP_DAC_READ_SEARCH
         header = ctypes.create_string_buffer(struct.pack("Ii", CAPABILITY_VERSION, 0))
         data = ctypes.create_string_buffer(struct.pack("6I", kept, kept, 0, 0, 0, 0))
-        if libc.capset(header, data) < 0:  # not ours to keep in this container: then there must be nothing
+        if libc.capset(header, data) < 0:  # this container does not let us keep the power: then give up everything
             data = ctypes.create_string_buffer(struct.pack("6I", 0, 0, 0, 0, 0, 0))
             check(libc.capset(header, data), "capset")
 
 
 def give_up_everything(job: dict) -> None:
-    """Limits, an unprivileged user, files and system calls: in this order, each needs what the next takes away."""
+    """Apply limits, an unprivileged user, file rules and call filters, in this order: each needs rights that the next
+    removes."""
     os.setsid()
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     limits = {
@@ -200,7 +202,7 @@ def send(job: dict, report: dict) -> None:
 
 
 def run_program(job: dict) -> None:
-    """Run the program to its end and report: passed only if it got there, not if it left on the way."""
+    """Run the program and report: it passes only if it reaches its end, not if it exits before."""
     report = {"outcome": "failed", "reason": "exited before its end"}
     with contextlib.suppress(SystemExit):
         try:
@@ -240,7 +242,7 @@ def wait_for(process: int) -> int:
 
 
 def end_orphans() -> None:
-    """Kill what the program left behind; without a process namespace it comes to be ours when its parent ends."""
+    """Kill the processes that the program left; without a process namespace, this process has adopted them."""
     listing = f"/proc/self/task/{os.getpid()}/children"
     while os.path.exists(listing):
         with open(listing) as file:

@@ -1,12 +1,12 @@
-"""Run a program that a model wrote, confined: no environment, no network, no files but its own, little of everything.
+"""Run a program that a model wrote, confined: no environment, no network, only its own files, small limits.
 
 The program runs in a process that has given up (see child.py) reading and writing outside a scratch folder
 (Landlock), sockets and a dozen other system calls (seccomp), gaining privileges, and, where the machine permits, seeing
 other processes or a network at all (namespaces). Started by root it runs as nobody. Its environment is empty, so it has
-no tokens to find. CPU time, memory, processes, open files and file sizes are limited by the kernel, what they add up to
-by this module, which ends the whole process tree. Where a machine cannot confine a program it is not run.
+no tokens to find. CPU time, memory, processes, open files and file sizes are limited by the kernel, their totals by
+this module, which ends the whole process tree. On a machine that cannot confine a program, it is not run.
 
-This keeps a program from doing harm; it does not make a test proof against a program written to fool that test.
+This keeps a program from doing harm; it does not protect a test from a program written to fool it.
 """
 
 import contextlib
@@ -126,7 +126,7 @@ def _supervise(code: str, limits: Limits, scratch: Path, output: BinaryIO) -> tu
     finally:
         os.close(report_end)
     try:
-        assert process.stdin is not None  # a pipe, as asked for
+        assert process.stdin is not None  # a pipe, as requested
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(job).encode())
         ended = _watch(process, limits, scratch)
@@ -139,12 +139,12 @@ def _supervise(code: str, limits: Limits, scratch: Path, output: BinaryIO) -> tu
     for line in lines:
         with contextlib.suppress(ValueError):
             reports.append(json.loads(line))
-    # what does not know the secret was written by the program, not by the sandbox
+    # a line without the secret was written by the program, not by the sandbox
     return ended, [each for each in reports if isinstance(each, dict) and each.get("secret") == job["secret"]]
 
 
 def _watch(process: subprocess.Popen, limits: Limits, scratch: Path) -> str | None:
-    """Wait for the end; the limit that was passed, if one was."""
+    """Wait for the end; returns the exceeded limit, if any."""
     deadline = time.monotonic() + limits.seconds
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -153,7 +153,7 @@ def _watch(process: subprocess.Popen, limits: Limits, scratch: Path) -> str | No
         if time.monotonic() > deadline:
             return f"took more than {limits.seconds:g} s"
         tree = _tree(process)
-        # the sandbox's own three processes are not the program's
+        # the three processes of the sandbox do not count
         if len(tree) > limits.processes + 3:
             return f"started more than {limits.processes} processes"
         if sum(_resident(each) for each in tree) > limits.memory_mb * MEGABYTE:
@@ -177,7 +177,7 @@ def _resident(process: psutil.Process) -> int:
 
 
 def _written(folder: Path) -> int:
-    """Bytes of the files under `folder`; past MAX_FILES of them it stops counting and answers with a huge number."""
+    """Bytes of the files under `folder`; beyond MAX_FILES files it stops counting and returns a huge number."""
     total = count = 0
     for where, folders, files in os.walk(folder):
         count += len(folders) + len(files)

@@ -1,4 +1,4 @@
-"""Runs on Hugging Face Jobs: what simct.jobs.backend.Backend asks for, by the run's Job and its private repository."""
+"""Runs on Hugging Face Jobs: the functions of simct.jobs.backend.Backend, for a Job and its private repository."""
 
 import shutil
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def start(
     runs_dir: str | Path, config: RunConfig, rental: Rental, token: str | None = None, owner: str | None = None
 ) -> RunFolder:
     """Make a run of `config` and start its Job; returns the run. Raises HubError or RunError, and then leaves no run
-    behind, unless its Job may have started all the same: that run stays, and its Job is looked for later."""
+    behind, unless its Job may have started nevertheless: that run stays, and its Job is looked for later."""
     run = RunFolder.create(runs_dir, config, owner, backend="hf", message="Starting a Hugging Face Job")
     try:
         hf_job.launch(run, rental.flavor, rental.hours, token, rental.namespace, rental.price)
@@ -78,7 +78,7 @@ def retry(
 
 
 def log(run: RunFolder, lines: int, token: Token = None) -> str:
-    """The trainer's own log, or before there is any what the Job itself printed."""
+    """The trainer's log, or the Job's own output until there is one."""
     text = run.log_tail(lines)
     if not text and run.status().job_id:
         text = "\n".join(list(hf_job.log_lines(run, token))[-lines:])

@@ -1,6 +1,6 @@
 """The first program of a Job, which installs what the run needs and starts the runner."""
 
-# Run by the Job's own Python before anything is installed there: fixed text, its settings are in the environment.
+# Run by the Job's Python before anything is installed: a fixed text whose settings come from the environment.
 BOOTSTRAP = """\
 import os, subprocess, sys, tempfile, time, zipfile
 os.environ["SIMCT_STARTED"] = str(time.time())

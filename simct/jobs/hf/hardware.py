@@ -17,11 +17,11 @@ from simct.jobs.backend import Token
 from simct.report.formats import hours
 
 PROMPT_TOKENS = 256
-# The share of nominal GB that a process can use, after binary units, driver and reserve.
+# The share of the nominal GB that a process can use, after unit conversion, driver and reserve.
 USABLE = 0.9
 # Models with more parameters than this train too slowly on a CPU.
 CPU_PARAMETERS = 300e6
-# Installing packages at the start of a Job, which is paid like the rest.
+# The time to install packages at the start of a Job, which is billed as well.
 INSTALLING_SECONDS = 150
 
 
@@ -49,8 +49,9 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Offer:
-    """A machine with what the run would take on it. `fits` is None if no estimate could be made, `hours` if the speed
-    is not known; `why` is the reason why it does not fit, or why that is not known."""
+    """A machine with the estimate of a run on it. `fits` is None if no estimate could be made, `hours` if the speed is
+    not
+    known; `why` is the reason why it does not fit, or why that is unknown."""
 
     machine: Hardware
     fits: bool | None
@@ -81,7 +82,7 @@ def list_hardware(token: Token = None, gpu_memory: float = 0.0) -> list[Hardware
     for each in offered:
         gpu = each.accelerator
         if gpu and gpu.type != "gpu":
-            continue  # TPUs and the like, which need another build of PyTorch
+            continue  # such as TPUs, which need a different build of PyTorch
         machines.append(
             Hardware(
                 name=str(each.name),
@@ -98,10 +99,10 @@ def list_hardware(token: Token = None, gpu_memory: float = 0.0) -> list[Hardware
 
 
 def offers(config: RunConfig, token: Token = None, n_prompts: int | None = None) -> list[Offer]:
-    """Every machine with what `config` would take on it: those that fit first, the cheapest run of them first.
+    """Every machine with the estimate of `config` on it: machines that fit come first, sorted by the cost of the run.
 
-    Reads the two models' config.json, no weights. Raises a one-line HubError when the machines cannot be listed; models
-    that cannot be estimated leave `fits` open.
+    Reads the two models' config.json, no weights. Raises a one-line HubError if the machines cannot be listed; `fits`
+    is None for models that cannot be estimated.
     """
     machines = list_hardware(token)
     try:

@@ -1,7 +1,7 @@
 """The history of runs on Hugging Face Jobs: found on the Hub by their labels, and made into run folders again.
 
-So a studio on another machine, with an empty runs folder, has the same history: run.yaml and the reports come from the
-run's private repository, the rest from the Job itself.
+A studio on another machine, with an empty runs folder, therefore has the same history: run.yaml and the reports come
+from the run's private repository, the rest from the Job itself.
 """
 
 import shutil
@@ -26,7 +26,7 @@ from simct.jobs.local import job as local_job
 from simct.runs.folder import RUN_ID, RunFolder, title
 from simct.runs.listing import list_statuses
 
-# A run without a Job, of which the API knows none either, counts as failed after this.
+# Seconds after which a run counts as failed if neither it nor the API knows a Job.
 STARTING_SECONDS = 120.0
 
 
@@ -41,7 +41,7 @@ def namespaces_of(token: Token = None) -> list[str]:
 
 @dataclass(frozen=True)
 class RemoteJob:
-    """One Job of ours as the API lists it; `run_id` is what its label says, which may be anything."""
+    """One Job of ours as the API lists it; `run_id` comes from its label, which may be anything."""
 
     run_id: str
     method: str | None
@@ -75,7 +75,7 @@ class RemoteJob:
         return f"{self.namespace}/simct-run-{self.run_id}"
 
     def fields(self) -> dict[str, str | None]:
-        """Which Job a run is, as fields of its status."""
+        """The Job as fields of the run's status."""
         return job_fields(self.job_id, self.url, self.attempt, self.namespace, self.flavor)
 
 
@@ -94,8 +94,8 @@ def rebuild(
 ) -> list[RunFolder]:
     """Make a run folder of every Job of ours in `namespaces` that has none here; returns the new ones.
 
-    Existing folders get a newer Job of theirs, such as one started elsewhere or just before a crash, and runs that
-    never got a Job are marked as failed. Folders of other owners are left alone. Raises a one-line HubError.
+    Existing folders are updated to a newer Job, such as one started elsewhere or just before a crash, and runs that
+    never got a Job are marked as failed. Folders of other owners are not touched. Raises a one-line HubError.
     """
     root = Path(runs_dir).expanduser().resolve()
     made, seen = [], set()
@@ -114,16 +114,16 @@ def rebuild(
 
 
 def _make(run: RunFolder, job: RemoteJob, token: Token, owner: str | None) -> bool:
-    """Make the run folder of `job`, and return whether its repository still had what that takes.
+    """Make the run folder of `job`; returns whether its repository still had the files for that.
 
-    Whoever can start a Job in the namespace can write its run.yaml, which is read as data: paths in it are dropped.
+    Anyone who can start a Job in the namespace can write its run.yaml, so it is read as data: paths in it are dropped.
     """
     api = hub_api(token)
     try:
         source = patiently(lambda: api.hf_hub_download(job.run_repo, "run.yaml"))
         config = as_data(load_run_config(source))
     except (RepositoryNotFoundError, EntryNotFoundError, SimCTError):
-        return False  # deleted, or not a run of ours
+        return False  # deleted, or not one of our runs
     except Exception as error:
         raise hub_error(error, job.run_repo, kind="job") from error
     try:
@@ -132,7 +132,7 @@ def _make(run: RunFolder, job: RemoteJob, token: Token, owner: str | None) -> bo
         save_config(config, run.path / "run.yaml")
     except OSError as error:
         raise RunError(f"Cannot write the run folder {str(run.path)!r}: {error.strerror}.") from error
-    # written at once: whoever looks sees the run with its Job or not at all
+    # written in one step: readers see the run with its Job or not at all
     run.set_status(
         state="queued",
         step=0,
@@ -148,13 +148,13 @@ def _make(run: RunFolder, job: RemoteJob, token: Token, owner: str | None) -> bo
         patiently(lambda: download_reports(api, run, run.status()))
         apply_report(run, job.stage, job.message)
     except Exception as error:
-        shutil.rmtree(run.path, ignore_errors=True)  # made again the next time
+        shutil.rmtree(run.path, ignore_errors=True)  # it is made again the next time
         raise hub_error(error, job.run_repo, kind="job") from error
     return True
 
 
 def _update(run: RunFolder, job: RemoteJob, owner: str | None) -> None:
-    """Point a run at a Job of its own that it does not know yet."""
+    """Point a run at a Job that its status does not name yet."""
     status = run.status()
     elsewhere = status.namespace not in (None, job.namespace)
     if not status.remote or elsewhere or status.owner != owner or status.job_id == job.job_id:
@@ -173,7 +173,7 @@ def _update(run: RunFolder, job: RemoteJob, owner: str | None) -> None:
 
 
 def _fail_orphans(root: Path, known: set[str], owner: str | None) -> None:
-    """Mark runs as failed that were interrupted before their Job was started, for nobody else will start it."""
+    """Mark runs as failed that were interrupted before their Job was started: nothing else will start it."""
     for run, status in list_statuses(root):
         orphan = status.remote and status.active and not status.job_id
         if not orphan or status.owner != owner or run.id in known or local_job.is_locked(run):

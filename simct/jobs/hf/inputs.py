@@ -50,7 +50,7 @@ INPUT = re.compile(r"inputs/((teacher|scores)(-\d{1,2})?|student|prompts|held-ou
 def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
     """The configuration with local models and files renamed to inputs/…, and the path of each by its new name.
 
-    Raises ConfigError for a task that is given as a file and is not data: a Job runs no code of a task.
+    Raises ConfigError for a task file that holds code: a Job runs no code of a task.
     """
     check_task_names(config.evaluation.tasks, "on Hugging Face Jobs")
     for where, model in named_teachers(config):
@@ -70,7 +70,7 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
         if path.is_file():
             inputs[target] = path
         else:
-            # prompts may lie in folders by split; of a model only the files beside its config.json are needed
+            # prompts may be in a folder per split; of a model, only the files beside its config.json are needed
             files = path.rglob("*") if role in ("prompts", "held-out") else path.iterdir()
             wanted = [file for file in files if file.is_file() and file.suffix != ".py"]
             inputs.update({f"{target}/{file.relative_to(path).as_posix()}": file for file in wanted})
@@ -95,17 +95,17 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
 
 
 def teacher_key(config: RunConfig) -> dict[str, str]:
-    """The secret with the key of the teacher's server, where this machine has one; a Space has none to give."""
+    """The secret with the key of the teacher's server, if this machine has one; a Space never gives its own."""
     key = os.environ.get(KEY_VARIABLE)
     served = any(model.server for model in config.teacher_models)
     return {KEY_VARIABLE: key} if key and served and not os.environ.get("SPACE_ID") else {}
 
 
 def as_data(config: RunConfig) -> RunConfig:
-    """A configuration that came from a Job's repository, which anyone may have written, without the paths in it.
+    """A configuration from a Job's repository, which anyone may have written, without the paths in it.
 
-    What portable_config writes stays: names of the Hub and of tasks, and inputs/…, which lie in the run's own folder.
-    Anything else could name a file of whoever reads it here, and becomes an input that the run does not have.
+    Names of the Hub and of tasks stay, and so do paths under inputs/, which are in the run's own folder. Anything else
+    could name a file of the reader, and becomes an input that the run does not have.
     """
     config.output = None
     named = [(f"teacher{number}", f"scores{number}", model) for number, model in numbered_teachers(config)]

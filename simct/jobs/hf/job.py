@@ -1,10 +1,10 @@
 """A run on Hugging Face Jobs: the same run.yaml, trained by runner.py on rented hardware.
 
-A Job's disk is lost when it ends, so the run lives in a private repository, <namespace>/simct-run-<id>: what to train
-goes up before the Job starts, and the Job pushes status, metrics, log and checkpoints as they are made. `refresh`
+A Job's disk is lost when it ends, so the run is kept in a private repository, <namespace>/simct-run-<id>: its inputs
+are uploaded before the Job starts, and the Job pushes status, metrics, log and checkpoints while it trains. `refresh`
 downloads them; a Job that reached its time limit resumes from the last checkpoint pushed. Labels say which Job belongs
-to which run, so that history can be rebuilt from the API alone (history.py). The token travels as a Job secret,
-everything else in the open.
+to which run, so that history can be rebuilt from the API alone (history.py). The token is passed as a secret of
+the Job, everything else in the repository.
 """
 
 import os
@@ -39,16 +39,16 @@ SOURCE_FILE = "simct-src.zip"
 STOP_FILE = "stop"
 JOB_LOG = "job_log.txt"
 APP_LABEL = {"app": "simct-studio"}
-# Between two pushes of a Job: the Hub allows some hundred commits an hour.
+# Seconds between two pushes of a Job: the Hub allows about a hundred commits an hour.
 PUSH_SECONDS = float(os.environ.get("SIMCT_PUSH_SECONDS", "60"))
-# What the runner pushes while it trains, and `refresh` downloads.
+# Files that the runner pushes while it trains, and that `refresh` downloads.
 REPORT_FILES = (
     "status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "inspect.json", "log.txt", "held_out.jsonl",
     "publish.json", "evaluations.jsonl", "teacher.jsonl",
 )  # fmt: skip
-# What a finished run has made, and `fetch_model` downloads.
+# Files of a finished run that `fetch_model` downloads.
 STUDENT_FILES = ["model/*", "adapter/*"]
-# What a warm-up makes besides: the teacher's answers, and the dataset of those that were kept.
+# Further files of a warm-up: the teacher's answers, and the dataset of the kept ones.
 DATA_FILE = re.compile(r"(data|samples)/[A-Za-z0-9][\w.-]*")
 # Job stages to states of a run, for a Job that ended without a report of its own.
 ENDED = {
@@ -70,7 +70,8 @@ def launch(
     """Start (or resume) `run` as a Job on `flavor` that ends after `hours` at the latest; returns the Job's id.
 
     `namespace` (a user or organization that pays) defaults to the token's own; `price` in US dollars per hour is kept
-    for display. Raises a one-line HubError or RunError; launching again afterwards uses what is already uploaded.
+    for display. Raises a one-line HubError or RunError; launching again afterwards uses the files that are already
+    uploaded.
     """
     if not RUN_ID.fullmatch(run.id):
         raise RunError(f"The run folder's name {run.id!r} cannot be a Job's label. Use letters, digits, '.', '_', '-'.")
@@ -141,7 +142,7 @@ def _start_job(
     attempt: str,
     token: str | None,
 ) -> JobInfo:
-    """Start the Job, once: after a failure that leaves open whether it was started, look before asking again."""
+    """Start the Job exactly once: if a failure leaves open whether it was started, look for it before trying again."""
     environment = {
         "SIMCT_RUN_REPO": repo_id,
         "SIMCT_ATTEMPT": attempt,
@@ -195,11 +196,11 @@ def stage_of(job: JobInfo) -> str:
 
 
 def apply_report(run: RunFolder, stage: str, message: str | None = None) -> RunStatus:
-    """The run's status after what its Job reported and the stage that the API gives; written if it changes."""
+    """The run's status from its Job's report and the API's stage; written if it has changed."""
     status = run.status()
     report = RunStatus.from_dict(status.reported)
     if report.attempt != status.attempt:
-        report = RunStatus()  # what an earlier Job left
+        report = RunStatus()  # from an earlier Job
     fields = _reported_fields(report)
     if report.state == "unreadable" or report.active:
         if stage in ENDED:
@@ -271,7 +272,7 @@ def fetch_model(run: RunFolder, token: Token = None) -> Path:
 
 
 def fetch_inputs(run: RunFolder, token: Token = None) -> None:
-    """Download the files of another machine that the run was given, so that it can be started again from here."""
+    """Download the files of another machine that the run was given, so that it can be restarted from here."""
     config = run.config()
     own = [config.data.held_out_prompts] if config.data.held_out_prompts else []
     models = [name for model in config.models for name in (model.model, model.scores)]
@@ -286,7 +287,7 @@ def fetch_inputs(run: RunFolder, token: Token = None) -> None:
 
 
 def stop(run: RunFolder, token: Token = None) -> None:
-    """Ask the Job to write a checkpoint and end, which takes some seconds; one that still waits is canceled."""
+    """Ask the Job to write a checkpoint and end, which takes some seconds; a waiting Job is canceled."""
     status = job_status(run)
     repo_id, api = run_repo(run, status), hub_api(token)
     try:
@@ -322,7 +323,7 @@ def cancel(run: RunFolder, token: Token = None) -> None:
 
 
 def refresh_patiently(run: RunFolder, token: Token = None) -> RunStatus:
-    """`refresh` for somebody who asks for it once: passing refusals are retried."""
+    """`refresh` for a single call by a person: temporary failures are retried."""
 
     def call() -> RunStatus:
         try:
@@ -337,7 +338,7 @@ def refresh_patiently(run: RunFolder, token: Token = None) -> RunStatus:
 
 
 def delete_repo(run: RunFolder, token: Token = None) -> None:
-    """Remove the run's private repository, where the Job kept checkpoints and the model. It may be gone already."""
+    """Remove the run's private repository, where the Job kept checkpoints and the model. It may already be deleted."""
     repo_id = run_repo(run, job_status(run))
     try:
         patiently(lambda: hub_api(token).delete_repo(repo_id, missing_ok=True))
@@ -346,7 +347,7 @@ def delete_repo(run: RunFolder, token: Token = None) -> None:
 
 
 def log_lines(run: RunFolder, token: Token = None, follow: bool = False) -> Iterator[str]:
-    """The Job's own output (installation and all), line by line; with `follow`, until it ends."""
+    """The Job's own output, including the installation, line by line; with `follow`, until it ends."""
     status = job_status(run)
     api = hub_api(token)
     try:
@@ -358,9 +359,9 @@ def log_lines(run: RunFolder, token: Token = None, follow: bool = False) -> Iter
 
 
 def follow_log(run: RunFolder, token: Token, wanted: Callable[[], bool]) -> None:
-    """Keep job_log.txt up to date until the Job ends or `wanted` says no. Raises a one-line HubError.
+    """Keep job_log.txt up to date until the Job ends or `wanted()` is false. Raises a one-line HubError.
 
-    The API sends the lines from the first one each time; those that are here already are skipped.
+    The API sends all lines each time; known lines are skipped.
     """
     path = run.path / JOB_LOG
     job_id = run.status().job_id
@@ -374,7 +375,7 @@ def follow_log(run: RunFolder, token: Token, wanted: Callable[[], bool]) -> None
 
 
 def job_status(run: RunFolder) -> RunStatus:
-    """The status of a run that has a Job. Raises RunError for one that never had."""
+    """The status of a run that has a Job. Raises RunError if it never had one."""
     status = run.status()
     if not status.job_id:
         raise RunError(f"Run {run.id} has never been on Hugging Face Jobs.")

@@ -1,8 +1,8 @@
-"""What a Hugging Face Job executes: fetch the run's repository, train, and push what is made as it is made.
+"""The program of a Hugging Face Job: fetch the run's repository, train, and push the results while training.
 
-The repository is the only thing that outlives the Job. Every push is one commit; one that fails is tried again later,
-after a growing wait, and training continues meanwhile. Shortly before the Job's time limit the run is stopped as a
-person would stop it, so that the last checkpoint is pushed and nothing paid for is lost.
+Only the repository outlives the Job. Every push is one commit; a failed push is repeated later, after a growing wait,
+while training continues. Shortly before the Job's time limit the run is stopped normally, so that the last checkpoint
+is pushed and no paid time is lost.
 """
 
 import contextlib
@@ -30,13 +30,13 @@ from simct.runs.folder import RunFolder
 from simct.runs.status import RunStatus
 
 MAX_WAIT = 600.0
-# Between two looks for a stop request.
+# Seconds between two checks for a stop request.
 LOOK_SECONDS = 10.0
-# Kept at the end of the Job's time for the last checkpoint and its upload; of short Jobs a fifth.
+# Time reserved at the end of a Job for the last checkpoint and its upload; a fifth of a short Job.
 LAST_SECONDS = 300.0
-# Refusals that waiting does not change are not retried forever, as the Job costs money meanwhile.
+# Permanent failures are not retried forever, because the Job costs money.
 MAX_REFUSALS = 4
-# Fields of status.json that mean something on this machine only.
+# Fields of status.json that only have a meaning on this machine.
 PRIVATE = ("extra", "pid", "pid_started", "group", "host", "heartbeat", "devices", "starts")
 
 
@@ -87,7 +87,7 @@ class Pusher:
         content: dict[str, bytes | Path] = {"status.json": report_of(reported, self.attempt)}
         for name in [*REPORT_FILES[1:], *data_files(run)]:
             path = run.path / name
-            # its process is nobody else's to watch, so only how publishing ended is reported
+            # no one else can watch its process, so only the end of publishing is reported
             if path.exists() and not (name == "publish.json" and run.publishing().active):
                 content[name] = redact(path.read_text(encoding="utf-8", errors="replace")).encode()
         remote = self.api.list_repo_files(self.repo_id)

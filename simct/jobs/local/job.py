@@ -1,9 +1,9 @@
 """A run as a process of this machine: `accelerate launch -m simct.train run.yaml`, in its own process group.
 
 The process outlives the browser and the studio. A small supervisor (supervise.py) leads the group and holds a lock on
-the run folder for as long as it lives. The system releases the lock however the process ends, so whether a run is alive
-is always known, whatever was killed and when. What happens to the run is read from its folder; `refresh` notices a
-process that ended without writing its end. Tokens reach it through the environment only.
+the run folder for as long as it lives. The system releases the lock however the process ends, so it is always known
+whether a run is alive. Everything about the run is read from its folder; `refresh` notices a process that ended without
+saying so there. Tokens reach it through the environment only.
 
 In status.json `group` is the process group, which signals go to, and `pid` the process to watch: the supervisor's until
 the trainer has written its own.
@@ -32,9 +32,9 @@ from simct.runs.folder import TRAINER_LOCK, RunFolder
 from simct.runs.status import RunStatus
 
 LOCK_FILE = ".process.lock"
-# A process on another machine cannot be looked up; after so long without a heartbeat it counts as dead.
+# A process on another machine cannot be looked up; after this many seconds without a heartbeat it counts as dead.
 ELSEWHERE_SECONDS = 15 * 60.0
-# A step may take long: a run is reported as silent after this, or after ten times a usual step.
+# A step may take long: a run is reported as silent after this time, or after ten usual steps.
 SILENT_SECONDS = 5 * 60.0
 # How Accelerate starts one process per GPU, by training.parallel.
 PRESETS = "presets/accelerate"
@@ -63,7 +63,7 @@ def training_command(run: RunFolder, resume: bool = False, gpus: int | None = No
 
 def gpu_count() -> int:
     """CUDA GPUs that this process may use."""
-    # torch takes seconds to import, and looking at runs needs none of it
+    # importing torch takes seconds, and listing runs does not need it
     import torch
 
     return torch.cuda.device_count()
@@ -93,7 +93,7 @@ def launch(
         options = ["--from-queue"] if queue_devices and not token else []
         command = [sys.executable, "-m", "simct.jobs.local.supervise", *options, str(run.path), "--"]
         command += training_command(run, resume, gpus)
-        # `queued_at` stays until the supervisor removes it: a run that we fail to start, however, still waits
+        # the supervisor removes `queued_at`, so that a run that we fail to start still waits
         run.set_status(
             state="queued",
             message="Loading the models",
@@ -111,7 +111,7 @@ def launch(
 
 @contextlib.contextmanager
 def _start_reported(run: RunFolder) -> Iterator[None]:
-    """Turn a run folder that cannot be written, such as on a full disk, into a RunError."""
+    """Raise a RunError if the run folder cannot be written, such as on a full disk."""
     try:
         yield
     except OSError as error:
@@ -162,20 +162,20 @@ def _environment(
     queue_devices: Sequence[str],
     owner: str | None = None,
 ) -> dict[str, str]:
-    """The environment of the run's processes. A run that belongs to a visitor gets only what it needs of a Space's."""
+    """The environment of the run's processes. A visitor's run only gets the variables of a Space that it needs."""
     environment = visitors_environment() if is_visitors(owner) else dict(os.environ)
     if is_visitors(owner) and not token:
         environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
     environment["SIMCT_PROCESS_LOCK"] = str(lock)
     if queue_devices:
-        # the run sees its own devices only, and starts the next run on any of them
+        # the run only sees its own devices, but starts the next run on any of them
         environment["SIMCT_DEVICES"] = ",".join(queue_devices)
     environment.setdefault("PYTHONUNBUFFERED", "1")
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     if devices is not None and "cpu" not in devices:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     if token is False or os.environ.get("SPACE_ID"):
-        # a Space's own key is for nobody's run
+        # no run gets the Space's own key
         environment.pop(KEY_VARIABLE, None)
     if token is False:
         environment.pop("HF_TOKEN", None)
@@ -213,11 +213,11 @@ def _is_held(run: RunFolder, name: str) -> bool:
     try:
         return files.is_locked(run.path / name)
     except OSError:
-        return False  # what nobody can open, such as a folder in its place, nobody holds
+        return False  # a lock that cannot be opened, such as a folder of that name, is not held
 
 
 def has_process(run: RunFolder, status: RunStatus) -> bool:
-    """Whether any process of the run lives on this machine: its supervisor, its trainer, or one that is about to be."""
+    """Whether any process of the run lives on this machine: its supervisor, its trainer, or one that is starting."""
     return is_alive(status) or is_locked(run) or bool(process.group_members(status.group))
 
 
@@ -229,7 +229,7 @@ def is_alive(status: RunStatus) -> bool:
 
 
 def is_gone(run: RunFolder, status: RunStatus) -> bool:
-    """Whether `status` is of a run that was started here and of which no process is left."""
+    """Whether `status` belongs to a run that was started here and has no process left."""
     begun = status.started or status.started_at is not None
     if not status.active_here or status.waiting or not begun:
         return False
@@ -239,7 +239,7 @@ def is_gone(run: RunFolder, status: RunStatus) -> bool:
 def refresh(run: RunFolder, lock_is_ours: bool = False) -> RunStatus:
     """The run's status, after marking as failed a run whose process is gone. Runs on Hugging Face Jobs are left."""
     status = run.status()
-    for _ in range(2):  # checked twice: the process may have written its end just after the first look
+    for _ in range(2):  # checked twice: the process may have reported its end just after the first check
         if lock_is_ours:
             gone = status.active and status.pid is not None and not is_alive(status)
             gone = gone and not process.group_members(status.group)
@@ -252,7 +252,7 @@ def refresh(run: RunFolder, lock_is_ours: bool = False) -> RunStatus:
 
 
 def finalize(run: RunFolder, status: RunStatus) -> RunStatus:
-    """Write the end of a run that ended without writing it."""
+    """Write the final status of a run whose process ended without writing it."""
     end: dict[str, Any] = {"state": "stopped", "message": "Stopped"}
     if status.state != "stopping":
         end = {"state": "failed", "message": "Failed", "error": _cause(run)}
@@ -260,12 +260,12 @@ def finalize(run: RunFolder, status: RunStatus) -> RunStatus:
     try:
         return run.set_status(**end)
     except OSError:
-        # a disk that is full or read-only: shown all the same, and written by whoever looks when it can be
+        # the disk is full or read-only: it is shown anyway, and written once that is possible
         return dataclasses.replace(status, **end)
 
 
 def last_error(run: RunFolder) -> str | None:
-    """The last line of the log that reads as an error."""
+    """The last line of the log that looks like an error."""
     lines = [line.strip() for line in run.log_tail(80).splitlines() if line.strip()]
     errors = [line for line in lines if "Error" in line and not line.startswith(("File ", "raise "))]
     return errors[-1][:500] if errors else None
@@ -296,7 +296,7 @@ def signal_group(status: RunStatus, number: int) -> None:
 
 
 def _started(run: RunFolder) -> RunStatus:
-    """The status once it names the process group: for a moment after the start it does not."""
+    """The status once it names the process group, which takes a moment after the start."""
     deadline = time.monotonic() + 5
     while not (status := run.status()).group and time.monotonic() < deadline and is_locked(run):
         time.sleep(0.02)
@@ -310,14 +310,14 @@ def _check_active(run: RunFolder, action: str) -> None:
 
 
 def stop(run: RunFolder) -> RunStatus:
-    """Ask the run to write a checkpoint and stop; one that waits is withdrawn. Raises RunError if it is not active."""
+    """Ask the run to write a checkpoint and stop; a waiting run is withdrawn. Raises RunError if it is not active."""
     _check_active(run, "stop")
     if withdraw(run):
         return run.status()
     training = _started(run).state == "running"
     status = run.set_status(state="stopping", message="Writing a checkpoint")
     if training and status.pid and status.pid != status.group:
-        # its launcher would end the other processes of the run instead of letting them finish the checkpoint
+        # the launcher would kill the run's other processes before they finish the checkpoint
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(status.pid, signal.SIGTERM)
     else:
@@ -326,7 +326,7 @@ def stop(run: RunFolder) -> RunStatus:
 
 
 def withdraw(run: RunFolder) -> bool:
-    """Stop a run of which no process has started yet, and return whether it was one. Nothing can start it meanwhile."""
+    """Stop a run that no process has started yet; returns whether it was one. Nothing can start it meanwhile."""
     lock = acquire(run)
     if lock is None:
         return False
@@ -351,14 +351,14 @@ def kill(run: RunFolder) -> RunStatus:
         time.sleep(0.02)
     status = run.status()
     if not status.active:
-        return status  # it ended by itself meanwhile
+        return status  # it has ended in the meantime
     return run.set_status(state="stopped", pid=None, queued_at=None, message="Killed")
 
 
 def check_resumable(run: RunFolder) -> list[str]:
-    """What run.yaml changes of a run that is to be resumed, a setting each.
+    """The settings that have changed in run.yaml since the run trained, before it is resumed.
 
-    Raises RunError or ConfigError for a run.yaml that cannot be read or has become that of another run.
+    Raises RunError or ConfigError if run.yaml cannot be read or now describes another run.
     """
     checkpoint, config = run.latest_checkpoint(), run.config()
     return accepted_changes(checkpoint / CONFIG_FILE, config) if checkpoint else []

@@ -1,4 +1,4 @@
-"""Processes of this machine, by psutil: whether one still lives, and which belong to a process group."""
+"""Processes of this machine, through psutil: whether one is alive, and which belong to a process group."""
 
 import os
 import subprocess
@@ -6,12 +6,12 @@ import threading
 
 import psutil
 
-# A start time is derived from the clock, which may be adjusted a little; a number is not given away again so soon.
+# Start times depend on the clock, which may be adjusted a little; process ids are not reused this soon.
 SAME_START_SECONDS = 5.0
 
 
 def start_time(pid: int) -> float | None:
-    """When process `pid` started, in seconds since the epoch; None if it has ended, a zombie included."""
+    """When process `pid` started, in seconds since the epoch; None if it has ended or is a zombie."""
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
@@ -22,11 +22,11 @@ def start_time(pid: int) -> float | None:
 
 
 def is_alive(pid: int | None, started: float | None = None) -> bool:
-    """Whether process `pid` lives and is the one that started at `started`, not a later one of the same number."""
+    """Whether process `pid` is alive and started at `started`, so that it is not a later one with the same id."""
     if pid is None:
         return False
     found = start_time(pid)
-    # somebody else's process may hide its start time
+    # the start time of another user's process may be hidden
     return found is not None and (not found or started is None or abs(found - started) < SAME_START_SECONDS)
 
 
@@ -43,5 +43,5 @@ def _in_group(pid: int, group: int) -> bool:
 
 
 def reap(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a child in the background: one that nobody waits for stays behind as a zombie."""
+    """Wait for a child in the background, as it would otherwise remain a zombie."""
     threading.Thread(target=process.wait, daemon=True, name="reap").start()

@@ -1,8 +1,8 @@
-"""Which run of this machine starts next: one run per device, the others wait, in turns between their owners.
+"""Which run of this machine starts next: one run per device, the others wait, and owners take turns.
 
-There is no daemon, and no file beside the run folders but a lock. A run waits while its status.json says `queued` and
-`queued_at`; whoever looks (the studio, `simct jobs`, a run at its end) calls `advance`, which starts what is due under
-the lock. The CPU is one device; where there are CUDA GPUs each of them is one, and a run sees its own only.
+There is no daemon, and no file beside the run folders except a lock. A run waits while its status.json has the state
+`queued` and `queued_at`; the studio, `simct jobs` and every run at its end call `advance`, which starts the runs that
+are due under the lock. The CPU is one device; if there are CUDA GPUs, each is a device, and a run only sees its own.
 
 Owners take turns: next is the first run of the owner whose last start is longest ago. A run that needs several GPUs
 keeps its turn until they are free.
@@ -25,14 +25,14 @@ from simct.runs.status import RunStatus
 LOCK_FILE = ".queue.lock"
 MAX_WAITING = 200
 MAX_WAITING_PER_OWNER = 20
-# A process that does not even start is not tried for ever.
+# A process that fails to start is not retried forever.
 MAX_STARTS = 3
-# How long the processes of a run that has ended may take to release its device.
+# Seconds in which the processes of an ended run must release its device.
 RELEASE_SECONDS = 120.0
 
 Listed = Sequence[tuple[RunFolder, RunStatus]]
 
-# Tokens of visitors for their waiting runs. Never on disk: after a restart they are provided anew.
+# Visitors' tokens for their waiting runs. They are never on disk: after a restart they are provided again.
 _tokens: dict[Path, str] = {}
 
 
@@ -68,12 +68,12 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def submit(run: RunFolder, resume: bool = False, gpus: int | None = None, token: str | None = None) -> RunStatus:
-    """Start `run` if a device is free, or else let it wait its turn; returns its status.
+    """Start `run` if a device is free, or else queue it; returns its status.
 
     `gpus` is how many GPUs it takes (by default as many as last time, or one). `token` is a visitor's own: it is kept
     in this process's memory until the run starts, and the run never gets another. A new run is best created with
-    `queued_at`, so that it is in the queue from its first moment. Raises RunError when a run to resume is active, the
-    queue is full, or the machine has not so many GPUs.
+    `queued_at`, so that it is in the queue from its first moment. Raises RunError if a run to resume is active, the
+    queue is full, or the machine does not have that many GPUs.
     """
     root = run.path.parent
     with _locked(root):
@@ -81,7 +81,7 @@ def submit(run: RunFolder, resume: bool = False, gpus: int | None = None, token:
         if status.started or (status.state == "queued" and local_job.is_locked(run)):
             if resume:
                 raise RunError(f"Run {run.id} is already {status.state}.")
-            return status  # a new run, which another process has started meanwhile
+            return status  # another process has started the new run in the meantime
         gpus = gpus or status.gpus or 1
         if gpus > 1 and gpus > len(devices()):
             raise RunError(f"Run {run.id} asks for {gpus} GPUs; this machine has {_count_gpus()}.")
@@ -126,7 +126,7 @@ def provide_token(run: RunFolder, token: str) -> None:
 
 
 def advance(runs_dir: str | Path) -> list[RunFolder]:
-    """Notice runs that died, and start every waiting run that is due and has a device; returns the started ones."""
+    """Notice dead runs, and start every waiting run that is due and has a device; returns the started runs."""
     root = Path(runs_dir).expanduser().resolve()
     if not any(status.active_here for _, status in list_statuses(root)):
         return []
@@ -150,7 +150,7 @@ def advance(runs_dir: str | Path) -> list[RunFolder]:
 
 
 def _start(run: RunFolder, status: RunStatus, own_devices: list[str]) -> bool:
-    """Start a run whose turn has come, and return whether it started; if not, it fails with the reason."""
+    """Start the next run; returns whether it started. If not, it fails with the reason."""
     token = _tokens.get(run.path) if status.lent else None
     try:
         local_job.launch(run, status.resume, token, own_devices, devices())
@@ -168,7 +168,7 @@ def _lacks_token(run: RunFolder, status: RunStatus) -> bool:
 
 
 def _given_up(run: RunFolder, status: RunStatus) -> bool:
-    """Fail a run whose process was started several times and never came up."""
+    """Mark a run as failed if its process was started several times and never came up; returns whether it was."""
     if status.starts < MAX_STARTS:
         return False
     error = f"Its process did not start in {MAX_STARTS} tries. {local_job.last_error(run) or ''}".strip()
@@ -177,7 +177,7 @@ def _given_up(run: RunFolder, status: RunStatus) -> bool:
 
 
 def _fail(run: RunFolder, error: str) -> None:
-    # on a disk that cannot be written the run waits on
+    # while the disk cannot be written, the run keeps waiting
     with suppress(OSError):
         run.set_status(state="failed", queued_at=None, message="Failed", error=error)
 
@@ -195,13 +195,13 @@ def _free_devices(listed: Listed) -> tuple[str, ...]:
             continue
         begun = status.active_here and not status.waiting
         if local_job.has_process(run, status) if begun else local_job.is_locked(run):
-            # a run that was started by hand does not say which devices it uses; it may be any
+            # a run that was started by hand does not name its devices; it may use any
             taken.update(status.devices or devices())
     return tuple(device for device in devices() if device not in taken)
 
 
 def in_order(listed: Listed) -> list[tuple[RunFolder, RunStatus]]:
-    """The runs that wait, the next one first. `listed` as list_statuses gives it."""
+    """The waiting runs, the next one first. `listed` comes from list_statuses."""
     waiting: dict[str | None, list[tuple[RunFolder, RunStatus]]] = {}
     for run, status in sorted(listed, key=lambda each: (each[1].queued_at or 0, each[0].id)):
         if status.waiting and not local_job.is_locked(run):
@@ -222,13 +222,13 @@ def in_order(listed: Listed) -> list[tuple[RunFolder, RunStatus]]:
 
 
 def position(run: RunFolder) -> int | None:
-    """The run's place among those that wait beside it, from 1; None when it does not wait."""
+    """The run's place among the waiting runs, from 1; None if it does not wait."""
     line = [other.path for other, _ in in_order(list_statuses(run.path.parent))]
     return line.index(run.path) + 1 if run.path in line else None
 
 
 def place_line(place: int, of: int) -> str:
-    """A place in the queue in words."""
+    """The place in the queue, in words."""
     if place == 1:
         return "Next in line" if of == 1 else f"Next of {of} in line"
     return f"Place {place} of {of} in line"

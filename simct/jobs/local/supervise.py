@@ -1,8 +1,8 @@
 """The process that supervises a run here: `python -m simct.jobs.local.supervise [--from-queue] RUN -- COMMAND`.
 
-It holds the run's process lock, starts the command, waits until no process of its group is left, writes an end that
-the trainer could not write itself, and starts the next run that waits for the device. It ignores signals to the group;
-only SIGKILL ends it, and then whoever looks at the runs next does the rest.
+It holds the run's process lock, starts the command, waits until no process of its group is left, writes the final
+status if the trainer could not, and starts the next run that waits for the device. It ignores signals to the group;
+only SIGKILL ends it, and then the next process that looks at the runs does the rest.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from simct.jobs.local.environment import is_visitors
 from simct.jobs.local.webhook import notify
 from simct.runs.folder import RunFolder
 
-# How long processes of a run that has ended are waited for.
+# Seconds to wait for the processes of an ended run.
 STRAY_SECONDS = 30.0
 
 
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     split = arguments.index("--")
     options, command = arguments[:split], arguments[split + 1 :]
     run = RunFolder(Path(options[-1]))
-    # inherited, and held until this process ends or closes it; a descendant must not hold it longer
+    # inherited, and held until this process ends or closes it; no descendant may hold it longer
     lock = int(os.environ.pop("SIMCT_PROCESS_LOCK"))
     os.set_inheritable(lock, False)
     signals: list[int] = []
@@ -39,13 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     if status.state == "queued":
         trainer = start_trainer(run, status.owner, command)
-        if signals:  # it came before the command was there to receive it
+        if signals:  # the signal came before the command was running
             os.killpg(os.getpgrp(), signals[0])
         trainer.wait()
     wait_for_group(run)
     confinement.remove_temporary(run)
     status = run.status()
-    # unless it is in the queue again already, or somebody trains it by hand
+    # unless it is already in the queue again, or is being trained by hand
     if status.active and status.group == os.getpgrp() and not local_job.is_training(run):
         local_job.finalize(run, status)
     os.close(lock)
@@ -59,20 +59,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def start_trainer(run: RunFolder, owner: str | None, command: list[str]) -> subprocess.Popen[bytes]:
-    """Start the run's command; that of a visitor with limits on what it can reach."""
+    """Start the run's command; a visitor's run is confined."""
     if is_visitors(owner):
         return confinement.start(run, owner, command)
     return subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
 
 def wait_for_group(run: RunFolder) -> None:
-    """Wait until this process is the last one of its group; not forever once the run has ended."""
+    """Wait until this process is the last one of its group, but not forever once the run has ended."""
     ended = time.monotonic()
     while set(process.group_members(os.getpgrp())) - {os.getpid()}:
         if run.status().active or local_job.publishes(run):
             ended = time.monotonic()
         elif time.monotonic() - ended > STRAY_SECONDS:
-            break  # such as a tracker's own server; it holds no device
+            break  # such as a tracker's server, which uses no device
         time.sleep(0.1)
 
 

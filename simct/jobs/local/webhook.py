@@ -1,7 +1,7 @@
 """The message that a run sends to the webhook of its run.yaml: when it ended, and when it first became unhealthy.
 
-One POST of a JSON object, tried a few times while the receiver is in passing trouble. `text` and `content` are the same
-line, as Slack and Discord want it; the other keys are for programs. Nothing is sent besides, and no answer is read.
+It is one POST of a JSON object, repeated a few times if the receiver has temporary trouble. `text` and `content` are
+the same line, for Slack and Discord; the other keys are for programs. Nothing else is sent, and no answer is read.
 """
 
 import contextlib
@@ -21,7 +21,10 @@ WAITS = (1.0, 5.0)
 
 
 def message_of(run: RunFolder, event: str, line: str | None = None) -> dict[str, Any]:
-    """What is sent. `event` is finished, stopped, failed or unhealthy; `line` replaces the status' own words."""
+    """The content of the message.
+
+    `event` is finished, stopped, failed or unhealthy; `line` replaces the status text.
+    """
     status, published = run.status(), run.publishing()
     words = redact(line or (status.error if event == "failed" else status.message) or event)
     text = f"Run {run.id} ({status.method or status.kind}, {status.student}): {event}. {words}"
@@ -32,7 +35,7 @@ def message_of(run: RunFolder, event: str, line: str | None = None) -> dict[str,
 
 
 def notify(run: RunFolder, event: str, line: str | None = None) -> str | None:
-    """Send the message if the run names a webhook; returns why it could not be sent, if so. Never raises."""
+    """Send the message if the run names a webhook; returns the reason if it could not be sent. Never raises."""
     try:
         address = run.config().notify.webhook
         if address is None:
@@ -42,7 +45,7 @@ def notify(run: RunFolder, event: str, line: str | None = None) -> str | None:
         _post(f"{target.url}{mark}{query}", target.headers, target.extensions, message_of(run, event, line))
     except (SimCTError, httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         reason = str(error) if isinstance(error, SimCTError) else type(error).__name__
-        # the address itself is a secret of whoever gave it
+        # the address itself is a secret
         return f"The webhook could not be reached: {reason}."
     return None
 
