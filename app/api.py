@@ -1,4 +1,4 @@
-"""What programs may ask of a running studio: read-only, by gradio_client (docs/running.md)."""
+"""The read-only API of a running studio, for programs with gradio_client (docs/running.md)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def build(studio: Studio) -> None:
         except SimCTError as error:
             return one_line(error), {}
 
-    # the others act without a visitor, in public with no token at all
+    # the others act without a visitor, in public without any token
     def estimate(run_yaml: str) -> dict:
         """Memory, time and cost of the run that a run.yaml (its text) describes, on every machine known."""
         with errors_as_lines():
@@ -49,7 +49,7 @@ def build(studio: Studio) -> None:
     gr.api(
         as_gradio_calls_it(studio, inspect),
         api_name="inspect",
-        api_description="Compare two tokenizers on a text. Returns what is wrong, if anything, and the report.",
+        api_description="Compare two tokenizers on a text. Returns an error message, if any, and the report.",
         concurrency_limit=1,
         concurrency_id="inspect",
     )

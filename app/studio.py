@@ -1,4 +1,4 @@
-"""The page: seven steps in a row and the help, each its own folder, and what leads from one to the next."""
+"""The page: seven steps and the help, each in its own folder, and the links between them."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ from simct.report import charts
 
 HERE = Path(__file__).parent
 MAX_UPLOAD = "200mb"
-# of uploads in Gradio's temporary folder: seconds between two looks, and how old a file becomes
+# for uploads in Gradio's temporary folder: seconds between two checks, and the largest age of a file
 FORGET_UPLOADS = (3600, 24 * 3600)
 MOST_WAITING = 256
 
@@ -124,7 +124,7 @@ class StudioPage:
         return Handler(self.studio, lambda: {self.tabs: gr.Tabs(selected=step)}, {}, [self.tabs])
 
     def _wire_tabs(self) -> None:
-        """What a step does when it is opened, and the buttons that lead to another."""
+        """The actions when a step is opened, and the buttons that lead to another step."""
         self.form_state.read_when(self.tabs_of_steps["train"].select)
         for name, step in self.tabs_of_steps.items():
             step.select(None, js=scripts.call("rememberStep", name), **PRIVATE)
@@ -161,7 +161,7 @@ class StudioPage:
         return lambda: {self.runs.timer: gr.Timer(active=active)}
 
     def _wire_steps(self) -> None:
-        """What one step hands to another."""
+        """The values that one step passes to another."""
         Handler(self.studio, self._measure, {}, [self.tabs, self.inspect.views]).on(self.train.measure.click)
         take = Handler(
             self.studio,
@@ -217,7 +217,7 @@ class StudioPage:
         return {**loaded, self.tabs: gr.Tabs(selected="train"), self.runs.note: ""}
 
     def _wire_address(self) -> None:
-        """Keep what is decided in the address bar and in the browser, and put it back."""
+        """Keep the choices in the address bar and in the browser, and restore them."""
         restoring = self.restoring
         load = Handler(
             self.studio, restoring.load_pair_and_data, {"config": self.train.loaded}, restoring.pair_and_data
@@ -265,13 +265,13 @@ def serve(studio: Studio, host: str = "127.0.0.1", port: int | None = None, allo
     client.fail_fast()
     gradio.routes.StateHolder = Sessions  # type: ignore[misc]
     gradio.routes.CustomCORSMiddleware = Preflights  # type: ignore[misc]
-    # a thread that computes yields to those that answer after a millisecond rather than five
+    # a computing thread yields after one millisecond instead of five, so that requests are answered sooner
     sys.setswitchinterval(0.001)
     page = build(studio)
     import_behind(studio, studio.background.start)
-    # a class with its arguments, as Gradio's server takes what stands before it
+    # the class and its arguments, in the form in which Gradio's server takes middleware
     guard = (Guard, (), {"hosts": Hosts.of(host, studio.public, allow_hosts), "uploads": studio.uploads})
-    # what the page does goes through the queue only, where visitors take turns
+    # all events of the page go through the queue, where visitors take turns
     _, url, _ = page.queue(default_concurrency_limit=4, max_size=MOST_WAITING, api_open=False).launch(
         app_kwargs={"middleware": [guard]},
         server_name=host,

@@ -51,7 +51,7 @@ class HelpTab:
 
 
 def links() -> gr.HTML:
-    """What tells the server that a link to the documentation was followed; it shows nothing."""
+    """A hidden component that tells the server which link to the documentation was followed."""
     return markup.panel(
         '<i class="links"></i>', elem_id="documentation-links", js_on_load=scripts.when_loaded("documentation")
     )

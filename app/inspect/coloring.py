@@ -1,4 +1,4 @@
-"""By what the text is colored: the kind of each unit, or both models' scores once they are asked for."""
+"""The colors of the text: by the kind of each unit, or by both models' scores once they were requested."""
 
 from collections.abc import Iterator
 
@@ -41,7 +41,7 @@ class TextScores:
         shading.on(self.shade.input)
 
     def button(self, document: Document, visitor: Visitor) -> tuple[str, str]:
-        """What the button says, and why it cannot be pressed. This asks the Hub for sizes."""
+        """The button's label, and why it is disabled. This asks the Hub for sizes."""
         return weights.button(self.studio, document.teacher, document.student, visitor.token, WORDS)
 
     def fresh(self, button: tuple[str, str] | None) -> Updates:
@@ -57,7 +57,7 @@ class TextScores:
         }
 
     def _score(self, visitor: Visitor, document: Document | None, unit: float) -> Iterator[Updates]:
-        """Both models' scores of every unit, as far as was read before a cancel."""
+        """Both models' scores of every unit, or of those read before a cancel."""
         if document is None:
             yield {self.note: markup.note("error", "There is no text to score.")}
             return

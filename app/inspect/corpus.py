@@ -1,4 +1,4 @@
-"""Inspect, the corpus: coverage over a file or a dataset, streamed, canceled when asked, and remembered."""
+"""Inspect, the corpus: coverage over a file or a dataset, streamed, cancelable, and cached."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,7 +24,7 @@ TEXTS, MOST_TEXTS = 1_000, 1_000_000
 TOP = 50
 LEAD = (
     "The same over many texts: what exact matching loses and SimCT recovers, by kind of text. Datasets are streamed, "
-    "and what has been counted once is remembered."
+    "and counts are kept for the next time."
 )
 
 
@@ -62,7 +62,7 @@ class CorpusTab:
             downloads.offer(studio, button, make, {"found": self.found}, self.note)
 
     def _measure(self, visitor: Visitor, teacher: str, student: str, **fields: Any) -> Iterator[Updates]:
-        """The report, or what was counted until a cancel."""
+        """The report, or the counts until a cancel."""
         source = TextSource(**fields)
 
         def finished(work: Work) -> Updates:
@@ -108,10 +108,10 @@ def measure_corpus(
 
 
 def report_line(report: PairReport, name: str, seconds: float) -> str:
-    """How much was counted, and what was left out."""
+    """The amount of text that was counted, and what was left out."""
     counted = f"{report.texts:,} texts of {name}, {report.student_tokens:,} student tokens, in {seconds:.1f} s"
     if report.texts_remembered:
-        counted += f" ({report.texts_remembered:,} remembered from before)"
+        counted += f" ({report.texts_remembered:,} counted before)"
     left = facts.left_out(report.excluded)
     line = f"{'Canceled after ' if report.stopped else ''}{counted}.{f' Left out: {left}.' if left else ''}"
     return markup.note("warn" if report.stopped or left else "ok", line)

@@ -1,4 +1,4 @@
-"""The text under inspection: spelled by both sides once, shown a page at a time."""
+"""The inspected text: tokenized by both sides once, shown one page at a time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 PAGE = 400
 TOP = 12
-# units that the HTML report shows
+# the most units in the HTML report
 REPORTED = 4_000
 
 
 @dataclass(eq=False)
 class Document:
-    """One text under one pair. `scores` are both models' scores of its first units, once they were asked for."""
+    """One text under one pair. `scores` are both models' scores of its first units, once they were requested."""
 
     teacher: str
     student: str
@@ -68,7 +68,7 @@ class Document:
         )
 
     def place(self, at: int) -> str:
-        """Which units the page of unit `at` shows, for people."""
+        """The units on the page of unit `at`, in words."""
         first = at // PAGE * PAGE
         last = min(first + PAGE, len(self))
         return f"Units {first:,}–{last - 1:,} of {len(self):,} · page {first // PAGE + 1:,} of {self.pages:,}"
@@ -115,7 +115,7 @@ def chosen_unit(event: gr.EventData) -> int | None:
 
 
 def given(found: Document | None) -> Document:
-    """Raises DataError where no text has been read."""
+    """The document; raises DataError if no text has been read."""
     if found is None:
         raise DataError("There is no text to save. Type or paste some.")
     return found
@@ -125,7 +125,7 @@ SCORES = ("student_logprob", "teacher_logprob", "kl", "z_s", "z_t")
 
 
 def units_csv(found: Document) -> str:
-    """Every unit of the text, one a line, with both models' scores where it has any."""
+    """Every unit of the text, one per line, with both models' scores if there are any."""
     scored = SCORES if found.scores else ()
     rows = []
     for index, row in enumerate(found.segments(0, len(found))):

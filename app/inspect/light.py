@@ -20,7 +20,7 @@ class Light(NamedTuple):
 
 
 def light(measured: Reliability) -> Light:
-    """Green: the recommended method has what it needs. Yellow: only some methods do. Red: hardly anything can work."""
+    """Green: the recommended method suits the pair. Yellow: only some methods do. Red: hardly any method can work."""
     if measured.answers < ENOUGH_ANSWERS * measured.answers_written:
         used = f"{measured.answers:,} of {measured.answers_written:,}"
         return Light("red", f"Difficult pair: only {used} answers of the student could be compared.")

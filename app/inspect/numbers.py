@@ -1,4 +1,4 @@
-"""What a report of a pair says: headline numbers, charts, tables, and the same to take away."""
+"""The numbers of a pair's report: headline numbers, charts, tables, and the same as files."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,7 +16,7 @@ def tiles(found: Iterable[Fact]) -> str:
 
 
 def facts_table(name: str, rows: Iterable[tuple[str, list[Fact]]]) -> str:
-    """One row a name, one column a fact; nothing where there are no rows."""
+    """One row per name, one column per fact; empty if there are no rows."""
     rows = list(rows)
     if not rows:
         return ""

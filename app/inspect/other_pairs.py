@@ -26,7 +26,7 @@ STUDENTS, TEACHERS = "Students for this teacher", "Teachers for this student"
 TEXTS, SAMPLES, MOST_MODELS = 300, 8, 12
 LEAD = (
     "Several students for the chosen teacher, or teachers for the chosen student, side by side. Only tokenizers are "
-    "read, unless verdicts are asked for."
+    "read, unless you ask for verdicts."
 )
 
 
@@ -82,7 +82,7 @@ class OtherPairsTab:
     def _inspect(
         self, visitor: Visitor, teacher: str, student: str, which: str, models: list[str], verdicts: bool
     ) -> Iterator[Updates]:
-        """A row a model."""
+        """One row per model."""
 
         def finished(work: Work) -> Updates:
             line = f"{len(work.result):,} of {len(models):,} inspected in {work.seconds:.0f} s."

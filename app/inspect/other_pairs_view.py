@@ -1,4 +1,4 @@
-"""The table of several pairs beside each other, to be sorted in the browser and taken away."""
+"""The table of several pairs, which can be sorted in the browser and saved."""
 
 from collections.abc import Sequence
 

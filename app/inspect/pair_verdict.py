@@ -29,7 +29,7 @@ STARTING_SECONDS = 5
 
 
 class PairVerdict:
-    """The button with its price, the traffic light, and `train`, which continues with what is recommended."""
+    """The button with its cost, the traffic light, and `train`, which continues with the recommended settings."""
 
     def __init__(self, studio: Studio, pair: PairTab, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
         self.studio, self.verdict = studio, verdict
@@ -50,14 +50,14 @@ class PairVerdict:
         Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click)
 
     def _show(self, visitor: Visitor, teacher: str, student: str, verdict: dict[str, Any] | None) -> Iterator[Updates]:
-        """What is known of this pair, or what it takes to measure it."""
+        """The verdict on this pair, or the download and time to measure it."""
         nothing = {
             self.drawn: "", self.note: "", self.measure: gr.Button(visible=False), self.train: gr.Button(visible=False),
         }  # fmt: skip
         try:
             weights.size(self.studio, teacher, student, visitor.token)
         except SimCTError:
-            # said beside the models' fields
+            # shown beside the models' fields
             yield nothing
             return
         measured = reliability_view.kept(verdict, teacher, student)
@@ -112,7 +112,7 @@ class PairVerdict:
 
 
 def measuring_seconds(studio: Studio, teacher: str, student: str, token: str | bool | None) -> float | None:
-    """Seconds that measuring takes on this machine, an order of magnitude; None where that is not known.
+    """Seconds that measuring takes on this machine, an order of magnitude; None if that is not known.
 
     The student writes as in one step of training, and both models read what it wrote.
     """

@@ -19,7 +19,7 @@ from simct.inspection.records import Candidates
 WORDS = "Load both models"
 LEAD = (
     "At the start of a unit both models have read the same text. SimCT compares them on the tokens they share, and on "
-    "the unit itself where it is several tokens on either side."
+    "the unit itself if it is several tokens on either side."
 )
 
 

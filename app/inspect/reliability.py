@@ -1,4 +1,4 @@
-"""Inspect, reliability: both models measured on a few of the student's answers, and which method that speaks for."""
+"""Inspect, reliability: both models measured on a few of the student's answers, and the recommended method."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ WORDS = "Measure this pair"
 ANSWERS, MOST_ANSWERS = 16, 256
 TOKENS, MOST_TOKENS = 64, 2048
 LEAD = (
-    "The student answers a few prompts, and both models read the answers. From what they expected follows a verdict: "
-    "which method suits this pair, and why. This loads both models; a CPU is enough for small ones."
+    "The student answers a few prompts, and both models read the answers. Their probabilities give a verdict: which "
+    "method suits this pair, and why. This loads both models; a CPU is enough for small ones."
 )
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is to be measured: `chosen` are the prompts of the Data step, `length` the most tokens of an answer.
+    """A measurement to make: `chosen` are the prompts of the Data step, `length` the most tokens of an answer.
 
-    `run` holds the settings of Train, of which the chat templates count.
+    `run` holds the settings of Train, of which only the chat templates matter.
     """
 
     teacher: str
@@ -45,7 +45,7 @@ class Measurement:
 
 
 class ReliabilityTab:
-    """Where the prompts come from, the button, and what was found.
+    """The source of the prompts, the button, and the results.
 
     `verdict` is what the browser keeps of a measured pair, and `train` continues with the settings it recommends.
     """
@@ -84,7 +84,7 @@ class ReliabilityTab:
         Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click)
 
     def _show(self, visitor: Visitor, teacher: str, student: str, verdict: dict[str, Any] | None) -> Updates:
-        """What the browser keeps of this pair, and whether it can be measured here."""
+        """The measurement of this pair that the browser keeps, and whether the pair can be measured here."""
         report = reliability_view.kept(verdict, teacher, student)
         words, refused = weights.button(self.studio, teacher, student, visitor.token, WORDS)
         nothing = markup.empty("This pair has not been measured yet.")

@@ -12,7 +12,7 @@ from simct.report import charts, facts
 
 
 def keep(teacher: str, student: str, measured: Reliability) -> dict[str, Any]:
-    """What the browser keeps of a measured pair, and the Train step reads."""
+    """The record of a measured pair for the browser, which the Train step reads."""
     return {
         "teacher": teacher,
         "student": student,
@@ -25,7 +25,7 @@ def keep(teacher: str, student: str, measured: Reliability) -> dict[str, Any]:
 
 
 def kept(known: dict[str, Any] | None, teacher: str, student: str) -> Reliability | None:
-    """What the browser keeps of this pair; None where it is of another one, or not readable."""
+    """The browser's record of this pair; None if it is about another pair or cannot be read."""
     known = known or {}
     if (known.get("teacher"), known.get("student")) != (teacher, student):
         return None
@@ -36,7 +36,7 @@ def kept(known: dict[str, Any] | None, teacher: str, student: str) -> Reliabilit
 
 
 def recommended(config: RunConfig, known: dict[str, Any] | None) -> RunConfig:
-    """The run with the method and the settings that were recommended; those it does not know are left out."""
+    """The run with the recommended method and settings; unknown settings are left out."""
     for name, value in ((known or {}).get("settings") or {}).items():
         try:
             set_option(config, name, value)
@@ -85,6 +85,6 @@ def given(known: dict[str, Any] | None, teacher: str, student: str) -> dict[str,
 
 
 def report_csv(report: dict[str, Any]) -> str:
-    """The single numbers, one a line."""
+    """The single numbers, one per line."""
     rows = [(name, value) for name, value in report.items() if isinstance(value, int | float | str)]
     return saving.as_csv(("name", "value"), rows)

@@ -1,4 +1,4 @@
-"""Inspect, the text: both segmentations over the visitor's own text, and what they cost on it."""
+"""Inspect, the text: both segmentations of the visitor's own text, and the coverage on it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,7 +26,7 @@ DEFAULT_TEXT = (
     "def area(radius):\n    return 3.14159 * radius ** 2\n"
     "Größe, naïve café, 東京 — 🙂🚀 done."
 )
-LEAD = "Where the two tokenizers cut the same text in the same places, and where not. No weights are read for this."
+LEAD = "Where the two tokenizers cut the same text in the same places, and where not. This needs no weights."
 
 
 class TextTab:

@@ -1,4 +1,4 @@
-"""Where the Inspect pages take text from: what comes with them, an upload, or a column of a Hub dataset."""
+"""The sources of text for the Inspect pages: the embedded texts, an upload, or a column of a Hub dataset."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ MAX_CHARACTERS = 1_000_000
 
 @dataclass(frozen=True)
 class TextSource:
-    """What the fields of a TextSourceForm hold; `number` says how many texts, or which."""
+    """The values of a TextSourceForm; `number` says how many texts, or which one."""
 
     kind: str
     upload: str | None = None
@@ -43,14 +43,14 @@ class TextSource:
 
     @property
     def name(self) -> str:
-        """The source as people name it."""
+        """The source's name for people."""
         if self.kind == EMBEDDED:
             return "embedded prompts"
         return Path(self.upload or "upload").name if self.kind == UPLOAD else str(self.dataset)
 
 
 class TextSourceForm:
-    """The fields, those that the kind of source does not need hidden. `inputs` are named as those of TextSource.
+    """The fields; those that the kind of source does not need are hidden. `inputs` have the names of TextSource.
 
     `number` and `button`, which belong to the page, are placed among them; with `always` the number stays whatever the
     source.

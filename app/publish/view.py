@@ -38,7 +38,7 @@ def account_line(name: str | None, public: bool, typed: bool) -> str:
         )
     return markup.note(
         "warn",
-        "Nobody is signed in. Run hf auth login in a terminal, or paste an access token with write access below.",
+        "You are not signed in. Run hf auth login in a terminal, or paste an access token with write access below.",
     )
 
 

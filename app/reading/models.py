@@ -1,4 +1,4 @@
-"""One model, or a pair, as far as its small files tell: what it is, its tokenizer, and how it reads a conversation."""
+"""One model, or a pair, from its small files: its kind, its tokenizer, and how it reads a conversation."""
 
 import json
 from collections.abc import Sequence
@@ -22,20 +22,20 @@ MOST_TOKENS = 700
 
 
 def tokens_of(worker: Worker, source: Source) -> TokenBytes:
-    """The model's tokenizer, kept for the next time. Raises a one-line SimCTError."""
+    """The model's tokenizer, cached. Raises a one-line SimCTError."""
     worker.step(f"The tokenizer of {source.name!r}")
     return worker.kept(load_tokens, source.model, source.revision, source.token, source.chat_template)
 
 
 def pair_of(worker: Worker, teacher: Source, student: Source) -> TokenizerPair:
-    """Both tokenizers as a pair, kept for the next time. Raises a one-line SimCTError."""
+    """Both tokenizers as a pair, cached. Raises a one-line SimCTError."""
     sides = tokens_of(worker, teacher), tokens_of(worker, student)
     worker.step(f"The pair of {teacher.name!r} and {student.name!r}")
     return worker.kept(TokenizerPair, *sides, size=2)
 
 
 def read_pair(worker: Worker, teacher: Source, student: Source) -> PairReading:
-    """What the pair has in common."""
+    """The shared tokens of a pair."""
     pair = pair_of(worker, teacher, student)
     return PairReading(pair.shared_tokens, pair.jaccard)
 
@@ -90,7 +90,7 @@ def read_hub_model(worker: Worker, source: Source) -> ModelReading:
 
 
 def tokenizer_kind(tokenizer: Any) -> str:
-    """How a tokenizer works, and its class where that says more: byte-level BPE (Qwen2)."""
+    """The kind of a tokenizer, with its class if that adds something: byte-level BPE (Qwen2)."""
     name = type(tokenizer).__name__.removesuffix("Fast")
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

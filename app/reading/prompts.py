@@ -1,4 +1,4 @@
-"""Prompts as the Data step shows them: the first rows of a file or dataset, and what both models make of them."""
+"""Prompts as the Data step shows them: the first rows of a file or dataset, and both models' rendering of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from simct.workers.child import Worker
 SAMPLE = 2000
 HUB_ROWS = 100
 PREVIEWED = 5
-# characters of a cell that is shown, and of all prompts that are handed over
+# the most characters of a shown cell, and of all prompts in a result
 MOST_CELL, MOST_TEXT = 240, 8_000_000
 LARGEST_COUNTED = 2**26  # bytes of files whose rows are counted for the preview
 
@@ -36,7 +36,7 @@ class _Rows:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of all of them, as rows may differ."""
+        """The columns of all rows, which may differ."""
         return tuple(dict.fromkeys(str(name) for row in self.readable for name in row))
 
 
@@ -55,7 +55,7 @@ def read_prompts(worker: Worker, at: DataAt) -> PromptsReading:
 
 
 def report_prompts(worker: Worker, at: DataAt, teacher: Source, student: Source, room: int) -> PromptReport:
-    """What a pair makes of them; `room` is the most tokens that a prompt may have. Raises a one-line SimCTError."""
+    """The prompt report for a pair; `room` is the most tokens of a prompt. Raises a one-line SimCTError."""
     prompts = read_prompt_set(worker, at).prompts
     pair = pair_of(worker, teacher, student)
     worker.step(f"The prompts in the chat templates of {teacher.name!r} and {student.name!r}")
@@ -73,7 +73,7 @@ def read_both(
 
 
 def read_prompt_set(worker: Worker, at: DataAt) -> PromptSet:
-    """All prompts of those rows, for what else the child does with them."""
+    """All prompts of those rows, for further work in the child."""
     return worker.kept(_prompts, at, _rows_of(worker, at), size=2)
 
 
@@ -114,7 +114,7 @@ def _rows(at: DataAt) -> _Rows:
 
 
 def shown_rows(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, str | None], ...]:
-    """Rows with each cell as text that is cut where it is long."""
+    """Rows with each cell as text, shortened if it is long."""
     return tuple({str(name): _cell(value) for name, value in row.items()} for row in rows)
 
 
@@ -126,7 +126,7 @@ def _cell(value: Any) -> str | None:
 
 
 def _some(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
-    """The first prompts, as far as they are worth handing over."""
+    """The first prompts, up to the limit of characters."""
     taken: list[Prompt] = []
     size = 0
     for prompt in prompts:

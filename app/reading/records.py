@@ -1,4 +1,4 @@
-"""What the functions of this folder take and give: plain records that need none of the libraries that read files."""
+"""The inputs and results of this folder's functions: plain records that import none of the reading libraries."""
 
 import json
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model is read from, and with which token; `name` is how people call it.
+    """Where a model is read from, and with which token; `name` is its name for people.
 
-    The rest is how a run renders prompts for it: the name of its chat template, thinking, and a system text of its own.
+    The rest says how a run renders prompts for it: the name of its chat template, thinking, and its own system text.
     """
 
     name: str
@@ -36,7 +36,10 @@ class Source:
 
 @dataclass(frozen=True)
 class ModelReading:
-    """What a model's small files say. `family` is None where the Hub knows it; `size`: bytes of a folder's weights."""
+    """A model according to its small files.
+
+    `family` is None if the Hub knows it; `size`: bytes of a folder's weights.
+    """
 
     family: str | None
     tokenizer: str
@@ -55,7 +58,7 @@ class PairReading:
 
 @dataclass(frozen=True)
 class ShownToken:
-    """A token to be shown: its id, its bytes, and the name of one that has none."""
+    """A token to be shown: its id, its bytes, and its name if it has no bytes."""
 
     id: int
     data: bytes | None
@@ -81,7 +84,7 @@ class TextTokens:
 
 @dataclass(frozen=True)
 class TextPair:
-    """What is needed of a pair to show one text."""
+    """The data of a pair that are needed to show one text."""
 
     teacher: TextTokens
     student: TextTokens
@@ -110,7 +113,7 @@ class TextsAt:
 
 @dataclass(frozen=True)
 class RowsReading:
-    """The first rows of a source as they are shown, its columns, and how many rows it has where that is known."""
+    """The first rows of a source as they are shown, its columns, and its number of rows if that is known."""
 
     rows: tuple[dict[str, str | None], ...]
     columns: tuple[str, ...]
@@ -119,7 +122,7 @@ class RowsReading:
 
 @dataclass(frozen=True, eq=False)
 class PromptsReading:
-    """What was read: `count` prompts, the first of them, and how all rows that were looked at were read."""
+    """The prompts of a source: how many (`count`), the first of them, and a summary of all rows."""
 
     columns: tuple[str, ...]
     rows: tuple[dict[str, str | None], ...]
@@ -131,7 +134,7 @@ class PromptsReading:
 
 @dataclass(frozen=True)
 class DataAt:
-    """Which prompts: the `data` of run.yaml as JSON, when a file of it was changed last, and the token to read with."""
+    """Which prompts: the `data` of run.yaml as JSON, when its file was last changed, and the token to read with."""
 
     fields: str
     changed: int

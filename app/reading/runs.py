@@ -1,4 +1,4 @@
-"""A run before it starts: its run.yaml, what it will take, and whether it can run at all."""
+"""A run before it starts: its run.yaml, its estimate, and its preflight."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ def read_run_yaml(worker: Worker, text: str) -> dict[str, Any]:
 
 
 def load_run_yaml(worker: Worker, path: str) -> dict[str, Any]:
-    """The same of a file."""
+    """The same for a file."""
     return load_config(path).model_dump()
 
 
@@ -69,12 +69,12 @@ def estimate(
 
 
 def offered(worker: Worker, config: RunConfig, token: str | bool | None, n_prompts: int | None) -> list[Offer]:
-    """Every machine of Hugging Face Jobs with what the run would take on it. Raises a one-line SimCTError."""
+    """Every machine of Hugging Face Jobs with the estimate of the run. Raises a one-line SimCTError."""
     return offers(config, token, n_prompts)
 
 
 def preflight(worker: Worker, config: RunConfig, token: str | bool | None, place: Place) -> Preflight:
-    """Everything that can be known before the run starts at `place`. Raises nothing but LimitError."""
+    """All checks that are possible before the run starts at `place`. Only raises LimitError."""
 
     def tokens(model: ModelConfig, token: str | bool | None) -> TokenBytes:
         folder = is_folder(model.model)
@@ -93,7 +93,7 @@ def preflight(worker: Worker, config: RunConfig, token: str | bool | None, place
 
 
 def accept(worker: Worker, *sources: Source) -> None:
-    """Read each model's tokenizer and config once, before this machine's own process does. Raises as they do."""
+    """Read each model's tokenizer and config once, before the studio's own process does. Raises as their readers do."""
     for source in sources:
         tokens_of(worker, source)
         context_length(worker, source)

@@ -1,4 +1,4 @@
-"""What every child starts with: the libraries that read files, and the Hub that its parent speaks to."""
+"""The setup of every child: the libraries that read files, and the Hub that its parent uses."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from simct.workers.child import Worker
 from simct.workers.nursery import nursery_with
 from simct.workers.pool import Workers
 
-# imported once, before the first child is forked; with what transformers and datasets import only on use
+# imported once, before the first child is forked, including modules that transformers and datasets import lazily
 PRELOADED = (
     "tokenizers", "pyarrow.parquet", "pyarrow.json", "datasets", "jinja2.sandbox",
     "transformers.utils.chat_template_utils",
@@ -25,7 +25,7 @@ PRELOADED = (
 
 @dataclass(frozen=True)
 class HubSettings:
-    """Which Hub a process speaks to, and where it keeps what it downloads."""
+    """Which Hub a process uses, and where it keeps downloads."""
 
     endpoint: str
     address: str
@@ -37,7 +37,7 @@ class HubSettings:
 
     @classmethod
     def here(cls) -> "HubSettings":
-        """Those of this process."""
+        """The settings of this process."""
         import datasets
         from huggingface_hub import constants
 
@@ -53,7 +53,7 @@ class HubSettings:
 
 
 def get_ready(worker: Worker, settings: HubSettings) -> None:
-    """Speak to the parent's Hub, and cut a text by the embedded pair: the first of everything takes longer."""
+    """Use the parent's Hub, and tokenize a text with the embedded pair once, because first calls take longer."""
     import datasets
     import huggingface_hub
     from huggingface_hub import constants
@@ -77,7 +77,7 @@ def get_ready(worker: Worker, settings: HubSettings) -> None:
 
 
 def explicit_token(token: str | bool | None) -> str | bool | None:
-    """The token to give to a child, which knows none itself: for None the one that is stored on this machine."""
+    """The token for a child, which knows none itself: for None, the one stored on this machine."""
     from huggingface_hub import get_token
 
     return get_token() if token is None else token
@@ -88,5 +88,5 @@ def _setup() -> tuple[Any, ...]:
 
 
 def reading_workers() -> Workers:
-    """Children that read what comes from visitors and from the Hub."""
+    """Child processes that read files from visitors and from the Hub."""
     return Workers(nursery_with(PRELOADED), _setup)

@@ -41,7 +41,7 @@ def read_position(worker: Worker, teacher: Source, student: Source, text: str, u
 def measure_texts(
     worker: Worker, teacher: Source, student: Source, texts: TextsAt, top: int, total: int | None
 ) -> PairReport:
-    """The report of a corpus, or of what was counted until the parent wants no more; rows without text are counted.
+    """The report of a corpus, or of the counts so far if the parent stops it; rows without text are counted.
 
     Raises a one-line SimCTError.
     """
@@ -54,7 +54,7 @@ def measure_texts(
 
 
 def compare_texts(worker: Worker, teacher: Source, student: Source, texts: TextsAt, top: int) -> PairReport:
-    """The same of one of several pairs; `stopped` where the parent wants no more."""
+    """The same for one of several pairs; `stopped` if the parent stopped it."""
     pair = pair_of(worker, teacher, student)
     return inspect_corpus(pair, _texts(texts), should_stop=worker.should_stop, top=top)
 

@@ -1,7 +1,7 @@
-"""What a studio does for all runs while nobody looks: it starts what is due, and keeps Jobs up to date.
+"""A studio's background work for all runs: starting runs that are due, and keeping Jobs up to date.
 
-One thread advances the local queue. Each visitor's Jobs are asked about with that visitor's own token, which is kept in
-memory for as long as the studio runs; requests that fail are made less and less often, and never hold up a page.
+One thread advances the local queue. Each visitor's Jobs are queried with that visitor's own token, which stays in
+memory as long as the studio runs; failing requests are repeated less and less often, and never block a page.
 """
 
 import threading
@@ -31,7 +31,7 @@ WORKERS = 8
 
 @dataclass
 class Background:
-    """`tokens` by owner (None: whoever runs the studio on this machine); `trouble` what the Hub last said, by owner."""
+    """`tokens` by owner (None: the person who runs the studio here); `trouble`: the Hub's last error, by owner."""
 
     runs_dir: Path
     public: bool
@@ -44,14 +44,14 @@ class Background:
     thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Look after the runs from now on, in a thread of its own."""
+        """Start looking after the runs in a separate thread."""
         if not self.public:
             self.tokens[None] = None
         self.thread = threading.Thread(target=self._run, daemon=True, name="background")
         self.thread.start()
 
     def meet(self, visitor: Visitor) -> None:
-        """Note a visitor who is here: their Jobs are asked about from now on, and runs that wait get their token."""
+        """Register a visitor: their Jobs are queried from now on, and their waiting runs get their token."""
         owner, token = visitor.owner, visitor.own_token
         if self.public and (owner is None or token is None):
             return
@@ -62,7 +62,7 @@ class Background:
                     actions.provide_token(run, token)
 
     def turn(self) -> None:
-        """One look at everything; requests continue behind it."""
+        """One round of work; requests continue in the background."""
         actions.advance(self.runs_dir)
         self._behind("uploads", UPLOAD_SECONDS, self._forget_uploads, None, None)
         for owner, token in list(self.tokens.items()):
@@ -74,7 +74,7 @@ class Background:
                     self._behind(run.id, JOB_SECONDS, self._refresh, run, owner, token)
 
     def _behind(self, name: object, every: float, work: Callable[..., None], *arguments: Any) -> None:
-        """Do `work` in another thread if its time has come and it is not being done."""
+        """Do `work` in another thread if it is due and not already running."""
         pace = self.pace.setdefault(name, BackOff(every))
         if name in self.busy or not pace.due():
             return
@@ -106,11 +106,11 @@ class Background:
         actions.refresh(run, token)
 
     def _follow(self, run: RunFolder, token: str | None) -> None:
-        """Keep the Job's own output in the run folder. If it breaks off, the next look starts it again."""
+        """Save the Job's output in the run folder. If that breaks off, the next round starts it again."""
         try:
             actions.follow_log(run, token, wanted=lambda: run.status().active)
         except SimCTError:
-            time.sleep(JOB_SECONDS)  # the look that follows reports what is wrong
+            time.sleep(JOB_SECONDS)  # the next round reports the error
         finally:
             self.following.discard(run.id)
 
@@ -119,7 +119,7 @@ class Background:
             try:
                 self.turn()
             except Exception as error:
-                # such as a full disk; by the next look it may have room again
+                # such as a full disk, which may have room in the next round
                 self.trouble[None] = one_line(error)
             time.sleep(EVERY_SECONDS)
 

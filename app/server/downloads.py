@@ -1,4 +1,4 @@
-"""Files that a button makes and the visitor's own browser saves."""
+"""Files that a button makes and the visitor's browser saves."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ class Download:
 def offer(
     studio: Studio, button: gr.Button, make: Callable[..., Download], inputs: Mapping[str, Component], note: gr.HTML
 ) -> None:
-    """A click on `button` saves the file that `make(**values of inputs)` returns. What is to be said goes to `note`."""
+    """A click on `button` saves the file that `make(**values of inputs)` returns. Messages go to `note`."""
     file = gr.Textbox(visible=False)
 
     def prepare(**values: Any) -> Updates:

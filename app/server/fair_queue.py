@@ -1,8 +1,8 @@
-"""Gradio's queue, fair between visitors: whoever waits is served in turn, however many requests another has sent.
+"""Gradio's queue, made fair: visitors are served in turn, however many requests another visitor has sent.
 
-Gradio serves one line for all and refuses everybody once it is full. Here each visitor has so many places in it, and
-the next request is one of whoever has the fewest under way. How often a function may run at once is a limit for each
-page; calls of the public API, which anyone may make from anywhere, are counted for all together.
+Gradio has one queue for all and refuses everyone once it is full. Here each visitor has a limited number of places, and
+the next request comes from the visitor with the fewest running ones. Limits on how often a function runs at once count
+per page; calls of the public API, which anyone may make from anywhere, are counted together.
 """
 
 import time
@@ -14,11 +14,10 @@ from gradio.queueing import Event, Queue
 
 from app.server.visitor import caller
 
-# of one visitor: requests that wait, and that are worked on; those of the API apart, so that neither takes from the
-# other
+# limits per visitor on waiting and running requests, with separate limits for the API
 MOST_WAITING, MOST_WORKING = 32, 8
 MOST_CALLS_WAITING, MOST_CALLS_WORKING = 16, 1
-# calls of the API that are worked on at once, by all visitors
+# running calls of the API, of all visitors together
 CALLS_AT_ONCE = 2
 IDLE_SECONDS = 0.01
 MOST_KNOWN = 10_000
@@ -27,7 +26,7 @@ Pushed = tuple[bool, str | list[dict[str, Any]], Literal["success", "error", "qu
 
 
 class FairQueue(Queue):
-    """Gradio's queue with places by visitor. `served` is when each visitor's last request was taken up."""
+    """Gradio's queue with places by visitor. `served` is when each visitor's last request was started."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -35,7 +34,7 @@ class FairQueue(Queue):
         self.sleep_when_free = IDLE_SECONDS
 
     async def push(self, body: PredictBodyInternal, request: Any, username: str | None) -> Pushed:
-        """Add a request to the line, unless its visitor has filled their places."""
+        """Add a request to the queue, unless its visitor has used all places."""
         who = caller(request.scope)
         named = self.blocks.fns.get(body.fn_index) if body.fn_index is not None else None
         call = named is not None and is_call(named)
@@ -49,7 +48,7 @@ class FairQueue(Queue):
         return await super().push(body, request, username)
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:
-        """The request to work on next, taken out of the line; None where none may begin."""
+        """Take the next request out of the queue; None if none may start."""
         working = [event for job in self.active_jobs if job is not None for event in job]
         busy = Counter((caller(event.request.scope), is_call(event.fn)) for event in working)
         at_work = Counter(map(turn_of, working))
@@ -74,7 +73,7 @@ class FairQueue(Queue):
         return busy[who, False] < MOST_WORKING and (limit is None or at_work < limit)
 
     def _rank(self, event: Event, busy: Counter[tuple[str, bool]]) -> tuple[int, float, float]:
-        """Fewest under way first, then whose last turn is longest ago, then who came first."""
+        """Order by the fewest running requests, then by the longest time since the last turn, then by arrival."""
         who = caller(event.request.scope)
         return busy[who, False] + busy[who, True], self.served.get(who, 0.0), event.enqueue_time
 
@@ -86,10 +85,10 @@ class FairQueue(Queue):
 
 
 def is_call(fn: Any) -> bool:
-    """Whether a function is one of the public API rather than of the page."""
+    """Whether a function belongs to the public API and not to the page."""
     return bool(fn.api_visibility == "public")
 
 
 def turn_of(event: Event) -> tuple[str, str]:
-    """What ends in the order it began: requests for the same place on the same page, or of one visitor to the API."""
+    """The key of requests that end in the order they began: for one place of a page, or by a visitor to the API."""
     return event.concurrency_id, caller(event.request.scope) if is_call(event.fn) else event.session_hash

@@ -1,6 +1,6 @@
-"""What every request passes before Gradio sees it: the studio's own names, the paths it uses, and limits per visitor.
+"""Checks of every request before Gradio gets it: the studio's names, the paths it uses, and limits per visitor.
 
-It stands inside Gradio's session, so that a visitor who has signed in is known by their account.
+They run inside Gradio's session, so that a visitor who has signed in is known by their account.
 """
 
 import time
@@ -21,7 +21,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# what the page and Gradio's clients ask for; Gradio can do more, such as fetching addresses for whoever asks
+# the paths of the page and of Gradio's clients; Gradio offers more, such as fetching any address
 PATHS = ("/", "/config", "/favicon.ico", "/manifest.json", "/robots.txt", "/theme.css", "/logout")
 FOLDERS = ("/assets/", "/static/", "/svelte/", "/pwa_icon", "/login/")
 API = "/gradio_api/"
@@ -42,14 +42,14 @@ MOST_KNOWN = 10_000
 
 @dataclass
 class Allowance:
-    """What a visitor has left: requests until they must wait, and how many are open."""
+    """A visitor's remaining requests until they must wait, and their open requests."""
 
     left: float = BURST
     at: float = field(default_factory=time.monotonic)
     open: int = 0
 
     def take(self) -> bool:
-        """Use one request, if there is one."""
+        """Use one request, if one is left."""
         now = time.monotonic()
         self.left, self.at = min(BURST, self.left + (now - self.at) * PER_SECOND), now
         if self.left < 1:
@@ -140,7 +140,7 @@ class Guard:
 
 
 class Preflights(CustomCORSMiddleware):
-    """Gradio's layer for other origins, which stands before the guard, without an answer of its own to preflights."""
+    """Gradio's layer for other origins, which comes before the guard, without its own answer to preflights."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
@@ -149,13 +149,13 @@ class Preflights(CustomCORSMiddleware):
 
 
 def own_path(scope: Scope) -> str:
-    """The path of a request below the studio's own address."""
+    """The path of a request below the studio's address."""
     path, root = str(scope["path"]), str(scope.get("root_path") or "")
     return (path.removeprefix(root) or "/") if root else path
 
 
 def served(path: str) -> bool:
-    """Whether the studio has a use for the path. Files are those that it made or was given, never an address."""
+    """Whether the studio uses the path. Files must be made by it or uploaded to it, and are never an address."""
     if ".." in Path(path).parts or path.startswith((f"{API}file=http:", f"{API}file=https:")):
         return False
     if path.startswith(API):
@@ -164,6 +164,6 @@ def served(path: str) -> bool:
 
 
 def content_length(scope: Scope) -> int | None:
-    """The bytes of a request's body as its header says; None where it does not."""
+    """The bytes of a request's body according to its header; None if it does not say."""
     named = [value for name, value in scope["headers"] if name.lower() == b"content-length"]
     return int(named[0]) if len(named) == 1 and named[0].isdigit() and len(named[0]) < 16 else None

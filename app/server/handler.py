@@ -1,4 +1,4 @@
-"""How events of the page reach their handlers: values by name, the visitor first, answers by component."""
+"""How events of the page reach their handlers: inputs by name, the visitor first, updates by component."""
 
 import functools
 import inspect
@@ -9,17 +9,17 @@ import gradio as gr
 
 from app.server.studio import Studio
 
-# new values or properties by component; what is not named stays as it is
+# new values or properties by component; other components stay as they are
 Updates = dict[Any, Any]
 Component = gr.blocks.Block
 
-# what is not part of the public API
+# not part of the public API
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-# updates that come and go without a spinner
+# updates without a spinner
 QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
-# what follows a person's hand: what they do meanwhile waits, so that nothing they do is lost
+# updates after each input; a later input waits for the earlier one, so that none is lost
 LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
-# what is started once and then runs until it ends or is canceled, beside anything else
+# started once, and running until it ends or is canceled, at the same time as anything else
 LONG: dict[str, Any] = {**QUIET, "trigger_mode": "once", "concurrency_limit": None}
 
 

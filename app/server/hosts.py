@@ -1,4 +1,4 @@
-"""The names that a studio answers to, so that no page elsewhere can reach it by a name of its own (DNS rebinding)."""
+"""The host names that a studio answers to, so that no other page can reach it by its own name (DNS rebinding)."""
 
 import ipaddress
 import os
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 EVERYWHERE = ("0.0.0.0", "::", "")
-# further names, beside --allow-host
+# further names, in addition to --allow-host
 ALLOWED = "SIMCT_ALLOW_HOSTS"
 # the page of the Hub that shows a Space in a frame
 HUB = "https://huggingface.co"
@@ -21,7 +21,7 @@ HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
 class Hosts:
     """`names` are this studio's own. `any_address`: it listens on every interface, and so answers to IP addresses.
 
-    An address cannot be rebound: a page that was opened by an address has that address as its origin.
+    An IP address cannot be rebound: a page that was opened by an address has that address as its origin.
     """
 
     names: frozenset[str]
@@ -33,7 +33,7 @@ class Hosts:
     def of(
         cls, host: str, public: bool, allowed: Iterable[str] = (), environment: Mapping[str, str] = os.environ
     ) -> Self:
-        """The names of a studio that listens on `host`. A Space knows its own from the environment."""
+        """The names of a studio that listens on `host`. A Space finds its names in the environment."""
         listed = [*allowed, *environment.get(ALLOWED, "").split(",")]
         if public:
             listed += environment.get("SPACE_HOST", "").split(",")
@@ -47,7 +47,7 @@ class Hosts:
         return name is not None and (name in self.names or (self.any_address and _is_address(name)))
 
     def refusal(self, method: str, headers: list[tuple[bytes, bytes]]) -> str | None:
-        """Why a request is not answered; None for one that came to this studio and from its own page, or a program."""
+        """Why a request is refused; None if it is for this studio and comes from its own page or a program."""
         named = _values(headers, b"host")
         if len(named) != 1 or not self.answers(named[0]):
             shown = name_of(named[0]) if len(named) == 1 else None
@@ -61,7 +61,7 @@ class Hosts:
             return None
         elsewhere = not all(self._is_own(origin, named[0]) for origin in origins)
         site, mode = (" ".join(_values(headers, name)) for name in (b"sec-fetch-site", b"sec-fetch-mode"))
-        # following a link is the one thing that another page may do
+        # another page may only link to the studio
         if site in ("cross-site", "same-site") and not (reads and mode == "navigate"):
             elsewhere = True
         return "This studio takes no requests from other pages. Open it by its own address." if elsewhere else None
@@ -76,12 +76,12 @@ class Hosts:
         return parts.scheme in ("http", "https") and (parts.netloc.lower() == host.lower() or name in self.given)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """What every answer carries: what a page may load and who may show it in a frame."""
+        """The headers of every answer: what a page may load and who may show it in a frame."""
         hub = f" {HUB} https://cdn-avatars.huggingface.co" if self.public else ""
         framed = f"'self' {HUB}" if self.public else "'none'"
         policy = {
             "default-src": "'self'",
-            # the page's own scripts stand in its head, and Gradio compiles those of events
+            # the page's own scripts are in its head, and Gradio compiles those of events
             "script-src": "'self' 'unsafe-inline' 'unsafe-eval' blob:",
             "style-src": "'self' 'unsafe-inline'",
             "img-src": f"'self' data: blob:{hub}",
@@ -106,7 +106,7 @@ class Hosts:
 
 
 def name_of(header: str) -> str | None:
-    """The name in a Host header, without its port; None where it is not valid."""
+    """The name in a Host header, without its port; None if it is not valid."""
     found = HOST.fullmatch(header.strip())
     return found[1].lower().strip("[]").rstrip(".") or None if found else None
 

@@ -1,6 +1,6 @@
-"""The libraries that read tokenizers and models take seconds to import: behind the first paint, and in one thread.
+"""The libraries that read tokenizers and models take seconds to import: after the first paint, and in one thread.
 
-Python lets two threads import at once, and then one of them may find torch or transformers half made.
+If two threads import at once, one of them may find torch or transformers half imported.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ jobs.hf.hardware jobs.hf.spending jobs.hf.history jobs.hf.job publishing.process
 
 
 def import_behind(studio: Studio, then: Callable[[], object]) -> None:
-    """Import them in a thread of their own, and then do `then`; the page's handlers wait for them."""
+    """Import them in a separate thread, and then call `then`; the page's handlers wait for that."""
     studio.imported.clear()
     studio.workers.nursery.start()
 

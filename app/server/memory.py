@@ -1,4 +1,4 @@
-"""The models that a studio keeps in memory: one pair under inspection, and a few that answer prompts."""
+"""The models that a studio keeps in memory: one inspected pair, and a few models that answer prompts."""
 
 import gc
 import threading
@@ -16,7 +16,7 @@ MOST_ANSWERING = 3
 
 @dataclass(frozen=True, eq=False)
 class LoadedPair:
-    """Both models in evaluation mode. `key` is who asked for which pair: access is not lent on."""
+    """Both models in evaluation mode. `key` says who loaded which pair, as access differs by visitor."""
 
     key: tuple[str, str, str | bool | None]
     pair: "TokenizerPair"
@@ -26,7 +26,7 @@ class LoadedPair:
 
 @dataclass
 class Models:
-    """`turn` is held by the one task that reads weights: two would need the memory of both."""
+    """`turn` is held by the only task that may load weights: two tasks would need the memory of both."""
 
     pair: LoadedPair | None = None
     answering: "OrderedDict[tuple[object, ...], PreTrainedModel]" = field(default_factory=OrderedDict)
@@ -37,12 +37,12 @@ class Models:
         return self.pair if self.pair is not None and self.pair.key == (teacher, student, token) else None
 
     def forget_pair(self) -> None:
-        """Free the pair's weights, before something else loads its own."""
+        """Free the pair's weights before others are loaded."""
         self.pair = None
         gc.collect()
 
     def make_room_to_answer(self) -> None:
-        """Free the pair, and of the models that answer those unused longest, for one more."""
+        """Free the pair and the least recently used answering models, for one more."""
         while len(self.answering) >= MOST_ANSWERING:
             self.answering.popitem(last=False)
         self.forget_pair()

@@ -1,4 +1,4 @@
-"""What is known of a model before it is used: whether it can be read, what it is, how large it is."""
+"""Facts about a model before it is used: whether it can be read, its kind and its size."""
 
 import re
 from dataclasses import dataclass, replace
@@ -54,7 +54,7 @@ class Facts:
 
 
 def human_size(size: float) -> str:
-    """Bytes in the unit that reads best."""
+    """Bytes in the most readable unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
@@ -175,7 +175,7 @@ def _read_hub_model(studio: Studio, where: Source) -> ModelReading:
 
 
 def read_pair(studio: Studio, teacher: str, student: str, token: str | bool | None) -> PairReading:
-    """What two chosen models have in common, found out by a worker. Raises a one-line SimCTError."""
+    """What two chosen models have in common, read by a worker. Raises a one-line SimCTError."""
     sides = source(studio, teacher, token), source(studio, student, token)
     return studio.kept(_read_pair, 32)(studio, *sides)
 

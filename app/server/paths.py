@@ -1,7 +1,7 @@
-"""What a visitor names, resolved: the one place where a name of theirs becomes a path of this machine.
+"""Resolving names from visitors: the only place where such a name becomes a path of this machine.
 
-A name is parsed first (its revision split off, its folders resolved, links followed), and then must be of the Hub, of
-the package, an upload of the visitor, or in a run of theirs. On a machine of one's own every folder is one's own.
+A name is parsed first (its revision split off, its folders resolved, links followed). Then it must be on the Hub, in
+the package, an upload of the visitor, or in one of their runs. On a personal machine every folder is allowed.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ HUB_OR_UPLOAD = "A public studio reads prompts from the Hub or an upload only. G
 
 
 def check_revision(revision: str | None, error: type[SimCTError] = ModelError) -> None:
-    """Raise `error` for what could not be a commit, tag or branch: a revision becomes part of a path in the cache."""
+    """Raise `error` if it cannot be a commit, tag or branch: a revision becomes part of a path in the cache."""
     if revision and not is_revision(revision):
         raise error(f"{quoted(revision)} is not a revision. Give a commit, tag or branch.")
 
@@ -114,13 +114,13 @@ def _task_file(studio: Studio, visitor: Visitor, task: str) -> str:
 def check_run(studio: Studio, visitor: Visitor, config: RunConfig, here: bool = False) -> RunConfig:
     """A run that a visitor described, in place, with every name in it resolved. Raises a one-line SimCTError.
 
-    Where it lies is never theirs to say. `here`: it trains on the machine of the studio, which in public sends no
+    They never choose its folder. `here`: it trains on the machine of the studio, which in public sends no
     requests for a visitor and has one device for each run.
     """
     config.output = None
     for number, model in (*numbered_teachers(config), ("", config.student)):
         model.model = check_model(studio, model.model)
-        # a name that still holds a revision would be parsed once more, as another name
+        # a name that still holds a revision would be parsed again, as another name
         if studio.public and split_revision(model.model)[1]:
             raise ModelError(f"{quoted(model.model)} is not a model. Give its revision by itself.")
         check_revision(model.revision)

@@ -1,8 +1,8 @@
-"""What Gradio keeps of each page: the values of its components, and not a description of every component besides.
+"""Gradio's state of each page: only the values of its components, without a description of every component.
 
-Gradio describes all components anew for each page that sends anything, on the thread that answers requests: seventy new
-pages at once would hold everybody up for ten seconds. It needs the descriptions for its links that restore a page; the
-studio has links of its own (app/address.py).
+Gradio would describe all components again for each page that sends anything, on the thread that answers requests:
+seventy new pages at once would block everyone for ten seconds. The descriptions serve its links that restore a page;
+the studio has its own links (app/address.py).
 """
 
 from types import SimpleNamespace

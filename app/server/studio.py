@@ -1,6 +1,6 @@
-"""One studio: what it may do, where its runs lie, and everything that it keeps in memory while it runs.
+"""One studio: what it may do, where its runs are, and everything that it keeps in memory.
 
-Two studios in one process share nothing: what is read once and kept belongs to the studio that read it.
+Two studios in one process share nothing: each has its own caches.
 """
 
 import os
@@ -46,7 +46,7 @@ class Studio:
         self.background = Background(self.runs_dir, self.public)
         self.imported = threading.Event()
         self.imported.set()
-        # held while a tokenizer that a worker has accepted is read for weights: each thread would do the same again
+        # held while a tokenizer that a worker has accepted is loaded, so that two threads do not load the same one
         self.reading = threading.Lock()
         self._kept: dict[Callable[..., Any], Callable[..., Any]] = {}
 
@@ -56,11 +56,11 @@ class Studio:
 
     @property
     def trains_here(self) -> bool:
-        """Whether runs may use this machine. A Space must allow it, since it would be every visitor's."""
+        """Whether runs may use this machine. The owner of a Space must allow it, as all visitors share its hardware."""
         return not self.public or (os.environ.get("SIMCT_TRAIN_HERE") == "1" and not ZERO_GPU)
 
     def visitor(self, token: gr.OAuthToken | None, profile: gr.OAuthProfile | None) -> Visitor:
-        """Who has signed in. Without a token: on this machine the stored one, in public none at all."""
+        """The visitor of a request. Without a token: the stored one on this machine, none in public."""
         nobody = False if self.public else None
         return Visitor(token.token if token else nobody, profile.username if profile else None)
 
@@ -70,7 +70,7 @@ class Studio:
         return self.visitor(None, None)
 
     def kept(self, function: Callable[Arguments, Result], size: int = 8) -> Callable[Arguments, Result]:
-        """`function`, its `size` latest results kept by its arguments. A token among them keeps access apart."""
+        """`function`, its `size` latest results kept by its arguments. A token among them separates visitors."""
         found = self._kept.get(function)
         if found is None:
             found = self._kept.setdefault(function, lru_cache(maxsize=size)(function))

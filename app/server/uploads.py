@@ -1,7 +1,7 @@
-"""Files that visitors bring: how many bytes each may bring, where they are kept, whose they are, and for how long.
+"""Visitors' uploads: limits on their size, where they are kept, who owns them, and for how long.
 
-A file first lies in Gradio's temporary folder. What a run may need is copied beside the runs: in public into a folder
-of the account, or, where nobody has signed in, into one whose name only that visitor's browser knows.
+A file is first in Gradio's temporary folder. Files that a run may need are copied next to the runs: in public into a
+folder of the account, or, for a visitor who has not signed in, into one whose name only their browser knows.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ MOST_BYTES = 200_000_000
 # of one visitor in a day, and of all visitors together on the disk
 MOST_A_DAY, MOST_IN_ALL = 1_000_000_000, 20_000_000_000
 DAY = 24 * 3600.0
-# kept beside the runs for so long, and longer where a run names it
+# how long it is kept next to the runs, or longer if a run uses it
 KEPT_SECONDS = 30 * DAY
 UNSIGNED = re.compile(r"visitor-[0-9a-f]{32}")
 BY_CONTENT = re.compile(r"[0-9a-f]{32}(\.[a-z0-9]+){0,2}")
@@ -35,9 +35,9 @@ MOST_KNOWN = 10_000
 
 @dataclass
 class Uploads:
-    """What visitors have brought to the studio that keeps it in `folder`; `brought` is (when, bytes) by visitor.
+    """The uploads of a studio, in `folder`; `brought` is (time, bytes) by visitor.
 
-    `secret` makes the names of folders that nobody can guess who does not have the same file.
+    `secret` makes names of folders that cannot be guessed without the same file.
     """
 
     folder: Path
@@ -46,7 +46,7 @@ class Uploads:
     under_way: dict[str, int] = field(default_factory=dict)
 
     def refusal(self, who: str, length: int) -> str | None:
-        """Why this visitor may not bring `length` bytes now; None if they may, and then they count as brought."""
+        """Why this visitor may not upload `length` bytes now; None if they may, and then these bytes are counted."""
         now = time.time()
         recent = [each for each in self.brought.get(who, []) if now - each[0] < DAY]
         if self.under_way.get(who, 0) >= 4:
@@ -72,9 +72,9 @@ class Uploads:
             del self.under_way[who]
 
     def keep(self, path: str, visitor: Visitor, public: bool) -> str:
-        """Copy what was uploaded beside the runs, named by its content; returns the path of the copy.
+        """Copy an upload next to the runs, under a name made from its content; returns the path of the copy.
 
-        Raises DataError for a path that no upload made, RunError if the copy cannot be written.
+        Raises DataError for a path that is not an upload, RunError if the copy cannot be written.
         """
         uploaded = arrived_file(path)
         folder = self.folder
@@ -92,18 +92,18 @@ class Uploads:
         if not public:
             return True
         if len(parts) == 1:
-            # as earlier versions kept them, by nothing but their content
+            # the names of earlier versions, made from the content alone
             return bool(BY_CONTENT.fullmatch(parts[0]))
         return len(parts) == 2 and (parts[0] == visitor.folder or bool(UNSIGNED.fullmatch(parts[0])))
 
     def of_account(self, path: Path, visitor: Visitor) -> Path:
-        """The account's own copy of a file that the visitor brought before they signed in. Raises RunError."""
+        """The account's own copy of a file that the visitor uploaded before they signed in. Raises RunError."""
         if visitor.folder is None or path.parent.name == visitor.folder:
             return path
         return _copy(path, self.folder / visitor.folder)
 
     def forget_old(self, runs_dir: Path) -> None:
-        """Remove what was kept long ago and no run names."""
+        """Remove old uploads that no run uses."""
         old = [path for path in self.folder.rglob("*") if path.is_file() and _age(path) > KEPT_SECONDS]
         if not old:
             return
@@ -116,7 +116,7 @@ class Uploads:
 
 
 def arrived_file(path: str | None) -> Path:
-    """A file that was uploaded and lies in Gradio's temporary folder. Raises DataError for any other path."""
+    """An uploaded file in Gradio's temporary folder. Raises DataError for any other path."""
     try:
         uploaded = Path(path or "").resolve()
         if path and uploaded.is_file() and uploaded.is_relative_to(Path(get_upload_folder()).resolve()):
@@ -127,7 +127,7 @@ def arrived_file(path: str | None) -> Path:
 
 
 def bytes_in(folder: Path) -> int:
-    """Bytes of the files below `folder`; what is removed meanwhile counts nothing."""
+    """Bytes of the files below `folder`; files that are removed in the meantime do not count."""
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):

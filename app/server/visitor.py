@@ -1,4 +1,4 @@
-"""Who is visiting: the token to ask the Hub with, the account that runs belong to, and which runs are theirs."""
+"""The visitor: their token for the Hub, the account that owns their runs, and which runs they may use."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from simct.runs.listing import open_run
 if TYPE_CHECKING:
     from app.server.studio import Studio
 
-# addresses of proxies in front of a studio, whose word on who they ask for is taken
+# addresses of proxies in front of a studio, which are trusted to name the visitor
 INTERNAL = [
     ipaddress.ip_network(each)
     for each in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "::1", "fc00::/7")
@@ -24,7 +24,7 @@ INTERNAL = [
 class Visitor:
     """`token` is what the Hub's clients take: the visitor's own; None, the one stored on this machine; False, none.
 
-    `owner` is the account that signed in, None where nobody has.
+    `owner` is the account that signed in, None if there is none.
     """
 
     token: str | bool | None
@@ -37,7 +37,7 @@ class Visitor:
 
     @property
     def folder(self) -> str | None:
-        """The name of the folder that files of this account are kept in; None where nobody has signed in."""
+        """The name of the folder for this account's files; None for a visitor who has not signed in."""
         return account_folder(self.owner) if self.owner else None
 
 
@@ -50,10 +50,10 @@ def owned_run(studio: "Studio", run_id: str | None, visitor: Visitor) -> RunFold
 
 
 def caller(scope: Mapping[str, Any]) -> str:
-    """Who sends a request, as far as limits go: an account, or the network address of those who have not signed in.
+    """The sender of a request, for limits: an account, or the network address of a visitor who has not signed in.
 
-    `scope` is that of ASGI. A proxy inside says whom it asks for, and what a visitor wrote there themselves stands to
-    the left of it. Of IPv6 the network counts, as one visitor has all its addresses.
+    `scope` is that of ASGI. A trusted proxy appends the visitor's address; anything that a visitor forged is to the
+    left of it. For IPv6 it is the network, as one visitor has all its addresses.
     """
     profile = ((scope.get("session") or {}).get("oauth_info") or {}).get("userinfo") or {}
     if profile.get("preferred_username"):

@@ -1,4 +1,4 @@
-"""Models' weights, loaded only when asked for. One pair is kept at a time; the next one takes its place."""
+"""Models' weights, loaded only on request. One pair is kept at a time; the next one replaces it."""
 
 import os
 from pathlib import Path
@@ -14,17 +14,17 @@ from simct.errors import ModelError, SimCTError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# In a public Space weights are read only if its owner says how much memory they may take, in GB.
+# In a public Space weights are loaded only if its owner sets how much memory they may use, in GB.
 ALLOWANCE = "SIMCT_WEIGHTS_GB"
 PUBLIC = (
     f"This public studio loads no weights: its owner has not set {ALLOWANCE}. Duplicate the Space, or run the studio "
-    "on a machine of yours."
+    "on your own machine."
 )
 FILES = ["model*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
 
 
 def size(studio: Studio, teacher: str, student: str, token: str | bool | None) -> int:
-    """Bytes of both models' weights files; unknown ones count nothing. Raises a one-line SimCTError."""
+    """Bytes of both models' weights files; unknown sizes count as 0. Raises a one-line SimCTError."""
     return sum(model_facts.facts(studio, model, token).size or 0 for model in (teacher, student))
 
 
@@ -48,7 +48,7 @@ def allow(studio: Studio, teacher: str, student: str, token: str | bool | None) 
 
 
 def button(studio: Studio, teacher: str, student: str, token: str | bool | None, words: str) -> tuple[str, str]:
-    """What the button says with the size it stands for, and why it cannot be pressed (or nothing)."""
+    """The button's label with the download size, and why it is disabled (or an empty text)."""
     try:
         bytes_ = allow(studio, teacher, student, token)
     except SimCTError as error:
@@ -59,7 +59,7 @@ def button(studio: Studio, teacher: str, student: str, token: str | bool | None,
 
 
 def load(studio: Studio, teacher: str, student: str, token: str | bool | None, work: Work) -> LoadedPair:
-    """Load both, or take the ones in memory. Raises a one-line SimCTError; Stopped after a cancel."""
+    """Load both models, or use those in memory. Raises a one-line SimCTError; Stopped after a cancel."""
     from simct.losses.head import check_head
 
     found = studio.models.pair_of(teacher, student, token)
@@ -95,7 +95,7 @@ def load_one(
 def load_own(folder: Path, dtype: str, work: Work) -> "PreTrainedModel":
     """The student of a run, from the run's own folder. Raises a one-line SimCTError.
 
-    One that came from a Job's repository is a whole model: an adapter could name a folder of somebody else as its base.
+    It must be a whole model: an adapter from a Job's repository could name someone else's folder as its base.
     """
     from simct.config.sections import ModelConfig
     from simct.hub.model_files import ADAPTER_CONFIG
@@ -109,7 +109,7 @@ def load_own(folder: Path, dtype: str, work: Work) -> "PreTrainedModel":
 
 
 def fetch(studio: Studio, model: str, side: str, token: str | bool | None, work: Work) -> model_facts.Facts:
-    """Bring the model's files to this machine, unless they are there."""
+    """Download the model's files, unless they are here."""
     facts = model_facts.facts(studio, model, token)
     if facts.revision:
         work.step(f"Downloading the {side} {facts.name}…")
@@ -119,7 +119,7 @@ def fetch(studio: Studio, model: str, side: str, token: str | bool | None, work:
 
 
 def _download(facts: model_facts.Facts, token: str | bool | None, work: Work) -> None:
-    """Fetch the weights into the Hub's own cache, counting bytes; nothing is fetched twice."""
+    """Download the weights into the Hub's cache, counting bytes; nothing is downloaded twice."""
     from huggingface_hub import snapshot_download
     from tqdm.auto import tqdm
 
@@ -162,7 +162,7 @@ def precision(bytes_: int, room: int | None) -> str:
 
 
 def free_memory() -> int | None:
-    """Free bytes of the GPU, or of this machine where it is known."""
+    """Free bytes of the GPU, or of this machine if that is known."""
     import torch
 
     if torch.cuda.is_available() and not ZERO_GPU:

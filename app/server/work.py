@@ -1,4 +1,4 @@
-"""Long work beside the page: in a thread of its own, with progress, and stopped when asked or when nobody waits."""
+"""Long work in its own thread, with progress; it stops on request, or when no one waits for it any more."""
 
 import contextvars
 import threading
@@ -15,7 +15,7 @@ from app.server.studio import Studio
 from simct.errors import SimCTError
 
 EVERY_SECONDS = 0.3
-# what a visitor reads of an error that is no SimCTError; its traceback goes to the server's own output
+# shown for an error that is not a SimCTError; its traceback goes to the server's output
 UNEXPECTED = "This ended unexpectedly ({}). The studio's own output has the details."
 
 
@@ -24,7 +24,7 @@ class Stopped(SimCTError):
 
 
 class Work:
-    """How far a task is: a line for people, and counts that `form` writes; `total` may not be known."""
+    """The progress of a task: a line for people, and counts in the format `form`; `total` may be unknown."""
 
     def __init__(self) -> None:
         self.doing = "Starting…"
@@ -53,7 +53,7 @@ class Work:
         self.doing, self.done, self.total, self.form = doing, 0, None, "{:,}".format
 
     def running_after(self, seconds: float) -> bool:
-        """Wait so long at the most, and return whether it is still running."""
+        """Wait at most this long; returns whether it is still running."""
         if self._thread is None:
             return False
         self._thread.join(seconds)
@@ -69,15 +69,15 @@ class Work:
 
     @property
     def line(self) -> str:
-        """How far it is, as HTML."""
+        """The progress as HTML."""
         of = f" of {self.form(self.total)}" if self.total else ""
         doing = f"{self.doing} {self.form(self.done)}{of}" if self.done else self.doing
         bar = markup.progress(min(self.done, self.total), self.total) if self.total else ""
         return markup.note("busy", f"{doing} · {self.seconds:.0f} s") + bar
 
     def start(self, task: Callable[["Work"], Any], turn: "threading.Lock | None" = None) -> "Work":
-        """Run `task` in a thread of its own, once it holds `turn`."""
-        # the visitor's request goes along: a GPU that is lent is lent to them
+        """Run `task` in its own thread, once it holds `turn`."""
+        # the thread keeps the visitor's request, because a ZeroGPU is lent to that visitor
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run, task, turn), daemon=True)
         self._thread.start()
@@ -100,9 +100,9 @@ class Work:
 
 
 def follow(task: Callable[[Work], Any], turn: "threading.Lock | None" = None) -> Iterator[Work]:
-    """The task's Work a few times a second until it has ended, and then once more.
+    """Yield the task's Work a few times a second until it has ended, and then a last time.
 
-    What ends at once is seen only then. The task is stopped when nobody asks for more.
+    The task is stopped when the caller stops iterating.
     """
     work = Work().start(task, turn)
     try:
@@ -114,7 +114,7 @@ def follow(task: Callable[[Work], Any], turn: "threading.Lock | None" = None) ->
 
 
 class LongWork:
-    """The place on the page for long work: the line that says how far it is or what went wrong, and its cancel button.
+    """The place on the page for long work: a line for its progress or its error, and its cancel button.
 
     `outputs` are the components that change; a handler that uses `run` names them among its own.
     """
@@ -135,7 +135,7 @@ class LongWork:
         running: Callable[[Work], Updates] = lambda work: {},
         failed: Callable[[Work], Updates] = lambda work: {},
     ) -> Iterator[Updates]:
-        """Updates while `task` runs, and when it has ended those that `finished` or `failed` adds.
+        """Updates while `task` runs, and those of `finished` or `failed` when it has ended.
 
         `weights`: the task reads weights, and waits for any other that does.
         """

@@ -1,7 +1,7 @@
-"""A Space with ZeroGPU lends its visitors a GPU for one call at a time, in a process of its own. Elsewhere: nothing.
+"""A Space with ZeroGPU lends its visitors a GPU for one call at a time, in a separate process. Elsewhere: nothing.
 
 On such a Space PyTorch sees a GPU, which the studio's own process cannot use: models stay on the CPU there.
-The call that measures a pair gets the GPU, and reads the models itself, from files that were downloaded before.
+The call that measures a pair gets the GPU and loads the models itself, from files that were downloaded before.
 """
 
 from collections.abc import Iterator
@@ -16,24 +16,24 @@ from simct.inspection.records import Reliability
 
 # bytes of the GPU that two models may fill
 MEMORY = 60_000_000_000
-# asked for: to load two models, for each answer, and at most, which the quota of most visitors allows
+# requested seconds: to load two models, for each answer, and at most, within the quota of most visitors
 LOADING, EACH_ANSWER, MOST = 40, 2, 240
 
 
 def seconds(config: RunConfig, answers: int, token: str | bool | None) -> int:
-    """How long the GPU is asked for."""
+    """How many seconds of the GPU are requested."""
     return min(MOST, LOADING + EACH_ANSWER * answers)
 
 
 def measuring(
     config: RunConfig, answers: int, token: str | bool | None
 ) -> Iterator[tuple[int, int | None, Reliability | None, str]]:
-    """Measure the pair; gives answers measured, answers in all, at last the report, and what was wrong, if anything."""
+    """Measure the pair; yields measured answers, all answers, finally the report, and the error, if any."""
     from simct.inspection.reliability import measure_pair
     from simct.models.loading import device_for_training
 
     def measure(task: Work) -> Reliability:
-        # asked here, in the process that has the GPU
+        # called here, in the process that has the GPU
         return measure_pair(config, answers, token, device_for_training(), task.progress, task.should_stop)
 
     for work in follow(measure):
@@ -51,7 +51,7 @@ def measure_pair(config: RunConfig, answers: int, token: str | bool | None, task
             task.step("Measuring on a GPU, answers:")
             task.progress(done, total)
     except gr.Error as error:
-        # such as a visitor's quota; some errors say what is wrong in the title only
+        # such as an exhausted quota; some errors give their reason only in the title
         raise RunError(f"No GPU was lent: {error.message!s} ({error.title}).") from error
     if report is None:
         raise RunError("The GPU was taken back before the pair was measured. Choose fewer or shorter answers.")

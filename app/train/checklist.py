@@ -1,4 +1,4 @@
-"""The checklist beside Launch: the preflight of the form as it is, redone behind the page whenever the form changes."""
+"""The checklist beside Launch: the preflight of the current form, repeated whenever the form changes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,9 +20,9 @@ from simct.preflight.records import Preflight, from_error
 
 
 class Checklist:
-    """The list and a button to check again. `start` is the Launch button, which works while nothing is a problem.
+    """The list and a button to check again. `start` is the Launch button, which is enabled if there is no problem.
 
-    `panel.select` says that a field of another step is wanted; `step_of` gives that step.
+    `panel.select` reports that a field of another step is wanted; `step_of` returns that step.
     """
 
     def __init__(self, studio: Studio, start: gr.Button) -> None:
@@ -68,7 +68,7 @@ class Checklist:
             if work.running:
                 yield {self.panel: view.stale(shown, f"{work.doing} {work.seconds:.0f} s")}
         if work.error:
-            # what cannot be checked is no reason to keep anybody from launching, which checks once more
+            # a failed check does not block launching, which checks again
             html, ready = view.HEAD + markup.note("error", work.error), True
         else:
             html, ready = work.result

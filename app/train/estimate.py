@@ -1,4 +1,4 @@
-"""What a run will take, beside the form: memory, time and cost, here and on machines of Hugging Face Jobs."""
+"""The estimate beside the form: memory, time and cost of the run, here and on machines of Hugging Face Jobs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ ASSUMED_PROMPT = 256
 
 @dataclass(frozen=True)
 class Shown:
-    """The estimate as HTML, and how many steps the run has; `done` once it is about the version asked for."""
+    """The estimate as HTML, and the run's steps; `done` once it is about the requested version."""
 
     html: str
     steps: int | None = None
@@ -52,7 +52,7 @@ def prompt_facts(
 def estimate(studio: Studio, config: RunConfig, token: str | bool | None, rows: int | None = None) -> "Estimate":
     """The estimate of a run on every machine known, with this one as `here`. Raises a one-line SimCTError.
 
-    `rows` is how many the dataset has, where that is known.
+    `rows` is the number of rows of the dataset, if that is known.
     """
     from app.reading import runs
     from simct.estimate.machines import MACHINES
@@ -73,13 +73,13 @@ def _names(config: RunConfig) -> tuple[str, ...]:
 def views(
     studio: Studio, describe: Callable[[], RunConfig], token: str | bool | None, rows: int | None, before: str
 ) -> Iterator[Shown]:
-    """The estimate of the run that `describe()` gives; if it takes a while, first the one `before`, dimmed."""
+    """The estimate of the run that `describe()` returns; while it is computed, the previous one, dimmed."""
 
     def estimated(work: Work) -> Shown:
         try:
             config = describe()
         except ConfigError:
-            # which stands beside its field
+            # the error is shown beside its field
             return Shown(f"{HEAD}{markup.note('quiet', 'There is an estimate once all settings are valid.')}")
         try:
             found = estimate(studio, config, token, rows)

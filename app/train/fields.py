@@ -1,4 +1,4 @@
-"""Which settings the Train step shows, in which order; how each looks follows from its type in the library."""
+"""The settings that the Train step shows, in order; the kind of each field follows from the setting's type."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ CHOICE_NAMES = {
     "method": {name: f"{method.title}: {method.line.replace('`', '')}" for name, method in METHODS.items()},
     "divergence": {name: words[0].upper() + words[1:] for name, words in DIVERGENCES.items()},
 }
-# what an arrow key adds, where it does not follow from the value
+# the step of an arrow key, if it does not follow from the value
 STEPS = {"training.seed": 1, "training.epochs": 0.5, "lora.rank": 8, "lora.alpha": 8}
 SHARE_STEP = 0.05
 PLACEHOLDERS = {"method_options": "mass_mask: 0.5", "teachers": "- model: owner/name\n  weight: 1"}
@@ -94,7 +94,7 @@ def elem_id(name: str) -> str:
 
 
 def step(name: str, value: float | None) -> float:
-    """What an arrow key adds to a number field that holds `value`: about a tenth of it.
+    """The step of an arrow key in a number field with this value: about a tenth of it.
 
     static/form.js keeps the step of a scaled field at a tenth of its magnitude.
     """
@@ -110,18 +110,18 @@ def step(name: str, value: float | None) -> float:
 
 
 def is_scaled(name: str) -> bool:
-    """Whether the setting is a number above 0 whose magnitude is open, such as a learning rate."""
+    """Whether the setting is a positive number of any magnitude, such as a learning rate."""
     setting = SETTINGS[name]
     return float in setting.kinds and setting.lowest is None and setting.highest != 1 and name not in STEPS
 
 
 def classes(name: str) -> list[str]:
-    """The CSS classes of a field with nothing wrong."""
+    """The CSS classes of a field without an error."""
     return ["scaled"] if is_scaled(name) else []
 
 
 def is_choice(name: str) -> bool:
-    """Whether one of a few values is chosen; empty is then "" rather than None."""
+    """Whether the setting is one of a few values; empty is then "" and not None."""
     setting = SETTINGS[name]
     return bool(setting.choices) or (bool in setting.kinds and setting.optional)
 
@@ -136,14 +136,14 @@ def choices(name: str) -> list[tuple[str, str]]:
 
 
 def label(name: str) -> str:
-    """The setting's title, with whose it is where both models have one."""
+    """The setting's title, with the model it belongs to if both have it."""
     section, _, _ = name.rpartition(".")
     title = SETTINGS[name].title
     return f"{section.capitalize()} {title.lower()}" if section in ("teacher", "student") else title
 
 
 def info(name: str) -> str:
-    """What stands under the label: what the setting means, its usual range, and what an empty field means."""
+    """The text under the label: the setting's meaning, its usual range, and the meaning of an empty field."""
     setting = SETTINGS[name]
     meaning, *more = setting.help.rstrip(".").split(". ")
     usual = [sentence.partition(";")[0] for sentence in more if sentence.startswith("Usual: ")]

@@ -1,4 +1,4 @@
-"""The settings of a run as form fields, each kept by its place in run.yaml; what no field shows is kept as it was."""
+"""The settings of a run as form fields, each with its place in run.yaml; settings without a field stay as they are."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +24,9 @@ STEPS = "training.steps"
 
 @dataclass(frozen=True)
 class RunForm:
-    """`fields` maps a dotted name of run.yaml to its component, `infos` to what stands under its label, and `groups` to
-    the folded group that the field is in, if it is in one."""
+    """`fields` maps a dotted name of run.yaml to its component, `infos` to the text under its label, and `groups` to
+    the
+    folded group of the field, if it is in one."""
 
     fields: dict[str, FormField]
     infos: dict[str, str | None]
@@ -43,7 +44,7 @@ class RunForm:
     def read(
         self, base: dict[str, Any] | None, teacher: str, student: str, data: DataConfig, values: Mapping[str, Any]
     ) -> tuple[RunConfig, list[Check]]:
-        """The same, and the values that are not allowed, whose settings stay as they are in `base`."""
+        """The same, and the invalid values, whose settings stay as they are in `base`."""
         config, problems = base_config(base), []
         config.data = data
         wanted: dict[str, Any] = {}
@@ -109,17 +110,20 @@ def _reason(check: Check) -> str:
 
 
 def base_config(kept: dict[str, Any] | None) -> RunConfig:
-    """The run as the browser kept it, as far as it can be read; at first the starting one."""
+    """The run that the browser kept, as far as it can be read, else the starting one."""
     return config_from_brief(kept) if kept else starting_config()
 
 
 def starting_config() -> RunConfig:
-    """What the form holds at first: the preset that works for the embedded pair in a minute or two."""
+    """The form's first content: the preset that trains the embedded pair in a minute or two."""
     return load_preset("demo-cpu")
 
 
 def settings_form(beside_method: Callable[[], None]) -> RunForm:
-    """Lay the fields out: what most people set first, the rest folded by subject. `beside_method` follows the first."""
+    """Create the fields: the common ones first, the rest in folded groups by subject.
+
+    `beside_method` follows the first.
+    """
     default = leaves(starting_config().model_dump())
     made: dict[str, FormField] = {}
     groups: dict[str, gr.Accordion] = {}
@@ -142,7 +146,7 @@ def settings_form(beside_method: Callable[[], None]) -> RunForm:
 
 
 def _shown(name: str, value: Any) -> Any:
-    """A setting as its field holds it: choices and texts are empty for none, lists are texts."""
+    """A setting's value in its field: None is empty in choices and texts, and lists are texts."""
     if isinstance(value, dict):
         return yaml.safe_dump(value, sort_keys=False).strip() if value else ""
     if fields.SETTINGS[name].entries:

@@ -25,7 +25,7 @@ OnProgress = Callable[[str, int, int], None]
 def run_preflight(
     studio: Studio, config: RunConfig, token: Token, place: Place, on_progress: OnProgress | None = None
 ) -> Preflight:
-    """Everything that can be known before `config` starts at `place`. Raises nothing; the config stays as it is."""
+    """All checks that are possible before `config` starts at `place`. Never raises; the config is not changed."""
     refused = _refused(studio, config)
     if refused:
         return Preflight(refused)
@@ -47,7 +47,7 @@ def run_preflight(
 
 
 def place_of(studio: Studio, chosen: ChosenPlace | None = None) -> Place:
-    """Where the run will be, as the preflight takes it."""
+    """The place of the run, in the preflight's form."""
     if chosen is None or chosen.where == HERE:
         return Place(runs_dir=str(studio.runs_dir), public=studio.public)
     namespace = (chosen.namespace or "").strip() or None
@@ -55,7 +55,7 @@ def place_of(studio: Studio, chosen: ChosenPlace | None = None) -> Place:
 
 
 def _refused(studio: Studio, config: RunConfig) -> list[Check]:
-    """What this studio reads for nobody: in public, any folder of its machine."""
+    """Problems with names that this studio never reads: in public, any folder of its machine."""
     found = []
     for side, model in (*named_teachers(config), ("student", config.student)):
         try:

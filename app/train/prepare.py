@@ -1,4 +1,4 @@
-"""Before a run starts: what can be checked is checked, and what can change is pinned."""
+"""Preparing a run: checking it, and pinning models and data to their commits."""
 
 from app.server import model_facts
 from app.server.studio import Studio
@@ -21,7 +21,7 @@ def load_run_yaml(studio: Studio, path: str) -> RunConfig:
 
 
 def pin_and_check(studio: Studio, config: RunConfig, token: str | bool | None, place: Place | None = None) -> RunConfig:
-    """`config` with models and dataset pinned to their commits. Raises a one-line SimCTError for what cannot run.
+    """`config` with models and dataset pinned to their commits. Raises a one-line SimCTError if it cannot run.
 
     `place` is where it will train; None for this machine.
     """

@@ -1,4 +1,4 @@
-"""Train: a preset, a method and settings; what they will take; the exact run.yaml and command; launch."""
+"""Train: a preset, a method and settings, their estimate, the exact run.yaml and command, and launch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,11 +31,11 @@ COMMAND = "simct distill --config run.yaml"
 
 
 class TrainTab:
-    """The form on the left, what it amounts to on the right.
+    """The form on the left, and its estimate, checklist and run.yaml on the right.
 
-    `run` is what the browser keeps of the settings. `state` holds the version of the form, from which all that is shown
-    beside it follows. `loaded` holds a RunConfig after one was loaded whole, whose pair and prompts belong to other
-    steps; `launched` the id of the run launched last, which is of the `project`.
+    `run` holds the settings that the browser keeps. `state` holds the version of the form, from which everything beside
+    it follows. `loaded` holds a whole RunConfig that was loaded, whose pair and prompts belong to other steps;
+    `launched` the id of the last launched run, which belongs to the `project`.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class TrainTab:
         )
         with gr.Row(elem_id="preset-row"):
             self.preset_note = markup.panel(elem_id="preset-note")
-            self.whole = gr.Button("Take its pair and prompts too", size="sm", scale=0, min_width=220, visible=False)
+            self.whole = gr.Button("Also use its pair and prompts", size="sm", scale=0, min_width=220, visible=False)
         with gr.Row(elem_id="verdict-row", render=False) as verdict_row:
             self.method_note = markup.panel(elem_id="method-verdict", min_height=24)
             self.measure = gr.Button("Measure it →", size="sm", scale=0, min_width=130, visible=False)
@@ -186,7 +186,7 @@ class TrainTab:
         launch.on(self.start.click, how={**QUIET, "trigger_mode": "once"})
 
     def load(self, config: RunConfig) -> Updates:
-        """The form, and what the browser keeps of it, for a run read from elsewhere."""
+        """The form, and the settings that the browser keeps, for a loaded run."""
         return {self.run: brief(config), **self.form.filled(config)}
 
     def _resolved(self, visitor: Visitor, version: Version) -> RunConfig:
@@ -210,7 +210,7 @@ class TrainTab:
         pair = view.pair_line(teachers, student, choice.name_of(prompts))
         return {
             self.pair: markup.stamped(pair, edit),
-            # a run.yaml that no command would accept is dimmed
+            # an invalid run.yaml is dimmed
             self.yaml: gr.update(value=brief_yaml(config), elem_classes=["stale"] if problems else []),
             self.save: gr.Button(interactive=not problems),
             self.run: settings,

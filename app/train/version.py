@@ -1,7 +1,7 @@
-"""Versions of the form: what it described at one moment, for everything on the page that follows from it.
+"""Versions of the form: its content at one moment, for everything on the page that follows from it.
 
-Every change of the form, the pair or the prompts begins a new version (static/form.js). What is shown of an older one
-is dimmed until it has been renewed, and Launch waits.
+Every change of the form, the pair or the prompts begins a new version (static/form.js). Parts of the page about an
+older version are dimmed until they are updated, and Launch waits.
 """
 
 import json
@@ -55,9 +55,9 @@ def version_of(kept: str) -> Version:
 
 
 class FormState:
-    """What the page keeps of the form: the number of the newest version, and the version that was read last.
+    """The page's record of the form: the number of the newest version, and the version that was read last.
 
-    It stands outside the steps, whose parts exist only once they are opened. Both are texts: gr.JSON reports a change
+    It is outside the steps, whose parts exist only once they are opened. Both are texts: gr.JSON reports a change
     whenever anything about it is updated.
     """
 

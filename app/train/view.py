@@ -1,4 +1,4 @@
-"""The lines of the Train step as HTML: which pair and prompts, and what was measured of the method chosen."""
+"""Lines of the Train step as HTML: the pair and the prompts, and the measurement of the chosen method."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from app.server.model_facts import display_name
 
 
 def pair_line(teacher: str | None, student: str | None, prompts: str) -> str:
-    """The pair and the prompts that a run would have."""
+    """The pair and the prompts of the run."""
     pair = " → ".join(display_name(model) for model in (teacher or "?", student or "?"))
     return f'<p class="lead">{markup.escape(pair)} · {markup.escape(prompts)}</p>'
 
@@ -19,7 +19,7 @@ def is_measured(verdict: dict[str, Any] | None, teacher: str, student: str) -> b
 
 
 def method_line(verdict: dict[str, Any] | None, teacher: str, student: str, method: str) -> str:
-    """What was measured for this pair about its methods, beside the method chosen."""
+    """The verdict on this pair's methods, compared with the chosen method."""
     if not verdict or not is_measured(verdict, teacher, student):
         return markup.note("quiet", "Which method suits this pair has not been measured yet.")
     words = str(verdict.get("words") or "")

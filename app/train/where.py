@@ -35,7 +35,7 @@ CHOOSE_FIRST = "Choose a machine, and what it may cost"
 
 @dataclass(frozen=True)
 class Place:
-    """What the fields of a PlaceForm hold: where, and what was rented for how long and how much."""
+    """The values of a PlaceForm: the place, and the rented machine with its time and spending limits."""
 
     where: str
     flavor: str | None = None
@@ -46,10 +46,10 @@ class Place:
 
 
 class PlaceForm:
-    """The choice of a place; what is rented shows only when it is. `fields` are named as those of Place.
+    """The choice of a place; the fields of a rented machine are shown only for one. `fields` have the names of Place.
 
-    After `connect`, `config_of(visitor, described)` gives the RunConfig that is to train, and how many prompts there
-    are (None where that is not known).
+    After `connect`, `config_of(visitor, described)` returns the RunConfig to train, and the number of prompts (None if
+    it is not known).
     """
 
     def __init__(self, studio: Studio) -> None:
@@ -177,7 +177,7 @@ def start(studio: Studio, config: RunConfig, place: Place, visitor: Visitor, pro
     """
     name = checked_name(project)
     if studio.public and visitor.owner is None:
-        raise RunError(NOT_SIGNED_IN if place.where == JOBS else "Sign in first: a run belongs to who started it.")
+        raise RunError(NOT_SIGNED_IN if place.where == JOBS else "Sign in first: a run belongs to an account.")
     token = visitor.own_token
     paths.check_run(studio, visitor, config, here=place.where != JOBS)
     if place.where != JOBS:
@@ -193,7 +193,7 @@ def start(studio: Studio, config: RunConfig, place: Place, visitor: Visitor, pro
 
 
 def offers(studio: Studio, config: RunConfig, token: str | bool | None, n_prompts: int | None = None) -> "list[Offer]":
-    """Every machine of Jobs with what the run would take on it. Raises a one-line SimCTError."""
+    """Every machine of Jobs with the estimate of the run. Raises a one-line SimCTError."""
     # torch and transformers take seconds to import
     from app.reading import runs
 
@@ -203,7 +203,7 @@ def offers(studio: Studio, config: RunConfig, token: str | bool | None, n_prompt
 
 
 def rental(studio: Studio, config: RunConfig, place: Place, token: str | None) -> Rental:
-    """What was chosen, checked against what the Hub offers now. Raises ConfigError or HubError."""
+    """The chosen machine, checked against the Hub's current offers. Raises ConfigError or HubError."""
     from simct.jobs.hf.spending import chosen_hours
 
     offer = next((each for each in offers(studio, config, token) if each.machine.name == place.flavor), None)
