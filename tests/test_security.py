@@ -202,7 +202,7 @@ def test_tokens_reach_processes_by_environment_only(tmp_path, monkeypatch):
 
 def test_a_visitor_without_a_token_is_not_lent_the_machine_s(tmp_path):
     run = finished_run(tmp_path / "run")
-    with pytest.raises(HubError, match="Nobody is signed in"):
+    with pytest.raises(HubError, match="You are not signed in"):
         publish_job.start_publishing(run, "me/x", token=False)
     assert run.publishing().state == "none"
 

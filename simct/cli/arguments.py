@@ -1,4 +1,4 @@
-"""The parser of the command's arguments: numbers within limits, and every mistake one line."""
+"""The parser of the command's arguments: numbers within limits, and one-line errors."""
 
 import argparse
 import math
@@ -15,7 +15,7 @@ MOST_ROWS = 1_000_000_000
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises ConfigError for arguments that cannot be used, instead of printing the usage."""
+    """Raises ConfigError for invalid arguments, instead of printing the usage."""
 
     def error(self, message: str) -> NoReturn:
         plain = re.sub(r"^argument (\S+): (must|expected)", r"\1 \2", brief(message)).rstrip(".")
@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def command_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """The parser of a command; those that are added to it report mistakes alike."""
+    """The parser of a command; its subcommands report errors in the same way."""
     return Parser(prog=prog, description=description)
 
 

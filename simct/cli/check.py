@@ -1,4 +1,4 @@
-"""`simct check`: everything that can be known before a run starts, as a checklist; and the same before `distill`."""
+"""`simct check`: all checks that are possible before a run starts, as a checklist; `distill` begins with them, too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simct.cli.terminal import passing_line
 from simct.errors import ConfigError
 
 if TYPE_CHECKING:
-    # at run time these are imported when they are used, as `simct --help` needs none of them
+    # these are imported when they are used, because `simct --help` does not need them
     from simct.config import RunConfig
     from simct.preflight.planned import PlannedRun
     from simct.preflight.records import Check, Preflight
@@ -56,7 +56,7 @@ def _described(options: argparse.Namespace) -> RunConfig | ConfigError:
 
 
 def checked(options: argparse.Namespace, config: RunConfig | ConfigError) -> Preflight:
-    """The checklist of a run that would start where the options say."""
+    """The checklist of a run at the place that the options name."""
     from simct.preflight.checklist import run_checks
     from simct.preflight.records import Preflight, from_error
 
@@ -83,7 +83,7 @@ def planned_run(options: argparse.Namespace, config: RunConfig) -> PlannedRun:
 
 
 def refuse_problems(options: argparse.Namespace, config: RunConfig) -> None:
-    """Run the checks before a run starts: print what was read and the warnings, raise the first problem."""
+    """Run the checks before a run starts: print the data and the warnings, raise the first problem."""
     found = checked(options, config)
     for each in found.checks:
         if each.state == "warning":
@@ -129,6 +129,6 @@ def summary(found: Preflight) -> str:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """What is being checked, on standard error where that is a terminal; gone when it is over."""
+    """The current check, on standard error if it is a terminal; removed at the end."""
     with passing_line() as write:
         yield lambda subject, done, total: write(f"Checking {done + 1} of {total}: {subject.lower()}")

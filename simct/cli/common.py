@@ -1,4 +1,4 @@
-"""What the commands share: the flags that describe a run, finding a run, following it, reading and writing files."""
+"""Functions that the commands share: flags that describe a run, finding and following a run, reading and writing."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from simct.errors import ConfigError, DataError, HubError, RunError
 from simct.methods import METHODS
 
 if TYPE_CHECKING:
-    # at run time these are imported when they are used, as `simct --help` needs none of them
+    # these are imported when they are used, because `simct --help` does not need them
     from simct.runs.folder import RunFolder
     from simct.runs.status import RunStatus
 
 RUNS = "runs"
-# Between two looks at a Job.
+# Seconds between two queries about a Job.
 REMOTE_SECONDS = 5.0
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """What describes a run, for every command that takes one."""
+    """Add the flags that describe a run, for every command that takes one."""
     parser.add_argument("--config", help="run.yaml; flags below override it")
     parser.add_argument("--preset", help="a run that is ready to start; `simct presets` lists them")
     parser.add_argument("--teacher", help="Hub id or local folder")
@@ -93,7 +93,7 @@ def described_run(options: argparse.Namespace) -> RunConfig:
 
 
 def prepare_hub(*names: str | None) -> None:
-    """Quiet the Hub's clients, and look once whether the Hub answers if one of `names` is on it."""
+    """Configure the Hub's clients, and check once whether the Hub answers if one of `names` is on it."""
     from simct.hub.client import prepare_clients
 
     prepare_clients([name for name in names if name])
@@ -131,7 +131,7 @@ def follow(run: RunFolder) -> int:
 
 
 class FollowedLog:
-    """Prints what is new of a run's log and of its place in the queue, or of its Job."""
+    """Prints new lines of a run's log, and changes of its place in the queue or of its Job."""
 
     def __init__(self, run: RunFolder):
         from simct.hub.retry import BackOff
@@ -146,7 +146,7 @@ class FollowedLog:
         path = self.run.log_path
         if path.is_file():
             with open(path, encoding="utf-8", errors="replace") as log:
-                # a Job's log is downloaded whole, and that of a second Job may be shorter than what was shown
+                # a Job's log is downloaded whole, and that of a second Job may be shorter than the printed part
                 log.seek(self.position if self.position <= path.stat().st_size else 0)
                 show_log(log.read(), self.bar, self.run.status())
                 self.position = log.tell()
@@ -169,7 +169,7 @@ class FollowedLog:
 
 
 def progress_bar() -> tqdm:
-    """Steps done, with the time that is left; shown in a terminal only."""
+    """A bar of steps with the remaining time; only shown in a terminal."""
     return tqdm(disable=not sys.stdout.isatty(), file=sys.stdout, unit="step", dynamic_ncols=True, leave=False)
 
 
@@ -186,7 +186,7 @@ def show_log(text: str, bar: tqdm, status: RunStatus) -> None:
             bar.write(line, file=sys.stdout)
     step, total = status.step, status.total_steps
     if total and step and bar.n == 0:
-        # a resumed run has its earlier steps from before
+        # a resumed run has taken its earlier steps before
         bar.reset(total)
         bar.initial = bar.n = step - 1
     if step > bar.n:
@@ -203,7 +203,7 @@ def find_run(name: str, runs_dir: str) -> RunFolder:
         if name and run.exists:
             return run
     except (OSError, ValueError, RuntimeError):
-        pass  # no path can be that
+        pass  # such a text cannot be a path
     if os.sep in name:
         raise RunError(f"{name!r} is not a run folder: it has no status.json.")
     return open_run(runs_dir, name)

@@ -1,7 +1,7 @@
-"""`simct demo`: the main job on the embedded pair, without a browser.
+"""`simct demo`: the main steps on the embedded pair, without a browser.
 
 Inspects the two tokenizers, distils with each method from the same start, seed and settings, scores before and after,
-and prints what came out, better or worse. Each run leaves an ordinary run folder with a loadable student.
+and prints the results, good or bad. Each run leaves an ordinary run folder with a loadable student.
 """
 
 import time
@@ -26,7 +26,7 @@ PRESET = "demo-cpu"
 
 
 def run_tour(runs_dir: str, steps: int | None = None) -> int:
-    """Carry out the demo under `runs_dir` and print it. Raises SimCTError where a run fails."""
+    """Carry out the demo under `runs_dir` and print it. Raises SimCTError if a run fails."""
     started = time.monotonic()
     pair = TokenizerPair.from_pretrained(str(TEACHER), str(STUDENT))
     prompts = load_prompts(DataConfig(prompts=str(PROMPTS), limit=500))

@@ -1,4 +1,4 @@
-"""`simct evaluate`: how a model does on tasks with checkable answers, and how far it is from its teacher."""
+"""`simct evaluate`: a model's scores on tasks with checkable answers, and its distance to its teacher."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ def _score(options: argparse.Namespace, tasks: list[str]) -> dict:
 
 
 def _served(options: argparse.Namespace) -> dict[str, int]:
-    """What the report says of a teacher on a server; its address is nobody else's business."""
+    """The report's fields about a teacher on a server, without its address, which is private."""
     return {"teacher_top_logprobs": listed_tokens(options)} if options.teacher_server else {}
 
 
 def listed_tokens(options: argparse.Namespace) -> int:
-    """Tokens that the server lists at each position: as asked for, else the setting's default."""
+    """Tokens that the server lists at each position: the requested number, else the setting's default."""
     from simct.config.sections import ModelConfig
 
     return options.top_logprobs or ModelConfig().top_logprobs

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from simct.tokenization.pair import TokenizerPair
 
 ShouldStop = Callable[[], bool]
-SHOWN_CHARACTERS = 200_000  # of the text that the HTML report shows and --at looks into
+SHOWN_CHARACTERS = 200_000  # characters of the text for the HTML report and --at
 LARGE_TEXT = 2**22  # characters; a longer file is read in pieces
 COMPARED_TEXTS = 1_000
-PROMPTS_READ = 500  # of --prompts, where they are the text
+PROMPTS_READ = 500  # prompts of --prompts, if they are the text
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     text.add_argument("--subset", metavar="NAME", help="with --dataset: its configuration, where it has several")
     text.add_argument("--dataset-revision", metavar="REV", help="with --dataset: a branch, tag or commit")
     text.add_argument("--limit", type=arguments.rows, metavar="N", help="with --dataset: only the first N texts")
-    weights = inspect.add_argument_group("with weights (nothing is downloaded but tokenizers, unless asked)")
+    weights = inspect.add_argument_group("with weights (by default only tokenizers are downloaded)")
     weights.add_argument(
         "--weights",
         type=arguments.rows_or_none,
@@ -72,7 +72,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--top", type=arguments.rows_or_none, default=20, metavar="N", help="disagreements shown (default: %(default)s)"
     )
     written.add_argument("--json", metavar="FILE", help="the report as JSON")
-    written.add_argument("--html", metavar="FILE", help="the report as one page that needs nothing else")
+    written.add_argument("--html", metavar="FILE", help="the report as one self-contained page")
     written.add_argument("--csv", metavar="FOLDER", help="its tables as CSV files")
     inspect.set_defaults(run=run_inspect)
 
@@ -133,7 +133,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 class _Sample:
-    """Keeps the beginning of a stream of texts as it passes, to be shown."""
+    """Keeps the beginning of a stream of texts, to be shown."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -147,7 +147,7 @@ class _Sample:
 
 
 def _texts(options: argparse.Namespace, skipped: Counter[str] | None = None) -> tuple[Iterable[str], int | None]:
-    """What is counted (a list, or a stream that is read once), and how many texts that is, if known.
+    """The texts to count (a list, or a stream that is read once), and their number, if known.
 
     Rows of a dataset without text are counted by reason in `skipped`.
     """
@@ -164,7 +164,7 @@ def _texts(options: argparse.Namespace, skipped: Counter[str] | None = None) -> 
             revision=options.dataset_revision,
             skipped=skipped,
         )
-        first = next(stream)  # a dataset that cannot be read is an error before anything else is loaded
+        first = next(stream)  # report an unreadable dataset before anything else is loaded
         return chain([first], stream), options.limit
     if options.text:
         text = sys.stdin.read() if options.text == "-" else read_text(options.text)
@@ -187,7 +187,7 @@ def _look_closer(
     texts: Iterable[str],
     should_stop: ShouldStop,
 ) -> tuple[PairReport, list[UnitScore]]:
-    """The report with what was asked for beyond counting (a position, reliability, other pairs), and all scores."""
+    """The report with the further requested parts (a position, reliability, other pairs), and all scores."""
     from simct.models.loading import device_for_training
 
     device = device_for_training()
@@ -207,7 +207,7 @@ def _read_with_models(
     device: torch.device,
     should_stop: ShouldStop,
 ) -> tuple[PairReport, list[UnitScore]]:
-    """The candidates at a position, and for the HTML report the scores of all units; the models only where wanted."""
+    """The candidates at a position, and for the HTML report the scores of all units; the models only if requested."""
     from simct.inspection.candidates import candidates_at, score_units
     from simct.losses.head import check_head
     from simct.models.loading import load_model
@@ -315,7 +315,7 @@ def _at_revision(name: str, revision: str | None) -> str:
 
 
 def _unit_at(pair: TokenizerPair, text: str, place: str) -> int:
-    """The index of the unit that a byte offset lies in, or that is named by its number."""
+    """The index of the unit at a byte offset, or with a given number."""
     import numpy as np
 
     from simct.inspection.coverage import spell
@@ -343,7 +343,7 @@ def _write(
     if options.html:
         try:
             units = show_units(pair, text)
-        except AlignmentError:  # one side cannot spell what would be shown; the report says so
+        except AlignmentError:  # one side cannot spell the text; the report says so
             units = []
         page = html_report(report, units, scores)
         Path(options.html).expanduser().write_text(page, encoding="utf-8", errors="replace")
@@ -354,7 +354,7 @@ def _write(
 
 
 def write_tables(report: PairReport, folder: Path) -> list[Path]:
-    """The report's tables as CSV files in `folder`, which is made if need be; returns their paths."""
+    """The report's tables as CSV files in `folder`, which is created if necessary; returns their paths."""
     tables: dict[str, list[dict[str, Any]]] = {
         "by_kind": [{"kind": kind, **row.to_dict()} for kind, row in report.by_kind.items()],
         "unit_shapes": [

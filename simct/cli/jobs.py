@@ -1,4 +1,4 @@
-"""`simct jobs`: list runs, and act on one; and, for the commands that start runs, where they start."""
+"""`simct jobs`: list runs, or act on one; and the flags that say where a run starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simct.cli.common import RUNS, find_run, follow
 from simct.errors import ConfigError, RunError, SimCTError
 
 if TYPE_CHECKING:
-    # at run time these are imported when they are used, as `simct --help` needs none of them
+    # these are imported when they are used, because `simct --help` does not need them
     from simct.config import RunConfig
     from simct.jobs.backend import Rental
     from simct.runs.folder import RunFolder
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ACTIONS = {
     "list": "all runs, newest first",
-    "stop": "write a checkpoint and end; a run that waits is removed from the queue",
+    "stop": "write a checkpoint and end; a waiting run is removed from the queue",
     "kill": "end at once",
     "resume": "continue from the last checkpoint",
     "retry": "the same run.yaml from the start, as a new run",
@@ -56,7 +56,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def add_where_options(parser: argparse.ArgumentParser) -> None:
-    """Where a new run starts, for the commands that start one."""
+    """Add the flags that say where a new run starts."""
     parser.add_argument("--on", choices=(HERE, JOBS), default=HERE, help="this machine or Hugging Face Jobs")
     parser.add_argument("--gpus", type=whole_number(1, 1024), help="GPUs of this machine to take (default: 1)")
     add_rental_options(parser)
@@ -79,7 +79,7 @@ MOST_HOURS = 24 * 365
 
 
 class TimeLimit(float):
-    """Hours, with the text that they were given as."""
+    """Hours, with the text that gave them."""
 
     text: str
 
@@ -101,7 +101,7 @@ def time_limit(text: str) -> TimeLimit:
 
 
 def start(options: argparse.Namespace, config: RunConfig) -> RunFolder:
-    """Start `config` where `options` say, or let it wait its turn; returns the run. Raises a one-line SimCTError."""
+    """Start `config` where `options` say, or queue it; returns the run. Raises a one-line SimCTError."""
     from simct.jobs import actions
 
     if options.on == HERE:
@@ -153,7 +153,7 @@ def run_jobs(options: argparse.Namespace) -> int:
 
 
 def advance(runs_dir: str | Path) -> None:
-    """Start the runs that are due; a disk that cannot be written is no reason not to look at them."""
+    """Start the runs that are due; on a disk that cannot be written, runs can still be listed."""
     from simct.jobs import actions
 
     try:
@@ -163,7 +163,7 @@ def advance(runs_dir: str | Path) -> None:
 
 
 def act(options: argparse.Namespace, run: RunFolder) -> int:
-    """Do what the options ask with one run; returns the exit status."""
+    """Carry out the requested action on one run; returns the exit status."""
     from simct.jobs import actions
 
     match options.action:
@@ -259,7 +259,7 @@ def message_line(run: RunFolder, status: RunStatus) -> str:
 
 
 def as_json(run: RunFolder, status: RunStatus, place: int | None) -> dict[str, Any]:
-    """A run for scripts: stable names, nothing of this machine's processes."""
+    """A run for scripts: stable names, without this machine's processes."""
     names = ["state", "step", "total_steps", "method", "teacher", "student", "owner"]
     names += ["created_at", "started_at", "finished_at", "message", "error", "distance"]
     names += ["namespace", "flavor", "job_id", "job_url", "hours", "price"] if status.remote else []

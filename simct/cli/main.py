@@ -1,7 +1,7 @@
 """The command: `simct inspect | check | distill | warmup | teach | estimate | evaluate | publish | presets | settings |
 jobs | demo`.
 
-Whatever a person can mend ends in one line on standard error and exit status 2.
+Errors that a person can fix are one line on standard error, with exit status 2.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from simct.config.sections import CHECKERS
 from simct.errors import SimCTError, brief
 
 if TYPE_CHECKING:
-    # at run time these are imported when they are used, as `simct --help` needs none of them
+    # these are imported when they are used, because `simct --help` does not need them
     from simct.config import RunConfig
     from simct.runs.folder import RunFolder
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-# of a message, which may quote what was given
+# characters of a message, which may quote the input
 LONGEST_LINE = 1000
 
 
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"simct: {brief(error, LONGEST_LINE)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # the reader of our output, such as head, has seen enough
+        # the reader of our output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     presets.set_defaults(run=run_presets)
     cli_settings.add_parser(commands)
     cli_jobs.add_parser(commands)
-    demo = commands.add_parser("demo", help="the main job on the embedded pair: inspect, distil, evaluate")
+    demo = commands.add_parser("demo", help="the main steps on the embedded pair: inspect, distil, evaluate")
     demo.add_argument("--runs", default=RUNS)
     demo.add_argument("--steps", type=steps, help="fewer steps for a quicker look")
     demo.set_defaults(run=run_demo)
@@ -148,7 +148,7 @@ def _add_estimate(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_run_options(estimate)
-    estimate.add_argument("--hardware", help="one machine by name, or cpu; by default all that are known")
+    estimate.add_argument("--hardware", help="one machine by name, or cpu; by default all known ones")
     estimate.add_argument("--devices", type=at_once, default=1, help="how many GPUs (default: %(default)s)")
     estimate.add_argument("--prompt-tokens", type=tokens, default=256, help="length of a prompt (default: %(default)s)")
     estimate.add_argument("--n-prompts", type=rows, help="prompts in the data, for runs given in epochs")
@@ -182,7 +182,7 @@ def run_distill(options: argparse.Namespace) -> int:
 
 
 def start_or_resume(options: argparse.Namespace, describe: Callable[[], RunConfig]) -> RunFolder:
-    """The run that the options ask for, started, or waiting its turn; `describe` gives the RunConfig of a new one."""
+    """The run that the options describe, started or queued; `describe` returns the RunConfig of a new run."""
     from simct.jobs import actions
 
     if options.resume is not None:

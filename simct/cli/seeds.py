@@ -1,6 +1,6 @@
-"""`simct distill --seeds N`: one run a seed, each in a folder of its own, and one table of their means.
+"""`simct distill --seeds N`: one run per seed, each in its own folder, and one table of their means.
 
-The same command continues what is there: seeds that have finished are kept, those that stopped are resumed.
+The same command again continues them: finished seeds are kept, stopped ones are resumed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from simct.errors import ConfigError, RunError
 from simct.setting import quoted
 
 if TYPE_CHECKING:
-    # at run time these are imported when they are used, as `simct --help` needs none of them
+    # these are imported when they are used, because `simct --help` does not need them
     from simct.runs.folder import RunFolder
 
 MOST_SEEDS = 1000
@@ -30,13 +30,13 @@ OWN = ("output", "training.seed", "training.steps")
 def run_seeds(options: argparse.Namespace, start: Callable[[argparse.Namespace, RunConfig], RunFolder]) -> int:
     """Run `options.seeds` seeds from the run's own on, one after another; `start(options, config)` starts one.
 
-    Prints one table of those that have finished. Raises ConfigError for a folder that holds another run, RunError when
+    Prints one table of the finished runs. Raises ConfigError for a folder that holds another run, RunError if
     a seed failed.
     """
     if not 1 <= options.seeds <= MOST_SEEDS:
         raise ConfigError(f"--seeds must be from 1 to {MOST_SEEDS:,}, got {options.seeds}.")
     if options.resume:
-        raise ConfigError("--seeds continues what is there by itself: give the same command again, without --resume.")
+        raise ConfigError("--seeds resumes its runs by itself: give the same command again, without --resume.")
     config = config_from_options(options)
     runs = [_run_of(options, config, config.training.seed + place, start) for place in range(options.seeds)]
     if options.detach:
@@ -54,7 +54,7 @@ def run_seeds(options: argparse.Namespace, start: Callable[[argparse.Namespace, 
 
 
 def folder_of(options: argparse.Namespace, config: RunConfig, seed: int) -> Path:
-    """Where the run of a seed is: --output, or a name under --runs that says what is run, with the seed behind it."""
+    """The folder of a seed's run: --output, or a descriptive name under --runs, followed by the seed."""
     named = options.preset or (Path(options.config).stem if options.config else config.method)
     base = options.output or str(Path(options.runs) / named)
     return Path(f"{base}-seed-{seed}").expanduser().resolve()
@@ -66,7 +66,7 @@ def _run_of(
     seed: int,
     start: Callable[[argparse.Namespace, RunConfig], RunFolder],
 ) -> RunFolder:
-    """The run of a seed: started, resumed, or as it is where it is active or has finished."""
+    """The run of a seed: started, resumed, or unchanged if it is active or finished."""
     from simct.jobs import actions
     from simct.runs.folder import RunFolder, make_paths_absolute
 
@@ -97,7 +97,7 @@ def _check_same(run: RunFolder, wanted: RunConfig) -> None:
 
 
 def seeds_table(runs: Sequence[RunFolder]) -> str:
-    """Scores before and after as mean ± standard deviation over the runs that have finished."""
+    """Scores before and after as mean ± standard deviation over the finished runs."""
     finished = [run for run in runs if run.status().state == "finished"]
     lines = [f"{len(finished)} of {len(runs)} seeds finished; mean ± standard deviation over seeds"]
     records = [run.evaluation() for run in finished]

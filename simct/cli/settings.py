@@ -1,4 +1,4 @@
-"""`simct settings`: every setting of run.yaml with its default, what is allowed and what it means."""
+"""`simct settings`: every setting of run.yaml with its default, the allowed values and its meaning."""
 
 import argparse
 import textwrap
@@ -14,7 +14,7 @@ from simct.setting import Setting, every_setting, settings_of
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("settings", help="list the settings of run.yaml: default, what is allowed, meaning")
+    parser = commands.add_parser("settings", help="list the settings of run.yaml: default, allowed values, meaning")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these, such as training or method_options.top_k")
     parser.set_defaults(run=run_settings)
 
@@ -32,7 +32,7 @@ def run_settings(options: argparse.Namespace) -> int:
 
 
 def described() -> Iterator[tuple[str, str]]:
-    """(dotted name, what is printed about it) of every setting, and of every option of every method."""
+    """(dotted name, description) of every setting, and of every option of every method."""
     for name, setting in every_setting(RunConfig):
         yield name, _text(name, setting)
     for name, setting in settings_of(TeacherConfig).items():
@@ -47,7 +47,7 @@ def described() -> Iterator[tuple[str, str]]:
 
 
 def default_of(setting: Setting) -> str:
-    """The default as people write it; for an empty one, what that means."""
+    """The default as text; for an empty one, its meaning."""
     value = setting.default
     if value in (None, "", [], {}):
         return f"empty ({setting.empty})" if setting.empty else "empty"
@@ -57,7 +57,7 @@ def default_of(setting: Setting) -> str:
 
 
 def _text(head: str, setting: Setting) -> str:
-    """The setting on a few lines: name, what is allowed, default; its help, indented."""
+    """The setting on a few lines: name, allowed values, default, and its help, indented."""
     first = f"{head}: {setting.allowed or setting.expected}; default {default_of(setting)}"
     paragraphs = textwrap.wrap(first, 100, subsequent_indent="    ")
     return "\n".join([*paragraphs, textwrap.indent(textwrap.fill(setting.help, 96), "    ")])

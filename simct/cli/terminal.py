@@ -1,4 +1,4 @@
-"""Long work on a terminal: a bar that shows how far it is, and Ctrl-C as a request to stop."""
+"""Long work in a terminal: a progress bar, and Ctrl-C as a request to stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BAR = 24
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
-    """While this lasts, Ctrl-C asks for an end instead of being one; a second Ctrl-C ends at once."""
+    """In this context, Ctrl-C requests a stop instead of ending the command; a second Ctrl-C ends it at once."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -24,7 +24,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        print("\nStopping with what was counted so far. Press Ctrl-C again to end at once.", file=sys.stderr)
+        print("\nStopping with the results so far. Press Ctrl-C again to end at once.", file=sys.stderr)
 
     before = signal.signal(signal.SIGINT, ask)
     try:
@@ -35,7 +35,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def passing_line() -> Iterator[Callable[[str], None]]:
-    """A line on standard error that each call replaces, where that is a terminal; gone when it is over."""
+    """A line on standard error that each call replaces, if it is a terminal; removed at the end."""
     shown = sys.stderr.isatty()
 
     def show(text: str) -> None:
@@ -50,7 +50,7 @@ def passing_line() -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def progress(label: str, things: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on standard error where that is a terminal, and nothing elsewhere; gone when it is over."""
+    """A bar on standard error if it is a terminal, else nothing; removed at the end."""
     with passing_line() as write:
 
         def show(done: int, total: int | None) -> None:

@@ -85,7 +85,7 @@ def _translate(error: BaseException, repo_id: str | None, kind: str, writing: bo
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return HubError("The disk is full. Free some space (the Hub cache is `hf cache list`) and try again.")
     if isinstance(error, hub.LocalTokenNotFoundError):
-        return HubError(f"Nobody is signed in to the Hub: {SIGN_IN}, then try again.")
+        return HubError(f"You are not signed in to the Hub: {SIGN_IN}, then try again.")
     if isinstance(error, hub.HFValidationError):
         return about(f"{quoted(name)} is not a repository id. Give owner/name, of letters, digits, '-', '_' and '.'.")
     if _refused_card(error):
@@ -144,7 +144,7 @@ def _of_account(error: hub.HfHubHTTPError, name: str, reason: str, writing: bool
     """Errors about the token, its permissions, payment and storage."""
     status = error.response.status_code
     if status == 401 and "authorization" not in error.response.request.headers:
-        return HubError(f"Nobody is signed in to the Hub: {SIGN_IN}, then try again.")
+        return HubError(f"You are not signed in to the Hub: {SIGN_IN}, then try again.")
     if status == 401:
         return HubError(
             f"The Hub refused the access token: it is wrong, expired or revoked. Make one at {TOKENS_PAGE}."

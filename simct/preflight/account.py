@@ -20,7 +20,7 @@ def check_account(planned: PlannedRun) -> list[Check]:
         return []
     purpose = "a Job is charged to an account" if place.on_jobs else "the run pushes to the Hub"
     if planned.token is False or not (planned.token or get_token()):
-        return [problem(f"Nobody is signed in to the Hub, and {purpose}.", f"{SIGN_IN[0].upper()}{SIGN_IN[1:]}.")]
+        return [problem(f"You are not signed in to the Hub, and {purpose}.", f"{SIGN_IN[0].upper()}{SIGN_IN[1:]}.")]
     try:
         account = hub_api(planned.token).whoami()
     except Exception as error:

@@ -89,7 +89,7 @@ def check_tracker(planned: PlannedRun) -> list[Check]:
         return _check_wandb(planned)
     signed_in = bool(planned.token or (planned.token is None and get_token()))
     if tracker == "trackio" and os.environ.get("TRACKIO_SPACE_ID") and not planned.place.on_jobs and not signed_in:
-        line = "TRACKIO_SPACE_ID names a Space, and nobody is signed in to the Hub."
+        line = "TRACKIO_SPACE_ID names a Space, and you are not signed in to the Hub."
         return [problem(line, "Sign in with `hf auth login`, or unset TRACKIO_SPACE_ID.", TRACKER)]
     if tracker and planned.place.on_jobs:
         line = f"What {tracker} keeps stays on the Job's disk and is lost with it."

@@ -123,7 +123,7 @@ class PlannedRun:
             try:
                 return shape_of(config, model, run)
             except ConfigError as error:
-                raise NotRead from error  # the settings of what is trained are a check of their own
+                raise NotRead from error  # the settings of the trained part have their own check
             except Exception:  # architectures differ in what their configs say
                 return None
 
@@ -150,7 +150,7 @@ class PlannedRun:
 
     @property
     def split(self) -> PromptSplit:
-        """The prompts that the run trains on, and those that it holds out."""
+        """The training prompts and the held-out prompts."""
         return self._once("split", lambda: split_prompts(self.prompt_set.prompts, self.config.data, self.token))
 
     @property
@@ -190,7 +190,7 @@ class PlannedRun:
         return min([self.config.training.max_length, *filter(None, limits)]) - self.new_tokens
 
     def context(self, side: str) -> int | None:
-        """How many tokens the model can read, where its config says so."""
+        """How many tokens the model can read, if its config says so."""
         try:
             found = getattr(self.shape_config(side).get_text_config(), "max_position_embeddings", None)
         except NotRead:

@@ -17,7 +17,7 @@ MOST_TOO_LONG = 0.1
 
 
 def check_prompts(planned: PlannedRun) -> list[Check]:
-    """What was read, and as what; skipped rows by reason, columns of text that nothing reads."""
+    """Check the data: its prompts and their format, skipped rows by reason, unused columns of text."""
     try:
         found = planned.prompt_set
     except SimCTError as error:
@@ -49,14 +49,14 @@ def check_routes(planned: PlannedRun) -> list[Check]:
 
 
 def check_references(planned: PlannedRun) -> list[Check]:
-    """The reference answers and the permission that the checker of a warm-up needs."""
+    """Check the reference answers and the permission that a warm-up's checker needs."""
     if planned.config.kind == "warmup":
         check_warmup(planned.config, planned.split.trained)
     return []
 
 
 def check_completions(planned: PlannedRun) -> list[Check]:
-    """The data's own completions, where the run learns from them."""
+    """Check the data's own completions, if the run learns from them."""
     config, prompts = planned.config, planned.split.trained
     missing = sum(prompt.completion is None for prompt in prompts)
     if config.kind == "warmup" or not config.rollout.dataset_fraction or not missing:
@@ -70,7 +70,7 @@ def check_completions(planned: PlannedRun) -> list[Check]:
 
 
 def check_templates(planned: PlannedRun) -> list[Check]:
-    """Each side's own chat template on real rows: all text must arrive."""
+    """Check each side's chat template on real rows: all text must arrive."""
     found = []
     for side in planned.sides:
         try:
@@ -91,7 +91,7 @@ def check_templates(planned: PlannedRun) -> list[Check]:
 
 
 def check_lengths(planned: PlannedRun) -> list[Check]:
-    """Whether prompts leave room for an answer within training.max_length and what both models can read."""
+    """Check that prompts leave room for an answer within training.max_length and both models' context."""
     lengths, room, config = planned.lengths(), planned.room, planned.config
     new = "warmup.max_new_tokens" if config.kind == "warmup" else "rollout.max_new_tokens"
     remedy = f"Lower {new}, or raise training.max_length."
@@ -114,7 +114,7 @@ def check_lengths(planned: PlannedRun) -> list[Check]:
 
 
 def check_unreadable_ids(planned: PlannedRun) -> list[Check]:
-    """Tokens that were added to a tokenizer and not to its model's embedding."""
+    """Check for tokens that were added to a tokenizer but not to its model's embedding."""
     found = []
     for side in planned.sides:
         tokens = planned.tokens(side)
@@ -129,7 +129,7 @@ def check_unreadable_ids(planned: PlannedRun) -> list[Check]:
 
 
 def check_answers(planned: PlannedRun) -> list[Check]:
-    """The share of answers that could not be supervised, by the data's own answers in the student's tokens."""
+    """Check the share of answers that cannot be supervised, using the data's answers in the student's tokens."""
     if planned.config.kind == "warmup":
         return []
     return [check for side in planned.teachers for check in _answers(planned, side)]

@@ -1,4 +1,4 @@
-"""What a check found, as typed records: a line that is fine, a warning, or a problem, with what to do about it."""
+"""Results of checks as typed records: OK, a warning, or a problem, with what to do about it."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -20,9 +20,9 @@ _SETTINGS = frozenset(name for name, _ in every_setting(RunConfig))
 class Check(Record):
     """One line of the checklist. `state` is OK, WARNING or PROBLEM; a problem would end the run.
 
-    setting: the setting of run.yaml to change, or "flavor" or "namespace" of a Job; None where it is none of them.
+    setting: the setting of run.yaml to change, or "flavor" or "namespace" of a Job; else None.
     kind: the class of simct.errors that a run would end with.
-    fix: a value of the setting that solves it, where one is known.
+    fix: a value of the setting that solves it, if one is known.
     """
 
     state: str
@@ -41,7 +41,7 @@ class Check(Record):
 
 @dataclass(frozen=True)
 class Preflight(Record):
-    """All that was checked before a run, in order."""
+    """All checks before a run, in order."""
 
     checks: list[Check] = field(default_factory=list)
 
@@ -54,7 +54,7 @@ class Preflight(Record):
         return [check for check in self.checks if check.state == WARNING]
 
     def refuse(self) -> None:
-        """Raise the first problem as the error that the run would have ended with, if there is any."""
+        """Raise the first problem, if any, as the error with which the run would have ended."""
         for check in self.problems:
             raise getattr(errors, check.kind, errors.ConfigError)(check.text)
 
@@ -72,7 +72,7 @@ def problem(message: str, remedy: str = "", setting: str | None = None, fix: int
 
 
 def from_text(state: str, text: str, setting: str | None = None) -> Check:
-    """A check from a line whose first sentence says what is wrong and whose others say what to do."""
+    """A check from a text whose first sentence says what is wrong, and the others what to do."""
     message, *rest = _SENTENCE.split(text, maxsplit=1)
     return Check(state, message, "".join(rest), setting)
 

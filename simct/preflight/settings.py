@@ -1,4 +1,4 @@
-"""Whether run.yaml describes a run: every value, the rules between them, the optimizer, what is trained, the folder."""
+"""Whether run.yaml is valid: every value, the rules between them, the optimizer, the trained parts, the folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from simct.training.optimizer import build_optimizer
 
 
 def check_settings(planned: PlannedRun) -> list[Check]:
-    """Values, the rules between them, the optimizer's name, frozen parts and adapter layers."""
+    """Check the values, the rules between them, the optimizer's name, frozen parts and adapter layers."""
     config = planned.config
     found: list[Check] = []
 
@@ -39,7 +39,7 @@ def check_settings(planned: PlannedRun) -> list[Check]:
 
 
 def check_output(planned: PlannedRun) -> list[Check]:
-    """The run folder: new or empty."""
+    """Check that the run folder is new or empty."""
     output = planned.config.output
     if not output:
         return []

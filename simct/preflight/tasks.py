@@ -1,4 +1,4 @@
-"""Whether the run's evaluation tasks are known, have answers, and may run what they would run."""
+"""Whether the run's evaluation tasks are known, have answers, and have the permission that they need."""
 
 from simct.config.tasks import named_tasks
 from simct.errors import SimCTError
@@ -12,7 +12,7 @@ TASKS = "evaluation.tasks"
 
 
 def check_evaluation(planned: PlannedRun) -> list[Check]:
-    """Every task by itself, so that one that is unknown does not hide the next."""
+    """Check every task by itself, so that an unknown one does not hide the next."""
     settings, found = planned.config.evaluation, []
     known: list[str] = []
     for task in named_tasks(planned.config):

@@ -10,7 +10,7 @@ MOST_NOT_COVERED = 0.05
 
 
 def check_tokenizers(planned: PlannedRun) -> list[Check]:
-    """Each tokenizer as exact bytes."""
+    """Check that each tokenizer can be read as exact bytes."""
     found = []
     for side in planned.sides:
         try:
@@ -25,7 +25,7 @@ def check_tokenizers(planned: PlannedRun) -> list[Check]:
 
 
 def check_overlap(planned: PlannedRun) -> list[Check]:
-    """Both directions on real text: either side spells what is in the prompts, and how many tokens they share there."""
+    """Check real text in both directions: whether either side can spell the prompts, and how many tokens they share."""
     if planned.config.kind == "warmup":
         return []
     return [check for side in planned.teachers for check in _overlap(planned, side)]

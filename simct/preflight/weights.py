@@ -16,17 +16,17 @@ from simct.hub.client import hub_api
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 SHOWN = 3
-# A checkpoint whose names are converted while it is loaded has few names of the model; nothing is concluded then.
+# If few names match, the checkpoint's names are converted on loading, and nothing can be concluded.
 KNOWN_SHARE = 0.5
 
 
 def missing_weights(
     empty: PreTrainedModel, name: str, revision: str | None = None, token: str | bool | None = None
 ) -> str | None:
-    """A sentence about weights that the checkpoint of `name` lacks, where that is certain; else None.
+    """A sentence about weights that the checkpoint of `name` certainly lacks; else None.
 
-    `empty` is the model as its config describes it, without data. Certain: a shard that the index names is not there,
-    or a parameter is absent that the checkpoint has for other layers, or that is the head of an untied model. Raises
+    `empty` is the model as its config describes it, without data. Certain: a shard that the index names is missing, or
+    a parameter is missing that the checkpoint has for other layers, or that is the head of an untied model. Raises
     ModelError for a file that is damaged.
     """
     path = local_path(name)
@@ -66,7 +66,7 @@ def _of_any_layer(name: str) -> str:
 
 
 def _local_names(folder: Path) -> set[str] | str | None:
-    """The names of the tensors in a folder's checkpoint, or a sentence about a file that is absent."""
+    """The names of the tensors in a folder's checkpoint, or a sentence about a missing file."""
     index = folder / INDEX
     files = [folder / SINGLE]
     if index.is_file():
@@ -88,14 +88,14 @@ def _local_names(folder: Path) -> set[str] | str | None:
 
 
 def _hub_names(name: str, revision: str | None, token: str | bool | None) -> set[str] | None:
-    """The names by the index, or by the header of a single file; None where neither can be read."""
+    """The names by the index, or by the header of a single file; None if neither can be read."""
     try:
         try:
             return {*_weight_map(Path(hf_hub_download(name, INDEX, revision=revision, token=token)))}
         except EntryNotFoundError:
             header = hub_api(token).parse_safetensors_file_metadata(name, SINGLE, revision=revision)
             return {*header.tensors}
-    except Exception:  # offline, or a name of its own: loading tells
+    except Exception:  # offline, or an unusual file name: loading will report it
         return None
 
 

@@ -61,7 +61,7 @@ def is_published_file(name: str) -> bool:
 def adapter_files(run: RunFolder, token: str | bool | None = None) -> dict[str, Path]:
     """The files of the run's adapter to publish, by name, with the tokenizer of its student.
 
-    Raises RunError if the run has none, or if nobody else could load it, because its base is not a model of the Hub.
+    Raises RunError if the run has none, or if no one else could load it, because its base is not on the Hub.
     """
     whole = model_files(run)
     found = {name: run.adapter_dir / name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)}

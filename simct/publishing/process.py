@@ -33,10 +33,10 @@ def start_publishing(
     """Publish in the background, as publish_run does in the foreground.
 
     `token`: a token, or None for the one stored on this machine. Raises a one-line HubError or RunError if it cannot
-    begin: nobody is signed in, there is no whole model, or it is already being published.
+    begin: there is no token or no whole model, or it is already being published.
     """
     if token is False:
-        raise HubError(f"Nobody is signed in to the Hub: {SIGN_IN}, then try again.")
+        raise HubError(f"You are not signed in to the Hub: {SIGN_IN}, then try again.")
     if being_published(run):
         raise HubError(f"Run {run.id} is already being published. Wait until that has ended.")
     check_files(run, what, token)

@@ -34,17 +34,17 @@ WRITING_ROLES = ("admin", "write", "contributor")
 def check_publishing(config: RunConfig, token: str | bool | None = None) -> str | None:
     """Ask the Hub whether the run may publish where it says; returns the repository's full name, None without one.
 
-    Nothing is written. Raises a one-line HubError: nobody is signed in, the token can only read, the account may not
+    Nothing is written. Raises a one-line HubError: no token, the token can only read, the account may not
     write there, or the repository holds something else.
     """
     name = config.publish.repo_id
     if name is None:
         return None
     if token is False:
-        raise HubError(f"The run would publish to {name}, and nobody is signed in to the Hub: {SIGN_IN}.")
+        raise HubError(f"The run would publish to {name}, and you are not signed in to the Hub: {SIGN_IN}.")
     if config.publish.what != "merged" and not hub_id(config.student.model):
         raise HubError(
-            f"publish.what is {config.publish.what!r}, and the student is a folder of this machine: nobody else could "
+            f"publish.what is {config.publish.what!r}, and the student is a folder of this machine: no one else could "
             "load its adapter. Name the student by its Hub id, or set publish.what to merged."
         )
     try:

@@ -81,7 +81,7 @@ def load_state(
 ) -> int:
     """Load what `save_checkpoint` wrote to `folder`; returns its step. To be called by all processes.
 
-    Raises RunError for a checkpoint that is damaged in a way that nobody noticed, or that is of another student.
+    Raises RunError if the checkpoint has undetected damage, or is of another student.
     """
     try:
         if accelerator.distributed_type == DistributedType.FSDP:
@@ -175,7 +175,7 @@ def save_checkpoint(
             os.replace(temporary, target)
             sync_folder(folder)
     except BaseException:
-        # on a full disk it is what takes the room
+        # on a full disk it takes up the space
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     accelerator.wait_for_everyone()
@@ -183,7 +183,7 @@ def save_checkpoint(
 
 @dataclass(frozen=True)
 class BestCheckpoint:
-    """What best.json says: the best checkpoint's step, and the value that makes it the best."""
+    """The content of best.json: the best checkpoint's step, and the value that makes it the best."""
 
     step: int
     by: str
@@ -193,7 +193,7 @@ class BestCheckpoint:
 def best_checkpoint(folder: Path, by: str) -> BestCheckpoint | None:
     """The best checkpoint in `folder` so far.
 
-    None if there is none, or if best.json is damaged or compared something else.
+    None if there is none, or if best.json is damaged or compares by another value.
     """
     record = read_json(folder / BEST_FILE)
     step, value = record.get("step"), record.get("value", record.get(by))

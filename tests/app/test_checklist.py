@@ -43,7 +43,7 @@ def test_a_public_studio_reads_no_folders(public, config, tmp_path):
 
 def test_a_job_needs_somebody_who_signed_in(public, local, config):
     [found] = problems(public, config, False, Place(JOBS))
-    assert "Nobody is signed in" in found.message
+    assert "You are not signed in" in found.message
     assert problems(local, config, None, Place(HERE)) == []
 
 

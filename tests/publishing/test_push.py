@@ -155,8 +155,8 @@ def test_refusals_are_one_line_each_and_a_retry_succeeds(hub, run):
 
 def test_without_a_token_the_line_says_to_sign_in(hub, run, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
-    assert "Nobody is signed in" in refused(run, "tester/tiny")
-    assert "Nobody is signed in" in refused(run, "tiny")
+    assert "You are not signed in" in refused(run, "tester/tiny")
+    assert "You are not signed in" in refused(run, "tiny")
 
 
 def test_card_metadata_the_hub_refuses_is_reported(hub, run, monkeypatch):

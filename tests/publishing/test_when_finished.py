@@ -101,7 +101,7 @@ def test_the_name_and_the_permission_are_checked_before_launch(hub, monkeypatch)
     hub.add_model("tester/taken", files={"weights.bin": b"x"})
     with pytest.raises(HubError, match="was not made by SimCT Studio"):
         check_publishing(described(repo_id="tester/taken"))
-    with pytest.raises(HubError, match="nobody is signed in"):
+    with pytest.raises(HubError, match="you are not signed in"):
         check_publishing(described(repo_id="tiny"), token=False)
     hub.add_user("reader", "hf_readerreaderreader", role="read")
     with pytest.raises(HubError, match="the token can only read"):

@@ -160,7 +160,7 @@ def _caches() -> list[Path]:
 
 
 def _own_folders(run: RunFolder) -> dict[str, str]:
-    """Folders of the run's own for what nobody shares: temporary files, and code that libraries compile."""
+    """Private folders of the run for temporary files, and for code that libraries compile."""
     remove_temporary(run)
     folder = run.path / TEMPORARY
     with contextlib.suppress(OSError):
