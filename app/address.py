@@ -30,7 +30,7 @@ STEPS = ("pair", "inspect", "data", "train", "runs", "compare", "publish", "help
 
 
 def decisions(teacher: str | None, student: str | None, prompts: choice.Choice | None, run_id: str | None) -> str:
-    """What has been decided so far, in one line above the steps."""
+    """The choices so far, in one line above the steps."""
     parts = [" → ".join(model_facts.display_name(model) for model in (teacher or "?", student or "?"))]
     parts.append(choice.name_of(prompts))
     if run_id:
@@ -69,7 +69,7 @@ class Restoring:
         teacher, student = (str(query.get(side) or default) for side, default in self.studio.default_pair.items())
         config = tour_config() if query.get("tour") else base_config(run)
         before, kept = self.train.load(starting_config()), self.train.load(config)
-        # what a component was built with is not sent again, but for gr.Number, which shows None as 0 until it is sent
+        # initial values are not sent again, except to gr.Number, which shows None as 0 until it is sent
         changed = {each: value for each, value in kept.items() if value != before[each] or value is None}
         return {
             self.project: projects.shown(query),

@@ -1,4 +1,4 @@
-"""What the Hub says, as the studio shows it: a search result in two lines, notes whose addresses can be followed."""
+"""Answers of the Hub as HTML: a search result in two lines, and notes with links."""
 
 import re
 from html import escape
@@ -10,17 +10,17 @@ ADDRESS = re.compile(r"https?://[^\s<>\"'&]*[^\s<>\"'&.,;:)]")
 
 
 def linked_note(kind: str, text: str) -> str:
-    """A note in which every web address is a link that opens beside the studio."""
+    """A note in which every web address is a link that opens in a new tab."""
     return note_with(kind, ADDRESS.sub(lambda found: link(found[0], found[0]), escape(text)))
 
 
 def note_with(kind: str, html: str) -> str:
-    """A note that holds HTML of our own; its text flows as one."""
+    """A note that holds our own HTML; its text flows as one."""
     return markup.note(kind, "@").replace("@", f"<bdi>{html}</bdi>") if html else ""
 
 
 def link(url: object, name: str) -> str:
-    """A link that opens beside the studio, or just its name for an address that a browser would not open as a page."""
+    """A link that opens in a new tab, or only its name if a browser would not open the address as a page."""
     url = str(url or "")
     if not url.startswith(("https://", "http://")):
         return escape(name)
@@ -28,7 +28,7 @@ def link(url: object, name: str) -> str:
 
 
 def count(number: float) -> str:
-    """A count in the unit that reads best: 950, 12k, 1.2M, 7B."""
+    """A count in the most readable unit: 950, 12k, 1.2M, 7B."""
     for unit in ("", "k", "M", "B"):
         if number < 999.5 or unit == "B":
             return f"{number:.0f}{unit}" if unit == "" or number >= 99.5 else f"{number:.2g}{unit}"
@@ -37,9 +37,9 @@ def count(number: float) -> str:
 
 
 def label(hit: ModelHit, query: str = "") -> str:
-    """A search result: its id, and below it what helps to choose. What the Hub does not say is left out.
+    """A search result: its id, and below it facts that help to choose. Unknown facts are left out.
 
-    A list shows only labels that hold what was typed, so words that the Hub found apart are repeated at the end.
+    A list shows only labels that contain the typed text, so words that the Hub matched separately are added at the end.
     """
     parts = [
         f"{count(hit.parameters)} parameters" if hit.parameters else "",

@@ -1,4 +1,4 @@
-"""HTML the studio writes itself. Text from outside is escaped where it is put in."""
+"""HTML that the studio writes itself. Text from outside is escaped where it is inserted."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -12,7 +12,7 @@ NOTE_MARKS = {"ok": "✓", "warn": "!", "error": "✕", "busy": "…", "quiet": 
 
 
 def panel(value: str = "", **options) -> gr.HTML:
-    """A place for HTML of this module, with none of Gradio's own styling."""
+    """A place for HTML of this module, without Gradio's styling."""
     return gr.HTML(value, apply_default_css=False, **options)
 
 
@@ -24,7 +24,7 @@ def heading(title: str, lead: str = "", docs: str = "") -> str:
 
 
 def visible_bytes(data: bytes) -> str:
-    """Bytes as text where they are UTF-8, and each remaining byte as ⟨F0⟩; unescaped."""
+    """Bytes as text if they are UTF-8, and each remaining byte as ⟨F0⟩; unescaped."""
     return "".join(
         f"⟨{ord(char) - 0xDC00:02X}⟩" if 0xDC80 <= ord(char) <= 0xDCFF else visible(char)
         for char in data.decode("utf-8", errors="surrogateescape")
@@ -40,14 +40,14 @@ def note(kind: str, text: str) -> str:
 
 
 def stale(head: str, before: str, doing: str) -> str:
-    """What stood under `head`, dimmed and out of use, below a line that says what is being done to renew it."""
+    """The previous content under `head`, dimmed and inactive, below a line that says how it is being updated."""
     body = before.removeprefix(head)
     rest = f'<div class="stale" aria-hidden="true" inert>{body}</div>' if body else ""
     return f"{head}{note('busy', doing)}{rest}"
 
 
 def stamped(html: str, edit: str) -> str:
-    """`html` of the version `edit` of the form. static/form.js dims what is not of the newest one."""
+    """`html` of the version `edit` of the form. static/form.js dims older versions."""
     return f'{html}<i hidden data-edit="{escape(edit)}"></i>'
 
 
@@ -76,7 +76,7 @@ def table(
 
 
 def facts(rows: Iterable[tuple[str, ...]], headers: Sequence[str]) -> str:
-    """A small comparison: one row a fact, one column a model."""
+    """A small comparison: one row per fact, one column per model."""
     return table(("", *headers), rows).replace('class="grid"', 'class="grid facts"')
 
 
@@ -98,7 +98,7 @@ def pill(state: str) -> str:
 
 
 def empty(text: str) -> str:
-    """What a panel says while it has nothing to show."""
+    """The text of a panel that is still empty."""
     return f'<p class="empty">{escape(text)}</p>'
 
 
@@ -113,6 +113,6 @@ def duration(seconds: float) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """An error as people read it: our own messages as they are, anything else by its kind."""
+    """An error for people: our own messages unchanged, any other with its class."""
     text = " ".join(str(error).split())
     return text if isinstance(error, SimCTError) else f"{type(error).__name__}: {text}"[:300]

@@ -1,4 +1,4 @@
-"""Pair: which teacher, which student, and whether both can be read at all."""
+"""Pair: the teacher, the student, and whether both can be read."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -37,7 +37,7 @@ SORTS = [("Most downloads", "downloads"), ("Most likes", "likes"), ("Trending", 
 
 
 class PairTab:
-    """Two fields, the line beside each, and what the pair has in common; `below` has room for the verdict."""
+    """Two fields, the line beside each, and what the pair has in common; `below` is the place for the verdict."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -70,7 +70,7 @@ class PairTab:
             self.refresh.on(side.revised.then)
 
     def _refresh(self, visitor: Visitor, **values: str) -> Iterator[Updates]:
-        """Read both models, and say so while it takes; then a line beside each field, and the pair's summary."""
+        """Read both models, with a note meanwhile; then a line beside each field, and the pair's summary."""
         models = tuple(values[side.side] for side in self.sides)
         chosen = tuple(values[f"{side.side}_read"] for side in self.sides)
         found: list[Reading] = []
@@ -118,7 +118,7 @@ def _same(teacher: str, student: str) -> bool:
 
 
 def _filters() -> dict[str, gr.Dropdown]:
-    """What narrows both searches, folded away."""
+    """The filters of both searches, folded."""
     with gr.Accordion("Filters", open=False, elem_id="pair-filters"), gr.Row():
         return {
             "task": gr.Dropdown(TASKS, value=TASKS[0][1], label="Task", filterable=False, min_width=150),

@@ -7,12 +7,12 @@ from app.reading.records import PairReading
 from app.server import model_facts
 from app.server.model_facts import Facts
 
-# shares of the student's vocabulary that the teacher also has
+# bounds on the share of the student's vocabulary that the teacher also has
 HIGH, LOW = 0.6, 0.3
 
 
 def summary(pair: PairReading, teacher: Facts, student: Facts, same: bool = False) -> str:
-    """The headline numbers and what they mean, a column a model, and lines on licenses and origins.
+    """The headline numbers and their meaning, one column per model, and lines on licenses and origins.
 
     `same`: both sides are one model.
     """
@@ -46,7 +46,7 @@ def _numbers(pair: PairReading, student_vocabulary: int) -> str:
 
 
 def judged(of_student: float, jaccard: float, same: bool) -> tuple[str, str]:
-    """(kind of note, sentence): whether what the vocabularies share is much, and what follows."""
+    """(kind of note, sentence): whether the vocabularies share many tokens, and what follows."""
     if same:
         return "warn", (
             "Teacher and student are the same model, so there is nothing to learn unless the teacher reads a system "

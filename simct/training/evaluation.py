@@ -1,8 +1,8 @@
 """Evaluations while a run trains: distance to the teacher, tracked tasks, and greedy answers to a few fixed prompts.
 
-The teacher's answers are drawn once and kept in the run folder; of each evaluation remain a line in evaluations.jsonl
-and its numbers in metrics.jsonl. Nothing here changes what is trained: random states are given back, the student is in
-its mode again, and weights that were exchanged for their running mean are put back bit for bit.
+The teacher's answers are drawn once and kept in the run folder; each evaluation leaves a line in evaluations.jsonl and
+its numbers in metrics.jsonl. Nothing here changes the training: random states and the student's mode are restored, and
+weights that were exchanged for their running mean are restored bit for bit.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Evaluator:
         return bool(self.prompts)
 
     def due(self, step: int) -> bool:
-        """Whether to evaluate now; first sees to it that evaluations keep to their share of the time."""
+        """Whether to evaluate now; first adapts the plan so that evaluations keep to their share of the time."""
         steps = self.config.training.steps
         if any(each.step == step for each in self.evaluations):
             return False
@@ -147,7 +147,7 @@ class Evaluator:
         self.plan = plan
 
     def evaluate(self, step: int, subjects: Subjects) -> Evaluation | None:
-        """The student as it is now; None if a stop was requested meanwhile."""
+        """Evaluate the current student; None if a stop was requested meanwhile."""
         if self.accelerator.is_main_process:
             self.run.set_status(message=f"Evaluating the student {f'at step {step:,}' if step else 'before training'}")
         with kept_random_state():

@@ -10,7 +10,7 @@ FEWEST_PROMPTS = 16
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """An evaluation every so many steps (and at the last one), on the first so many held-out prompts."""
+    """Evaluate every `every` steps (and at the last one), on the first `prompts` held-out prompts."""
 
     every: int
     prompts: int
@@ -56,7 +56,7 @@ def affordable(plan: EvaluationPlan, step: int, steps: int, costs: Costs, share:
 
 
 def plan_message(before: EvaluationPlan, plan: EvaluationPlan, costs: Costs, share: float) -> str:
-    """What the log says about a plan that became smaller."""
+    """The line in the log about a plan that became smaller."""
     changes = [f"every {plan.every:,} steps"] if plan.every != before.every else []
     changes += [f"on {plan.prompts:,} prompts"] if plan.prompts != before.prompts else []
     return (

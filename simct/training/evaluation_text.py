@@ -1,4 +1,4 @@
-"""What the log and the status say about evaluations."""
+"""Evaluations in the log and in the status."""
 
 from collections.abc import Sequence
 from typing import Any

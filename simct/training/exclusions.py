@@ -1,4 +1,4 @@
-"""Noticing that a run has little or nothing to learn from: answers that are left out, from the step records."""
+"""Detects a run that has little or nothing to learn from, by the answers left out in the step records."""
 
 from collections import Counter, deque
 from collections.abc import Sequence

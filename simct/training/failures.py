@@ -1,4 +1,4 @@
-"""What ended a run, in one line, where a person can fix it."""
+"""The reason why a run ended, in one line, if a person can fix it."""
 
 import os
 

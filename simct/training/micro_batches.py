@@ -1,4 +1,4 @@
-"""Micro-batches: what of a step goes through the models in one forward and backward pass.
+"""Micro-batches: the part of a step that goes through the models in one forward and backward pass.
 
 `training.micro_batch_tokens` bounds the tokens of a pass, padding included. Within it, sequences of similar length go
 together, so that little of a pass is padding. The gradient of a step does not depend on the split, because the losses

@@ -1,4 +1,4 @@
-"""Where a run that is resumed continues, and whether its run.yaml still describes it."""
+"""Where a resumed run continues, and whether its run.yaml still describes it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +12,10 @@ from simct.training.warmup_answers import SAMPLED_WITH
 
 
 def checkpoint_to_resume(run: RunFolder, config: RunConfig, log: Callable[[str], None]) -> Path | None:
-    """The newest whole checkpoint, or None for the start; `log` gets what was passed over and what run.yaml changes.
+    """The newest whole checkpoint, or None for the start; `log` gets the skipped checkpoints and the changes in
+    run.yaml.
 
-    Raises RunError for a run.yaml that has become that of another run, or ends before the checkpoint.
+    Raises RunError if run.yaml now describes another run, or ends before the checkpoint.
     """
     checkpoint, damaged = newest_whole(run.checkpoints_dir, thorough=True)
     step, training = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0, config.training
