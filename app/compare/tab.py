@@ -59,12 +59,9 @@ class CompareTab:
             run = owned_run(self.studio, run_id, visitor)
             config = run.config()
             offered = models.offered_sides(self.studio, run, config, visitor.token)
-            # weights of the Hub are fetched only when somebody ticks the box, checkpoints are many
-            here = [
-                side
-                for _, side in offered
-                if models.checkpoint_step(side) is None and models.is_here(side, run, config)
-            ]
+            # not ticked at first: models that have to be downloaded, and checkpoints, of which there may be many
+            whole = [side for _, side in offered if models.checkpoint_step(side) is None]
+            here = [side for side in whole if models.is_here(side, run, config)]
             prompts = [each.text for each in answers.prompts_of(self.studio, run, visitor.token)]
         except SimCTError as error:
             return self.side_by_side.nothing(markup.note("error", one_line(error)))

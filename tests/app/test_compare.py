@@ -7,6 +7,7 @@ import json
 import gradio as gr
 import pytest
 
+from app import projects
 from app.compare import answers, models, prompt_set, view
 from app.compare.answers import Answer, Question, Sampling
 from app.compare.models import RunModels
@@ -33,7 +34,7 @@ def run(local) -> RunFolder:
 @pytest.fixture
 def tab(local) -> CompareTab:
     with gr.Blocks():
-        return CompareTab(local, RunsTab(local))
+        return CompareTab(local, RunsTab(local, projects.field()))
 
 
 def ended(updates) -> dict:
