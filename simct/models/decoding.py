@@ -164,7 +164,8 @@ class DecodeLoop:
         self.whole_masks = config._attn_implementation == "sdpa"
         self.device = input_device(self.model)  # of an offloaded model, where its layers run
 
-    @torch.inference_mode()
+    # not inference_mode: a sharded model writes into its gathered weights again outside of it
+    @torch.no_grad()
     def write(self, prompts: list[list[int]], batch_size: int) -> Iterator[tuple[int, list[int]]]:
         """(prompt index, completion ids) as they are finished; at most `batch_size` are written at a time."""
         waiting = [_Sequence(index, prompt) for index, prompt in enumerate(prompts)]
