@@ -41,6 +41,7 @@ from app.start.tour import TourStart
 from app.train import form
 from app.train.checklist import step_of
 from app.train.tab import TrainTab
+from app.train.teacher_server import TeacherServer
 from app.train.version import FormState
 from simct.config import brief
 from simct.errors import SimCTError
@@ -97,15 +98,26 @@ class StudioPage:
                 self.start = TourStart(studio)
                 self.gallery = Gallery(studio)
                 self.pair = PairTab(studio)
+                with self.pair.below_teacher:
+                    self.teacher_server = TeacherServer(studio, self.pair)
                 with self.pair.below:
-                    self.pair_verdict = PairVerdict(studio, self.pair, self.prompts, self.run, self.verdict)
+                    self.pair_verdict = PairVerdict(
+                        studio, self.pair, self.prompts, self.run, self.verdict, self.teacher_server.server
+                    )
             with gr.Tab("Inspect", id="inspect") as steps["inspect"]:
                 self.inspect = InspectTab(studio, self.pair, self.prompts, self.run, self.verdict)
             with gr.Tab("Data", id="data") as steps["data"]:
                 self.data = DataTab(studio, self.pair, self.prompts, self.run, self.verdict)
             with gr.Tab("Train", id="train") as steps["train"]:
                 self.train = TrainTab(
-                    studio, self.pair, self.prompts, self.run, self.verdict, self.form_state, self.project
+                    studio,
+                    self.pair,
+                    self.prompts,
+                    self.run,
+                    self.verdict,
+                    self.form_state,
+                    self.project,
+                    self.teacher_server,
                 )
             with gr.Tab("Runs", id="runs") as steps["runs"]:
                 self.runs = RunsTab(studio, self.project)

@@ -1,10 +1,12 @@
 """What a teacher elsewhere costs: the error of listed tokens, and speed and memory of local, offloaded and served ones.
 
-    python benchmarks/teacher.py [--listed] [--server URL] [--json OUT]
+    python benchmarks/teacher.py [--listed] [--server URL] [--delay SECONDS] [--kinds served ...] [--json OUT]
 
 --listed prints, for k listed tokens, the error of each method's loss and of its gradient beside the whole teacher, on
 answers of the embedded student. Without it, the same steps are trained with a local teacher, an offloaded one and one
-on a server: the loopback server of the tests, in a process of its own, or the one that --server names.
+on a server: the one that --server names, or the tests' loopback server in a process of its own, which --delay puts as
+far away as one elsewhere. "served" asks for all scores of a step at once, so that the next micro-batches are scored
+while one is trained; "served, in turn" asks for those of a micro-batch when it is to be trained.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 LISTED = (8, 16, 64, 256)
-KINDS = ("local", "offloaded", "served")
+KINDS = ("local", "offloaded", "served, in turn", "served")
 
 
 def new_config(**settings: Any) -> Any:
@@ -105,12 +107,15 @@ def run_one(kind: str, url: str, steps: int, method: str) -> dict[str, Any]:
     accelerator = Accelerator()
     config = new_config(
         method=method, training__steps=steps, training__batch_size=16, training__micro_batch_size=4,
-        rollout__max_new_tokens=48, teacher__server=url if kind == "served" else None,
+        rollout__max_new_tokens=48, teacher__server=url if kind.startswith("served") else None,
     )  # fmt: skip
     pair = TokenizerPair.of_run(config)
     teacher = load_teacher(config.teacher, pair.teacher, accelerator.device)
     if kind == "offloaded" and isinstance(teacher, LocalTeacher):
         teacher.offload(accelerator.device)
+    if kind == "served, in turn":
+        at_once = teacher.start
+        teacher.start = lambda *texts: lambda: at_once(*texts)()  # type: ignore[method-assign]
     student = load_model(config.student, accelerator.device)
     prompts, _ = prepare_prompts(load_prompts(config.data), pair, config, [])
     records: list[dict[str, Any]] = []
@@ -135,20 +140,20 @@ def run_one(kind: str, url: str, steps: int, method: str) -> dict[str, Any]:
     }
 
 
-def side_by_side(url: str | None, steps: int, method: str) -> list[dict[str, Any]]:
+def side_by_side(url: str | None, steps: int, method: str, kinds: list[str], delay: float) -> list[dict[str, Any]]:
     from simct import demo
 
     server = None
     if url is None:
         server = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.teacher_server", str(demo.TEACHER)],
+            [sys.executable, "-m", "tests.support.teacher_server", str(demo.TEACHER), str(delay)],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         assert server.stdout is not None
         url = server.stdout.readline().strip()
     found = []
     try:
-        for kind in KINDS:
+        for kind in kinds:
             command = [sys.executable, __file__, "--one", kind, "--server", url, "--steps", str(steps)]
             process = subprocess.run(
                 [*command, "--method", method], cwd=ROOT, capture_output=True, text=True, env=dict(os.environ)
@@ -167,6 +172,8 @@ def main() -> None:
     parser.add_argument("--listed", action="store_true", help="the table of errors by listed tokens")
     parser.add_argument("--answers", type=int, default=32, help="answers for that table (default: %(default)s)")
     parser.add_argument("--server", metavar="URL", help="a server that has the embedded teacher")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before the loopback server answers a request")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="which teachers (default: all)")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--method", default="marginal")
     parser.add_argument("--json", type=Path, help="write what was measured there, too")
@@ -184,7 +191,7 @@ def main() -> None:
             cells = [f"{rows[k]['loss']:.1%} / {rows[k]['gradient']:.1%}" for k in LISTED]
             print(f"| `{method}` | " + " | ".join(cells) + " |")
     else:
-        found = side_by_side(options.server, options.steps, options.method)
+        found = side_by_side(options.server, options.steps, options.method, options.kinds, options.delay)
         print(
             "| teacher | tokens / s | s / step | of it waiting for the teacher | peak MiB |\n|---|---:|---:|---:|---:|"
         )
@@ -193,6 +200,10 @@ def main() -> None:
                 f"| {row['kind']} | {row['tokens_per_second']:.0f} | {row['seconds_per_step']:.2f} | "
                 f"{row['share_waiting']:.0%} | {row['peak_mib']:,.0f} |"
             )
+        took = {row["kind"]: row["seconds_per_step"] for row in found}
+        if {"served", "served, in turn"} <= took.keys():
+            ratio = took["served, in turn"] / took["served"]
+            print(f"A step in turn takes {ratio:.2f} × as long as one whose micro-batches are scored ahead.")
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -7,13 +7,13 @@ import gradio as gr
 
 from app.data import prompt_source
 from app.inspect import light, reliability_view, text_source
-from app.inspect.reliability import ANSWERS, TOKENS, WORDS, Measurement, measure_reliability
+from app.inspect.reliability import ANSWERS, TOKENS, WORDS, Measurement, measure_reliability, server_of
 from app.inspect.text_source import TextSource
 from app.page import markup
 from app.page.markup import one_line
 from app.pair.tab import PairTab
 from app.reading.setup import explicit_token
-from app.server import model_facts, paths, weights
+from app.server import model_facts, paths, teacher_keys, weights
 from app.server.handler import LATEST, LONG, Handler, Updates
 from app.server.machine import this_machine
 from app.server.studio import Studio
@@ -31,7 +31,15 @@ STARTING_SECONDS = 5
 class PairVerdict:
     """The button with its cost, the traffic light, and `train`, which continues with the recommended settings."""
 
-    def __init__(self, studio: Studio, pair: PairTab, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
+    def __init__(
+        self,
+        studio: Studio,
+        pair: PairTab,
+        prompts: gr.JSON,
+        run: gr.JSON,
+        verdict: gr.JSON,
+        server: gr.Textbox,
+    ) -> None:
         self.studio, self.verdict = studio, verdict
         self.drawn = markup.panel(elem_id="pair-verdict")
         with gr.Row(elem_classes="tools"):
@@ -42,18 +50,26 @@ class PairVerdict:
             )
         self.note = markup.panel(elem_id="pair-verdict-note")
         self.work = LongWork(studio, self.note, cancel)
-        known = {**pair.inputs, "verdict": verdict}
+        known = {**pair.inputs, "verdict": verdict, "server": server}
         shown = [self.drawn, self.measure, self.train, self.note]
-        Handler(studio, self._show, known, shown, LATEST).on(pair.summary.change, verdict.change)
+        Handler(studio, self._show, known, shown, LATEST).on(pair.summary.change, verdict.change, server.change)
         inputs = {**pair.inputs, "chosen": prompts, "run": run}
         outputs = [*self.work.outputs, self.drawn, verdict, self.train, self.measure]
         Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click)
 
-    def _show(self, visitor: Visitor, teacher: str, student: str, verdict: dict[str, Any] | None) -> Iterator[Updates]:
+    def _show(
+        self,
+        visitor: Visitor,
+        teacher: str,
+        student: str,
+        verdict: dict[str, Any] | None,
+        server: str | None = None,
+    ) -> Iterator[Updates]:
         """The verdict on this pair, or the download and time to measure it."""
         nothing = {
             self.drawn: "", self.note: "", self.measure: gr.Button(visible=False), self.train: gr.Button(visible=False),
         }  # fmt: skip
+        served = bool(server)
         try:
             weights.size(self.studio, teacher, student, visitor.token)
         except SimCTError:
@@ -67,16 +83,20 @@ class PairVerdict:
             yield {self.drawn: light.draw(measured), self.note: "", self.measure: again, self.train: train}
             return
         try:
-            bytes_ = weights.allow(self.studio, teacher, student, visitor.token)
+            bytes_ = weights.allow(self.studio, teacher, student, visitor.token, served)
         except SimCTError as error:
             button = gr.Button(WORDS, visible=True, interactive=False)
             yield {**nothing, self.measure: button, self.note: markup.note("quiet", one_line(error))}
             return
         button = gr.Button(WORDS, visible=True, interactive=True)
-        local = all(model in model_facts.EMBEDDED or is_folder(model) for model in (teacher, student))
-        taken = f"{'Loads' if local else 'Downloads'} {model_facts.human_size(bytes_) if bytes_ else 'both models'}"
+        loaded = (student,) if served else (teacher, student)
+        local = all(model in model_facts.EMBEDDED or is_folder(model) for model in loaded)
+        what = model_facts.human_size(bytes_) if bytes_ else "the student" if served else "both models"
+        taken = f"{'Loads' if local else 'Downloads'} {what}{', and asks the teacher’s server' if served else ''}"
         lines = {**nothing, self.measure: button, self.note: markup.note("quiet", f"{taken}.")}
         yield lines
+        if served:
+            return
         seconds = measuring_seconds(self.studio, teacher, student, visitor.token)
         if seconds is not None:
             then = "takes" if local else "then takes"
@@ -87,7 +107,8 @@ class PairVerdict:
         self, visitor: Visitor, teacher: str, student: str, chosen: dict[str, Any], run: dict[str, Any] | None
     ) -> Iterator[Updates]:
         """Measure the pair on the prompts of the Data step."""
-        wanted = Measurement(teacher, student, chosen, TextSource(text_source.CHOSEN), TOKENS, run)
+        key = teacher_keys.of(self.studio, visitor, server_of(run))
+        wanted = Measurement(teacher, student, chosen, TextSource(text_source.CHOSEN), TOKENS, run, key)
 
         def measure(work: Work) -> Reliability:
             paths.check_data(self.studio, visitor, prompt_source.data_config(chosen))

@@ -1,8 +1,8 @@
 """Inspect, reliability: both models measured on a few of the student's answers, and the recommended method."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -11,7 +11,7 @@ from app.inspect import reliability_view, text_source
 from app.inspect.text_source import TextSource, TextSourceForm
 from app.page import markup, saving
 from app.pair.tab import PairTab
-from app.server import downloads, model_facts, paths, weights, zero_gpu
+from app.server import downloads, model_facts, paths, teacher_keys, weights, zero_gpu
 from app.server.downloads import Download
 from app.server.handler import LATEST, LONG, Handler, Updates
 from app.server.studio import ZERO_GPU, Studio
@@ -19,6 +19,11 @@ from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from simct.config import RunConfig, config_from_brief, config_from_dict
 from simct.inspection.records import Reliability
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from simct.models.teachers import Teacher
 
 WORDS = "Measure this pair"
 ANSWERS, MOST_ANSWERS = 16, 256
@@ -33,7 +38,8 @@ LEAD = (
 class Measurement:
     """A measurement to make: `chosen` are the prompts of the Data step, `length` the most tokens of an answer.
 
-    `run` holds the settings of Train, of which only the chat templates matter.
+    `run` holds the settings of Train, of which only the chat templates and the teacher's server matter; `key` is that
+    server's.
     """
 
     teacher: str
@@ -42,6 +48,18 @@ class Measurement:
     source: TextSource
     length: int = TOKENS
     run: dict[str, Any] | None = None
+    key: str | None = field(default=None, repr=False)
+
+    @property
+    def server(self) -> str | None:
+        return server_of(self.run)
+
+
+def server_of(run: dict[str, Any] | None) -> str | None:
+    """The address of the teacher's server in the settings of Train, as the browser keeps them."""
+    teacher = (run or {}).get("teacher")
+    server = teacher.get("server") if isinstance(teacher, dict) else None
+    return server if isinstance(server, str) else None
 
 
 class ReliabilityTab:
@@ -78,15 +96,23 @@ class ReliabilityTab:
             )  # fmt: skip
         self.work = LongWork(studio, self.note, cancel)
         shown = [self.drawn, self.measure, self.train, self.note]
-        self.show = Handler(studio, self._show, {**pair.inputs, "verdict": verdict}, shown, LATEST)
+        self.show = Handler(studio, self._show, {**pair.inputs, "verdict": verdict, "run": run}, shown, LATEST)
         inputs = {**pair.inputs, "chosen": prompts, "run": run, "length": length, **source.inputs}
         outputs = [*self.work.outputs, self.drawn, verdict, self.train]
         Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click)
 
-    def _show(self, visitor: Visitor, teacher: str, student: str, verdict: dict[str, Any] | None) -> Updates:
+    def _show(
+        self,
+        visitor: Visitor,
+        teacher: str,
+        student: str,
+        verdict: dict[str, Any] | None,
+        run: dict[str, Any] | None = None,
+    ) -> Updates:
         """The measurement of this pair that the browser keeps, and whether the pair can be measured here."""
         report = reliability_view.kept(verdict, teacher, student)
-        words, refused = weights.button(self.studio, teacher, student, visitor.token, WORDS)
+        served = bool(server_of(run))
+        words, refused = weights.button(self.studio, teacher, student, visitor.token, WORDS, served)
         nothing = markup.empty("This pair has not been measured yet.")
         return {
             self.drawn: reliability_view.draw(report) if report else nothing,
@@ -106,7 +132,8 @@ class ReliabilityTab:
         **fields: Any,
     ) -> Iterator[Updates]:
         """Load both models, let the student answer, measure; stopped early, what was measured until then."""
-        wanted = Measurement(teacher, student, chosen, TextSource(**fields), int(length or TOKENS), run)
+        key = teacher_keys.of(self.studio, visitor, server_of(run))
+        wanted = Measurement(teacher, student, chosen, TextSource(**fields), int(length or TOKENS), run, key)
 
         def measure(work: Work) -> Reliability:
             if wanted.source.kind == text_source.CHOSEN:
@@ -132,14 +159,19 @@ def measure_reliability(studio: Studio, wanted: Measurement, token: str | bool |
     config = _run_config(studio, wanted, token)
     answers = min(max(int(wanted.source.number or ANSWERS), 1), MOST_ANSWERS)
     prompts = prompt_source.read_given(studio, config.data, token).prompts
-    if ZERO_GPU:
+    if ZERO_GPU and not wanted.server:
         model_facts.accept(studio, wanted.teacher, wanted.student, token, config)
         size = weights.allow(studio, wanted.teacher, wanted.student, token)
         config.teacher.dtype = config.student.dtype = weights.precision(size, zero_gpu.MEMORY)
         weights.fetch(studio, wanted.teacher, "teacher", token, work)
         weights.fetch(studio, wanted.student, "student", token, work)
         return zero_gpu.measure_pair(config, answers, token, work)
-    loaded = weights.load(studio, wanted.teacher, wanted.student, token, work)
+    models: tuple[PreTrainedModel | Teacher, PreTrainedModel]
+    if wanted.server:
+        models = _load_served(studio, wanted, config, token, work)
+    else:
+        loaded = weights.load(studio, wanted.teacher, wanted.student, token, work)
+        models = loaded.teacher, loaded.student
     work.step("Measuring, answers:")
     return measure_pair(
         config,
@@ -147,15 +179,29 @@ def measure_reliability(studio: Studio, wanted: Measurement, token: str | bool |
         token,
         on_progress=work.progress,
         should_stop=work.should_stop,
-        models=(loaded.teacher, loaded.student),
+        models=models,
         prompts=prompts,
     )
+
+
+def _load_served(
+    studio: Studio, wanted: Measurement, config: RunConfig, token: str | bool | None, work: Work
+) -> "tuple[Teacher, PreTrainedModel]":
+    """The teacher on its server, and the student's weights."""
+    from simct.models.teachers import load_teacher
+
+    bytes_ = weights.allow(studio, wanted.teacher, wanted.student, token, served=True)
+    pair = model_facts.pair_of(studio, wanted.teacher, wanted.student, token, config)
+    work.step("Asking the teacher's server…")
+    teacher = load_teacher(config.teacher, pair.teacher, token=token, key=wanted.key)
+    dtype = weights.precision(bytes_, weights.free_memory())
+    return teacher, weights.load_one(studio, wanted.student, "student", dtype, token, work)
 
 
 def _run_config(studio: Studio, wanted: Measurement, token: str | bool | None) -> RunConfig:
     settings = config_from_brief(wanted.run or {})
     sides = ((wanted.teacher, settings.teacher), (wanted.student, settings.student))
-    teacher, student = (
+    described: list[dict[str, Any]] = [
         {
             "model": model_facts.location(model),
             "revision": model_facts.facts(studio, model, token).revision,
@@ -164,7 +210,10 @@ def _run_config(studio: Studio, wanted: Measurement, token: str | bool | None) -
             "system": side.system,
         }
         for model, side in sides
-    )
+    ]
+    teacher, student = described
+    if wanted.server:
+        teacher |= {"server": wanted.server, "top_logprobs": settings.teacher.top_logprobs}
     data = text_source.data_config(studio, wanted.chosen, wanted.source)
     rollout = {"max_new_tokens": wanted.length}
     return config_from_dict({"teacher": teacher, "student": student, "data": data, "rollout": rollout})

@@ -1,7 +1,7 @@
 """One model of the pair: found as it is typed, its revision chosen, what was found out about it beside the field."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -18,6 +18,8 @@ from simct.hub.repo_ids import is_folder, split_revision
 MIN_QUERY = 2
 HELP = "Type to search the Hub. A local folder works too."
 PUBLIC_HELP = "Type to search the Hub."
+SERVER_HELP = "Type to search the Hub. {}he address of a server works too."
+TRAINED_HERE = "Only a teacher can be on a server: the student is trained here."
 NEWEST = ("newest of main", "")
 
 
@@ -48,7 +50,7 @@ class ModelField:
             choices([]),
             value=studio.default_pair[side],
             label=label,
-            info=PUBLIC_HELP if studio.public else HELP,
+            info=help_text(side, studio.public),
             allow_custom_value=True,
             filterable=True,
             elem_id=side,
@@ -83,7 +85,7 @@ class ModelField:
     def search(self, visitor: Visitor, typed: str, **filters: str) -> Updates:
         """Models on the Hub whose id holds what has been typed so far."""
         query = (typed or "").strip()
-        if len(query) < MIN_QUERY or is_folder(query) or query in model_facts.EMBEDDED.values():
+        if len(query) < MIN_QUERY or is_folder(query) or is_address(query) or query in model_facts.EMBEDDED.values():
             return {}
         from simct.hub.search import search_models
 
@@ -139,8 +141,24 @@ class ModelField:
         return {self.field: shown(model_facts.joined(split_revision(model)[0], revision))}
 
 
-def read_or_keep(studio: Studio, model: str, before: str, visitor: Visitor) -> Reading:
-    """What was found out about `model`. A word that cannot be read as one does not replace the one chosen `before`."""
+def help_text(side: str, public: bool) -> str:
+    """What may be typed into the field of a side."""
+    if side == "teacher":
+        return SERVER_HELP.format("T" if public else "A local folder or t")
+    return PUBLIC_HELP if public else HELP
+
+
+def is_address(typed: str | None) -> bool:
+    """Whether what was typed is meant as an address."""
+    return (typed or "").strip().lower().startswith(("http://", "https://"))
+
+
+def read_or_keep(studio: Studio, side: str, model: str, before: str, visitor: Visitor) -> Reading:
+    """What was found out about `model`. A word that cannot be read as one does not replace the one chosen `before`, and
+    neither does the address of a server, which has a field of its own."""
+    if is_address(model) and before:
+        kept = read_or_keep(studio, side, before, before, visitor)
+        return kept if side == "teacher" else replace(kept, error=kept.error or TRAINED_HERE)
     try:
         return Reading(model, model_facts.facts(studio, model, visitor.token))
     except SimCTError as error:

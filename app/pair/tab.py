@@ -8,7 +8,7 @@ import gradio as gr
 from app.page import markup
 from app.page.markup import one_line
 from app.pair import view
-from app.pair.model_field import ModelField, Reading, read_or_keep
+from app.pair.model_field import ModelField, Reading, is_address, read_or_keep
 from app.server import model_facts
 from app.server.handler import Handler, Updates, in_turn
 from app.server.studio import Studio
@@ -51,16 +51,19 @@ class PairTab:
         with gr.Row(equal_height=False):
             with gr.Column(min_width=280):
                 teacher = ModelField(studio, "Teacher", "teacher")
+                self.below_teacher = gr.Column()
             with gr.Column(min_width=280):
                 student = ModelField(studio, "Student", "student")
         filters = _filters()
         self.summary = markup.panel(markup.empty("Reading both tokenizers…"), elem_id="pair-summary", min_height=220)
         self.below = gr.Column()
         self.next = gr.Button("Inspect this pair →", variant="primary", elem_classes="next")
+        # the address of a server that was typed where the teacher is chosen
+        self.address = gr.Textbox("", visible="hidden", elem_id="typed-server")
         self.sides = (teacher, student)
         self.teacher, self.student = teacher.field, student.field
         self.inputs = {"teacher": self.teacher, "student": self.student}
-        outputs = [teacher.note, student.note, self.summary, self.next]
+        outputs = [teacher.note, student.note, self.summary, self.next, self.address]
         outputs += [each for side in self.sides for each in (side.field, side.asked, side.read)]
         inputs = {**self.inputs, "teacher_read": teacher.read, "student_read": student.read}
         self.refresh = Handler(studio, self._refresh, inputs, outputs, in_turn("pair"))
@@ -76,8 +79,8 @@ class PairTab:
         found: list[Reading] = []
 
         def read(work: Work) -> None:
-            for model, before in zip(models, chosen, strict=True):
-                found.append(read_or_keep(self.studio, model, before, visitor))
+            for side, model, before in zip(self.sides, models, chosen, strict=True):
+                found.append(read_or_keep(self.studio, side.side, model, before, visitor))
 
         for work in follow(read):
             if work.running:
@@ -90,6 +93,8 @@ class PairTab:
         updates: Updates = {}
         for side, model, reading in zip(self.sides, models, found, strict=True):
             updates |= side.shows(model, reading)
+        if is_address(models[0]):
+            updates[self.address] = models[0].strip()
         yield updates
         yield self._summary(visitor, found)
 

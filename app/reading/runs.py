@@ -73,7 +73,9 @@ def offered(worker: Worker, config: RunConfig, token: str | bool | None, n_promp
     return offers(config, token, n_prompts)
 
 
-def preflight(worker: Worker, config: RunConfig, token: str | bool | None, place: Place) -> Preflight:
+def preflight(
+    worker: Worker, config: RunConfig, token: str | bool | None, place: Place, teacher_key: str | None = None
+) -> Preflight:
     """All checks that are possible before the run starts at `place`. Only raises LimitError."""
 
     def tokens(model: ModelConfig, token: str | bool | None) -> TokenBytes:
@@ -89,7 +91,7 @@ def preflight(worker: Worker, config: RunConfig, token: str | bool | None, place
         worker.step(f"The check of this run ({subject})")
         worker.progress(done, total)
 
-    return run_checks(PlannedRun(config, token, place, Readers(tokens, prompts)), report)
+    return run_checks(PlannedRun(config, token, place, Readers(tokens, prompts), teacher_key), report)
 
 
 def accept(worker: Worker, *sources: Source) -> None:

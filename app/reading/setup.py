@@ -19,6 +19,7 @@ PRELOADED = (
     "transformers.models.llama.configuration_llama", "transformers.models.qwen2.configuration_qwen2",
     "transformers.models.qwen3.configuration_qwen3", "transformers.models.gemma3.configuration_gemma3",
     "app.reading.models", "app.reading.texts", "app.reading.prompts", "app.reading.runs",
+    "app.reading.servers",
     "simct.preflight.checklist", "simct.train",
 )  # fmt: skip
 

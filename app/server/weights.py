@@ -23,14 +23,24 @@ PUBLIC = (
 FILES = ["model*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
 
 
-def size(studio: Studio, teacher: str, student: str, token: str | bool | None) -> int:
-    """Bytes of both models' weights files; unknown sizes count as 0. Raises a one-line SimCTError."""
-    return sum(model_facts.facts(studio, model, token).size or 0 for model in (teacher, student))
+SERVED = (
+    "A public studio measures no pair whose teacher is on a server. On a machine of yours, "
+    "`simct inspect --weights 16 --teacher-server` does."
+)
 
 
-def allow(studio: Studio, teacher: str, student: str, token: str | bool | None) -> int:
-    """The bytes of both models, if this studio may load them. Raises a one-line ModelError."""
-    bytes_ = size(studio, teacher, student, token)
+def size(studio: Studio, teacher: str, student: str, token: str | bool | None, served: bool = False) -> int:
+    """Bytes of both models' weights files, or with a teacher that is `served` of the student's; unknown ones count
+    nothing. Raises a one-line SimCTError."""
+    models = (student,) if served else (teacher, student)
+    return sum(model_facts.facts(studio, model, token).size or 0 for model in models)
+
+
+def allow(studio: Studio, teacher: str, student: str, token: str | bool | None, served: bool = False) -> int:
+    """The bytes of `size`, if this studio may load them. Raises a one-line ModelError."""
+    if served and studio.public:
+        raise ModelError(SERVED)
+    bytes_ = size(studio, teacher, student, token, served)
     if studio.public and not {teacher, student} <= model_facts.EMBEDDED.keys():
         try:
             allowance = float(os.environ.get(ALLOWANCE) or 0)
@@ -47,13 +57,15 @@ def allow(studio: Studio, teacher: str, student: str, token: str | bool | None) 
     return bytes_
 
 
-def button(studio: Studio, teacher: str, student: str, token: str | bool | None, words: str) -> tuple[str, str]:
-    """The button's label with the download size, and why it is disabled (or an empty text)."""
+def button(
+    studio: Studio, teacher: str, student: str, token: str | bool | None, words: str, served: bool = False
+) -> tuple[str, str]:
+    """What the button says with the size it stands for, and why it cannot be pressed (or nothing)."""
     try:
-        bytes_ = allow(studio, teacher, student, token)
+        bytes_ = allow(studio, teacher, student, token, served)
     except SimCTError as error:
         return words, one_line(error)
-    if studio.models.pair_of(teacher, student, token):
+    if not served and studio.models.pair_of(teacher, student, token):
         return f"{words} (loaded)", ""
     return f"{words}, {model_facts.human_size(bytes_)}" if bytes_ else words, ""
 

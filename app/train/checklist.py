@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from app.page import markup, scripts
-from app.server import paths
+from app.server import paths, teacher_keys
 from app.server.handler import Component, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
@@ -61,7 +61,9 @@ class Checklist:
             except SimCTError as error:
                 found = Preflight([from_error(error)])
             else:
-                found = run_preflight(self.studio, config, visitor.token, place_of(self.studio, place), on_progress)
+                key = teacher_keys.of(self.studio, visitor, config.teacher.server)
+                at = place_of(self.studio, place)
+                found = run_preflight(self.studio, config, visitor.token, at, on_progress, key)
             return view.checklist(found), not found.problems
 
         for work in follow(checked):

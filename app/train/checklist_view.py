@@ -33,6 +33,11 @@ def _known_fields() -> dict[str, Field]:
         for row in rows
         for name in row
     }
+    found |= {
+        name: Field(fields.label(name), fields.elem_id(name), "pair", fields.SERVED_GROUP)
+        for row in fields.SERVED
+        for name in row
+    }
     return found | {
         "teacher.model": Field("Teacher", "teacher", "pair"),
         "student.model": Field("Student", "student", "pair"),

@@ -47,10 +47,7 @@ FOLDED = {
         ("teacher.dtype", "student.dtype", "teacher.quantization"),
         ("training.mixed_precision", "training.gradient_checkpointing"),
     ),
-    "Teacher elsewhere": (
-        ("teacher.server", "teacher.top_logprobs", "teacher.price_per_million_tokens"),
-        ("teacher.scores", "teacher.offload"),
-    ),
+    "Teacher elsewhere": (("teacher.scores", "teacher.offload"),),
     "Several teachers": (("teachers",), ("data.teacher_column",)),
     "Evaluations along the way": (
         ("evaluation.every", "evaluation.tracked_tasks", "evaluation.tracked_samples", "evaluation.time_share"),
@@ -66,6 +63,15 @@ FOLDED = {
         ("publish.what", "publish.private", "publish.rollouts", "publish.space", "publish.only_if_improved"),
     ),
 }
+
+# on the Pair step, under the teacher
+SERVED_GROUP = "Teacher on a server"
+SERVED = (("teacher.server",), ("teacher.top_logprobs", "teacher.price_per_million_tokens"))
+
+
+def default(name: str) -> Any:
+    """What the setting is where nothing is said of it."""
+    return SETTINGS[name].default
 
 
 def build(name: str, value: Any) -> FormField:

@@ -119,14 +119,18 @@ def starting_config() -> RunConfig:
     return load_preset("demo-cpu")
 
 
-def settings_form(beside_method: Callable[[], None]) -> RunForm:
+def settings_form(
+    beside_method: Callable[[], None],
+    elsewhere: Mapping[str, FormField] | None = None,
+    group: gr.Accordion | None = None,
+) -> RunForm:
     """Create the fields: the common ones first, the rest in folded groups by subject.
 
-    `beside_method` follows the first.
+    `beside_method` follows the first. `elsewhere` are fields of the form on another step, in the folded `group`.
     """
     default = leaves(starting_config().model_dump())
-    made: dict[str, FormField] = {}
-    groups: dict[str, gr.Accordion] = {}
+    made: dict[str, FormField] = dict(elsewhere or {})
+    groups: dict[str, gr.Accordion] = dict.fromkeys(made, group) if group else {}
 
     def row(names: Sequence[str]) -> None:
         with gr.Row():

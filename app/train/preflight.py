@@ -23,9 +23,15 @@ OnProgress = Callable[[str, int, int], None]
 
 
 def run_preflight(
-    studio: Studio, config: RunConfig, token: Token, place: Place, on_progress: OnProgress | None = None
+    studio: Studio,
+    config: RunConfig,
+    token: Token,
+    place: Place,
+    on_progress: OnProgress | None = None,
+    teacher_key: str | None = None,
 ) -> Preflight:
-    """All checks that are possible before `config` starts at `place`. Never raises; the config is not changed."""
+    """All checks that are possible before `config` starts at `place`, with the key of its teacher's server if any.
+    Never raises; the config is not changed."""
     refused = _refused(studio, config)
     if refused:
         return Preflight(refused)
@@ -36,7 +42,7 @@ def run_preflight(
         if on_progress:
             on_progress(CHECKS[min(done, len(CHECKS) - 1)][0], done, len(CHECKS))
 
-    asked = (planned, explicit_token(token), place)
+    asked = (planned, explicit_token(token), place, teacher_key)
     near = tuple(model.model for model in config.models)
     try:
         return studio.workers.run(

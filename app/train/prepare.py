@@ -20,10 +20,16 @@ def load_run_yaml(studio: Studio, path: str) -> RunConfig:
     return config_from_dict(studio.workers.run(runs.load_run_yaml, path, what="This file"))
 
 
-def pin_and_check(studio: Studio, config: RunConfig, token: str | bool | None, place: Place | None = None) -> RunConfig:
+def pin_and_check(
+    studio: Studio,
+    config: RunConfig,
+    token: str | bool | None,
+    place: Place | None = None,
+    teacher_key: str | None = None,
+) -> RunConfig:
     """`config` with models and dataset pinned to their commits. Raises a one-line SimCTError if it cannot run.
 
-    `place` is where it will train; None for this machine.
+    `place` is where it will train; None for this machine. `teacher_key` is that of the teacher's server.
     """
     # torch and transformers take seconds to import
     from app.train.preflight import place_of, run_preflight
@@ -31,7 +37,7 @@ def pin_and_check(studio: Studio, config: RunConfig, token: str | bool | None, p
     for model in config.models:
         # a run stays with the commit it was launched on
         model.revision = model_facts.facts(studio, model_facts.joined(model.model, model.revision), token).revision
-    run_preflight(studio, config, token, place_of(studio, place)).refuse()
+    run_preflight(studio, config, token, place_of(studio, place), teacher_key=teacher_key).refuse()
     if local_path(config.data.prompts) is None and not config.data.revision:
         from simct.hub.search import resolve_revision
 

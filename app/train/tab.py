@@ -9,7 +9,7 @@ from app.data import choice, prompt_source
 from app.page import markup, scripts
 from app.page.markup import one_line
 from app.pair.tab import PairTab
-from app.server import model_facts, paths
+from app.server import model_facts, paths, teacher_keys
 from app.server.handler import LATEST, PRIVATE, QUIET, Component, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.uploads import arrived_file
@@ -17,7 +17,8 @@ from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from app.train import estimate, prepare, view, where
 from app.train.checklist import Checklist, fix_of
-from app.train.form import overridden, settings_form
+from app.train.form import base_config, overridden, settings_form
+from app.train.teacher_server import TeacherServer
 from app.train.version import FormState, Version, version_of
 from app.train.where import HERE, Place, PlaceForm
 from simct.config import RunConfig, brief, brief_yaml, validate
@@ -27,6 +28,7 @@ from simct.preflight.records import from_error
 from simct.presets import list_presets, load_preset
 from simct.runs.folder import RunFolder
 
+SERVED = ("server", "top_logprobs", "price_per_million_tokens")
 COMMAND = "simct distill --config run.yaml"
 
 
@@ -47,8 +49,9 @@ class TrainTab:
         verdict: gr.JSON,
         state: FormState,
         project: gr.Dropdown,
+        server: TeacherServer,
     ) -> None:
-        self.studio, self.run, self.state, self.project = studio, run, state, project
+        self.studio, self.run, self.state, self.project, self.server = studio, run, state, project, server
         markup.panel(
             markup.heading(
                 "Train",
@@ -93,7 +96,7 @@ class TrainTab:
         with gr.Row(elem_id="verdict-row", render=False) as verdict_row:
             self.method_note = markup.panel(elem_id="method-verdict", min_height=24)
             self.measure = gr.Button("Measure it →", size="sm", scale=0, min_width=130, visible=False)
-        self.form = settings_form(verdict_row.render)
+        self.form = settings_form(verdict_row.render, self.server.fields, self.server.group)
 
     def _build_outcome(self) -> None:
         self.pair = markup.panel(elem_id="train-pair")
@@ -159,10 +162,12 @@ class TrainTab:
         show.on(method.change, verdict.change, pair.teacher.change, pair.student.change)
 
     def _wire_files(self, pair: PairTab) -> None:
-        inputs = {"name": self.preset, **pair.inputs}
+        inputs = {"name": self.preset, **pair.inputs, "run": self.run}
         outputs = [self.preset_note, self.whole, *self.form_outputs]
         Handler(self.studio, self._take_preset, inputs, outputs, LATEST).on(self.preset.input)
-        Handler(self.studio, self._take_whole, {"name": self.preset}, [self.loaded]).on(self.whole.click)
+        Handler(self.studio, self._take_whole, {"name": self.preset}, [self.loaded, *self.form_outputs]).on(
+            self.whole.click
+        )
         self.save.click(None, self.yaml, js=scripts.call("saveText", "run.yaml", "application/yaml"), **PRIVATE)
         read = Handler(
             self.studio, self._read_file, {"path": self.upload}, [self.note, self.loaded, *self.form_outputs], LATEST
@@ -271,7 +276,8 @@ class TrainTab:
             if version.edit != edit:
                 raise ConfigError("A setting changed just now. Look at the estimate, and launch again.")
             config = self._resolved(visitor, version)
-            prepare.pin_and_check(self.studio, config, visitor.token, place)
+            key = teacher_keys.of(self.studio, visitor, config.teacher.server)
+            prepare.pin_and_check(self.studio, config, visitor.token, place, key)
             return where.start(self.studio, config, place, visitor, project)
 
         def finished(work: Work) -> Updates:
@@ -279,8 +285,11 @@ class TrainTab:
 
         yield from self.work.run(start, finished)
 
-    def _take_preset(self, name: str, teacher: str, student: str) -> Updates:
-        config = load_preset(name)
+    def _take_preset(self, name: str, teacher: str, student: str, run: dict[str, Any]) -> Updates:
+        config, kept = load_preset(name), base_config(run).teacher
+        for setting in SERVED:
+            # where the teacher is belongs to the pair
+            setattr(config.teacher, setting, getattr(kept, setting))
         same = (config.teacher.model, config.student.model) == (teacher, student)
         pair = " → ".join(model_facts.display_name(each.model) for each in (config.teacher, config.student))
         return {
@@ -290,7 +299,8 @@ class TrainTab:
         }
 
     def _take_whole(self, name: str) -> Updates:
-        return {self.loaded: load_preset(name)}
+        config = load_preset(name)
+        return {self.loaded: config, **self.load(config)}
 
     def _read_file(self, path: str) -> Updates:
         try:

@@ -3,15 +3,26 @@
 import os
 import re
 
-# the environment variable with the key of a teacher's server
+# the environment variable with the key of a teacher's server, and the one with a key that is for a single run
 KEY_VARIABLE = "SIMCT_TEACHER_KEY"
+RUN_KEY_VARIABLE = "SIMCT_RUN_TEACHER_KEY"
 SHORTEST_KEY = 6  # a shorter one might match ordinary text
 
 _TOKEN = re.compile(r"\b(hf_oauth_|hf_jwt_)[\w.-]{8,}|\b(hf_|api_org_)[A-Za-z0-9]{16,}")
 
 
+_hidden: set[str] = set()
+
+
+def hide(key: str) -> None:
+    """Remove `key`, too, from what this process shows, logs or publishes from now on."""
+    _hidden.add(key)
+
+
 def redact(text: str) -> str:
     """`text` with everything that looks like a Hugging Face token replaced by its prefix and an ellipsis, and with the
-    key of a teacher's server left out."""
-    key = os.environ.get(KEY_VARIABLE, "")
-    return _TOKEN.sub(r"\1\2…", text.replace(key, "…") if len(key) >= SHORTEST_KEY else text)
+    keys of teachers' servers left out."""
+    known = {os.environ.get(name, "") for name in (KEY_VARIABLE, RUN_KEY_VARIABLE)} | _hidden
+    for key in sorted(known, key=len, reverse=True):
+        text = text.replace(key, "…") if len(key) >= SHORTEST_KEY else text
+    return _TOKEN.sub(r"\1\2…", text)

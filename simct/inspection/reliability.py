@@ -63,7 +63,7 @@ def measure_pair(
     device: torch.device | str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    models: tuple[PreTrainedModel, PreTrainedModel] | None = None,
+    models: tuple[PreTrainedModel | Teacher, PreTrainedModel] | None = None,
     prompts: Sequence[Prompt] | None = None,
 ) -> Reliability:
     """Measure the run's two models on `samples` answers of the student to the run's prompts, and give the verdict.
@@ -179,12 +179,16 @@ def _models(
     pair: TokenizerPair,
     device: torch.device | str | None,
     token: str | bool | None,
-    loaded: tuple[PreTrainedModel, PreTrainedModel] | None,
+    loaded: tuple[PreTrainedModel | Teacher, PreTrainedModel] | None,
 ) -> tuple[Teacher, PreTrainedModel]:
+    teacher: Teacher
     if loaded:
-        check_head(loaded[0])
-        teacher: Teacher = LocalTeacher(loaded[0], pair.teacher)
-        student = loaded[1]
+        first, student = loaded
+        if isinstance(first, PreTrainedModel):
+            check_head(first)
+            teacher = LocalTeacher(first, pair.teacher)
+        else:
+            teacher = first
     else:
         teacher = load_teacher(config.teacher, pair.teacher, device, token)
         student = load_model(config.student, device, token).eval()

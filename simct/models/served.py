@@ -39,12 +39,14 @@ Spans = list[list[tuple[int, int]]]
 class ServerClient:
     """Requests to one server, with a key that is sent nowhere else: redirects are refused.
 
-    Raises ConfigError for an address that is not allowed.
+    `public`: only public servers are allowed (None: on a Space). Raises ConfigError for an address that is not allowed.
     """
 
-    def __init__(self, url: str, key: str | None = None, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, url: str, key: str | None = None, patience: float = PATIENCE, public: bool | None = None
+    ) -> None:
         self.url, self.key, self.patience = url, key, patience
-        self.target, self.retries = target_of(url), 0
+        self.target, self.retries = target_of(url, public), 0
         headers = self.target.headers | ({"Authorization": f"Bearer {key}"} if key else {})
         limits = httpx2.Limits(max_connections=REQUESTS_AT_ONCE)
         timeout = httpx2.Timeout(min(ANSWER_SECONDS, 3 * patience), connect=CONNECT_SECONDS)
@@ -122,18 +124,34 @@ def _message(response: httpx2.Response) -> str:
     return brief(str(said)) or response.reason_phrase
 
 
+def served_models(client: ServerClient) -> dict[str, dict[str, Any]]:
+    """What the server says of each model that it serves, by name. Raises RunError or ConfigError as `request` does."""
+    models = client.request("/v1/models").get("data")
+    found = models if isinstance(models, list) else []
+    return {str(each.get("id")): each for each in found if isinstance(each, dict)}
+
+
 class ServedTeacher:
-    """The teacher of a run on its server. Raises ConfigError or RunError as soon as something about it is wrong."""
+    """The teacher of a run on its server, asked with `key` or the one that key_for finds.
+
+    Raises ConfigError or RunError as soon as something about it is wrong.
+    """
 
     def __init__(
-        self, config: ModelConfig, tokens: TokenBytes, token: str | bool | None = None, patience: float = PATIENCE
+        self,
+        config: ModelConfig,
+        tokens: TokenBytes,
+        token: str | bool | None = None,
+        patience: float = PATIENCE,
+        key: str | None = None,
+        public: bool | None = None,
     ) -> None:
         url = config.server or ""
         self.tokens, self.listed = tokens, config.top_logprobs
         self.price = config.price_per_million_tokens
         # ids beyond the tokenizer spell nothing and are part of the rest
         self.vocabulary = max(len(tokens.bytes_of), max(tokens.end_ids) + 1)
-        self.client = ServerClient(url, key_for(url, token), patience)
+        self.client = ServerClient(url, key_for(url, token, key), patience, public)
         self.pool = ThreadPoolExecutor(REQUESTS_AT_ONCE, thread_name_prefix="teacher")
         self._lock = threading.Lock()
         self._read, self._waited = 0, 0.0
@@ -143,8 +161,7 @@ class ServedTeacher:
 
     def _served_model(self, wanted: str) -> tuple[str, int | None]:
         """The name under which the teacher is served, and the most tokens that it reads."""
-        models = self.client.request("/v1/models").get("data")
-        served = {str(each.get("id")): each for each in models if isinstance(each, dict)} if models else {}
+        served = served_models(self.client)
         name = wanted if wanted in served else next(iter(served), "") if len(served) == 1 else ""
         if not name:
             names = ", ".join(served) or "none"

@@ -14,7 +14,7 @@ from huggingface_hub import get_token
 
 from simct.config.rules import is_server_address
 from simct.errors import ConfigError
-from simct.hub.redact import KEY_VARIABLE
+from simct.hub.redact import KEY_VARIABLE, RUN_KEY_VARIABLE
 
 # servers of Hugging Face, the only ones that get the Hub's token
 OWN_HOST = ".endpoints.huggingface.cloud"
@@ -25,13 +25,14 @@ def on_space() -> bool:
     return bool(os.environ.get("SPACE_ID"))
 
 
-def key_for(url: str, login: str | bool | None = None) -> str | None:
-    """The key for the server at `url`: from the environment, or the Hub's token for a server of Hugging Face.
+def key_for(url: str, login: str | bool | None = None, key: str | None = None) -> str | None:
+    """The key for the server at `url`: the one given, the run's own, the one in the environment, or the Hub's token for
+    a server of Hugging Face.
 
     `login`: the Hub token of the person asking, None for the one stored on this machine, False for none. A Space never
     uses its own key.
     """
-    key = None if on_space() else os.environ.get(KEY_VARIABLE)
+    key = key or os.environ.get(RUN_KEY_VARIABLE) or (None if on_space() else os.environ.get(KEY_VARIABLE))
     address = urlsplit(url)
     if key or address.scheme != "https" or not (address.hostname or "").endswith(OWN_HOST):
         return key or None
@@ -55,12 +56,13 @@ class Target:
         return {"sni_hostname": urlsplit(f"//{self.host}").hostname or ""} if self.host else {}
 
 
-def target_of(url: str) -> Target:
-    """Where to send requests for `url`. Raises ConfigError if it is not an address or, on a Space, is private."""
+def target_of(url: str, public: bool | None = None) -> Target:
+    """Where to send requests for `url`. Raises ConfigError if it is not an address or, where only `public` servers are
+    allowed (None: on a Space), is private or not https."""
     if not is_server_address(url):
         raise ConfigError(f"{url!r} is not the address of a server, such as https://example.com.")
     plain = url.rstrip("/").removesuffix("/v1")
-    if not on_space():
+    if not (on_space() if public is None else public):
         return Target(plain)
     address = urlsplit(plain)
     port = address.port or (443 if address.scheme == "https" else 80)
@@ -73,6 +75,8 @@ def target_of(url: str) -> Target:
             f"{address.hostname!r} is a private address, which a Space does not ask. Run the studio on your own "
             "machine for a server there."
         )
+    if address.scheme != "https":
+        raise ConfigError(f"A Space asks servers by https only, and the address is {url!r}.")
     chosen = str(min(found))
     host = f"[{chosen}]" if ":" in chosen else chosen
     return Target(f"{address.scheme}://{host}:{port}{address.path}", address.netloc)

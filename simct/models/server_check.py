@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from simct.config.sections import ModelConfig
-from simct.models.served import ServedTeacher
+from simct.models.served import ServedTeacher, ServerClient, served_models
+from simct.models.server_address import key_for
 from simct.tokenization.token_bytes import TokenBytes
 
 PROBE = "The quick brown fox jumps over 12 lazy dogs; its price was $3.50, said café owner Zoë (twice).\n\n    return x"
@@ -35,9 +36,27 @@ class ServerReport:
         )
 
 
-def look_at_server(config: ModelConfig, tokens: TokenBytes, token: str | bool | None = None) -> ServerReport:
-    """Check the server that `config` names. Raises ConfigError or RunError if it cannot be used."""
-    teacher = ServedTeacher(config, tokens, token, PATIENCE)
+def names_on_server(
+    url: str, token: str | bool | None = None, key: str | None = None, public: bool | None = None
+) -> list[str]:
+    """The names of the models that a server has. Raises ConfigError or RunError for one that cannot be asked."""
+    client = ServerClient(url, key_for(url, token, key), PATIENCE, public)
+    try:
+        return list(served_models(client))
+    finally:
+        client.close()
+
+
+def look_at_server(
+    config: ModelConfig,
+    tokens: TokenBytes,
+    token: str | bool | None = None,
+    key: str | None = None,
+    public: bool | None = None,
+) -> ServerReport:
+    """Ask the server that `config` names, with `key` or the one that key_for finds; `public`: only if it is a public
+    one (None: on a Space). Raises ConfigError or RunError for one that cannot be used."""
+    teacher = ServedTeacher(config, tokens, token, PATIENCE, key, public)
     try:
         ids = tokens.encode(PROBE.encode())
         started = time.perf_counter()

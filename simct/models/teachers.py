@@ -155,16 +155,18 @@ def load_teacher(
     device: torch.device | str | None = None,
     token: str | bool | None = None,
     grades: bool = True,
+    key: str | None = None,
 ) -> Teacher:
     """The teacher that a run names, its weights on `device` unless the run says otherwise.
 
-    grades: it will be compared with a student, so its lm_head is checked. Raises ModelError as load_model and
+    grades: it will be compared with a student, so its lm_head is checked. key: of its server, if it is not the one that
+    key_for finds. Raises ModelError as load_model and
     check_head do, ConfigError or RunError for a server that cannot be used.
     """
     if config.scores:
         return StoredTeacher(config.scores, tokens)
     if config.server:
-        return ServedTeacher(config, tokens, token)
+        return ServedTeacher(config, tokens, token, key=key)
     # a teacher that will be sharded is too big for one device; it is moved there layer by layer
     model = load_model(config, None if config.sharded or config.offload else device, token).eval()
     if grades:

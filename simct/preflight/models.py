@@ -1,6 +1,5 @@
 """Whether both models can be read: access, kinds of files, config.json, whole weights, and licenses."""
 
-import os
 import warnings
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from simct.config.teachers import named_teachers
 from simct.errors import HubError, SimCTError, brief
 from simct.hub.licenses import NOT_ADVICE, license_concerns
 from simct.hub.model_files import Adapter, check_model_files
-from simct.hub.redact import KEY_VARIABLE
 from simct.hub.retry import passing
 from simct.hub.search import check_access
 from simct.models.server_check import look_at_server
@@ -91,15 +89,15 @@ def _check_model(planned: PlannedRun, side: str) -> list[Check]:
 
 def check_teacher_server(planned: PlannedRun, side: str = "teacher") -> list[Check]:
     """A teacher's server: its model, its tokenizer, and how many log-probabilities it lists."""
-    teacher = planned.model(side)
-    if planned.place.public:
+    teacher, public = planned.model(side), planned.place.public or None
+    if public and not isinstance(planned.token, str):
+        # a public studio asks no server for people it does not know
         return []
+    # which is for the server of `teacher` alone
+    key = planned.teacher_key if side == "teacher" else None
     try:
-        found = look_at_server(teacher, planned.tokens(side), planned.token)
+        found = look_at_server(teacher, planned.tokens(side), planned.token, key, public)
     except SimCTError as error:
-        if KEY_VARIABLE in str(error) and KEY_VARIABLE not in os.environ:
-            # the studio's children are given no key, and a Job has its own
-            return [from_error(error, planned.setting(side, "server"), WARNING)]
         return [from_error(error, planned.setting(side, "server"))]
     if found.same_tokenizer is False:
         line = f"The server's tokens are not those of {teacher.model}."

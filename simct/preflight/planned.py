@@ -36,7 +36,7 @@ class Place:
     """Where the run will be: on this machine under `runs_dir`, or a Job on `flavor` that `namespace` pays.
 
     gpus: GPUs of this machine that it takes; None for one. push_to: repositories that are written at its end. public:
-    the run is a stranger's, so no address that it names is opened from here.
+    the run is a visitor's, so of the addresses that it names only the teacher's server is asked, if it is a public one.
     """
 
     on_jobs: bool = False
@@ -71,6 +71,7 @@ class PlannedRun:
     token: Token = None
     place: Place = field(default_factory=Place)
     readers: Readers = field(default_factory=Readers)
+    teacher_key: str | None = field(default=None, repr=False)
     _read: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property

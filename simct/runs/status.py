@@ -76,7 +76,7 @@ class RunStatus:
     devices: list[Text] | None = None
     device: Text | None = None
     processes: Count | None = None
-    # in the queue of this machine; `lent` if the run needs the token of the visitor who started it
+    # in the queue of this machine; `lent` if the run needs the token of the visitor who started it, or a key
     queued_at: Number | None = None
     gpus: Count | None = None
     lent: Flag = False

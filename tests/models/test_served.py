@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import OrderedDict
 
 import httpx2
 import pytest
@@ -12,20 +13,21 @@ from simct.config import config_from_dict, validate
 from simct.data.prompts import Prompt
 from simct.data.samples import prepare_prompts, teacher_rollouts
 from simct.errors import ConfigError, RunError, SimCTError
-from simct.hub.redact import KEY_VARIABLE, redact
+from simct.hub.redact import KEY_VARIABLE, RUN_KEY_VARIABLE, redact
 from simct.inspection.reliability import measure_pair
 from simct.losses import compute_from_rows
 from simct.losses.head import Head
 from simct.methods import METHODS
-from simct.models import served, server_address
+from simct.models import served, server_address, server_keys
 from simct.models.loading import hidden_rows, load_model
 from simct.models.served import ServedTeacher
 from simct.models.server_address import key_for, target_of
 from simct.models.server_check import look_at_server
+from simct.models.server_keys import keep_key, key_of
 from simct.models.teachers import LocalTeacher, load_teacher
 from simct.preflight.models import check_teacher_server
 from simct.preflight.planned import Place, PlannedRun
-from simct.preflight.records import OK, PROBLEM, WARNING
+from simct.preflight.records import OK, PROBLEM
 from simct.report.facts import sample
 from simct.tokenization.pair import TokenizerPair
 from simct.training.trainer import Trainer
@@ -227,10 +229,16 @@ def test_the_preflight_asks_the_server(folders, server, tmp_path, monkeypatch):
     (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": "the cat"}))
     (found,) = check_teacher_server(PlannedRun(config))
     assert found.state == OK and "lists 8 tokens" in found.message
+    # a public studio asks nobody's server for people it does not know, and for nobody one of its own network
     assert check_teacher_server(PlannedRun(config, place=Place(public=True))) == []
+    asked = len(server.keys)
+    (found,) = check_teacher_server(PlannedRun(config, "hf_visitor", Place(public=True)))
+    assert found.state == PROBLEM and "private address" in found.message and len(server.keys) == asked
     server.key = KEY
     (found,) = check_teacher_server(PlannedRun(config))
-    assert found.state == WARNING and KEY_VARIABLE in found.remedy
+    assert found.state == PROBLEM and KEY_VARIABLE in found.remedy
+    (found,) = check_teacher_server(PlannedRun(config, teacher_key=KEY))
+    assert found.state == OK
     monkeypatch.setenv(KEY_VARIABLE, "another key")
     (found,) = check_teacher_server(PlannedRun(config))
     assert found.state == PROBLEM and "another key" not in found.message
@@ -406,6 +414,34 @@ def test_a_space_connects_to_the_address_that_it_checked(monkeypatch):
             target_of("https://teacher.example.com")
 
 
+def test_a_space_asks_by_https_only(monkeypatch):
+    answer = [(0, 0, 0, "", ("93.184.215.14", 80))]
+    monkeypatch.setattr(server_address.socket, "getaddrinfo", lambda *_, **__: answer)
+    with pytest.raises(ConfigError, match="https only"):
+        target_of("http://teacher.example.com", public=True)
+    assert target_of("http://teacher.example.com", public=False).url == "http://teacher.example.com"
+
+
+def test_a_key_is_kept_for_its_owner_and_its_server(monkeypatch):
+    monkeypatch.setattr(server_keys, "_keys", OrderedDict())
+    keep_key("ann", "https://one.example.com/v1", f" {KEY} ")
+    assert key_of("ann", "https://one.example.com") == key_of("ann", "https://ONE.example.com:443/v1/") == KEY
+    for owner, address in (("bob", "https://one.example.com"), (None, "https://one.example.com"),
+                           ("ann", "https://two.example.com"), ("ann", "http://one.example.com"), ("ann", None),
+                           ("ann", "https://one.example.com:8443"), ("ann", "nonsense")):  # fmt: skip
+        assert key_of(owner, address) is None
+    # it is left out of whatever this process shows
+    assert redact(f"Bearer {KEY}") == "Bearer …"
+    for wrong in ("two words", "new\nline", "ключ", "x" * 5000):
+        with pytest.raises(ConfigError, match="not a key") as refused:
+            keep_key("ann", "https://one.example.com", wrong)
+        assert wrong not in str(refused.value)
+    with pytest.raises(ConfigError, match="address of the server first"):
+        keep_key("ann", "", KEY)
+    keep_key("ann", "https://one.example.com", "")
+    assert key_of("ann", "https://one.example.com") is None
+
+
 def test_a_space_lends_no_key_of_its_own(monkeypatch):
     monkeypatch.setenv("SPACE_ID", "acme/studio")
     monkeypatch.setenv(KEY_VARIABLE, KEY)
@@ -413,3 +449,7 @@ def test_a_space_lends_no_key_of_its_own(monkeypatch):
     assert key_for("https://example.com") is None
     assert key_for("https://abc.endpoints.huggingface.cloud") is None
     assert key_for("https://abc.endpoints.huggingface.cloud", "hf_visitor") == "hf_visitor"
+    # that of a visitor, given with their request or to their run, is theirs
+    assert key_for("https://example.com", key="given") == "given"
+    monkeypatch.setenv(RUN_KEY_VARIABLE, "key-of-the-run")
+    assert key_for("https://example.com") == "key-of-the-run" and redact("key-of-the-run") == "…"

@@ -150,11 +150,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Serve the model in a folder until killed; prints the address."""
+    """Serve the model in a folder until killed, each answer after so many seconds; prints the address."""
     import sys
     import time
 
-    with TeacherServer(sys.argv[1]) as server:
+    folder, delay = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+    with TeacherServer(folder) as server:
+        server.before = lambda body: time.sleep(delay)
         print(server.url, flush=True)
         while True:
             time.sleep(3600)

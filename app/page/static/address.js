@@ -90,6 +90,8 @@
     rememberProject: () => change(url => setParameter(url, 'project', window.studio.project())),
 
     rememberPair: (teacher, student, run) => {
+      // An address that was typed is about to be taken for a server's; it may hold a password.
+      if (/^\s*https?:/i.test(`${teacher}`) || /^\s*https?:/i.test(`${student}`)) return;
       change(url => {
         for (const [name, value] of Object.entries({teacher, student, run})) setParameter(url, name, value);
       });

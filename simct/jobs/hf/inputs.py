@@ -17,6 +17,8 @@ from simct.errors import ConfigError
 from simct.evaluation.task_names import OWN_NAMES, check_task_names, is_own_task, is_task_name
 from simct.hub.redact import KEY_VARIABLE
 from simct.hub.repo_ids import is_repository, is_revision
+from simct.models.server_address import on_space
+from simct.models.server_keys import key_of
 
 PACKAGES = (
     "torch",
@@ -94,11 +96,14 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
     return config, inputs
 
 
-def teacher_key(config: RunConfig) -> dict[str, str]:
-    """The secret with the key of the teacher's server, if this machine has one; a Space never gives its own."""
-    key = os.environ.get(KEY_VARIABLE)
-    served = any(model.server for model in config.teacher_models)
-    return {KEY_VARIABLE: key} if key and served and not os.environ.get("SPACE_ID") else {}
+def teacher_key(config: RunConfig, owner: str | None = None) -> dict[str, str]:
+    """The secret with the key of the teacher's server: the one that the run's owner gave, or that of this machine; a
+    Space never gives its own."""
+    if not any(model.server for model in config.teacher_models):
+        return {}
+    own = None if on_space() else os.environ.get(KEY_VARIABLE)
+    key = key_of(owner, config.teacher.server) or own
+    return {KEY_VARIABLE: key} if key else {}
 
 
 def as_data(config: RunConfig) -> RunConfig:

@@ -163,7 +163,7 @@ def _start_job(
             image=IMAGE,
             command=["python", "-c", BOOTSTRAP],
             env=environment,
-            secrets={"HF_TOKEN": token, **teacher_key(run.config())},
+            secrets={"HF_TOKEN": token, **teacher_key(run.config(), run.status().owner)},
             flavor=flavor,
             timeout=int(hours * 3600),
             labels=labels,

@@ -9,6 +9,7 @@ from simct.errors import RunError, SimCTError
 from simct.jobs.backend import Rental, Token
 from simct.jobs.local import job as local_job
 from simct.jobs.local import queue
+from simct.models.server_keys import key_of
 from simct.runs.folder import RunFolder
 from simct.runs.status import RunStatus
 
@@ -22,7 +23,8 @@ def start(
 ) -> RunFolder:
     """Make a run of `config` and start it, or let it wait its turn; returns the run. Raises RunError, and then leaves
     no run behind."""
-    run = RunFolder.create(runs_dir, config, owner, queued_at=time.time(), gpus=gpus or 1, lent=bool(token))
+    lent = bool(token or key_of(owner, config.teacher.server))
+    run = RunFolder.create(runs_dir, config, owner, queued_at=time.time(), gpus=gpus or 1, lent=lent)
     try:
         queue.submit(run, gpus=gpus, token=token)
     except SimCTError:

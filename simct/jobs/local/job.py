@@ -22,10 +22,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from simct import files
-from simct.errors import RunError
-from simct.hub.redact import KEY_VARIABLE
+from simct.errors import RunError, SimCTError
+from simct.hub.redact import KEY_VARIABLE, RUN_KEY_VARIABLE
 from simct.jobs.local import process
 from simct.jobs.local.environment import is_visitors, visitors_environment
+from simct.models.server_keys import key_of
 from simct.runs.changes import accepted_changes
 from simct.runs.checkpoints import CONFIG_FILE
 from simct.runs.folder import TRAINER_LOCK, RunFolder
@@ -80,8 +81,9 @@ def launch(
 
     `devices` are the GPUs to use as CUDA_VISIBLE_DEVICES names them (or ["cpu"]); None leaves all to the run. `token`
     False keeps this machine's own token from the run. With `queue_devices`, all the devices that runs take turns on,
-    the run must still be waiting, and it starts the next run when it ends; except if it got a visitor's token, which
-    the next run would inherit. Raises RunError if the run is already active or the process cannot be started.
+    the run must still be waiting, and it starts the next run when it ends; except if it got a visitor's token or the
+    key of a server, which the next run would inherit. Raises RunError if the run is already active or the process
+    cannot be started.
     """
     with _start_reported(run), _lock_to_start(run, queued=bool(queue_devices)) as lock:
         status = refresh(run, lock_is_ours=True)
@@ -90,7 +92,8 @@ def launch(
         if queue_devices and not status.waiting:
             raise RunError(f"Run {run.id} is {status.state} and no longer waiting.")
         gpus = None if devices is None else len([each for each in devices if each != "cpu"])
-        options = ["--from-queue"] if queue_devices and not token else []
+        key = given_key(run, status.owner)
+        options = ["--from-queue"] if queue_devices and not (token or key) else []
         command = [sys.executable, "-m", "simct.jobs.local.supervise", *options, str(run.path), "--"]
         command += training_command(run, resume, gpus)
         # the supervisor removes `queued_at`, so that a run that we fail to start still waits
@@ -106,7 +109,17 @@ def launch(
             devices=devices,
             host=socket.gethostname(),
         )
-        return _start_supervisor(run, command, _environment(token, devices, lock, queue_devices, status.owner), lock)
+        environment = _environment(token, devices, lock, queue_devices, status.owner)
+        if key:
+            environment[RUN_KEY_VARIABLE] = key
+        return _start_supervisor(run, command, environment, lock)
+
+
+def given_key(run: RunFolder, owner: str | None) -> str | None:
+    """The key that the run's owner gave this process for the teacher's server, if the run has one."""
+    with contextlib.suppress(SimCTError):
+        return key_of(owner, run.config().teacher.server)
+    return None  # of a run.yaml that cannot be read
 
 
 @contextlib.contextmanager
@@ -177,6 +190,7 @@ def _environment(
     if token is False or os.environ.get("SPACE_ID"):
         # no run gets the Space's own key
         environment.pop(KEY_VARIABLE, None)
+    environment.pop(RUN_KEY_VARIABLE, None)
     if token is False:
         environment.pop("HF_TOKEN", None)
         environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"

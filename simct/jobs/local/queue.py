@@ -32,8 +32,9 @@ RELEASE_SECONDS = 120.0
 
 Listed = Sequence[tuple[RunFolder, RunStatus]]
 
-# Visitors' tokens for their waiting runs. They are never on disk: after a restart they are provided again.
-_tokens: dict[Path, str] = {}
+# Visitors' tokens for their waiting runs, None for a run that needs the key of a server only. They are never on disk:
+# after a restart they are provided again.
+_tokens: dict[Path, str | None] = {}
 
 
 @contextmanager
@@ -86,14 +87,15 @@ def submit(run: RunFolder, resume: bool = False, gpus: int | None = None, token:
         if gpus > 1 and gpus > len(devices()):
             raise RunError(f"Run {run.id} asks for {gpus} GPUs; this machine has {_count_gpus()}.")
         _check_room(root, run, status.owner)
-        if token:
+        lent = bool(token or local_job.given_key(run, status.owner))
+        if lent:
             _tokens[run.path] = token
         run.set_status(
             state="queued",
             queued_at=status.queued_at or time.time(),
             resume=resume,
             gpus=gpus,
-            lent=bool(token),
+            lent=lent,
             starts=0,
             error=None,
             backend=None,
@@ -163,8 +165,11 @@ def _start(run: RunFolder, status: RunStatus, own_devices: list[str]) -> bool:
 
 
 def _lacks_token(run: RunFolder, status: RunStatus) -> bool:
-    """Whether the run needs a token that this process does not have; the studio, which has it, starts the run."""
-    return status.lent and run.path not in _tokens
+    """Whether the run needs a token, or the key of its server, that this process does not have; the studio, which has
+    it, starts the run."""
+    if not status.lent or run.path in _tokens:
+        return False
+    return status.owner is not None or local_job.given_key(run, None) is None
 
 
 def _given_up(run: RunFolder, status: RunStatus) -> bool:
@@ -243,6 +248,6 @@ def waiting_reason(run: RunFolder, status: RunStatus) -> str | None:
     if run.path not in line:
         return None
     if _lacks_token(run, status):
-        return "Waiting until its owner opens the studio again: the run needs their token"
+        return "Waiting until its owner opens the studio again: the run needs their token or key"
     busy = [other.id for other, status in listed if status.active_here and other.path not in line]
     return place_line(line.index(run.path) + 1, len(line)) + (f", behind {busy[0]}" if busy else "")

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from collections import OrderedDict
 
 import pytest
 import yaml
@@ -10,10 +11,13 @@ import yaml
 from simct.config import config_from_dict
 from simct.errors import ConfigError, HubError, RunError
 from simct.hub import retry as hf_retry
+from simct.hub.redact import KEY_VARIABLE
 from simct.jobs.hf import hardware as hf_hardware
 from simct.jobs.hf import history as hf_history
 from simct.jobs.hf import job as hf_job
 from simct.jobs.hf import spending
+from simct.models import server_keys
+from simct.models.server_keys import keep_key
 from simct.publishing.push import publish_run
 from simct.runs.folder import RunFolder
 from tests.support.hub_server import TOKEN
@@ -77,6 +81,30 @@ def test_what_is_sent_to_start_a_job(hub, tmp_path):
     assert TOKEN not in (run.path / "status.json").read_text()
     with pytest.raises(RunError, match="already on Jobs"):
         hf_job.launch(run, "a10g-large", hours=1)
+
+
+def test_the_key_of_the_teachers_server_travels_as_a_secret(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(server_keys, "_keys", OrderedDict())
+    hub.run_jobs = False
+    hub.add_user("tester", TOKEN)
+    address, key = "https://teacher.example.com", "key-of-the-server"
+    monkeypatch.setenv(KEY_VARIABLE, "key-of-this-machine")
+    served = new_run(tmp_path, teacher={"model": "acme/teacher", "server": address})
+
+    def sent() -> dict:
+        spec = hub.jobs[hf_job.launch(served, "a10g-large", hours=1)].spec
+        served.set_status(state="stopped")
+        assert key not in json.dumps({name: value for name, value in spec.items() if name != "secrets"})
+        return spec["secrets"]
+
+    assert sent() == {"HF_TOKEN": TOKEN, KEY_VARIABLE: "key-of-this-machine"}
+    keep_key(None, address, key)
+    assert sent() == {"HF_TOKEN": TOKEN, KEY_VARIABLE: key}
+    # one of somebody else, and on a Space the Space's own, are not for this run
+    server_keys._keys.clear()
+    keep_key("ann", address, key)
+    monkeypatch.setenv("SPACE_ID", "acme/studio")
+    assert sent() == {"HF_TOKEN": TOKEN}
 
 
 def test_refusals_before_a_job_are_one_line_and_leave_the_run_as_it_was(hub, tmp_path):

@@ -6,13 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from dataclasses import replace
 
 import pytest
 
+from simct.config import save_config
 from simct.errors import RunError
+from simct.hub.redact import KEY_VARIABLE, RUN_KEY_VARIABLE
 from simct.jobs.local import job as local_job
 from simct.jobs.local import process, queue
+from simct.models import server_keys
+from simct.models.server_keys import keep_key
 from simct.runs.folder import RunFolder
 from simct.runs.listing import list_statuses
 from tests.support.stand_in_runs import all_over, most_at_once, new, turns, weights_after
@@ -191,6 +196,54 @@ def test_a_lent_token_stays_in_memory_and_goes_to_its_own_run_only(runs_dir, mon
     for path in runs_dir.rglob("*"):
         if path.is_file() and path.name != ".turns.jsonl":
             assert b"hf_lent" not in path.read_bytes(), path
+
+
+def test_the_key_of_a_server_goes_to_its_run_only_and_is_written_nowhere(runs_dir, monkeypatch):
+    monkeypatch.setattr(server_keys, "_keys", OrderedDict())
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    address, key = "https://teacher.example.com", "a-key-for-tests"
+    keep_key(None, address, key)
+    started = {}
+    popen = subprocess.Popen
+
+    def watched(command, **options):
+        started[command[-1]] = (command, options["env"])
+        return popen(command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", watched)
+    served, other = new(runs_dir), new(runs_dir)
+    described = served.config()
+    described.teacher.server = address
+    save_config(described, served.path / "run.yaml")
+    for run in (served, other):
+        queue.submit(run)
+    assert served.status().lent and not other.status().lent
+    until(lambda: (queue.advance(runs_dir), other.status().state == "finished")[1])
+    [(command, environment)] = [each for path, each in started.items() if served.id in path]
+    assert environment[RUN_KEY_VARIABLE] == key
+    # which starts no other run, as that would inherit the key
+    assert "--from-queue" not in command
+    [(_, environment)] = [each for path, each in started.items() if other.id in path]
+    assert RUN_KEY_VARIABLE not in environment
+    for path in runs_dir.rglob("*"):
+        assert not path.is_file() or key.encode() not in path.read_bytes(), path
+
+
+def test_a_run_waits_for_the_key_that_a_restart_has_forgotten(runs_dir, monkeypatch):
+    monkeypatch.setattr(server_keys, "_keys", OrderedDict())
+    keep_key(None, "https://teacher.example.com", "a-key-for-tests")
+    run = new(runs_dir)
+    described = run.config()
+    described.teacher.server = "https://teacher.example.com"
+    save_config(described, run.path / "run.yaml")
+    monkeypatch.setattr(queue, "devices", lambda: ())
+    queue.submit(run)
+    queue._tokens.pop(run.path)
+    server_keys._keys.clear()
+    assert "token or key" in queue.waiting_reason(run, run.status())
+    keep_key(None, "https://teacher.example.com", "a-key-for-tests")
+    assert "token or key" not in queue.waiting_reason(run, run.status())
+    local_job.withdraw(run)
 
 
 LOOKS = """

@@ -1,0 +1,167 @@
+"""A teacher on a server, chosen on the Pair step: its address and key, and what it answers, asked at once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import gradio as gr
+
+from app.page import markup
+from app.page.markup import one_line
+from app.pair.model_field import is_address, shown
+from app.pair.tab import PairTab
+from app.reading.servers import ServerAt
+from app.reading.setup import explicit_token
+from app.server import model_facts, teacher_keys
+from app.server.handler import LATEST, Component, Handler, Updates, in_turn
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from app.server.work import Work, follow
+from app.train import fields
+from app.train.checklist_view import in_labels
+from app.train.fields import FormField
+from simct.config.rules import is_server_address
+from simct.errors import SimCTError
+from simct.hub.redact import KEY_VARIABLE
+from simct.hub.repo_ids import is_folder, is_repository
+
+SERVER, LISTED = "teacher.server", "teacher.top_logprobs"
+NOT_PLAIN = "Give the address of a server without a name, password or query, such as https://example.com."
+EXPLAINED = "The model above is then read for its tokenizer and chat template only."
+
+
+class TeacherServer:
+    """The fields of the server, and the line on it. `fields` belong to the form of Train, by their names in run.yaml.
+
+    The key is taken out of its field as soon as it is there, and never sent back.
+    """
+
+    def __init__(self, studio: Studio, pair: PairTab) -> None:
+        self.studio, self.pair = studio, pair
+        with gr.Accordion(fields.SERVED_GROUP, open=False, elem_id="served-teacher") as self.group:
+            markup.panel(f'<p class="lead small">{EXPLAINED}</p>')
+            self.fields: dict[str, FormField] = {}
+            for names in fields.SERVED:
+                with gr.Row():
+                    self.fields |= {name: fields.build(name, fields.default(name)) for name in names}
+            self.server: Any = self.fields[SERVER]
+            self.key = gr.Textbox(
+                label="Key of the server",
+                info="Sent to this server only, and kept in the studio's memory until it ends.",
+                type="password",
+                html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
+                elem_id="server-key",
+            )
+            with gr.Row(elem_classes="tools"):
+                again = gr.Button("Ask again", size="sm", min_width=110, elem_id="server-again")
+                none = gr.Button("Load the weights instead", size="sm", min_width=180, elem_id="server-none")
+        self.note = markup.panel(elem_id="server-note")
+        self._wire(again, none)
+
+    def _wire(self, again: gr.Button, none: gr.Button) -> None:
+        studio, pair = self.studio, self.pair
+        server, listed = self.server, cast(Any, self.fields[LISTED])
+        asked: dict[str, Component] = {"server": server, "listed": listed, "teacher": pair.teacher}
+        ask = Handler(studio, self._ask, asked, [self.note], in_turn("server"))
+        outputs = [server, self.note, self.group, pair.address]
+        taken = Handler(studio, self._take, {"typed": pair.address}, outputs, LATEST).on(pair.address.change)
+        found = Handler(studio, self._choose, asked, [pair.teacher], in_turn("pair"))
+        # an address that was typed into either field: the model that the server has is chosen, then read
+        ask.on(pair.refresh.on(found.on(taken.then).then).then)
+        ask.on(pair.refresh.on(found.on(server.submit).then).then)
+        ask.on(server.blur, listed.submit, listed.blur, again.click, pair.summary.change)
+        keep = Handler(studio, self._keep_key, {"server": server, "key": self.key}, [self.key, self.note], LATEST)
+        ask.on(keep.on(self.key.submit, self.key.blur).then)
+        forget = Handler(studio, lambda: {server: "", self.note: ""}, {}, [server, self.note], LATEST)
+        forget.on(none.click)
+        opened = Handler(studio, self._open, {"server": server}, [self.group], LATEST)
+        opened.on(server.change)
+
+    def _open(self, server: str | None) -> Updates:
+        """A server that was restored or loaded with a run shows."""
+        return {self.group: gr.Accordion(open=True)} if server else {}
+
+    def _take(self, typed: str | None) -> Updates:
+        """The address that was typed where the teacher is chosen, in its own field."""
+        if not typed:
+            return {}
+        address, opened = typed, {self.group: gr.Accordion(open=True), self.pair.address: ""}
+        if not is_server_address(address):
+            return {**opened, self.note: markup.note("error", NOT_PLAIN)}
+        return {**opened, self.fields[SERVER]: address, self.note: markup.note("busy", "Asking the server…")}
+
+    def _choose(self, visitor: Visitor, server: str | None, listed: float | None, teacher: str | None) -> Updates:
+        """The model that the server has as the teacher, where its name is one that can be read here."""
+        if not server or self._refused(visitor, server):
+            return {}
+        from app.reading import servers
+
+        at = self._at(visitor, server, listed)
+        try:
+            names = self.studio.workers.run(servers.names, at, what="The teacher's server")
+        except SimCTError:
+            return {}  # which is said by `_ask`
+        known = [name for name in names if self._is_readable(name)]
+        return {self.pair.teacher: shown(known[0])} if known and teacher not in names else {}
+
+    def _is_readable(self, name: str) -> bool:
+        """Whether a server's name of a model is one of the Hub, or on one's own machine a folder."""
+        if is_folder(name):
+            return not self.studio.public and Path(name).is_dir()
+        return is_repository(name) and "/" in name
+
+    def _ask(
+        self, visitor: Visitor, server: str | None, listed: float | None, teacher: str | None
+    ) -> Iterator[Updates]:
+        """What the server has, whether its tokens are the teacher's, and how fast it is; or what is wrong."""
+        refused = self._refused(visitor, server) if server else ""
+        if not server or refused or is_address(teacher):
+            yield {self.note: markup.note("quiet", refused)} if not is_address(teacher) else {}
+            return
+
+        def look(work: Work) -> str:
+            from app.reading import servers
+
+            at = self._at(visitor, server, listed)
+            source = model_facts.source(self.studio, teacher or "", visitor.token)
+            found = self.studio.workers.run(servers.look, at, source, what="The teacher's server", near=source)
+            name = model_facts.display_name(teacher or "")
+            if found.same_tokenizer is False:
+                return markup.note("error", f"The server's tokens are not those of {name}. Choose its model above.")
+            unknown = "" if found.same_tokenizer else " Whether its tokens are those of the model above is not known."
+            same = f" Its tokens are those of {name}." if found.same_tokenizer else unknown
+            return markup.note("ok" if found.same_tokenizer else "warn", found.line() + same)
+
+        for work in follow(look):
+            if work.running:
+                yield {self.note: markup.note("busy", f"Asking the server… {work.seconds:.0f} s")}
+            else:
+                yield {self.note: work.result or markup.note("error", _in_labels(work.error))}
+
+    def _refused(self, visitor: Visitor, server: str) -> str:
+        """Why the server is not asked, or nothing."""
+        if self.studio.public and visitor.owner is None:
+            return teacher_keys.SIGN_IN
+        return "" if is_server_address(server) else NOT_PLAIN
+
+    def _at(self, visitor: Visitor, server: str, listed: float | None) -> ServerAt:
+        key = teacher_keys.of(self.studio, visitor, server)
+        token = explicit_token(visitor.token)
+        return ServerAt(server, int(listed or fields.default(LISTED)), key, token, self.studio.public)
+
+    def _keep_key(self, visitor: Visitor, server: str | None, key: str | None) -> Updates:
+        """Keep the key for this server, and empty its field."""
+        if not (key or "").strip():
+            return {}
+        try:
+            teacher_keys.keep(self.studio, visitor, server or "", key or "")
+        except SimCTError as error:
+            return {self.key: "", self.note: markup.note("error", one_line(error))}
+        kept = "A key is kept for this server. Enter another one to replace it."
+        return {self.key: gr.Textbox(value="", placeholder=kept)}
+
+
+def _in_labels(error: str) -> str:
+    """An error of the server, with the field of the key in place of the environment's variable."""
+    remedy = f"Set the environment variable {KEY_VARIABLE}."
+    return in_labels(error.replace(remedy, "Enter it under Key of the server."))

@@ -1,0 +1,95 @@
+"""A teacher's server on the Pair step without a browser: what is asked for whom, and that a key is never sent back."""
+
+from collections import OrderedDict
+
+import gradio as gr
+import pytest
+
+from app.data import choice
+from app.inspect import text_source
+from app.inspect.reliability import Measurement, measure_reliability
+from app.pair.tab import PairTab
+from app.server import teacher_keys, weights
+from app.server.visitor import Visitor
+from app.server.work import Work
+from app.train.teacher_server import TeacherServer as Panel
+from simct import demo
+from simct.errors import ModelError
+from simct.hub.redact import KEY_VARIABLE
+from simct.models import server_keys
+from tests.support.teacher_server import KEY, TeacherServer
+
+TEACHER, STUDENT = str(demo.TEACHER), str(demo.STUDENT)
+HERE, NOBODY, ANN = Visitor(None, None), Visitor(False, None), Visitor("hf_ann", "ann")
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch):
+    monkeypatch.setattr(server_keys, "_keys", OrderedDict())
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with TeacherServer(TEACHER) as running:
+        yield running
+
+
+@pytest.fixture
+def panel(local):
+    with gr.Blocks():
+        return Panel(local, PairTab(local))
+
+
+def said(panel, visitor, address, listed=64, teacher=TEACHER) -> str:
+    return [updates[panel.note] for updates in panel._ask(visitor, address, listed, teacher) if updates][-1]
+
+
+def test_a_key_is_kept_for_whoever_gave_it_and_leaves_the_page(panel, server, monkeypatch):
+    monkeypatch.setattr(server, "key", KEY)
+    wanted = said(panel, HERE, server.url)
+    assert "wants a key" in wanted and "under Key of the server" in wanted and KEY_VARIABLE not in wanted
+    kept = panel._keep_key(HERE, server.url, KEY)
+    assert kept[panel.key].value == "" and KEY not in kept[panel.key].placeholder
+    assert "note-ok" in said(panel, HERE, server.url) and "note-ok" in said(panel, HERE, f"{server.url}/v1")
+    assert "wants a key" in said(panel, ANN, server.url)
+    refused = panel._keep_key(HERE, server.url, "not one word")
+    assert refused[panel.key] == "" and "not one word" not in refused[panel.note]
+    # on a machine of one's own, that of the environment does
+    server_keys._keys.clear()
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    assert "note-ok" in said(panel, HERE, server.url)
+
+
+def test_the_model_of_the_server_is_chosen_where_it_can_be_read(panel, server, monkeypatch):
+    assert panel._choose(HERE, server.url, 64, TEACHER) == {}
+    assert panel._choose(HERE, server.url, 64, STUDENT)[panel.pair.teacher].value == TEACHER
+    monkeypatch.setattr(server, "names", ["teacher"])
+    assert panel._choose(HERE, server.url, 64, STUDENT) == {}
+    assert "tokens are not those of Embedded student" in said(panel, HERE, server.url, teacher=STUDENT)
+    monkeypatch.setattr(server, "names", ["acme/teacher"])
+    assert panel._choose(HERE, server.url, 64, STUDENT)[panel.pair.teacher].value == "acme/teacher"
+
+
+def test_a_public_studio_asks_for_people_it_knows_and_no_private_address(panel, public, server, monkeypatch):
+    monkeypatch.setattr(panel, "studio", public)
+    monkeypatch.setenv(KEY_VARIABLE, "of-the-space")
+    asked = len(server.keys)
+    assert "Sign in first" in said(panel, NOBODY, server.url)
+    assert "private address" in said(panel, ANN, server.url)
+    assert panel._choose(NOBODY, server.url, 64, STUDENT) == panel._choose(ANN, server.url, 64, STUDENT) == {}
+    assert len(server.keys) == asked
+    assert "Sign in first" in panel._keep_key(NOBODY, server.url, KEY)[panel.note]
+    assert teacher_keys.of(public, ANN, "https://teacher.example.com") is None
+    panel._keep_key(ANN, "https://teacher.example.com", KEY)
+    assert teacher_keys.of(public, ANN, "https://teacher.example.com/v1") == KEY
+    with pytest.raises(ModelError, match="teacher is on a server"):
+        weights.allow(public, TEACHER, STUDENT, "hf_ann", served=True)
+
+
+def test_the_verdict_is_measured_with_the_teacher_on_its_server(local, server):
+    run = {"teacher": {"model": "as chosen on the page", "server": server.url, "top_logprobs": 32}}
+    source = text_source.TextSource(text_source.CHOSEN, number=3)
+    found = measure_reliability(local, Measurement(TEACHER, STUDENT, choice.START, source, 8, run), None, Work())
+    assert found.listed == 32 and found.answers == 3 and found.verdict
+    assert any(body.get("prompt_logprobs") == 32 for body in server.asked)
