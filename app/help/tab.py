@@ -12,12 +12,14 @@ from app.server.studio import Studio
 
 FOLDER = Path(__file__).parents[2] / "docs"
 PAGES = {
+    "first-ten-minutes": "First ten minutes",
     "inspecting": "Inspecting a pair",
     "method": "The methods",
     "data": "Data",
     "check": "Checking a run",
     "running": "Running",
     "security": "Security",
+    "reproduce": "Reproducing the paper",
     "glossary": "Glossary",
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)[^)]*\)")

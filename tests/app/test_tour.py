@@ -7,9 +7,10 @@ import pytest
 
 from app.start import tour
 from app.start.gallery import Gallery
-from simct.presets import load_preset
 from simct.presets.recipes import RECIPES
 from tests.support.run_folders import runs_in
+from tests.support.shared_studio import SharedStudio, Visitor
+from tests.support.waiting import until
 
 playwright = pytest.importorskip("playwright.sync_api")
 from tests.support import studio_page  # noqa: E402  (needs playwright)
@@ -145,9 +146,45 @@ def test_a_tour_that_is_stopped_stops_its_run(studio, runs_dir):
     bar.press("Escape")
     expect(bar).to_have_count(0)
     [run] = [each for each in runs_in(runs_dir) if each.id not in before]
-    studio_page.expect(studio.at("#project input")).to_have_value("No project")
-    from tests.support.waiting import until
-
+    expect(studio.at("#project input")).to_have_value("No project")
     until(lambda: not run.status().active, 120, 0.5)
     assert run.status().state == "stopped" and run.status().step < 60
-    assert load_preset("demo-cpu").training.steps == 150
+
+
+def to_launch(studio) -> None:
+    """Take the tour up to its button that launches the run, and press it."""
+    studio.open("?tour=1")
+    bar = studio.page.get_by_role("region", name="Tour")
+    for number, name in ((2, "Next"), (3, "Next"), (0, "Launch the run")):
+        button = bar.get_by_role("button", name=name)
+        expect(button).to_be_enabled(timeout=TRAINING)
+        button.click()
+        if number:
+            at_stop(studio, number, "")
+
+
+@in_browser
+@pytest.mark.long
+def test_the_tour_of_a_space_needs_an_account_and_takes_its_turn(browser, tmp_path):
+    with SharedStudio(tmp_path / "runs") as space:
+        stranger = studio_page.visitor(browser, space.url)
+        to_launch(stranger)
+        bar = stranger.page.get_by_role("region", name="Tour")
+        expect(bar).to_contain_text("This run cannot start")
+        expect(stranger.at("#train-note .note-error")).to_contain_text("Sign in")
+        assert runs_in(tmp_path / "runs") == []
+        stranger.page.context.close()
+
+        studios = {}
+        for name in ("ann", "bob"):
+            session = Visitor(space.url, name, f"hf_tokenof{name}").http.headers["Cookie"].partition("=")[2]
+            studios[name] = studio_page.visitor(browser, space.url)
+            studios[name].page.context.add_cookies([{"name": "session", "value": session, "url": space.url}])
+            to_launch(studios[name])
+            at_stop(studios[name], 4, "The run")
+        owners = {run.status().owner: run for run in runs_in(tmp_path / "runs")}
+        assert set(owners) == {"ann", "bob"} and all(run.status().project == "Tour" for run in owners.values())
+        for name, studio in studios.items():
+            expect(studio.at("#run-head code")).to_have_text(owners[name].id)
+            # the runs are not trained for real, so that there is nothing to compare
+            studio.page.context.close()
