@@ -49,7 +49,6 @@ from simct.hub import client
 from simct.jobs import actions
 from simct.report import charts
 
-HERE = Path(__file__).parent
 MAX_UPLOAD = "200mb"
 # for uploads in Gradio's temporary folder: seconds between two checks, and the largest age of a file
 FORGET_UPLOADS = (3600, 24 * 3600)
@@ -289,7 +288,7 @@ def serve(studio: Studio, host: str = "127.0.0.1", port: int | None = None, allo
         server_name=host,
         server_port=port,
         theme=theme(),
-        css_paths=[charts.STYLE, HERE / "page" / "static" / "studio.css"],
+        css_paths=[charts.STYLE, *scripts.styles()],
         head=words.script() + tour.script(studio) + scripts.head(),
         footer_links=[],
         allowed_paths=[],

@@ -1,5 +1,6 @@
 """HTML that the studio writes itself. Text from outside is escaped where it is inserted."""
 
+import time
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -9,6 +10,7 @@ from simct.errors import SimCTError
 from simct.inspection.text_kinds import drawn as visible
 
 NOTE_MARKS = {"ok": "✓", "warn": "!", "error": "✕", "busy": "…", "quiet": "·"}
+EXPIRES_SECONDS = 8
 
 
 def panel(value: str = "", **options) -> gr.HTML:
@@ -39,6 +41,13 @@ def note(kind: str, text: str) -> str:
     return f'<p class="note note-{kind}" role="status"><span aria-hidden="true">{mark}</span>{escape(text)}</p>'
 
 
+def passing(text: str) -> str:
+    """One line that says that something was done, which goes after a while (static/expiring.js)."""
+    # the same words again are another message
+    place = f'<p data-expires="{EXPIRES_SECONDS}" data-at="{time.monotonic_ns()}"'
+    return note("ok", text).replace("<p", place, 1)
+
+
 def stale(head: str, before: str, doing: str) -> str:
     """The previous content under `head`, dimmed and inactive, below a line that says how it is being updated."""
     body = before.removeprefix(head)
@@ -67,6 +76,7 @@ def table(
 
     def cell(tag: str, column: int, text: str) -> str:
         kind = ' class="num"' if column in numeric else ""
+        tag = tag if text else "td"  # a heading is never empty
         body = text if tag == "td" and column in raw else escape(str(text))
         return f"<{tag}{kind}>{body}</{tag}>"
 

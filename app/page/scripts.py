@@ -14,6 +14,11 @@ def head() -> str:
     return "\n".join(f"<script>{path.read_text(encoding='utf-8')}</script>" for path in files)
 
 
+def styles() -> list[Path]:
+    """The page's own style sheets."""
+    return sorted(STATIC.glob("*.css"))
+
+
 def call(name: str, *arguments: str) -> str:
     """A function of static/*.js for the `js` of an event: it gets `arguments`, and then the event's inputs."""
     first = "".join(f"{json.dumps(argument)}, " for argument in arguments)

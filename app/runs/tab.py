@@ -174,7 +174,7 @@ class RunsTab:
             return {**updates, self.note: markup.note("error", one_line(error))}
         if new:
             updates[self.chosen] = choices(self.studio, new, visitor)
-        return {**updates, self.note: markup.note("ok", message)}
+        return {**updates, self.note: markup.passing(message)}
 
     def _ask_or_do(self, action: str) -> Callable[..., Updates]:
         def ask_or_do(visitor: Visitor, run_id: str | None) -> Updates:

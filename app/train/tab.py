@@ -281,7 +281,7 @@ class TrainTab:
             return where.start(self.studio, config, place, visitor, project)
 
         def finished(work: Work) -> Updates:
-            return {self.outcome: markup.note("ok", "Launched."), self.launched: work.result.id}
+            return {self.outcome: markup.passing("Launched."), self.launched: work.result.id}
 
         yield from self.work.run(start, finished)
 
@@ -307,7 +307,7 @@ class TrainTab:
             config = prepare.load_run_yaml(self.studio, str(arrived_file(path)))
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error).replace(repr(path), "This file"))}
-        return {self.note: markup.note("ok", "Loaded."), self.loaded: config, **self.load(config)}
+        return {self.note: markup.passing("Loaded."), self.loaded: config, **self.load(config)}
 
 
 def _launch_on(where: str) -> str:

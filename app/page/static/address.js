@@ -70,7 +70,8 @@
   };
 
   const note = (kind, mark, text) =>
-    `<p class="note note-${kind}" role="status"><span aria-hidden="true">${mark}</span>${text}</p>`;
+    `<p class="note note-${kind}" role="status"${kind === 'ok' ? ` data-expires="8" data-at="${Date.now()}"` : ''}>`
+    + `<span aria-hidden="true">${mark}</span>${text}</p>`;
 
   let typed = 0;
 
