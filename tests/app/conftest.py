@@ -1,5 +1,7 @@
 """The embedded pair, a studio on this machine and a public one, and a page in a browser."""
 
+import sys
+
 import pytest
 
 from app.server.studio import Studio
@@ -51,3 +53,11 @@ def studio(browser, address):
     studio = studio_page.visitor(browser, address)
     yield studio
     studio.close()
+
+
+@pytest.fixture(autouse=True)
+def no_page_error():
+    """No page that a test opened may have had an error, or have asked another machine for anything."""
+    yield
+    if studio_page := sys.modules.get("tests.support.studio_page"):
+        studio_page.Studio.check_opened()

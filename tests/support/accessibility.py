@@ -25,10 +25,12 @@ RUN = """async () => {
 SMALL = """(smallest) => {
   const controls = 'button, a[href], input, select, textarea, summary, [role=tab], [role=button], [role=slider], '
     + '[role=switch], [tabindex="0"]';
+  const exempt = 'p a, li a, td a, :disabled, [type=file], [aria-hidden=true]';
   const wrong = [];
   for (const element of document.querySelectorAll(controls)) {
-    if (!element.checkVisibility({visibilityProperty: true, opacityProperty: true}) && element.type !== 'radio') continue;
-    if (element.closest('[inert]') || element.matches('p a, li a, td a, :disabled, [type=file], [aria-hidden=true]')) continue;
+    const seen = element.checkVisibility({visibilityProperty: true, opacityProperty: true});
+    if (!seen && element.type !== 'radio') continue;
+    if (element.closest('[inert]') || element.matches(exempt)) continue;
     const target = element.matches('[type=checkbox], [type=radio]') ? element.closest('label') ?? element : element;
     let {width, height} = target.getBoundingClientRect();
     if (width < 2 || height < 2) continue;
@@ -38,7 +40,7 @@ SMALL = """(smallest) => {
       height = Math.max(height, parseFloat(around.height) || 0);
     }
     if (Math.min(width, height) >= smallest - 0.5) continue;
-    const name = (element.getAttribute('aria-label') || element.innerText || element.placeholder || '').trim().slice(0, 40);
+    const name = (element.getAttribute('aria-label') || element.innerText || '').trim().slice(0, 40);
     const place = element.closest('[id]')?.id ?? '';
     wrong.push(`${target.tagName.toLowerCase()}.${String(target.className).slice(0, 60)} "${name}" in #${place}: `
       + `${Math.round(width)} x ${Math.round(height)}`);

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
@@ -56,10 +57,16 @@ def visitor(opened: Browser, url: str, width: int = 1280, height: int = 900, sch
 
 
 class Studio:
-    """The page as a person uses it, by what they see; records what must never happen."""
+    """The page as a person uses it, by what they see; records what must never happen.
+
+    `opened` are all pages since they were checked last (tests/app/conftest.py does after every test).
+    """
+
+    opened: ClassVar[list["Studio"]] = []
 
     def __init__(self, page: Page, url: str):
         self.page, self.url = page, url
+        self.opened.append(self)
         self.strays: list[str] = []
         self.complaints: list[str] = []
         page.on("request", self._watch)
@@ -83,8 +90,19 @@ class Studio:
     def close(self) -> None:
         """Leave; nothing may have been asked of another machine, and no script may have failed."""
         self.page.context.close()
-        assert self.strays == []
-        assert self.complaints == []
+        self.check()
+
+    def check(self) -> None:
+        assert self.strays == [], "the page asked another machine"
+        assert self.complaints == [], "the page has errors"
+
+    @classmethod
+    def check_opened(cls) -> None:
+        """Every page that was opened since the last check, closed or not."""
+        pages = list(cls.opened)
+        cls.opened.clear()
+        for page in pages:
+            page.check()
 
     def step(self, name: str) -> None:
         """Open a step by its tab, or from the menu that holds the tabs a narrow screen has no room for."""

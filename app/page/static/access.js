@@ -22,10 +22,12 @@
       if (button.textContent.trim()) button.removeAttribute('aria-label');
     }
   };
-  let waiting = null;
+  let waiting = false;
   const later = () => {
-    waiting ??= setTimeout(() => {
-      waiting = null;
+    if (waiting) return;
+    waiting = true;
+    setTimeout(() => {
+      waiting = false;
       mark();
     }, 200);
   };
