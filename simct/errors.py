@@ -6,6 +6,7 @@ do.
 """
 
 import textwrap
+from collections.abc import Sequence
 
 
 def brief(error: BaseException | str, most: int = 300) -> str:
@@ -66,7 +67,9 @@ class DataError(SimCTError, ValueError):
 
 
 class TemplateLosesText(DataError):
-    """A chat template drops, cuts off or reorders the text of a conversation."""
+    """A chat template drops, cuts off or reorders the text of a conversation; `rows`: of which rows, where known."""
+
+    rows: Sequence[int] = ()
 
 
 class ModelError(SimCTError, OSError):

@@ -17,7 +17,15 @@ from simct.config.evaluation import EvaluationConfig
 from simct.config.notify import NotifyConfig
 from simct.config.optimization import LoraConfig, TrainingConfig, WarmupConfig
 from simct.config.publish import PublishConfig, check_publish
-from simct.config.rules import check_engine, check_evaluation, check_models, check_server, check_sizes, check_webhook
+from simct.config.rules import (
+    check_data,
+    check_engine,
+    check_evaluation,
+    check_models,
+    check_server,
+    check_sizes,
+    check_webhook,
+)
 from simct.config.sections import DataConfig, ModelConfig, RolloutConfig
 from simct.config.teachers import MOST_TEACHERS, TeacherConfig, check_teachers, named_teachers
 from simct.config.yaml_text import MOST_CHARACTERS, read_yaml
@@ -28,6 +36,8 @@ from simct.setting import WHOLE, Section, problem, setting, settings_of
 KINDS = ("distill", "warmup")
 # Always written, even at their defaults.
 ABOUT = ("teacher.model", "student.model", "data.prompts", "method", "training.steps", "training.learning_rate")
+
+CHECKS = (check_data, check_sizes, check_models, check_server, check_engine, check_evaluation, check_webhook)
 
 # How runs behaved before these settings existed.
 BEFORE: dict[str, dict[str, Any]] = {"data": {"held_out": 0}, "evaluation": {"every": 0}}
@@ -86,6 +96,7 @@ class RunConfig(Section):
             options = checked_options(self.method, self.method_options, "method_options")
             self.method_options = {name: getattr(options, name) for name in self.method_options}
             for check in (
+                check_data,
                 check_sizes,
                 check_teachers,
                 check_models,

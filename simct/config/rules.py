@@ -1,5 +1,6 @@
 """Rules between settings, which a single value cannot break. Each raises ConfigError with the setting and its value."""
 
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -10,6 +11,9 @@ from simct.methods import check_listed
 
 if TYPE_CHECKING:
     from simct.config import RunConfig
+
+
+ROWS = re.compile(r"(\d{1,12})(?:\s*-\s*(\d{1,12}))?")
 
 
 def require(ok: bool, name: str, value: Any, allowed: str, fix: int | float | None = None) -> None:
@@ -51,6 +55,25 @@ def check_sizes(config: "RunConfig") -> None:
         "0 unless rollout.dataset_fraction is given, because it is about the data's completions",
         0,
     )
+
+
+def check_data(config: "RunConfig") -> None:
+    data = config.data
+    wrong = next((each for each in data.exclude_rows if not is_row_range(each)), None)
+    require(wrong is None, "data.exclude_rows", wrong, "row numbers from 1 on and ranges, such as 7, 20-29")
+    require(
+        data.min_tokens is None or data.max_tokens is None or data.min_tokens <= data.max_tokens,
+        "data.min_tokens",
+        data.min_tokens,
+        f"at most data.max_tokens ({data.max_tokens})",
+        data.max_tokens,
+    )
+
+
+def is_row_range(text: str) -> bool:
+    """Whether a text is a row number from 1 on, or a range of them such as 20-29."""
+    found = ROWS.fullmatch(text.strip())
+    return found is not None and 1 <= int(found[1]) <= int(found[2] or found[1])
 
 
 def check_models(config: "RunConfig") -> None:

@@ -13,10 +13,13 @@ DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = ("8bit", "4bit")
 ENGINES = ("transformers", "vllm")
 CHECKERS = ("none", "text", "number", "maths", "code")
+DUPLICATES = ("exact", "normalized")
 
 # Upper limits, so that a typing mistake cannot fill a disk or a machine's memory.
 NAME_CHARACTERS, PROSE_CHARACTERS = 4096, 50_000
 MOST_TOKENS, MOST_AT_ONCE = 10_000_000, 65_536
+# of a list in run.yaml, and rows that are remembered for one reason
+MOST_EXCLUDED = 2000
 MOST_STEPS, MOST_EPOCHS = 100_000_000, 10_000
 LARGEST_SEED = 2**32 - 1
 
@@ -191,12 +194,51 @@ class DataConfig(Section):
         ge=1,
         le=1_000_000_000,
     )
+    exclude_rows: list[str] = setting(
+        "Excluded rows",
+        [],
+        "Rows of the data to leave out, counted from 1: numbers and ranges, such as 7, 20-29.",
+        empty="none",
+        max_length=MOST_EXCLUDED,
+    )
+    deduplicate: str | None = setting(
+        "Duplicates",
+        None,
+        "Leave out prompts that were there before: exact copies only, or normalized, which ignores case and spacing. "
+        "Use it where many prompts repeat.",
+        choices=DUPLICATES,
+        empty="duplicates stay",
+    )
+    min_tokens: int | None = setting(
+        "Shortest prompt",
+        None,
+        "Leave out prompts with fewer tokens, chat template included, in either model's tokens.",
+        empty="no limit",
+        ge=1,
+        le=MOST_TOKENS,
+    )
+    max_tokens: int | None = setting(
+        "Longest prompt",
+        None,
+        "Leave out prompts with more tokens, chat template included, in either model's tokens. Lower it where a few "
+        "long prompts need much memory.",
+        empty="all that leave room for an answer",
+        ge=1,
+        le=MOST_TOKENS,
+    )
     held_out: int = setting(
         "Held-out prompts",
         64,
         "Prompts that are not trained on, for the distance to the teacher: at most a tenth of the data. 0: none.",
         ge=0,
         le=MOST_AT_ONCE,
+    )
+    held_out_seed: int = setting(
+        "Held-out seed",
+        0,
+        "Another number holds out other prompts. The choice depends on it and on the prompts' text alone.",
+        ge=0,
+        le=LARGEST_SEED,
     )
     held_out_prompts: str | None = setting(
         "Held-out source",

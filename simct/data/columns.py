@@ -1,5 +1,6 @@
 """Which columns hold prompts, system texts and answers: named ones, a template over several, or known names."""
 
+import dataclasses
 import math
 import string
 from collections.abc import Iterator, Sequence
@@ -39,7 +40,8 @@ class Columns:
     format: the usual name of the dialect. prompt: the column of a text or a conversation, None with a template.
     context: columns whose text follows the prompt's. system, answers: the first of them that a row has is used.
     completion, checker, teacher: the columns named for them. tools: columns of functions that the model
-    may call. ignored: columns known to hold no text for the model.
+    may call. ignored: columns known to hold no text for the model. alternatives: columns that could be a part as
+    well, by their names.
     """
 
     format: str
@@ -54,6 +56,7 @@ class Columns:
     checker: str | None = None
     teacher: str | None = None
     tools: tuple[str, ...] = ()
+    alternatives: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -74,8 +77,12 @@ def recognize(rows: Sequence[Row], data: DataConfig) -> Columns:
     read = {*found.asked, *found.system, *found.answers}
     tools = [name for name in names if name.strip().lower() in TOOL_COLUMNS and name not in read]
     offered = tuple(name for name in tools if any(tools_in(row.get(name)) for row in rows))
+    known = {name.strip().lower(): name for name in reversed(names)}
+    could_be = {"prompt": (PROMPT_COLUMNS, found.asked), "answer": (ANSWER_COLUMNS, found.answers[:1])}
+    others = {part: [n for n in _named(known, some) if n not in used] for part, (some, used) in could_be.items()}
     named = {"completion": data.completion_column, "checker": data.checker_column, "teacher": data.teacher_column}
-    return replace(found, tools=offered, **named)
+    alternatives = {part: names for part, names in others.items() if names}
+    return replace(found, tools=offered, alternatives=alternatives, **named)
 
 
 def _recognized(rows: Sequence[Row], names: list[str], data: DataConfig) -> Columns:

@@ -6,7 +6,7 @@ The run folder keeps them (held_out.jsonl), and a resumed run uses the same ones
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,11 @@ def prompt_key(prompt: Prompt) -> str:
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
+def _order(seed: int) -> Callable[[str], str]:
+    """The order of hashes in which prompts are held out: their own for seed 0, as runs without a seed had it."""
+    return lambda key: hashlib.sha256(f"{seed} {key}".encode()).hexdigest() if seed else key
+
+
 def held_out_count(data: DataConfig, prompts: int) -> int:
     """How many of `n` different prompts are held out; 0 if they have a source of their own."""
     return 0 if has_own_source(data) else min(data.held_out, prompts // LARGEST_SHARE)
@@ -52,7 +57,7 @@ def has_own_source(data: DataConfig) -> bool:
 
 def own_source(data: DataConfig) -> DataConfig:
     """The held-out prompts' own source: another split of the data, or another file or dataset; None without one."""
-    changes: dict[str, Any] = {"limit": None, "split": data.held_out_split or data.split}
+    changes: dict[str, Any] = {"limit": None, "exclude_rows": [], "split": data.held_out_split or data.split}
     if data.held_out_prompts:
         changes |= {"prompts": data.held_out_prompts, "split": data.held_out_split or "train"}
         changes |= {"config_name": None, "revision": None}
@@ -72,6 +77,7 @@ def split_prompts(
     """
     if not data.held_out:
         return PromptSplit(list(prompts), [])
+    order = _order(data.held_out_seed)
     keys = [prompt_key(prompt) for prompt in prompts]
     first = dict(zip(reversed(keys), reversed(prompts), strict=True))
     if kept is not None:
@@ -80,14 +86,14 @@ def split_prompts(
         own = load_prompts(own_source(data), token)
         held_out = {prompt_key(prompt): prompt for prompt in reversed(own)}
     else:
-        held_out = {key: first[key] for key in sorted(first)[: held_out_count(data, len(first))]}
+        held_out = {key: first[key] for key in sorted(first, key=order)[: held_out_count(data, len(first))]}
     trained = [prompt for key, prompt in zip(keys, prompts, strict=True) if key not in held_out]
     if not trained:
         raise DataError(
             "Every prompt of the data is also held out. Give other held-out prompts (data.held_out_prompts)."
         )
     left_out = len(prompts) - len(trained) - (0 if has_own_source(data) else len(held_out))
-    return PromptSplit(trained, [held_out[key] for key in sorted(held_out)], max(0, left_out))
+    return PromptSplit(trained, [held_out[key] for key in sorted(held_out, key=order)], max(0, left_out))
 
 
 def split_of_run(

@@ -1,29 +1,62 @@
 """A report on prompts before a run: their lengths for both models, and possible problems."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from simct.config.sections import DataConfig
+from simct.data.held_out import PromptSplit, has_own_source, split_prompts
 from simct.data.prompts import Prompt
 from simct.data.rendering import render_prompts
-from simct.errors import TemplateLosesText
+from simct.data.selection import Duplicates, has_allowed_length, row_ranges
+from simct.errors import DataError, TemplateLosesText
 from simct.tokenization.pair import TokenizerPair
 
 SIDES = ("student", "teacher")
 
 
 @dataclass(frozen=True)
+class Finding:
+    """Something to know about the prompts before a run, as one sentence.
+
+    problem: whether it stops or shrinks a run. change: what to set in `data` of run.yaml so that the run leaves out
+    what this is about; rows of exclude_rows come on top of those there are.
+    """
+
+    text: str
+    problem: bool = False
+    change: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class PromptReport:
     """Counts over the prompts. `lengths` are in tokens of each side, None for a prompt that cannot be rendered.
 
-    `problems` will stop or shrink a run, `warnings` are good to know; both are sentences.
+    room: the most tokens that a prompt may have. trained_rows: the rows that a run would train on. held_out: how many
+    prompts it holds out. filtered: how many prompts data.min_tokens and data.max_tokens leave out. duplicates, similar:
+    how many were there before, exactly, and with case and spacing aside.
     """
 
     prompts: int
     duplicates: int
+    similar: int
     answers: int
     room: int
     lengths: dict[str, list[int | None]]
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    trained_rows: list[int] = field(default_factory=list)
+    held_out: int = 0
+    filtered: int = 0
+
+    @property
+    def problems(self) -> list[str]:
+        """What will stop or shrink a run."""
+        return [each.text for each in self.findings if each.problem]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is worth knowing."""
+        return [each.text for each in self.findings if not each.problem]
 
     @property
     def longest(self) -> int:
@@ -36,9 +69,13 @@ class PromptReport:
         return sum(length > self.room for length in self._longer())
 
     def _longer(self) -> list[int]:
-        """The greater of the two lengths, for every prompt that both sides can read."""
+        """The greater length of every prompt that both sides can read."""
+        return [max(both) for both in self.both_lengths() if both]
+
+    def both_lengths(self) -> list[tuple[int, int] | None]:
+        """(student, teacher) length of every prompt; None for one that a side cannot read."""
         student, teacher = (self.lengths[side] for side in SIDES)
-        return [max(s, t) for s, t in zip(student, teacher, strict=True) if s is not None and t is not None]
+        return [(s, t) if s is not None and t is not None else None for s, t in zip(student, teacher, strict=True)]
 
 
 def describe_prompts(
@@ -47,14 +84,16 @@ def describe_prompts(
     room: int,
     enable_thinking: tuple[bool | None, bool | None] = (None, None),
     teacher_system: str | None = None,
+    data: DataConfig | None = None,
 ) -> PromptReport:
     """Render and tokenize every prompt for both models. `room` is the most tokens a prompt may have.
 
-    teacher_system: a system text that only the teacher reads.
+    teacher_system: a system text that only the teacher reads. data: the settings that the prompts were read with, for
+    what a run trains on and holds out; held-out prompts of a source of their own are not looked at.
     """
+    data = data or DataConfig(held_out=0)
     lengths: dict[str, list[int | None]] = {}
-    problems: list[str] = []
-    warnings: list[str] = []
+    findings: list[Finding] = []
     for side, tokens, thinking in zip(SIDES, (pair.student, pair.teacher), enable_thinking, strict=True):
         try:
             rendered = render_prompts(
@@ -62,29 +101,69 @@ def describe_prompts(
             )
         except TemplateLosesText as error:
             lengths[side] = [None] * len(prompts)
-            problems.append(f"The run cannot start: {error}")
+            findings.append(Finding(f"The run cannot start: {error}", True, _excluded(error.rows, len(prompts))))
             continue
         lengths[side] = [len(ids) or None for ids in rendered.ids]
-        problems.extend(rendered.losses())
-        warnings.extend(rendered.notices())
+        rows = [row for skipped in rendered.skipped.values() for row in skipped.rows]
+        findings += [Finding(line, True, _excluded(rows, len(prompts))) for line in rendered.losses()]
+        findings += [Finding(line) for line in rendered.notices()]
     report = PromptReport(
         prompts=len(prompts),
-        duplicates=len(prompts) - len({str((prompt.messages, prompt.tools)) for prompt in prompts}),
+        duplicates=_repeated(prompts, "exact"),
+        similar=_repeated(prompts, "normalized"),
         answers=sum(prompt.answer is not None for prompt in prompts),
         room=room,
         lengths=lengths,
-        problems=problems,
-        warnings=warnings,
+        findings=findings,
     )
-    if report.too_long:
-        problems.append(
-            f"{_counted(report.too_long)} longer than the {room:,} tokens that leave room for an answer; "
-            "these are left out."
-        )
+    report = replace(report, **_used(report, prompts, data))
+    return replace(report, findings=[*findings, *_counted_findings(report, data)])
+
+
+def _repeated(prompts: Sequence[Prompt], kind: str) -> int:
+    duplicates = Duplicates(kind)
+    return sum(duplicates.again(prompt.messages, prompt.tools) for prompt in prompts)
+
+
+def _used(report: PromptReport, prompts: Sequence[Prompt], data: DataConfig) -> dict[str, Any]:
+    """What a run trains on and holds out, as fields of the report."""
+    both = report.both_lengths()
+    allowed = [lengths is not None and has_allowed_length(data, lengths) for lengths in both]
+    filtered = sum(lengths is not None and not fits for lengths, fits in zip(both, allowed, strict=True))
+    try:
+        split = PromptSplit(list(prompts), []) if has_own_source(data) else split_prompts(prompts, data)
+    except DataError:
+        return {"filtered": filtered}
+    trained = set(map(id, split.trained))
+    rows = [
+        prompt.row or number
+        for number, (prompt, lengths, fits) in enumerate(zip(prompts, both, allowed, strict=True), 1)
+        if id(prompt) in trained and lengths and fits and max(lengths) <= report.room
+    ]
+    return {"trained_rows": rows, "held_out": len(split.held_out), "filtered": filtered}
+
+
+def _counted_findings(report: PromptReport, data: DataConfig) -> list[Finding]:
+    """Prompts that are too long beyond data.max_tokens, and those that are there more than once."""
+    findings = []
+    both = [each for each in report.both_lengths() if each and has_allowed_length(data, each)]
+    if too_long := sum(max(each) > report.room for each in both):
+        line = f"{_counted(too_long)} longer than the {report.room:,} tokens that leave room for an answer; "
+        change = {"max_tokens": report.room} if report.room > 0 else {}
+        findings.append(Finding(f"{line}these are left out.", True, change))
     if report.duplicates:
         again = "is there" if report.duplicates == 1 else "are there"
-        warnings.append(f"{_counted(report.duplicates)} {again} more than once, and will be answered as often.")
-    return report
+        line = f"{_counted(report.duplicates)} {again} more than once, and will be answered as often."
+        findings.append(Finding(line, False, {"deduplicate": "exact"}))
+    if similar := report.similar - report.duplicates:
+        line = f"{_counted(similar)} {'differs' if similar == 1 else 'differ'} from another only in case or spacing."
+        findings.append(Finding(line, False, {"deduplicate": "normalized"}))
+    return findings
+
+
+def _excluded(rows: Sequence[int], prompts: int) -> dict[str, Any]:
+    """The change that excludes these rows; none where nothing would be left."""
+    return {"exclude_rows": row_ranges(rows)} if 0 < len(rows) < prompts else {}
 
 
 def _counted(count: int) -> str:

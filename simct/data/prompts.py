@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
-from simct.config.sections import CHECKERS, DataConfig
+from simct.config.sections import CHECKERS, MOST_EXCLUDED, DataConfig
 from simct.data.columns import Columns, answer_of, asked_in, recognize
 from simct.data.conversations import LONGEST_TEXT, Message, Unusable
 from simct.data.formats import Row, Unreadable
+from simct.data.selection import Duplicates, ExcludedRows
 from simct.data.sources import RowSource, open_rows
 from simct.data.tools import Tool, is_empty, tools_in
 from simct.errors import DataError, quoted
@@ -51,10 +52,17 @@ class Prompt:
 
 @dataclass
 class Skipped:
-    """How many rows were skipped for one reason, and the first of them, counted from 1."""
+    """How many rows were skipped for one reason, the first of them, counted from 1, and up to MOST_EXCLUDED of them."""
 
     count: int = 0
     row: int = 0
+    rows: list[int] = field(default_factory=list)
+
+    def add(self, row: int) -> None:
+        self.count += 1
+        self.row = self.row or row
+        if len(self.rows) < MOST_EXCLUDED:
+            self.rows.append(row)
 
 
 @dataclass
@@ -64,6 +72,8 @@ class DataSummary:
     columns: what each part of the prompts was read from, such as {"prompt": "instruction + input"}. used: the columns
     that were read. skipped: rows left out, by reason. unread: unused columns of text, each with its first row
     that has text. unread_files: data files of a folder that are not read because most files have another format.
+    left_out: how many prompts the settings leave out, by what they are. alternatives: other columns that could be read
+    as a part, by their names.
     """
 
     source: str
@@ -80,6 +90,8 @@ class DataSummary:
     used: list[str] = field(default_factory=list)
     unread: dict[str, int] = field(default_factory=dict)
     unread_files: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    alternatives: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def read_as(self) -> str:
@@ -93,6 +105,13 @@ class DataSummary:
     def mapping(self) -> str:
         """Which columns are read, such as "prompt: instruction + input, answer: output"."""
         return ", ".join(f"{part}: {columns}" for part, columns in self.columns.items())
+
+    @property
+    def left_out_line(self) -> str:
+        """What the settings leave out, such as "12 duplicates, 3 excluded rows"."""
+        return ", ".join(
+            f"{count:,} {name.removesuffix('s') if count == 1 else name}" for name, count in self.left_out.items()
+        )
 
     def notices(self) -> list[str]:
         """Warnings, each as one sentence: skipped rows, unused text, a guessed encoding."""
@@ -117,8 +136,9 @@ class DataSummary:
         """The summary for a terminal: what was read, then the notices."""
         counted = "1 prompt" if self.prompts == 1 else f"{self.prompts:,} prompts"
         answers = f", {self.answers:,} with an answer" if self.answers else ""
+        out = f"; left out: {self.left_out_line}" if self.left_out else ""
         return [
-            f"{counted} from {self.source} ({self.read_as}): {self.format}; {self.mapping}{answers}",
+            f"{counted} from {self.source} ({self.read_as}): {self.format}; {self.mapping}{answers}{out}",
             *self.notices(),
         ]
 
@@ -180,7 +200,7 @@ def prompts_in(rows: Iterable[Row | Unreadable], data: DataConfig, source: RowSo
         if data.limit and len(prompts) == data.limit:
             break
     if not prompts:
-        why = reasons(reader.skipped)
+        why = reasons(reader.skipped) or f"all of them are left out ({reader.summary([], source).left_out_line})"
         if not readable:
             raise DataError(f"Cannot load prompts from {data.prompts!r}: {why}. Check the file.")
         raise DataError(f"{data.prompts!r} has no prompt that can be used: {why}.")
@@ -195,6 +215,9 @@ class _Reader:
         self.rows = 0
         self.skipped: dict[str, Skipped] = {}
         self.unread: dict[str, int] = {}
+        self.left_out: Counter[str] = Counter()
+        self.excluded = ExcludedRows(data.exclude_rows)
+        self.duplicates = Duplicates(data.deduplicate) if data.deduplicate else None
         self.used: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
         self._known: set[str] = set()
         if columns:
@@ -204,14 +227,22 @@ class _Reader:
     def read(self, rows: Iterable[Row | Unreadable]) -> Iterator[Prompt]:
         for row in rows:
             self.rows += 1
+            if self.rows in self.excluded:
+                self.left_out["excluded rows"] += 1
+                continue
             if isinstance(row, Unreadable):
                 self._skip(row.reason)
                 continue
             self._look_for_unread(row)
             try:
-                yield self._prompt(row)
+                prompt = self._prompt(row)
             except Unusable as error:
                 self._skip(str(error))
+                continue
+            if self.duplicates and self.duplicates.again(prompt.messages, prompt.tools):
+                self.left_out["duplicates"] += 1
+                continue
+            yield prompt
 
     def _prompt(self, row: Row) -> Prompt:
         columns = self.columns
@@ -276,8 +307,7 @@ class _Reader:
                 self._known.add(name)
 
     def _skip(self, reason: str) -> None:
-        found = self.skipped.setdefault(reason, Skipped(row=self.rows))
-        found.count += 1
+        self.skipped.setdefault(reason, Skipped()).add(self.rows)
 
     def summary(self, prompts: list[Prompt], source: RowSource | None) -> DataSummary:
         columns = self.columns
@@ -296,6 +326,8 @@ class _Reader:
                 dict.fromkeys([*asked, *(name for part in self.used.values() for name in part if name != REPLY)])
             ),
             unread=self.unread,
+            left_out=dict(self.left_out),
+            alternatives=columns.alternatives if columns else {},
         )
         if source:
             notes = source.notes

@@ -76,15 +76,17 @@ def render_prompts(
             found = rendering(tokenizer, with_system(prompt.messages, system), enable_thinking, prompt.tools)
         except DataError as error:
             row = prompt.row or number
-            rendered.skipped.setdefault(str(error).rstrip("."), Skipped(row=row)).count += 1
+            rendered.skipped.setdefault(str(error).rstrip("."), Skipped()).add(row)
             rendered.ids.append([])
             if isinstance(error, TemplateLosesText):
-                lost.count, lost.row = lost.count + 1, lost.row or row
+                lost.add(row)
                 reason = str(error)
             continue
         rendered.changes.update(found.changes)
         rendered.ids.append(ids_of(tokenizer, found.text))
     if lost.count > MOST_LOST * len(prompts):
         share = f"{lost.count:,} of {_prompts(len(prompts))}"
-        raise TemplateLosesText(f"{reason} It is so for {share}, first in row {lost.row:,}.")
+        refused = TemplateLosesText(f"{reason} It is so for {share}, first in row {lost.row:,}.")
+        refused.rows = lost.rows
+        raise refused
     return rendered

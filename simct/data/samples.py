@@ -11,6 +11,7 @@ from simct.config import RunConfig
 from simct.data.exclusions import CUT_BYTES, GIVEN, NOTHING, OFF_POLICY, PART
 from simct.data.prompts import Prompt
 from simct.data.rendering import render_prompts
+from simct.data.selection import has_allowed_length
 from simct.errors import ConfigError, DataError
 from simct.models.loading import pad_id_of
 from simct.models.rollout import Rollout, generate
@@ -133,8 +134,8 @@ def prepare_prompts(
 ) -> tuple[list[PreparedPrompt], int]:
     """Both models' prompt ids, and how many prompts were left out: too long, or with ids that a model cannot read.
 
-    A prompt that a template refuses is left out as well; on_notice gets a sentence about that and about every other
-    change that a template needs. Raises DataError if no prompt is left.
+    A prompt that a template refuses, or whose length the data's settings exclude, is left out as well; on_notice gets a
+    sentence about that and about every other change that a template needs. Raises DataError if no prompt is left.
     """
     limit = min([config.training.max_length, *(length for length in context_lengths if length)])
     room = limit - config.rollout.max_new_tokens
@@ -146,9 +147,12 @@ def prepare_prompts(
     if on_notice:
         for line in notices:
             on_notice(line)
-    prepared, left_out, unreadable = [], 0, None
+    prepared, left_out, filtered, unreadable = [], 0, 0, None
     for prompt, student_ids, teacher_ids in zip(prompts, student.ids, teacher.ids, strict=True):
         if not student_ids or not teacher_ids:
+            continue
+        if not has_allowed_length(config.data, (len(student_ids), len(teacher_ids))):
+            filtered += 1
             continue
         problem = _unreadable(pair.student, student_ids) or _unreadable(pair.teacher, teacher_ids)
         unreadable = unreadable or problem
@@ -156,6 +160,9 @@ def prepare_prompts(
             prepared.append(PreparedPrompt(prompt, student_ids, teacher_ids))
         else:
             left_out += 1
+    if filtered and on_notice:
+        counted = "1 prompt is" if filtered == 1 else f"{filtered:,} prompts are"
+        on_notice(f"{counted} left out by their length (data.min_tokens, data.max_tokens).")
     if prepared:
         return prepared, left_out
     if unreadable:
@@ -164,6 +171,10 @@ def prepare_prompts(
         raise DataError(
             f"No prompt leaves room for {config.rollout.max_new_tokens} new tokens within {limit}. "
             "Lower rollout.max_new_tokens or raise training.max_length."
+        )
+    if filtered:
+        raise DataError(
+            f"All {filtered:,} prompts are left out by their length. Lower data.min_tokens or raise data.max_tokens."
         )
     raise DataError(f"No prompt can be read by both models. {' '.join(notices)}".strip())
 

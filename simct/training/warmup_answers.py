@@ -16,6 +16,7 @@ from simct.config import RunConfig, dump_config
 from simct.data.prompts import Prompt
 from simct.data.rendering import render_prompts
 from simct.data.samples import teacher_rollouts
+from simct.data.selection import has_allowed_length
 from simct.evaluation.answers.check import check
 from simct.files import append_jsonl, read_jsonl, write_atomically
 from simct.models.rollout import Rollout
@@ -101,7 +102,11 @@ def _plan(config: RunConfig, tokens: TokenBytes, prompts: list[Prompt], accelera
         accelerator.print(line, flush=True)
     ids = rendered.ids
     room = config.training.max_length - config.warmup.max_new_tokens
-    fitting = [index for index in range(len(prompts)) if 0 < len(ids[index]) <= room]
+    fitting = [
+        index
+        for index in range(len(prompts))
+        if 0 < len(ids[index]) <= room and has_allowed_length(config.data, [len(ids[index])])
+    ]
     return SamplingPlan(ids, fitting, [index * count + sample for index in fitting for sample in range(count)], count)
 
 
