@@ -1,22 +1,38 @@
 """Which prompts were chosen, as plain data that the browser keeps, and the fields that show it again."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from app.data import hub_dataset, prompt_source
+from app.data import hub_dataset, prompt_source, written
 from app.page.markup import one_line
+from app.reading.records import FIELDS
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 from simct import demo
-from simct.config import RunConfig, config_from_brief, local_path
+from simct.config import RunConfig, config_from_brief, local_path, set_option
 from simct.config.sections import DataConfig
-from simct.errors import SimCTError
+from simct.data.selection import row_ranges
+from simct.errors import ConfigError, SimCTError, quoted
 
-EMBEDDED, HUB, UPLOAD = "Embedded", "Hub dataset", "Upload a file"
-SOURCES = (EMBEDDED, HUB, UPLOAD)
+EMBEDDED, HUB, UPLOAD, WRITTEN = "Embedded", "Hub dataset", "Upload a file", "Write or paste"
+SOURCES = (EMBEDDED, HUB, UPLOAD, WRITTEN)
+# settings of `data` by the names of the fields that show them: what each part is read from, and which prompts are used
+MAPPING = {
+    "column": "column", "answer": "answer_column", "system_column": "system_column",
+    "completion": "completion_column", "checker": "checker_column", "template": "template",
+}  # fmt: skip
+SELECTION = {
+    "deduplicate": "deduplicate", "shortest": "min_tokens", "longest": "max_tokens", "held_out": "held_out",
+    "held_out_seed": "held_out_seed",
+}  # fmt: skip
+# what decides which row has which number
+ROWS = ("source", "prompts", "split", "config_name", "revision")
+# settings that this step has no field for
+ELSEWHERE = ("held_out_prompts", "held_out_split", "teacher_column")
 START = {"source": EMBEDDED, "prompts": str(demo.PROMPTS)}
 
 
@@ -30,41 +46,82 @@ class Fields:
 
     source: str
     upload: str | None = None
+    text: str | None = ""
     dataset: str | None = ""
     config: str | None = None
     split: str | None = "train"
     column: str | None = ""
     answer: str | None = ""
+    system_column: str | None = ""
+    completion: str | None = ""
+    checker: str | None = ""
     template: str | None = ""
     system: str | None = ""
     limit: int | None = None
+    deduplicate: str | None = ""
+    shortest: int | None = None
+    longest: int | None = None
+    excluded: str | None = ""
+    held_out: int | None = None
+    held_out_seed: int | None = None
 
 
 def chosen(
     studio: Studio, before: Choice, described: dict[str, Any], fields: Fields, visitor: Visitor | None = None
 ) -> Choice:
-    """The choice as it will be kept; columns and facts of a source that was left are dropped.
+    """The choice as it will be kept; columns, excluded rows and facts of a source that was left are dropped.
 
     `described` is what hub_dataset found out about the dataset that was chosen last.
     """
     now: Choice = {"source": fields.source, "system": (fields.system or "").strip(), "limit": fields.limit}
-    name = (fields.dataset or "").strip()
-    same = fields.source == before.get("source") and (fields.source != HUB or name == before.get("prompts"))
+    now |= {setting: getattr(fields, name) for name, setting in SELECTION.items()}
+    same = fields.source == before.get("source")
     if fields.source == EMBEDDED:
-        return {**now, "prompts": str(demo.PROMPTS)}
-    if fields.source == HUB:
+        now |= {"prompts": str(demo.PROMPTS)}
+    elif fields.source == HUB:
+        name = (fields.dataset or "").strip()
+        same = same and name == before.get("prompts")
         now |= _of_hub(before if same else {}, described if described.get("id") == name else {}, name, fields)
-    elif not fields.upload:
-        now |= {key: before.get(key, "") if same else "" for key in ("prompts", "name")}
     else:
         try:
-            copy = prompt_source.keep_upload(studio, fields.upload, visitor)
-            same = same and copy == before.get("prompts")
-            now |= {"prompts": copy, "name": Path(fields.upload).name}
+            now |= _of_file(studio, before if same else {}, fields, visitor)
         except SimCTError as error:
             now |= {"prompts": "", "error": one_line(error)}
-    mapping = {"column": fields.column, "answer_column": fields.answer, "template": (fields.template or "").strip()}
-    return {**now, **mapping} if same else now
+        same = same and (fields.source == WRITTEN or now["prompts"] == before.get("prompts"))
+    if same and fields.source != EMBEDDED:
+        now |= {setting: (getattr(fields, name) or "").strip() for name, setting in MAPPING.items()}
+    if same:
+        # a loaded run.yaml may hold more than the fields show
+        now |= {name: before[name] for name in ELSEWHERE if before.get(name)}
+        if all(now.get(name) == before.get(name) for name in ROWS):
+            now["exclude_rows"] = [each.strip() for each in (fields.excluded or "").split(",") if each.strip()]
+    return now
+
+
+def excluding(before: Choice, change: Mapping[str, Any]) -> Choice:
+    """The choice that also leaves out what `change`, which comes from the page, names. Raises ConfigError."""
+    config = RunConfig()
+    for name, value in change.items():
+        if name not in ("exclude_rows", "deduplicate", "min_tokens", "max_tokens"):
+            raise ConfigError(f"Unknown setting {quoted(name)}.")
+        set_option(config, f"data.{name}", value)
+    found = {name: getattr(config.data, name) for name in change}
+    if "exclude_rows" in found:
+        found["exclude_rows"] = row_ranges([], [*(before.get("exclude_rows") or []), *found["exclude_rows"]])
+        set_option(config, "data.exclude_rows", found["exclude_rows"])
+    return {**before, **found}
+
+
+def _of_file(studio: Studio, before: Choice, fields: Fields, visitor: Visitor | None) -> Choice:
+    """An uploaded file or a written text, kept beside the runs; what was there before where nothing new is given."""
+    if fields.source == WRITTEN and (fields.text or "").strip():
+        return {"prompts": written.keep_text(studio, fields.text or "", visitor), "name": written.NAME}
+    if fields.source == UPLOAD and fields.upload:
+        return {
+            "prompts": prompt_source.keep_upload(studio, fields.upload, visitor),
+            "name": Path(fields.upload).name,
+        }
+    return {key: before.get(key, "") for key in ("prompts", "name")}
 
 
 def _of_hub(before: Choice, described: dict[str, Any], name: str, fields: Fields) -> Choice:
@@ -99,7 +156,7 @@ def license_notes(data: Choice) -> list[tuple[str, str]]:
 
 def kept(data: DataConfig) -> Choice:
     """What the browser keeps of prompts that a run.yaml names."""
-    plain = {name: getattr(data, name) for name in prompt_source.FIELDS}
+    plain = {name: getattr(data, name) for name in FIELDS}
     if data.prompts == str(demo.PROMPTS):
         return {**plain, "source": EMBEDDED}
     source = HUB if local_path(data.prompts) is None else UPLOAD
@@ -118,14 +175,23 @@ def restored(data: Choice | None) -> dict[str, Any]:
         "dataset": gr.update(choices=[dataset] if dataset else [], value=dataset),
         "config": gr.update(choices=[config] if config else [], value=config),
         "split": gr.update(choices=[split], value=split),
-        "template": gr.update(value=data.get("template") or "", visible=source != EMBEDDED),
+        "template": data.get("template") or "",
         "system": data.get("system") or "",
         "limit": data.get("limit"),
+        **selection(data),
     }
+
+
+def selection(data: Choice) -> dict[str, Any]:
+    """What the fields show of which prompts are used."""
+    defaults = {"held_out": DataConfig().held_out, "held_out_seed": DataConfig().held_out_seed}
+    shown = {name: data.get(setting) for name, setting in SELECTION.items()}
+    shown |= {name: default for name, default in defaults.items() if shown[name] is None}
+    return {**shown, "deduplicate": shown["deduplicate"] or "", "excluded": ", ".join(data.get("exclude_rows") or [])}
 
 
 def name_of(data: Choice | None) -> str:
     """The prompts as people name them."""
     data = data or START
-    named = data.get("name") if data.get("source") == UPLOAD else data.get("prompts")
+    named = data.get("name") if data.get("source") in (UPLOAD, WRITTEN) else data.get("prompts")
     return "embedded prompts" if named == str(demo.PROMPTS) else str(named or "no prompts yet")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from app.reading.records import FIELDS, DataAt, PromptReading, PromptsReading, RowsReading, Source
+from app.reading.records import FIELDS, DataAt, PromptReading, PromptsReading, ReadPrompt, RowsReading, Source
 from app.reading.setup import explicit_token
 from app.server import model_facts, paths
 from app.server.studio import Studio
@@ -25,7 +25,7 @@ def data_config(chosen: dict[str, Any] | None) -> DataConfig:
     config = RunConfig()
     for name in FIELDS:
         value = (chosen or {}).get(name)
-        if value not in (None, ""):
+        if value not in (None, "", []):
             set_option(config, f"data.{name}", value)
     return config.data
 
@@ -84,6 +84,14 @@ def _read(studio: Studio, at: DataAt) -> PromptsReading:
     from app.reading import prompts
 
     return studio.workers.run(prompts.read_prompts, at, what=repr(at.config.prompts), near=at)
+
+
+def preview(studio: Studio, data: DataConfig, token: str | bool | None) -> tuple[ReadPrompt, ...]:
+    """The prompts of the first rows, as these columns or this template make them. Raises a one-line DataError."""
+    from app.reading import prompts
+
+    at = place(studio, data, token)
+    return studio.workers.run(prompts.preview_prompts, at, what=repr(data.prompts), near=at)
 
 
 def report(

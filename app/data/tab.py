@@ -1,23 +1,21 @@
 """Data: where the prompts come from and which column is which, as both models will read them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
-from app.data import choice, prompt_source, view
-from app.data.choice import EMBEDDED, HUB, SOURCES, START, UPLOAD, Choice, Fields
+from app.data import choice, prompt_source, view, written
+from app.data.choice import EMBEDDED, HUB, SOURCES, START, UPLOAD, WRITTEN, Choice, Fields
+from app.data.forms import MappingForm, SelectionForm
 from app.data.hub_dataset import HubDataset
-from app.page import markup
+from app.page import markup, scripts
 from app.page.markup import one_line
 from app.pair.tab import PairTab
 from app.server import paths
-from app.server.handler import Component, Handler, Updates, in_turn
+from app.server.handler import QUIET, Component, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 from simct.errors import DataError, SimCTError
-
-FOUND_BY_NAME = "Found by its name"
 
 
 class DataTab:
@@ -33,15 +31,18 @@ class DataTab:
             with gr.Column(scale=2, min_width=300):
                 self._build_source()
             with gr.Column(scale=3, min_width=320):
-                self.notices = markup.panel(elem_id="data-notices")
+                self.notices = markup.panel(elem_id="data-notices", js_on_load=scripts.when_loaded("findings"))
+                self.refused = markup.panel(elem_id="data-refused")
+                self.preview = markup.panel(elem_id="data-preview")
                 self.table = markup.panel(elem_id="data-rows", min_height=240)
         self.which = gr.Slider(1, 2, value=1, step=1, label="Prompt shown", elem_id="prompt-shown", buttons=[])
         self.readings = markup.panel(elem_id="data-readings", min_height=120)
         self.lengths = markup.panel(elem_id="data-lengths", min_height=120)
         self.next = gr.Button("Set up training →", variant="primary", elem_classes="next")
-        outputs = [self.note, self.notices, self.table, self.column, self.answer]
-        outputs += [self.which, self.readings, self.lengths]
+        outputs = [self.note, self.parts, self.notices, self.preview, self.table, self.which, self.readings]
+        outputs += [self.lengths, self.text, *self.mapping.columns.values()]
         inputs = {**pair.inputs, "data": chosen, "run": run, "verdict": verdict, "shown": self.which}
+        inputs["text"] = self.text
         self.refresh = Handler(studio, self._refresh, inputs, outputs, in_turn("data"))
         self._wire(pair, run)
 
@@ -54,20 +55,21 @@ class DataTab:
             height=120,
             elem_id="prompt-file",
         )
+        self.text = gr.Textbox(
+            label="Your prompts",
+            info="One a line; a blank line separates longer ones. JSON Lines work, too.",
+            lines=8,
+            max_lines=20,
+            max_length=written.MOST_CHARACTERS,
+            visible=False,
+            elem_id="prompt-text",
+        )
         with gr.Group(visible=False) as self.places:
             self.hub = HubDataset(self.studio)
         self.note = markup.panel(markup.note("busy", "Reading the prompts…"), elem_id="prompt-note")
-        with gr.Row(visible=False) as self.mapping:
-            self.column = _column("Prompt or messages column", "prompt-column")
-            self.answer = _column("Answer column", "answer-column")
-        self.template = gr.Textbox(
-            label="Prompt template",
-            info="Joins columns. Empty: the prompt column alone.",
-            placeholder="{instruction}  {input}",
-            max_lines=6,
-            visible=False,
-            elem_id="prompt-template",
-        )
+        self.parts = markup.panel(elem_id="data-parts")
+        self.edit = gr.Button("Edit these prompts", size="sm", elem_id="edit-prompts")
+        self.mapping = MappingForm()
         with gr.Row():
             system = gr.Textbox(
                 label="System text",
@@ -86,18 +88,19 @@ class DataTab:
                 min_width=110,
                 elem_id="limit",
             )
+        self.selection = SelectionForm()
         self.source, self.system, self.limit = source, system, limit
         self.fields: dict[str, Component] = {
             "source": source,
             "upload": self.upload,
+            "text": self.text,
             "dataset": self.hub.dataset,
             "config": self.hub.config,
             "split": self.hub.split,
-            "column": self.column,
-            "answer": self.answer,
-            "template": self.template,
+            **self.mapping.fields,
             "system": system,
             "limit": limit,
+            **self.selection.fields,
         }
 
     def _wire(self, pair: PairTab, run: gr.JSON) -> None:
@@ -109,28 +112,31 @@ class DataTab:
             [self.chosen],
             turn,
         )
+        left: list[gr.Textbox | gr.Number] = [self.text, self.system, self.limit, self.mapping.template]
         choose.on(
             self.source.input,
             self.upload.upload,
             self.upload.clear,
-            self.column.input,
-            self.answer.input,
             self.hub.described.change,
             self.hub.split.input,
-            self.system.submit,
-            self.system.blur,
-            self.limit.submit,
-            self.limit.blur,
-            self.template.submit,
-            self.template.blur,
+            *(column.input for column in self.mapping.columns.values()),
+            *(event for field in left for event in (field.submit, field.blur)),
+            *self.selection.events,
         )
-        shown = [self.upload, self.places, self.mapping, self.template]
+        shown = [self.upload, self.places, self.mapping.group, self.text, self.edit]
         places = Handler(self.studio, self._show_places, {"source": self.source}, shown)
         places.on(self.source.change)
         reading = Handler(self.studio, self._reading, {}, [self.note], turn)
         self.refresh.on(reading.on(self.chosen.change).then)
         one = {**pair.inputs, "data": self.chosen, "run": run, "shown": self.which}
         Handler(self.studio, self._show_one, one, [self.readings], turn).on(self.which.input)
+        typed = {"data": self.chosen, "template": self.mapping.template}
+        Handler(self.studio, self._preview, typed, [self.preview], in_turn("preview")).on(self.mapping.template.input)
+        outputs = [self.chosen, self.refused, *self.selection.fields.values()]
+        each = {**QUIET, "trigger_mode": "multiple"}
+        Handler(self.studio, self._exclude, {"before": self.chosen}, outputs, each).on(self.notices.select)
+        edit = Handler(self.studio, self._edit, {"data": self.chosen}, [self.source, self.text, self.refused])
+        choose.on(edit.on(self.edit.click).then)
 
     def restored(self, data: Choice | None) -> Updates:
         """The fields as the browser kept them."""
@@ -146,9 +152,44 @@ class DataTab:
         return {
             self.upload: gr.File(visible=source == UPLOAD),
             self.places: gr.Group(visible=source == HUB),
-            self.mapping: gr.Row(visible=source != EMBEDDED),
-            self.template: gr.Textbox(visible=source != EMBEDDED),
+            self.mapping.group: gr.Group(visible=source != EMBEDDED),
+            self.text: gr.Textbox(visible=source == WRITTEN),
+            self.edit: gr.Button(visible=source != WRITTEN),
         }
+
+    def _preview(self, visitor: Visitor, data: Choice, template: str) -> Updates:
+        """The first prompts as a template makes them while it is typed."""
+        try:
+            wanted = prompt_source.data_config({**(data or START), "template": (template or "").strip()})
+            wanted = paths.check_data(self.studio, visitor, wanted)
+            return {self.preview: view.preview(prompt_source.preview(self.studio, wanted, visitor.token))}
+        except SimCTError as error:
+            return {self.preview: markup.note("error", _in_the_fields_words(error, data or START))}
+
+    def _exclude(self, before: Choice, event: gr.EventData) -> Updates:
+        """Leave out what the button of a warning stands for."""
+        change = (event._data or {}).get("change")
+        try:
+            data = choice.excluding(before or START, change if isinstance(change, dict) else {})
+        except SimCTError as error:
+            return {self.refused: markup.note("error", one_line(error))}
+        return {self.chosen: data, self.refused: "", **self.selection.shown(data)}
+
+    def _edit(self, visitor: Visitor, data: Choice) -> Updates:
+        """The prompts that are read, as a text of the visitor's own."""
+        try:
+            wanted = prompt_source.data_config({**(data or START), "system": "", "exclude_rows": [], "deduplicate": ""})
+            source = prompt_source.read(self.studio, paths.check_data(self.studio, visitor, wanted), visitor.token)
+        except SimCTError as error:
+            return {self.refused: markup.note("error", one_line(error))}
+        text, taken = written.text_of_prompts(source.prompts)
+        whole = source.summary.rows if source.total is None else source.total
+        line = (
+            ""
+            if taken >= whole
+            else f"The first {taken:,} of {whole:,} prompts are copied: more cannot be edited here."
+        )
+        return {self.source: WRITTEN, self.text: text, self.refused: markup.note("warn", line)}
 
     def _refresh(
         self,
@@ -159,19 +200,24 @@ class DataTab:
         run: dict[str, Any],
         verdict: dict[str, Any] | None,
         shown: int,
+        text: str,
     ) -> Updates:
         """Everything that is shown of the choice; on error one line beside it, and the rest empty."""
         data = data or START
         more = [*view.left_out(verdict, teacher, student), *choice.license_notes(data)]
         try:
-            return self._look(visitor, teacher, student, data, run, int(shown or 1), more)
+            found = self._look(visitor, teacher, student, data, run, int(shown or 1), more)
         except SimCTError as error:
             line = markup.note("error", data.get("error") or _in_the_fields_words(error, data))
             return self._nothing(line, markup.empty("Rows appear when they can be read."))
+        if data.get("source") == WRITTEN and not text:
+            # a page that was loaded again; what is being written is never replaced
+            found[self.text] = written.text_of_file(self.studio, data["prompts"], visitor)
+        return found
 
     def _nothing(self, line: str, table: str) -> Updates:
-        empty = {self.notices: "", self.readings: "", self.lengths: "", self.which: gr.update(visible=False)}
-        return {self.note: line, self.table: table, **empty}
+        empty = dict.fromkeys([self.notices, self.readings, self.lengths, self.parts, self.preview], "")
+        return {self.note: line, self.table: table, **empty, self.which: gr.update(visible=False)}
 
     def _look(
         self,
@@ -187,11 +233,7 @@ class DataTab:
         wanted = paths.check_data(self.studio, visitor, prompt_source.data_config(data))
         first = prompt_source.rows_of(self.studio, wanted, visitor.token)
         # the columns can be chosen even while those found by name do not fit
-        options = _column_choices(first.columns)
-        mapping = {
-            self.column: gr.Dropdown(choices=options, value=data.get("column") or ""),
-            self.answer: gr.Dropdown(choices=options, value=data.get("answer_column") or ""),
-        }
+        mapping = self.mapping.options(first.columns, data)
         try:
             source = prompt_source.read(self.studio, wanted, visitor.token)
         except DataError as error:
@@ -205,9 +247,11 @@ class DataTab:
         asked = (self.studio, teacher, student, wanted, settings, number, visitor.token)
         return {
             **mapping,
-            self.note: view.line(source, report),
+            self.note: view.line(source, report, wanted),
+            self.parts: view.parts_table(source),
             self.notices: view.notices(source, report, more),
             self.table: view.rows_table(source),
+            self.preview: view.preview(prompt_source.preview(self.studio, wanted, visitor.token)),
             self.which: gr.Slider(maximum=max(2, count), value=number, visible=count > 1),
             self.readings: view.both_readings(prompt_source.readings(*asked)),
             self.lengths: view.length_charts(report),
@@ -230,11 +274,3 @@ def _in_the_fields_words(error: SimCTError, data: Choice) -> str:
     line = one_line(error).replace(str(data.get("prompts")), str(data.get("name") or data.get("prompts")))
     line = line.replace("Name the prompt column with data.column", "Choose the prompt column below")
     return line.replace("data.template", "the prompt template")
-
-
-def _column(label: str, elem_id: str) -> gr.Dropdown:
-    return gr.Dropdown(_column_choices([]), value="", label=label, elem_id=elem_id, min_width=130)
-
-
-def _column_choices(columns: Sequence[str]) -> list[tuple[str, str]]:
-    return [(FOUND_BY_NAME, ""), *((name, name) for name in columns)]

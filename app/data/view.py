@@ -1,23 +1,26 @@
 """What the Data step shows: rows as they are, prompts as each model reads them, their lengths, what may go wrong."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.page import markup
-from app.reading.records import PromptReading, PromptsReading, ShownToken
+from app.reading.records import PromptReading, PromptsReading, ReadPrompt, ShownToken
+from simct.config.sections import DataConfig
+from simct.data.selection import row_ranges
 from simct.errors import DataError
 from simct.inspection.records import Reliability
 from simct.report import charts, facts
 
 if TYPE_CHECKING:
-    from simct.data.prompt_report import PromptReport
+    from simct.data.prompt_report import Finding, PromptReport
 
 BINS = 24
 SPECIAL = "A special token: it has no bytes"
 
 
-def line(source: PromptsReading, report: "PromptReport") -> str:
-    """How many prompts there are and what they are read from, as one note."""
+def line(source: PromptsReading, report: "PromptReport", data: DataConfig) -> str:
+    """How many prompts there are, what they are read from, and how many of them a run trains on, as notes."""
     summary = source.summary
     counted = "1 prompt" if report.prompts == 1 else f"{report.prompts:,} prompts"
     if source.total is None or source.total > summary.rows:
@@ -25,16 +28,63 @@ def line(source: PromptsReading, report: "PromptReport") -> str:
         counted = f"{counted} in the first {summary.rows:,}{of} rows"
     answers = f", {report.answers:,} with answers" if report.answers else ", no answers"
     columns = "Column" if len(summary.used) == 1 else "Columns"
-    return markup.note("ok", f"{counted}{answers}. {summary.format} ({summary.read_as}). {columns}: {summary.mapping}.")
+    first = f"{counted}{answers}. {summary.format} ({summary.read_as}). {columns}: {summary.mapping}."
+    return markup.note("ok", first) + markup.note("quiet", used(source, report, data))
+
+
+def used(source: PromptsReading, report: "PromptReport", data: DataConfig) -> str:
+    """How many of the prompts a run trains on and holds out, and what the settings leave out."""
+    own = data.held_out_prompts or data.held_out_split
+    held_out = f"those of {own} are held out" if own else f"{report.held_out:,} are held out"
+    out = dict(source.summary.left_out)
+    out |= {"by their length": report.filtered} if report.filtered else {}
+    left = f" Left out: {', '.join(f'{count:,} {name}' for name, count in out.items())}." if out else ""
+    return f"The run trains on {len(report.trained_rows):,} of them; {held_out}.{left}"
+
+
+def parts_table(source: PromptsReading) -> str:
+    """What each part of a prompt is read from, and from what else it could be."""
+    summary = source.summary
+    rows = [
+        (part.capitalize(), columns or "–", ", ".join(summary.alternatives.get(part, [])) or "–")
+        for part, columns in summary.columns.items()
+    ]
+    return markup.table(("Part", "Read from", "Or else"), rows) if rows else ""
+
+
+def preview(prompts: Sequence[ReadPrompt]) -> str:
+    """The first prompts as they are read from their rows."""
+    rows = [(f"{each.row:,}", each.text, each.answer or "–") for each in prompts]
+    return "<h3>Prompts as they are read</h3>" + markup.table(("Row", "Prompt as read", "Answer as read"), rows)
 
 
 def notices(source: PromptsReading, report: "PromptReport", more: Sequence[tuple[str, str]] = ()) -> str:
     """Problems first, then warnings, those about rows before those about templates; `more` come from elsewhere."""
-    lines = [("error", text) for text in report.problems] + [("warn", text) for text in source.summary.notices()]
-    lines += [("warn", text) for text in report.warnings] + list(more)
-    return "".join(markup.note(kind, text) for kind, text in lines) or markup.note(
-        "ok", "Nothing to warn about: every prompt reaches both models."
-    )
+    lines = [_finding("error", each) for each in report.findings if each.problem]
+    lines += _skipped(source)
+    lines += [_finding("warn", each) for each in report.findings if not each.problem]
+    lines += [markup.note(kind, text) for kind, text in more]
+    return "".join(lines) or markup.note("ok", "Nothing to warn about: every prompt reaches both models.")
+
+
+def _skipped(source: PromptsReading) -> list[str]:
+    """The notices about rows, with a button to exclude those that cannot be used."""
+    rows = [row for skipped in source.summary.skipped.values() for row in skipped.rows]
+    change = {"exclude_rows": row_ranges(rows)} if rows else {}
+    return [
+        markup.note("warn", text) + (_button(change) if change and number == 0 else "")
+        for number, text in enumerate(source.summary.notices())
+    ]
+
+
+def _finding(kind: str, finding: "Finding") -> str:
+    return markup.note(kind, finding.text) + (_button(finding.change) if finding.change else "")
+
+
+def _button(change: Mapping[str, Any]) -> str:
+    """Leaves out what the warning before it is about (static/findings.js)."""
+    held = markup.escape(json.dumps(change))
+    return f'<button type="button" class="fix" data-testid="exclude" data-change="{held}">Exclude these</button>'
 
 
 def left_out(verdict: dict[str, Any] | None, teacher: str, student: str) -> list[tuple[str, str]]:

@@ -87,6 +87,8 @@ FIELDS = {
     "usage-vllm": "Commands that serve the student to many users at once, on a machine with a GPU.",
     "usage-repository": "The repository to enter in the Space that converts it.",
     "usage-ollama": "The command that downloads the converted student and starts a chat.",
+    "prompt-text": "Your own prompts: one a line, or one a paragraph where there are blank lines, or JSON Lines with "
+    "the columns of a file. Each change is kept as a file of yours.",
     "publish-run": "The finished run whose student is published.",
     "publish-repo": "The repository on the Hub: your account or organization, a slash, and a name. It is created "
     "where it does not exist; a model already there is replaced by a new commit.",
@@ -107,6 +109,15 @@ DATA_FIELDS = {
     "prompt-template": "data.template",
     "system-text": "data.system",
     "limit": "data.limit",
+    "system-column": "data.system_column",
+    "completion-column": "data.completion_column",
+    "checker-column": "data.checker_column",
+    "excluded-rows": "data.exclude_rows",
+    "duplicates": "data.deduplicate",
+    "shortest": "data.min_tokens",
+    "longest": "data.max_tokens",
+    "held-out": "data.held_out",
+    "held-out-seed": "data.held_out_seed",
 }
 
 # by the label of a number, in lower case; what is not here has the explanation of its own tile
@@ -199,6 +210,12 @@ COLUMNS = {
     "Ties": "How often neither answer was better.",
     "p": "Two-sided sign test without the ties: how likely so uneven a count is if both models are equally good. Below "
     "0.05 it counts as a preference; that needs at least six votes.",
+    "Part": "What a row is made into: a prompt, and perhaps an answer, a system text or tools.",
+    "Read from": "The columns of your data that this part is read from.",
+    "Or else": "Other columns that this part could be read from. Choose one below.",
+    "Row": "Which row of the data, counted from 1.",
+    "Prompt as read": "The prompt that this row becomes, before the chat templates.",
+    "Answer as read": "The reference answer of this row. Distillation does not need one.",
     "Text": "A piece of text that the two tokenizers cut differently.",
     "Count": "How often this piece appears in the text.",
     "Mass": "The model's probability of this token here.",

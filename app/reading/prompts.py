@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from app.reading.models import pair_of, prompt_reading
-from app.reading.records import DataAt, PromptReading, PromptsReading, RowsReading, Source
+from app.reading.records import DataAt, PromptReading, PromptsReading, ReadPrompt, RowsReading, Source
 from simct.config import local_path
 from simct.data.formats import Row, Unreadable
 from simct.data.prompt_report import PromptReport, describe_prompts
@@ -19,6 +19,7 @@ from simct.workers.child import Worker
 SAMPLE = 2000
 HUB_ROWS = 100
 PREVIEWED = 5
+LOOKED_AT = 50  # rows in which those are looked for
 # the most characters of a shown cell, and of all prompts in a result
 MOST_CELL, MOST_TEXT = 240, 8_000_000
 LARGEST_COUNTED = 2**26  # bytes of files whose rows are counted for the preview
@@ -60,7 +61,20 @@ def report_prompts(worker: Worker, at: DataAt, teacher: Source, student: Source,
     pair = pair_of(worker, teacher, student)
     worker.step(f"The prompts in the chat templates of {teacher.name!r} and {student.name!r}")
     thinking = student.enable_thinking, teacher.enable_thinking
-    return describe_prompts(prompts, pair, room, thinking, teacher.system)
+    return describe_prompts(prompts, pair, room, thinking, teacher.system, at.config)
+
+
+def preview_prompts(worker: Worker, at: DataAt) -> tuple[ReadPrompt, ...]:
+    """The prompts of the first rows. Raises a one-line DataError or HubError."""
+    data = at.config.model_copy(update={"exclude_rows": [], "deduplicate": None, "limit": PREVIEWED})
+    found = prompts_in(_rows_of(worker, at).rows[:LOOKED_AT], data)
+    return tuple(ReadPrompt(each.row or 0, _said(each), _cell(each.answer)) for each in found.prompts)
+
+
+def _said(prompt: Prompt) -> str:
+    if len(prompt.messages) == 1:
+        return _cell(prompt.text) or ""
+    return "\n".join(f"{message['role']}: {_cell(message['content']) or ''}" for message in prompt.messages[:8])
 
 
 def read_both(
@@ -85,7 +99,7 @@ def describe_dataset(worker: Worker, name: str, token: str | bool | None) -> Dat
 
 def _rows_of(worker: Worker, at: DataAt) -> _Rows:
     worker.step(f"{at.config.prompts!r}")
-    return worker.kept(_rows, at, size=2)
+    return worker.kept(_rows, at.source, size=2)
 
 
 def _prompts(at: DataAt, first: _Rows) -> PromptSet:

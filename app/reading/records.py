@@ -1,7 +1,7 @@
 """The inputs and results of this folder's functions: plain records that import none of the reading libraries."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simct.config import local_path
@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from simct.inspection.coverage import Spelled
     from simct.inspection.records import PairReport
 
+# of `data` in run.yaml: which rows, and what becomes of them
+SOURCE_FIELDS = ("prompts", "split", "config_name", "revision")
 FIELDS = (
-    "prompts", "split", "config_name", "revision", "column", "answer_column", "system_column", "template", "system",
-    "limit", "completion_column", "checker_column", "teacher_column",
+    *SOURCE_FIELDS, "column", "answer_column", "system_column", "template", "system", "limit", "completion_column",
+    "checker_column", "teacher_column", "exclude_rows", "deduplicate", "min_tokens", "max_tokens", "held_out",
+    "held_out_seed", "held_out_prompts", "held_out_split",
 )  # fmt: skip
 
 
@@ -133,6 +136,15 @@ class PromptsReading:
 
 
 @dataclass(frozen=True)
+class ReadPrompt:
+    """A prompt as it was read from a row, to be shown: its text with the roles of several messages, and its answer."""
+
+    row: int
+    text: str
+    answer: str | None
+
+
+@dataclass(frozen=True)
 class DataAt:
     """Which prompts: the `data` of run.yaml as JSON, when its file was last changed, and the token to read with."""
 
@@ -145,6 +157,12 @@ class DataAt:
         path = local_path(data.prompts)
         changed = path.stat().st_mtime_ns if path is not None else 0
         return cls(json.dumps([getattr(data, name) for name in FIELDS]), changed, token)
+
+    @property
+    def source(self) -> "DataAt":
+        """The same rows, whatever is made of them."""
+        plain = DataConfig(**{name: getattr(self.config, name) for name in SOURCE_FIELDS})
+        return replace(self, fields=json.dumps([getattr(plain, name) for name in FIELDS]))
 
     @property
     def config(self) -> DataConfig:

@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import shutil
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from gradio.utils import get_upload_folder
 from app.server.visitor import Visitor
 from simct.data.formats import suffix_of
 from simct.errors import DataError, RunError
+from simct.files import write_atomically
 
 # of one file
 MOST_BYTES = 200_000_000
@@ -77,11 +77,20 @@ class Uploads:
         Raises DataError for a path that is not an upload, RunError if the copy cannot be written.
         """
         uploaded = arrived_file(path)
+        return self.keep_bytes(uploaded.read_bytes(), suffix_of(uploaded), visitor, public)
+
+    def keep_bytes(self, data: bytes, suffix: str, visitor: Visitor, public: bool) -> str:
+        """Keep what a visitor brought beside the runs, named by its content; returns the path.
+
+        Raises RunError if it cannot be written, and in public if there is no room left.
+        """
         folder = self.folder
         if public:
-            unsigned = hmac.new(self.secret, uploaded.read_bytes(), hashlib.sha256).hexdigest()[:32]
+            unsigned = hmac.new(self.secret, data, hashlib.sha256).hexdigest()[:32]
             folder = self.folder / (visitor.folder or f"visitor-{unsigned}")
-        return str(_copy(uploaded, folder))
+            if bytes_in(self.folder) + len(data) > MOST_IN_ALL:
+                raise RunError("This studio has no room for more prompts. Use a dataset of the Hub, or try tomorrow.")
+        return str(_kept(data, suffix, folder))
 
     def owns(self, path: Path, visitor: Visitor, public: bool) -> bool:
         """Whether `path`, resolved, is a file that this visitor uploaded."""
@@ -100,7 +109,7 @@ class Uploads:
         """The account's own copy of a file that the visitor uploaded before they signed in. Raises RunError."""
         if visitor.folder is None or path.parent.name == visitor.folder:
             return path
-        return _copy(path, self.folder / visitor.folder)
+        return _kept(path.read_bytes(), suffix_of(path), self.folder / visitor.folder)
 
     def forget_old(self, runs_dir: Path) -> None:
         """Remove old uploads that no run uses."""
@@ -135,13 +144,12 @@ def bytes_in(folder: Path) -> int:
     return total
 
 
-def _copy(file: Path, folder: Path) -> Path:
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:32]
-    kept = folder / f"{digest}{suffix_of(file)}"
+def _kept(data: bytes, suffix: str, folder: Path) -> Path:
+    kept = folder / f"{hashlib.sha256(data).hexdigest()[:32]}{suffix}"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not kept.exists():
-            shutil.copyfile(file, kept)
+            write_atomically(kept, data)
     except OSError as error:
         raise RunError(f"Cannot keep the upload in {str(folder)!r}: {error.strerror}.") from error
     return kept

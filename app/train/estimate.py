@@ -46,7 +46,10 @@ def prompt_facts(
     except SimCTError:
         return ASSUMED_PROMPT, rows
     known = source.total or rows or source.count
-    return report.longest or ASSUMED_PROMPT, min(known, config.data.limit or known)
+    if known <= source.summary.rows:  # all of them were looked at
+        known = len(report.trained_rows) + report.held_out
+    longest = min(report.longest, config.data.max_tokens or report.longest)
+    return longest or ASSUMED_PROMPT, min(known, config.data.limit or known)
 
 
 def estimate(studio: Studio, config: RunConfig, token: str | bool | None, rows: int | None = None) -> "Estimate":

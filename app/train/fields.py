@@ -51,7 +51,7 @@ FOLDED = {
     "Several teachers": (("teachers",), ("data.teacher_column",)),
     "Evaluations along the way": (
         ("evaluation.every", "evaluation.tracked_tasks", "evaluation.tracked_samples", "evaluation.time_share"),
-        ("evaluation.best_by", "training.keep", "evaluation.patience", "data.held_out"),
+        ("evaluation.best_by", "training.keep", "evaluation.patience"),
     ),
     "Checkpoints and metrics": (
         ("training.checkpoint_every", "training.keep_checkpoints", "training.samples_every"),

@@ -5,11 +5,14 @@ import json
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from simct.config.rules import ROWS
 from simct.config.sections import DataConfig
-from simct.data.conversations import Message
-from simct.data.tools import Tool
+
+if TYPE_CHECKING:
+    from simct.data.conversations import Message
+    from simct.data.tools import Tool
 
 
 class ExcludedRows:
@@ -22,7 +25,7 @@ class ExcludedRows:
         # the last row of all ranges up to each, as ranges may overlap
         self.ends: list[int] = []
         for _, end in self.ranges:
-            self.ends.append(max(end, *self.ends[-1:]))
+            self.ends.append(max([end, *self.ends[-1:]]))
 
     def __contains__(self, row: int) -> bool:
         place = bisect_right(self.starts, row)
@@ -51,7 +54,7 @@ class Duplicates:
         self.kind = kind
         self.seen: set[bytes] = set()
 
-    def again(self, messages: Sequence[Message], tools: Sequence[Tool]) -> bool:
+    def again(self, messages: "Sequence[Message]", tools: "Sequence[Tool]") -> bool:
         """Whether such a prompt was there before; it is known from now on."""
         said = [[message["role"], self._text(message["content"] or "")] for message in messages]
         calls = [message.get("tool_calls") for message in messages]

@@ -1,0 +1,97 @@
+"""The folded groups of the Data step: which column is which, with the prompts that come of it, and which are used."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from app.data import choice
+from app.server.handler import Component
+from simct.config.sections import DUPLICATES
+
+FOUND_BY_NAME = "Found by its name"
+COLUMN_LABELS = {
+    "column": ("Prompt or messages column", "prompt-column"),
+    "answer": ("Answer column", "answer-column"),
+    "system_column": ("System column", "system-column"),
+    "completion": ("Completion column", "completion-column"),
+    "checker": ("Checker column", "checker-column"),
+}
+DUPLICATE_NAMES = {"": "Keep them", "exact": "Remove copies", "normalized": "Also ignore case and spacing"}
+
+
+class MappingForm:
+    """Which columns the parts of a prompt are read from, or a template over them; hidden for the embedded prompts."""
+
+    def __init__(self) -> None:
+        with gr.Group(visible=False) as self.group:
+            with gr.Row():
+                self.columns = {name: _column(name) for name in ("column", "answer")}
+            self.template = gr.Textbox(
+                label="Prompt template",
+                info="Joins columns. Empty: the prompt column alone.",
+                placeholder="{instruction}  {input}",
+                max_lines=6,
+                elem_id="prompt-template",
+            )
+            with gr.Accordion("Other columns", open=False), gr.Row():
+                self.columns |= {name: _column(name) for name in ("system_column", "completion", "checker")}
+        self.fields: dict[str, Component] = {**self.columns, "template": self.template}
+
+    def options(self, columns: Sequence[str], data: choice.Choice) -> dict[Any, Any]:
+        """Updates that offer these columns, and show those that were chosen."""
+        offered = _offered(columns)
+        return {
+            field: gr.Dropdown(choices=offered, value=data.get(choice.MAPPING[name]) or "")
+            for name, field in self.columns.items()
+        }
+
+
+class SelectionForm:
+    """Which prompts are used: duplicates, lengths, rows that are left out, and those that are held out."""
+
+    def __init__(self) -> None:
+        names = [(DUPLICATE_NAMES[name], name) for name in ("", *DUPLICATES)]
+        shown = choice.selection({})
+        with gr.Accordion("Which prompts are used", open=False, elem_id="selection"):
+            duplicates = gr.Dropdown(names, value="", label="Duplicates", filterable=False, elem_id="duplicates")
+            with gr.Row():
+                shortest = _number("Shortest, tokens", "Empty: no limit.", "shortest")
+                longest = _number("Longest, tokens", "Empty: all that fit.", "longest")
+            excluded = gr.Textbox(
+                label="Excluded rows",
+                info="Counted from 1, such as 7, 20-29. Empty: none.",
+                max_lines=4,
+                elem_id="excluded-rows",
+            )
+            with gr.Row():
+                held_out = _number("Held-out prompts", "At most a tenth.", "held-out", shown["held_out"], 0)
+                seed = _number("Held-out seed", "Another: other prompts.", "held-out-seed", shown["held_out_seed"], 0)
+        self.fields: dict[str, Component] = {
+            "deduplicate": duplicates,
+            "shortest": shortest,
+            "longest": longest,
+            "excluded": excluded,
+            "held_out": held_out,
+            "held_out_seed": seed,
+        }
+        self.events = [duplicates.input]
+        for field in (shortest, longest, excluded, held_out, seed):
+            self.events += [field.submit, field.blur]
+
+    def shown(self, data: choice.Choice) -> dict[Any, Any]:
+        """Updates that show what was chosen."""
+        return {self.fields[name]: value for name, value in choice.selection(data).items()}
+
+
+def _number(label: str, info: str, elem_id: str, value: int | None = None, least: int = 1) -> gr.Number:
+    return gr.Number(value, label=label, info=info, precision=0, minimum=least, min_width=130, elem_id=elem_id)
+
+
+def _column(name: str) -> gr.Dropdown:
+    label, elem_id = COLUMN_LABELS[name]
+    return gr.Dropdown(_offered([]), value="", label=label, elem_id=elem_id, min_width=130)
+
+
+def _offered(columns: Sequence[str]) -> list[tuple[str, str]]:
+    return [(FOUND_BY_NAME, ""), *((name, name) for name in columns)]

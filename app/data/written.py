@@ -1,0 +1,93 @@
+"""Prompts that a visitor writes or pastes: a text that becomes a file of theirs, and prompts as a text to edit."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.server.studio import Studio
+from app.server.visitor import Visitor
+from simct.errors import DataError
+
+if TYPE_CHECKING:
+    from simct.data.prompts import Prompt
+
+MOST_CHARACTERS = 200_000
+MOST_EDITED = 500  # prompts of a source that are taken over as a text
+NAME = "written prompts"
+
+
+def keep_text(studio: Studio, text: str, visitor: Visitor | None = None) -> str:
+    """Keep a text as a file of prompts beside the runs; returns its path.
+
+    JSON Lines or a JSON list stay as they are. Anything else is a prompt a line, or, where there are blank lines, a
+    prompt a paragraph. Raises DataError for a text that is empty or too long, RunError if it cannot be written.
+    """
+    text = text.replace("\r\n", "\n").strip()
+    if not text:
+        raise DataError("There are no prompts yet. Write or paste some.")
+    if len(text) > MOST_CHARACTERS:
+        raise DataError(
+            f"The text has {len(text):,} characters, and at most {MOST_CHARACTERS:,} can be edited here. Upload a file."
+        )
+    if text[0] in "{[":
+        content, suffix = text, ".jsonl" if text[0] == "{" else ".json"
+    else:
+        rows = text.split("\n\n") if "\n\n" in text else text.split("\n")
+        lines = [json.dumps({"prompt": row.strip()}, ensure_ascii=False) for row in rows if row.strip()]
+        content, suffix = "\n".join(lines), ".jsonl"
+    data = f"{content}\n".encode("utf-8", "replace")
+    return studio.uploads.keep_bytes(data, suffix, visitor or studio.nobody, studio.public)
+
+
+def text_of_file(studio: Studio, path: str, visitor: Visitor) -> str:
+    """The text of a file that keep_text wrote for this visitor, as people edit it; empty if it cannot be read."""
+    if not studio.uploads.owns(Path(path).resolve(), visitor, studio.public):
+        return ""
+    try:
+        with open(Path(path), encoding="utf-8") as file:
+            content = file.read(2 * MOST_CHARACTERS)
+        rows = [json.loads(line) for line in content.splitlines()]
+    except (OSError, ValueError, RecursionError):
+        return ""
+    if all(isinstance(row, dict) and list(row) == ["prompt"] and isinstance(row["prompt"], str) for row in rows):
+        texts = [row["prompt"] for row in rows]
+        return _plain(texts) if _is_plain(texts) else content.strip()
+    return content.strip()
+
+
+def text_of_prompts(prompts: "Sequence[Prompt]") -> tuple[str, int]:
+    """Prompts as a text to edit, and how many of them: plain where each is a user's text alone, else JSON Lines."""
+    shown = prompts[:MOST_EDITED]
+    plain = all(len(each.messages) == 1 and each.answer is None and not each.tools for each in shown)
+    texts = [each.text for each in shown]
+    if plain and _is_plain(texts) and len(_plain(texts)) <= MOST_CHARACTERS:
+        return _plain(texts), len(texts)
+    lines: list[str] = []
+    size = 0
+    for each in shown:
+        line = json.dumps(_row_of(each), ensure_ascii=False)
+        size += len(line) + 1
+        if size > MOST_CHARACTERS:
+            break
+        lines.append(line)
+    return "\n".join(lines), len(lines)
+
+
+def _row_of(prompt: "Prompt") -> dict[str, Any]:
+    """The row of a file that is read as this prompt."""
+    messages = [dict(message) for message in prompt.messages]
+    row: dict[str, Any] = {"prompt": prompt.text} if len(messages) == 1 else {"messages": messages}
+    if prompt.answer is not None:
+        row["answer"] = prompt.answer
+    return row | ({"tools": list(prompt.tools)} if prompt.tools else {})
+
+
+def _is_plain(texts: Sequence[str]) -> bool:
+    """Whether the texts can be told apart by lines or paragraphs."""
+    several = any("\n" in text for text in texts)
+    return not any("\n\n" in text or text[:1] in ("{", "[") for text in texts) and not (several and len(texts) == 1)
+
+
+def _plain(texts: Sequence[str]) -> str:
+    return ("\n\n" if any("\n" in text for text in texts) else "\n").join(texts)

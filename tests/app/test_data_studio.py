@@ -1,0 +1,163 @@
+"""The Data step: prompts that are written, what is excluded, and that the command trains on what the step shows."""
+
+import json
+
+import pytest
+
+from app.data import choice, prompt_source, view, written
+from app.server import paths
+from simct import demo
+from simct.config import config_from_brief, load_config, save_config
+from simct.config.sections import DataConfig
+from simct.data.held_out import split_of_run
+from simct.data.prompts import load_prompts
+from simct.data.samples import prepare_prompts
+from simct.errors import ConfigError, DataError
+from simct.runs.folder import RunFolder
+from tests.support.hostile import HOSTILE
+
+PAIR = str(demo.TEACHER), str(demo.STUDENT)
+
+
+def chosen(studio, before, source, **fields):
+    return choice.chosen(studio, before, {}, choice.Fields(source, **fields))
+
+
+def prompts_of(studio, text: str) -> list[str]:
+    data = chosen(studio, {"source": choice.WRITTEN}, choice.WRITTEN, text=text)
+    assert "error" not in data, data
+    return [prompt.text for prompt in load_prompts(prompt_source.data_config(data))]
+
+
+def test_a_text_becomes_a_prompt_a_line_or_a_paragraph_or_the_rows_of_a_file(local):
+    assert prompts_of(local, " One?\r\nTwo?\n") == ["One?", "Two?"]
+    assert prompts_of(local, "One\nmore?\n\nTwo?\n\n\n\nThree?") == ["One\nmore?", "Two?", "Three?"]
+    assert prompts_of(local, '{"question": "One?", "answer": "1"}\n{"question": "Two?"}') == ["One?", "Two?"]
+    assert prompts_of(local, '[{"prompt": "One?"}]') == ["One?"]
+    assert prompts_of(local, HOSTILE) == [line.strip() for line in HOSTILE.split("\n") if line.strip()]
+
+
+@pytest.mark.parametrize("text", ["One?\nTwo?", "One\nmore?\n\nTwo?", '{"question": "One?", "answer": "1"}', "{broken"])
+def test_a_text_comes_back_as_it_was_written(local, text):
+    path = written.keep_text(local, text)
+    shown = written.text_of_file(local, path, local.nobody)
+    if text == "{broken":
+        assert shown == ""
+    else:
+        assert shown == text and written.keep_text(local, shown) == path
+
+
+def test_only_the_visitors_own_text_is_shown_again(local, tmp_path):
+    (tmp_path / "other.jsonl").write_text('{"prompt": "secret"}\n')
+    assert written.text_of_file(local, str(tmp_path / "other.jsonl"), local.nobody) == ""
+    assert written.text_of_file(local, "docs/data.md", local.nobody) == ""
+
+
+def test_a_text_that_is_empty_or_too_long_is_refused(local):
+    assert "no prompts" in chosen(local, {"source": choice.WRITTEN}, choice.WRITTEN, text=" \n").get(
+        "error", "no prompts"
+    )
+    with pytest.raises(DataError, match="at most 200,000"):
+        written.keep_text(local, "a" * 200_001)
+    data = chosen(local, {}, choice.WRITTEN, text="a" * 200_001)
+    assert data["prompts"] == "" and "Upload a file" in data["error"]
+
+
+def test_prompts_can_be_edited_as_the_text_they_would_be_read_from(local, tmp_path):
+    rows = [
+        {"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi\n\nyou"}]},
+        {"prompt": "One?", "answer": "1"},
+    ]
+    path = tmp_path / "rows.jsonl"
+    for each in rows:
+        path.write_text(json.dumps(each) + "\n")
+        before = load_prompts(DataConfig(prompts=str(path)))
+        text, count = written.text_of_prompts(before)
+        again = load_prompts(DataConfig(prompts=written.keep_text(local, text)))
+        assert count == 1 and [(p.messages, p.answer) for p in again] == [(p.messages, p.answer) for p in before]
+    many = load_prompts(DataConfig(prompts=str(demo.PROMPTS)))
+    text, count = written.text_of_prompts(many)
+    assert count == written.MOST_EDITED
+    again = load_prompts(DataConfig(prompts=written.keep_text(local, text)))
+    assert [p.text for p in again] == [p.text for p in many[:count]]
+
+
+def test_excluding_adds_to_what_is_excluded_already(local):
+    before = {"source": choice.UPLOAD, "prompts": "x.jsonl", "exclude_rows": ["3-5"]}
+    data = choice.excluding(before, {"exclude_rows": ["6", "9"], "deduplicate": "exact"})
+    assert data["exclude_rows"] == ["3-6", "9"] and prompt_source.data_config(data).deduplicate == "exact"
+    assert choice.selection(data)["excluded"] == "3-6, 9"
+    for wrong in ({"prompts": "/etc/passwd"}, {"held_out": 0}, {"max_tokens": "many"}, {"deduplicate": "all"}):
+        with pytest.raises(ConfigError):
+            choice.excluding(before, wrong)
+
+
+def test_excluded_rows_belong_to_their_rows(local, tmp_path):
+    data = chosen(local, {"source": choice.WRITTEN}, choice.WRITTEN, text="One?\nTwo?\nThree?")
+    data = chosen(local, data, choice.WRITTEN, text="One?\nTwo?\nThree?", excluded="2", deduplicate="exact")
+    assert data["exclude_rows"] == ["2"] and data["deduplicate"] == "exact"
+    other = chosen(local, data, choice.WRITTEN, text="Zero?\nOne?\nTwo?", excluded="2", deduplicate="exact")
+    assert "exclude_rows" not in other and other["deduplicate"] == "exact"
+
+
+def test_what_a_run_yaml_says_about_data_comes_back_as_it_was(local):
+    data = DataConfig(
+        prompts="a/b", template="{q}", checker_column="kind", teacher_column="who", exclude_rows=["3"],
+        deduplicate="normalized", max_tokens=90, held_out=7, held_out_seed=2, held_out_split="test",
+    )  # fmt: skip
+    kept = choice.kept(data)
+    assert prompt_source.data_config(kept) == data
+    shown = {name: value for name, value in choice.restored(kept).items() if name in choice.SELECTION}
+    again = chosen(
+        local, kept, choice.HUB, dataset="a/b", template="{q}", checker="kind", excluded="3", config=None, **shown
+    )
+    assert prompt_source.data_config(again) == data
+
+
+def test_the_command_trains_on_the_rows_that_the_step_shows(local, tmp_path, pair):
+    """The yaml that the studio writes, read by what trains: same rows, same order, same rows held out."""
+    path = tmp_path / "rows.csv"
+    lines = [f"Say {n % 70} plainly.,{'Please. ' * (n % 7)},{n}" for n in range(150)]
+    path.write_text("text,how,reply\n" + "\n".join([*lines, "SAY 1  plainly.,Please. ,1"]) + "\n")
+    before = {"source": choice.UPLOAD, "prompts": str(path), "name": "rows.csv"}
+    fields = {
+        "template": "{how}\n\n{text}", "answer": "reply", "deduplicate": "normalized", "excluded": "2-4, 77",
+        "longest": 42, "held_out": 6, "held_out_seed": 5, "system": "Be kind.", "limit": 62,
+    }  # fmt: skip
+    data = chosen(local, before, choice.UPLOAD, **fields)
+    wanted = paths.check_data(local, local.nobody, prompt_source.data_config(data))
+    described = {"teacher": {"model": PAIR[0]}, "student": {"model": PAIR[1]}, "training": {"steps": 1}}
+    config = config_from_brief(described)
+    config.data = wanted
+    source, report = prompt_source.report(local, *PAIR, wanted, config, None)
+
+    save_config(config, tmp_path / "run.yaml")
+    config = load_config(tmp_path / "run.yaml")
+    run = RunFolder.create(tmp_path / "runs", config)
+    split = split_of_run(run, config.data, load_prompts(config.data))
+    trained, _ = prepare_prompts(split.trained, pair, config, [])
+    assert [each.prompt.row for each in trained] == report.trained_rows
+    assert 15 < len(trained) < 56 and report.held_out == len(split.held_out) == 6
+    shown = view.line(source, report, wanted)
+    assert f"trains on {len(trained):,} of them" in shown and "it holds out 6" in shown
+    assert "excluded rows" in shown and report.filtered > 0
+    [first, *_] = prompt_source.preview(local, wanted, None)
+    assert first.row == 1 and first.text.endswith("Say 0 plainly.") and first.answer == "0"
+
+
+def test_findings_have_buttons_and_parts_their_alternatives(local, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"question": "One?", "problem": HOSTILE, "answer": "1", "solution": "2"}] * 2 + [{"question": " "}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = DataConfig(prompts=str(path))
+    source, report = prompt_source.report(local, *PAIR, data, config_from_brief({}), None)
+    html = view.notices(source, report)
+    assert html.count('data-testid="exclude"') == 2
+    assert "&quot;exclude_rows&quot;: [&quot;3&quot;]" in html and "&quot;deduplicate&quot;" in html
+    table = view.parts_table(source)
+    assert "problem" in table and "solution" in table
+    template = data.model_copy(update={"template": "{problem} ({question})"})
+    assert HOSTILE.split("\n")[0].strip() in prompt_source.preview(local, template, None)[0].text
+    assert "<img" not in view.preview(prompt_source.preview(local, template, None))
+    with pytest.raises(DataError, match="names a column"):
+        prompt_source.preview(local, data.model_copy(update={"template": "{nothing}"}), None)
