@@ -34,8 +34,8 @@ class MappingForm:
                 max_lines=6,
                 elem_id="prompt-template",
             )
-            with gr.Accordion("Other columns", open=False), gr.Row():
-                self.columns |= {name: _column(name) for name in ("system_column", "completion", "checker")}
+        with gr.Accordion("Other columns", open=False, visible=False) as self.others, gr.Row():
+            self.columns |= {name: _column(name) for name in ("system_column", "completion", "checker")}
         self.fields: dict[str, Component] = {**self.columns, "template": self.template}
 
     def options(self, columns: Sequence[str], data: choice.Choice) -> dict[Any, Any]:

@@ -123,7 +123,7 @@ class DataTab:
             *(event for field in left for event in (field.submit, field.blur)),
             *self.selection.events,
         )
-        shown = [self.upload, self.places, self.mapping.group, self.text, self.edit]
+        shown = [self.upload, self.places, self.mapping.group, self.mapping.others, self.text, self.edit]
         places = Handler(self.studio, self._show_places, {"source": self.source}, shown)
         places.on(self.source.change)
         reading = Handler(self.studio, self._reading, {}, [self.note], turn)
@@ -153,6 +153,7 @@ class DataTab:
             self.upload: gr.File(visible=source == UPLOAD),
             self.places: gr.Group(visible=source == HUB),
             self.mapping.group: gr.Group(visible=source != EMBEDDED),
+            self.mapping.others: gr.Accordion(visible=source != EMBEDDED),
             self.text: gr.Textbox(visible=source == WRITTEN),
             self.edit: gr.Button(visible=source != WRITTEN),
         }

@@ -35,7 +35,7 @@ def line(source: PromptsReading, report: "PromptReport", data: DataConfig) -> st
 def used(source: PromptsReading, report: "PromptReport", data: DataConfig) -> str:
     """How many of the prompts a run trains on and holds out, and what the settings leave out."""
     own = data.held_out_prompts or data.held_out_split
-    held_out = f"those of {own} are held out" if own else f"{report.held_out:,} are held out"
+    held_out = f"those of {own} are held out" if own else f"it holds out {report.held_out:,}"
     out = dict(source.summary.left_out)
     out |= {"by their length": report.filtered} if report.filtered else {}
     left = f" Left out: {', '.join(f'{count:,} {name}' for name, count in out.items())}." if out else ""
