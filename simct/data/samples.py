@@ -173,9 +173,7 @@ def prepare_prompts(
             "Lower rollout.max_new_tokens or raise training.max_length."
         )
     if filtered:
-        raise DataError(
-            f"All {filtered:,} prompts are left out by their length. Lower data.min_tokens or raise data.max_tokens."
-        )
+        raise DataError(f"data.min_tokens and data.max_tokens leave out all {filtered:,} prompts. Change or drop them.")
     raise DataError(f"No prompt can be read by both models. {' '.join(notices)}".strip())
 
 
