@@ -19,6 +19,7 @@ from app.help.tab import HelpTab
 from app.inspect.pair_verdict import PairVerdict
 from app.inspect.reliability_view import recommended
 from app.inspect.tab import InspectTab
+from app.page import charts as line_charts
 from app.page import markup, scripts
 from app.page.markup import one_line
 from app.page.theme import theme
@@ -288,7 +289,7 @@ def serve(studio: Studio, host: str = "127.0.0.1", port: int | None = None, allo
         server_port=port,
         theme=theme(),
         css_paths=[charts.STYLE, *scripts.styles()],
-        head=words.script() + tour.script(studio) + scripts.head(),
+        head=words.script() + tour.script(studio) + line_charts.script() + scripts.head(),
         footer_links=[],
         allowed_paths=[],
         max_file_size=MAX_UPLOAD,

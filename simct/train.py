@@ -33,6 +33,7 @@ from simct.preflight.checklist import FIRST, run_checks
 from simct.preflight.planned import Place, PlannedRun
 from simct.publishing.when_finished import announce_publishing, publish_when_finished
 from simct.runs.folder import RunFolder
+from simct.runs.progress import Reporter
 from simct.tokenization.token_bytes import TokenBytes
 from simct.training.evaluation import Evaluator
 from simct.training.failures import explain_failure
@@ -65,6 +66,7 @@ class Process:
     accelerator: Accelerator
     stop: StopFlag
     token: str | None
+    progress: Reporter
 
     @property
     def is_main(self) -> bool:
@@ -105,7 +107,8 @@ def setup(run: RunFolder) -> Process:
     accelerator = Accelerator(
         mixed_precision=config.training.mixed_precision, log_with=config.training.tracker, project_dir=run.path
     )
-    process = Process(run, config, accelerator, stop, os.environ.get("HF_TOKEN"))
+    progress = Reporter(run, accelerator.is_main_process)
+    process = Process(run, config, accelerator, stop, os.environ.get("HF_TOKEN"), progress)
     if process.is_main:
         run.remove_leftovers()
     process.status(
@@ -113,6 +116,7 @@ def setup(run: RunFolder) -> Process:
         pid=os.getpid(),
         pid_started=start_time(os.getpid()),
         message="Loading the models",
+        progress=None,
         error=None,
         device=str(accelerator.device),
         processes=accelerator.num_processes,
@@ -145,14 +149,15 @@ def score_before(process: Process, loaded: Loaded) -> None:
     """Score the student and the teacher on the run's tasks, unless a resumed run has done so already."""
     run, config, pair = process.run, process.config, loaded.pair
     if process.is_main and config.evaluation.tasks and "before" not in run.evaluation():
-        run.set_status(message="Scoring the student and the teacher before training")
-        scores = {"before": _scores(loaded.student, pair.student, config, config.student)}
+        process.progress.stage("Scoring the student before training", unit="prompts")
+        scores = {"before": _scores(process, loaded.student, pair.student, config.student)}
         of_teachers = {}
         for each in loaded.teachers:
             model = each.config.teacher
             if isinstance(each.teacher, LocalTeacher) and not (model.sharded or model.offload):
                 # one that will be sharded is still on the CPU: too slow there, too large for this process's device
-                of_teachers[each.name] = _scores(each.teacher.model, each.pair.teacher, config, model)
+                process.progress.stage("Scoring the teacher", unit="prompts")
+                of_teachers[each.name] = _scores(process, each.teacher.model, each.pair.teacher, model)
         if of_teachers:
             scores |= {"teachers": of_teachers} if config.teachers else {"teacher": next(iter(of_teachers.values()))}
         run.save_evaluation(scores)
@@ -237,7 +242,7 @@ def finish(process: Process, trained: Trained, tokens: TokenBytes) -> str:
                 score_after(process, student, tokens)
         if trained.done:
             announce_publishing(run)
-        run.set_status(state=state, step=trained.step, pid=None, message=final_message(trained))
+        run.set_status(state=state, step=trained.step, pid=None, progress=None, message=final_message(trained))
     process.accelerator.end_training()
     if process.is_main and trained.done and (line := publish_when_finished(run, process.token)):
         process.log(line)
@@ -258,8 +263,8 @@ def final_message(trained: Trained) -> str:
 def score_after(process: Process, student: PreTrainedModel, tokens: TokenBytes) -> None:
     """Score the student on the run's tasks and log the changes."""
     run, config = process.run, process.config
-    run.set_status(message="Scoring the student after training")
-    after = _scores(student, tokens, config, config.student)
+    process.progress.stage("Scoring the student after training", unit="prompts")
+    after = _scores(process, student, tokens, config.student)
     scores = run.evaluation() | {"after": after}
     run.save_evaluation(scores)
     for task, result in after.items():
@@ -267,8 +272,9 @@ def score_after(process: Process, student: PreTrainedModel, tokens: TokenBytes) 
         process.log(f"{task}: {earlier}{result['score']:.3f}")
 
 
-def _scores(model: PreTrainedModel, tokens: TokenBytes, config: RunConfig, side: ModelConfig) -> dict:
-    return evaluate_loaded(model, tokens, config.evaluation, side.enable_thinking, side.system)
+def _scores(process: Process, model: PreTrainedModel, tokens: TokenBytes, side: ModelConfig) -> dict:
+    evaluation, report = process.config.evaluation, process.progress.update
+    return evaluate_loaded(model, tokens, evaluation, side.enable_thinking, side.system, on_progress=report)
 
 
 def start_tracker(process: Process) -> None:

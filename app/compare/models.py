@@ -14,6 +14,7 @@ from simct.config.sections import ModelConfig
 from simct.config.teachers import with_one_teacher
 from simct.errors import DataError, ModelError
 from simct.hub.repo_ids import is_folder
+from simct.report.formats import human_size
 from simct.runs.checkpoints import CONFIG_FILE, STEP_FILE, checkpoints_in, damage
 from simct.runs.folder import RunFolder
 
@@ -102,7 +103,7 @@ def offered_sides(studio: Studio, run: RunFolder, config: RunConfig, token: str 
             offered.append((label, side))
         else:
             size = model_facts.facts(studio, model, token).size
-            offered.append((f"{label}, {model_facts.human_size(size)} from the Hub" if size else f"{label}, Hub", side))
+            offered.append((f"{label}, {human_size(size)} from the Hub" if size else f"{label}, Hub", side))
     return offered
 
 

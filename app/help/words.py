@@ -63,6 +63,9 @@ FIELDS = {
     "run-yaml": "The settings of this run that differ from the defaults. Saved as run.yaml, the simct command runs "
     "exactly the same.",
     "run-command": "The commands that start the same run from a terminal.",
+    "run-name": "What the run is called in lists. Without a name, its pair stands there.",
+    "run-tags": "Words to find runs by, separated by commas. The search field finds them, too.",
+    "run-remark": "What you want to remember: why this run, what you saw, what to try next.",
     "run-comparison-runs": "The runs to compare, two to six. They share one color in every chart.",
     "compare-run": "The run whose student answers.",
     "compare-sides": "Who answers the prompt. The student before training and the teacher must be loaded first, and "
@@ -160,8 +163,8 @@ CHARTS = {
     "recovered units carry most of what can be learned.",
     "Gradient cosine": "Whether recovered units pull the student where exact matches do. Above 0 they agree.",
     "Both models on the candidates": "The probability that each model gives to the candidates at this position.",
-    "Loss": "What training lowers; the bold line is a moving average. It should fall and then level off. Values of "
-    "different methods cannot be compared.",
+    "Loss": "What training lowers. With smoothing, the bold line is a moving average. It should fall and then level "
+    "off. Values of different methods cannot be compared.",
     "KL by kind of unit": "How much student and teacher disagree on shared and on recovered units. Both should fall.",
     "Tokens covered": "Share of the student's tokens that the loss uses. It should stay near its first value; a fall "
     "means that the student's answers have changed in kind.",
@@ -169,10 +172,12 @@ CHARTS = {
     "Answers": "Ended: answers that stopped by themselves. Canonical: answers spelled in the tokens that the "
     "tokenizer itself would use. Both should stay high; where few end, raise Max new tokens.",
     "Answers that end": "Share of the answers that stopped by themselves. Where few do, raise Max new tokens.",
-    "Answer length, tokens": "Mean length of the student's answers. A steep rise or fall often comes before a "
+    "Answer length": "Mean length of the student's answers. A steep rise or fall often comes before a "
     "collapse: lower the learning rate.",
     "Gradient norm": "The size of the gradient before clipping. Peaks are usual; a steady rise means that the "
     "learning rate is too high.",
+    "Speed": "Tokens that the student writes a second, over whole steps: writing, grading and learning.",
+    "Memory": "Memory of the training process, and on the GPU of all programs together. It should level off.",
     "KL, shared": "How much student and teacher disagree on shared units. It should fall.",
     "KL, recovered": "How much student and teacher disagree on recovered units. It should fall.",
     "Tracked tasks": "The student's scores on the tracked tasks along the way.",
@@ -185,7 +190,7 @@ DISTANCE = (
     "tokenizers. 0 means no difference; it should fall in training. The band is two standard errors."
 )
 CHARTS |= {
-    "Distance to the teacher, bits per byte": DISTANCE,
+    "Distance to the teacher": DISTANCE,
     "Distance, student to teacher": DISTANCE,
     "Distance, teacher to student": DISTANCE,
 }
@@ -238,6 +243,13 @@ COLUMNS = {
     "This run, about": "Estimated cost of this run on the machine.",
     "State": "Queued, running, stopping, stopped, failed or finished.",
     "Steps": "Steps that are done, of all steps.",
+    "Distance before": "Distance to the teacher before training, mean of both directions, in bits per byte.",
+    "Best distance": "The smallest distance to the teacher along the run, in bits per byte.",
+    "Distance after": "The latest distance to the teacher, in bits per byte.",
+    "Score before": "Score of the run's first task before training.",
+    "Best score": "Score of the run's first task at the best checkpoint, where the task is tracked along the run.",
+    "Score after": "Score of the run's first task after training, or the latest where it is tracked.",
+    "Started": "When the run was made.",
     "Shared tokens": NUMBERS["shared tokens"],
     "Vocabulary overlap": NUMBERS["vocabulary overlap"],
     "Of smaller vocabulary": "Shared tokens over the tokens of the smaller vocabulary.",

@@ -23,6 +23,7 @@ from simct.config import config_from_dict
 from simct.errors import SimCTError
 from simct.hub.repo_ids import is_folder, split_revision
 from simct.inspection.records import Reliability
+from simct.report.formats import duration, human_size
 
 PROMPT_TOKENS = 128
 STARTING_SECONDS = 5
@@ -91,7 +92,7 @@ class PairVerdict:
         button = gr.Button(WORDS, visible=True, interactive=True)
         loaded = (student,) if served else (teacher, student)
         local = all(model in model_facts.EMBEDDED or is_folder(model) for model in loaded)
-        what = model_facts.human_size(bytes_) if bytes_ else "the student" if served else "both models"
+        what = human_size(bytes_) if bytes_ else "the student" if served else "both models"
         taken = f"{'Loads' if local else 'Downloads'} {what}{', and asks the teacher’s server' if served else ''}"
         lines = {**nothing, self.measure: button, self.note: markup.note("quiet", f"{taken}.")}
         yield lines
@@ -100,7 +101,7 @@ class PairVerdict:
         seconds = measuring_seconds(self.studio, teacher, student, visitor.token)
         if seconds is not None:
             then = "takes" if local else "then takes"
-            line = f"{taken}, and {then} about {markup.duration(seconds)} on this machine."
+            line = f"{taken}, and {then} about {duration(seconds)} on this machine."
             yield {self.note: markup.note("quiet", line)}
 
     def _measure(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 import gradio as gr
 
@@ -13,7 +14,7 @@ NOTE_MARKS = {"ok": "✓", "warn": "!", "error": "✕", "busy": "…", "quiet": 
 EXPIRES_SECONDS = 8
 
 
-def panel(value: str = "", **options) -> gr.HTML:
+def panel(value: Any = "", **options: Any) -> gr.HTML:
     """A place for HTML of this module, without Gradio's styling."""
     return gr.HTML(value, apply_default_css=False, **options)
 
@@ -95,11 +96,11 @@ def chips(pieces: Iterable[str]) -> str:
     return '<span class="chips">' + "".join(f"<i>{escape(piece)}</i>" for piece in pieces) + "</span>"
 
 
-def progress(done: int, total: int) -> str:
+def progress(done: int, total: int, label: str = "Steps done") -> str:
     share = min(1.0, done / total) if total else 0.0
     return (
         f'<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="{total}" aria-valuenow="{done}" '
-        f'aria-label="Steps done"><i style="width:{100 * share:.1f}%"></i></div>'
+        f'aria-label="{escape(label)}"><i style="width:{100 * share:.1f}%"></i></div>'
     )
 
 
@@ -110,16 +111,6 @@ def pill(state: str) -> str:
 def empty(text: str) -> str:
     """The text of a panel that is still empty."""
     return f'<p class="empty">{escape(text)}</p>'
-
-
-def duration(seconds: float) -> str:
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes, seconds = divmod(seconds, 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def one_line(error: Exception) -> str:

@@ -27,4 +27,4 @@ def call(name: str, *arguments: str) -> str:
 
 def when_loaded(name: str) -> str:
     """A function of static/*.js for `js_on_load` of a gr.HTML."""
-    return f"studio.{name}(element, trigger, watch);"
+    return f"studio.{name}(element, trigger, watch, props);"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from app.page import markup
 from app.reading.records import PairReading
-from app.server import model_facts
 from app.server.model_facts import Facts
+from simct.report.formats import human_size
 
 # bounds on the share of the student's vocabulary that the teacher also has
 HIGH, LOW = 0.6, 0.3
@@ -20,7 +20,7 @@ def summary(pair: PairReading, teacher: Facts, student: Facts, same: bool = Fals
         ("Vocabulary", *(f"{model.vocabulary:,} tokens" for model in (teacher, student))),
         ("Architecture", teacher.family, student.family),
         ("Tokenizer", teacher.tokenizer, student.tokenizer),
-        ("Weights", *(model_facts.human_size(model.size) if model.size else "unknown" for model in (teacher, student))),
+        ("Weights", *(human_size(model.size) if model.size else "unknown" for model in (teacher, student))),
         ("License", teacher.license or "not stated", student.license or "not stated"),
         ("Access", *("gated, granted" if model.gated else "open" for model in (teacher, student))),
         ("Revision", *((model.revision or "–")[:12] for model in (teacher, student))),

@@ -1,7 +1,7 @@
 """The state of publishing, as the page shows it: one line, how far an upload is, links to what was made."""
 
 from app.page import hub_notes, markup
-from app.server.model_facts import human_size
+from simct.report.formats import human_size
 from simct.runs.status import PublishingStatus
 
 WITH_IT = (("adapter_url", "adapter"), ("rollouts_url", "rollouts"), ("space_url", "chat demo"))

@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from app.page import line_charts as charts
-from app.page import markup
+from app.page import charts, markup
 from app.page.markup import one_line
+from app.runs import curves
 from app.runs.listing import one_line_options, visible
 from app.server.handler import LATEST, Handler, Updates
 from app.server.model_facts import display_name
@@ -15,22 +15,12 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
 from simct.config import RunConfig, leaves
 from simct.errors import SimCTError
+from simct.evaluation.records import evaluations_of
 from simct.report.evaluations import MISSING, run_results
-from simct.report.formats import number
 from simct.runs.folder import RunFolder
 
 MOST = 6
 LETTERS = "ABCDEF"
-CURVES = (
-    ("Loss", "loss", number),
-    ("Distance, student to teacher", "distance_student_to_teacher", number),
-    ("Distance, teacher to student", "distance_teacher_to_student", number),
-    ("KL, shared", "kl_shared", number),
-    ("KL, recovered", "kl_recovered", number),
-    ("Tokens recovered", "coverage_recovered", charts.percent),
-    ("Answers that end", "eos_rate", charts.percent),
-    ("Answer length, tokens", "response_length", number),
-)
 NOT_SETTINGS = ("output",)
 COLUMNS = ("before", "best", "after", "change", "teacher")
 
@@ -52,15 +42,17 @@ class RunComparison:
             self.drawn = markup.panel(
                 markup.empty("Choose two runs or more."), elem_id="run-comparison-seen", min_height=60
             )
-        Handler(studio, self._show, {"run_ids": self.chosen}, [self.drawn], LATEST).on(self.chosen.change)
+            self.charts = charts.place("run-comparison-charts")
+        outputs = [self.drawn, self.charts]
+        Handler(studio, self._show, {"run_ids": self.chosen}, outputs, LATEST).on(self.chosen.change)
         Handler(studio, self._refresh, {"chosen": self.chosen}, [self.chosen]).on(panel.expand)
 
     def _show(self, visitor: Visitor, run_ids: list[str] | None) -> Updates:
         try:
             runs = [owned_run(self.studio, run_id, visitor) for run_id in run_ids or []]
-            return {self.drawn: compared(runs)}
+            return {self.drawn: compared(runs), self.charts: drawn(runs)}
         except SimCTError as error:
-            return {self.drawn: markup.note("error", one_line(error))}
+            return {self.drawn: markup.note("error", one_line(error)), self.charts: charts.data((), "")}
 
     def _refresh(self, visitor: Visitor, chosen: list[str] | None) -> Updates:
         options = one_line_options(visible(self.studio, visitor))
@@ -70,22 +62,36 @@ class RunComparison:
 
 
 def compared(runs: Sequence[RunFolder]) -> str:
-    """Names, scores, differing settings and curves of the runs. Raises ConfigError for an unreadable run.yaml."""
+    """Names, scores and differing settings of the runs. Raises ConfigError for an unreadable run.yaml."""
     if len(runs) < 2:
         return markup.empty("Choose two runs or more.")
-    named = dict(zip(LETTERS, runs[:MOST], strict=False))
-    return f"{_who(named)}{_scores(named)}{_differences(named)}{_curves(named)}"
+    named = _named(runs)
+    return f"{_who(named)}{_scores(named)}{_differences(named)}"
+
+
+def drawn(runs: Sequence[RunFolder]) -> dict[str, Any]:
+    """The curves of the runs over each other, under their letters."""
+    named = _named(runs) if len(runs) > 1 else {}
+    metrics = {letter: run.metrics() for letter, run in named.items()}
+    evaluations = {letter: evaluations_of(run) for letter, run in named.items()}
+    key = " ".join(run.id for run in named.values())
+    return charts.data(curves.of_several(metrics, evaluations), key)
+
+
+def _named(runs: Sequence[RunFolder]) -> dict[str, RunFolder]:
+    return dict(zip(LETTERS, runs[:MOST], strict=False))
 
 
 def _who(named: dict[str, RunFolder]) -> str:
     rows = []
-    for letter, run in named.items():
+    for color, (letter, run) in enumerate(named.items()):
         config, status = run.config(), run.status()
         teachers = " + ".join(display_name(model.model) for model in config.teacher_models)
         pair = f"{teachers} → {display_name(config.student.model)}"
         steps = f"{status.step:,} of {status.total_steps or 0:,}"
-        rows.append((letter, pair, config.method, status.state, steps, run.id))
-    return markup.table(("", "Pair", "Method", "State", "Steps", "Run"), rows)
+        mark = f'<i class="swatch" style="--of-line: var(--series-{color})"></i>{letter}'
+        rows.append((mark, pair, config.method, status.state, steps, run.id))
+    return markup.table(("", "Pair", "Method", "State", "Steps", "Run"), rows, raw=(0,))
 
 
 def _scores(named: dict[str, RunFolder]) -> str:
@@ -119,20 +125,3 @@ def differing(configs: Sequence[RunConfig]) -> list[tuple[str, ...]]:
 
 def _written(value: Any) -> str:
     return "–" if value in (None, "", []) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _curves(named: dict[str, RunFolder]) -> str:
-    metrics = {letter: run.metrics() for letter, run in named.items()}
-    drawn = []
-    for title, name, form in CURVES:
-        series = {
-            letter: charts.smooth([(each["step"], each[name]) for each in records if _is_number(each.get(name))])
-            for letter, records in metrics.items()
-        }
-        if any(series.values()):
-            drawn.append(charts.line_chart(title, series, form))
-    return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and value == value

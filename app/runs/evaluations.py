@@ -1,29 +1,24 @@
-"""A run's evaluations as HTML: the distance to the teacher, tracked tasks, answers to fixed prompts over the steps."""
+"""A run's evaluations as HTML: results before and after, health marks, answers to fixed prompts over the steps."""
 
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from html import escape
 from typing import Any
 
-from app.page import line_charts as charts
 from app.page import markup
-from simct.evaluation.records import DIRECTIONS, Evaluation, evaluations_of
-from simct.report.evaluations import MISSING, RunResults, run_results, task_name
-from simct.report.formats import number
+from simct.evaluation.records import Evaluation
+from simct.report.evaluations import MISSING, RunResults, run_results
 from simct.runs.folder import RunFolder
 
 # what this panel shows is read again when one of these changes
 FILES = ("evaluations.jsonl", "teacher.jsonl")
-BITS = "Distance to the teacher, bits per byte"
-STANDARD_ERRORS = 2
 
 
 def results(run: RunFolder) -> str:
     """Distances and scores before training, at the best checkpoint and at the end; and health marks."""
     found = run_results(run)
-    return f"{table(found)}{''.join(markup.note('warn', mark.text) for mark in found.marks)}"
+    return f"{table(found)}{''.join(markup.note('warn', f'{mark.text} {mark.advice}') for mark in found.marks)}"
 
 
 def table(found: RunResults) -> str:
@@ -37,43 +32,6 @@ def table(found: RunResults) -> str:
         return ""
     rows = [(row.name, *(getattr(row, name) for name in shown)) for row in found.rows]
     return "<h3>Results</h3>" + markup.table(("", *(columns[name] for name in shown)), rows)
-
-
-def panel(run: RunFolder) -> str:
-    """Curves of what was evaluated, and the timeline of answers."""
-    evaluations = evaluations_of(run)
-    return f"{curves(evaluations)}{timeline(evaluations, run.teacher_answers())}"
-
-
-def curves(evaluations: Sequence[Evaluation]) -> str:
-    """Both directions with bands of two standard errors, and the tracked tasks."""
-    drawn = [_distances(BITS, evaluations)]
-    for teacher in dict.fromkeys(name for each in evaluations for name in each.teachers):
-        alone = [replace(each, directions=each.teachers.get(teacher, {})) for each in evaluations]
-        drawn.append(_distances(f"Distance to {teacher}, bits per byte", alone))
-    drawn = [chart for chart in drawn if chart]
-    tasks = dict.fromkeys(task for each in evaluations for task in each.tasks)
-    scores = {
-        task_name(task): [(each.step, float(each.tasks[task]["score"])) for each in evaluations if task in each.tasks]
-        for task in tasks
-    }
-    if scores:
-        drawn.append(charts.line_chart("Tracked tasks", scores, charts.percent, (0.0, 1.0)))
-    return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
-
-
-def _distances(title: str, evaluations: Sequence[Evaluation]) -> str:
-    lines: dict[str, list[tuple[float, float]]] = {}
-    bands: dict[str, list[tuple[float, float, float]]] = {}
-    for name, words in DIRECTIONS.items():
-        found = [(each.step, each.directions[name]) for each in evaluations if name in each.directions]
-        lines[words.lower()] = [(step, distance.mean) for step, distance in found]
-        bands[words.lower()] = [
-            (step, distance.mean - STANDARD_ERRORS * error, distance.mean + STANDARD_ERRORS * error)
-            for step, distance in found
-            if (error := distance.standard_error) is not None
-        ]
-    return charts.line_chart(title, lines, number, bands=bands) if any(lines.values()) else ""
 
 
 def timeline(evaluations: Sequence[Evaluation], teacher: Sequence[Mapping[str, Any]]) -> str:

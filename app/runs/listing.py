@@ -10,12 +10,13 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor
 from simct.jobs.local import queue
 from simct.runs.folder import RunFolder
+from simct.runs.labels import read_label
 from simct.runs.listing import list_statuses
 from simct.runs.status import RunStatus
 
 PAGE = 30
 IN_PROJECT = "This project"
-STATES = ["All runs", IN_PROJECT, "Active", "Finished", "Stopped", "Failed"]
+STATES = ["All runs", IN_PROJECT, "Active", "Finished", "Stopped", "Failed", "Starred"]
 SEARCHED = ("project", "method", "kind", "teacher", "student", "flavor", "namespace", "message", "error", "state")
 
 Listed = Sequence[tuple[RunFolder, RunStatus]]
@@ -30,8 +31,8 @@ def visible(studio: Studio, visitor: Visitor) -> list[tuple[RunFolder, RunStatus
 
 
 def filtered(listed: Listed, words: str, state: str, project: str | None = None) -> list[tuple[RunFolder, RunStatus]]:
-    """Those in `state`, or of `project`, that have every word in their id, project, method, models, machine or
-    message."""
+    """Those in `state`, or of `project`, that have every word in their label, id, project, method, models,
+    machine or message."""
     wanted = (words or "").lower().split()
 
     def fits(run: RunFolder, status: RunStatus) -> bool:
@@ -39,11 +40,14 @@ def filtered(listed: Listed, words: str, state: str, project: str | None = None)
             return False
         if state == IN_PROJECT and (status.project or "") != (project or ""):
             return False
-        if state in STATES[3:] and status.state != state.lower():
+        if state in STATES[3:6] and status.state != state.lower():
+            return False
+        if state == "Starred" and not read_label(run).starred:
             return False
         if not wanted:
             return True
-        text = " ".join([run.id, *(getattr(status, name) or "" for name in SEARCHED)]).lower()
+        label = read_label(run)
+        text = " ".join([run.id, label.line, label.note, *(getattr(status, name) or "" for name in SEARCHED)]).lower()
         return all(word in text for word in wanted)
 
     return [each for each in listed if fits(*each)]

@@ -10,6 +10,7 @@ from app.server.studio import Studio
 from simct.errors import SimCTError
 from simct.report.evaluations import distance_line
 from simct.runs.folder import RunFolder, title
+from simct.runs.labels import read_label
 from simct.runs.status import RunStatus
 
 SIGNS = {
@@ -24,14 +25,18 @@ SIGNS = {
 
 
 def label(run: RunFolder, status: RunStatus | None = None, place: str | None = None) -> str:
-    """Lines: state, step (or place in the queue) and rented machine; method, student, when; distance, if measured."""
+    """Lines: star, name and tags, if there are any; state, step (or place in the queue) and rented machine; method,
+    student, when; distance, if measured.
+    """
     status = status or run.status()
     when = datetime.fromtimestamp(status.created_at or 0).strftime("%d %b %H:%M")
     steps = f"{status.step}/{'?' if status.total_steps is None else status.total_steps}"
     where = f" · {status.machine}" if status.machine else ""
     measured = distance_line(status.distance)
     end = f"\n{measured}" if measured else ""
-    return f"{SIGNS[status.state]} {status.state} · {place or steps}{where}\n{kind(run, status)} · {when}{end}"
+    written = read_label(run).line
+    start = f"{written}\n" if written else ""
+    return f"{start}{SIGNS[status.state]} {status.state} · {place or steps}{where}\n{kind(run, status)} · {when}{end}"
 
 
 def kind(run: RunFolder, status: RunStatus) -> str:

@@ -1,6 +1,6 @@
 """What the Runs page shows, as plain data: read again at every look, and compared with what was shown before."""
 
-from app.runs import evaluations, listing, view
+from app.runs import evaluations, listing, table, view
 from app.runs.actions import allowed_actions
 from app.runs.names import stamp
 from app.server.studio import Studio
@@ -18,8 +18,9 @@ def current(
     length: int,
     trouble: str | None,
     project: str | None = None,
-) -> tuple[RunFolder | None, str | None, dict]:
-    """The run to show, its place in the queue, and all that the page shows as plain data, to find what has changed."""
+) -> tuple[RunFolder | None, str | None, dict, listing.Listed]:
+    """The run to show, its place in the queue, all that the page shows as plain data, to find what has changed, and the
+    runs that are listed."""
     listed = listing.visible(studio, visitor)
     found = listing.filtered(listed, words, state, project)
     by_id = {run.id: run for run, _ in found}
@@ -29,14 +30,18 @@ def current(
     status = actions.known_status(run) if run else None
     quiet = actions.silence(run, status) if run and status else None
     place = waiting.get(run.id) if run else None
+    picked = run.id if run else None
     files = [stamp(run, name) for name in view.FILES] if run else []
     return run, place, {
         "list": listing.options(shown, waiting),
         "count": [len(shown), len(found), len(listed)],
+        "table": [picked, *(table.stamps(*each) for each in shown)],
+        "label": [picked, run and stamp(run, "label.json")],
         "run": [run and run.id, place, trouble, quiet and quiet // 60, *files],
+        "metrics": [run and run.id, run and stamp(run, "metrics.jsonl")],
         "evaluations": [run and run.id, *(stamp(run, name) for name in evaluations.FILES if run)],
         "allowed": allowed_actions(run, status),
-    }  # fmt: skip
+    }, shown  # fmt: skip
 
 
 def runs_of(studio: Studio, visitor: Visitor) -> list[RunFolder]:

@@ -5,11 +5,12 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from app.page import markup
+from app.page import charts, markup
 from app.page.markup import one_line
 from app.page.scripts import when_loaded
-from app.runs import evaluations, listing, view
+from app.runs import curves, evaluations, listing, machine, table, view
 from app.runs.actions import ACTIONS, perform, question
+from app.runs.labels import LabelEditor, star_text
 from app.runs.listing import PAGE, STATES, choices
 from app.runs.page import current
 from app.server import paths
@@ -17,12 +18,21 @@ from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
 from simct.errors import SimCTError
+from simct.evaluation.records import evaluations_of
+from simct.runs.folder import RunFolder
 
 EVERY_SECONDS = 1.5
 BUTTONS = {
     "stop": "Stop", "kill": "Force stop…", "resume": "Resume", "retry": "Retry", "duplicate": "Duplicate",
     "delete": "Delete…", "fetch": "Fetch the student", "publish": "Publish →",
 }  # fmt: skip
+# filled in by static/log.js
+LOG = (
+    '<div class="log-tools">'
+    '<input type="search" placeholder="Filter" aria-label="Filter the log" data-testid="log-filter">'
+    '<label><input type="checkbox" checked data-testid="log-follow"> Follow</label><output></output></div>'
+    '<pre class="log" tabindex="0" aria-label="Log"></pre>'
+)
 DONE_HERE = ("stop", "kill", "resume", "retry", "delete", "fetch")
 
 
@@ -37,6 +47,9 @@ class RunsTab:
         markup.panel(markup.heading("Runs", "Runs continue when this page or the studio is closed.", "running"))
         self.timer = gr.Timer(EVERY_SECONDS, active=False)
         self.seen, self.pending = gr.State({}), gr.State(None)
+        self.estimates = machine.PeakEstimates(studio)
+        with gr.Accordion("Table of runs", open=False, elem_id="run-table") as self.whole:
+            self.table = markup.panel(elem_id="run-table-rows", js_on_load=when_loaded("sortable"))
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=280, elem_id="run-side"):
                 self._build_list()
@@ -47,8 +60,18 @@ class RunsTab:
             "run_id": self.chosen, "before": self.seen, "words": self.words, "state": self.state, "length": self.length,
             "project": project,
         }  # fmt: skip
-        outputs = [self.chosen, self.count, self.more, self.detail, self.seen, *self.panels, *self.buttons.values()]
-        outputs.append(self.evaluations)
+        outputs = [
+            self.chosen,
+            self.count,
+            self.more,
+            self.detail,
+            self.whole,
+            self.seen,
+            *self.panels,
+            *self.buttons.values(),
+        ]
+        outputs += [self.evaluations, self.measured, self.curves, self.table, self.log, self.star]
+        outputs += self.label.fields
         self.refresh = Handler(studio, self._refresh, inputs, outputs, LATEST)
         self._wire_list()
         self._wire_actions()
@@ -75,6 +98,7 @@ class RunsTab:
     def _build_detail(self) -> None:
         head = markup.panel(elem_id="run-head", min_height=96)
         with gr.Row(elem_id="run-buttons"):
+            self.star = gr.Button("☆ Star", size="sm", elem_id="star")
             self.buttons = {
                 name: gr.Button(
                     text,
@@ -91,23 +115,32 @@ class RunsTab:
             self.yes = gr.Button("Yes", size="sm", variant="stop", elem_id="confirm-really")
             self.no = gr.Button("Keep as it is", size="sm", elem_id="confirm-keep")
         self.note = markup.panel(elem_id="run-note")
+        self.label = LabelEditor(self.studio, self.chosen)
+        used = markup.panel(elem_id="run-machine")
         results = markup.panel(elem_id="run-results")
+        self.measured = charts.place("run-measured")
+        self.curves = charts.place("run-charts")
+        left_out = markup.panel(elem_id="run-left-out")
         self.evaluations = markup.panel(elem_id="run-evaluations", js_on_load=when_loaded("timeline"))
-        charts = markup.panel(elem_id="run-charts")
         samples = markup.panel(elem_id="run-samples")
         with gr.Accordion("Log", open=False):
-            log = markup.panel(elem_id="run-log", max_height=320, autoscroll=True)
+            self.log = markup.panel(elem_id="run-log", html_template=LOG, js_on_load=when_loaded("log"))
         with gr.Accordion("run.yaml", open=False):
             yaml = markup.panel(elem_id="run-config", max_height=420)
-        self.panels = [head, results, charts, samples, log, yaml]
+        self.panels = [head, used, results, left_out, samples, yaml]
 
     def _wire_list(self) -> None:
         self.refresh.on(self.timer.tick, how={**QUIET, "trigger_mode": "once", "concurrency_limit": 8})
         for event in (self.chosen.input, self.words.input, self.state.input):
             self.refresh.on(event)
+        self.label.connect(self.star, self.refresh)
+        each = {**QUIET, "trigger_mode": "multiple"}
+        opened = Handler(self.studio, self._open_from_table, {}, [self.chosen], each).on(self.table.select)
+        self.refresh.on(opened.then, how=QUIET)
         lengthen = Handler(self.studio, self._show_more, {"length": self.length}, [self.length])
         self.refresh.on(lengthen.on(self.more.click).then, how=QUIET)
-        leave = Handler(self.studio, self._forget_question, {}, [self.note, self.confirm, self.pending], LATEST)
+        asked = [self.note, self.confirm, self.pending, self.label.outcome]
+        leave = Handler(self.studio, self._forget_question, {}, asked, LATEST)
         leave.on(self.chosen.input)
 
     def _wire_actions(self) -> None:
@@ -124,6 +157,11 @@ class RunsTab:
         """The list with that run chosen."""
         return {self.chosen: choices(self.studio, run_id, visitor)}
 
+    def _open_from_table(self, visitor: Visitor, event: gr.EventData) -> Updates:
+        """Show the run whose name was pressed in the table."""
+        run_id = (event._data or {}).get("run")
+        return {self.chosen: choices(self.studio, run_id, visitor)} if isinstance(run_id, str) else {}
+
     def _refresh(
         self,
         visitor: Visitor,
@@ -138,7 +176,7 @@ class RunsTab:
         background = self.studio.background
         background.meet(visitor)
         trouble = background.trouble.get(visitor.owner)
-        run, place, now = current(self.studio, visitor, run_id, words, state, length, trouble, project)
+        run, place, now, listed = current(self.studio, visitor, run_id, words, state, length, trouble, project)
         picked = run.id if run else None
         changed = {name for name, value in now.items() if before.get(name, "") != value}
         updates: Updates = {self.seen: now} if changed else {}
@@ -148,17 +186,33 @@ class RunsTab:
                 self.count: listing.count_line(*now["count"]),
                 self.more: gr.Button(visible=now["count"][0] < now["count"][1]),
                 self.detail: gr.Column(visible=run is not None),
+                self.whole: gr.Accordion(visible=bool(listed)),
             }
-        if "run" in changed:
-            drawn = view.panels(run, place, trouble) if run else [""] * len(self.panels)
-            updates |= dict(zip(self.panels, drawn, strict=True))
-        if "evaluations" in changed:
-            updates[self.evaluations] = evaluations.panel(run) if run else ""
+        if "table" in changed:
+            updates[self.table] = table.table(self.studio, listed, picked)
         if "allowed" in changed:
             updates |= {
                 self.buttons[name]: gr.Button(interactive=now["allowed"][name], visible=_shown(name, now["allowed"]))
                 for name in ACTIONS
             }
+        if run:
+            self.estimates.ask(visitor, run, run.status())
+        return updates | self._detail(run, changed, place, trouble)
+
+    def _detail(self, run: RunFolder | None, changed: set[str], place: str | None, trouble: str | None) -> Updates:
+        """What is seen of the run, as far as it has changed."""
+        updates: Updates = {}
+        if "label" in changed:
+            updates |= {**self.label.shown(run), self.star: star_text(run)}
+        if "run" in changed:
+            drawn = view.panels(run, place, trouble) if run else [""] * len(self.panels)
+            updates |= {**dict(zip(self.panels, drawn, strict=True)), self.log: view.log(run) if run else ""}
+        if "metrics" in changed:
+            updates[self.curves] = _curves(run)
+        if "evaluations" in changed:
+            found = evaluations_of(run) if run else []
+            updates[self.evaluations] = evaluations.timeline(found, run.teacher_answers()) if run else ""
+            updates[self.measured] = charts.data(curves.of_evaluations(found), run.id if run else "", tools=False)
         return updates
 
     def _do(self, action: str, run_id: str | None, visitor: Visitor) -> Updates:
@@ -204,10 +258,16 @@ class RunsTab:
         return {self.confirm: gr.Row(visible=False), self.pending: None}
 
     def _forget_question(self) -> Updates:
-        return {self.note: "", **self._keep()}
+        return {self.note: "", self.label.outcome: "", **self._keep()}
 
     def _show_more(self, length: int) -> Updates:
         return {self.length: length + PAGE}
+
+
+def _curves(run: RunFolder | None) -> dict[str, Any]:
+    if run is None:
+        return charts.data((), "")
+    return charts.data(curves.of_run(run.metrics()), run.id, empty="Curves appear with the first step.")
 
 
 def _shown(name: str, allowed: dict[str, bool]) -> bool:

@@ -1,34 +1,37 @@
 """One run as HTML, from its run folder alone."""
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 
-from app.page import line_charts as charts
 from app.page import markup
-from app.page.markup import duration
+from app.runs import machine
 from app.runs.evaluations import results
 from app.runs.names import names
 from simct.files import tail
 from simct.hub.redact import redact
 from simct.jobs import actions
+from simct.report.formats import duration
+from simct.report.progress import progress_line
 from simct.runs.folder import RunFolder
+from simct.runs.labels import read_label
+from simct.runs.progress import Progress
 from simct.runs.status import RunStatus
 
 FILES = (
     "status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "log.txt", "job_log.txt", "run.yaml",
+    "label.json", machine.ESTIMATE_FILE,
 )  # fmt: skip
 SAMPLES = 6
-LOG_LINES = 200
+LOG_LINES = 500
 
 
 def panels(run: RunFolder, place: str | None = None, trouble: str | None = None) -> list[str]:
-    """[head, results, charts, samples, log, run.yaml] as HTML. `place` is the place in the queue of a run that waits,
-    `trouble` the last error of the Hub about Jobs."""
+    """[head, machine, results, what was left out, samples, run.yaml] as HTML.
+
+    `place` is the place in the queue of a run that waits, `trouble` the last error of the Hub about Jobs.
+    """
     metrics = run.metrics()
-    return [
-        head(run, metrics, place, trouble), results(run), curves(metrics), samples(run), log(run), config(run)
-    ]  # fmt: skip
+    used = machine.panel(run, run.status(), metrics)
+    return [head(run, metrics, place, trouble), used, results(run), left_out(metrics), samples(run), config(run)]
 
 
 def head(run: RunFolder, metrics: list[dict], place: str | None = None, trouble: str | None = None) -> str:
@@ -42,11 +45,24 @@ def head(run: RunFolder, metrics: list[dict], place: str | None = None, trouble:
     if trouble and status.remote and status.active:
         extra += markup.note("warn", trouble)
     return (
-        f'<div class="run-title">{markup.pill(status.state)}<b>{markup.escape(f"{teacher} → {student}")}</b>'
-        f"<code>{markup.escape(run.id)}</code></div>"
+        f'<div class="run-title">{markup.pill(status.state)}{_title(run, f"{teacher} → {student}")}'
+        f"<code>{markup.escape(run.id)}</code></div>{_note(run)}"
         f'<p class="run-facts">{markup.escape(" · ".join(facts(run, status, metrics)))}{rented(status)}</p>'
-        f"{markup.progress(status.step, status.total_steps or 0)}{message_note(status, place)}{extra}"
+        f"{markup.progress(status.step, status.total_steps or 0)}"
+        f"{message_note(status, place)}{stage_bar(status)}{extra}"
     )
+
+
+def _title(run: RunFolder, pair: str) -> str:
+    """The run's name, if it has one, its pair, and its tags."""
+    label = read_label(run)
+    name = f"<b>{markup.escape(label.name)}</b><span>{markup.escape(pair)}</span>" if label.name else ""
+    return (name or f"<b>{markup.escape(pair)}</b>") + (markup.chips(label.tags) if label.tags else "")
+
+
+def _note(run: RunFolder) -> str:
+    note = read_label(run).note
+    return f'<p class="remark">{markup.escape(note)}</p>' if note else ""
 
 
 def facts(run: RunFolder, status: RunStatus, metrics: list[dict]) -> list[str]:
@@ -67,11 +83,19 @@ def facts(run: RunFolder, status: RunStatus, metrics: list[dict]) -> list[str]:
 
 def message_note(status: RunStatus, place: str | None) -> str:
     """The run's message, or its place in the queue, or the reason why it failed."""
-    line = status.error or place or status.message or ""
+    line = status.error or place or progress_line(status) or status.message or ""
     if status.state == "queued" and place:
         line = f"{place}. It starts by itself."
     notes = {"failed": "error", "unreadable": "error", "finished": "ok"}
     return markup.note(notes.get(status.state, "busy" if status.active else "quiet"), line)
+
+
+def stage_bar(status: RunStatus) -> str:
+    """How far a stage beside training is, where it can be counted."""
+    stage = Progress.of(status)
+    if stage is None or not stage.total:
+        return ""
+    return markup.progress(stage.done, stage.total, stage.text)
 
 
 def rented(status: RunStatus) -> str:
@@ -79,59 +103,18 @@ def rented(status: RunStatus) -> str:
     if not status.remote:
         return ""
     text = f" · {status.machine} of {status.namespace}"
-    if status.price and status.hours and status.started_at:
-        until = time.time() if status.active else status.finished_at or status.started_at
-        spent = status.price * min(status.hours, max(0.0, until - status.started_at) / 3600)
+    spent = machine.spent_so_far(status)
+    if spent is not None and status.price and status.hours:
         text += f" · at most ${spent:.2f} of ${status.price * status.hours:.2f}"
     url = status.job_url or ""
     link = f' · <a href="{markup.escape(url)}" target="_blank" rel="noopener">its page</a>'
     return markup.escape(text) + (link if url.startswith(("https://", "http://")) else "")
 
 
-def curves(metrics: list[dict]) -> str:
-    """Loss, divergence by kind of unit, coverage, and how the student writes."""
-    if not metrics:
-        return markup.empty("Curves appear with the first step.")
-
-    def series(*names: tuple[str, str]) -> dict[str, list[tuple[float, float]]]:
-        return {
-            label: [(record["step"], record[name]) for record in metrics if isinstance(record.get(name), int | float)]
-            for label, name in names
-        }
-
-    whole = (0.0, 1.0)
-    drawn = [
-        charts.line_chart("Loss", series(("loss", "loss"))),
-        *_by_teacher(series, metrics),
-        charts.line_chart("KL by kind of unit", series(("shared", "kl_shared"), ("recovered", "kl_recovered"))),
-        charts.line_chart(
-            "Tokens covered",
-            series(("exact", "coverage_strict"), ("recovered", "coverage_recovered")),
-            charts.percent,
-            whole,
-        ),
-        charts.line_chart(
-            "Answers", series(("ended", "eos_rate"), ("canonical", "canonical_rate")), charts.percent, whole
-        ),
-        charts.line_chart("Answer length, tokens", series(("length", "response_length"))),
-        charts.line_chart("Gradient norm", series(("norm", "grad_norm"))),
-    ]
-    return f'<div class="charts">{"".join(drawn)}</div>{left_out(metrics)}'
-
-
-def _by_teacher(series: Callable[..., dict[str, list[tuple[float, float]]]], metrics: list[dict]) -> Iterator[str]:
-    """The loss against each of several teachers, and its share of the rows."""
-    names = dict.fromkeys(
-        key.removeprefix("share_") for record in metrics for key in record if key.startswith("share_")
-    )
-    if names:
-        yield charts.line_chart("Loss by teacher", series(*((name, f"loss_{name}") for name in names)))
-        shares = series(*((name, f"share_{name}") for name in names))
-        yield charts.line_chart("Rows by teacher", shares, charts.percent, (0.0, 1.0))
-
-
 def left_out(metrics: list[dict]) -> str:
     """How many answers could not be supervised, by reason, over the whole run."""
+    if not metrics:
+        return ""
     counts: Counter = Counter()
     for record in metrics:
         counts.update(record.get("excluded") or {})
@@ -158,13 +141,8 @@ def samples(run: RunFolder) -> str:
 
 
 def log(run: RunFolder) -> str:
-    """What the trainer printed, or before that what its Job printed."""
-    text = run.log_tail(LOG_LINES) or tail(run.path / "job_log.txt", LOG_LINES)
-    return (
-        f'<pre class="log">{markup.escape(redact(text))}</pre>'
-        if text
-        else markup.empty("Nothing has been written yet.")
-    )
+    """What the trainer printed, or before that what its Job printed, as text."""
+    return redact(run.log_tail(LOG_LINES) or tail(run.path / "job_log.txt", LOG_LINES))
 
 
 def config(run: RunFolder) -> str:

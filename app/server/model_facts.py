@@ -14,6 +14,7 @@ from simct.config import RunConfig
 from simct.config.sections import ModelConfig
 from simct.errors import ModelError
 from simct.hub.repo_ids import is_folder, split_revision
+from simct.report.formats import human_size
 
 if TYPE_CHECKING:
     from simct.hub.search import ModelHit
@@ -51,15 +52,6 @@ class Facts:
         if self.gated:
             parts.append("gated, you have access")
         return " · ".join(part for part in parts if part)
-
-
-def human_size(size: float) -> str:
-    """Bytes in the most readable unit."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def display_name(model: str) -> str:

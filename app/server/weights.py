@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.page.markup import one_line
 from app.server import model_facts
@@ -10,6 +10,7 @@ from app.server.memory import LoadedPair
 from app.server.studio import ZERO_GPU, Studio
 from app.server.work import Stopped, Work
 from simct.errors import ModelError, SimCTError
+from simct.report.formats import human_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,7 +21,6 @@ PUBLIC = (
     f"This public studio loads no weights: its owner has not set {ALLOWANCE}. Duplicate the Space, or run the studio "
     "on your own machine."
 )
-FILES = ["model*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
 
 
 SERVED = (
@@ -49,7 +49,7 @@ def allow(studio: Studio, teacher: str, student: str, token: str | bool | None, 
         if not allowance:
             raise ModelError(PUBLIC)
         if not bytes_ or 2 * bytes_ > allowance * 1e9:
-            size_ = model_facts.human_size(bytes_) if bytes_ else "of unknown size"
+            size_ = human_size(bytes_) if bytes_ else "of unknown size"
             raise ModelError(
                 f"Both models are {size_}, which may take twice that in memory, and this studio allows "
                 f"{allowance:g} GB. Choose a smaller pair."
@@ -67,7 +67,7 @@ def button(
         return words, one_line(error)
     if not served and studio.models.pair_of(teacher, student, token):
         return f"{words} (loaded)", ""
-    return f"{words}, {model_facts.human_size(bytes_)}" if bytes_ else words, ""
+    return f"{words}, {human_size(bytes_)}" if bytes_ else words, ""
 
 
 def load(studio: Studio, teacher: str, student: str, token: str | bool | None, work: Work) -> LoadedPair:
@@ -125,38 +125,23 @@ def fetch(studio: Studio, model: str, side: str, token: str | bool | None, work:
     facts = model_facts.facts(studio, model, token)
     if facts.revision:
         work.step(f"Downloading the {side} {facts.name}…")
-        work.form = model_facts.human_size
+        work.form = human_size
         _download(facts, token, work)
     return facts
 
 
 def _download(facts: model_facts.Facts, token: str | bool | None, work: Work) -> None:
-    """Download the weights into the Hub's cache, counting bytes; nothing is downloaded twice."""
-    from huggingface_hub import snapshot_download
-    from tqdm.auto import tqdm
-
+    """Download the weights into the Hub's cache, counting bytes for the page; a cancel ends the download."""
+    from simct.hub.downloads import fetch_weights
     from simct.hub.errors import hub_error
 
-    class Meter(tqdm):
-        """Counts the bytes on disk for the page, prints nothing, and ends the download on a cancel."""
-
-        def __init__(self, *args: Any, **options: Any) -> None:
-            self.counts = str(options.get("desc", "")).startswith("Reconstructing")
-            super().__init__(*args, **{**options, "disable": True})
-            self.so_far = 0
-
-        def update(self, n: float | None = 1) -> bool | None:
-            if work.should_stop():
-                raise Stopped("Canceled.")
-            if self.counts:
-                self.so_far += int(n or 0)
-                work.progress(self.so_far, facts.size)
-            return super().update(n)
+    def count(so_far: int, total: int | None) -> None:
+        if work.should_stop():
+            raise Stopped("Canceled.")
+        work.progress(so_far, facts.size)
 
     try:
-        snapshot_download(
-            facts.name, revision=facts.revision, token=token, allow_patterns=FILES, tqdm_class=Meter, max_workers=4
-        )
+        fetch_weights(facts.name, facts.revision, token, count)
     except Exception as error:
         raise hub_error(error, facts.name) from error
 
@@ -168,7 +153,7 @@ def precision(bytes_: int, room: int | None) -> str:
     if 1.1 * bytes_ < room:
         return "bfloat16"
     raise ModelError(
-        f"Both models are {model_facts.human_size(bytes_)}, and {model_facts.human_size(room)} of memory is free "
+        f"Both models are {human_size(bytes_)}, and {human_size(room)} of memory is free "
         "here. Choose a smaller pair, or a larger machine."
     )
 

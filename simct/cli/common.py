@@ -136,7 +136,7 @@ class FollowedLog:
     def __init__(self, run: RunFolder):
         from simct.hub.retry import BackOff
 
-        self.run, self.position, self.message = run, 0, ""
+        self.run, self.position, self.message, self.stage = run, 0, "", ""
         self.look = BackOff(REMOTE_SECONDS if run.status().remote else 1.0)
         self.bar = progress_bar()
 
@@ -150,6 +150,22 @@ class FollowedLog:
                 log.seek(self.position if self.position <= path.stat().st_size else 0)
                 show_log(log.read(), self.bar, self.run.status())
                 self.position = log.tell()
+        self._show_stage()
+
+    def _show_stage(self) -> None:
+        """The stage of the run: in a terminal beside the bar, as it goes; elsewhere a line when one begins."""
+        from simct.report.progress import progress_line
+        from simct.runs.progress import Progress
+
+        status = self.run.status()
+        stage = Progress.of(status)
+        text = stage.text if stage else ""
+        if self.bar.disable:
+            if text and text != self.stage:
+                print(text, flush=True)
+        elif text or self.stage:
+            self.bar.set_description_str(progress_line(status))
+        self.stage = text
 
     def _refresh(self) -> None:
         """Bring the run's status up to date and print a new message of the queue or the Job."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from simct.config import RunConfig
     from simct.jobs.backend import Rental
     from simct.runs.folder import RunFolder
+    from simct.runs.labels import RunLabel
     from simct.runs.status import RunStatus
 
 ACTIONS = {
@@ -31,6 +32,7 @@ ACTIONS = {
     "delete": "remove a run that has ended, and its private repository if it was on Jobs",
     "log": "the last lines that it printed",
     "watch": "follow it until it ends",
+    "label": "its name, note, tags and star, changed by the options below",
     "sync": "make run folders of Jobs that were started elsewhere",
 }
 HERE, JOBS = "here", "hf-jobs"
@@ -51,8 +53,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     jobs.add_argument("--state", help="list only runs in this state")
     jobs.add_argument("--lines", type=rows, default=200, help="of the log (default: %(default)s)")
     jobs.add_argument("--set", action="append", default=[], metavar="A.B=C", help="what a duplicate changes")
+    add_label_options(jobs)
     add_rental_options(jobs)
     jobs.set_defaults(run=run_jobs)
+
+
+def add_label_options(parser: argparse.ArgumentParser) -> None:
+    label = parser.add_argument_group("label")
+    label.add_argument("--name", help="what the run is called in lists; empty removes it")
+    label.add_argument("--note", help="what to remember of it; empty removes it")
+    label.add_argument("--tag", action="append", default=[], help="add a tag; also: list only runs that have it")
+    label.add_argument("--untag", action="append", default=[], metavar="TAG", help="remove a tag")
+    star = label.add_mutually_exclusive_group()
+    star.add_argument("--star", action="store_true", default=None, help="star it; also: list starred runs only")
+    star.add_argument("--unstar", dest="star", action="store_false", help="remove the star")
 
 
 def add_where_options(parser: argparse.ArgumentParser) -> None:
@@ -169,6 +183,8 @@ def act(options: argparse.Namespace, run: RunFolder) -> int:
     match options.action:
         case "watch":
             return follow(run)
+        case "label":
+            print_label(options, run)
         case "log":
             print(actions.log(run, options.lines))
         case "delete":
@@ -188,6 +204,20 @@ def act(options: argparse.Namespace, run: RunFolder) -> int:
             else:
                 print_started(actions.start_here(run.path.parent, config, gpus=run.status().gpus))
     return 0
+
+
+def print_label(options: argparse.Namespace, run: RunFolder) -> None:
+    """Change the run's label as the options say, and print it."""
+    from simct.runs.labels import change_label, read_label
+
+    wanted = (options.name, options.note, options.star)
+    if any(each is not None for each in wanted) or options.tag or options.untag:
+        label = change_label(run, options.name, options.note, options.tag, options.untag, options.star)
+    else:
+        label = read_label(run)
+    print(f"{run.id}: {label.line or 'no name, tags or star'}")
+    if label.note:
+        print(label.note)
 
 
 def print_started(run: RunFolder) -> None:
@@ -223,6 +253,7 @@ def list_jobs(options: argparse.Namespace) -> int:
     from simct.jobs import actions
     from simct.jobs.local import queue
     from simct.report.evaluations import distance_line
+    from simct.runs.labels import read_label
     from simct.runs.listing import list_statuses
 
     trouble = None
@@ -234,7 +265,7 @@ def list_jobs(options: argparse.Namespace) -> int:
             trouble = trouble or error
         rows.append((run, status))
     places = {run.id: place for place, (run, _) in enumerate(queue.in_order(rows), start=1)}
-    rows = [(run, status) for run, status in rows if options.state in (None, status.state)]
+    rows = [(run, status) for run, status in rows if is_wanted(options, status, read_label(run))]
     if options.json:
         print(json.dumps([as_json(run, status, places.get(run.id)) for run, status in rows], indent=1))
     for run, status in rows if not options.json else ():
@@ -242,28 +273,40 @@ def list_jobs(options: argparse.Namespace) -> int:
         progress = f"{status.step}/{status.total_steps or 0}"
         measured = distance_line(status.distance)
         line = f"{message}  [{measured}]" if measured else message
+        line = f"{read_label(run).line}  {line}".lstrip()
         print(f"{run.id:44} {status.state:9} {progress:>11}  {status.machine:12} {line}")
     if trouble is not None:
         raise trouble
     return 0
 
 
+def is_wanted(options: argparse.Namespace, status: RunStatus, label: RunLabel) -> bool:
+    """Whether a run is in the state, and has the tags and the star, that the options ask for."""
+    tagged = {tag.lstrip("#") for tag in options.tag} <= {*label.tags}
+    return options.state in (None, status.state) and tagged and (label.starred or not options.star)
+
+
 def message_line(run: RunFolder, status: RunStatus) -> str:
     """The status in one line."""
     from simct.jobs import actions
+    from simct.report.progress import progress_line
 
     quiet = actions.silence(run, status)
     if quiet is not None:
         return f"No update for {quiet / 60:.0f} min; last: {status.message}"
-    return status.error or status.message or ""
+    return status.error or progress_line(status) or status.message or ""
 
 
 def as_json(run: RunFolder, status: RunStatus, place: int | None) -> dict[str, Any]:
     """A run for scripts: stable names, without this machine's processes."""
+    from simct.runs.labels import read_label
+
     names = ["state", "step", "total_steps", "method", "teacher", "student", "owner"]
     names += ["created_at", "started_at", "finished_at", "message", "error", "distance"]
     names += ["namespace", "flavor", "job_id", "job_url", "hours", "price"] if status.remote else []
-    record = {"id": run.id, "path": str(run.path), "on": JOBS if status.remote else HERE, "place": place}
+    where, label = JOBS if status.remote else HERE, read_label(run)
+    record: dict[str, Any] = {"id": run.id, "path": str(run.path), "on": where, "place": place}
+    record |= {"name": label.name, "note": label.note, "tags": list(label.tags), "starred": label.starred}
     return record | {name: getattr(status, name) for name in names}
 
 

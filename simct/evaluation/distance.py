@@ -197,6 +197,7 @@ def sampled_answers(
     max_new_tokens: int,
     seed: int,
     batch_size: int,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[int, Rollout]:
     """One answer to each of the prompts of `indices`, at temperature 1 from the whole distribution."""
     if isinstance(teacher, ServedTeacher):
@@ -205,7 +206,7 @@ def sampled_answers(
         written = teacher.write([prompts[index] for index in indices], settings, seeds)
         return dict(zip(indices, written, strict=True))
     speaker = Speaker(cast(LocalTeacher, teacher).model, teacher.tokens, prompts)
-    return draw_some(speaker, indices, max_new_tokens, seed, batch_size)
+    return draw_some(speaker, indices, max_new_tokens, seed, batch_size, on_progress)
 
 
 def even_batches(items: list[int], most: int) -> list[list[int]]:

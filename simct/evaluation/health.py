@@ -26,6 +26,11 @@ class HealthMark:
     since: int
     text: str
 
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
+        return ADVICE[self.kind]
+
 
 def _longer(first: Means, now: Means) -> str | None:
     before, length = first["response_length"], now["response_length"]
@@ -57,6 +62,17 @@ CHECKS: dict[str, Callable[[Means, Means], str | None]] = {
     "shrinking length": _shorter,
     "lost end of turn": _lost_ends,
     "repetition": _repetition,
+}
+
+
+ADVICE = {
+    "growing length": "Read the newest completions. If they ramble, lower training.learning_rate, or resume with a "
+    "smaller rollout.max_new_tokens.",
+    "shrinking length": "Read the newest completions. If answers are cut short, lower training.learning_rate, or try "
+    "another method.",
+    "lost end of turn": "Raise rollout.max_new_tokens if answers are merely cut; otherwise lower "
+    "training.learning_rate or set training.ema_decay.",
+    "repetition": "Lower training.learning_rate, set training.ema_decay, or sample with a higher rollout.temperature.",
 }
 
 

@@ -69,12 +69,14 @@ def evaluate_loaded(
     enable_thinking: bool | None = None,
     system: str | None = None,
     allow_task_code: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> dict:
     """Scores of a model in memory: {task: {"score" in 0..1, "stderr", "n", "seed", "samples": [...], ...}}.
 
     "outcomes" are the scores of the prompts in order, for paired comparisons, where they are known. Tasks scored here
     also have "ended", the share of completions that ended by themselves. system: a system text that
-    the model reads before that of a task.
+    the model reads before that of a task. on_progress(prompts answered, prompts in all) is called along each task
+    that is scored here.
     """
     scores = {}
     for task in settings.tasks:
@@ -82,7 +84,7 @@ def evaluate_loaded(
             scores[task] = lm_eval_tasks.evaluate_task(model, tokens, task, settings, system, allow_task_code)
             continue
         prompts, checkers = _prompts_and_checkers(task, settings)
-        rollouts = _completions(model, tokens, settings, prompts, enable_thinking, system)
+        rollouts = _completions(model, tokens, settings, prompts, enable_thinking, system, on_progress)
         samples: list[dict] = [
             {
                 "prompt": prompt.text,
@@ -123,6 +125,7 @@ def _completions(
     prompts: list[Prompt],
     enable_thinking: bool | None,
     system: str | None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Rollout]:
     """A greedy completion of each prompt, in order."""
     ids = [prompt_ids(tokens.tokenizer, with_system(prompt.messages, system), enable_thinking) for prompt in prompts]
@@ -134,6 +137,7 @@ def _completions(
         n_candidates=len(tokens.bytes_of),
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
+        on_progress=on_progress and (lambda done: on_progress(done, len(ids))),
     )
 
 

@@ -125,6 +125,42 @@ def task_rows(evaluation: Mapping[str, Any]) -> list[ResultRow]:
     return rows
 
 
+@dataclass(frozen=True)
+class HeadlineScores:
+    """The score (0 to 1) of a run's first task before training, at the best checkpoint and at the end, where known."""
+
+    task: str = ""
+    before: float | None = None
+    best: float | None = None
+    after: float | None = None
+
+
+def headline_scores(run: RunFolder) -> HeadlineScores:
+    """For lists of runs: from evaluation.json, and from the tracked tasks where that lacks a score."""
+    scored, evaluations = run.evaluation(), evaluations_of(run)
+    scored = {side: found for side in ("before", "after") if isinstance(found := scored.get(side), dict)}
+    named = [*(task for found in scored.values() for task in found), *(t for each in evaluations for t in each.tasks)]
+    if not named:
+        return HeadlineScores()
+    task = named[0]
+    tracked = {each.step: float(each.tasks[task]["score"]) for each in evaluations if task in each.tasks}
+    later = {step: score for step, score in tracked.items() if step}
+
+    def score(side: str) -> float | None:
+        result = scored.get(side, {}).get(task)
+        found = result.get("score") if isinstance(result, dict) else None
+        return float(found) if isinstance(found, int | float) else None
+
+    before, after = score("before"), score("after")
+    best_step = (run.status().distance or {}).get("best_step")
+    return HeadlineScores(
+        task_name(task),
+        tracked.get(0) if before is None else before,
+        tracked.get(best_step) if isinstance(best_step, int) else None,
+        (later[max(later)] if later else None) if after is None else after,
+    )
+
+
 def task_name(task: str) -> str:
     """The name of a task, without the path of a file."""
     return task.rsplit("/", 1)[-1]

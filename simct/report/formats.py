@@ -36,6 +36,15 @@ def size(value: float) -> str:
     return f"{value / GIB:.3g} GiB" if value < 1000 * GIB else f"{value / GIB:,.0f} GiB"
 
 
+def human_size(value: float) -> str:
+    """Bytes in powers of 1000, as the Hub counts them: 1.2 MB, 300 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
 def seconds(value: float) -> str:
     return f"{value:.2f} s"
 
@@ -45,6 +54,15 @@ def hours(value: float) -> str:
     if value * 60 < 2:
         return f"{value * 3600:.0f} s"
     return f"{value * 60:.0f} min" if value < 2 else f"{value:.1f} h"
+
+
+def duration(value: float) -> str:
+    """Seconds as people say them: 42 s, 3 min 05 s, 2 h 10 min."""
+    total = round(value)
+    if total < 60:
+        return f"{total} s"
+    minutes, rest = divmod(total, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def dollars(value: float) -> str:

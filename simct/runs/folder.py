@@ -11,6 +11,7 @@ teacher.jsonl     the teacher's answers to the held-out prompts, which every eva
 inspect.json      what the two tokenizers share, on the prompts' text
 votes.jsonl       what a person preferred in blind tests, one line per vote
 publish.json      the state of publishing, separate from the run's own
+label.json        the name, note, tags and star that people gave it
 log.txt           standard output and error of the training process
 job_log.txt       everything that a Hugging Face Job printed, including the installation
 checkpoints/      step-N folders, complete or absent

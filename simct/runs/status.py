@@ -68,6 +68,9 @@ class RunStatus:
     model_step: Count | None = None
     # distance to the teacher in bits per byte: before training, now (at `step`), and at the best checkpoint
     distance: dict[str, Any] | None = None
+    # how far a stage other than training is (progress.py), and what the training process uses (see training/usage.py)
+    progress: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
     # on this machine: the process to watch, the process group that signals go to, and the devices it was given
     host: Text | None = None
     pid: Pid | None = None

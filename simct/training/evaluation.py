@@ -38,6 +38,7 @@ from simct.evaluation.tasks import evaluate_loaded
 from simct.models.rollout import Rollout
 from simct.models.teachers import PairedTeacher
 from simct.runs.folder import RunFolder
+from simct.runs.progress import Reporter
 from simct.tokenization.pair import TokenizerPair
 from simct.training.checkpoints import BestCheckpoint
 from simct.training.evaluation_plan import Costs, EvaluationPlan, affordable, first_plan, plan_message
@@ -107,6 +108,7 @@ class Evaluator:
         self.split_teacher = config.teacher.sharded and accelerator.num_processes > 1
         self.evaluations: list[Evaluation] = []
         self.plan = first_plan(config.evaluation, config.training.steps, len(self.prompts))
+        self.progress = Reporter(run, accelerator.is_main_process)
         self.step_seconds: list[float] = []
         self.teacher_seconds = 0.0
         self._measured: list[MeasuredTeacher] | None = None
@@ -148,10 +150,10 @@ class Evaluator:
 
     def evaluate(self, step: int, subjects: Subjects) -> Evaluation | None:
         """Evaluate the current student; None if a stop was requested meanwhile."""
-        if self.accelerator.is_main_process:
-            self.run.set_status(message=f"Evaluating the student {f'at step {step:,}' if step else 'before training'}")
         with kept_random_state():
             measured = self._teachers(subjects.teachers)
+            when = f"at step {step:,}" if step else "before training"
+            self.progress.stage(f"Evaluating the student {when}", len(self._share()), "answers")
             started = time.perf_counter()
             with averaged(subjects.average):
                 look = self._student_part
@@ -170,7 +172,7 @@ class Evaluator:
         self.evaluations.append(found)
         if self.accelerator.is_main_process:
             write_evaluation(self.run, self.accelerator, found, record)
-            self.run.set_status(distance=status_distance(self.evaluations, best))
+            self.run.set_status(distance=status_distance(self.evaluations, best), progress=None)
             self.log(evaluation_line(self.evaluations))
 
     def without_progress(self, best: BestCheckpoint | None) -> bool:
@@ -190,7 +192,8 @@ class Evaluator:
         try:
             speaker = Speaker(student, self.student, [prompt.student_ids for prompt in self.prompts])
             share = self._share()
-            drawn = draw_some(speaker, share, self.max_new_tokens, self.config.training.seed, self._batch_size)
+            seed, report = self.config.training.seed, self.progress.update
+            drawn = draw_some(speaker, share, self.max_new_tokens, seed, self._batch_size, report)
             part = StudentPart([self._student_readings(speaker, drawn, each) for each in measured])
             if self.accelerator.is_main_process:
                 part.answers = greedy_answers(speaker, FIXED_PROMPTS, self.max_new_tokens)
@@ -289,8 +292,6 @@ class Evaluator:
 
     def _draw_answers(self, measured: Sequence[MeasuredTeacher], order: Sequence[tuple[MeasuredTeacher, int]]) -> None:
         main = self.accelerator.is_main_process
-        if main:
-            self.run.set_status(message="The teacher answers the held-out prompts")
         greedy: dict[tuple[str, int], FixedAnswer] = {}
         for each in measured:
             greedy |= self._draw_answers_of(each)
@@ -311,7 +312,9 @@ class Evaluator:
         indices: Sequence[int] = measured.indices
         if not self.split_teacher:
             indices = indices[self.accelerator.process_index :: self.accelerator.num_processes]
-        drawn = sampled_answers(teacher, prompts, indices, length, self.config.training.seed, self._batch_size)
+        self.progress.stage("The teacher answers the held-out prompts", len(indices), "answers")
+        seed, report = self.config.training.seed, self.progress.update
+        drawn = sampled_answers(teacher, prompts, indices, length, seed, self._batch_size, report)
         found = readings(measured.reverse, drawn)
         log_p = read_log_probabilities(teacher, prompts, found.written, READ_AT_ONCE)
         fixed = [index for index in measured.indices if index < FIXED_PROMPTS]

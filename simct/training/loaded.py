@@ -19,7 +19,9 @@ from simct.methods import METHODS
 from simct.models.loading import load_model
 from simct.models.teachers import PairedTeacher, load_teachers
 from simct.runs.folder import RunFolder
+from simct.runs.progress import Reporter
 from simct.tokenization.pair import TokenizerPair
+from simct.training.downloads import fetch_models
 
 INSPECTED_PROMPTS = 200
 
@@ -50,9 +52,13 @@ def load(
     if unused := unused_routes(prompts, config):
         raise DataError(unused)
     split = split_of_run(run, config.data, prompts, token)
+    progress = Reporter(run, accelerator.is_main_process)
+    fetch_models(config, token, progress)
+    progress.stage("Loading the teachers" if config.teachers else "Loading the teacher")
     teachers = load_teachers(config, accelerator.device, token)
     for each in teachers:
         _log_source(each, config, log)
+    progress.stage("Loading the student")
     student = load_model(config.student, accelerator.device, token)
     check_head(student)
     context = getattr(student.config, "max_position_embeddings", None)

@@ -13,6 +13,7 @@ from simct.evaluation.records import Evaluation
 from simct.losses import LossResult
 from simct.runs.folder import RunFolder
 from simct.training.micro_batches import Padding
+from simct.training.usage import usage
 
 
 @dataclass
@@ -116,13 +117,18 @@ def added(counters: Iterable[Mapping[str, float]]) -> dict[str, float]:
 def write_record(
     run: RunFolder, accelerator: Accelerator, record: dict[str, Any], total_steps: int, activity: str
 ) -> None:
-    """Write a step's record to metrics.jsonl, the tracker and the status. To be called by the main process."""
+    """Write a step's record to metrics.jsonl, the tracker and the status; the memory that is used is added to it.
+
+    To be called by the main process.
+    """
+    used = usage(accelerator.device)
+    record |= {name: used[name] for name in ("memory", "gpu_memory") if name in used}
     run.append("metrics.jsonl", record)
     numbers = {name: value for name, value in record.items() if name not in ("excluded", "step", "warning")}
     accelerator.log(numbers, step=record["step"])
     warning = f". {record['warning']}" if "warning" in record else ""
     message = f"{activity}, step {record['step']} of {total_steps}{warning}"
-    run.set_status(step=record["step"], total_steps=total_steps, message=message)
+    run.set_status(step=record["step"], total_steps=total_steps, message=message, progress=None, usage=used)
 
 
 def write_evaluation(

@@ -22,6 +22,7 @@ from simct.files import append_jsonl, read_jsonl, write_atomically
 from simct.models.rollout import Rollout
 from simct.models.teachers import Teacher, load_teacher
 from simct.runs.folder import RunFolder
+from simct.runs.progress import Reporter
 from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.token_bytes import TokenBytes
 from simct.training.sharding import on_any_process
@@ -151,6 +152,9 @@ class _Round:
         accelerator, size = self.accelerator, self.config.warmup.generation_batch_size
         rank, stride = accelerator.process_index, size * accelerator.num_processes
         again = f" again, up to {self.limit:,} tokens" if self.limit > self.config.warmup.max_new_tokens else ""
+        progress = Reporter(self.run, accelerator.is_main_process)
+        if pending:
+            progress.stage(f"The teacher is answering{again}", self.total, "answers", self.total - len(pending))
         for start in range(0, len(pending), stride):
             if on_any_process(accelerator, stop_requested()):
                 return False
@@ -160,6 +164,7 @@ class _Round:
             if accelerator.is_main_process:
                 done = self.total - max(0, len(pending) - start - stride)
                 self.run.set_status(message=f"The teacher is answering{again}: {done:,} of {self.total:,}")
+                progress.update(done)
                 print(f"answers{again} {done}/{self.total}", flush=True)
         return True
 

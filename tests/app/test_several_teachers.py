@@ -7,7 +7,7 @@ import pytest
 
 from app.compare import answers, models
 from app.compare.answers import Answer, Question, Sampling
-from app.runs import names, view
+from app.runs import curves, names, view
 from app.runs.comparison import compared
 from app.server import paths
 from app.server.work import Work
@@ -17,7 +17,7 @@ from app.train.preflight import place_of, run_preflight
 from simct import demo
 from simct.config import brief, config_from_dict, config_from_text, dump_config, load_run_config
 from simct.errors import ModelError, RunError
-from simct.evaluation.records import DIRECTIONS, Distance, Evaluation
+from simct.evaluation.records import DIRECTIONS, Distance, Evaluation, evaluations_of
 from simct.jobs.actions import duplicate
 from simct.jobs.hf.inputs import as_data, portable_config
 from simct.publishing.card import model_card, rollouts_card
@@ -86,8 +86,12 @@ def test_the_form_keeps_the_list_and_gives_the_pair_back_without_it(form, config
 
 def test_it_is_listed_shown_and_compared_by_the_names_of_its_teachers(local, run):
     html = "".join(view.panels(run))
-    for word in ("Loss by teacher", "Rows by teacher", "stress"):
-        assert word in html
+    assert "stress" in html
+    charts = {chart.title: chart for chart in curves.of_run(run.metrics())}
+    for title in ("Loss by teacher", "Rows by teacher"):
+        assert [line.name for line in charts[title].lines] == ["words", "stress"]
+    measured = {chart.title: chart for chart in curves.of_evaluations(evaluations_of(run))}
+    assert measured["Distance to stress"].lines[0].points == [(0, 1.75), (2, 1.25)]
     _, teacher, _ = names.names(run, run.status())
     assert " + " in teacher and "/" not in teacher.replace(" + ", "")
     other = RunFolder.create(local.runs_dir, run_form.starting_config())

@@ -9,14 +9,13 @@ import pytest
 
 from app.data import prompt_source
 from app.inspect import lanes
-from app.page import line_charts as charts
 from app.page import markup
 from app.publish import view as publish_view
 from app.runs import actions as run_actions
-from app.runs import evaluations
+from app.runs import curves, evaluations
 from app.runs import page as runs_page
 from app.runs import view as run_view
-from app.runs.comparison import compared
+from app.runs.comparison import compared, drawn
 from app.runs.names import label
 from app.server import model_facts
 from app.server.studio import Studio
@@ -26,10 +25,11 @@ from app.train.form import starting_config
 from simct import demo
 from simct.config.sections import DataConfig
 from simct.errors import DataError, HubError, ModelError, RunError
+from simct.evaluation.records import evaluations_of
 from simct.hub.repo_ids import checked_repo_id
 from simct.inspection.coverage import inspect_pair, show_units
 from simct.report import charts as report_charts
-from simct.report import facts
+from simct.report import facts, formats
 from simct.runs.folder import RunFolder
 from simct.runs.status import PublishingStatus, RunStatus
 from tests.support.hostile import HOSTILE
@@ -62,7 +62,6 @@ def test_bytes_that_are_not_text_are_drawn_one_by_one():
     lambda text: markup.chips([text]),
     lambda text: markup.empty(text),
     lambda text: markup.pill(text),
-    lambda text: charts.line_chart(text, {text: [(1, 0.5), (2, 0.25)]}),
     lambda text: publish_view.publishing_line(PublishingStatus("published", url=f'https://x/"{text}', repo_id=text)),
     lambda text: publish_view.publishing_line(PublishingStatus("failed", error=text)),
 ])  # fmt: skip
@@ -91,33 +90,6 @@ def test_heat_map_counts_every_unit():
     assert "2 student × 1 teacher tokens: 3 units" in html
     assert "1 student × 6+ teacher tokens: 2 units" in html
     assert "6+ student × 6+ teacher tokens: 1 unit (" in html
-
-
-# Charts
-
-
-def test_a_chart_has_a_point_for_every_step_and_leaves_out_what_is_not_finite():
-    svg = charts.line_chart("Loss", {"loss": [(1, 2.0), (2, float("nan")), (3, 1.0)]})
-    assert svg.count("<title>step") == 2 and "nan" not in svg.lower()
-
-
-def test_a_chart_without_values_says_so():
-    assert "No values yet" in charts.line_chart("Loss", {"loss": []})
-
-
-def test_long_series_are_thinned_but_end_where_they_end():
-    points = [(step, float(step)) for step in range(1, 5001)]
-    thinned = charts.thin(points)
-    assert len(thinned) <= charts.MAX_POINTS + 1 and thinned[0] == (1, 1.0) and thinned[-1] == (5000, 5000.0)
-
-
-def test_ticks_are_round_and_inside():
-    assert charts.ticks(0, 1) == pytest.approx([0, 0.25, 0.5, 0.75, 1.0])
-    assert all(0.13 <= value <= 0.87 for value in charts.ticks(0.13, 0.87))
-
-
-def test_smoothing_a_constant_changes_nothing():
-    assert [y for _, y in charts.smooth([(step, 3.0) for step in range(9)])] == pytest.approx([3.0] * 9)
 
 
 # Models
@@ -168,7 +140,7 @@ def test_a_public_studio_never_lends_the_machine_s_token(public, local):
 
 @pytest.mark.parametrize(("size", "got"), [(999, "999 B"), (1_200_000, "1.2 MB"), (3e11, "300 GB"), (2.5e12, "2.5 TB")])
 def test_sizes_read_well(size, got):
-    assert model_facts.human_size(size) == got
+    assert formats.human_size(size) == got
 
 
 # Runs
@@ -216,12 +188,14 @@ def test_a_run_is_shown_from_its_folder(local):
     run.append("rollouts.jsonl", {"step": 2, "prompt": HOSTILE, "completion": HOSTILE, "ended": True})
     run.log_path.write_text(f"step 1\n{HOSTILE}\n")
     run.save_evaluation({"before": {"demo": {"score": 0.25, "n": 8}}, "after": {"demo": {"score": 0.75, "n": 8}}})
-    head, results, curves, samples, log, config = run_view.panels(run)
+    head, _, results, left_out, samples, config = run_view.panels(run)
+    assert run_view.log(run).splitlines() == ["step 1", HOSTILE]
     assert "step 2 of 60" in head and "Embedded teacher → Embedded student" in head and "about 1 min 56 s left" in head
     assert "25.0%" in results and "75.0%" in results
-    assert "step 2: 0.5" in curves
-    for html in (samples, log):
-        assert "&lt;img" in html and "<img" not in html and "<script" not in html
+    assert "Every answer could be supervised" in left_out
+    loss = curves.of_run(run.metrics())[0]
+    assert loss.title == "Loss" and loss.lines[0].points == [(1, 1.0), (2, 0.5)]
+    assert "&lt;img" in samples and "<img" not in samples and "<script" not in samples
     assert "method: simct" in config
 
 
@@ -234,7 +208,7 @@ def test_a_failed_run_says_why(local):
     ("seconds", "got"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min 01 s"), (3600, "1 h 00 min"), (5400, "1 h 30 min")]
 )
 def test_durations_read_well(seconds, got):
-    assert markup.duration(seconds) == got
+    assert formats.duration(seconds) == got
 
 
 @pytest.mark.parametrize("repo_id", ["", "name", "a/b/c", "../x/y", "a/<b>", "-a/b", None])
@@ -340,14 +314,18 @@ def test_evaluations_are_shown_with_their_noise_and_their_answers(local):
     results = evaluations.results(run)
     for words in ("Student before", "Best, step 10", "Student after", "0.910 ± 0.002", "-0.300 ± 0.000, exceeds noise"):
         assert words in results, words
-    html = evaluations.panel(run)
-    assert html.count('class="band') == 2 and 'data-steps="0 10 20"' in html
+    found = evaluations_of(run)
+    distance, tasks = curves.of_evaluations(found)
+    assert [len(line.band) for line in distance.lines] == [3, 3] and tasks.lines[0].points[0] == (0, 0.9)
+    assert distance.lines[0].band[0][1] < distance.lines[0].points[0][1] < distance.lines[0].band[0][2]
+    html = evaluations.timeline(found, run.teacher_answers())
+    assert 'data-steps="0 10 20"' in html
     assert "&lt;img" in html and "<img" not in html and "<script" not in html
     # only what differs from the teacher's answer is marked
     assert html.count("<mark>0</mark>") == 1 and html.count("<mark>20</mark>") == 1 and "<mark>10</mark>" not in html
     assert "<h4>Reference</h4>" in html and html.count("hidden>") == 2
     assert label(run).endswith("distance 0.91 → 0.61, best 0.51 at step 10")
-    assert evaluations.panel(make_run(local)) == "" == evaluations.results(make_run(local))
+    assert evaluations.timeline([], []) == "" == evaluations.results(make_run(local))
 
 
 def test_runs_are_compared_before_best_and_after(local):
@@ -355,3 +333,7 @@ def test_runs_are_compared_before_best_and_after(local):
     html = compared([one, two])
     for words in ("student to teacher (bits per byte), before", "bits per byte), best", "bits per byte), change"):
         assert words in html, words
+    charts = {chart["title"]: chart for chart in drawn([one, two])["charts"]}
+    lines = charts["Distance, student to teacher"]["lines"] + charts["demo, tracked"]["lines"]
+    assert [(line["name"], line["color"]) for line in lines] == [("A", 0), ("B", 1)] * 2
+    assert drawn([one])["charts"] == []

@@ -4,13 +4,15 @@ import json
 
 import pytest
 
-from simct.cli.jobs import time_limit
+from simct.cli.common import FollowedLog
+from simct.cli.jobs import message_line, time_limit
 from simct.cli.main import main
 from simct.hub import retry as hf_retry
 from simct.jobs.hf import job as hf_job
 from simct.jobs.local import queue
 from simct.runs.folder import RunFolder
 from simct.runs.listing import open_run
+from simct.runs.progress import Reporter
 from tests.support.commands import refused
 from tests.support.random_pair import save_pair
 from tests.support.run_folders import runs_in
@@ -163,3 +165,19 @@ def test_a_job_is_followed_listed_stopped_and_found_again_by_the_command(pair, r
     hub.faults.clear()
     call(capsys, "jobs", "delete", run.id, "--runs", other)
     assert f"tester/simct-run-{run.id}" not in hub.repos
+
+
+def test_watching_prints_each_stage_when_it_begins(tmp_path, capsys):
+    run = new(tmp_path)
+    run.set_status(state="running", queued_at=None)
+    log, reporter = FollowedLog(run), Reporter(run)
+    for text in ("Downloading the teacher", "Loading the teacher"):
+        reporter.stage(text, 10, "bytes")
+        for _ in range(2):
+            log._show_stage()
+    run.set_status(progress=None, message="Training, step 1 of 3")
+    log._show_stage()
+    assert capsys.readouterr().out == "Downloading the teacher\nLoading the teacher\n"
+    assert message_line(run, run.status()) == "Training, step 1 of 3"
+    reporter.stage("Scoring the student", 10, "prompts")
+    assert message_line(run, run.status()) == "Scoring the student: 0 of 10 prompts"

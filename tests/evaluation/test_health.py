@@ -21,7 +21,7 @@ def records(steps: int, since: int | None = None, **change):
 )
 def test_a_mark_says_what_and_since_when(change, kind, words):
     [mark] = health_marks(records(60, 31, **change))
-    assert mark.kind == kind and words in mark.text
+    assert mark.kind == kind and words in mark.text and len(mark.advice) > 20
     # means over ten steps are past their bound when some of the ten are
     assert 22 <= mark.since <= 31 and mark.text.startswith(f"Since step {mark.since} ")
 

@@ -93,8 +93,8 @@ class Studio:
         self.check()
 
     def check(self) -> None:
-        assert self.strays == [], "the page asked another machine"
-        assert self.complaints == [], "the page has errors"
+        assert self.strays == [], f"the page asked another machine: {self.strays}"
+        assert self.complaints == [], f"the page has errors: {self.complaints}"
 
     @classmethod
     def check_opened(cls) -> None:

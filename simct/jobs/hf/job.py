@@ -217,8 +217,9 @@ def apply_report(run: RunFolder, stage: str, message: str | None = None) -> RunS
 def _reported_fields(report: RunStatus) -> dict[str, Any]:
     if report.state == "unreadable":
         return {}
-    fields = {name: getattr(report, name) for name in ("state", "step", "total_steps", "message", "error", "distance")}
-    return {name: value for name, value in fields.items() if value is not None or name == "error"}
+    names = ("state", "step", "total_steps", "message", "error", "distance", "progress", "usage")
+    fields = {name: getattr(report, name) for name in names}
+    return {name: value for name, value in fields.items() if value is not None or name in ("error", "progress")}
 
 
 def _ended_fields(status: RunStatus, stage: str, message: str | None) -> dict[str, Any]:

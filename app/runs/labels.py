@@ -1,0 +1,68 @@
+"""The name, the note, the tags and the star of a run: shown with it, and changed by its owner."""
+
+import gradio as gr
+
+from app.page import markup
+from app.page.markup import one_line
+from app.server.handler import QUIET, Handler, Updates
+from app.server.studio import Studio
+from app.server.visitor import Visitor, owned_run
+from simct.errors import SimCTError
+from simct.runs.folder import RunFolder
+from simct.runs.labels import LONGEST_NAME, LONGEST_NOTE, RunLabel, change_label, read_label, save_label
+
+ONCE = {**QUIET, "trigger_mode": "once"}
+
+
+class LabelEditor:
+    """A star, and folded fields that are filled with the label of the run that is chosen."""
+
+    def __init__(self, studio: Studio, chosen: gr.Radio) -> None:
+        self.studio, self.chosen = studio, chosen
+        with gr.Accordion("Name, tags and note", open=False, elem_id="run-label"):
+            with gr.Row():
+                self.name = gr.Textbox(label="Name", max_length=LONGEST_NAME, elem_id="run-name", min_width=180)
+                self.tags = gr.Textbox(
+                    label="Tags", placeholder="baseline, low-rate", max_length=400, elem_id="run-tags", min_width=180
+                )
+            self.note = gr.Textbox(label="Note", lines=3, max_lines=12, max_length=LONGEST_NOTE, elem_id="run-remark")
+            self.save = gr.Button("Save", size="sm", elem_id="save-label")
+            self.outcome = markup.panel(elem_id="run-label-note")
+
+    @property
+    def fields(self) -> list[gr.Textbox]:
+        return [self.name, self.tags, self.note]
+
+    def connect(self, star: gr.Button, refresh: Handler) -> None:
+        """Save on a click; a click on `star` puts a star on the run or takes it away."""
+        inputs = {"run_id": self.chosen, "name": self.name, "tags": self.tags, "note": self.note}
+        saved = Handler(self.studio, self._save, inputs, [self.outcome], ONCE).on(self.save.click)
+        refresh.on(saved.then, how=QUIET)
+        starred = Handler(self.studio, self._star, {"run_id": self.chosen}, [self.outcome], ONCE).on(star.click)
+        refresh.on(starred.then, how=QUIET)
+
+    def shown(self, run: RunFolder | None) -> Updates:
+        """The fields as the run has them."""
+        label = read_label(run) if run else RunLabel()
+        return {self.name: label.name, self.tags: ", ".join(label.tags), self.note: label.note}
+
+    def _save(self, visitor: Visitor, run_id: str | None, name: str, tags: str, note: str) -> Updates:
+        try:
+            run = owned_run(self.studio, run_id, visitor)
+            save_label(run, RunLabel(name, note, tuple(tags.replace(",", " ").split()), read_label(run).starred))
+        except SimCTError as error:
+            return {self.outcome: markup.note("error", one_line(error))}
+        return {self.outcome: markup.note("ok", "Saved.")}
+
+    def _star(self, visitor: Visitor, run_id: str | None) -> Updates:
+        try:
+            run = owned_run(self.studio, run_id, visitor)
+            change_label(run, starred=not read_label(run).starred)
+        except SimCTError as error:
+            return {self.outcome: markup.note("error", one_line(error))}
+        return {}
+
+
+def star_text(run: RunFolder | None) -> str:
+    """What the button of the star says."""
+    return "★ Starred" if run and read_label(run).starred else "☆ Star"

@@ -1,0 +1,179 @@
+"""The run page in a real browser: labels, the table of runs, stages, the machine, the log."""
+
+import os
+import re
+
+import pytest
+
+from simct.jobs.local.process import start_time
+from simct.runs.labels import RunLabel, read_label, save_label
+from simct.runs.progress import Reporter
+from tests.support.hostile import HOSTILE
+from tests.support.run_folders import made_up_run, step_record
+
+playwright = pytest.importorskip("playwright.sync_api")
+from tests.support import studio_page  # noqa: E402  (needs playwright)
+
+pytestmark = pytest.mark.skipif(studio_page.CHROMIUM is None, reason="no Chromium on this machine")
+expect = playwright.expect
+GIB = 1 << 30
+
+
+@pytest.fixture(scope="module")
+def hub():
+    class NoHub:
+        def env(self) -> dict[str, str]:
+            return {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
+
+    return NoHub()
+
+
+@pytest.fixture
+def made(runs_dir, address):
+    found = []
+
+    def make(**fields):
+        found.append(made_up_run(runs_dir, **fields))
+        return found[-1]
+
+    yield make
+    for run in found:
+        run.set_status(state="stopped", pid=None)
+        run.delete()
+
+
+def running(run) -> None:
+    """Let the run count as one that trains: its process is the test's own."""
+    run.set_status(state="running", total_steps=100, pid=os.getpid(), pid_started=start_time(os.getpid()))
+
+
+def test_a_run_is_named_tagged_noted_and_starred_and_keeps_it(studio, made):
+    run = made()
+    studio.open("?step=runs")
+    studio.page.get_by_role("button", name="Name, tags and note").click()
+    studio.at("#run-name input, #run-name textarea").fill(f"First {HOSTILE[:40]}")
+    studio.at("#run-tags input, #run-tags textarea").fill("baseline, low-rate")
+    studio.at("#run-remark textarea").fill("Lower rate next.\n<b>Then</b> the other method.")
+    studio.at("#save-label").click()
+    expect(studio.at("#run-label-note .note-ok")).to_be_visible()
+    expect(studio.at("#run-head .run-title")).to_contain_text(f"First {HOSTILE[:40]}".strip())
+    expect(studio.at("#run-head .remark")).to_contain_text("<b>Then</b>")
+    expect(studio.at("#run-head .chips i")).to_have_text(["baseline", "low-rate"])
+    studio.at("#star").click()
+    expect(studio.at("#star")).to_have_text("★ Starred")
+    expect(studio.at("#run-list label").first).to_contain_text("★")
+    assert read_label(run).starred and read_label(run).tags == ("baseline", "low-rate")
+    studio.at("#run-tags input, #run-tags textarea").fill("<b>")
+    studio.at("#save-label").click()
+    expect(studio.at("#run-label-note .note-error")).to_contain_text("cannot be a tag")
+    studio.page.reload()
+    expect(studio.at("#run-head .run-title")).to_contain_text("First")
+    studio.page.get_by_role("button", name="Name, tags and note").click()
+    expect(studio.at("#run-name input, #run-name textarea")).to_have_value(re.compile("^First"))
+
+
+def test_the_table_sorts_keeps_its_order_and_opens_a_run(studio, made):
+    one, two = made(steps=40, method="strict"), made(steps=60)
+    save_label(one, RunLabel("Alpha", starred=True))
+    save_label(two, RunLabel("Beta"))
+    two.set_status(distance={"before": 0.9, "now": 0.7, "best": 0.6, "best_step": 30, "step": 60})
+    studio.open("?step=runs")
+    studio.at("#run-table .label-wrap").click()
+    table = studio.page.get_by_test_id("runs-table")
+    links = table.locator(".run-link")
+    expect(links).to_have_text(["Beta", "★ Alpha"])
+    for words in ("25.0%", "75.0%", "0.600", "0.400", "strict", "60"):
+        expect(table).to_contain_text(words)
+    heading = table.get_by_role("button", name="Best distance")
+    heading.click()
+    expect(links).to_have_text(["Beta", "★ Alpha"])
+    heading.click()
+    expect(links).to_have_text(["★ Alpha", "Beta"])
+    two.set_status(distance={"before": 0.9, "now": 0.7, "best": 0.5, "best_step": 30, "step": 60})
+    expect(table).to_contain_text("0.500")
+    expect(links).to_have_text(["★ Alpha", "Beta"])
+    links.first.click()
+    expect(studio.at("#run-head .run-title")).to_contain_text("Alpha")
+    expect(studio.page).to_have_url(re.compile(one.id))
+    studio.pick("#run-search", "Starred")
+    expect(links).to_have_text(["★ Alpha"])
+
+
+def test_a_stage_shows_how_far_it_is(studio, made):
+    run = made()
+    running(run)
+    reporter = Reporter(run)
+    reporter.stage("Downloading the teacher", 4_000_000_000, "bytes")
+    studio.open("?step=runs")
+    expect(studio.at("#run-head .note-busy")).to_contain_text("Downloading the teacher: 0 B of 4.0 GB")
+    reporter._began -= 10
+    reporter._written -= 10
+    reporter.update(1_000_000_000)
+    expect(studio.at("#run-head .note-busy")).to_contain_text("1.0 GB of 4.0 GB")
+    expect(studio.at("#run-head .note-busy")).to_contain_text("MB/s, about")
+    expect(studio.page.get_by_role("progressbar", name="Downloading the teacher")).to_be_visible()
+    run.set_status(progress=None, message="Training, step 60 of 100")
+    expect(studio.at("#run-head .note-busy")).to_contain_text("Training, step 60")
+    expect(studio.page.get_by_role("progressbar", name="Downloading the teacher")).to_have_count(0)
+
+
+def test_the_machine_is_shown_beside_the_estimate_and_health_marks_come_with_advice(studio, made):
+    run = made()
+    for step in range(31, 61):
+        run.append("metrics.jsonl", step_record(step) | {"eos_rate": 0.3})
+    run.set_status(
+        usage={
+            "cpu": 0.5, "memory": 2 * GIB, "memory_peak": 3 * GIB, "memory_total": 16 * GIB, "gpu": 0.87,
+            "gpu_name": "NVIDIA H100", "gpu_memory": 40 * GIB, "gpu_memory_peak": 30 * GIB,
+            "gpu_memory_total": 80 * GIB,
+        }
+    )  # fmt: skip
+    (run.path / "estimate.json").write_text('{"peak": 32212254720}')
+    studio.open("?step=runs")
+    tiles = studio.at("#run-machine .tile")
+    expect(tiles.filter(has_text="Tokens a second")).to_contain_text("760")
+    expect(tiles.filter(has_text="Peak GPU memory, 30 GiB estimated")).to_contain_text("30 GiB")
+    expect(tiles.filter(has_text="GPU in use")).to_contain_text("87.0%")
+    expect(tiles.filter(has_text="Processor in use")).to_contain_text("50.0%")
+    expect(studio.at("#run-machine")).to_contain_text("NVIDIA H100")
+    expect(studio.at("#run-results .note-warn")).to_contain_text("training.learning_rate")
+
+
+def test_the_log_follows_its_end_and_filters(studio, made):
+    run = made()
+    running(run)
+    lines = [f"step {step}/400  loss 0.5" for step in range(1, 401)]
+    lines[200] = f"warning: the rate is high {HOSTILE}"
+    run.log_path.write_text("\n".join(lines) + "\n")
+    studio.open("?step=runs")
+    studio.page.get_by_role("button", name=re.compile("^Log")).click()
+    log = studio.at("#run-log .log")
+    expect(log).to_contain_text("step 400/400")
+    at_end = "document.querySelector('#run-log .log').scrollTop + document.querySelector('#run-log .log').clientHeight"
+    end = f"{at_end} >= document.querySelector('#run-log .log').scrollHeight - 30"
+    studio.page.wait_for_function(end)
+    with open(run.log_path, "a") as file:
+        file.write("step 401/401  loss 0.4\n")
+    expect(log).to_contain_text("step 401/401")
+    studio.page.wait_for_function(end)
+    studio.page.evaluate("document.querySelector('#run-log .log').scrollTop = 0")
+    expect(studio.page.get_by_test_id("log-follow")).not_to_be_checked()
+    with open(run.log_path, "a") as file:
+        file.write("step 402/402  loss 0.4\n")
+    expect(log).to_contain_text("step 402/402")
+    assert studio.page.evaluate("document.querySelector('#run-log .log').scrollTop") == 0
+    studio.page.get_by_test_id("log-filter").fill("WARNING rate")
+    expect(log.locator("span")).to_have_count(1)
+    expect(log.locator(".log-warning")).to_contain_text("<img")
+    expect(studio.at("#run-log output")).to_contain_text("1 of ")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390)])
+def test_the_run_page_fits_a_phone(browser, address, made, scheme, width):
+    run = made()
+    save_label(run, RunLabel("A rather long name of a run that has to be broken somewhere", "x" * 200, ("a", "b")))
+    studio = studio_page.visitor(browser, address, width, 844, scheme).open("?step=runs")
+    studio.at("#run-table .label-wrap").click()
+    expect(studio.page.get_by_test_id("runs-table")).to_be_visible()
+    assert studio.page.evaluate("document.documentElement.scrollWidth") <= width
+    studio.close()
