@@ -109,7 +109,7 @@ class DataTab:
             self.studio,
             self._choose,
             {"before": self.chosen, "described": self.hub.described, **self.fields},
-            [self.chosen],
+            [self.chosen, self.fields["template"], self.fields["excluded"]],
             turn,
         )
         left: list[gr.Textbox | gr.Number] = [self.text, self.system, self.limit, self.mapping.template]
@@ -143,7 +143,11 @@ class DataTab:
         return {self.fields[name]: value for name, value in choice.restored(data).items()}
 
     def _choose(self, visitor: Visitor, before: Choice, described: dict[str, Any], **fields: Any) -> Updates:
-        return {self.chosen: choice.chosen(self.studio, before, described, Fields(**fields), visitor)}
+        now = choice.chosen(self.studio, before, described, Fields(**fields), visitor)
+        # what was about a source that was left would be taken for the new one's with the next change
+        left = {"template": "template", "excluded": "exclude_rows"}
+        gone = {self.fields[name]: "" for name, setting in left.items() if fields[name] and not now.get(setting)}
+        return {self.chosen: now, **gone}
 
     def _reading(self) -> Updates:
         return {self.note: markup.note("busy", "Reading the prompts…")}

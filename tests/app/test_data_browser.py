@@ -40,14 +40,14 @@ def test_columns_are_joined_warnings_excluded_and_prompts_edited(studio, tmp_pat
     expect(studio.at("#prompt-note .note-ok")).to_contain_text("context + question")
 
     buttons = studio.page.get_by_test_id("exclude")
-    expect(buttons).to_have_count(2)
-    for left in (1, 0):
+    expect(buttons).to_have_count(3)
+    for left in (2, 1, 0):
         buttons.first.click()
         expect(buttons).to_have_count(left)
     expect(studio.at("#prompt-note")).to_contain_text("28 duplicates")
     studio.shot("data-studio")
     studio.step("Train")
-    for line in ("deduplicate: exact", "max_tokens: ", "template: '{context} {question}'"):
+    for line in ("deduplicate: exact", "exclude_rows:", "max_tokens: ", "template: '{context} {question}'"):
         expect(studio.at("#run-yaml")).to_contain_text(line)
 
     studio.step("Data")
