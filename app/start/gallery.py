@@ -70,6 +70,6 @@ def _card(recipe: Recipe, config: RunConfig) -> str:
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
     button = f'data-recipe="{escape(recipe.preset)}" aria-label="Use this recipe: {title}"'
     return (
-        f'<article class="recipe"><h3>{title}</h3><dl>{listed}</dl>'
+        f'<article class="recipe"><h2>{title}</h2><dl>{listed}</dl>'
         f'<button type="button" class="fix" {button}>Use this recipe</button></article>'
     )
