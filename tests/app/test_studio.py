@@ -189,7 +189,8 @@ def test_a_run_is_shown_from_its_folder(local):
     run.log_path.write_text(f"step 1\n{HOSTILE}\n")
     run.save_evaluation({"before": {"demo": {"score": 0.25, "n": 8}}, "after": {"demo": {"score": 0.75, "n": 8}}})
     head, _, results, left_out, samples, config = run_view.panels(run)
-    assert run_view.log(run).splitlines() == ["step 1", HOSTILE]
+    # plain text, which the page sets as text
+    assert run_view.log(run).startswith("step 1\n") and "<img" in run_view.log(run)
     assert "step 2 of 60" in head and "Embedded teacher → Embedded student" in head and "about 1 min 56 s left" in head
     assert "25.0%" in results and "75.0%" in results
     assert "Every answer could be supervised" in left_out
