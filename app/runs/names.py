@@ -34,8 +34,8 @@ def label(run: RunFolder, status: RunStatus | None = None, place: str | None = N
     where = f" · {status.machine}" if status.machine else ""
     measured = distance_line(status.distance)
     end = f"\n{measured}" if measured else ""
-    written = read_label(run).line
-    start = f"{written}\n" if written else ""
+    written = read_label(run)
+    start = f"{written.line}\n" if written.name or written.tags else "★ " * written.starred
     return f"{start}{SIGNS[status.state]} {status.state} · {place or steps}{where}\n{kind(run, status)} · {when}{end}"
 
 

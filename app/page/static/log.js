@@ -12,7 +12,7 @@ Object.assign(window.studio, {
       if (/\b(error|failed|traceback|exception)\b/i.test(line)) return 'log-error';
       return /\bwarning\b/i.test(line) ? 'log-warning' : '';
     };
-    let drawing = false;
+    let drawing = false, top = 0;
     const draw = () => {
       const lines = (props.value || '').split('\n');
       const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -32,7 +32,10 @@ Object.assign(window.studio, {
     filter.addEventListener('input', draw);
     follow.addEventListener('change', draw);
     pre.addEventListener('scroll', () => {
-      if (!drawing && pre.clientHeight) follow.checked = atEnd();
+      if (drawing || !pre.clientHeight) return;
+      if (atEnd()) follow.checked = true;
+      else if (pre.scrollTop < top) follow.checked = false;
+      top = pre.scrollTop;
     });
     // while the fold is closed, nothing can be scrolled
     new ResizeObserver(() => { if (follow.checked) pre.scrollTop = pre.scrollHeight; }).observe(pre);
