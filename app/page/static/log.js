@@ -32,10 +32,11 @@ Object.assign(window.studio, {
     filter.addEventListener('input', draw);
     follow.addEventListener('change', draw);
     pre.addEventListener('scroll', () => {
+      const before = top;
+      top = pre.scrollTop;
       if (drawing || !pre.clientHeight) return;
       if (atEnd()) follow.checked = true;
-      else if (pre.scrollTop < top) follow.checked = false;
-      top = pre.scrollTop;
+      else if (top < before) follow.checked = false;
     });
     // while the fold is closed, nothing can be scrolled
     new ResizeObserver(() => { if (follow.checked) pre.scrollTop = pre.scrollHeight; }).observe(pre);
