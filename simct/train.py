@@ -21,6 +21,7 @@ from accelerate.utils import broadcast_object_list, set_seed
 from transformers import PreTrainedModel
 
 from simct.config import RunConfig
+from simct.config.precision import Precision, precision_text
 from simct.config.sections import ModelConfig
 from simct.errors import ConfigError, RunError, SimCTError, brief
 from simct.evaluation.tasks import evaluate_loaded
@@ -39,6 +40,7 @@ from simct.training.evaluation import Evaluator
 from simct.training.failures import explain_failure
 from simct.training.loaded import Loaded, load
 from simct.training.metrics import write_record
+from simct.training.precision import with_precision
 from simct.training.resuming import checkpoint_to_resume
 from simct.training.saved_student import keep_adapter, save_student
 from simct.training.trainer import Trained, Trainer
@@ -86,13 +88,14 @@ def train_run(run: RunFolder, resume: bool = False) -> str:
 
     Distillation resumes from its last checkpoint only with `resume`; a warm-up always continues where it was.
     """
-    process = setup(run)
+    process = setup(run, resume)
     planned = PlannedRun(process.config, process.token, Place(gpus=process.accelerator.num_processes))
     run_checks(planned, checks=FIRST).refuse()
     if process.config.kind == "warmup":
         checkpoint = resume_point(process, resume=True)
         start_tracker(process)
-        trained, tokens = warm_up(run, process.accelerator, lambda: process.stop.requested, process.token, checkpoint)
+        config, accelerator = process.config, process.accelerator
+        trained, tokens = warm_up(run, config, accelerator, lambda: process.stop.requested, process.token, checkpoint)
     else:
         checkpoint = resume_point(process, resume)
         loaded = load(run, process.config, process.accelerator, process.token, process.log)
@@ -101,14 +104,15 @@ def train_run(run: RunFolder, resume: bool = False) -> str:
     return finish(process, trained, tokens)
 
 
-def setup(run: RunFolder) -> Process:
-    """Join the run: signals, Accelerate, the status, the seed."""
-    stop, config = StopFlag(), run.config()
+def setup(run: RunFolder, resume: bool = False) -> Process:
+    """Join the run: signals, number formats, Accelerate, the status, the seed."""
+    stop, config, token = StopFlag(), run.config(), os.environ.get("HF_TOKEN")
+    config = with_precision(run, config, resume or config.kind == "warmup", token)
     accelerator = Accelerator(
         mixed_precision=config.training.mixed_precision, log_with=config.training.tracker, project_dir=run.path
     )
     progress = Reporter(run, accelerator.is_main_process)
-    process = Process(run, config, accelerator, stop, os.environ.get("HF_TOKEN"), progress)
+    process = Process(run, config, accelerator, stop, token, progress)
     if process.is_main:
         run.remove_leftovers()
     process.status(
@@ -120,7 +124,9 @@ def setup(run: RunFolder) -> Process:
         error=None,
         device=str(accelerator.device),
         processes=accelerator.num_processes,
+        precision=Precision.of(config).to_dict(),
     )
+    process.log(f"Precision: {precision_text(config)}")
     set_seed(config.training.seed)
     return process
 

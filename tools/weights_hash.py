@@ -41,7 +41,8 @@ VARIANTS: dict[str, list[str]] = {
 
 def train(command: str, settings: list[str], steps: int, folder: Path) -> str:
     """The hash of the student that one run leaves. Raises CalledProcessError with the run's own output."""
-    settings = [f"training.steps={steps}", "evaluation.tasks=", "data.held_out=0", *settings]
+    formats = ["teacher.dtype=float32", "student.dtype=float32", "training.mixed_precision=no"]
+    settings = [f"training.steps={steps}", "evaluation.tasks=", "data.held_out=0", *formats, *settings]
     arguments = ["simct", command, "--preset", "demo-cpu", "--output", str(folder)]
     for setting in settings:
         arguments += ["--set", setting]

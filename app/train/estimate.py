@@ -125,8 +125,10 @@ def view(found: "Estimate") -> str:
         for fact in estimates.served_facts(found)
     )
     counts = f"{trained.text} weights trained{'' if found.steps is None else f' · {steps.text} steps'}"
+    formats = f" · precision: {first.precision}" if first.precision else ""
     return (
-        f'{HEAD}{markup.tiles(tiles)}{fits}<p class="lead small">{counts} · prompts of {prompt.text}</p>{served}'
+        f'{HEAD}{markup.tiles(tiles)}{fits}<p class="lead small">{counts} · prompts of {prompt.text}{formats}</p>'
+        f"{served}"
         f"<details><summary>On other machines</summary>{_table(found.hardware)}</details>"
     )
 

@@ -16,6 +16,7 @@ TASK_LISTS = ("evaluation.tasks", "evaluation.tracked_tasks")
 TASKS = ["demo", "gsm8k", "minerva_math500", "humaneval", "mbpp"]
 CHOICE_NAMES = {
     "method": {name: f"{method.title}: {method.line.replace('`', '')}" for name, method in METHODS.items()},
+    **{name: {"auto": "Automatic"} for name in ("teacher.dtype", "student.dtype", "training.mixed_precision")},
     "divergence": {name: words[0].upper() + words[1:] for name, words in DIVERGENCES.items()},
 }
 # the step of an arrow key, if it does not follow from the value

@@ -16,6 +16,7 @@ from simct.cli import arguments
 from simct.cli.common import prepare_hub, read_text, write_json
 from simct.cli.terminal import progress, stoppable
 from simct.config import RunConfig, config_from_dict
+from simct.config.precision import AUTO
 from simct.config.sections import DTYPES, DataConfig
 from simct.errors import ConfigError, DataError
 
@@ -56,7 +57,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--top-logprobs", type=arguments.at_once, metavar="K", help="tokens that the server lists at each position"
     )
     weights.add_argument("--teacher-system", metavar="TEXT", help="a system text that only the teacher reads")
-    weights.add_argument("--dtype", default="float32", choices=DTYPES, help="of the weights (default: %(default)s)")
+    weights.add_argument("--dtype", default=AUTO, choices=DTYPES, help="of the weights (default: %(default)s)")
     weights.add_argument(
         "--at", metavar="PLACE", help="the candidates at a byte of the text (120), or at a unit of it (u7)"
     )

@@ -6,7 +6,7 @@ from simct.setting import Section, setting
 SCHEDULES = ("cosine", "linear", "constant")
 PARALLELS = ("ddp", "fsdp2", "zero2")
 KEPT = ("all", "shortest")
-MIXED_PRECISIONS = ("no", "bf16", "fp16")
+MIXED_PRECISIONS = ("auto", "no", "bf16", "fp16")
 TRACKERS = ("trackio", "tensorboard", "wandb")
 STUDENTS_KEPT = ("last", "best")
 
@@ -143,8 +143,9 @@ class TrainingConfig(Section):
     )
     mixed_precision: str = setting(
         "Mixed precision",
-        "no",
-        "Number format of the arithmetic; the weights keep theirs. Usual: bf16 on a GPU, fp16 on a T4, no on a CPU.",
+        "auto",
+        "Number format of the arithmetic; the weights keep theirs. Usual: auto, which is bf16 where the student's "
+        "precision is auto and the device is faster in it, else no; fp16 on a T4.",
         choices=MIXED_PRECISIONS,
     )
     gradient_checkpointing: bool = setting(

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from simct.setting import Section, setting
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("8bit", "4bit")
 ENGINES = ("transformers", "vllm")
 CHECKERS = ("none", "text", "number", "maths", "code")
@@ -43,9 +43,9 @@ class ModelConfig(Section):
     )
     dtype: str = setting(
         "Precision",
-        "float32",
-        "Number format of the weights. Usual: bfloat16 for a teacher, float32 for a student; in 16 bits, small steps "
-        "are lost to rounding.",
+        "auto",
+        "Number format of the weights. Usual: auto, which keeps a teacher's 16 bits where the device computes in them, "
+        "and trains a student in float32, because small steps are lost to rounding in 16 bits.",
         choices=DTYPES,
     )
     enable_thinking: bool | None = setting(

@@ -15,19 +15,28 @@ COMPUTE_SHARE, BANDWIDTH_SHARE = 0.35, 0.6
 
 @dataclass(frozen=True)
 class Machine:
-    """A GPU (or the CPU): memory in GiB, 16-bit peak in TFLOP/s, bandwidth in GB/s, US dollars an hour if known."""
+    """A GPU (or the CPU): memory in GiB, 16-bit peak in TFLOP/s, bandwidth in GB/s, US dollars an hour if known.
+
+    bfloat16: whether it computes in bfloat16; None for this machine's CPU, which is asked when it matters.
+    """
 
     name: str
     memory: float
     teraflops: float
     bandwidth: float
     price: float | None
+    bfloat16: bool | None = True
+
+    @property
+    def kind(self) -> str:
+        """The kind of device, as torch names it."""
+        return "cpu" if self.name == "cpu" else "cuda"
 
 
 # Peak figures from the makers' data sheets (dense, 16 bit); prices are list prices of Hugging Face Jobs for one GPU at
 # the time of writing, and only a start: `prices` of estimate_run takes live ones.
 MACHINES = (
-    Machine("t4", 15.0, 65, 320, 0.40),
+    Machine("t4", 15.0, 65, 320, 0.40, bfloat16=False),
     Machine("l4", 22.5, 121, 300, 0.80),
     Machine("a10g", 22.5, 70, 600, 1.00),
     Machine("l40s", 44.7, 362, 864, 1.80),
@@ -51,7 +60,8 @@ def this_cpu() -> Machine:
         count += 1
     flops = 2 * size**3 * count / elapsed
     # measured, so no share is applied below
-    return Machine("cpu", psutil.virtual_memory().total / GIB, flops / 1e12 / COMPUTE_SHARE, 15 / BANDWIDTH_SHARE, 0.0)
+    memory = psutil.virtual_memory().total / GIB
+    return Machine("cpu", memory, flops / 1e12 / COMPUTE_SHARE, 15 / BANDWIDTH_SHARE, 0.0, bfloat16=None)
 
 
 def find_machine(name: str) -> Machine:

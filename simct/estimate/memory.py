@@ -9,30 +9,31 @@ Shapes: B sequences of a micro-batch, L their length, V vocabulary, H hidden siz
 """
 
 import copy
-import functools
-import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from simct.config import RunConfig, local_path
+from simct.config.precision import trained_dtype
 from simct.config.sections import ModelConfig
 from simct.config.teachers import teachers_of, with_one_teacher
 from simct.errors import ConfigError, ModelError, brief, quoted
 from simct.estimate.live_bytes import LiveBytes, make_fake
 from simct.estimate.records import MemoryEstimate
+from simct.estimate.remembered import remembered
 from simct.hub.errors import hub_error
 from simct.hub.model_config import load_config
 from simct.hub.model_files import adapter_of
 from simct.losses.side import chunk_rows_for
 from simct.methods import METHODS
 from simct.models.adapters import trainable_student
+from simct.models.precision import resolved
 
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Python, torch, transformers, datasets and accelerate as loaded by a run; on a GPU its context and libraries
@@ -93,48 +94,21 @@ def _period(config: PretrainedConfig) -> int:
     return next(n for n in range(1, len(kinds) + 1) if all(kinds[i] == kinds[i % n] for i in range(len(kinds))))
 
 
-def _build(config: PretrainedConfig, dtype: str) -> PreTrainedModel:
+def _build(config: PretrainedConfig, model: ModelConfig) -> PreTrainedModel:
+    # a copy, because a model writes its own dtype to its config, which says what the checkpoint is stored in
+    config, dtype = copy.deepcopy(config), getattr(torch, trained_dtype(model))
     try:
-        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     except Exception as error:  # a config has many ways not to fit its own model
         kind = getattr(config, "model_type", "?")
         raise ModelError(f"Models of type {quoted(kind)} cannot be estimated: {brief(error)}") from error
 
 
-Measure = TypeVar("Measure", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class _Question:
-    key: str
-    arguments: tuple[Any, ...] = field(compare=False)
-
-
-def _remembered(measure: Measure) -> Measure:
-    """`measure` with its latest results kept: a form asks again at every change, and most change nothing here."""
-    answer = functools.lru_cache(maxsize=256)(lambda question: measure(*question.arguments))
-
-    def plain(argument: Any) -> Any:
-        if isinstance(argument, RunConfig):
-            training = argument.training
-            trained = training.freeze, training.gradient_checkpointing, training.mixed_precision
-            return argument.student.model_dump(), argument.lora.model_dump(), trained
-        if isinstance(argument, ModelConfig):
-            return argument.model_dump()
-        return argument.to_dict() if hasattr(argument, "to_dict") else argument
-
-    @functools.wraps(measure)
-    def asked(*arguments: Any) -> Any:
-        return answer(_Question(json.dumps([plain(each) for each in arguments], default=str), arguments))
-
-    return cast(Measure, asked)
-
-
-@_remembered
+@remembered
 def shape_of(config: PretrainedConfig, model: ModelConfig, run: RunConfig | None = None) -> Shape:
     """Counts of a model built without data; with `run`, what of it is trained."""
     with torch.device("meta"):
-        built = _build(config, model.dtype)
+        built = _build(config, model)
         parameters = {id(each): each.numel() for each in built.parameters()}
         head = built.get_output_embeddings().weight
         # counts of adapters and frozen parts come from the very code that makes them
@@ -151,7 +125,7 @@ def shape_of(config: PretrainedConfig, model: ModelConfig, run: RunConfig | None
         head.shape[0],
         text.hidden_size,
         text.num_hidden_layers,
-        2 * heads * width * text.num_hidden_layers * SIZES[model.dtype],
+        2 * heads * width * text.num_hidden_layers * SIZES[trained_dtype(model)],
         max(parameters.values()),
     )
 
@@ -163,7 +137,7 @@ def check_trained(run: RunConfig, token: str | bool | None = None) -> None:
     """
     try:
         with torch.device("meta"):
-            trainable_student(_build(load_shape_config(run.student, token), run.student.dtype), run)
+            trainable_student(_build(load_shape_config(run.student, token), run.student), run)
     except ConfigError:
         raise
     except Exception:
@@ -171,7 +145,7 @@ def check_trained(run: RunConfig, token: str | bool | None = None) -> None:
         return
 
 
-@_remembered
+@remembered
 def pass_bytes(
     config: PretrainedConfig, model: ModelConfig, batch: int, length: int, run: RunConfig | None = None
 ) -> tuple[int, int]:
@@ -200,14 +174,14 @@ def _measured_pass(
 ) -> tuple[int, int, int]:
     """Bytes held after the forward pass, and at most until the last layer is done backward, and at most after it."""
     with torch.device("meta"):
-        built: Any = _build(config, model.dtype)
+        built: Any = _build(config, model)
         if run:
             built = trainable_student(built, run).train()
             if run.training.gradient_checkpointing:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", FutureWarning)
                     built.gradient_checkpointing_enable()
-    mixed = run is not None and run.training.mixed_precision != "no"
+    mixed = run is not None and run.training.mixed_precision in ("bf16", "fp16")
     with FakeTensorMode():
         make_fake(built)
         decoder: Any = built.get_base_model().base_model if hasattr(built, "get_base_model") else built.base_model
@@ -264,14 +238,16 @@ def estimate_memory(
     devices: int = 1,
     token: str | bool | None = None,
     configs: Sequence[PretrainedConfig] | None = None,
+    bfloat16: bool | None = None,
 ) -> MemoryEstimate:
     """Peak memory of `run` on each of `devices` devices ("cuda" or "cpu"), were all completions of full length.
 
     `prompt_tokens` is the length of the longest prompt; `configs` are of the teachers in order, then the student.
-    Models are whole on every device (plain data parallelism). Raises ModelError or HubError for a config that cannot be
-    read.
+    `bfloat16` says whether the devices compute in it, for settings that are auto: None asks the one here. Models are
+    whole on every device (plain data parallelism). Raises ModelError or HubError for a config that cannot be read.
     """
     configs = configs or shape_configs(run, token)
+    run = resolved(run, configs, device, bfloat16)
     (teachers, student), student_config = run_shapes(run, configs), configs[-1]
     training, new_tokens = run.training, run.rollout.max_new_tokens
     local_batch = max(1, training.batch_size // devices)
@@ -280,7 +256,10 @@ def estimate_memory(
     trained_size, mixed = SIZES[run.student.dtype], training.mixed_precision != "no"
     resident = _resident(run, teachers, student, device)
     gradients = student.trainable * trained_size
-    cache = local_batch * length * student.key_value_bytes
+    cache, rounded = local_batch * length * student.key_value_bytes, 0
+    if training.mixed_precision == "bf16" and trained_size == 4:
+        # the student writes by weights that are rounded once a step
+        cache, rounded = cache // 2, student.parameters * 2
     prefill = pass_bytes(student_config, run.student, local_batch, prompt_tokens)[1]
     decoding = cache // student.layers * 2 + local_batch * student.vocabulary * DECODING_BYTES
     teacher_held, teacher_peak = _teacher_passes(run, configs, teachers, (local_batch, micro_batch), length, device)
@@ -300,7 +279,7 @@ def estimate_memory(
         "loss": loss,
     }
     phases = {
-        "generation": base + cache + max(prefill, decoding),
+        "generation": base + cache + rounded + max(prefill, decoding),
         "teacher pass": base + accumulated + teacher_peak,
         "loss": base + accumulated + teacher_held + held + loss,
         "backward": base + accumulated + teacher_held + head_gradient + peak,

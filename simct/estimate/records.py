@@ -27,9 +27,9 @@ class MachineEstimate(Record):
     """A run on one kind of machine.
 
     memory: bytes of each device; fits: whether the peak does. seconds_per_step: by "generating" and "training".
-    evaluating: seconds of all evaluations along the run. hours
-    and cost are None where the steps, or the price in US dollars an hour, are not known. peak: bytes, only of this
-    machine beside others.
+    evaluating: seconds of all evaluations along the run. precision: the number formats on this machine. hours and cost
+    are None where the steps, or the price in US dollars an hour, are not known. peak: bytes, only of this machine
+    beside others.
     """
 
     name: str
@@ -41,6 +41,7 @@ class MachineEstimate(Record):
     price: float | None
     cost: float | None
     evaluating: float = 0.0
+    precision: str = ""
     peak: int | None = field(default=None, metadata=ABSENT)
 
 

@@ -14,12 +14,14 @@ from transformers import PretrainedConfig
 
 from simct.config import RunConfig
 from simct.config.evaluation import LONGEST_ANSWER, USUAL_EVALUATIONS
+from simct.config.precision import precision_text
 from simct.config.sections import ModelConfig
 from simct.data.held_out import held_out_count
 from simct.errors import ConfigError
 from simct.estimate.machines import BANDWIDTH_SHARE, COMPUTE_SHARE, GIB, MACHINES, Machine, find_machine
 from simct.estimate.memory import SIZES, Shape, estimate_memory, run_shapes, shape_configs
 from simct.estimate.records import Estimate, MachineEstimate, MemoryEstimate, ServedUse, StudentSize, TeacherSize
+from simct.models.precision import resolved
 
 # a layer of one decoding step, however small: on a CPU (measured) and on GPUs
 LAYER_SECONDS = {"cpu": 0.0015, "cuda": 0.0008}
@@ -45,8 +47,10 @@ def step_seconds(
     # a teacher on a server works at the same time, and how fast is not known
     here = zip(run.teacher_models, teachers, strict=True)
     graded = 2 * sum(shape.parameters for model, shape in here if not model.elsewhere) * _graded_share(run)
+    # under mixed precision it writes by weights in bfloat16
+    written = "bfloat16" if run.training.mixed_precision == "bf16" else run.student.dtype
     return {
-        "generating": generating_seconds(student, run.student.dtype, machine, batch, prompt_tokens, new_tokens),
+        "generating": generating_seconds(student, written, machine, batch, prompt_tokens, new_tokens),
         "training": tokens * (passes + graded) / flops,
     }
 
@@ -179,33 +183,34 @@ def estimate_run(
         raise ConfigError(f"--devices is {devices}; it must be 1 or more.")
     machines = [find_machine(hardware)] if hardware else list(MACHINES)
     configs = configs or shape_configs(run, token)
-    teachers, student = run_shapes(run, configs)
     steps = steps_of(run, n_prompts)
-    memory: dict[str, MemoryEstimate] = {}
-    rows = []
+    memory: dict[tuple[str, str], MemoryEstimate] = {}
+    rows, described = [], run
     for machine in machines:
-        kind = "cpu" if machine.name == "cpu" else "cuda"
-        if kind not in memory:
-            memory[kind] = estimate_memory(run, prompt_tokens, kind, devices, token, configs)
+        run = resolved(described, configs, machine.kind, machine.bfloat16)
+        teachers, student = run_shapes(run, configs)
+        kind = machine.kind, precision_text(run)
+        needed = memory.get(kind) or estimate_memory(run, prompt_tokens, machine.kind, devices, token, configs)
+        memory[kind] = needed
         seconds = step_seconds(run, teachers, student, machine, prompt_tokens, devices)
         training = (steps or 0) * sum(seconds.values())
         evaluating = evaluation_seconds(run, teachers, student, machine, prompt_tokens, steps or 0, training, devices)
         hours = None if steps is None else (STARTING_SECONDS + training + evaluating) / 3600
         price = (prices or {}).get(machine.name, machine.price)
-        rows.append(
-            MachineEstimate(
-                name=machine.name,
-                devices=devices,
-                memory=machine.memory * GIB,
-                fits=memory[kind].peak <= machine.memory * GIB * 0.97,
-                seconds_per_step=seconds,
-                evaluating=evaluating,
-                hours=hours,
-                price=price,
-                cost=None if hours is None or price is None else hours * price * devices,
-            )
+        row = MachineEstimate(
+            machine.name,
+            devices,
+            machine.memory * GIB,
+            fits=needed.peak <= machine.memory * GIB * 0.97,
+            seconds_per_step=seconds,
+            evaluating=evaluating,
+            precision=precision_text(run),
+            hours=hours,
+            price=price,
+            cost=None if hours is None or price is None else hours * price * devices,
         )
-    needed = next(iter(memory.values()))
+        rows.append(row)
+    # the memory is that on the last machine, which computes in the formats of most
     return Estimate(
         teacher=TeacherSize(" + ".join(each.name for each in teachers), sum(each.parameters for each in teachers)),
         teachers=[TeacherSize(each.name, each.parameters) for each in teachers] if run.teachers else None,

@@ -27,6 +27,7 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel
 
+from simct.config.precision import AUTO
 from simct.config.sections import DataConfig, ModelConfig, RolloutConfig
 from simct.data.exclusions import CUT_BYTES
 from simct.data.prompts import load_prompts
@@ -89,7 +90,7 @@ def distance(
     prompts: str,
     samples: int | None = 64,
     max_new_tokens: int = 128,
-    dtype: str = "float32",
+    dtype: str = AUTO,
     seed: int = 0,
     token: str | bool | None = None,
     on_progress: Callable[[int, int], None] | None = None,

@@ -15,6 +15,7 @@ from typing import cast
 from transformers import PreTrainedModel
 
 from simct.config.evaluation import EvaluationConfig
+from simct.config.precision import AUTO
 from simct.config.sections import DataConfig, ModelConfig
 from simct.data.conversations import with_system
 from simct.data.prompts import Prompt, load_prompts
@@ -157,7 +158,7 @@ def evaluate_model(
     samples: int | None = None,
     max_new_tokens: int = 64,
     revision: str | None = None,
-    dtype: str = "float32",
+    dtype: str = AUTO,
     seed: int = 0,
     allow_code_execution: bool = False,
     allow_task_code: bool = False,

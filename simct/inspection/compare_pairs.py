@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from simct.config import RunConfig, config_from_dict
+from simct.config.precision import AUTO
 from simct.errors import SimCTError, brief
 from simct.hub.repo_ids import split_revision
 from simct.inspection.corpus import inspect_corpus
@@ -30,7 +31,7 @@ def compare_pairs(
     samples: int = 0,
     prompts: str = "",
     teacher_system: str | None = None,
-    dtype: str = "float32",
+    dtype: str = AUTO,
     device: torch.device | str | None = None,
     measured: Mapping[tuple[str, str], Reliability] | None = None,
     token: str | bool | None = None,

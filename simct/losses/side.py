@@ -269,6 +269,8 @@ class _OnePass(torch.autograd.Function):
         if ctx.finished is None:
             raise RuntimeError("The gradients of this loss were already used: call backward once.")
         finished, ctx.finished = ctx.finished, None
+        if gradient.device.type == "cpu" and gradient.item() == 1:
+            return None, *finished  # a pass over the lm_head's gradient for nothing
         # In place: a copy of the lm_head's gradient would double the peak. A 0-d factor keeps the buffer's dtype.
         return None, *(None if value is None else value.mul_(gradient) for value in finished)
 

@@ -18,11 +18,14 @@ from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from simct.config import local_path
+from simct.config.precision import AUTO, trained_dtype
 from simct.config.sections import ModelConfig
 from simct.errors import ModelError, brief
 from simct.hub.errors import known_hub_error
+from simct.hub.model_config import load_config
 from simct.hub.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_model_files
 from simct.losses.head import decoder_of
+from simct.models.precision import dtype_of
 from simct.tokenization.model_tokens import adapter_rows
 
 if TYPE_CHECKING:
@@ -41,20 +44,36 @@ def load_model(
 ) -> PreTrainedModel:
     """The causal LM in evaluation mode, in `model.dtype`, on `device`; an adapter merged into its base model.
 
+    auto is the format that suits a model which is only read (simct.models.precision).
+
     Raises ModelError (one line) if it cannot be loaded, or if the checkpoint lacks parameters or has other shapes, as
     these parameters would be random.
     """
     adapter = check_model_files(model.model, model.revision, token)
+    base_name, base_revision = (adapter.base, adapter.base_revision) if adapter else (model.model, model.revision)
+    if model.dtype == AUTO:
+        model = model.model_copy(update={"dtype": _dtype_here(base_name, base_revision, model, device, token)})
     loaded: Any
     if adapter is None:
         loaded = _whole_model(model.model, model.revision, model, device, token)
     else:
-        base = _whole_model(adapter.base, adapter.base_revision, model, device, token)
+        base = _whole_model(base_name, base_revision, model, device, token)
         loaded = merged_adapter(base, model.model, model.revision, token)
     if model.quantization or model.device == "auto":
         return loaded
     target = model.device or device
     return loaded.to(torch.device(target)) if target is not None else loaded  # type: ignore[arg-type]
+
+
+def _dtype_here(
+    name: str, revision: str | None, model: ModelConfig, device: torch.device | str | None, token: str | bool | None
+) -> str:
+    target = device_for_training() if model.device == "auto" else model.device or device or "cpu"
+    try:
+        return dtype_of(model, load_config(name, revision, token), target)
+    except Exception:
+        # why it cannot be read is said where it is loaded
+        return trained_dtype(model)
 
 
 def _whole_model(

@@ -23,6 +23,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from simct.config import RunConfig
+from simct.config.precision import trained_dtype
 from simct.config.sections import RolloutConfig
 from simct.errors import ConfigError, RunError, brief
 from simct.models.adapters import plain_state, without_adapters
@@ -177,7 +178,7 @@ def _colocated(config: RunConfig, folder: Path) -> Any:
         ) from error
     return LLM(
         model=str(folder),
-        dtype=config.student.dtype,
+        dtype=trained_dtype(config.student),
         max_model_len=config.training.max_length,
         gpu_memory_utilization=config.rollout.vllm_memory,
         seed=config.training.seed,

@@ -9,6 +9,7 @@ import torch
 from huggingface_hub import constants, try_to_load_from_cache
 
 from simct.config import RunConfig
+from simct.config.precision import trained_dtype
 from simct.config.teachers import named_teachers
 from simct.errors import SimCTError
 from simct.estimate.memory import SIZES, Shape, estimate_memory
@@ -104,7 +105,7 @@ def _ram() -> tuple[int, int]:
 def checkpoint_bytes(config: RunConfig, student: Shape) -> int:
     """Bytes of one checkpoint: trained weights, two states of the optimizer for each, and their running mean."""
     copies = 3 + bool(config.training.ema_decay)
-    return student.trainable * SIZES[config.student.dtype] * copies
+    return student.trainable * SIZES[trained_dtype(config.student)] * copies
 
 
 def disk_bytes(config: RunConfig, student: Shape) -> int:
@@ -112,7 +113,7 @@ def disk_bytes(config: RunConfig, student: Shape) -> int:
     training = config.training
     written = 1 if training.epochs else training.steps // training.checkpoint_every
     kept = min(training.keep_checkpoints + 2, written + 1)
-    return kept * checkpoint_bytes(config, student) + 2 * student.parameters * SIZES[config.student.dtype]
+    return kept * checkpoint_bytes(config, student) + 2 * student.parameters * SIZES[trained_dtype(config.student)]
 
 
 def check_disk(planned: PlannedRun) -> list[Check]:

@@ -15,6 +15,7 @@ from huggingface_hub import DatasetCardData, ModelCardData
 import simct
 from simct.config import RunConfig, divergence_of, dump_config
 from simct.config.notify import NotifyConfig
+from simct.config.precision import Precision, precision_text
 from simct.config.publish import PublishConfig
 from simct.config.sections import ModelConfig
 from simct.config.tasks import rename_tasks
@@ -92,7 +93,7 @@ def model_card(run: RunFolder, repo_id: str, license: str | None = None, adapter
     `license` is the student's, as the Hub names it; `adapter`: the repository holds the LoRA weights alone. Raises
     ValueError if huggingface_hub finds the metadata malformed.
     """
-    config, metrics = run.config(), run.metrics()
+    config, metrics = run.trained_config(), run.metrics()
     template = Template(files("simct.publishing").joinpath("card_template.md").read_text(encoding="utf-8"))
     body = template.substitute(
         title=escape(repo_id.split("/")[-1]),
@@ -224,12 +225,6 @@ def _settings(config: RunConfig, adapter: bool) -> list[tuple[str, str]]:
     return [(name, escape(value)) for name, value in rows if value]
 
 
-def _precision(config: RunConfig) -> str:
-    """Of both models; that of a teacher elsewhere is not known here."""
-    student = f"student {config.student.dtype}"
-    return student if config.teacher.elsewhere else f"{student}, teacher {config.teacher.dtype}"
-
-
 def _probabilities(teacher: ModelConfig) -> str:
     """Where they came from, for a teacher whose weights were elsewhere."""
     if not teacher.elsewhere:
@@ -241,13 +236,13 @@ def _probabilities(teacher: ModelConfig) -> str:
 def _teacher_settings(config: RunConfig) -> list[tuple[str, str]]:
     if not config.teachers:
         return [
-            ("Precision", _precision(config)),
+            ("Precision", precision_text(config)),
             ("Teacher's probabilities", _probabilities(config.teacher)),
             ("Teacher quantized", config.teacher.quantization or ""),
             ("System text of the teacher alone", config.teacher.system or ""),
         ]
     column = config.data.teacher_column
-    rows = [("Precision of the student", config.student.dtype)]
+    rows = [("Precision of the student", Precision.of(config).student_text.removeprefix("student "))]
     for each in config.teachers:
         method, options = method_of(config, each)
         parts = [

@@ -12,7 +12,7 @@ from simct.report.facts import Fact
 from simct.report.formats import number, share
 
 if TYPE_CHECKING:
-    from simct.estimate.records import Estimate
+    from simct.estimate.records import Estimate, MachineEstimate
 
 SHOWN_SHAPES = 8
 WIDEST_NAME = 72
@@ -128,6 +128,7 @@ def format_estimate(estimate: Estimate) -> str:
         [
             *(f"teacher  {each.model}: {each.parameters / 1e6:,.0f} M parameters{where}" for each in teachers),
             f"student  {student.model}: {student.parameters / 1e6:,.0f} M parameters",
+            *(f"precision  {line}" for line in precisions(estimate.hardware)),
             "",
             *_lines([*estimates.estimate_facts(estimate), *estimates.served_facts(estimate)]),
             "",
@@ -139,6 +140,16 @@ def format_estimate(estimate: Estimate) -> str:
             *_table("Machine", rows, 12),
         ]
     )
+
+
+def precisions(machines: Sequence[MachineEstimate]) -> list[str]:
+    """The number formats of the run on these machines, a line for each that differs, with its machines."""
+    by_formats: dict[str, list[str]] = {}
+    for machine in machines:
+        by_formats.setdefault(machine.precision, []).append(machine.name)
+    return [
+        formats if len(by_formats) == 1 else f"{formats} ({', '.join(names)})" for formats, names in by_formats.items()
+    ]
 
 
 def _lines(rows: Iterable[tuple[str, str] | Fact], indent: str = "") -> list[str]:

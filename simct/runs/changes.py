@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from simct.config import RunConfig, leaves, load_run_config
+from simct.config.precision import AUTO
 from simct.errors import ConfigError, RunError
 from simct.setting import quoted
 
@@ -39,6 +40,8 @@ CHANGEABLE = (
     "warmup.allow_code_execution",
 )
 
+PRECISION = ("teacher.dtype", "student.dtype", "training.mixed_precision")
+
 
 def accepted_changes(kept: Path, config: RunConfig) -> list[str]:
     """The changes of `config` against the run.yaml in the file `kept`, such as "training.steps 100 -> 200".
@@ -55,6 +58,9 @@ def accepted_changes(kept: Path, config: RunConfig) -> list[str]:
         before, value = trained.get(name), wanted.get(name)
         # if a run is given in epochs, its steps follow from its prompts
         if name == "output" or (name == "training.steps" and epochs):
+            continue
+        # what auto became stays (simct.training.precision)
+        if value == AUTO and ENTRY.sub("teacher", name) in PRECISION:
             continue
         if _inside_run(before, trained["output"]) == _inside_run(value, wanted["output"]):
             continue

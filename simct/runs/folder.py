@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from simct.config import RunConfig, load_run_config, local_path, save_config
+from simct.config.precision import Precision
 from simct.config.tasks import rename_tasks
 from simct.config.teachers import teacher_names
 from simct.errors import ConfigError, RunError
@@ -120,6 +121,11 @@ class RunFolder:
         if path.exists() and not path.is_file():
             raise ConfigError(f"{str(path)!r} is not a file. Put the run's configuration there, or delete the run.")
         return load_run_config(path)
+
+    def trained_config(self) -> RunConfig:
+        """The same, with the number formats that the run trained in where it says auto, once that is known."""
+        config, found = self.config(), Precision.from_dict(self.status().precision)
+        return found.filled(config) if found else config
 
     @property
     def exists(self) -> bool:

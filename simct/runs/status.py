@@ -78,6 +78,8 @@ class RunStatus:
     group: Pid | None = None
     devices: list[Text] | None = None
     device: Text | None = None
+    # the number formats it trains in (simct.config.precision)
+    precision: dict[str, Any] | None = None
     processes: Count | None = None
     # in the queue of this machine; `lent` if the run needs the token of the visitor who started it, or a key
     queued_at: Number | None = None

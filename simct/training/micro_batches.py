@@ -21,9 +21,9 @@ Lengths = tuple[int, ...]
 
 log = logging.getLogger(__name__)
 
-# What a pass costs however little it holds (starting its operations, adding to the lm_head's gradient), in the tokens
-# that could be computed instead. It keeps sequences from being split one by one for the sake of a little padding.
-PASS_TOKENS = {"cpu": 32}
+# What a pass costs however little it holds (starting its operations, casting weights, adding to gradients), in tokens
+# that all models together could read instead. It keeps sequences from being split one by one for a little padding.
+PASS_TOKENS = {"cpu": 128}
 PASS_TOKENS_OF_GPUS = 256
 
 

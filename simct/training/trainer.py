@@ -9,7 +9,7 @@ so a resumed run continues as if it had not stopped.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from simct.data.samples import (
 from simct.errors import ConfigError, RunError
 from simct.evaluation.records import DISTANCE
 from simct.models.loading import pad_id_of
+from simct.models.precision import weights_in
 from simct.models.rollout import Rollout
 from simct.models.teachers import LocalTeacher, PairedTeacher, Teacher, paired
 from simct.models.vllm import VllmWriter
@@ -203,8 +204,7 @@ class Trainer:
         else:
             ids, indices = [prompt.student_ids for prompt in own_prompts], list(batch.own)
             write = partial(write_rollouts, self.student, self.pair.student, self.config, ids, step, indices)
-            # under mixed precision the student writes as it reads, by weights that are cast once a batch
-            with self.accelerator.autocast():
+            with self._writing():
                 rollouts = with_whole_weights(self.loop.module, write)
         excluded: Counter = Counter()
         written = written_by_teachers(self.teachers, batch.others, self.config, step, excluded)
@@ -212,6 +212,13 @@ class Trainer:
         samples = graded_rollouts(self.teachers, own_prompts, rollouts, excluded) + written
         samples += graded_completions(self.teachers, list(batch.given.values()), self.config, excluded)
         return StepRollouts(own_prompts, rollouts, samples, excluded, seconds)
+
+    def _writing(self) -> AbstractContextManager[None]:
+        """Under mixed precision the student writes as it reads; in bfloat16 by weights that are rounded once a step."""
+        split = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        if self.accelerator.mixed_precision == "bf16" and not split:
+            return weights_in(self.student, torch.bfloat16)
+        return self.accelerator.autocast()
 
     def _prompts_of(self, step: int) -> StepPrompts:
         return prompts_of_step(self.prompts, self.config, step, self.process, self.processes)

@@ -55,19 +55,19 @@ def check_warmup(config: RunConfig, prompts: list[Prompt]) -> None:
 
 def warm_up(
     run: RunFolder,
+    config: RunConfig,
     accelerator: Accelerator,
     stop_requested: Callable[[], bool],
     token: str | None = None,
     checkpoint: Path | None = None,
 ) -> tuple[Trained, TokenBytes]:
-    """Carry out the warm-up of `run`, its fine-tuning from `checkpoint` if there is one.
+    """Carry out the warm-up of `run` as `config` says, its fine-tuning from `checkpoint` if there is one.
 
     Returns what was trained and the student's tokens.
 
     The student is None if the run was stopped while the teacher was still answering. Raises SimCTErrors for what a
     person can fix.
     """
-    config = run.config()
     # prompts that are held out here are held out of a distillation on the same data as well
     prompts = split_of_run(run, config.data, load_prompts(config.data, token), token).trained
     check_warmup(config, prompts)

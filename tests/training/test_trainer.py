@@ -48,8 +48,8 @@ def new_config(folders, prompts_file, **training):
     training = {"steps": 4, "batch_size": 8, "learning_rate": 1e-3, "micro_batch_size": 8, **training}
     return config_from_dict(
         {
-            "teacher": folders[0],
-            "student": folders[1],
+            "teacher": {"model": folders[0], "dtype": "float32"},
+            "student": {"model": folders[1], "dtype": "float32"},
             "data": {"prompts": str(prompts_file)},
             "rollout": {"max_new_tokens": 10, "temperature": 1.0},
             "training": training,

@@ -58,7 +58,9 @@ def new_config(**warmup):
 def carry_out(run: RunFolder, stop_after: int | None = None):
     """The warm-up in this process, stopped when it has asked that often whether to stop."""
     looks = iter(range(10**6))
-    trained, tokens = warm_up(run, Accelerator(cpu=True), lambda: stop_after is not None and next(looks) >= stop_after)
+    trained, tokens = warm_up(
+        run, run.config(), Accelerator(cpu=True), lambda: stop_after is not None and next(looks) >= stop_after
+    )
     return trained.student, tokens, trained.step, trained.done
 
 

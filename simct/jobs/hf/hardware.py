@@ -14,6 +14,7 @@ from simct.hub.client import hub_api
 from simct.hub.errors import hub_error
 from simct.hub.retry import patiently
 from simct.jobs.backend import Token
+from simct.models.precision import resolved
 from simct.report.formats import hours
 
 PROMPT_TOKENS = 256
@@ -118,46 +119,59 @@ def offers(config: RunConfig, token: Token = None, n_prompts: int | None = None)
 
 def _offers_for(config: RunConfig, token: Token, n_prompts: int | None) -> Callable[[Hardware], Offer]:
     """A function from a machine to its Offer for `config`."""
-    teachers, student, peak = _estimated(dump_config(config), token)
+    text = dump_config(config)
+    on_cpu = _estimated(text, token, "cpu", False)
     steps = steps_of(config, n_prompts)
-    size = sum(teacher.parameters for teacher in teachers) + student.parameters
+    parameters = sum(teacher.parameters for teacher in on_cpu.teachers) + on_cpu.student.parameters
 
     def offer_for(machine: Hardware) -> Offer:
+        known = machine.known
         if not machine.gpus:
-            if size > CPU_PARAMETERS:
+            if parameters > CPU_PARAMETERS:
                 return Offer(machine, False, why="is too slow for models of this size")
-            needed, room = peak("cpu"), machine.memory * 1e9 * USABLE
+            run, room = on_cpu, machine.memory * 1e9 * USABLE
         else:
-            known = machine.known
             room = known.memory * GIB * 0.97 if known else machine.gpu_memory / machine.gpus * 1e9 * USABLE
-            needed = peak("cuda")
+            run = _estimated(text, token, "cuda", known is None or known.bfloat16 is not False)
+        needed = run.peak()
         if needed > room:
             unit = "per GPU" if machine.gpus else "of memory"
             return Offer(machine, False, why=f"needs {needed / GIB:.1f} GiB {unit}, not {room / GIB:.1f}")
         if machine.gpus > 1 and config.training.batch_size % machine.gpus:
             why = f"needs a training.batch_size that is a multiple of its {machine.gpus} GPUs"
             return Offer(machine, False, why=f"{why}, not {config.training.batch_size}")
-        if steps is None or not machine.gpus or not machine.known:
+        if steps is None or not machine.gpus or not known:
             return Offer(machine, True)
-        seconds = step_seconds(config, teachers, student, machine.known, PROMPT_TOKENS, machine.gpus)
+        seconds = step_seconds(run.config, run.teachers, run.student, known, PROMPT_TOKENS, machine.gpus)
         taken = INSTALLING_SECONDS + STARTING_SECONDS + steps * sum(seconds.values())
         return Offer(machine, True, taken / 3600)
 
     return offer_for
 
 
-@lru_cache(maxsize=32)
-def _estimated(text: str, token: Token) -> tuple[list[Shape], Shape, Callable[[str], int]]:
-    """The shapes of the teachers and the student, and a function from "cuda" or "cpu" to the peak in bytes: seconds of
-    work, done once for a configuration. The token is part of the key, because access differs between visitors."""
+@dataclass(frozen=True)
+class _Estimated:
+    """A run with its number formats on a kind of device, the shapes of its models, and what gives the peak in bytes."""
+
+    config: RunConfig
+    teachers: list[Shape]
+    student: Shape
+    peak: Callable[[], int]
+
+
+@lru_cache(maxsize=64)
+def _estimated(text: str, token: Token, kind: str, bfloat16: bool) -> _Estimated:
+    """The run of the YAML `text` on "cuda" or "cpu", with or without bfloat16: seconds of work, done once for a
+    configuration. The token is part of the key, because access differs between visitors."""
     config = config_from_text(text)
     configs = shape_configs(config, token)
+    config = resolved(config, configs, kind, bfloat16)
 
     @lru_cache
-    def peak(kind: str) -> int:
+    def peak() -> int:
         return estimate_memory(config, PROMPT_TOKENS, kind, 1, token, configs).peak
 
-    return *run_shapes(config, configs), peak
+    return _Estimated(config, *run_shapes(config, configs), peak)
 
 
 def _gigabytes(text: str) -> float:

@@ -1,0 +1,63 @@
+"""The number formats of a run that trains: chosen once, by the main process, and kept by every resume."""
+
+from pathlib import Path
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from transformers import PretrainedConfig
+
+from simct.config import RunConfig, load_run_config
+from simct.config.precision import Precision
+from simct.config.sections import ModelConfig
+from simct.errors import ConfigError
+from simct.hub.model_config import load_config
+from simct.hub.model_files import adapter_of
+from simct.models.precision import precision_of
+from simct.runs.checkpoints import CONFIG_FILE
+from simct.runs.folder import RunFolder
+
+
+def with_precision(run: RunFolder, config: RunConfig, resume: bool, token: str | None) -> RunConfig:
+    """`config` with number formats in the place of auto, the same on all processes.
+
+    A run that is resumed keeps those that it was trained in, wherever that was, so that it continues to the same bits.
+    """
+    if not Precision.of(config).open:
+        return config
+    chosen: list[Precision | None] = [None]
+    # as Accelerator, which finds it made, would have made it
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    if state.is_main_process:
+        chosen[0] = (recorded(run) if resume else None) or precision_of(
+            config, [_config_of(model, token) for model in config.models], state.device.type
+        )
+    broadcast_object_list(chosen)
+    return chosen[0].filled(config) if chosen[0] else config
+
+
+def recorded(run: RunFolder) -> Precision | None:
+    """What a run was trained in: as its last checkpoint says, which also comes along to another machine, else its
+    status."""
+    checkpoint = run.latest_checkpoint()
+    found = _in_checkpoint(checkpoint) if checkpoint else None
+    return found or Precision.from_dict(run.status().precision)
+
+
+def _in_checkpoint(folder: Path) -> Precision | None:
+    try:
+        found = Precision.of(load_run_config(folder / CONFIG_FILE))
+    except ConfigError:
+        return None
+    return None if found.open else found
+
+
+def _config_of(model: ModelConfig, token: str | None) -> PretrainedConfig | None:
+    """The model's config; None where no weights are loaded, and for one that cannot be read, which loading reports."""
+    if model.elsewhere:
+        return None
+    try:
+        adapter = adapter_of(model.model, model.revision, token)
+        name, revision = (adapter.base, adapter.base_revision) if adapter else (model.model, model.revision)
+        return load_config(name, revision, token)
+    except Exception:
+        return None
