@@ -197,7 +197,7 @@ CHARTS |= {
 
 # by the heading of a column; terms of the glossary are defined as there
 GLOSSARY = {
-    "Teacher": "The model that the student learns from.",
+    "Teacher": "The model that the student learns from, or one of several.",
     "Student": "The model that is trained.",
     "Pair": "A teacher and a student.",
     "Method": "A way to compare teacher and student across tokenizers, which gives the loss.",
