@@ -74,6 +74,7 @@ def test_a_run_without_a_machine_on_record_is_not_started_anew_on_a_guess(tmp_pa
 
 def test_machines_are_weighed_with_the_visitor_s_access_only(hub, monkeypatch):
     """False is a visitor without a token, who must not see by the token of this machine."""
+    from simct.estimate import memory
     from simct.jobs.hf import hardware as hf_hardware
 
     asked = []
@@ -82,7 +83,7 @@ def test_machines_are_weighed_with_the_visitor_s_access_only(hub, monkeypatch):
         asked.append(token)
         raise HubError("gated")
 
-    monkeypatch.setattr(hf_hardware, "load_shape_config", refused)
+    monkeypatch.setattr(memory, "load_shape_config", refused)
     assert all(offer.why == "gated" for offer in hf_hardware.offers(config(), False))
     assert asked == [False]
 
