@@ -312,7 +312,7 @@ def _tokenizers(run: RunFolder) -> str:
 def _pair_report(report: PairReport) -> str:
     found = facts.coverage_facts(report) + facts.vocabulary_facts(report)
     rows = "\n".join(f"| {fact.label} | {fact.text} | {fact.explanation} |" for fact in found)
-    table = f"Measured on the prompts' text:\n\n| | | |\n|---|---:|---|\n{rows}"
+    table = f"Measured on the prompts' text:\n\n| Number | Value | What it means |\n|---|---:|---|\n{rows}"
     names = [f"“{escape(each.text, 40)}” ({each.count:,})" for each in report.top_disagreements[:8]]
     return table + (
         f"\n\nMost frequent stretches that the two spell with different tokens: {', '.join(names)}." if names else ""
