@@ -444,7 +444,7 @@ def test_publishing_from_a_space_is_done_as_the_visitor(space):
     assert "run-of-ann" in listed and "run-of-bob" not in listed
     [number] = _acting(ann.config, "publish")
     # a token typed into a Space is not taken: only the visitor's own is
-    ann.call(number, ["run-of-ann", "ann/student", "hf_machinemachinemachine", True, False, False])
+    ann.call(number, ["run-of-ann", "ann/student", "merged", "hf_machinemachinemachine", True, False, False])
     run = RunFolder(runs / "run-of-ann")
     until(lambda: publishing_state(run).state != "publishing", every=0.1)
     assert publishing_state(run).state == "published", publishing_state(run)
