@@ -66,7 +66,7 @@ def conversion_steps(repo_id: str) -> str:
 
 def _code(language: Literal["python", "shell"], label: str, elem_id: str) -> gr.Code:
     return gr.Code(
-        "",
+        "# Choose a finished run first.",
         language=language,
         label=label,
         elem_id=elem_id,

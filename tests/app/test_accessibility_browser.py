@@ -139,6 +139,7 @@ def test_the_keyboard_leads_from_the_pair_to_a_launched_run(studio):
         target.evaluate("element => delete element.dataset.wanted")
         keyboard.press("Enter")
     expect(studio.at("#train-estimate .tile").first).to_be_visible()
+    expect(studio.at("#launch")).to_be_enabled()
     studio.at("#where").evaluate("element => element.ownerDocument.activeElement.blur()")
     tab_to(studio, "#training-steps input")
     keyboard.press("ControlOrMeta+a")
