@@ -73,8 +73,8 @@ def every_page(studio: studio_page.Studio):
     ("scheme", "width"),
     [
         ("light", 1400),
-        ("dark", 390),
-        # these two together cost minutes and share their colors or their layout with one of those above
+        # each look takes a minute and more
+        pytest.param("dark", 390, marks=pytest.mark.long),
         pytest.param("light", 390, marks=pytest.mark.long),
         pytest.param("dark", 1400, marks=pytest.mark.long),
     ],

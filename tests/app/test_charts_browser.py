@@ -115,6 +115,7 @@ def test_the_legend_follows_the_smoothing_and_the_axis_can_be_logarithmic(studio
     assert studio.page.evaluate(axis) == "log"
 
 
+@pytest.mark.long
 def test_zoom_and_crosshair_stay_while_a_run_trains(studio, run):
     run.set_status(state="running", total_steps=200)
     studio.open("?step=runs")

@@ -122,6 +122,7 @@ def improved(run: RunFolder) -> bool:
     return after > before + 0.2
 
 
+@pytest.mark.long
 @in_browser
 def test_ten_minutes_lead_to_an_improved_student_on_the_hub(tmp_path):
     folder, port = checkout(tmp_path / "simct-studio"), free_port()

@@ -73,6 +73,7 @@ def at_stop(studio, number: int, title: str):
     return bar
 
 
+@pytest.mark.long
 @in_browser
 def test_the_tour_goes_the_whole_way_and_gives_the_page_back(studio, runs_dir):
     before = {run.id for run in runs_in(runs_dir)}
