@@ -19,6 +19,8 @@ FIELDS = {
     "repeat an earlier run exactly.",
     "student-revision": "Branch, tag or commit of the student's repository. Usual: the newest. Choose a commit to "
     "repeat an earlier run exactly.",
+    "server-key": "What the server asks for before it answers. Usual: the key of your account there. It stays in this "
+    "studio's memory, for your runs alone; leave it empty where the server asks for none.",
     "Task": "What the models you search for are made for. Usual: text generation. Change it where a model is listed "
     "under another task, as many that also read images are.",
     "Size": "How many parameters the models you search for have. Narrow it to what fits your machine.",

@@ -17,11 +17,11 @@ from app.server.studio import Studio
 # every module of simct that the pages import only when they need it
 LATE = """
 config.sections tokenization.token_bytes tokenization.model_tokens tokenization.pair
-losses losses.head models.loading
+losses losses.head models.loading models.teachers training.checkpoints
 data.conversations data.exclusions data.formats data.sources data.templates data.prompts data.prompt_report
 inspection.coverage inspection.corpus inspection.candidates inspection.reliability inspection.compare_pairs
 inspection.side_by_side report.html estimate.machines estimate.memory estimate.time_and_cost
-hub.datasets hub.licenses hub.model_files hub.search preflight.planned
+hub.datasets hub.downloads hub.licenses hub.model_files hub.search preflight.planned
 jobs.hf.hardware jobs.hf.spending jobs.hf.history jobs.hf.job publishing.process preflight.checklist
 """.split()  # noqa: SIM905
 
