@@ -47,7 +47,7 @@ def test_the_estimate_is_the_librarys_and_a_wrong_run_is_reported(client):
     report = client.predict(yaml.safe_dump(config.model_dump()), api_name="/estimate")
     known = estimate_run(config, prompt_tokens=report["prompt_tokens"])
     assert (report["peak"], report["steps"]) == (known.peak, known.steps) and len(report["hardware"]) > 3
-    for text, got in (("training: {steps: 0}", "teacher.model"), ("a: [", "not valid YAML"), ("x: 1", "Unknown")):
+    for text, got in (("training: {steps: 0}", r"data\.prompts"), ("a: [", "not valid YAML"), ("x: 1", "Unknown")):
         with pytest.raises(Exception, match=got):
             client.predict(text, api_name="/estimate")
 
