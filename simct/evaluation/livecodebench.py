@@ -3,7 +3,7 @@
 The task `livecodebench_v6` is release v6: the six files of livecodebench/code_generation_lite on the Hub, 1,055
 problems, of which the last file has the newest 175. A problem counts where the program passes all its tests, public and
 private, in the sandbox. The prompt is ours and the answer greedy, so scores compare with each other and only roughly
-with those that other harnesses publish.
+with the scores that other harnesses publish.
 """
 
 import base64
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from simct.data.prompts import Prompt
-from simct.errors import ConfigError, DataError, SimCTError
+from simct.errors import DataError, SimCTError
 from simct.evaluation.answers.check import FENCE
 from simct.evaluation.answers.statements import without_reasoning
-from simct.evaluation.sandbox.program import Limits, run_program, why_unavailable
+from simct.evaluation.sandbox.program import Limits, check_can_confine, needs_permission, run_program
 from simct.hub.errors import hub_error
 
 TASK = "livecodebench_v6"
@@ -37,12 +37,23 @@ MOST_BYTES_OF_TESTS = 1 << 29
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem with its tests, each {"input", "output"}. function: the method to call; None reads standard input."""
+    """A problem. function: the method to call; None reads standard input. file, start: where its line is in the data.
+
+    Its tests are read when they are needed: those of all problems together take gigabytes.
+    """
 
     question: str
     starter: str
     function: str | None
-    tests: list[dict[str, str]]
+    file: Path
+    start: int
+
+    @property
+    def tests(self) -> list[dict[str, str]]:
+        """Public, then private tests, each {"input", "output"}."""
+        with open(self.file, "rb") as file:
+            file.seek(self.start)
+            return _tests(json.loads(file.readline()))
 
     @property
     def prompt(self) -> Prompt:
@@ -69,13 +80,8 @@ class Problem:
 def check_livecodebench(allow_code_execution: bool) -> None:
     """Raise ConfigError unless the task may run what the model wrote, and can."""
     if not allow_code_execution:
-        raise ConfigError(
-            f"Task {TASK!r} runs what the model wrote, in a sandbox. Permit it with --allow-code-execution "
-            "(evaluation.allow_code_execution in run.yaml)."
-        )
-    reason = why_unavailable()
-    if reason:
-        raise ConfigError(f"Task {TASK!r} cannot be scored: {reason}.")
+        raise needs_permission(TASK)
+    check_can_confine(TASK)
 
 
 def load_problems(samples: int | None = None) -> list[Problem]:
@@ -95,26 +101,28 @@ def _problems() -> Iterator[Problem]:
             path = hf_hub_download(REPOSITORY, name, repo_type="dataset")
         except Exception as error:
             raise hub_error(error, REPOSITORY, kind="dataset") from error
-        with open(path, encoding="utf-8", errors="replace") as file:
+        start = 0
+        with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    yield _problem(json.loads(line))
+                    yield _problem(json.loads(line), Path(path), start)
                 except SimCTError:
                     raise
                 except (ValueError, KeyError, TypeError, RecursionError) as error:
                     reason = f"{error!r:.80}"
                     raise DataError(f"Line {number} of {name} in {REPOSITORY} is not a problem: {reason}.") from error
+                start += len(line)
 
 
-def _problem(row: dict[str, Any]) -> Problem:
+def _problem(row: dict[str, Any], file: Path, start: int) -> Problem:
+    _tests(row)  # what cannot be read ends the evaluation before a model has answered
+    function = json.loads(row.get("metadata") or "{}").get("func_name") or None
+    return Problem(str(row["question_content"]), str(row.get("starter_code") or ""), function, file, start)
+
+
+def _tests(row: dict[str, Any]) -> list[dict[str, str]]:
     tests = json.loads(row["public_test_cases"]) + _private_tests(row["private_test_cases"])
-    metadata = json.loads(row.get("metadata") or "{}")
-    return Problem(
-        str(row["question_content"]),
-        str(row.get("starter_code") or ""),
-        metadata.get("func_name") or None,
-        [{"input": str(test["input"]), "output": str(test["output"])} for test in tests],
-    )
+    return [{"input": str(test["input"]), "output": str(test["output"])} for test in tests]
 
 
 def _private_tests(text: str) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ import torch
 from simct.config import local_path
 from simct.config.evaluation import EvaluationConfig
 from simct.errors import ConfigError, DataError, SimCTError
-from simct.evaluation.sandbox.program import run_program, why_unavailable
+from simct.evaluation.sandbox.program import check_can_confine, needs_permission, run_program
 from simct.evaluation.task_files import read_task_file, task_name
 from simct.evaluation.task_names import YAML_SUFFIXES
 from simct.hub.errors import hub_error
@@ -101,13 +101,6 @@ def evaluate_task(
     return _summary(results, name, settings.seed)
 
 
-def _needs_permission(task: str) -> ConfigError:
-    return ConfigError(
-        f"Task {task!r} runs what the model wrote, in a sandbox. Permit it with --allow-code-execution "
-        "(evaluation.allow_code_execution in run.yaml)."
-    )
-
-
 class SandboxedCodeMetric:
     """Replaces the code_eval metric of the evaluate package: the same arguments and results, run in the sandbox."""
 
@@ -176,14 +169,12 @@ class _Guarded:
             if not getattr(task, "UNSAFE_CODE", False):
                 continue
             if not self._allowed:
-                raise _needs_permission(name)
+                raise needs_permission(name)
             if not _uses_sandbox(task):
                 raise ConfigError(
                     f"Task {name!r} runs what the model wrote by means of its own, outside the sandbox. Leave it out."
                 )
-            reason = why_unavailable()
-            if reason:
-                raise ConfigError(f"Task {name!r} was not run: {reason}.")
+            check_can_confine(name)
         return loaded
 
 

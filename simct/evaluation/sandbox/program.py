@@ -26,7 +26,7 @@ from typing import BinaryIO
 
 import psutil
 
-from simct.errors import RunError
+from simct.errors import ConfigError, RunError
 
 CHILD = Path(__file__).with_name("child.py")
 POLL_SECONDS = 0.02
@@ -72,6 +72,21 @@ def why_unavailable() -> str | None:
     if not landlock_version() and os.geteuid() != 0:
         return "this kernel has no Landlock (Linux 5.13 or later), so files could not be kept from the program"
     return None
+
+
+def needs_permission(task: str) -> ConfigError:
+    """The error of a task that may not run what the model wrote."""
+    return ConfigError(
+        f"Task {task!r} runs what the model wrote, in a sandbox. Permit it with --allow-code-execution "
+        "(evaluation.allow_code_execution in run.yaml)."
+    )
+
+
+def check_can_confine(task: str) -> None:
+    """Raise ConfigError where this machine cannot confine what a task runs."""
+    reason = why_unavailable()
+    if reason:
+        raise ConfigError(f"Task {task!r} was not run: {reason}.")
 
 
 def run_program(code: str, limits: Limits = DEFAULT_LIMITS) -> Outcome:
