@@ -1,7 +1,6 @@
 """Line charts in a real browser: what they show, save and keep, and that nothing is fetched from elsewhere."""
 
 import json
-import os
 import re
 
 import pytest
@@ -17,11 +16,7 @@ expect = playwright.expect
 
 @pytest.fixture(scope="module")
 def hub():
-    class NoHub:
-        def env(self) -> dict[str, str]:
-            return {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
-
-    return NoHub()
+    return studio_page.NoHub()
 
 
 @pytest.fixture

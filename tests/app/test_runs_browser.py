@@ -21,11 +21,7 @@ GIB = 1 << 30
 
 @pytest.fixture(scope="module")
 def hub():
-    class NoHub:
-        def env(self) -> dict[str, str]:
-            return {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
-
-    return NoHub()
+    return studio_page.NoHub()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A studio in a process of its own and a browser that drives it, for the browser tests and the screenshots."""
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,13 @@ PATIENCE = 40 * SECONDS
 # what Gradio's own client says when a reload cuts its open requests short
 CUT_SHORT = ("AbortError", "Connection errored out")
 expect.set_options(timeout=PATIENCE)
+
+
+class NoHub:
+    """Stands for the Hub of a file whose tests need none."""
+
+    def env(self) -> dict[str, str]:
+        return {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
 
 
 @contextmanager
