@@ -32,7 +32,7 @@ def field() -> gr.Dropdown:
 
 
 def shown(query: Mapping[str, Any]) -> gr.Dropdown:
-    """The project that the page opens, among those that the browser knows."""
+    """The project that the page opens, among the projects of this browser."""
     listed = query.get("projects")
     names = [name for name in map(_clean, listed if isinstance(listed, list) else []) if name]
     name = _clean(query.get("project"))

@@ -39,7 +39,7 @@ class MappingForm:
         self.fields: dict[str, Component] = {**self.columns, "template": self.template}
 
     def options(self, columns: Sequence[str], data: choice.Choice) -> dict[Any, Any]:
-        """Updates that offer these columns, and show those that were chosen."""
+        """Updates that offer these columns, and show the chosen ones."""
         offered = _offered(columns)
         return {
             field: gr.Dropdown(choices=offered, value=data.get(choice.MAPPING[name]) or "")
@@ -48,7 +48,7 @@ class MappingForm:
 
 
 class SelectionForm:
-    """Which prompts are used: duplicates, lengths, rows that are left out, and those that are held out."""
+    """Which prompts are used: duplicates, lengths, rows left out, and prompts held out."""
 
     def __init__(self) -> None:
         names = [(DUPLICATE_NAMES[name], name) for name in ("", *DUPLICATES)]

@@ -59,7 +59,7 @@ def rows_of(studio: Studio, data: DataConfig, token: str | bool | None) -> RowsR
 
 
 def place(studio: Studio, data: DataConfig, token: str | bool | None) -> DataAt:
-    """Where a worker reads these prompts. Raises DataError for those that this studio may not read."""
+    """Where a worker reads these prompts. Raises DataError where this studio may not read them."""
     guard_prompts(studio, data.prompts)
     return DataAt.of(data, explicit_token(token))
 

@@ -68,7 +68,7 @@ def notices(source: PromptsReading, report: "PromptReport", more: Sequence[tuple
 
 
 def _skipped(source: PromptsReading) -> list[str]:
-    """The notices about rows, with a button to exclude those that cannot be used."""
+    """The notices about rows, with a button to exclude the unusable ones."""
     rows = [row for skipped in source.summary.skipped.values() for row in skipped.rows]
     change = {"exclude_rows": row_ranges(rows)} if rows else {}
     return [

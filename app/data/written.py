@@ -84,7 +84,7 @@ def _row_of(prompt: "Prompt") -> dict[str, Any]:
 
 
 def _is_plain(texts: Sequence[str]) -> bool:
-    """Whether the texts can be told apart by lines or paragraphs."""
+    """Whether lines or paragraphs are enough to separate the texts."""
     several = any("\n" in text for text in texts)
     return not any("\n\n" in text or text[:1] in ("{", "[") for text in texts) and not (several and len(texts) == 1)
 

@@ -78,7 +78,7 @@ FIELDS = {
     "compare-prompt": "What all chosen models answer. Try prompts that the run has not trained on.",
     "chat-model": "Who answers the next message. The whole conversation is read by it, in its own chat template; "
     "what another model wrote stays.",
-    "chat-system": "What the model is told before the conversation. Usual: empty, or the system text that the run "
+    "chat-system": "What the model reads before the conversation. Usual: empty, or the system text that the run "
     "trains with.",
     "chat-message": "Your next message. Enter sends it; Shift and Enter begin a new line.",
     "blind-one": "One of the two models whose answers you compare.",

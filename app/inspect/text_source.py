@@ -50,7 +50,7 @@ class TextSource:
 
 
 class TextSourceForm:
-    """The fields; those that the kind of source does not need are hidden. `inputs` have the names of TextSource.
+    """The fields. A field that the kind of source does not need is hidden. `inputs` have the names of TextSource.
 
     `number` and `button`, which belong to the page, are placed among them; with `always` the number stays whatever the
     source.

@@ -29,7 +29,7 @@ def in_turn(name: str) -> dict[str, Any]:
 
 
 class Handler:
-    """A function with the components it reads, by the names of its parameters, and those that it may change.
+    """A function with the components it reads, by the names of its parameters, and the components it may change.
 
     The function takes the Visitor first if it has a parameter `visitor`, and returns Updates or yields them.
     """

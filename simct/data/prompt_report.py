@@ -144,7 +144,7 @@ def _used(report: PromptReport, prompts: Sequence[Prompt], data: DataConfig) -> 
 
 
 def _counted_findings(report: PromptReport, data: DataConfig) -> list[Finding]:
-    """Prompts that are too long beyond data.max_tokens, and those that are there more than once."""
+    """Prompts that are too long beyond data.max_tokens, and prompts that occur more than once."""
     findings = []
     both = [each for each in report.both_lengths() if each and has_allowed_length(data, each)]
     if too_long := sum(max(each) > report.room for each in both):

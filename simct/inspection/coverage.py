@@ -208,7 +208,7 @@ def pieces(tokens: TokenLookup, ids: Iterable[int]) -> list[str]:
 
 
 def printable(data: bytes) -> str:
-    """Bytes as text; those that are no character stand as \\xNN."""
+    """Bytes as text; a byte that belongs to no character is written as \\xNN."""
     return data.decode("utf-8", "backslashreplace")
 
 

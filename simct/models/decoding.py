@@ -193,7 +193,7 @@ class DecodeLoop:
         return batch
 
     def _step(self, batch: _Batch) -> list[tuple[int, list[int]]]:
-        """Write one more token of each sequence; returns those that this finished."""
+        """Write one more token of each sequence; returns the ones that this finished."""
         rows = batch.running
         ids_B1 = torch.tensor([[sequence.written[-1]] for sequence in batch.sequences], device=self.device)
         position_B1 = torch.tensor([[sequence.read] for sequence in batch.sequences], device=self.device)

@@ -20,7 +20,7 @@ from simct.runs.folder import RunFolder
 def with_precision(run: RunFolder, config: RunConfig, resume: bool, token: str | None) -> RunConfig:
     """`config` with number formats in the place of auto, the same on all processes.
 
-    A run that is resumed keeps those that it was trained in, wherever that was, so that it continues to the same bits.
+    A resumed run keeps the formats that it was trained in, on any machine, so that it continues to the same bits.
     """
     if not Precision.of(config).open:
         return config
