@@ -1,4 +1,4 @@
-"""Which prompts were chosen, as plain data that the browser keeps, and the fields that show it again."""
+"""The choice of prompts, as plain data that the browser keeps, and the values of the fields that show it again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from simct.errors import ConfigError, SimCTError, quoted
 
 EMBEDDED, HUB, UPLOAD, WRITTEN = "Embedded", "Hub dataset", "Upload a file", "Write or paste"
 SOURCES = (EMBEDDED, HUB, UPLOAD, WRITTEN)
-# settings of `data` by the names of the fields that show them: what each part is read from, and which prompts are used
+# settings of `data` by the names of the fields that show them: where each part is read from, and which prompts are used
 MAPPING = {
     "column": "column", "answer": "answer_column", "system_column": "system_column",
     "completion": "completion_column", "checker": "checker_column", "template": "template",
@@ -29,14 +29,14 @@ SELECTION = {
     "deduplicate": "deduplicate", "shortest": "min_tokens", "longest": "max_tokens", "held_out": "held_out",
     "held_out_seed": "held_out_seed",
 }  # fmt: skip
-# what decides which row has which number
+# the settings that decide which row has which number
 ROWS = ("source", "prompts", "split", "config_name", "revision")
 # settings that this step has no field for
 ELSEWHERE = ("held_out_prompts", "held_out_split", "teacher_column")
 START = {"source": EMBEDDED, "prompts": str(demo.PROMPTS)}
 
 
-# the choice as the browser keeps it: `data` of run.yaml, and how it was named
+# the choice as the browser keeps it: `data` of run.yaml, and the name that is shown for it
 Choice = dict[str, Any]
 
 
@@ -69,9 +69,9 @@ class Fields:
 def chosen(
     studio: Studio, before: Choice, described: dict[str, Any], fields: Fields, visitor: Visitor | None = None
 ) -> Choice:
-    """The choice as it will be kept; columns, excluded rows and facts of a source that was left are dropped.
+    """The choice as it will be kept; columns, excluded rows and facts of an abandoned source are dropped.
 
-    `described` is what hub_dataset found out about the dataset that was chosen last.
+    `described` is what hub_dataset learned about the dataset that was chosen last.
     """
     now: Choice = {"source": fields.source, "system": (fields.system or "").strip(), "limit": fields.limit}
     now |= {setting: getattr(fields, name) for name, setting in SELECTION.items()}
@@ -99,7 +99,7 @@ def chosen(
 
 
 def excluding(before: Choice, change: Mapping[str, Any]) -> Choice:
-    """The choice that also leaves out what `change`, which comes from the page, names. Raises ConfigError."""
+    """The choice that also leaves out what `change` names, which comes from the page. Raises ConfigError."""
     config = RunConfig()
     for name, value in change.items():
         if name not in ("exclude_rows", "deduplicate", "min_tokens", "max_tokens"):
@@ -113,7 +113,7 @@ def excluding(before: Choice, change: Mapping[str, Any]) -> Choice:
 
 
 def _of_file(studio: Studio, before: Choice, fields: Fields, visitor: Visitor | None) -> Choice:
-    """An uploaded file or a written text, kept beside the runs; what was there before where nothing new is given."""
+    """An uploaded file or a written text, kept next to the runs; the previous one if nothing new is given."""
     if fields.source == WRITTEN and (fields.text or "").strip():
         return {"prompts": written.keep_text(studio, fields.text or "", visitor), "name": written.NAME}
     if fields.source == UPLOAD and fields.upload:
@@ -125,7 +125,7 @@ def _of_file(studio: Studio, before: Choice, fields: Fields, visitor: Visitor | 
 
 
 def _of_hub(before: Choice, described: dict[str, Any], name: str, fields: Fields) -> Choice:
-    """A dataset of the Hub, with its facts as they were described now, or before if it is the same one."""
+    """A dataset on the Hub with its facts as described now, or as described before if it is the same dataset."""
     facts = described or before
     counts = described.get("configs", {}).get(fields.config, {})
     return {
@@ -138,24 +138,24 @@ def _of_hub(before: Choice, described: dict[str, Any], name: str, fields: Fields
 
 
 def run_settings(run: dict[str, Any] | None) -> RunConfig:
-    """The settings of Train, of which those about lengths and chat templates matter here."""
+    """The settings of Train; those about lengths and chat templates matter here."""
     return config_from_brief(run or {})
 
 
 def license_notes(data: Choice) -> list[tuple[str, str]]:
-    """What to look up about the dataset's license."""
+    """What the visitor should check about the dataset's license."""
     if data.get("source") != HUB:
         return []
     license = (data.get("license") or "").lower()
     if not license:
-        return [("warn", "The dataset states no license: ask its author before publishing what it trained.")]
+        return [("warn", "The dataset does not state a license. Ask its author before you publish the student.")]
     if "nc" in license.split("-") or license in ("other", "unknown"):
-        return [("warn", f"The dataset's license is {license}: read what it allows before publishing the student.")]
+        return [("warn", f"The dataset's license is {license}. Check what it allows before you publish the student.")]
     return []
 
 
 def kept(data: DataConfig) -> Choice:
-    """What the browser keeps of prompts that a run.yaml names."""
+    """What the browser keeps about prompts that a run.yaml names."""
     plain = {name: getattr(data, name) for name in FIELDS}
     if data.prompts == str(demo.PROMPTS):
         return {**plain, "source": EMBEDDED}
@@ -164,7 +164,7 @@ def kept(data: DataConfig) -> Choice:
 
 
 def restored(data: Choice | None) -> dict[str, Any]:
-    """What the fields show of the choice that the browser kept, by the names of Fields."""
+    """The values of the fields for the choice that the browser kept, by the names of Fields."""
     data = data or START
     source = data.get("source") if data.get("source") in SOURCES else EMBEDDED
     hub = data if source == HUB else {}
@@ -183,7 +183,7 @@ def restored(data: Choice | None) -> dict[str, Any]:
 
 
 def selection(data: Choice) -> dict[str, Any]:
-    """What the fields show of which prompts are used."""
+    """The values of the fields about which prompts are used."""
     defaults = {"held_out": DataConfig().held_out, "held_out_seed": DataConfig().held_out_seed}
     shown = {name: data.get(setting) for name, setting in SELECTION.items()}
     shown |= {name: default for name, default in defaults.items() if shown[name] is None}
@@ -191,7 +191,7 @@ def selection(data: Choice) -> dict[str, Any]:
 
 
 def name_of(data: Choice | None) -> str:
-    """The prompts as people name them."""
+    """A name for the prompts that people recognize."""
     data = data or START
     named = data.get("name") if data.get("source") in (UPLOAD, WRITTEN) else data.get("prompts")
     return "embedded prompts" if named == str(demo.PROMPTS) else str(named or "no prompts yet")

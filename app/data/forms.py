@@ -1,4 +1,4 @@
-"""The folded groups of the Data step: which column is which, with the prompts that come of it, and which are used."""
+"""The collapsed groups of the Data step: which column is which, and which prompts are used."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from app.data import choice
 from app.server.handler import Component
 from simct.config.sections import DUPLICATES
 
-FOUND_BY_NAME = "Found by its name"
+FOUND_BY_NAME = "Found by name"
 COLUMN_LABELS = {
     "column": ("Prompt or messages column", "prompt-column"),
     "answer": ("Answer column", "answer-column"),
@@ -21,7 +21,7 @@ DUPLICATE_NAMES = {"": "Keep them", "exact": "Remove copies", "normalized": "Als
 
 
 class MappingForm:
-    """Which columns the parts of a prompt are read from, or a template over them; hidden for the embedded prompts."""
+    """The columns from which the parts of a prompt are read, or a template; hidden for the embedded prompts."""
 
     def __init__(self) -> None:
         with gr.Group(visible=False) as self.group:
@@ -48,7 +48,7 @@ class MappingForm:
 
 
 class SelectionForm:
-    """Which prompts are used: duplicates, lengths, rows left out, and prompts held out."""
+    """Which prompts are used: duplicates, lengths, excluded rows and held-out prompts."""
 
     def __init__(self) -> None:
         names = [(DUPLICATE_NAMES[name], name) for name in ("", *DUPLICATES)]
@@ -65,8 +65,8 @@ class SelectionForm:
                 elem_id="excluded-rows",
             )
             with gr.Row():
-                held_out = _number("Held-out prompts", "At most a tenth.", "held-out", shown["held_out"], 0)
-                seed = _number("Held-out seed", "Another: other prompts.", "held-out-seed", shown["held_out_seed"], 0)
+                held_out = _number("Held-out prompts", "At most a tenth of all.", "held-out", shown["held_out"], 0)
+                seed = _number("Held-out seed", "Changes the choice.", "held-out-seed", shown["held_out_seed"], 0)
         self.fields: dict[str, Component] = {
             "deduplicate": duplicates,
             "shortest": shortest,

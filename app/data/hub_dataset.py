@@ -1,4 +1,4 @@
-"""A dataset on the Hub: found as it is typed, then its configuration and split."""
+"""A dataset on the Hub: found while its name is typed, then its configuration and split."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ KEPT = ("revision", "license")
 class HubDataset:
     """The three fields and the line under them.
 
-    `described` holds what was found out about the dataset that was chosen last: id, revision, license, configs.
+    `described` holds what is known about the dataset that was chosen last: id, revision, license, configs.
     """
 
     def __init__(self, studio: Studio) -> None:
@@ -54,7 +54,7 @@ class HubDataset:
         Handler(studio, self.show_splits, splits, [self.split, self.described], turn).on(self.config.input)
 
     def search(self, visitor: Visitor, typed: str) -> Updates:
-        """Datasets on the Hub whose id holds what has been typed so far."""
+        """Datasets on the Hub whose id contains the text typed so far."""
         query = (typed or "").strip()
         if len(query) < MIN_QUERY:
             return {}
@@ -64,7 +64,11 @@ class HubDataset:
             found = [hit.id for hit in search_datasets(query, visitor.token)]
         except SimCTError as error:
             return {self.line: markup.note("warn", one_line(error))}
-        line = f"{len(found)} on the Hub. Choose one." if found else f"No dataset on the Hub is called {quoted(query)}."
+        line = (
+            f"{len(found)} found on the Hub. Choose one."
+            if found
+            else f"No dataset on the Hub matches {quoted(query)}."
+        )
         return {self.dataset: gr.Dropdown(choices=found), self.line: markup.note("quiet", line)}
 
     def describe(self, visitor: Visitor, name: str) -> Updates:
@@ -95,6 +99,6 @@ class HubDataset:
 
 
 def _splits(configs: dict[Any, Any], config: str | None) -> gr.Dropdown:
-    """The splits of a configuration; the training one where there is one."""
+    """The splits of a configuration, with the training split chosen if there is one."""
     names = list(configs.get(config) or ["train"])
     return gr.Dropdown(choices=names, value="train" if "train" in names else names[0], interactive=True)

@@ -1,4 +1,4 @@
-"""Prompts as the Data step reads them: the embedded ones, an upload kept beside the runs, or rows of a Hub dataset."""
+"""Prompts as the Data step reads them: the embedded ones, an upload kept next to the runs, or rows of a Hub dataset."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ def data_config(chosen: dict[str, Any] | None) -> DataConfig:
 
 
 def keep_upload(studio: Studio, path: str, visitor: Visitor | None = None) -> str:
-    """An uploaded file lies in a temporary folder: keep a copy beside the runs, where only this visitor can name it.
+    """Copy an uploaded file from its temporary folder to a place next to the runs, where only this visitor can name it.
 
     Raises DataError for a path that no upload made, RunError if the copy cannot be written.
     """
@@ -41,7 +41,7 @@ def keep_upload(studio: Studio, path: str, visitor: Visitor | None = None) -> st
 def guard_prompts(studio: Studio, prompts: str) -> None:
     """Raises DataError for no prompts, and in public for a file that was neither embedded nor uploaded.
 
-    Whose upload it is was found out where a visitor named it (app.server.paths.check_data).
+    The owner of an upload is checked where a visitor names it (app.server.paths.check_data).
     """
     if not prompts:
         raise DataError(paths.NO_PROMPTS)
@@ -76,7 +76,7 @@ def read(studio: Studio, data: DataConfig, token: str | bool | None) -> PromptsR
 
 
 def read_given(studio: Studio, data: DataConfig, token: str | bool | None) -> PromptsReading:
-    """The prompts of a source that is known to be the visitor's to read. Raises a one-line DataError or HubError."""
+    """The prompts of a source that the visitor is known to be allowed to read. Raises one-line DataErrors or HubErrors."""
     return studio.kept(_read)(studio, DataAt.of(data, explicit_token(token)))
 
 
@@ -97,7 +97,7 @@ def preview(studio: Studio, data: DataConfig, token: str | bool | None) -> tuple
 def report(
     studio: Studio, teacher: str, student: str, data: DataConfig, run: RunConfig, token: str | bool | None
 ) -> "tuple[PromptsReading, PromptReport]":
-    """What was read, and what a pair makes of it. Raises a one-line SimCTError."""
+    """What was read, and the report on it for a pair. Raises a one-line SimCTError."""
     source = read(studio, data, token)
     sides = _sides(studio, teacher, student, run, token)
     limits = [run.training.max_length, *(context_length(studio, side) for side in sides)]
@@ -131,7 +131,7 @@ def readings(
     number: int,
     token: str | bool | None,
 ) -> Sequence[PromptReading]:
-    """Prompt `number`, from 1 on, as the student and as the teacher of a run read it. Raises a one-line SimCTError."""
+    """Prompt `number`, counted from 1, as the student and the teacher of a run read it. Raises one-line SimCTErrors."""
     from app.reading import prompts
 
     sides = _sides(studio, teacher, student, run, token)
@@ -140,7 +140,7 @@ def readings(
 
 
 def context_length(studio: Studio, side: Source) -> int | None:
-    """How many tokens the model can read, by its config. Raises a one-line SimCTError."""
+    """How many tokens the model can read, according to its config. Raises a one-line SimCTError."""
     return studio.kept(_context_length, 32)(studio, side)
 
 

@@ -19,9 +19,9 @@ from simct.errors import DataError, SimCTError
 
 
 class DataTab:
-    """The source on the left, its rows on the right, what both models make of it below.
+    """The source on the left, its rows on the right, and below them the prompts as both models read them.
 
-    `chosen` holds `data` of run.yaml as plain data, and how it was named. `fields` are named as those of choice.Fields.
+    `chosen` holds `data` of run.yaml as plain data, and the name shown for it. `fields` has the names of choice.Fields.
     """
 
     def __init__(self, studio: Studio, pair: PairTab, chosen: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
@@ -57,7 +57,7 @@ class DataTab:
         )
         self.text = gr.Textbox(
             label="Your prompts",
-            info="One a line; a blank line separates longer ones. JSON Lines work, too.",
+            info="One per line; separate longer ones with a blank line. JSON Lines also work.",
             lines=8,
             max_lines=20,
             max_length=written.MOST_CHARACTERS,
@@ -73,7 +73,7 @@ class DataTab:
         with gr.Row():
             system = gr.Textbox(
                 label="System text",
-                info="Where there is none.",
+                info="For rows without one.",
                 lines=1,
                 scale=2,
                 min_width=180,
@@ -144,7 +144,7 @@ class DataTab:
 
     def _choose(self, visitor: Visitor, before: Choice, described: dict[str, Any], **fields: Any) -> Updates:
         now = choice.chosen(self.studio, before, described, Fields(**fields), visitor)
-        # what was about a source that was left would be taken for the new one's with the next change
+        # otherwise the next change would apply values of the previous source to the new one
         left = {"template": "template", "excluded": "exclude_rows"}
         gone = {self.fields[name]: "" for name, setting in left.items() if fields[name] and not now.get(setting)}
         return {self.chosen: now, **gone}
@@ -163,7 +163,7 @@ class DataTab:
         }
 
     def _preview(self, visitor: Visitor, data: Choice, template: str) -> Updates:
-        """The first prompts as a template makes them while it is typed."""
+        """The first prompts as the template that is being typed makes them."""
         try:
             wanted = prompt_source.data_config({**(data or START), "template": (template or "").strip()})
             wanted = paths.check_data(self.studio, visitor, wanted)
@@ -172,7 +172,7 @@ class DataTab:
             return {self.preview: markup.note("error", _in_the_fields_words(error, data or START))}
 
     def _exclude(self, before: Choice, event: gr.EventData) -> Updates:
-        """Leave out what the button of a warning stands for."""
+        """Leave out the prompts that the button next to a warning names."""
         change = (event._data or {}).get("change")
         try:
             data = choice.excluding(before or START, change if isinstance(change, dict) else {})
@@ -181,7 +181,7 @@ class DataTab:
         return {self.chosen: data, self.refused: "", **self.selection.shown(data)}
 
     def _edit(self, visitor: Visitor, data: Choice) -> Updates:
-        """The prompts that are read, as a text of the visitor's own."""
+        """The prompts of this source as a text that the visitor can edit."""
         try:
             wanted = prompt_source.data_config({**(data or START), "system": "", "exclude_rows": [], "deduplicate": ""})
             source = prompt_source.read(self.studio, paths.check_data(self.studio, visitor, wanted), visitor.token)
@@ -192,7 +192,7 @@ class DataTab:
         line = (
             ""
             if taken >= whole
-            else f"The first {taken:,} of {whole:,} prompts are copied: more cannot be edited here."
+            else f"Only the first {taken:,} of {whole:,} prompts were copied: the page cannot edit more."
         )
         return {self.source: WRITTEN, self.text: text, self.refused: markup.note("warn", line)}
 
@@ -207,16 +207,16 @@ class DataTab:
         shown: int,
         text: str,
     ) -> Updates:
-        """Everything that is shown of the choice; on error one line beside it, and the rest empty."""
+        """Everything that the step shows about the choice; on an error, one line and nothing else."""
         data = data or START
         more = [*view.left_out(verdict, teacher, student), *choice.license_notes(data)]
         try:
             found = self._look(visitor, teacher, student, data, run, int(shown or 1), more)
         except SimCTError as error:
             line = markup.note("error", data.get("error") or _in_the_fields_words(error, data))
-            return self._nothing(line, markup.empty("Rows appear when they can be read."))
+            return self._nothing(line, markup.empty("Rows appear once they can be read."))
         if data.get("source") == WRITTEN and not text:
-            # a page that was loaded again; what is being written is never replaced
+            # the page was reloaded; text that is being written is never replaced
             found[self.text] = written.text_of_file(self.studio, data["prompts"], visitor)
         return found
 
@@ -237,7 +237,7 @@ class DataTab:
         """What every panel of the step shows, with `more` notices. Raises a one-line SimCTError."""
         wanted = paths.check_data(self.studio, visitor, prompt_source.data_config(data))
         first = prompt_source.rows_of(self.studio, wanted, visitor.token)
-        # the columns can be chosen even while those found by name do not fit
+        # the columns can be chosen even if those found by name do not work
         mapping = self.mapping.options(first.columns, data)
         try:
             source = prompt_source.read(self.studio, wanted, visitor.token)
@@ -275,7 +275,7 @@ class DataTab:
 
 
 def _in_the_fields_words(error: SimCTError, data: Choice) -> str:
-    """The error with the upload's own name, and with the field to use instead of the setting."""
+    """The error with the upload's original name, and with the field to use in place of the setting's name."""
     line = one_line(error).replace(str(data.get("prompts")), str(data.get("name") or data.get("prompts")))
     line = line.replace("Name the prompt column with data.column", "Choose the prompt column below")
     return line.replace("data.template", "the prompt template")

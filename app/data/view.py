@@ -1,4 +1,4 @@
-"""What the Data step shows: rows as they are, prompts as each model reads them, their lengths, what may go wrong."""
+"""What the Data step shows: raw rows, prompts as each model reads them, their lengths, and what may go wrong."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ SPECIAL = "A special token: it has no bytes"
 
 
 def line(source: PromptsReading, report: "PromptReport", data: DataConfig) -> str:
-    """How many prompts there are, what they are read from, and how many of them a run trains on, as notes."""
+    """How many prompts there are, where they are read from, and how many of them a run trains on, as notes."""
     summary = source.summary
     counted = "1 prompt" if report.prompts == 1 else f"{report.prompts:,} prompts"
     if source.total is None or source.total > summary.rows:
@@ -43,13 +43,13 @@ def used(source: PromptsReading, report: "PromptReport", data: DataConfig) -> st
 
 
 def parts_table(source: PromptsReading) -> str:
-    """What each part of a prompt is read from, and from what else it could be."""
+    """The columns from which each part of a prompt is read, and the columns that could be used instead."""
     summary = source.summary
     rows = [
         (part.capitalize(), columns or "–", ", ".join(summary.alternatives.get(part, [])) or "–")
         for part, columns in summary.columns.items()
     ]
-    return markup.table(("Part", "Read from", "Or else"), rows) if rows else ""
+    return markup.table(("Part", "Read from", "Alternatives"), rows) if rows else ""
 
 
 def preview(prompts: Sequence[ReadPrompt]) -> str:
@@ -64,7 +64,7 @@ def notices(source: PromptsReading, report: "PromptReport", more: Sequence[tuple
     lines += _skipped(source)
     lines += [_finding("warn", each) for each in report.findings if not each.problem]
     lines += [markup.note(kind, text) for kind, text in more]
-    return "".join(lines) or markup.note("ok", "Nothing to warn about: every prompt reaches both models.")
+    return "".join(lines) or markup.note("ok", "No warnings: every prompt reaches both models.")
 
 
 def _skipped(source: PromptsReading) -> list[str]:
@@ -82,13 +82,13 @@ def _finding(kind: str, finding: "Finding") -> str:
 
 
 def _button(change: Mapping[str, Any]) -> str:
-    """Leaves out what the warning before it is about (static/findings.js)."""
+    """A button that excludes the prompts of the warning before it (static/findings.js)."""
     held = markup.escape(json.dumps(change))
     return f'<button type="button" class="fix" data-testid="exclude" data-change="{held}">Exclude these</button>'
 
 
 def left_out(verdict: dict[str, Any] | None, teacher: str, student: str) -> list[tuple[str, str]]:
-    """What was left out of the student's answers where Inspect measured the pair, by reason; nothing otherwise."""
+    """What Inspect left out of the student's answers when it measured the pair, by reason; empty if it did not."""
     from simct.data.exclusions import exclusion_line
 
     verdict = verdict or {}
@@ -108,14 +108,14 @@ def left_out(verdict: dict[str, Any] | None, teacher: str, student: str) -> list
 
 
 def rows_table(source: PromptsReading) -> str:
-    """The first rows, the columns in use first; long cells cut."""
+    """The first rows, with the columns in use first and long cells cut."""
     return raw_table(source.rows, source.columns, source.summary.used)
 
 
 def raw_table(rows: Sequence[Mapping[str, str | None]], columns: Sequence[str], used: Sequence[str] = ()) -> str:
-    """Rows as they are, the `used` columns first."""
+    """Raw rows, with the `used` columns first."""
     if not rows:
-        return markup.empty("No row can be read.")
+        return markup.empty("No rows can be read.")
     ordered = list(dict.fromkeys([*used, *columns]))
     cells = [["–" if (cell := row.get(name)) is None else cell for name in ordered] for row in rows]
     return "<h3>First rows</h3>" + markup.table(ordered, cells)

@@ -1,4 +1,4 @@
-"""Prompts that a visitor writes or pastes: a text that becomes a file of theirs, and prompts as a text to edit."""
+"""Prompts that a visitor writes or pastes: a text that becomes the visitor's file, and prompts as a text to edit."""
 
 import json
 from collections.abc import Sequence
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from simct.data.prompts import Prompt
 
 MOST_CHARACTERS = 200_000
-MOST_EDITED = 500  # prompts of a source that are taken over as a text
+MOST_EDITED = 500  # prompts of a source that are copied into the text
 NAME = "written prompts"
 
 
 def keep_text(studio: Studio, text: str, visitor: Visitor | None = None) -> str:
-    """Keep a text as a file of prompts beside the runs; returns its path.
+    """Keep a text as a file of prompts next to the runs; returns its path.
 
-    JSON Lines or a JSON list stay as they are. Anything else is a prompt a line, or, where there are blank lines, a
-    prompt a paragraph. Raises DataError for a text that is empty or too long, RunError if it cannot be written.
+    JSON Lines or a JSON list stay as they are. Anything else is one prompt per line, or one per paragraph if there are
+    blank lines. Raises DataError for a text that is empty or too long, RunError if it cannot be written.
     """
     text = text.replace("\r\n", "\n").strip()
     if not text:
         raise DataError("There are no prompts yet. Write or paste some.")
     if len(text) > MOST_CHARACTERS:
         raise DataError(
-            f"The text has {len(text):,} characters, and at most {MOST_CHARACTERS:,} can be edited here. Upload a file."
+            f"The text has {len(text):,} characters; at most {MOST_CHARACTERS:,} can be edited here. Upload a file instead."
         )
     if text[0] in "{[":
         content, suffix = text, ".jsonl" if text[0] == "{" else ".json"
@@ -57,7 +57,7 @@ def text_of_file(studio: Studio, path: str, visitor: Visitor) -> str:
 
 
 def text_of_prompts(prompts: "Sequence[Prompt]") -> tuple[str, int]:
-    """Prompts as a text to edit, and how many of them: plain where each is a user's text alone, else JSON Lines."""
+    """Prompts as a text to edit, and their number: plain text if each is only a user's text, else JSON Lines."""
     shown = prompts[:MOST_EDITED]
     plain = all(len(each.messages) == 1 and each.answer is None and not each.tools for each in shown)
     texts = [each.text for each in shown]

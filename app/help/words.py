@@ -219,7 +219,7 @@ COLUMNS = {
     "0.05 it counts as a preference; that needs at least six votes.",
     "Part": "What a row is made into: a prompt, and perhaps an answer, a system text or tools.",
     "Read from": "The columns of your data that this part is read from.",
-    "Or else": "Other columns that this part could be read from. Choose one below.",
+    "Alternatives": "Other columns from which this part could be read. Choose one below.",
     "Row": "Which row of the data, counted from 1.",
     "Prompt as read": "The prompt that this row becomes, before the chat templates.",
     "Answer as read": "The reference answer of this row. Distillation does not need one.",

@@ -110,7 +110,7 @@ class OtherPairsTab:
             found = search_models(query, visitor.token)
         except SimCTError as error:
             return {self.note: markup.note("warn", one_line(error))}
-        line = f"{len(found)} on the Hub." if found else f"No model on the Hub is called {quoted(query)}."
+        line = f"{len(found)} found on the Hub." if found else f"No model on the Hub matches {quoted(query)}."
         options = model_field.choices([hit.id for hit in found])
         return {self.models: gr.Dropdown(choices=options), self.note: markup.note("quiet", line)}
 

@@ -100,9 +100,9 @@ class ModelField:
             return updates
         narrowed = ", with these filters" if any(filters[name] for name in ("size", "license", "access")) else ""
         line = (
-            f"{len(found)} on the Hub. Choose one."
+            f"{len(found)} found on the Hub. Choose one."
             if found
-            else f"No model on the Hub is called {quoted(query)}{narrowed}."
+            else f"No model on the Hub matches {quoted(query)}{narrowed}."
         )
         return {**updates, self.note: markup.note("quiet", line)}
 

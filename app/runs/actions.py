@@ -1,4 +1,4 @@
-"""What a visitor may do with a run: which buttons make sense, what has to be confirmed, and doing it."""
+"""What a visitor may do with a run: which buttons make sense, which actions need confirmation, and performing them."""
 
 from app.server.visitor import Visitor
 from simct.jobs import actions
@@ -30,11 +30,11 @@ def question(action: str, run: RunFolder) -> tuple[str, str] | None:
     """The question before an action that cannot be undone or costs money, and its button; None for other actions."""
     rental = actions.rental_of(run)
     if action == "kill":
-        lost = " What it did since its last checkpoint is lost." if run.status().step else ""
-        return f"End this run at once?{lost}", "End it now"
+        lost = " All progress since its last checkpoint will be lost." if run.status().step else ""
+        return f"End this run now?{lost}", "End it now"
     if action == "delete":
         where = "folder and its private repository on the Hub" if run.status().job_id else "folder"
-        return f"Delete this run? This removes its {where}, with model and checkpoints.", "Delete for good"
+        return f"Delete this run? This removes its {where}, with its model and checkpoints.", "Delete permanently"
     if action in ("resume", "retry") and rental:
         return f"This starts a Job on {rental.line()}, charged to {rental.namespace}.", "Start the Job"
     return None
@@ -54,5 +54,5 @@ def perform(action: str, run: RunFolder, visitor: Visitor) -> tuple[str, str | N
         return f"Started again as {new.id}.", new.id
     if action == "fetch":
         actions.fetch_model(run, token)
-        return "The student is downloaded: it can be compared and published.", None
+        return "The student has been downloaded. You can now compare and publish it.", None
     return actions.delete(run, token), None

@@ -1,4 +1,4 @@
-"""Several runs at once: their curves over each other, the settings in which they differ, what they scored."""
+"""Several runs together: their curves in the same charts, the settings in which they differ, and their scores."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +26,7 @@ COLUMNS = ("before", "best", "after", "change", "teacher")
 
 
 class RunComparison:
-    """A chooser, and what is seen of the chosen; folded, because most people have one run."""
+    """A field to choose runs, and the comparison of those chosen; collapsed, because most people have one run."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -36,11 +36,11 @@ class RunComparison:
                 multiselect=True,
                 max_choices=MOST,
                 label="Runs",
-                info=f"Two to {MOST}, over each other.",
+                info=f"Choose two to {MOST}.",
                 elem_id="run-comparison-runs",
             )
             self.drawn = markup.panel(
-                markup.empty("Choose two runs or more."), elem_id="run-comparison-seen", min_height=60
+                markup.empty("Choose at least two runs."), elem_id="run-comparison-seen", min_height=60
             )
             self.charts = charts.place("run-comparison-charts")
         outputs = [self.drawn, self.charts]
@@ -64,13 +64,13 @@ class RunComparison:
 def compared(runs: Sequence[RunFolder]) -> str:
     """Names, scores and differing settings of the runs. Raises ConfigError for an unreadable run.yaml."""
     if len(runs) < 2:
-        return markup.empty("Choose two runs or more.")
+        return markup.empty("Choose at least two runs.")
     named = _named(runs)
     return f"{_who(named)}{_scores(named)}{_differences(named)}"
 
 
 def drawn(runs: Sequence[RunFolder]) -> dict[str, Any]:
-    """The curves of the runs over each other, under their letters."""
+    """The curves of the runs in the same charts, named by their letters."""
     named = _named(runs) if len(runs) > 1 else {}
     metrics = {letter: run.metrics() for letter, run in named.items()}
     evaluations = {letter: evaluations_of(run) for letter, run in named.items()}
@@ -95,7 +95,7 @@ def _who(named: dict[str, RunFolder]) -> str:
 
 
 def _scores(named: dict[str, RunFolder]) -> str:
-    """Every result before training, at the best checkpoint and at the end, with what changed."""
+    """Every result before training, at the best checkpoint and at the end, with its change."""
     results = [{row.name: row for row in run_results(run).rows} for run in named.values()]
     rows = []
     for name in dict.fromkeys(name for each in results for name in each):
@@ -109,7 +109,7 @@ def _scores(named: dict[str, RunFolder]) -> str:
 def _differences(named: dict[str, RunFolder]) -> str:
     rows = differing([run.config() for run in named.values()])
     if not rows:
-        return "<h3>Settings</h3>" + markup.empty("Every setting is the same.")
+        return "<h3>Settings</h3>" + markup.empty("All settings are the same.")
     return "<h3>Settings that differ</h3>" + markup.table(("Setting", *named), rows)
 
 

@@ -1,4 +1,4 @@
-"""The curves of a run, and of several over each other, as line charts."""
+"""The curves of one run, and of several runs in the same charts, as line charts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -43,7 +43,7 @@ def of_run(metrics: Records) -> list[LineChart]:
         ),
         LineChart("Answer length", "tokens", lines(length="response_length")),
         LineChart("Gradient norm", "norm", lines(norm="grad_norm")),
-        LineChart("Speed", "tokens a second", [Line("speed", speed(metrics))]),
+        LineChart("Speed", "tokens per second", [Line("speed", speed(metrics))]),
         LineChart("Memory", "GiB", [Line("process", gib(metrics, "memory")), Line("GPU", gib(metrics, "gpu_memory"))]),
     ]
 
@@ -100,7 +100,7 @@ def distances_of(evaluations: Sequence[Evaluation], name: str) -> list[tuple[flo
 
 
 def band_of(evaluations: Sequence[Evaluation], name: str) -> list[tuple[float, float, float]]:
-    """(step, low, high): the distance less and more two standard errors."""
+    """(step, low, high): the distance minus and plus two standard errors."""
     found = [(each.step, each.directions[name]) for each in evaluations if name in each.directions]
     return [
         (step, distance.mean - STANDARD_ERRORS * error, distance.mean + STANDARD_ERRORS * error)
@@ -151,7 +151,7 @@ def of_several(metrics: Mapping[str, Records], evaluations: Mapping[str, Sequenc
 
 
 def speed(records: Records) -> list[tuple[float, float]]:
-    """(step, tokens that the student wrote a second)."""
+    """(step, tokens per second that the student wrote)."""
     timed = [each for each in records if isinstance(each.get("tokens"), int | float) and each.get("seconds")]
     return [(each["step"], each["tokens"] / each["seconds"]) for each in timed]
 

@@ -22,7 +22,7 @@ def results(run: RunFolder) -> str:
 
 
 def table(found: RunResults) -> str:
-    """The rows with those columns that hold something."""
+    """The rows, with the columns that have a value."""
     best = "Best" if found.best_step is None else f"Best, step {found.best_step:,}"
     columns = {
         "before": "Student before", "best": best, "after": "Student after", "teacher": "Teacher", "change": "Change",
@@ -35,7 +35,7 @@ def table(found: RunResults) -> str:
 
 
 def timeline(evaluations: Sequence[Evaluation], teacher: Sequence[Mapping[str, Any]]) -> str:
-    """Answers to the fixed prompts: a slider over the evaluations, the teacher's answer and the reference beside."""
+    """Answers to the fixed prompts: a slider over the evaluations, next to the teacher's answer and the reference."""
     evaluations = [each for each in evaluations if each.answers]
     if not evaluations:
         return ""
@@ -50,7 +50,7 @@ def timeline(evaluations: Sequence[Evaluation], teacher: Sequence[Mapping[str, A
     kept = [*teacher[:count], *({} for _ in range(count - len(teacher)))]
     prompts = [_fixed_prompt(index, evaluations, each) for index, each in enumerate(kept)]
     legend = '<p class="under">Greedy answers. <mark>Marked</mark>: differs from the teacher\'s answer.</p>'
-    return f'<div class="timeline"><h3>Answers over the steps</h3>{slider}{legend}{"".join(prompts)}</div>'
+    return f'<div class="timeline"><h3>Answers by step</h3>{slider}{legend}{"".join(prompts)}</div>'
 
 
 def _fixed_prompt(index: int, evaluations: Sequence[Evaluation], kept: Mapping[str, Any]) -> str:

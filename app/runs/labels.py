@@ -1,4 +1,4 @@
-"""The name, the note, the tags and the star of a run: shown with it, and changed by its owner."""
+"""The name, note, tags and star of a run: shown with the run, and changed by its owner."""
 
 import gradio as gr
 
@@ -15,7 +15,7 @@ ONCE = {**QUIET, "trigger_mode": "once"}
 
 
 class LabelEditor:
-    """A star, and folded fields that are filled with the label of the run that is chosen."""
+    """A star, and collapsed fields with the label of the chosen run."""
 
     def __init__(self, studio: Studio, chosen: gr.Radio) -> None:
         self.studio, self.chosen = studio, chosen
@@ -34,7 +34,7 @@ class LabelEditor:
         return [self.name, self.tags, self.note]
 
     def connect(self, star: gr.Button, refresh: Handler) -> None:
-        """Save on a click; a click on `star` puts a star on the run or takes it away."""
+        """Save on a click; a click on `star` adds the run's star or removes it."""
         inputs = {"run_id": self.chosen, "name": self.name, "tags": self.tags, "note": self.note}
         saved = Handler(self.studio, self._save, inputs, [self.outcome], ONCE).on(self.save.click)
         refresh.on(saved.then, how=QUIET)
@@ -64,5 +64,5 @@ class LabelEditor:
 
 
 def star_text(run: RunFolder | None) -> str:
-    """What the button of the star says."""
+    """The text of the star button."""
     return "★ Starred" if run and read_label(run).starred else "☆ Star"

@@ -54,7 +54,7 @@ def filtered(listed: Listed, words: str, state: str, project: str | None = None)
 
 
 def places(studio: Studio, listed: Listed) -> dict[str, str]:
-    """Where the runs that wait stand in the queue, which is everybody's."""
+    """The place of each waiting run in the queue, which all visitors share."""
     if not any(status.state == "queued" for _, status in listed):
         return {}
     line = queue.in_order(list_statuses(studio.runs_dir))
@@ -70,7 +70,7 @@ def count_line(shown: int, found: int, all_runs: int) -> str:
     if not all_runs:
         return markup.empty("No runs yet. Launch one under Train.")
     if not found:
-        return markup.empty(f"None of {all_runs:,} runs.")
+        return markup.empty(f"None of the {all_runs:,} runs matches.")
     if shown < found:
         return markup.note("quiet", f"{shown:,} of {found:,} runs shown.")
     return markup.note("quiet", f"{found:,} of {all_runs:,} runs.") if found < all_runs else ""
@@ -86,5 +86,5 @@ def choices(studio: Studio, run_id: str | None, visitor: Visitor) -> gr.Radio:
 
 
 def one_line_options(listed: Listed) -> list[tuple[str, str]]:
-    """What a Dropdown offers: (line, id)."""
+    """The choices of a Dropdown: (line, id)."""
     return [(label(run, status).replace("\n", " · "), run.id) for run, status in listed]

@@ -1,4 +1,4 @@
-"""The machine panel of a run: speed, processor, memory beside the estimate, GPU, and what a Job has cost so far."""
+"""The machine panel of a run: speed, processor, memory compared with the estimate, GPU, and a Job's cost so far."""
 
 import contextlib
 import json
@@ -18,9 +18,9 @@ from simct.runs.status import RunStatus
 
 # the estimate of a run, made once by the studio that shows it
 ESTIMATE_FILE = "estimate.json"
-# steps that the speed is a mean of
+# the speed is the mean over this many steps
 RECENT = 20
-# above this share of the estimate something is not as it was planned
+# above this multiple of the estimate, something differs from the plan
 OVER = 1.15
 
 
@@ -35,7 +35,7 @@ def panel(run: RunFolder, status: RunStatus, metrics: list[dict[str, Any]]) -> s
 
 
 def _remark(status: RunStatus) -> str:
-    return "" if status.started else ", as it was at the last step"
+    return "" if status.started else ", at the last step"
 
 
 def _speed(metrics: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
@@ -44,8 +44,8 @@ def _speed(metrics: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     if not seconds:
         return []
     rate = sum(each["tokens"] for each in recent) / seconds
-    why = "Tokens that the student wrote and learned from, a second, over the last steps."
-    return [(f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}", "Tokens a second", why)]
+    why = "Tokens per second that the student wrote and learned from, over the last steps."
+    return [(f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}", "Tokens per second", why)]
 
 
 def _memory(run: RunFolder, used: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -55,24 +55,24 @@ def _memory(run: RunFolder, used: dict[str, Any]) -> list[tuple[str, str, str]]:
     found = []
     if _is_number(peak):
         beside = f", {size(expected)} estimated" if _is_number(expected) else ""
-        why = "The most memory that the training process has had, beside the estimate."
+        why = "The most memory that the training process has used, compared with the estimate."
         if _is_number(expected) and peak > OVER * expected:
-            why += " It is more than was estimated: long prompts or another program may be the reason."
+            why += " It is more than estimated; long prompts or another program may be the reason."
         found.append((size(peak), f"Peak {'GPU ' * on_gpu}memory{beside}", why))
     if on_gpu and _is_number(used.get("gpu_memory_total")) and _is_number(used.get("gpu_memory")):
         whole = size(used["gpu_memory_total"])
-        found.append((size(used["gpu_memory"]), f"GPU memory now, of {whole}", "Of all programs on this GPU."))
+        found.append((size(used["gpu_memory"]), f"GPU memory now, of {whole}", "Used by all programs on this GPU."))
     elif _is_number(used.get("memory")) and _is_number(total):
-        found.append((size(used["memory"]), f"Memory now, of {size(total)}", "Of the training process."))
+        found.append((size(used["memory"]), f"Memory now, of {size(total)}", "Used by the training process."))
     return found
 
 
 def _load(used: dict[str, Any]) -> list[tuple[str, str, str]]:
     found = []
     if _is_number(used.get("gpu")):
-        found.append((share(used["gpu"]), "GPU in use", "Share of the last second in which the GPU was at work."))
+        found.append((share(used["gpu"]), "GPU in use", "Share of the last second in which the GPU was busy."))
     if _is_number(used.get("cpu")):
-        why = "Share of all cores that the training process used since the step before."
+        why = "Share of all cores that the training process used since the previous step."
         found.append((share(used["cpu"]), "Processor in use", why))
     return found
 
@@ -86,7 +86,7 @@ def _money(status: RunStatus) -> list[tuple[str, str, str]]:
 
 
 def spent_so_far(status: RunStatus) -> float | None:
-    """US dollars that a Job can have cost by now, by its time limit at most; None for other runs."""
+    """US dollars that a Job can have cost so far, at most up to its time limit; None for other runs."""
     if not (status.remote and status.price and status.hours and status.started_at):
         return None
     until = time.time() if status.active else status.finished_at or status.started_at
@@ -106,7 +106,7 @@ class PeakEstimates:
         self.turn = threading.Lock()
 
     def ask(self, visitor: Visitor, run: RunFolder, status: RunStatus) -> None:
-        """Begin, unless the run has an estimate, had one begun before, or does not train now."""
+        """Begin an estimate, unless the run has one, one was begun before, or the run is not training now."""
         if status.state != "running" or run.id in self.asked or (run.path / ESTIMATE_FILE).exists():
             return
         self.asked.add(run.id)
@@ -122,6 +122,6 @@ class PeakEstimates:
             except SimCTError:
                 return
             here = found.here.peak if found.here and not remote else None
-            # a run that was deleted meanwhile has no folder
+            # a run that was deleted in the meantime has no folder
             with contextlib.suppress(OSError):
                 write_atomically(run.path / ESTIMATE_FILE, json.dumps({"peak": here or found.peak}))

@@ -1,4 +1,4 @@
-"""What a run is called in lists and headings. Its run.yaml is read only if its status does not name the models."""
+"""The names of a run in lists and headings. Its run.yaml is read only if its status does not name the models."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -46,7 +46,7 @@ def kind(run: RunFolder, status: RunStatus) -> str:
 
 
 def names(run: RunFolder, status: RunStatus) -> tuple[str, str, str]:
-    """Method (or warm-up), teacher, student; from run.yaml if the status does not say."""
+    """Method (or warm-up), teacher, student; from run.yaml if the status does not have them."""
     if status.student:
         found = {name: getattr(status, name) or "?" for name in ("method", "kind", "teacher", "student")}
     else:
@@ -56,7 +56,7 @@ def names(run: RunFolder, status: RunStatus) -> tuple[str, str, str]:
 
 
 def titled(studio: Studio, run: RunFolder, status: RunStatus) -> RunStatus:
-    """The status with the run's method and models, from run.yaml if an older version did not write them."""
+    """The status with the run's method and models; read from run.yaml if an older version did not write them."""
     if status.student:
         return status
     found: dict[str, Any] = {**studio.kept(_title, 1024)(run.path, stamp(run, "run.yaml"))}
@@ -64,7 +64,7 @@ def titled(studio: Studio, run: RunFolder, status: RunStatus) -> RunStatus:
 
 
 def _title(path: Path, changed: tuple[int, int] | None) -> dict[str, str]:
-    """`changed` is when the file was, so that it is read again then."""
+    """`changed` is the time and size of the file, so that a changed file is read again."""
     try:
         return title(RunFolder(path).config())
     except SimCTError:

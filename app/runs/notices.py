@@ -1,4 +1,4 @@
-"""What the page says about runs while one looks elsewhere: a badge in its title, a notification of the browser."""
+"""Notices about runs while the visitor looks elsewhere: a badge in the page's title and browser notifications."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from app.server.visitor import Visitor
 from simct.runs.status import RunStatus
 
 EVERY_SECONDS = 10.0
-# of the newest runs; what ended before them was seen long ago
+# how many of the newest runs are watched; the end of older ones was seen long ago
 WATCHED = 20
 
 
 class RunNotices:
-    """Looks at the visitor's newest runs on every step of the page and hands changes to the browser.
+    """Checks the visitor's newest runs, whichever step is open, and passes changes to the browser.
 
-    `ask` turns the browser's notifications on, which it allows only after a click.
+    `ask` turns on the browser's notifications, which a browser allows only after a click.
     """
 
     def __init__(self, studio: Studio) -> None:
@@ -42,7 +42,7 @@ class RunNotices:
 
 
 def line(status: RunStatus) -> str:
-    """What a notification says about a run that has ended; empty while it has not."""
+    """The text of a notification about a run that has ended; empty for an active run."""
     if status.active:
         return ""
     return (status.error if status.state == "failed" else status.message) or status.state

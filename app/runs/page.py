@@ -1,4 +1,4 @@
-"""What the Runs page shows, as plain data: read again at every look, and compared with what was shown before."""
+"""What the Runs page shows, as plain data: read at every refresh and compared with what was shown before."""
 
 from app.runs import evaluations, listing, table, view
 from app.runs.actions import allowed_actions
@@ -19,8 +19,8 @@ def current(
     trouble: str | None,
     project: str | None = None,
 ) -> tuple[RunFolder | None, str | None, dict, listing.Listed]:
-    """The run to show, its place in the queue, all that the page shows as plain data, to find what has changed, and the
-    runs that are listed."""
+    """The run to show, its place in the queue, everything that the page shows as plain data (to find what has changed),
+    and the listed runs."""
     listed = listing.visible(studio, visitor)
     found = listing.filtered(listed, words, state, project)
     by_id = {run.id: run for run, _ in found}

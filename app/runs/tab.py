@@ -1,4 +1,4 @@
-"""Runs: what runs, waits and ran, read from the run folders; watch it and act on it."""
+"""Runs: the list of waiting, active and past runs, read from their folders, and the chosen run to watch and act on."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -113,7 +113,7 @@ class RunsTab:
         with gr.Row(visible=False, elem_id="confirm") as self.confirm:
             self.question = markup.panel()
             self.yes = gr.Button("Yes", size="sm", variant="stop", elem_id="confirm-really")
-            self.no = gr.Button("Keep as it is", size="sm", elem_id="confirm-keep")
+            self.no = gr.Button("Cancel", size="sm", elem_id="confirm-keep")
         self.note = markup.panel(elem_id="run-note")
         self.label = LabelEditor(self.studio, self.chosen)
         used = markup.panel(elem_id="run-machine")
@@ -158,7 +158,7 @@ class RunsTab:
         return {self.chosen: choices(self.studio, run_id, visitor)}
 
     def _open_from_table(self, visitor: Visitor, event: gr.EventData) -> Updates:
-        """Show the run whose name was pressed in the table."""
+        """Show the run whose name was clicked in the table."""
         run_id = (event._data or {}).get("run")
         return {self.chosen: choices(self.studio, run_id, visitor)} if isinstance(run_id, str) else {}
 
@@ -200,7 +200,7 @@ class RunsTab:
         return updates | self._detail(run, changed, place, trouble)
 
     def _detail(self, run: RunFolder | None, changed: set[str], place: str | None, trouble: str | None) -> Updates:
-        """What is seen of the run, as far as it has changed."""
+        """The panels of the run that have changed."""
         updates: Updates = {}
         if "label" in changed:
             updates |= {**self.label.shown(run), self.star: star_text(run)}
@@ -216,12 +216,12 @@ class RunsTab:
         return updates
 
     def _do(self, action: str, run_id: str | None, visitor: Visitor) -> Updates:
-        """Act on the run; a note, the question folded away, and the run to show."""
+        """Act on the run; returns a note, the hidden question, and the run to show."""
         updates: Updates = {self.confirm: gr.Row(visible=False), self.pending: None}
         try:
             run = owned_run(self.studio, run_id, visitor)
             if action in ("resume", "retry"):
-                # it may have been described elsewhere, or when other files were the visitor's
+                # its run.yaml may come from elsewhere, or from a time when the visitor owned other files
                 paths.check_run(self.studio, visitor, run.config(), here=not run.status().remote)
             message, new = perform(action, run, visitor)
         except SimCTError as error:
@@ -251,7 +251,7 @@ class RunsTab:
         return ask_or_do
 
     def _confirmed(self, visitor: Visitor, pending: list[str] | None) -> Updates:
-        """Do what was asked about, to the run that was asked about."""
+        """Perform the confirmed action on the run that the question was about."""
         return self._do(pending[0], pending[1], visitor) if pending else {}
 
     def _keep(self) -> Updates:
@@ -267,7 +267,7 @@ class RunsTab:
 def _curves(run: RunFolder | None) -> dict[str, Any]:
     if run is None:
         return charts.data((), "")
-    return charts.data(curves.of_run(run.metrics()), run.id, empty="Curves appear with the first step.")
+    return charts.data(curves.of_run(run.metrics()), run.id, empty="Curves appear after the first step.")
 
 
 def _shown(name: str, allowed: dict[str, bool]) -> bool:

@@ -1,4 +1,4 @@
-"""All runs that are listed, as a table that sorts: what they are, and their distance and score before and after."""
+"""All listed runs as a sortable table: what they are, and their distance and score before and after training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ COLUMNS = {
     "Run": TEXT, "Method": TEXT, "State": TEXT, "Steps": NUMBER, "Distance before": NUMBER, "Best distance": NUMBER,
     "Distance after": NUMBER, "Score before": NUMBER, "Best score": NUMBER, "Score after": NUMBER, "Started": NUMBER,
 }  # fmt: skip
-# what a row is made of, beside the status
+# what a row is made from, in addition to the status
 FILES = ("label.json", "evaluation.json", "evaluations.jsonl")
 KEPT = 1024
 
@@ -103,5 +103,5 @@ def _best_step(status: RunStatus) -> int | None:
 
 
 def _scores(path: Path, changed: Stamps, best_step: int | None) -> HeadlineScores:
-    """`changed` and `best_step` are there so that the files are read again when they change."""
+    """`changed` and `best_step` make a new cache key, so that the files are read again when they change."""
     return headline_scores(RunFolder(path))

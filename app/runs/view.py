@@ -41,7 +41,7 @@ def head(run: RunFolder, metrics: list[dict], place: str | None = None, trouble:
     extra = ""
     quiet = actions.silence(run, status)
     if quiet is not None:
-        extra = markup.note("warn", f"No update from it for {duration(quiet)}. Look at the log, or force it to stop.")
+        extra = markup.note("warn", f"No update for {duration(quiet)}. Check the log, or force the run to stop.")
     if trouble and status.remote and status.active:
         extra += markup.note("warn", trouble)
     return (
@@ -72,7 +72,7 @@ def facts(run: RunFolder, status: RunStatus, metrics: list[dict]) -> list[str]:
     seconds = [record["seconds"] for record in metrics[-20:] if record.get("seconds")]
     if seconds:
         mean = sum(seconds) / len(seconds)
-        found.append(f"{mean:.2f} s a step")
+        found.append(f"{mean:.2f} s per step")
         if status.state == "running" and total > step:
             found.append(f"about {duration(mean * (total - step))} left")
     begun = status.started_at or status.created_at
@@ -85,13 +85,13 @@ def message_note(status: RunStatus, place: str | None) -> str:
     """The run's message, or its place in the queue, or the reason why it failed."""
     line = status.error or place or progress_line(status) or status.message or ""
     if status.state == "queued" and place:
-        line = f"{place}. It starts by itself."
+        line = f"{place}. It will start automatically."
     notes = {"failed": "error", "unreadable": "error", "finished": "ok"}
     return markup.note(notes.get(status.state, "busy" if status.active else "quiet"), line)
 
 
 def stage_bar(status: RunStatus) -> str:
-    """How far a stage beside training is, where it can be counted."""
+    """The progress of a stage other than training, if it can be counted."""
     stage = Progress.of(status)
     if stage is None or not stage.total:
         return ""
@@ -107,7 +107,7 @@ def rented(status: RunStatus) -> str:
     if spent is not None and status.price and status.hours:
         text += f" · at most ${spent:.2f} of ${status.price * status.hours:.2f}"
     url = status.job_url or ""
-    link = f' · <a href="{markup.escape(url)}" target="_blank" rel="noopener">its page</a>'
+    link = f' · <a href="{markup.escape(url)}" target="_blank" rel="noopener">Job page</a>'
     return markup.escape(text) + (link if url.startswith(("https://", "http://")) else "")
 
 
@@ -141,7 +141,7 @@ def samples(run: RunFolder) -> str:
 
 
 def log(run: RunFolder) -> str:
-    """What the trainer printed, or before that what its Job printed, as text."""
+    """The output of the trainer, or, before there is any, that of its Job, as text."""
     return redact(run.log_tail(LOG_LINES) or tail(run.path / "job_log.txt", LOG_LINES))
 
 

@@ -127,7 +127,7 @@ def test_the_machine_is_shown_beside_the_estimate_and_health_marks_come_with_adv
     (run.path / "estimate.json").write_text('{"peak": 32212254720}')
     studio.open("?step=runs")
     tiles = studio.at("#run-machine .tile")
-    expect(tiles.filter(has_text="Tokens a second")).to_contain_text("760")
+    expect(tiles.filter(has_text="Tokens per second")).to_contain_text("760")
     expect(tiles.filter(has_text="Peak GPU memory, 30 GiB estimated")).to_contain_text("30 GiB")
     expect(tiles.filter(has_text="GPU in use")).to_contain_text("87.0%")
     expect(tiles.filter(has_text="Processor in use")).to_contain_text("50.0%")

@@ -292,4 +292,4 @@ def test_runs_are_reported_apart_by_what_differs_only(local):
     assert rows == [("training.learning_rate", "0.0001", "0.0003"), ("training.seed", "0", "1")]
     html = compared([first, second])
     assert "training.seed" in html and "training.steps" not in html
-    assert "two runs or more" in compared([first])
+    assert "at least two runs" in compared([first])

@@ -1,7 +1,7 @@
 'use strict';
 
-// What Gradio's components lack. What scrolls can be scrolled by keyboard: places whose content is larger than they are
-// come into the tab order. A place for files is called what is written in it.
+// Accessibility that Gradio's components lack. Areas that scroll are in the tab order, so they can be scrolled with the
+// keyboard. An area for files is named by the text in it.
 {
   const PLACES = '#steps :is(.html-container, .scroll, .lanes, .read, .cm-scroller, pre, .prose table)';
   const scrolls = (place) => {

@@ -1,12 +1,12 @@
 'use strict';
 
-// What comes back after a reload: project, pair, step and run from the address bar, prompts and settings from what this
-// tab of the browser kept of the project (storage.js).
+// What is restored after a reload: project, pair, step and run from the address bar, prompts and settings from what this
+// tab of the browser kept for the project (storage.js).
 {
   // Until the page has been restored, nothing it shows is written back.
   let restored = false;
 
-  // The address as the page keeps it. That of an earlier step may name what was chosen then.
+  // The address as the page keeps it. The address of an earlier step in the history may name earlier choices.
   let now = null;
 
   const change = (edit, entry = false) => {
@@ -38,7 +38,7 @@
     });
   };
 
-  // Back and Forward move between steps; what has been decided stays as it is.
+  // Back and Forward move between steps; the visitor's choices stay as they are.
   window.addEventListener('popstate', () => {
     const step = stepOf(window.location);
     if (!restored || step === stepOf(now ?? window.location)) return;
@@ -91,7 +91,7 @@
     rememberProject: () => change(url => setParameter(url, 'project', window.studio.project())),
 
     rememberPair: (teacher, student, run) => {
-      // An address that was typed is about to be taken for a server's; it may hold a password.
+      // A typed address will be used as that of a server; it may contain a password.
       if (/^\s*https?:/i.test(`${teacher}`) || /^\s*https?:/i.test(`${student}`)) return;
       change(url => {
         for (const [name, value] of Object.entries({teacher, student, run})) setParameter(url, name, value);
@@ -110,23 +110,23 @@
       setParameter(url, 'at', unit);
     }),
 
-    // Not gr.BrowserState: whether that has been read when the page loads is chance.
+    // Not gr.BrowserState: it may or may not have been read when the page loads.
     keep: (name, value) => {
       if (restored) window.studio.keepInProject(name, value);
     },
 
-    // The address as a dictionary with the project and the names of all, and then each value kept under `names`: null
-    // where there is none that can be read.
+    // Returns the address as a dictionary with the project and the names of all projects, and then each value that is
+    // kept under `names`: null if there is none or it cannot be read.
     recall: (names) => {
       const query = Object.fromEntries(new URLSearchParams(window.location.search));
       const project = window.studio.recallProject(query);
-      // the tour begins anew each time
+      // the tour starts fresh each time
       const kept = (name) => window.studio.isTour() ? null : window.studio.keptInProject(name);
       const pair = query.teacher || query.student ? null : kept('pair');
       return [{...pair, ...query, project, projects: window.studio.projects()}, ...names.split(' ').map(kept)];
     },
 
-    // Kept up to date as one types; a text that is too long leaves the address without one.
+    // Updated while the visitor types; a text that is too long is left out of the address.
     rememberText: async (text) => {
       typed += 1;
       const turn = typed;
@@ -156,7 +156,7 @@
       window.history.replaceState(null, '', url);
       now = url.href;
       const contents = code === null
-        ? `It has no text in it: ${text.length.toLocaleString()} characters are too many for a link.`
+        ? `It does not include the text: ${text.length.toLocaleString()} characters are too many for a link.`
         : 'It restores the pair, the text and the position.';
       try {
         await navigator.clipboard.writeText(url.href);

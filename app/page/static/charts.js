@@ -1,7 +1,7 @@
 'use strict';
 
 // Line charts (app/page/charts.py), drawn by Plotly once they are in view. Charts with the same key share the crosshair,
-// the zoom along the steps, and the controls; what a chart shows at the crosshair stands in its legend.
+// the zoom along the steps, and the controls; a chart's legend shows its values at the crosshair.
 {
   const KEPT = 'simct-charts';
   const DASHES = ['solid', 'solid', 'dash', 'dot', 'longdash', 'dashdot'];
@@ -16,7 +16,7 @@
     settings = {...settings, ...changes};
     try {
       localStorage.setItem(KEPT, JSON.stringify(settings));
-    } catch { /* a browser that keeps nothing */ }
+    } catch { /* the browser stores nothing */ }
   };
   try {
     const kept = JSON.parse(localStorage.getItem(KEPT) ?? '{}');
@@ -147,14 +147,14 @@
     .flatMap(place => [...place.views.values()]);
 
   const stepOf = (view) => (crosshair.key === view.place.value.key ? crosshair.step : null);
-  // A chart that is being drawn has no axes to put a crosshair on; it gets it afterwards.
+  // A chart that is being drawn has no axes for a crosshair yet; it gets the crosshair afterward.
   const mark = (view) => {
     const step = stepOf(view);
     if (!view.drawn || view.busy) return;
     if (step === null) window.Plotly.Fx.unhover(view.plot);
     else window.Plotly.Fx.hover(view.plot, {xval: step}, 'xy');
   };
-  // The crosshair of all charts goes to a step; null takes it away. Under the mouse Plotly itself has drawn it.
+  // Move the crosshair of all charts to a step; null removes it. Under the mouse Plotly has already drawn it.
   const point = (view, step, underMouse) => {
     crosshair = {key: view.place.value.key, step};
     for (const other of together(view)) {
@@ -163,7 +163,7 @@
     }
   };
 
-  // What one has zoomed to is kept by Plotly while its uirevision stays; the others are drawn with the same range.
+  // Plotly keeps the range of the zoomed chart while its uirevision stays; the others are drawn with the same range.
   const reset = (view) => {
     resets += 1;
     for (const other of together(view)) {

@@ -1,7 +1,7 @@
 'use strict';
 
-// The checklist beside Launch: the button of a problem leads to the field where it is fixed. A field of another step is
-// sent to the server, which opens that step and then calls focusField.
+// The checklist next to Launch: the button of a problem leads to the field where it can be fixed. For a field of another
+// step, the server opens that step and then calls focusField.
 {
   let wanted = null;
   const shown = (field) => field && field.getClientRects().length > 0;

@@ -1,8 +1,8 @@
 'use strict';
 
-// Messages that say that something was done ([data-expires]: for how many seconds) go when they have been read; one
-// that the pointer or the focus is on stays until it is left. `data-at` tells one message from the next, as Gradio may
-// write the next into the same element.
+// Success messages disappear after as many seconds as [data-expires] says; a message under the pointer or with the focus
+// stays until the pointer or the focus leaves it. `data-at` distinguishes a message from the next one, which Gradio may
+// write into the same element.
 {
   const known = new WeakMap();
   const expire = (message, at) => {

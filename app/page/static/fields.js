@@ -2,9 +2,9 @@
 
 window.studio ??= {};
 Object.assign(window.studio, {
-  // What a search field holds now, once: the event's own value may be an earlier key's when several come quickly,
-  // and keys that change nothing (arrows, Enter) must not replace the list they move in. What is already chosen is not
-  // searched, or a late answer would take the place of what was found out about it.
+  // The current text of a search field, once: when several keys come quickly, the event's own value may belong to an
+  // earlier key, and keys that change nothing (arrows, Enter) must not replace the list in which they move. A value that
+  // is already chosen is not searched: a late answer would replace what is known about it.
   typed: (id, chosen, ...rest) => {
     const field = document.querySelector(`#${id} input`);
     const fresh = field === document.activeElement && field.value !== field.dataset.searched && field.value !== chosen;
@@ -12,12 +12,12 @@ Object.assign(window.studio, {
     return [fresh ? field.value : '', ...rest];
   },
 
-  // What has been typed meanwhile stays.
+  // Text that was typed in the meantime stays.
   keepTyped: (suggested, typed) => typed || suggested,
 
   empty: () => '',
 
-  // The gallery of recipes: its buttons ask for one.
+  // The buttons in the gallery of recipes load a recipe.
   recipes: (element, trigger) => {
     element.addEventListener('click', event => {
       const button = event.target.closest('[data-recipe]');

@@ -1,6 +1,6 @@
 'use strict';
 
-// Warnings about prompts: the button beside one leaves out what it is about.
+// Warnings about prompts: the button next to a warning leaves out the prompts that it is about.
 window.studio ??= {};
 Object.assign(window.studio, {
   findings: (element, trigger) => {

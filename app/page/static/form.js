@@ -1,10 +1,10 @@
 'use strict';
 
-// Versions of the form on Train. Each change begins one. What is shown of an older version is dimmed, and Launch waits,
-// until the server has renewed it: what it renews carries the number of its version in data-edit.
+// Versions of the form on Train. Each change begins a new version. Panels of an older version are dimmed, and Launch
+// waits, until the server has updated them: an updated panel carries the number of its version in data-edit.
 {
   let edits = 0;
-  // The version that the server knows of.
+  // The version that the server knows.
   let written = '';
   const TOGETHER_MS = 150;
   const PANELS = ['train-pair', 'train-estimate', 'checklist'];
@@ -24,7 +24,7 @@
   };
   const isOutdated = (panel) => panel.querySelector('[data-edit]')?.dataset.edit !== String(edits);
 
-  const settle = () => {
+  const dimOutdated = () => {
     const panels = PANELS.map(byId).filter(Boolean);
     if (!panels.length) return;
     const outdated = panels.map(isOutdated);
@@ -36,20 +36,20 @@
   };
 
   let planned = false;
-  const settleSoon = () => {
+  const dimOutdatedSoon = () => {
     if (planned) return;
     planned = true;
     requestAnimationFrame(() => {
       planned = false;
-      settle();
+      dimOutdated();
     });
   };
-  new MutationObserver(settleSoon).observe(document.documentElement, {childList: true, subtree: true});
+  new MutationObserver(dimOutdatedSoon).observe(document.documentElement, {childList: true, subtree: true});
 
-  // The reason for which a value is wrong is about the value before it was edited.
+  // The message about a wrong value no longer applies once the value is edited.
   document.addEventListener('input', event => event.target.closest?.('.wrong')?.classList.add('corrected'), true);
 
-  // Arrow keys change a number whose scale is open, such as a learning rate, by a tenth of its own magnitude.
+  // Arrow keys change a number of unknown scale, such as a learning rate, by a tenth of its magnitude.
   const scale = (event) => {
     const input = event.target;
     if (!input.matches?.('.scaled input[type=number]')) return;
@@ -60,15 +60,15 @@
 
   window.studio ??= {};
   Object.assign(window.studio, {
-    // Changes that come together make one version. The server hears of it once the step is open.
+    // Changes that come together make one version. The server receives it once the step is open.
     edited: async () => {
       edits += 1;
-      settle();
+      dimOutdated();
       await new Promise(resolve => setTimeout(resolve, TOGETHER_MS));
       return name();
     },
 
-    // The settings as they were read last are no change.
+    // Settings equal to those that were read last are not a change.
     loadedRun: (run, described) =>
       JSON.stringify(run) === JSON.stringify(described && JSON.parse(described).run) ? written : window.studio.edited(),
 

@@ -1,7 +1,7 @@
 'use strict';
 
-// Help: a "?" beside every field, number, chart and column, which opens one popover; and links to the documentation.
-// The words come with the page (app/help/words.py), so that nothing is asked of a server.
+// Help: a "?" next to every field, number, chart and column, which opens one popover; and links to the documentation.
+// The words come with the page (app/help/words.py), so no request to a server is needed.
 {
   let open = null;
   let box = null;
@@ -79,7 +79,7 @@
     if (name && text && lacks(heading)) add(heading, name, text);
   };
 
-  // What the server draws anew while its help is open gets a new button in the same place.
+  // If the server redraws an element whose help is open, the help continues at the element's new button.
   const follow = () => {
     if (!open || open.isConnected) return;
     const again = [...document.querySelectorAll('button.help')].find(

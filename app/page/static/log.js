@@ -1,6 +1,6 @@
 'use strict';
 
-// A log that follows its end, until one scrolls up, and shows only the lines with the words of the filter.
+// A log that follows new lines until the reader scrolls up, and shows only the lines with all words of the filter.
 window.studio ??= {};
 Object.assign(window.studio, {
   log: (element, _trigger, watch, props) => {
@@ -38,7 +38,7 @@ Object.assign(window.studio, {
       if (atEnd()) follow.checked = true;
       else if (top < before) follow.checked = false;
     });
-    // while the fold is closed, nothing can be scrolled
+    // a collapsed log cannot be scrolled
     new ResizeObserver(() => { if (follow.checked) pre.scrollTop = pre.scrollHeight; }).observe(pre);
     watch('value', draw);
     draw();

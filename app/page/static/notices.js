@@ -1,6 +1,6 @@
 'use strict';
 
-// Runs that ended while one looked elsewhere: their number in front of the page's title, and a notification each.
+// Runs that ended while the visitor looked elsewhere: their number before the page's title, and a notification for each.
 {
   const KEY = 'simct-notify';
   const title = document.title;

@@ -1,6 +1,6 @@
 'use strict';
 
-// Files that the visitor's own browser saves. They come by way of a hidden field, so nothing of them stays on the server.
+// Files that the visitor's own browser saves. They arrive through a hidden field, so the server keeps nothing of them.
 window.studio ??= {};
 Object.assign(window.studio, {
   saveBlob: (blob, name) => {

@@ -1,7 +1,7 @@
 'use strict';
 
-// A click on a heading sorts a table by it: numbers largest first, names from A; rows with an error stay last. The order
-// stays when the server renews the table. A click on what names a run is sent to the server.
+// A click on a heading sorts a table by it: numbers from the largest, names from A; rows with an error stay last. The
+// order stays when the server updates the table. A click on the name of a run is sent to the server.
 window.studio ??= {};
 Object.assign(window.studio, {
   sortable: (element, trigger, watch) => {

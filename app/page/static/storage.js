@@ -1,7 +1,7 @@
 'use strict';
 
-// What the browser keeps of a project: its pair, prompts, settings and verdict. Each tab keeps its own, so that two tabs
-// do not overwrite each other; a new tab begins with what any tab kept last. The project without a name is one of them.
+// What the browser keeps of a project: its pair, prompts, settings and verdict. Each tab keeps its own copy, so two tabs
+// do not overwrite each other; a new tab begins with what any tab kept last. There is also a project without a name.
 {
   const PROJECTS = 'simct-projects';
   const KEPT = ['pair', 'data', 'run', 'verdict'];
@@ -14,7 +14,7 @@
     try {
       return JSON.parse(storage.getItem(key));
     } catch {
-      // what cannot be read is as good as nothing
+      // a damaged value counts as absent
       return null;
     }
   };
@@ -29,8 +29,8 @@
 
   window.studio ??= {};
   Object.assign(window.studio, {
-    // Returns the project that an address names, which is the one from now on. The tour has its own. An address without a project belongs to
-    // the one without a name where it names a pair, and else to the last one.
+    // Opens the project that an address names, and returns it. The tour has its own project. An address without a project
+    // belongs to the project without a name if it names a pair, and otherwise to the last project.
     recallProject: (query) => {
       project = window.studio.isTour() ? TOUR : clean(query.project ?? (query.teacher || query.student ? '' : known()[0]));
       return project;
@@ -40,7 +40,7 @@
 
     useProject: (name = project) => {
       project = name;
-      // the tour is no project to come back to
+      // nobody returns to the project of the tour
       if (window.studio.isTour()) return;
       localStorage.setItem(PROJECTS, JSON.stringify([name, ...known().filter(each => each !== name)]));
     },
@@ -55,8 +55,8 @@
       return read(sessionStorage, key) ?? read(localStorage, key);
     },
 
-    // Chosen from the list: that project, in place of this one. A new name: a project that begins with what is here.
-    // Returns what the field shows.
+    // A name from the list opens that project in place of this one. A new name creates a project with what is here.
+    // Returns the value for the field.
     openProject: (chosen) => {
       const name = clean(chosen);
       if (name === project) return name;

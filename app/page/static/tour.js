@@ -1,15 +1,15 @@
 'use strict';
 
-// The tour of app/start/tour.py: a caption bar at the foot of the page. It opens the steps, presses what a person would
-// press, and waits for what a person would wait for. It is under way while the address says so; what it knows besides is
-// kept by this tab, so that a reload changes nothing.
+// The tour of app/start/tour.py: a caption bar at the bottom of the page. It opens the steps, presses what a person would
+// press, and waits for what a person would wait for. It is active while the address says so; its other state is kept in
+// this tab, so a reload changes nothing.
 {
   const KEY = 'simct-tour';
   const EVERY_MS = 250;
   const LEAVE_MS = 8000;
-  // until a line about an earlier attempt is gone
-  const SETTLE_MS = 2000;
-  // decided by the visitor, and left alone
+  // after this time, a line about trouble is no longer about an earlier attempt
+  const FRESH_MS = 2000;
+  // what the visitor has chosen, which the tour leaves alone
   const DECIDED = ['teacher', 'student', 'run', 'part', 'at', 'project'];
 
   const stops = () => window.studio.tourStops ?? [];
@@ -37,7 +37,7 @@
   let state = null;
   let stop = null;
   let acted = false;
-  // when the button was pressed that leads to the next stop, and the run that was shown then
+  // when the button that leads to the next stop was pressed, and the run that was shown then
   let pressed = null;
   let before = null;
   let leaving = false;
@@ -82,11 +82,11 @@
     if (!button) return;
     acted = true;
     if (stop.fill) fill(stop.fill);
-    // what was filled in arrives with the next frame
+    // the text that was filled in takes effect with the next frame
     setTimeout(() => button.click(), 300);
   };
 
-  // The progress of the run is that of the page itself.
+  // The progress of the run is copied from the page.
   const follow = (ready) => {
     const meter = part('progress'), source = stop.step === 'runs' && !ready && shown('#run-head [role=progressbar]');
     meter.hidden = !source;
@@ -100,13 +100,13 @@
 
   // A list of runs shows the newest one before it shows the one that was launched.
   const isOther = () => stop.step === 'runs' && shown('#run-head code')?.textContent !== parameter('run');
-  // The page itself opens the next step once what was pressed has succeeded.
+  // The page itself opens the next step once the action of the pressed button has succeeded.
   const pass = (trouble) => {
     if (pressed === null) return;
     if (parameter('step') === stops()[state.stop + 1].step && parameter('run') !== before) {
       state.stop += 1;
       arrive();
-    } else if (trouble && Date.now() - pressed > SETTLE_MS) pressed = null;
+    } else if (trouble && Date.now() - pressed > FRESH_MS) pressed = null;
   };
 
   const tick = () => {
@@ -129,7 +129,7 @@
     sessionStorage.removeItem(KEY);
     window.location.assign(back);
   };
-  // A run of the tour that is still at work, or about to be, is stopped as a person would stop it before the page is left.
+  // A run of the tour that is active, or about to start, is stopped as a person would stop it before the page is left.
   const end = () => {
     if (leaving) return;
     if (pressed === null && (stop.step !== 'runs' || shown(stop.ready))) return leave();
