@@ -134,7 +134,7 @@ def table(kept: dict) -> str:
     prompts = len(load_prompts(DataConfig(prompts=str(PAIRS["default"].eval))))
     sizes = " or ".join(str(size) for size in sorted({run["batch_size"] for run in runs}))
     lines = [
-        f"Exact answers on {prompts} held-out prompts, {sizes} rollouts a step; mean ± standard deviation over seeds "
+        f"Exact answers on {prompts} held-out prompts, {sizes} rollouts per step; mean ± standard deviation over seeds "
         "(number of seeds).",
         "",
     ]

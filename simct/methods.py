@@ -115,7 +115,7 @@ class MarginalOptions(LossOptions):
     min_mass: float = setting(
         "Smallest mass",
         1e-4,
-        "Leave out places inside a teacher token where the teacher gives the bytes so far less probability than this.",
+        "Leave out places inside a teacher token where the bytes so far have less teacher probability than this.",
         ge=0,
         lt=1,
     )
@@ -130,7 +130,7 @@ class BpmOptions(LossOptions):
     min_mass: float = setting(
         "Smallest mass",
         1e-4,
-        "Leave out places inside a teacher token where the teacher gives the bytes so far less probability than this.",
+        "Leave out places inside a teacher token where the bytes so far have less teacher probability than this.",
         ge=0,
         lt=1,
     )
@@ -165,7 +165,8 @@ class UldOptions(LossOptions):
     aligned: bool = setting(
         "Compare units",
         False,
-        "Compare aligned units. As published, position j of one side meets position j of the other, whatever it reads.",
+        "Compare aligned units. As published, position j of one side meets position j of the other, even if "
+        "they read different text.",
     )
 
 
@@ -231,7 +232,7 @@ class Method:
 
 
 LISTED_CANDIDATES = "compares only the shared tokens that the teacher lists"
-LISTED_EXACTLY = "puts everything that the teacher does not list in the class of all else"
+LISTED_EXACTLY = "puts everything that the teacher does not list in the class of everything else"
 
 _TABLE = (
     Method(
@@ -240,9 +241,9 @@ _TABLE = (
         line="shared tokens, and each multi-token unit by its mean log-probability per token",
         paragraph="""\
 **SimCT** (arXiv 2605.07711, Eq. 6–9). Both tokenizations of a text are cut at their common byte boundaries. Where both
-models have one and the same token, their next-token probabilities over the shared vocabulary are compared; where they
+models have the same single token, their next-token probabilities over the shared vocabulary are compared; where they
 spell a stretch with different tokens, that stretch itself joins the candidates, scored by the mean log-probability of
-each model's own tokens. So supervision that exact token matching discards is recovered.""",
+each model's own tokens. This recovers supervision that exact token matching discards.""",
         source="arXiv 2605.07711, Eq. 6–9",
         divergence="reverse_kl",
         whole_rows=False,
@@ -254,7 +255,7 @@ each model's own tokens. So supervision that exact token matching discards is re
         title="Strict",
         line="shared tokens at 1:1 units only; `top_k` keeps the student's most likely ones",
         paragraph="""\
-**Strict shared-token matching**: the two models are compared only where both use one and the same token, over the
+**Strict shared-token matching**: the two models are compared only where both use the same single token, over the
 vocabulary they share. Stretches that they spell with different tokens are left out.""",
         source="arXiv 2605.07711, arXiv 2610.08448",
         divergence="reverse_kl",

@@ -219,7 +219,7 @@ def evaluator_of(process: Process, loaded: Loaded) -> Evaluator | None:
         names = f" {', '.join(each.name for each in silent.values())}" if process.config.teachers else ""
         process.log(
             f"The distance to the teacher{names} is not measured: stored scores are of the data's completions only, "
-            "and the distance needs a teacher that writes answers of its own and reads the student's."
+            "and the distance needs a teacher that writes its own answers and reads the student's."
         )
     if evaluation.every == 0 or not (held_out or evaluation.tracked_tasks):
         return None
@@ -261,9 +261,9 @@ def final_message(trained: Trained) -> str:
         return f"Stopped after step {trained.step}. Resume the run to continue."
     ended = "Finished"
     if trained.ended_early:
-        ended = f"Finished early, after step {trained.step:,}: the student no longer got better"
+        ended = f"Finished early, after step {trained.step:,}: the student no longer improved"
     kept = trained.model_step is not None and trained.model_step != trained.step
-    return f"{ended}. The student kept is the best, of step {trained.model_step:,}." if kept else ended
+    return f"{ended}. The kept student is the best one, from step {trained.model_step:,}." if kept else ended
 
 
 def score_after(process: Process, student: PreTrainedModel, tokens: TokenBytes) -> None:

@@ -76,7 +76,7 @@ def read(studio: Studio, data: DataConfig, token: str | bool | None) -> PromptsR
 
 
 def read_given(studio: Studio, data: DataConfig, token: str | bool | None) -> PromptsReading:
-    """The prompts of a source that the visitor is known to be allowed to read. Raises one-line DataErrors or HubErrors."""
+    """The prompts of a source that the visitor is already known to own. Raises a one-line DataError or HubError."""
     return studio.kept(_read)(studio, DataAt.of(data, explicit_token(token)))
 
 

@@ -28,7 +28,8 @@ def keep_text(studio: Studio, text: str, visitor: Visitor | None = None) -> str:
         raise DataError("There are no prompts yet. Write or paste some.")
     if len(text) > MOST_CHARACTERS:
         raise DataError(
-            f"The text has {len(text):,} characters; at most {MOST_CHARACTERS:,} can be edited here. Upload a file instead."
+            f"The text has {len(text):,} characters; at most {MOST_CHARACTERS:,} can be edited here. Upload a "
+            "file instead."
         )
     if text[0] in "{[":
         content, suffix = text, ".jsonl" if text[0] == "{" else ".json"

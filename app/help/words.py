@@ -35,7 +35,7 @@ FIELDS = {
     "text-dataset": "The id of a dataset on the Hub, such as openai/gsm8k.",
     "corpus-dataset": "The id of a dataset on the Hub, such as openai/gsm8k.",
     "reliability-dataset": "The id of a dataset on the Hub, such as openai/gsm8k.",
-    "prompt-dataset": "A dataset on the Hub. Type part of its name to search. Answers are not needed to distil.",
+    "prompt-dataset": "A dataset on the Hub. Type part of its name to search. Answers are not needed to distill.",
     "Configuration": "One of the dataset's configurations. Change it where the dataset has several, such as main for "
     "openai/gsm8k.",
     "Split": "The part of the dataset to read. Usual: train.",
@@ -52,7 +52,7 @@ FIELDS = {
     "each model, so use it for small models or on a machine with a GPU.",
     "prompt-source": "Where the prompts come from: the embedded ones, a file of your own, or a dataset "
     "on the Hub. A few hundred prompts like those you care about are enough to begin with.",
-    "prompt-file": "A file of prompts, or of conversations, one in each row. Answers are not needed to distil.",
+    "prompt-file": "A file of prompts, or of conversations, one in each row. Answers are not needed to distill.",
     "prompt-shown": "Which prompt is shown below, as each model reads it.",
     "preset": "A preset fills in the settings below and leaves pair and prompts as they are. Start from the one "
     "closest to your machine.",

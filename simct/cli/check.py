@@ -25,8 +25,8 @@ MARKS = {"ok": "✓", "warning": "!", "problem": "✕"}
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check = commands.add_parser(
         "check",
-        help="everything that can be known before a run starts, with remedies (no weights)",
-        description="Exit status 2 when something would end the run, else 0.",
+        help="check everything that can be known before a run starts, with remedies (no weights)",
+        description="The exit status is 2 if something would end the run, else 0.",
     )
     check.add_argument("run_yaml", nargs="?", metavar="run.yaml", help="the same as --config")
     add_run_options(check)

@@ -120,7 +120,7 @@ def follow(run: RunFolder) -> int:
                 actions.kill(run)
                 break
             stopping = True
-            print("\nStopping: a checkpoint is being written. Press Ctrl-C again to end it at once.", flush=True)
+            print("\nStopping: a checkpoint is being written. Press Ctrl-C again to end it immediately.", flush=True)
             actions.stop(run)
     log.bar.close()
     status = run.status()

@@ -135,7 +135,7 @@ def _measure(options: argparse.Namespace, teacher: str) -> dict:
         )
     print(format_distances(found, teacher if len(options.teacher) > 1 else None))
     if options.teacher_server:
-        print(f"The teacher was served: the {listed_tokens(options)} most likely tokens at each position.")
+        print(f"The teacher's server listed the {listed_tokens(options)} most likely tokens at each position.")
     return found.to_dict()
 
 

@@ -61,20 +61,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     weights.add_argument(
         "--at", metavar="PLACE", help="the candidates at a byte of the text (120), or at a unit of it (u7)"
     )
-    weights.add_argument("--before", metavar="PROMPT", help="what both models read before the text, by their templates")
+    weights.add_argument(
+        "--before", metavar="PROMPT", help="a prompt that both models read before the text, in their chat templates"
+    )
     others = inspect.add_argument_group("other pairs in one table")
     others.add_argument(
         "--compare", action="append", default=[], metavar="STUDENT", help="another student (ID or ID@REVISION); repeat"
     )
     others.add_argument("--compare-teacher", action="append", default=[], metavar="TEACHER", help="another teacher")
     others.add_argument("--sort", default="strict", choices=("strict", "jaccard", "verdict"))
-    written = inspect.add_argument_group("what is written")
+    written = inspect.add_argument_group("output")
     written.add_argument(
         "--top", type=arguments.rows_or_none, default=20, metavar="N", help="disagreements shown (default: %(default)s)"
     )
     written.add_argument("--json", metavar="FILE", help="the report as JSON")
     written.add_argument("--html", metavar="FILE", help="the report as one self-contained page")
-    written.add_argument("--csv", metavar="FOLDER", help="its tables as CSV files")
+    written.add_argument("--csv", metavar="FOLDER", help="the report's tables as CSV files")
     inspect.set_defaults(run=run_inspect)
 
 

@@ -51,8 +51,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     jobs.add_argument("--runs", default=RUNS, help="where runs are kept (default: %(default)s)")
     jobs.add_argument("--json", action="store_true", help="list as JSON")
     jobs.add_argument("--state", help="list only runs in this state")
-    jobs.add_argument("--lines", type=rows, default=200, help="of the log (default: %(default)s)")
-    jobs.add_argument("--set", action="append", default=[], metavar="A.B=C", help="what a duplicate changes")
+    jobs.add_argument("--lines", type=rows, default=200, help="lines of the log (default: %(default)s)")
+    jobs.add_argument(
+        "--set", action="append", default=[], metavar="A.B=C", help="a setting that the duplicate changes"
+    )
     add_label_options(jobs)
     add_rental_options(jobs)
     jobs.set_defaults(run=run_jobs)
@@ -60,8 +62,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:
     label = parser.add_argument_group("label")
-    label.add_argument("--name", help="what the run is called in lists; empty removes it")
-    label.add_argument("--note", help="what to remember of it; empty removes it")
+    label.add_argument("--name", help="the run's name in lists; empty removes it")
+    label.add_argument("--note", help="a note about the run; empty removes it")
     label.add_argument("--tag", action="append", default=[], help="add a tag; also: list only runs that have it")
     label.add_argument("--untag", action="append", default=[], metavar="TAG", help="remove a tag")
     star = label.add_mutually_exclusive_group()
@@ -81,9 +83,14 @@ def add_rental_options(parser: argparse.ArgumentParser) -> None:
     jobs.add_argument("--flavor", help="the machine; without it the machines are listed with the run's estimated cost")
     jobs.add_argument("--namespace", help="user or organization that pays (default: the token's own)")
     jobs.add_argument(
-        "--timeout", type=time_limit, metavar="TIME", help="end the Job after this, such as 90m or 4h; seconds if bare"
+        "--timeout",
+        type=time_limit,
+        metavar="TIME",
+        help="end the Job after this time, such as 90m or 4h; a bare number is in seconds",
     )
-    jobs.add_argument("--spend-limit", type=dollars, metavar="USD", help="the most it may cost; required")
+    jobs.add_argument(
+        "--spend-limit", type=dollars, metavar="USD", help="the most that the Job may cost, in US dollars; required"
+    )
 
 
 SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}

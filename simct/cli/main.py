@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     presets.set_defaults(run=run_presets)
     cli_settings.add_parser(commands)
     cli_jobs.add_parser(commands)
-    demo = commands.add_parser("demo", help="the main steps on the embedded pair: inspect, distil, evaluate")
+    demo = commands.add_parser("demo", help="the main steps on the embedded pair: inspect, distill, evaluate")
     demo.add_argument("--runs", default=RUNS)
     demo.add_argument("--steps", type=steps, help="fewer steps for a quicker look")
     demo.set_defaults(run=run_demo)
@@ -110,7 +110,7 @@ def _add_distill(commands: Commands) -> None:
         "--seeds",
         type=at_once,
         metavar="N",
-        help="run N seeds, a run folder each, and print their means; continues them",
+        help="run N seeds, each in its own run folder, and print their means; run it again to continue",
     )
     distill.add_argument("--detach", action="store_true", help="start it in the background and return")
     _add_no_check(distill)
@@ -128,7 +128,7 @@ def _add_warmup(commands: Commands) -> None:
         "--allow-code-execution", action="store_true", help="let the checker 'code' run answers, in a sandbox"
     )
     warmup.add_argument("--push-to", metavar="OWNER/NAME", help="push the answers as a dataset when done")
-    warmup.add_argument("--private", action="store_true", help="push it privately")
+    warmup.add_argument("--private", action="store_true", help="push them to a private dataset")
     warmup.add_argument("--resume", metavar="RUN", help="continue a warm-up that stopped (its folder or id)")
     warmup.add_argument("--detach", action="store_true", help="start it in the background and return")
     _add_no_check(warmup)

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    teach = commands.add_parser("teach", help="score the data's completions by the teacher once, for runs without it")
+    teach = commands.add_parser(
+        "teach", help="let the teacher score the data's completions once, for runs that do not load it"
+    )
     teach.add_argument("run_yaml", metavar="RUN.yaml", type=Path, help="the run: its teacher, student and data")
     teach.add_argument("--output", metavar="DIR", required=True, type=Path, help="the folder that gets the scores")
     teach.add_argument("--teacher", metavar="NAME", help="which of several teachers, by its name in run.yaml")

@@ -24,7 +24,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        print("\nStopping with the results so far. Press Ctrl-C again to end at once.", file=sys.stderr)
+        print("\nStopping with the results so far. Press Ctrl-C again to end immediately.", file=sys.stderr)
 
     before = signal.signal(signal.SIGINT, ask)
     try:

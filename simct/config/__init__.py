@@ -72,7 +72,7 @@ class RunConfig(Section):
     divergence: str | None = setting(
         "Divergence",
         None,
-        "What of the two distributions is compared. Usual: the method's own; forward KL keeps answers more varied.",
+        "How the two distributions are compared. Usual: the method's own; forward KL keeps answers more varied.",
         choices=tuple(DIVERGENCES),
         empty="the method's own",
     )

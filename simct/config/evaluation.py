@@ -43,7 +43,8 @@ class EvaluationConfig(Section):
     best_by: str = setting(
         "Best by",
         "distance",
-        "What makes a checkpoint the best: the least distance to the teacher (distance), the least loss (loss), or the "
+        "What makes a checkpoint the best: the smallest distance to the teacher (distance), the lowest loss "
+        "(loss), or the "
         "highest score of a tracked task (its name). Without evaluations the loss decides.",
         allowed="distance, loss, or one of evaluation.tracked_tasks",
         required=True,

@@ -66,7 +66,7 @@ class TrainingConfig(Section):
         "Micro-batch tokens",
         8192,
         "Most tokens in one forward and backward pass, padding included. Usual: 4,096 to 32,768; the result is the "
-        "same. It is halved by itself where memory runs out.",
+        "same. It is halved automatically if memory runs out.",
         ge=1,
         le=MOST_TOKENS,
     )
@@ -115,11 +115,11 @@ class TrainingConfig(Section):
         required=True,
         max_length=200,
     )
-    weight_decay: float = setting("Weight decay", 0.0, "Pull of the weights towards 0. Usual: 0 to 0.1.", ge=0, le=1000)
+    weight_decay: float = setting("Weight decay", 0.0, "Pull of the weights toward 0. Usual: 0 to 0.1.", ge=0, le=1000)
     max_grad_norm: float = setting(
         "Gradient clipping",
         1.0,
-        "Longest gradient; a longer one is scaled down. Usual: 1; lower it where the loss jumps.",
+        "Largest gradient norm; a larger gradient is scaled down. Usual: 1; lower it where the loss jumps.",
         gt=0,
         le=1e12,
     )
@@ -156,7 +156,7 @@ class TrainingConfig(Section):
     stop_on_collapse: bool = setting(
         "Stop on collapse",
         True,
-        "End a run whose answers no longer end, explode or vanish. Turn it off to study just that.",
+        "End a run whose answers no longer end, explode or vanish. Turn it off to study the collapse itself.",
     )
     tracker: str | None = setting(
         "Tracker",
@@ -168,14 +168,15 @@ class TrainingConfig(Section):
     checkpoint_every: int = setting(
         "Checkpoint every",
         50,
-        "Steps between checkpoints. Usual: 50; fewer on machines that may be taken away.",
+        "Steps between checkpoints. Usual: 50; fewer on machines that may be reclaimed.",
         ge=1,
         le=MOST_STEPS,
     )
     keep_checkpoints: int = setting(
         "Checkpoints kept",
         2,
-        "Newest checkpoints that are kept, beside the best one. Each holds the trained weights and the optimizer.",
+        "Newest checkpoints that are kept, in addition to the best one. Each holds the trained weights and the "
+        "optimizer.",
         ge=1,
         le=1_000_000,
     )
@@ -186,7 +187,7 @@ class TrainingConfig(Section):
         choices=STUDENTS_KEPT,
     )
     samples_every: int = setting(
-        "Samples every", 10, "Steps between completions that are kept to read.", ge=1, le=MOST_STEPS
+        "Samples every", 10, "Steps between completions that are saved for reading.", ge=1, le=MOST_STEPS
     )
     max_length: int = setting(
         "Longest sequence",
@@ -252,7 +253,7 @@ class WarmupConfig(Section):
     max_repetition: float | None = setting(
         "Most repetition",
         None,
-        "Leave out answers of which more than this share repeats what they said before. Usual: 0.3 to 0.5.",
+        "Leave out answers of which more than this share repeats earlier text. Usual: 0.3 to 0.5.",
         empty="not looked at",
         ge=0,
         le=1,
@@ -263,7 +264,7 @@ class WarmupConfig(Section):
     retry_budget: float = setting(
         "Retry budget",
         4.0,
-        "Where many answers are cut, these are written again at twice the length, again and again, for at most so many "
+        "Where many answers are cut, these are written again at twice the length, repeatedly, for at most so many "
         "times the tokens of all first answers. 0 leaves them cut.",
         ge=0,
         le=1000,

@@ -18,7 +18,7 @@ class PublishConfig(Section):
         "Publish to",
         None,
         "When the run has finished, it pushes the student and its model card here: owner/name, or a name in your own "
-        "account. Give it to publish without watching.",
+        "account. Set it to publish automatically.",
         empty="not published",
         max_length=200,
     )

@@ -133,7 +133,7 @@ def _check_scores(config: "RunConfig", teacher: ModelConfig, where: str) -> None
         not (teacher.scores and teacher.server),
         f"{where}.scores",
         teacher.scores,
-        f"empty with {where}.server, or the other way round",
+        f"empty with {where}.server, or the other way around",
     )
     require(
         not teacher.scores or (config.rollout.dataset_fraction == 1 and config.kind == "distill"),

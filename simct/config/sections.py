@@ -92,7 +92,7 @@ class ModelConfig(Section):
         "Server",
         None,
         "Address of a server that holds the teacher, such as https://example.com: an OpenAI-compatible one with "
-        "prompt_logprobs, as vLLM has. The model is then only named for its tokenizer and template.",
+        "prompt_logprobs, as vLLM has. The model is then used only for its tokenizer and template.",
         empty="the weights are loaded here",
         max_length=NAME_CHARACTERS,
     )
@@ -145,7 +145,7 @@ class DataConfig(Section):
     prompts: str = setting(
         "Prompts",
         "",
-        "A JSONL, CSV or Parquet file, a folder, or the id of a dataset on the Hub. Answers are not needed to distil.",
+        "A JSONL, CSV or Parquet file, a folder, or the id of a dataset on the Hub. Answers are not needed to distill.",
         allowed="a prompts file or a Hub dataset id",
         required=True,
         max_length=NAME_CHARACTERS,
@@ -169,20 +169,20 @@ class DataConfig(Section):
         "Prompt column",
         None,
         "Column with the prompts or messages. Name it where it has an unusual name.",
-        empty="found by its name",
+        empty="found by name",
         max_length=NAME_CHARACTERS,
     )
     answer_column: str | None = setting(
         "Answer column",
         None,
         "Column with the reference answers, for scores and for the warm-up's checks.",
-        empty="found by its name",
+        empty="found by name",
         max_length=NAME_CHARACTERS,
     )
     system: str | None = setting(
         "System prompt",
         None,
-        "Message of the system before every prompt that has none.",
+        "System message for every prompt that has none.",
         empty="none",
         max_length=PROSE_CHARACTERS,
     )
@@ -204,7 +204,7 @@ class DataConfig(Section):
     deduplicate: str | None = setting(
         "Duplicates",
         None,
-        "Leave out prompts that were there before: exact copies only, or normalized, which ignores case and spacing. "
+        "Leave out repeated prompts: exact copies only, or normalized, which ignores case and spacing. "
         "Use it where many prompts repeat.",
         choices=DUPLICATES,
         empty="duplicates stay",
@@ -266,7 +266,7 @@ class DataConfig(Section):
         "System column",
         None,
         "Column with the system text of each row. Name it where it has an unusual name.",
-        empty="found by its name",
+        empty="found by name",
         max_length=NAME_CHARACTERS,
     )
     completion_column: str | None = setting(
@@ -380,16 +380,20 @@ class RolloutConfig(Section):
         "vLLM server",
         None,
         "Address of a vLLM server that writes for all processes.",
-        empty="vLLM inside this machine's process",
+        empty="vLLM in the training process",
         max_length=NAME_CHARACTERS,
     )
     vllm_memory: float = setting(
-        "vLLM memory", 0.3, "Share of the GPU's memory for vLLM beside the trainer. Usual: 0.2 to 0.5.", gt=0, lt=1
+        "vLLM memory",
+        0.3,
+        "Share of the GPU's memory for vLLM in the trainer's process. Usual: 0.2 to 0.5.",
+        gt=0,
+        lt=1,
     )
     ahead: bool = setting(
         "Write ahead",
         False,
-        "vLLM writes the next step's completions while this one is trained, by weights one step old.",
+        "vLLM writes the next step's completions while this one is trained, with weights one step old.",
     )
 
     @property

@@ -43,7 +43,9 @@ def most_expanded(path: Path) -> int:
 
 def expansion_error(name: str) -> DataError:
     """The error for a file that expands to far more than its size."""
-    return DataError(f"{quoted(name)} expands to more than {MOST_EXPANSION} times its size. Give the data as it is.")
+    return DataError(
+        f"{quoted(name)} expands to more than {MOST_EXPANSION} times its size. Give the data uncompressed."
+    )
 
 
 def open_bytes(path: Path) -> BinaryIO:

@@ -18,7 +18,7 @@ _REMEDIES = {
     "false, or choose a teacher whose template has the same parts.",
     TEACHER_CANNOT_SPELL: "Choose a teacher whose vocabulary has every byte.",
     BEYOND_VOCABULARY: "Give the student the tokenizer that belongs to it.",
-    NOTHING: "Raise rollout.max_new_tokens, or warm the student up first: it writes nothing, or is cut at once.",
+    NOTHING: "Raise rollout.max_new_tokens, or warm the student up first: it writes nothing, or is cut immediately.",
     OFF_POLICY: "The teacher writes control tokens or text that the student cannot spell: set teacher.enable_thinking "
     "to false, or rollout.on_policy_fraction to 1.",
     GIVEN: "The student cannot spell the data's completions: choose another student, or lower "

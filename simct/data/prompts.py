@@ -122,7 +122,7 @@ class DataSummary:
             lines.append(f"{_rows(count)} of {self.rows:,} {verb} skipped: {reasons(self.skipped)}.")
         if self.unread:
             names = ", ".join(self.unread)
-            lines.append(f"Nothing reads the text in {names}. Use data.template to include it in the prompt.")
+            lines.append(f"Nothing uses the text in {names}. Use data.template to include it in the prompt.")
         guessed = [name for name in self.encodings if not name.startswith("utf-8")]
         if guessed:
             lines.append(f"The text is read as {' and '.join(guessed)}. Convert it to UTF-8 if letters look wrong.")

@@ -172,7 +172,7 @@ class _Guarded:
                 raise needs_permission(name)
             if not _uses_sandbox(task):
                 raise ConfigError(
-                    f"Task {name!r} runs what the model wrote by means of its own, outside the sandbox. Leave it out."
+                    f"Task {name!r} runs what the model wrote in its own way, outside the sandbox. Leave it out."
                 )
             check_can_confine(name)
         return loaded

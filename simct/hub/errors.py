@@ -165,7 +165,7 @@ def _of_request(error: hub.HfHubHTTPError, name: str, reason: str) -> HubError |
     if status == 409:
         return HubError(f"{name} is already taken or being changed{reason}. Choose another name, or try again.")
     if status == 412:
-        return HubError(f"{name} was changed by someone else meanwhile. Try again.")
+        return HubError(f"{name} was changed by someone else in the meantime. Try again.")
     if status == 413:
         return HubError(f"The Hub finds a file of {name} too large{reason}.")
     if status == 429:

@@ -39,12 +39,12 @@ _FAMILIES = [
     ),
     (
         r"gemma.*",
-        "counts a model distilled from it as a derivative, so its terms go along.",
+        "counts a model distilled from it as a derivative, so its terms apply to the student.",
         "stays with the new student.",
     ),
     (
         r".*rail(\+\+|-m)?|.*openrail.*",
-        "restricts uses and may ask that the student passes this on.",
+        "restricts uses and may require the student to pass this on.",
         "stays with the new student, restrictions of use included.",
     ),
     (
@@ -86,14 +86,14 @@ def license_compatibility(teacher: Licensed, student: Licensed) -> str:
 def _concern(name: str, side: int) -> str:
     """What to look up about the license `name` of the teacher (side 0) or the student (side 1), or nothing."""
     wanted = (
-        "read whether its outputs may train another model."
+        "check whether its outputs may train another model."
         if side == 0
-        else "read whether changed weights may be shared."
+        else "check whether changed weights may be shared."
     )
     if name in ("", "unknown"):
         return f"is not stated: {wanted}"
     if name == "other":
-        return f"is one of its own: {wanted}"
+        return f"is a custom license: {wanted}"
     for pattern, *texts in _FAMILIES:
         if re.fullmatch(pattern, name):
             return texts[side] and f"({name}) {texts[side]}"

@@ -266,13 +266,13 @@ class ServedTeacher:
         listed = choice.get("prompt_logprobs")
         if listed is None:
             raise ConfigError(
-                f"The server at {self.client.url} returns no prompt_logprobs. Serve the teacher by vLLM, or by an "
+                f"The server at {self.client.url} returns no prompt_logprobs. Serve the teacher with vLLM, or by an "
                 "Inference Endpoint that runs vLLM."
             )
         echoed = choice.get("prompt_token_ids")
         if not isinstance(listed, list) or len(listed) != len(ids) or (echoed is not None and echoed != ids):
             raise RunError(
-                f"The teacher's server at {self.client.url} answered about other token ids than it was sent."
+                f"The teacher's server at {self.client.url} answered about token ids other than those it was sent."
             )
         self._count(len(ids))
         return listed

@@ -72,11 +72,11 @@ def target_of(url: str, public: bool | None = None) -> Target:
         raise ConfigError(f"The server {address.hostname!r} was not found. Check its address.") from error
     if not found or not all(ipaddress.ip_address(each).is_global for each in found):
         raise ConfigError(
-            f"{address.hostname!r} is a private address, which a Space does not ask. Run the studio on your own "
+            f"{address.hostname!r} is a private address, to which a Space does not connect. Run the studio on your own "
             "machine for a server there."
         )
     if address.scheme != "https":
-        raise ConfigError(f"A Space asks servers by https only, and the address is {url!r}.")
+        raise ConfigError(f"A Space connects to servers by https only, and the address is {url!r}.")
     chosen = str(min(found))
     host = f"[{chosen}]" if ":" in chosen else chosen
     return Target(f"{address.scheme}://{host}:{port}{address.path}", address.netloc)

@@ -32,7 +32,7 @@ class ServerReport:
         context = f", up to {self.context_length:,} tokens" if self.context_length else ""
         return (
             f"The server has {self.model}{context}, lists {self.listed} tokens at each position, answers in "
-            f"{self.seconds:.2f} s and scores {self.tokens_per_second:,.0f} tokens a second."
+            f"{self.seconds:.2f} s and scores {self.tokens_per_second:,.0f} tokens per second."
         )
 
 

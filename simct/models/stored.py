@@ -105,11 +105,11 @@ class StoredTeacher:
             )
         if about.get("tokenizer") != tokens.fingerprint:
             raise ConfigError(
-                f"The scores in {str(folder)!r} are of {about.get('model')!r}, whose tokenizer is another one. Name "
+                f"The scores in {str(folder)!r} are of {about.get('model')!r}, which has another tokenizer. Name "
                 "that model as teacher.model, or make the scores again."
             )
         if about.get("sha256") != file_hash(path):
-            raise ConfigError(f"{str(path)!r} was changed since it was written. Make it again with `simct teach`.")
+            raise ConfigError(f"{str(path)!r} has changed since it was written. Make it again with `simct teach`.")
         try:
             self.file = pyarrow.parquet.ParquetFile(path)
             keys = [self.file.read_row_group(group, ["text"]) for group in range(self.file.num_row_groups)]

@@ -29,15 +29,15 @@ def check_account(planned: PlannedRun) -> list[Check]:
     if place.on_jobs and account.get("canPay") is False and place.namespace in (None, account["name"]):
         line = f"The account {account['name']} has no payment method, and Jobs are paid."
         found.append(warning(line, "Add one, or credits, at https://huggingface.co/settings/billing."))
-    return found or [ok(f"Signed in to the Hub as {account['name']}, with a token that may write.")]
+    return found or [ok(f"Signed in to the Hub as {account['name']}, with a token that can write.")]
 
 
 def _check_token(account: dict[str, Any]) -> list[Check]:
     role = ((account.get("auth") or {}).get("accessToken") or {}).get("role")
     if role != "read":
         return []
-    line = f"The token of {account['name']} may only read, and the run writes to the Hub."
-    return [problem(line, f"Use a token that may write: {TOKENS_PAGE}.")]
+    line = f"The token of {account['name']} can only read, and the run writes to the Hub."
+    return [problem(line, f"Use a token that can write: {TOKENS_PAGE}.")]
 
 
 def _check_names(planned: PlannedRun, account: dict[str, Any]) -> list[Check]:
@@ -87,5 +87,5 @@ def check_job_machine(planned: PlannedRun) -> list[Check]:
         remedy = f"Choose one of {', '.join(fitting)}." if fitting else lower
         return [problem(f"The run does not fit {place.flavor}: it {offer.why}.", remedy, "flavor")]
     if offer.fits is None:
-        return [warning(f"Whether the run fits {place.flavor} is not known: {offer.why}", setting="flavor")]
+        return [warning(f"It is not known whether the run fits {place.flavor}: {offer.why}", setting="flavor")]
     return [ok(f"{offer.line()}.")]

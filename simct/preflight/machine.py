@@ -39,7 +39,7 @@ def check_device(planned: PlannedRun) -> list[Check]:
             found.append(problem(line, f"Change {side}.device.", planned.setting(side, "device")))
     wanted = planned.place.gpus
     if wanted and wanted > gpus > 0:
-        found.append(problem(f"{wanted} GPUs are asked for, and this machine has {gpus}.", "Lower --gpus."))
+        found.append(problem(f"{wanted} GPUs are requested, and this machine has {gpus}.", "Lower --gpus."))
     if wanted and gpus and config.training.batch_size % wanted:
         line = f"training.batch_size is {config.training.batch_size}, which {wanted} GPUs cannot share evenly."
         found.append(problem(line, f"Make it a multiple of {wanted}.", "training.batch_size"))
@@ -93,7 +93,7 @@ def check_memory(planned: PlannedRun) -> list[Check]:
     if peak > 0.97 * total:
         return [warning(f"{line}.", remedy, lower)]
     if peak > free:
-        return [warning(f"{line}, of which {size(free)} are free now.", "End other programs that use it.")]
+        return [warning(f"{line}, of which {size(free)} are free now.", "Close other programs that use it.")]
     return [ok(f"{line}.")]
 
 

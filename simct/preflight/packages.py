@@ -92,14 +92,14 @@ def check_tracker(planned: PlannedRun) -> list[Check]:
         line = "TRACKIO_SPACE_ID names a Space, and you are not signed in to the Hub."
         return [problem(line, "Sign in with `hf auth login`, or unset TRACKIO_SPACE_ID.", TRACKER)]
     if tracker and planned.place.on_jobs:
-        line = f"What {tracker} keeps stays on the Job's disk and is lost with it."
+        line = f"What {tracker} keeps is stored on the Job's disk and lost with it."
         return [warning(line, "metrics.jsonl of the run has the same numbers.", TRACKER)]
     return []
 
 
 def _check_wandb(planned: PlannedRun) -> list[Check]:
     if planned.place.on_jobs:
-        line = "A Job gets no key of wandb, so the run would end where tracking starts."
+        line = "A Job gets no wandb key, so the run would end when tracking starts."
         return [problem(line, "Choose tensorboard or no tracker.", TRACKER)]
     if os.environ.get("WANDB_MODE", "").lower() in ("offline", "disabled", "dryrun"):
         return []

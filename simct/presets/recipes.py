@@ -11,7 +11,7 @@ PAPER_SAYS = (
     "The paper reports consistent gains over matching shared tokens, on mathematics and code. Not repeated by this "
     "project: docs/reproduce.md says how to."
 )
-UNPUBLISHED = "Not known: no result for this pair is quoted here. The run scores it before and after on 200 problems."
+UNPUBLISHED = "Unknown: no result for this pair is quoted here. The run scores it before and after on 200 problems."
 GSM8K = "GSM8K, 7,473 problems"
 MATHS_AND_CODE = "10,000 problems of mathematics and code, built by python -m tools.build_data"
 

@@ -147,7 +147,8 @@ def rollouts_card(run: RunFolder, model_id: str) -> str:
     return redact(
         f"---\n{metadata.to_yaml()}\n---\n\n# Rollouts of {escape(model_id)}\n\n"
         f"What [{model_id}](https://huggingface.co/{model_id}) wrote while it was distilled from"
-        f" {escape(teacher_names(config))}: one JSON line a sample, with the `step`, the `prompt`, the `completion` and"
+        f" {escape(teacher_names(config))}: one JSON line per sample, with the `step`, the `prompt`, the "
+        "`completion` and"
         " whether it `ended` by itself. Text made by a model, unchecked; prompts come from the training data"
         f" ({escape(config.data.prompts)}).\n"
     )
@@ -189,7 +190,7 @@ def _progress(run: RunFolder) -> str:
     status = run.status()
     step, total = status.step, status.total_steps or 0
     if status.state == "finished" and step < total:
-        return f"The run ended by itself after {step:,} of {total:,} steps, as the student no longer got better."
+        return f"The run ended by itself after {step:,} of {total:,} steps, as the student no longer improved."
     if status.state == "finished":
         return f"The run finished all {total:,} steps."
     state = escape(status.state)
@@ -229,8 +230,8 @@ def _probabilities(teacher: ModelConfig) -> str:
     """Where they came from, for a teacher whose weights were elsewhere."""
     if not teacher.elsewhere:
         return ""
-    whence = "stored beforehand" if teacher.scores else "served over HTTP"
-    return f"{whence}; of each position the {teacher.top_logprobs:,} most likely tokens and the sum of all others"
+    whence = "stored in advance" if teacher.scores else "served over HTTP"
+    return f"{whence}; at each position the {teacher.top_logprobs:,} most likely tokens and the sum of all others"
 
 
 def _teacher_settings(config: RunConfig) -> list[tuple[str, str]]:
@@ -239,7 +240,7 @@ def _teacher_settings(config: RunConfig) -> list[tuple[str, str]]:
             ("Precision", precision_text(config)),
             ("Teacher's probabilities", _probabilities(config.teacher)),
             ("Teacher quantized", config.teacher.quantization or ""),
-            ("System text of the teacher alone", config.teacher.system or ""),
+            ("System text for the teacher only", config.teacher.system or ""),
         ]
     column = config.data.teacher_column
     rows = [("Precision of the student", Precision.of(config).student_text.removeprefix("student "))]
@@ -276,7 +277,7 @@ def _distillation_settings(config: RunConfig) -> list[tuple[str, str]]:
     return [
         ("Method", config.method + (f" ({options})" if options else "")),
         ("Divergence", DIVERGENCES[divergence] if divergence else ""),
-        ("Steps × rollouts a step", f"{training.steps:,} × {training.batch_size:,}"),
+        ("Steps × rollouts per step", f"{training.steps:,} × {training.batch_size:,}"),
         ("Optimizer", f"{training.optimizer}, learning rate {training.learning_rate:g}, {training.schedule}"),
         ("Warm-up of the rate", f"{training.warmup_ratio:.0%} of the steps"),
         ("Weight decay, gradient clipping", f"{training.weight_decay:g}, {training.max_grad_norm:g}"),
@@ -290,7 +291,7 @@ def _warmup_settings(config: RunConfig) -> list[tuple[str, str]]:
     checked = "unchecked" if warmup.checker == "none" else f"kept only if the {warmup.checker} check passes"
     return [
         ("Answers of the teacher", f"{warmup.samples_per_prompt} a prompt, {checked}"),
-        ("Epochs, examples a step", f"{warmup.epochs:g}, {warmup.batch_size:,}"),
+        ("Epochs, examples per step", f"{warmup.epochs:g}, {warmup.batch_size:,}"),
         ("Learning rate", f"{warmup.learning_rate:g}"),
     ]
 

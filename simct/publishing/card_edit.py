@@ -102,7 +102,7 @@ def check_card(text: str, license: str | None = None) -> dict:
     if not body.strip():
         raise HubError("The card says nothing below its metadata. Write something, or reset the card.")
     if redact(text) != text:
-        raise HubError("The card holds what looks like an access token. Take it out before you publish.")
+        raise HubError("The card holds what looks like an access token. Remove it before you publish.")
     _check_license(data, license)
     _check_ids(data)
     _check_words(data)
@@ -119,7 +119,8 @@ def _check_license(data: dict, known: str | None) -> None:
         return
     if not isinstance(license, str) or license not in LICENCES | {known}:
         raise HubError(
-            f"license is {license!r}, which is no license id of the Hub. Use one such as apache-2.0, or `other` with a"
+            f"license is {license!r}, which is not a license id on the Hub. Use one such as apache-2.0, or "
+            "`other` with a"
             " license_name."
         )
     if license == "other" and not isinstance(data.get("license_name"), str):
@@ -132,7 +133,7 @@ def _check_ids(data: dict) -> None:
             try:
                 validate_repo_id(repo_id)
             except HFValidationError as error:
-                raise HubError(f"{name} is {repo_id!r}, which is no repository id. Write owner/name.") from error
+                raise HubError(f"{name} is {repo_id!r}, which is not a repository id. Write owner/name.") from error
     relation = data.get("base_model_relation")
     if relation is not None and relation not in RELATIONS:
         raise HubError(f"base_model_relation is {relation!r}; it can be {', '.join(RELATIONS)}.")

@@ -118,7 +118,7 @@ def _draw(draw: ImageDraw.ImageDraw, steps: tuple[int, ...], losses: tuple[float
 
 
 def running_mean(values: tuple[float, ...]) -> list[float]:
-    """The mean around each value, over about a twentieth of the series (less towards its ends)."""
+    """The mean around each value, over about a twentieth of the series (less toward its ends)."""
     reach = max(1, len(values) // 40)
     sums = [0.0, *itertools.accumulate(values)]
     smoothed = []

@@ -165,7 +165,7 @@ def _publish(run: RunFolder, repo_id: str, wanted: Wanted, token: str | None) ->
         done["rollouts_url"] = _publish_rollouts(api, run, repo_id, private)
         run.set_publishing(rollouts_url=done["rollouts_url"])
     if wanted.space:
-        run.set_publishing(stage="Making the chat demo")
+        run.set_publishing(stage="Creating the chat demo")
         done["space_url"] = _publish_space(api, run, repo_id, private)
     return done
 

@@ -142,7 +142,7 @@ def scope(report: PairReport) -> str:
 
 def _start_distances(measured: Reliability) -> list[Fact]:
     both = (("student", "teacher", measured.student_to_teacher), ("teacher", "student", measured.teacher_to_student))
-    about = "How much less likely the {} finds what the {} writes, before training; 0: no less"
+    about = "How much less likely the {} finds what the {} writes, before training; 0 means no less"
     return [
         Fact(f"Distance, {one} to {other}", found, lambda each: each.text, about.format(other, one), "not measured")
         for one, other, found in both
@@ -241,7 +241,7 @@ def sample(measured: Reliability) -> str:
     excluded = f" Left out: {left_out(measured.excluded)}." if measured.excluded else ""
     listed = ""
     if measured.listed:
-        listed = f" The teacher was served: the {measured.listed:,} most likely tokens at each position."
+        listed = f" The teacher's server listed the {measured.listed:,} most likely tokens at each position."
     return f"{answers}{stopped}.{listed}{excluded}"
 
 

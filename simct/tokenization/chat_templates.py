@@ -35,7 +35,7 @@ def chat_template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
 def _bounded(tokenizer: PreTrainedTokenizerBase, template: object) -> str | None:
     if template and not (isinstance(template, str) and len(template) <= MOST_CHARACTERS):
         raise DataError(
-            f"The chat template of {quoted(tokenizer.name_or_path)} is no text of at most {MOST_CHARACTERS:,} "
+            f"The chat template of {quoted(tokenizer.name_or_path)} is not a text of at most {MOST_CHARACTERS:,} "
             "characters. Choose another model."
         )
     return str(template) if template else None

@@ -35,14 +35,14 @@ class CollapseWatch:
         before, now = (self._means(part) for part in (self.first, list(self.last)))
         reason = None
         if before["eos_rate"] >= 0.5 and now["eos_rate"] < before["eos_rate"] / 4:
-            reason = f"only {now['eos_rate']:.0%} of answers end, at first {before['eos_rate']:.0%} did"
+            reason = f"only {now['eos_rate']:.0%} of answers end, compared with {before['eos_rate']:.0%} at first"
         elif now["response_length"] > 4 * max(before["response_length"], 8):
             reason = f"answers grew from {before['response_length']:.0f} to {now['response_length']:.0f} tokens"
         elif before["response_length"] >= 8 and now["response_length"] < before["response_length"] / 4:
             reason = f"answers shrank from {before['response_length']:.0f} to {now['response_length']:.1f} tokens"
         elif before["canonical_rate"] >= 0.5 and now["canonical_rate"] < before["canonical_rate"] / 2:
             share, first_share = now["canonical_rate"], before["canonical_rate"]
-            reason = f"{share:.0%} of answers are canonically tokenized, at first {first_share:.0%} were"
+            reason = f"{share:.0%} of answers are canonically tokenized, compared with {first_share:.0%} at first"
         if reason:
             raise RunError(
                 f"The student collapsed by step {record['step']}: {reason}. Lower training.learning_rate, set "

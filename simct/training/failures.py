@@ -25,7 +25,7 @@ def explain_failure(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
         return f"The machine ran out of memory. {LESS}"
     if is_disk_full(error):
-        return "The disk is full. Free some space and resume; the last whole checkpoint is kept."
+        return "The disk is full. Free some space and resume; the last complete checkpoint is kept."
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"Cannot use {str(error.filename)!r}: {error.strerror}. Check the disk and the permissions, and resume."
     return None

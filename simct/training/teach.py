@@ -36,7 +36,7 @@ def teach(
     The texts are those that the run trains on with rollout.dataset_fraction 1. Raises one-line SimCTErrors.
     """
     if config.teacher.scores:
-        raise ConfigError("teacher.scores is given, and `simct teach` makes scores. Leave it out.")
+        raise ConfigError("teacher.scores is set, but `simct teach` makes scores. Remove it.")
     pair = TokenizerPair.of_run(config, token)
     prompts = split_prompts(load_prompts(config.data, token), config.data, token).trained
     given = [prompt for prompt in prompts if prompt.completion is not None]

@@ -75,7 +75,7 @@ class StepRollouts:
 class Trained(NamedTuple):
     """The last step, whether training is over, and the student: on the main process only if it was sharded.
 
-    model_step: the step of the student, if it is not the last. ended_early: whether it no longer got better.
+    model_step: the step of the student, if it is not the last. ended_early: whether it no longer improved.
     """
 
     step: int
@@ -367,5 +367,7 @@ def _start_vllm(
     if config.rollout.engine != "vllm":
         return None
     if accelerator.num_processes > 1 and not config.rollout.vllm_url:
-        raise ConfigError("vLLM beside the trainer takes one process. Give rollout.vllm_url, or launch one process.")
+        raise ConfigError(
+            "vLLM in the trainer's process works with one process only. Set rollout.vllm_url, or launch one process."
+        )
     return VllmWriter(config, student, pair.student, checkpoints.parent / ".vllm")

@@ -92,7 +92,7 @@ class _PlainUnpickler(pickle.Unpickler):
             ours = module.partition(".")[0] in ("simct", "app") and isinstance(found, type) and is_dataclass(found)
             if ours or (module, name) in CONSTRUCTORS:
                 return found
-        raise pickle.UnpicklingError(f"{module}.{name} is no plain value")
+        raise pickle.UnpicklingError(f"{module}.{name} is not a plain value")
 
 
 def plain_value(content: bytes) -> Any:

@@ -294,7 +294,7 @@ class _Watched:
             try:
                 return plain_value(content)
             except Exception as error:
-                raise LimitError(f"{self.what} gave something that is no result.") from error
+                raise LimitError(f"{self.what} returned something that is not a result.") from error
         name, text = json.loads(content)
         if not name:
             raise LimitError(f"{self.what} cannot be read: {text}.")

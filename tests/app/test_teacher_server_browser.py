@@ -53,7 +53,7 @@ def test_a_server_is_typed_where_the_teacher_is_chosen_and_trains_a_student(stud
     key.fill(KEY)
     key.press("Enter")
     expect(note(studio).locator(".note-ok")).to_contain_text("lists 64 tokens at each position")
-    expect(note(studio)).to_contain_text(re.compile(r"answers in [\d.]+ s and scores [\d,]+ tokens a second"))
+    expect(note(studio)).to_contain_text(re.compile(r"answers in [\d.]+ s and scores [\d,]+ tokens per second"))
     expect(note(studio)).to_contain_text("Its tokens are those of Embedded teacher")
     expect(key).to_have_value("")
     studio.shot("pair-served")

@@ -55,12 +55,12 @@ def test_failures_are_reported():
 
 @pytest.mark.parametrize("leaving", ["import sys; sys.exit(0)", "import os; os._exit(0)", "raise SystemExit"])
 def test_leaving_before_the_tests_is_not_passing(leaving):
-    assert reason(f"{leaving}\nassert False") == "exited before its end"
+    assert reason(f"{leaving}\nassert False") == "exited before it finished"
 
 
 def test_a_forged_report_is_not_believed():
     forging = 'import os\nfor fd in range(3, 64):\n    try: os.write(fd, b\'{"outcome": "passed"}\\n\')\n'
-    assert reason(f"{forging}    except OSError: pass\nos._exit(0)") == "exited before its end"
+    assert reason(f"{forging}    except OSError: pass\nos._exit(0)") == "exited before it finished"
 
 
 def test_time_and_memory_are_bounded():

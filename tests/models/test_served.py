@@ -150,7 +150,7 @@ def last_entry(entry):
 
 
 UNTRUE = {
-    "returns no prompt_logprobs. Serve the teacher by vLLM": lambda choice: choice.pop("prompt_logprobs"),
+    "returns no prompt_logprobs. Serve the teacher with vLLM": lambda choice: choice.pop("prompt_logprobs"),
     "answered about other token ids": lambda choice: choice["prompt_logprobs"].pop(),
     "about other token ids than it was sent": lambda choice: choice.update(prompt_token_ids=[1, 2, 3]),
     "no log-probability of token": last_entry(lambda entry: None),

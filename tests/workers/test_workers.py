@@ -50,8 +50,8 @@ def test_results_come_back_from_another_process(workers):
         (misbehaving.talk_without_end, "The file gives more than 67,108,864 bytes."),
         (misbehaving.fail, "The file cannot be read: ZeroDivisionError: division by zero."),
         (misbehaving.panic, "The file cannot be read: Panic: called"),
-        (misbehaving.forged, "The file gave something that is no result."),
-        (misbehaving.stranger, "The file gave something that is no result."),
+        (misbehaving.forged, "The file returned something that is not a result."),
+        (misbehaving.stranger, "The file returned something that is not a result."),
         (misbehaving.stuck_in_a_step, "The chat template of 'acme/loops' did not finish within 0.5 s."),
     ],
 )

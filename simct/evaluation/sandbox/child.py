@@ -203,7 +203,7 @@ def send(job: dict, report: dict) -> None:
 
 def run_program(job: dict) -> None:
     """Run the program and report: it passes only if it reaches its end, not if it exits before."""
-    report = {"outcome": "failed", "reason": "exited before its end"}
+    report = {"outcome": "failed", "reason": "exited before it finished"}
     with contextlib.suppress(SystemExit):
         try:
             scope = {"__name__": "__main__", "__builtins__": builtins}

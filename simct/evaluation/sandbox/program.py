@@ -232,4 +232,4 @@ def _verdict(ended: str | None, reports: list[dict], limits: Limits) -> tuple[bo
         return False, f"ended by signal {number}"
     if "passed" in by_outcome and "failed" not in by_outcome:
         return True, ""
-    return False, str(by_outcome.get("failed", {}).get("reason", "exited before its end"))
+    return False, str(by_outcome.get("failed", {}).get("reason", "exited before it finished"))

@@ -23,7 +23,7 @@ def start(
         hf_job.launch(run, rental.flavor, rental.hours, token, rental.namespace, rental.price)
     except SimCTError as error:
         if error.__cause__ is not None and passing(error.__cause__):
-            run.set_status(message="Looking whether its Job has started: the Hub did not confirm it")
+            run.set_status(message="Checking whether its Job has started: the Hub did not confirm it")
         else:
             shutil.rmtree(run.path)
         raise
@@ -58,7 +58,7 @@ def stop(run: RunFolder, token: Token = None) -> str:
 
 def kill(run: RunFolder, token: Token = None) -> str:
     hf_job.cancel(run, token)
-    return "The Job is canceled. What it pushed last can be resumed."
+    return "The Job is canceled. The run can be resumed from its last push."
 
 
 def resume(run: RunFolder, token: str | None = None, rental: Rental | None = None) -> str:

@@ -236,7 +236,7 @@ def download_reports(api: HfApi, run: RunFolder, status: RunStatus) -> None:
     try:
         info = api.model_info(repo_id)
     except RepositoryNotFoundError as error:
-        raise HubError(f"The run's repository {page_url(repo_id)} is gone; its checkpoints with it.") from error
+        raise HubError(f"The run's repository {page_url(repo_id)} is gone, and its checkpoints with it.") from error
     if info.sha == status.remote_commit:
         return
     reported = status.reported

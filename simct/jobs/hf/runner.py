@@ -154,7 +154,7 @@ def stop_if_requested(api: HfApi, run: RunFolder, repo_id: str) -> None:
     try:
         requested = api.file_exists(repo_id, STOP_FILE)
     except Exception as error:
-        print(redact(f"Could not look for a stop request ({error})."), flush=True)
+        print(redact(f"Could not check for a stop request ({error})."), flush=True)
         return
     if requested:
         stop(run)
