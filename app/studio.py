@@ -55,7 +55,7 @@ FORGET_UPLOADS = (3600, 24 * 3600)
 MOST_WAITING = 256
 
 HEADER = """<header class="top"><h1>SimCT Studio</h1>
-<p>Distil a teacher into a student, even when they tokenize text differently.</p></header>"""
+<p>Distill a teacher into a student, even when they tokenize text differently.</p></header>"""
 
 
 class StudioPage:

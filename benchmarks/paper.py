@@ -71,7 +71,7 @@ def run_warmup(plan: Plan, folder: Path, where: Sequence[str]) -> Path:
 
 
 def run_method(plan: Plan, folder: Path, method: str, student: Path, seeds: int, where: Sequence[str]) -> None:
-    """Distil the warmed-up student by a method, once a seed."""
+    """Distill the warmed-up student by a method, once a seed."""
     command = ["distill", *where, "--preset", plan.preset, "--output", str(folder / method), "--seeds", str(seeds)]
     command += ["--student", str(student), "--method", method]
     simct_or_exit([*command, *settings_of((*plan.settings, f"evaluation.tasks={','.join(plan.tasks)}"))])

@@ -158,7 +158,7 @@ def operations_ratio(teacher: Any, student: Any) -> float:
 
 
 def train_by_method(config: RunConfig, pair: TokenizerPair, teacher: Any, student: Any, prompts: list) -> int:
-    """Distil; returns the tokens that the student wrote."""
+    """Distill; returns the tokens that the student wrote."""
     records: list[dict] = []
     with tempfile.TemporaryDirectory() as folder:
         Trainer(
@@ -173,10 +173,10 @@ def train_on_answers(config: RunConfig, pair: TokenizerPair, teacher: Any, stude
     steps = round(config.training.steps * operations_ratio(teacher, student))
     chosen = [prompts[index % len(prompts)] for index in range(steps * BATCH)]
     speaker = Speaker(teacher.eval(), pair.teacher, [prompt.teacher_ids for prompt in chosen])
-    backwards = TokenizerPair(teacher=pair.student, student=pair.teacher)
+    backward = TokenizerPair(teacher=pair.student, student=pair.teacher)
     examples = []
     for prompt, answer in zip(chosen, draw(speaker, ANSWER_TOKENS, seed=1 + config.training.seed), strict=True):
-        spelled = backwards.teacher_ids_for(answer.completion_ids)
+        spelled = backward.teacher_ids_for(answer.completion_ids)
         if not spelled.excluded and len(spelled.ids):
             examples.append(Example(list(prompt.student_ids), list(spelled.ids)))
     with tempfile.TemporaryDirectory() as folder:

@@ -63,13 +63,13 @@ class SimctOptions(LossOptions):
         "Mass mask",
         False,
         "Leave out units where the teacher gives the candidates less probability than this; true means 0.5. "
-        "Use it where `simct inspect --weights` finds many such units.",
+        "Use it if `simct inspect --weights` finds many such units.",
     )
     prefix_free: bool = setting(
         "Prefix-free candidates",
         False,
         "Leave out, at a unit of several tokens, the shared token that is its own first piece. "
-        "Use it where the teacher's near-zero for first pieces does harm.",
+        "Use it if the teacher's near-zero for first pieces does harm.",
     )
     unit_mask_ratio: float = setting(
         "Units left out",

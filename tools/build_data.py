@@ -1,8 +1,8 @@
-"""The data preset: ten thousand prompts, half maths and half code, from data sets on the Hub.
+"""The data preset: ten thousand prompts, half math and half code, from datasets on the Hub.
 
     python -m tools.build_data [--output data/maths_code_10k.jsonl] [--size 10000] [--seed 0]
 
-Each line has `prompt`, `answer`, `kind` (maths or code), `checker` (maths, or none for code, whose answers are programs
+Each line has `prompt`, `answer`, `kind` ("maths" or "code"), `checker` ("maths", or "none" for code, whose answers are programs
 and no tests) and `source`. Every source gives its share, drawn by the seed;
 if one has too few prompts, the others of its kind give more. A prompt that several sources have is kept once. Only
 training splits are read, so that the test problems of GSM8K, MATH, MBPP and HumanEval stay unseen.
@@ -98,7 +98,7 @@ def _generator(*seeds: int) -> np.random.Generator:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Build the maths and code prompts from data sets on the Hub.")
+    parser = argparse.ArgumentParser(description="Build the math and code prompts from datasets on the Hub.")
     parser.add_argument("--output", type=Path, default=Path("data/maths_code_10k.jsonl"))
     parser.add_argument("--size", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -36,9 +36,9 @@ class BlindTab:
                 self.one = gr.Dropdown([], label="One model", elem_id="blind-one", filterable=False)
                 self.other = gr.Dropdown([], label="The other", elem_id="blind-other", filterable=False)
                 with gr.Row():
-                    temperature = gr.Number(0.0, label="Temperature", info="0: the most likely.", minimum=0,
+                    temperature = gr.Number(0.0, label="Temperature", info="0: always the most likely.", minimum=0,
                                             min_width=110, elem_id="blind-temperature")  # fmt: skip
-                    length = gr.Number(128, label="Tokens at most", info="Of each answer.", precision=0, minimum=1,
+                    length = gr.Number(128, label="Tokens at most", info="Per answer.", precision=0, minimum=1,
                                        min_width=110, elem_id="blind-length")  # fmt: skip
             with gr.Column(scale=3, min_width=320):
                 self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=10, elem_id="blind-prompt")

@@ -33,9 +33,9 @@ class ChatTab:
                 self.model = gr.Dropdown([], label="Model", elem_id="chat-model", filterable=False)
                 self.system = gr.Textbox(label="System text", lines=2, max_lines=8, elem_id="chat-system")
                 with gr.Row():
-                    temperature = gr.Number(0.0, label="Temperature", info="0: the most likely.", minimum=0,
+                    temperature = gr.Number(0.0, label="Temperature", info="0: always the most likely.", minimum=0,
                                             min_width=110, elem_id="chat-temperature")  # fmt: skip
-                    length = gr.Number(256, label="Tokens at most", info="Of each answer.", precision=0, minimum=1,
+                    length = gr.Number(256, label="Tokens at most", info="Per answer.", precision=0, minimum=1,
                                        min_width=110, elem_id="chat-length")  # fmt: skip
             with gr.Column(scale=3, min_width=320):
                 self.talk = markup.panel(markup.empty(START), elem_id="chat-talk", min_height=170)
@@ -80,7 +80,7 @@ class ChatTab:
             if len(text) > MOST_CHARACTERS:
                 raise DataError(f"The message has {len(text):,} characters; at most {MOST_CHARACTERS:,} can be sent.")
             if len(turns) >= MOST_TURNS:
-                raise DataError(f"The conversation has {len(turns)} turns, which is the most. Clear it to go on.")
+                raise DataError(f"The conversation has {len(turns)} turns, which is the maximum. Clear it to continue.")
         except SimCTError as error:
             yield {self.note: markup.note("error", one_line(error))}
             return

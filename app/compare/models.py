@@ -205,7 +205,7 @@ def _changed(side: str, run: RunFolder) -> int | None:
     try:
         return path.stat().st_mtime_ns
     except OSError as error:
-        raise ModelError(f"{title(side)} is not there any more. Choose another model.") from error
+        raise ModelError(f"{title(side)} is no longer there. Choose another model.") from error
 
 
 def _at_checkpoint(student: "PreTrainedModel", side: str, run: RunFolder, config: RunConfig) -> "PreTrainedModel":

@@ -58,9 +58,9 @@ class PromptSetTab:
             with gr.Column(scale=2, min_width=280):
                 self.sides = gr.CheckboxGroup([], label="Who answers", elem_id="set-sides")
                 with gr.Row():
-                    temperature = gr.Number(0.0, label="Temperature", info="0: the most likely.", minimum=0,
+                    temperature = gr.Number(0.0, label="Temperature", info="0: always the most likely.", minimum=0,
                                             min_width=110, elem_id="set-temperature")  # fmt: skip
-                    length = gr.Number(64, label="Tokens at most", info="Of each answer.", precision=0, minimum=1,
+                    length = gr.Number(64, label="Tokens at most", info="Per answer.", precision=0, minimum=1,
                                        min_width=110, elem_id="set-length")  # fmt: skip
                 with gr.Row():
                     ask = gr.Button("Answer all", variant="primary", elem_id="set-ask", min_width=130)

@@ -30,9 +30,9 @@ class SideBySideTab:
                 self.sides = gr.CheckboxGroup([], label="Who answers", elem_id="compare-sides")
                 with gr.Row():
                     temperature = gr.Number(
-                        0.0, label="Temperature", info="0: the most likely.", minimum=0, min_width=110
+                        0.0, label="Temperature", info="0: always the most likely.", minimum=0, min_width=110
                     )
-                    length = gr.Number(64, label="Tokens at most", info="Of each answer.", precision=0, min_width=110)
+                    length = gr.Number(64, label="Tokens at most", info="Per answer.", precision=0, min_width=110)
             with gr.Column(scale=3, min_width=320):
                 self.offered = gr.Dropdown([], label="A prompt of the run", elem_id="compare-picked", filterable=True)
                 self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=10, elem_id="compare-prompt")

@@ -8,7 +8,7 @@ from app.compare.models import in_sentence, title
 from app.page import markup
 from simct.evaluation.votes import Tally
 
-# probability a token, from which a unit counts as so likely
+# probability per token from which a unit counts as this likely
 LEVELS = ((0.5, "likely", "over 50%"), (0.1, "fair", "10–50%"), (0.01, "rare", "1–10%"), (0.0, "never", "under 1%"))
 SIGNIFICANT = 0.05
 
@@ -22,7 +22,7 @@ def cards(answers: Mapping[str, Answer]) -> str:
 
 def legend() -> str:
     keys = "".join(f'<span><i class="ag-{name}"></i>{words}</span>' for _, name, words in LEVELS)
-    return f'<div class="legend"><b>How likely the teacher finds each unit, a token:</b>{keys}</div>'
+    return f'<div class="legend"><b>How likely the teacher finds each unit, per token:</b>{keys}</div>'
 
 
 def facts(answer: Answer) -> list[str]:
@@ -63,7 +63,7 @@ def _units(units: list[dict[str, Any]]) -> str:
 def _unit(unit: dict[str, Any]) -> str:
     level = next(name for least, name, _ in LEVELS if unit["probability"] >= least)
     text = unit["bytes"].decode("utf-8", errors="replace")
-    explanation = f"{unit['probability']:.2%} a token, {unit['student']}×{unit['teacher']} tokens (student × teacher)"
+    explanation = f"{unit['probability']:.2%} per token, {unit['student']}×{unit['teacher']} tokens (student × teacher)"
     if not unit["bytes"]:
         return f'<i class="ag-{level} end" title="End of turn: {explanation}">■</i>'
     return f'<i class="ag-{level}" title="{explanation}">{markup.escape(text)}</i>'

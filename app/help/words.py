@@ -21,10 +21,10 @@ FIELDS = {
     "repeat an earlier run exactly.",
     "server-key": "What the server asks for before it answers. Usual: the key of your account there. It stays in this "
     "studio's memory, for your runs alone; leave it empty where the server asks for none.",
-    "Task": "What the models you search for are made for. Usual: text generation. Change it where a model is listed "
+    "Task": "What the models you search for are made for. Usual: text generation. Change it if a model is listed "
     "under another task, as many that also read images are.",
     "Size": "How many parameters the models you search for have. Narrow it to what fits your machine.",
-    "License": "The license of the models you search for. Set it where your use needs a certain one.",
+    "License": "The license of the models you search for. Set it if your use needs a certain one.",
     "Access": "Whether the models you search for are open to everyone, or gated: their authors grant access first.",
     "Order": "What comes first in the list of models.",
     "inspect-text": "The text that both tokenizers cut into tokens. Usual: a paragraph such as the student will "
@@ -36,7 +36,7 @@ FIELDS = {
     "corpus-dataset": "The id of a dataset on the Hub, such as openai/gsm8k.",
     "reliability-dataset": "The id of a dataset on the Hub, such as openai/gsm8k.",
     "prompt-dataset": "A dataset on the Hub. Type part of its name to search. Answers are not needed to distill.",
-    "Configuration": "One of the dataset's configurations. Change it where the dataset has several, such as main for "
+    "Configuration": "One of the dataset's configurations. Change it if the dataset has several, such as main for "
     "openai/gsm8k.",
     "Split": "The part of the dataset to read. Usual: train.",
     "Column": "The column with the texts. Leave it empty to have it found by its name.",
@@ -44,7 +44,7 @@ FIELDS = {
     "At most": "How many texts are read. Usual: 100 to 1,000. More texts take longer and give steadier numbers.",
     "Color by": "What the colors of the units show: their kind, or a measured number once the models are loaded.",
     "Answers": "How many answers of the student are measured. Usual: 16; take 64 or more for a steadier verdict.",
-    "Tokens an answer, at most": "Longest answer that is measured. Usual: 64 to 256. Raise it where answers reason at "
+    "Tokens per answer, at most": "Longest answer that is measured. Usual: 64 to 256. Raise it if answers reason at "
     "length.",
     "Pairs": "Whether to compare one teacher with several students, or one student with several teachers.",
     "Models": "The models on the other side, at most 12. Each is compared with the model chosen under Pair.",
@@ -59,24 +59,24 @@ FIELDS = {
     "where-form": "On this machine, or on one rented from Hugging Face Jobs and paid by the minute.",
     "flavor": "The machine to rent. Only machines that the run fits by the estimate are listed.",
     "namespace": "The account or organization that pays for the Job.",
-    "timeout": "The Job is ended after this many hours. Usual: twice the estimated time.",
-    "spend-limit": "The Job is ended before it costs more than this, in US dollars.",
+    "timeout": "The Job ends after this many hours. Usual: twice the estimated time.",
+    "spend-limit": "The Job ends before it costs more than this, in US dollars.",
     "confirm-spending": "A Job costs money, so confirm its price before it is launched.",
     "run-yaml": "The settings of this run that differ from the defaults. Saved as run.yaml, the simct command runs "
     "exactly the same.",
     "run-command": "The commands that start the same run from a terminal.",
-    "run-name": "What the run is called in lists. Without a name, its pair stands there.",
+    "run-name": "The run's name in lists. Without a name, lists show its pair.",
     "run-tags": "Words to find runs by, separated by commas. The search field finds them, too.",
     "run-remark": "What you want to remember: why this run, what you saw, what to try next.",
     "run-comparison-runs": "The runs to compare, two to six. They share one color in every chart.",
     "compare-run": "The run whose student answers.",
-    "compare-sides": "Who answers the prompt. The student before training and the teacher must be loaded first, and "
-    "models from the Hub are downloaded for it.",
+    "compare-sides": "The models that answer the prompt. The student before training and the teacher must be loaded "
+    "first, and models from the Hub are downloaded for this.",
     "Temperature": "Randomness of the answers. Usual: 0 for the most likely answer, 0.6 to 1 for varied ones.",
-    "Tokens at most": "Longest answer, in tokens. Usual: 64 to 512. Raise it where answers are cut off.",
+    "Tokens at most": "Longest answer, in tokens. Usual: 64 to 512. Raise it if answers are cut off.",
     "compare-picked": "A prompt that this run trained on or was evaluated with. It fills in the field below.",
     "compare-prompt": "What all chosen models answer. Try prompts that the run has not trained on.",
-    "chat-model": "Who answers the next message. The whole conversation is read by it, in its own chat template; "
+    "chat-model": "The model that answers the next message. It reads the whole conversation in its own chat template; "
     "what another model wrote stays.",
     "chat-system": "What the model reads before the conversation. Usual: empty, or the system text that the run "
     "trains with.",
@@ -87,12 +87,12 @@ FIELDS = {
     "set-prompts": "The prompts that every chosen model answers, one per line.",
     "set-sides": "Who answers the prompts. One model after another is loaded, so more models take longer.",
     "publish-now-what": "Which weights are published after LoRA training. Usual: the merged model, which every program "
-    "loads. Choose the adapter where the student is large and people have it already.",
+    "loads. Choose the adapter if the student is large and people already have it.",
     "usage-transformers": "Python that loads the student and asks it something. Copy it into a file or a notebook.",
     "usage-vllm": "Commands that serve the student to many users at once, on a machine with a GPU.",
     "usage-repository": "The repository to enter in the Space that converts it.",
     "usage-ollama": "The command that downloads the converted student and starts a chat.",
-    "prompt-text": "Your own prompts: one a line, or one a paragraph where there are blank lines, or JSON Lines with "
+    "prompt-text": "Your own prompts: one per line, or one per paragraph if there are blank lines, or JSON Lines with "
     "the columns of a file. Each change is kept as a file of yours.",
     "publish-run": "The finished run whose student is published.",
     "publish-repo": "The repository on the Hub: your account or organization, a slash, and a name. It is created "
@@ -100,7 +100,7 @@ FIELDS = {
     "publish-now-private": "Who can see the new repository. Usual: private first, and public on the Hub once you have "
     "tried the student. An existing repository keeps its visibility.",
     "publish-now-rollouts": "Also publish the prompts and completions of the run, as a dataset of its own. Leave it "
-    "off where the prompts are not yours to share.",
+    "off if the prompts are not yours to share.",
     "publish-now-space": "Also publish a Space where people can chat with the student, on free hardware.",
     "publish-token": "An access token with permission to write, from your account's settings on the Hub. It "
     "stays in this page, is never stored, and takes the place of the account stored on this machine.",
@@ -130,11 +130,11 @@ NUMBERS = {
     "shared tokens": "A token that both vocabularies have, because its bytes are equal. Usual: 20,000 to 120,000. "
     "Every method can compare the models on these.",
     "vocabulary overlap": "Shared tokens over all tokens of both vocabularies (Jaccard). Usual: 10% to 70%; 100% "
-    "means the same vocabulary. A low number alone is no reason against a pair: what matters is how much of real text "
+    "means the same vocabulary. A low number alone does not rule out a pair: what matters is how much of real text "
     "is covered.",
     "of the student's tokens": "The share of the student's vocabulary that the teacher also has. Above 60% is good, "
     "30% to 60% usual across families. Rare tokens count as much as frequent ones here, so look at Matched exactly "
-    "under Inspect before you drop a pair.",
+    "under Inspect before you reject a pair.",
     "matched exactly": "Share of the student's tokens in shared units: one token on each side, the same bytes. Usual: "
     "80% to 98% of English text, less for digits, code and other languages.",
     "recovered": "Share of the student's tokens that exact matching loses and SimCT recovers. Usual: 2% to 20%. The "
@@ -178,7 +178,7 @@ CHARTS = {
     "collapse: lower the learning rate.",
     "Gradient norm": "The size of the gradient before clipping. Peaks are usual; a steady rise means that the "
     "learning rate is too high.",
-    "Speed": "Tokens that the student writes a second, over whole steps: writing, grading and learning.",
+    "Speed": "Tokens per second that the student writes, over whole steps: writing, grading and learning.",
     "Memory": "Memory of the training process, and on the GPU of all programs together. It should level off.",
     "KL, shared": "How much student and teacher disagree on shared units. It should fall.",
     "KL, recovered": "How much student and teacher disagree on recovered units. It should fall.",
@@ -215,9 +215,10 @@ COLUMNS = {
     "First preferred": "How often the answer of the first model was chosen.",
     "Second preferred": "How often the answer of the second model was chosen.",
     "Ties": "How often neither answer was better.",
-    "p": "Two-sided sign test without the ties: how likely so uneven a count is if both models are equally good. Below "
+    "p": "Two-sided sign test without the ties: how likely such an uneven count is if both models are equally "
+    "good. Below "
     "0.05 it counts as a preference; that needs at least six votes.",
-    "Part": "What a row is made into: a prompt, and perhaps an answer, a system text or tools.",
+    "Part": "What a row is turned into: a prompt, and perhaps an answer, a system text or tools.",
     "Read from": "The columns of your data that this part is read from.",
     "Alternatives": "Other columns from which this part could be read. Choose one below.",
     "Row": "Which row of the data, counted from 1.",
@@ -241,7 +242,7 @@ COLUMNS = {
     "A step": "Estimated time of one optimizer step with full-length completions.",
     "Time": "Estimated time of the whole run: an order of magnitude, without scored tasks.",
     "Cost": "Estimated cost in US dollars at the list price.",
-    "An hour": "The price of the machine for an hour, in US dollars.",
+    "An hour": "The price of the machine per hour, in US dollars.",
     "This run, about": "Estimated cost of this run on the machine.",
     "State": "Queued, running, stopping, stopped, failed or finished.",
     "Steps": "Steps that are done, of all steps.",

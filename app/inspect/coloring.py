@@ -19,7 +19,7 @@ KINDS = "kind of unit"
 
 
 class TextScores:
-    """The button, its progress, and what the units are shaded by afterwards.
+    """The button, its progress, and what the units are shaded by afterward.
 
     `outputs` are the components that a new text sets back, with `fresh`.
     """

@@ -79,7 +79,7 @@ class ReliabilityTab:
         with gr.Accordion("Prompts and answers", open=False):
             source = TextSourceForm(studio, "reliability", kinds, answers, always=True)
             length = gr.Number(
-                TOKENS, label="Tokens an answer, at most", precision=0, minimum=1, maximum=MOST_TOKENS, min_width=120
+                TOKENS, label="Tokens per answer, at most", precision=0, minimum=1, maximum=MOST_TOKENS, min_width=120
             )
         with gr.Row(elem_classes="tools"):
             self.measure = gr.Button(WORDS, size="sm", variant="primary", min_width=200, elem_id="reliability-measure")

@@ -49,8 +49,8 @@ def judged(of_student: float, jaccard: float, same: bool) -> tuple[str, str]:
     """(kind of note, sentence): whether the vocabularies share many tokens, and what follows."""
     if same:
         return "warn", (
-            "Teacher and student are the same model, so there is nothing to learn unless the teacher reads a system "
-            "text of its own. Choose a larger teacher."
+            "Teacher and student are the same model, so there is nothing to learn unless the teacher reads its own "
+            "system text. Choose a larger teacher."
         )
     if jaccard == 1:
         return "ok", (

@@ -32,7 +32,7 @@ class CardPanel:
         self.note = markup.panel(elem_id="card-note")
         self.editor = gr.Textbox(
             label="Card source",
-            info="Markdown. The metadata for the Hub stands first, between two lines of ---.",
+            info="Markdown. The metadata for the Hub comes first, between two lines of ---.",
             lines=18,
             max_lines=40,
             visible=False,

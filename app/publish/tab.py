@@ -25,7 +25,7 @@ EVERY_SECONDS = 1.0
 WEIGHTS = [("Merged model", "merged"), ("Adapter alone", "adapter"), ("Both", "both")]
 ABOUT_WEIGHTS = (
     "The run trained a LoRA adapter. Merged: a whole model, which any program loads. Adapter: a small file for people "
-    "who have the student already. Both: the adapter goes to a repository of its own, NAME-adapter."
+    "who have the student already. Both: the adapter goes to its own repository, NAME-adapter."
 )
 
 

@@ -19,7 +19,9 @@ from simct.publishing.usage import (
 from simct.runs.folder import RunFolder
 
 QUESTION = "What is the capital of France?"
-WHEN = "It works once the student is published; a private one also needs `hf auth login` with an account that sees it."
+WHEN = (
+    "It works once the student is published; a private one also needs `hf auth login` with an account that can see it."
+)
 MERGED_ONLY = "GGUF files are made from a merged model. Publish the merged model too, and convert that."
 
 

@@ -52,7 +52,7 @@ class Hosts:
         if len(named) != 1 or not self.answers(named[0]):
             shown = name_of(named[0]) if len(named) == 1 else None
             return (
-                f"This studio does not answer to the name {shown or '?'!r}. Open it by its own address, or start it "
+                f"This studio does not answer to the name {shown or '?'!r}. Open it at its own address, or start it "
                 f"with --allow-host {shown or 'NAME'}."
             )
         reads = method in ("GET", "HEAD")
@@ -64,7 +64,9 @@ class Hosts:
         # another page may only link to the studio
         if site in ("cross-site", "same-site") and not (reads and mode == "navigate"):
             elsewhere = True
-        return "This studio takes no requests from other pages. Open it by its own address." if elsewhere else None
+        return (
+            "This studio does not accept requests from other pages. Open it at its own address." if elsewhere else None
+        )
 
     def _is_own(self, origin: str, host: str) -> bool:
         """Whether a page of `origin` is this studio's own, where the request names `host`."""

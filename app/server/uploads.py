@@ -53,10 +53,10 @@ class Uploads:
             return "You are uploading four files. Wait until one has arrived."
         if sum(size for _, size in recent) + length > MOST_A_DAY:
             return (
-                f"You have uploaded {MOST_A_DAY / 1e9:g} GB within a day, which is the limit. Use a dataset of the Hub."
+                f"You have uploaded {MOST_A_DAY / 1e9:g} GB within a day, which is the limit. Use a dataset on the Hub."
             )
         if bytes_in(self.folder) + bytes_in(Path(get_upload_folder())) + length > MOST_IN_ALL:
-            return "This studio has no room for more uploads. Use a dataset of the Hub, or try again tomorrow."
+            return "This studio has no room for more uploads. Use a dataset on the Hub, or try again tomorrow."
         self.brought[who] = [*recent, (now, length)]
         self.brought.move_to_end(who)
         while len(self.brought) > MOST_KNOWN:
@@ -89,7 +89,7 @@ class Uploads:
             unsigned = hmac.new(self.secret, data, hashlib.sha256).hexdigest()[:32]
             folder = self.folder / (visitor.folder or f"visitor-{unsigned}")
             if bytes_in(self.folder) + len(data) > MOST_IN_ALL:
-                raise RunError("This studio has no room for more prompts. Use a dataset of the Hub, or try tomorrow.")
+                raise RunError("This studio has no room for more prompts. Use a dataset on the Hub, or try tomorrow.")
         return str(_kept(data, suffix, folder))
 
     def owns(self, path: Path, visitor: Visitor, public: bool) -> bool:

@@ -24,7 +24,7 @@ PUBLIC = (
 
 
 SERVED = (
-    "A public studio measures no pair whose teacher is on a server. On a machine of yours, "
+    "A public studio does not measure a pair whose teacher is on a server. On your own machine, "
     "`simct inspect --weights 16 --teacher-server` does."
 )
 

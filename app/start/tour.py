@@ -65,21 +65,21 @@ INSPECT = Stop(
 TRAIN = Stop(
     "train",
     "Settings, estimate and checks",
-    "The form holds a short run, 60 steps. Beside it are its memory, time and cost, and what would keep it from "
-    "working. The next button launches it.",
+    "The form holds a short run of 60 steps. Next to it are its memory, time and cost, and anything that would keep "
+    "it from working. The next button launches it.",
     look="#train-outcome",
     ready="#launch:not(:disabled):not([data-outdated])",
     waiting="Checking the run…",
     next="Launch the run",
     next_presses="#launch",
     trouble="#checklist:not([data-outdated]) .check-error, #train-note .note-error",
-    in_trouble="This run cannot start. The red line beside Launch says why.",
+    in_trouble="This run cannot start. The red line next to Launch says why.",
 )
 TRAIN_ELSEWHERE = Stop(
     "train",
     "Settings, estimate and checks",
-    "The form holds a short run, with its memory, time and cost beside it. This Space has no hardware of its own to "
-    "train on, so the tour ends here: rent a machine under Where it trains, or run the studio on your own.",
+    "The form holds a short run, with its memory, time and cost next to it. This Space has no hardware of its own to "
+    "train on, so the tour ends here: rent a machine under Where it trains, or run the studio on your own machine.",
     look="#train-outcome",
     ready="#train-estimate .tile",
     waiting="Estimating…",
@@ -146,7 +146,7 @@ class TourStart:
         with gr.Row(elem_id="start", equal_height=True):
             self.button = gr.Button(f"Try it{minutes}", size="md", scale=0, min_width=220, elem_id="try-it")
             markup.panel(
-                '<p class="lead">The whole way on a toy pair that comes with the studio. Your own pair and settings '
+                '<p class="lead">The whole procedure on a toy pair that comes with the studio. Your own pair and settings '
                 "stay as they are.</p>"
             )
         self.button.click(None, js=scripts.call("startTour"), **PRIVATE)

@@ -111,7 +111,7 @@ class TrainTab:
         self.work = LongWork(self.studio, self.outcome)
         self.yaml = gr.Code(
             language="yaml",
-            label="run.yaml, where it is not at its defaults",
+            label="run.yaml, settings that differ from the defaults",
             interactive=False,
             elem_id="run-yaml",
             lines=18,
@@ -274,7 +274,7 @@ class TrainTab:
         def start(work: Work) -> RunFolder:
             work.step("Checking models, prompts and tasks…")
             if version.edit != edit:
-                raise ConfigError("A setting changed just now. Look at the estimate, and launch again.")
+                raise ConfigError("A setting has just changed. Check the estimate, then launch again.")
             config = self._resolved(visitor, version)
             key = teacher_keys.of(self.studio, visitor, config.teacher.server)
             prepare.pin_and_check(self.studio, config, visitor.token, place, key)

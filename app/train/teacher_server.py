@@ -128,7 +128,9 @@ class TeacherServer:
             name = model_facts.display_name(teacher or "")
             if found.same_tokenizer is False:
                 return markup.note("error", f"The server's tokens are not those of {name}. Choose its model above.")
-            unknown = "" if found.same_tokenizer else " Whether its tokens are those of the model above is not known."
+            unknown = (
+                "" if found.same_tokenizer else " It is not known whether its tokens are those of the model above."
+            )
             same = f" Its tokens are those of {name}." if found.same_tokenizer else unknown
             return markup.note("ok" if found.same_tokenizer else "warn", found.line() + same)
 

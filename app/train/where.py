@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 HERE, JOBS = "This machine", "Hugging Face Jobs"
 NOT_SIGNED_IN = "Sign in first: a Job is charged to your own account."
-NO_HARDWARE = (
-    "This Space has no hardware to train on. Choose Hugging Face Jobs, or take run.yaml to a machine that has."
-)
+NO_HARDWARE = "This Space has no hardware to train on. Choose Hugging Face Jobs, or take run.yaml to another machine."
 HEADERS = ("Machine", "GPUs", "Memory", "An hour", "This run, about", "")
 CHOOSE_FIRST = "Choose a machine, and what it may cost"
 
@@ -116,7 +114,9 @@ class PlaceForm:
         names = [offer.machine.name for offer in fitting]
         payers, note = _payers(visitor)
         if not fitting:
-            note = markup.note("error", "The run fits no machine of Jobs. Lower micro-batch tokens or lengths.")
+            note = markup.note(
+                "error", "The run does not fit any machine on Jobs. Lower micro-batch tokens or lengths."
+            )
         elif fitting[0].fits is None:
             note = markup.note("warn", f"Whether it fits could not be estimated: {fitting[0].why}")
         chosen = flavor if flavor in names else next(iter(names), None)

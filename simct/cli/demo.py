@@ -1,6 +1,6 @@
 """`simct demo`: the main steps on the embedded pair, without a browser.
 
-Inspects the two tokenizers, distils with each method from the same start, seed and settings, scores before and after,
+Inspects the two tokenizers, distills with each method from the same start, seed and settings, scores before and after,
 and prints the results, good or bad. Each run leaves an ordinary run folder with a loadable student.
 """
 

@@ -73,8 +73,7 @@ class TrainingConfig(Section):
     micro_batch_size: int | None = setting(
         "Micro-batch size",
         None,
-        "Completions in one pass, however long they are. Usual: empty; where it is given, micro-batch tokens do not "
-        "count.",
+        "Completions in one pass, however long they are. Usual: empty; if it is set, micro-batch tokens are ignored.",
         empty="as many as the micro-batch tokens hold",
         ge=1,
         le=MOST_AT_ONCE,
@@ -82,7 +81,7 @@ class TrainingConfig(Section):
     learning_rate: float = setting(
         "Learning rate",
         1e-5,
-        "Size of a step. Usual: 1e-6 to 1e-5 for all weights, 1e-4 for LoRA; lower it where the loss jumps.",
+        "Size of a step. Usual: 1e-6 to 1e-5 for all weights, 1e-4 for LoRA; lower it if the loss jumps.",
         gt=0,
         lt=1,
     )
@@ -119,14 +118,14 @@ class TrainingConfig(Section):
     max_grad_norm: float = setting(
         "Gradient clipping",
         1.0,
-        "Largest gradient norm; a larger gradient is scaled down. Usual: 1; lower it where the loss jumps.",
+        "Largest gradient norm; a larger gradient is scaled down. Usual: 1; lower it if the loss jumps.",
         gt=0,
         le=1e12,
     )
     ema_decay: float | None = setting(
         "Running mean",
         None,
-        "Decay of the running mean of the weights, which is saved. Usual: 0.99; use it where answers grow long.",
+        "Decay of the running mean of the weights, which is saved. Usual: 0.99; use it if answers grow long.",
         empty="off",
         gt=0,
         lt=1,

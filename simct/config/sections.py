@@ -84,7 +84,7 @@ class ModelConfig(Section):
     chat_template: str | None = setting(
         "Chat template",
         None,
-        "Name of the chat template to use. Name one where the tokenizer comes with several.",
+        "Name of the chat template to use. Name one if the tokenizer comes with several.",
         empty="the one called default",
         max_length=NAME_CHARACTERS,
     )
@@ -100,7 +100,7 @@ class ModelConfig(Section):
         "Listed tokens",
         64,
         "Log-probabilities that a server lists at each position, or `simct teach` stores. Usual: 16 to 256; more are "
-        "more exact, and larger.",
+        "more exact but take more space.",
         ge=1,
         le=1_000_000,
     )
@@ -168,7 +168,7 @@ class DataConfig(Section):
     column: str | None = setting(
         "Prompt column",
         None,
-        "Column with the prompts or messages. Name it where it has an unusual name.",
+        "Column with the prompts or messages. Name it if it has an unusual name.",
         empty="found by name",
         max_length=NAME_CHARACTERS,
     )
@@ -205,7 +205,7 @@ class DataConfig(Section):
         "Duplicates",
         None,
         "Leave out repeated prompts: exact copies only, or normalized, which ignores case and spacing. "
-        "Use it where many prompts repeat.",
+        "Use it if many prompts repeat.",
         choices=DUPLICATES,
         empty="duplicates stay",
     )
@@ -220,7 +220,7 @@ class DataConfig(Section):
     max_tokens: int | None = setting(
         "Longest prompt",
         None,
-        "Leave out prompts with more tokens, chat template included, in either model's tokens. Lower it where a few "
+        "Leave out prompts with more tokens, chat template included, in either model's tokens. Lower it if a few "
         "long prompts need much memory.",
         empty="all that leave room for an answer",
         ge=1,
@@ -265,14 +265,14 @@ class DataConfig(Section):
     system_column: str | None = setting(
         "System column",
         None,
-        "Column with the system text of each row. Name it where it has an unusual name.",
+        "Column with the system text of each row. Name it if it has an unusual name.",
         empty="found by name",
         max_length=NAME_CHARACTERS,
     )
     completion_column: str | None = setting(
         "Completion column",
         None,
-        "Column with whole completions, for rollout.dataset_fraction. Name it where they are not the answers.",
+        "Column with whole completions, for rollout.dataset_fraction. Name it if they are not the answers.",
         empty="the reply in the conversation, else the answer",
         max_length=NAME_CHARACTERS,
     )
@@ -298,14 +298,14 @@ class RolloutConfig(Section):
     max_new_tokens: int = setting(
         "Max new tokens",
         128,
-        "Longest completion, in tokens. Usual: 128 to 2,048; raise it where many completions are cut off.",
+        "Longest completion, in tokens. Usual: 128 to 2,048; raise it if many completions are cut off.",
         ge=1,
         le=MOST_TOKENS,
     )
     temperature: float = setting(
         "Temperature",
         0.6,
-        "Randomness of the completions. Usual: 0.6 to 1; raise it where they are all alike.",
+        "Randomness of the completions. Usual: 0.6 to 1; raise it if they are all alike.",
         gt=0,
         le=100,
     )

@@ -41,7 +41,11 @@ class RenderedPrompts:
             change = "refuses two turns of a user in a row, which are joined"
             lines.append(f"The {self.side}'s template {change} ({_prompts(count)}).")
         if count := self.changes[UNTOOLED]:
-            change = "has no place for tools, which are left out" if self.has_template else "does not exist, so tools are left out"
+            change = (
+                "has no place for tools, which are left out"
+                if self.has_template
+                else "does not exist, so tools are left out"
+            )
             lines.append(f"The {self.side}'s template {change} ({_prompts(count)}).")
         return lines
 

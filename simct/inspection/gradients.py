@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-GRADIENT_PARAMETERS = 200_000_000  # of the student, from its output backwards, on which gradients are compared
+GRADIENT_PARAMETERS = 200_000_000  # of the student, from its output backward, on which gradients are compared
 PIECE = 2**16
 
 Gradient = list[torch.Tensor]
 
 
 def last_parameters(student: PreTrainedModel) -> list[torch.nn.Parameter]:
-    """Trainable parameters from the model's end backwards, GRADIENT_PARAMETERS of them at most, one tensor at least."""
+    """Trainable parameters from the model's end backward, GRADIENT_PARAMETERS of them at most, one tensor at least."""
     chosen: list[torch.nn.Parameter] = []
     count = 0
     for parameter in reversed([parameter for parameter in student.parameters() if parameter.requires_grad]):

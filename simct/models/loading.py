@@ -163,7 +163,7 @@ def merged_adapter(
 
 
 def _placement(model: ModelConfig, device: torch.device | str | None) -> dict:
-    """Options to place a model while it is loaded: spread over GPUs, or quantized, which cannot be moved afterwards."""
+    """Options to place a model while it is loaded: spread over GPUs, or quantized, which cannot be moved afterward."""
     if model.device == "auto":
         return {"device_map": "auto"} | _quantized(model)
     if not model.quantization:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 PAPER = "https://arxiv.org/abs/2605.07711"
 PAPER_SAYS = (
-    "The paper reports consistent gains over matching shared tokens, on mathematics and code. Not repeated by this "
-    "project: docs/reproduce.md says how to."
+    "The paper reports consistent gains over matching shared tokens, on mathematics and code. This project has "
+    "not repeated the experiment: docs/reproduce.md explains how."
 )
 UNPUBLISHED = "Unknown: no result for this pair is quoted here. The run scores it before and after on 200 problems."
 GSM8K = "GSM8K, 7,473 problems"

@@ -22,7 +22,7 @@ PLACEHOLDER = "your-name/model-name"
 CARD_CHARACTERS = 200_000
 RELATIONS = ("finetune", "adapter", "merge", "quantized", "new_version")
 # the ids that the Hub accepts as `license`; https://huggingface.co/docs/hub/repositories-licenses
-LICENCES = frozenset(
+LICENSES = frozenset(
     """
     apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0
     bigcode-openrail-m afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc
@@ -117,7 +117,7 @@ def _check_license(data: dict, known: str | None) -> None:
     license = data.get("license")
     if license is None:
         return
-    if not isinstance(license, str) or license not in LICENCES | {known}:
+    if not isinstance(license, str) or license not in LICENSES | {known}:
         raise HubError(
             f"license is {license!r}, which is not a license id on the Hub. Use one such as apache-2.0, or "
             "`other` with a"

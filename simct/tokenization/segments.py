@@ -180,17 +180,17 @@ def _take_markup_off(writer: Side, segments: list[_Segment], body: list[int]) ->
             reasoned = True
             turned = place + 1 < len(segments) and segments[place + 1].role == ANSWER
             if writer.turning.before and turned:
-                backwards = body[segment.start : segment.end][::-1]
-                taken = _spelled_by(writer.tokens, backwards, writer.turning.before, backwards=True)
+                backward = body[segment.start : segment.end][::-1]
+                taken = _spelled_by(writer.tokens, backward, writer.turning.before, backward=True)
                 segment.end, segment.trailed = segment.end - taken, taken > 0
 
 
-def _spelled_by(tokens: TokenBytes, ids: Sequence[int], edge: bytes, backwards: bool = False) -> int:
+def _spelled_by(tokens: TokenBytes, ids: Sequence[int], edge: bytes, backward: bool = False) -> int:
     """How many of the first ids spell exactly `edge`; 0 if they do not."""
     spelled = b""
     for count, token_id in enumerate(ids, start=1):
         data = tokens.bytes_of[token_id] or b""
-        spelled = data + spelled if backwards else spelled + data
+        spelled = data + spelled if backward else spelled + data
         if spelled == edge:
             return count
         if len(spelled) >= len(edge):

@@ -75,7 +75,7 @@ def test_sides_are_in_the_order_of_training():
 
 
 def test_a_checkpoint_that_is_gone_is_said_to_be(local, run):
-    with pytest.raises(ModelError, match="Student at step 8 is not there any more"):
+    with pytest.raises(ModelError, match="Student at step 8 is no longer there"):
         models.load(local, "step-8", run, run.config(), None, Work())
 
 
@@ -117,7 +117,7 @@ def test_likely_units_are_counted_and_each_says_how_likely_it_is():
     shades = {"likely": 0.5, "fair": 0.49, "rare": 0.05, "never": 1e-9}
     units = [{"bytes": b"a", "student": 2, "teacher": 1, "probability": value} for value in shades.values()]
     html = view.cards({"before": Answer([1], "aaaa", units=units)})
-    assert "1 of 4 units likely" in html and "49.00% a token, 2×1 tokens" in html
+    assert "1 of 4 units likely" in html and "49.00% per token, 2×1 tokens" in html
     assert all(html.count(f'<i class="ag-{shade}" title') == 1 for shade in shades)
 
 

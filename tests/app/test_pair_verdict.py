@@ -1,4 +1,4 @@
-"""The Pair page's judgement: what the vocabularies share, the traffic light, and what measuring takes."""
+"""The Pair page's judgment: what the vocabularies share, the traffic light, and what measuring takes."""
 
 from dataclasses import replace
 

@@ -365,7 +365,7 @@ def test_reasoning_is_recognized_and_left_out():
     assert without_reasoning("The analysis is final.") == "The analysis is final."
 
 
-MATHS = [
+MATH_CASES = [
     ("\\boxed{\\frac{a}{b}}", "a/b"),
     ("\\boxed{\\begin{pmatrix}1\\\\2\\end{pmatrix}}", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}"),
     ("So it is $\\boxed{\\frac{1}{2}}$.", "0.5"),
@@ -387,7 +387,7 @@ MATHS = [
     ("\\boxed{18\\text{ cm}}", "18"),
 ]
 
-NOT_MATHS = [
+NOT_MATH_CASES = [
     ("\\boxed{7}", "#### 8"),
     ("no idea", "5"),
     ("\\boxed{x+1}", "x+2"),
@@ -401,9 +401,9 @@ NOT_MATHS = [
 
 def test_maths_by_math_verify():
     pytest.importorskip("math_verify")
-    for completion, reference in MATHS:
+    for completion, reference in MATH_CASES:
         assert maths_match(completion, reference), (completion, reference)
-    for completion, reference in NOT_MATHS:
+    for completion, reference in NOT_MATH_CASES:
         assert not maths_match(completion, reference), (completion, reference)
 
 

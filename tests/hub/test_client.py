@@ -22,7 +22,7 @@ def no_waiting(seconds: float) -> None:
 
 @pytest.fixture
 def hub(monkeypatch):
-    """A Hub, and the clients of this process as those of the studio; they are as they were found afterwards."""
+    """A Hub, and the clients of this process as those of the studio; they are as they were found afterward."""
     client.fail_fast()
     monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=no_waiting))
     with HubServer() as hub:

@@ -298,7 +298,7 @@ def native_mistral_v3(text: str) -> list[int]:
 
 
 def _llama2_layout(source: Path) -> PreTrainedTokenizerBase:
-    """A SentencePiece BPE as Hub repositories hold it: Prepend and Replace normalisers, merges by score."""
+    """A SentencePiece BPE as Hub repositories hold it: Prepend and Replace normalizers, merges by score."""
     from sentencepiece import sentencepiece_model_pb2
 
     proto = sentencepiece_model_pb2.ModelProto.FromString(source.read_bytes())
@@ -323,7 +323,7 @@ def _llama2_layout(source: Path) -> PreTrainedTokenizerBase:
 
 @lru_cache(maxsize=4)
 def _sentencepiece(path: Path, identity: bool = False):
-    """SentencePiece's own encoder of a model file, without dummy prefix (and, if asked, without its normaliser)."""
+    """SentencePiece's own encoder of a model file, without dummy prefix (and, if asked, without its normalizer)."""
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
 
@@ -342,7 +342,7 @@ def _j2_model() -> Path:
 
 @lru_cache(maxsize=2)
 def j2(identity: bool = True) -> PreTrainedTokenizerBase:
-    """AI21's Jurassic-2 Unigram (262,144 pieces, byte fallback), as it ships (nmt_nfkc) or without its normaliser."""
+    """AI21's Jurassic-2 Unigram (262,144 pieces, byte fallback), as it ships (nmt_nfkc) or without its normalizer."""
     from sentencepiece import sentencepiece_model_pb2
 
     proto = sentencepiece_model_pb2.ModelProto.FromString(_j2_model().read_bytes())
@@ -365,7 +365,7 @@ def native_j2(text: str) -> list[int]:
 
 @lru_cache(maxsize=2)
 def j2_slow(identity: bool) -> PreTrainedTokenizerBase:
-    """Jurassic-2 known only by its model file, as it ships or without its normaliser (set up by hand, as above)."""
+    """Jurassic-2 known only by its model file, as it ships or without its normalizer (set up by hand, as above)."""
     from sentencepiece import sentencepiece_model_pb2
 
     proto = sentencepiece_model_pb2.ModelProto.FromString(_j2_model().read_bytes())

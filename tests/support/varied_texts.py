@@ -80,7 +80,7 @@ def human_eval() -> str:
 
 @lru_cache(maxsize=1)
 def translations() -> str:
-    """Names of languages and currencies in the catalogues of pycountry, in thirty languages."""
+    """Names of languages and currencies in the catalogs of pycountry, in thirty languages."""
     spec = find_spec("pycountry")
     if spec is None:
         pytest.skip("pycountry is absent: pip install --no-deps -r requirements-test-tokenizers.txt")
@@ -119,8 +119,8 @@ def translations() -> str:
         "pa",
         "pl",
     ]:
-        for catalogue in sorted((folder / language / "LC_MESSAGES").glob("iso4217.mo")):
-            with catalogue.open("rb") as file:
+        for catalog in sorted((folder / language / "LC_MESSAGES").glob("iso4217.mo")):
+            with catalog.open("rb") as file:
                 entries = gettext.GNUTranslations(file)._catalog
             lines += [f"{key}: {text}" for key, text in entries.items() if isinstance(key, str) and key][:40]
     return "\n".join(lines)

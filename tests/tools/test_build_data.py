@@ -10,7 +10,7 @@ from tools.build_data import SOURCES, Source, build, main
 
 @pytest.fixture
 def stand_ins(tmp_path):
-    """Sources as the real ones are, with few rows: maths 30 and 10 (5 of them in both), code 8 and 40."""
+    """Sources as the real ones are, with few rows: math 30 and 10 (5 of them in both), code 8 and 40."""
     counts = {"gsm8k": 30, "orca": 10, "mbpp": 8, "alpaca": 40}
     sources = []
     for (name, count), real in zip(counts.items(), SOURCES, strict=True):

@@ -1,1 +1,1 @@
-"""Whether a completion is right: what it states as its answer, read as a number, a choice, a text, maths or code."""
+"""Whether a completion is right: what it states as its answer, read as a number, a choice, a text, math or code."""

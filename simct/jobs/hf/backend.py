@@ -40,7 +40,7 @@ def rental_of(status: RunStatus) -> Rental | None:
 def _last_rental(run: RunFolder) -> Rental:
     rental = rental_of(run.status())
     if rental is None:
-        raise RunError(f"Run {run.id} does not say which machine of Jobs it had. Duplicate it and choose one.")
+        raise RunError(f"Run {run.id} does not say which machine on Jobs it had. Duplicate it and choose one.")
     return rental
 
 

@@ -67,7 +67,7 @@ def test_a_run_without_a_machine_on_record_is_not_started_anew_on_a_guess(tmp_pa
     run = RunFolder.create(tmp_path, config(), backend="hf")
     run.set_status(state="failed")
     for again in (actions.resume, actions.retry):
-        with pytest.raises(RunError, match="does not say which machine of Jobs"):
+        with pytest.raises(RunError, match="does not say which machine on Jobs"):
             again(run)
     assert len(runs_in(tmp_path)) == 1
 
