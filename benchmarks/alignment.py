@@ -1,10 +1,11 @@
-"""Tokens per second from sampled student ids to teacher ids and aligned units, beside TRL's GOLD on the same input.
+"""Tokens per second from sampled student ids to teacher ids and aligned units, compared with TRL's GOLD on the same
+input.
 
     python -m benchmarks.alignment [--teacher A --student B] [--text FILE] [--tokens 32768] [--json OUT]
 
 Both start from a student's sampled ids and end with the groups of tokens that spell the same bytes. TRL (1.16.0,
 optional: pip install --no-deps trl==1.16.0) takes byte-level tokenizers only: it derives the student's offsets token by
-token, re-encodes the decoded text by encode_with_byte_offsets, and walks both lists; groups are compared with ours.
+token, re-encodes the decoded text with encode_with_byte_offsets, and walks both lists; groups are compared with ours.
 Without --teacher and --student the pairs are the real tokenizers of the tests (requirements-test-tokenizers.txt).
 Times are process time of the fastest of five runs, so that other work on the machine counts less.
 """
@@ -70,7 +71,7 @@ def measure(pair: TokenizerPair, text: str, tokens: int) -> dict:
 
 
 def trl_row(pair: TokenizerPair, backend, student_ids: list[int], units) -> dict:
-    """The same by TRL, or why not."""
+    """The same with TRL, or the reason why it is absent."""
     warnings.filterwarnings("ignore")
     try:
         from trl.experimental.gold.gold_trainer import ULDLoss

@@ -1,6 +1,6 @@
-"""python -m benchmarks.attacks [--only FAMILY]: every family of attacks with how many were tried and how many failed.
+"""python -m benchmarks.attacks [--only FAMILY]: for every family of attacks, how many were tried and how many failed.
 
-A case is a test with its parameters; here they are only run and counted. `--long` adds the slow ones.
+A case is a test with its parameters; this script only runs and counts them. `--long` adds the slow ones.
 How many examples the fuzzer tries beyond them is chosen by `python -m tests.fuzz.table`.
 """
 
@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GUARD, SERVED = "tests/app/test_guard.py::test_", "tests/models/test_served.py::test_"
-# where the cases of a family are: files, or tests by the beginning of their names
+# the cases of each family: files, or tests by the beginning of their names
 FAMILIES = {
     "task files with code": ("tests/evaluation/test_task_files.py",),
     "paths of others": ("tests/app/test_paths.py",),
@@ -59,7 +59,7 @@ class Counts:
         items[:] = [item for item in items if family_of(item.nodeid) in self.families]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        # what a case sets up counts only where it failed or said to skip it
+        # the setup of a case counts only if it failed or skipped the case
         if report.when != "call" and report.passed:
             return
         ends = self.ends.setdefault(family_of(report.nodeid) or "", Counter())
@@ -69,7 +69,7 @@ class Counts:
         if report.failed:
             self.failed.append(report.nodeid)
             if report.when == "teardown":
-                ends["passed"] -= 1  # it was counted before
+                ends["passed"] -= 1  # it has already been counted
 
 
 def family_of(case: str) -> str | None:
@@ -81,7 +81,7 @@ def family_of(case: str) -> str | None:
 
 
 def table(counts: Counts) -> str:
-    """The families that were tried, a line each."""
+    """The families that were tried, one per line."""
     lines = [f"{'family':30}{'tried':>8}{'failed':>8}{'skipped':>9}"]
     for family in counts.families:
         ends = counts.ends.get(family, Counter())

@@ -1,14 +1,14 @@
-"""The decode loop beside transformers' `generate` and beside one read of the weights for every step.
+"""The decode loop compared with transformers' `generate` and with one read of the weights per step.
 
     python -m benchmarks.decoding [--model smollm2-135m|embedded|FOLDER] [--prompts 48] [--batch 16] [--tokens 128]
                                   [--json OUT]
 
-Both write by the same draws. Answers end at different places: one id of every `--length` ends one. *Bound* is what no
+Both write with the same draws. Answers end at different places: one id of every `--length` ends one. *Bound* is what no
 loop can save: the bare products of all weight matrices with as many rows as the loop had sequences in each of its
 steps, and with the tokens of the prompts. Seconds are CPU time on a CPU (other work on the machine then hardly shows)
 and wall clock on a GPU; the fastest of several repetitions counts. `smollm2-135m` has that model's shape and random
-weights, as sure of themselves as trained ones. Rounding depends on how many sequences share a batch, so that a draw at
-the very border of two tokens can fall on either; how many answers are the same is printed.
+weights, as confident as trained ones. Rounding depends on how many sequences share a batch, so a draw exactly between
+two tokens can fall on either; the number of equal answers is printed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def fastest(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
 
 
 def passes_of(model: Any, work: Callable[[], object]) -> Counter[tuple[int, int]]:
-    """How often the model was called with (sequences, tokens of each)."""
+    """How often the model was called with each (sequences, tokens per sequence)."""
     seen: Counter[tuple[int, int]] = Counter()
     hook = model.register_forward_pre_hook(
         lambda _module, _arguments, options: seen.update([tuple(options["input_ids"].shape)]), with_kwargs=True

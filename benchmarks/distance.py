@@ -1,12 +1,12 @@
-"""What an evaluation of the distance costs, beside the bare passes that it needs.
+"""The cost of an evaluation of the distance, compared with the bare passes that it needs.
 
     python -m benchmarks.distance [--answers 64] [--tokens 128] [--teacher T --student S --prompts P] [--json OUT]
 
-An evaluation lets the student write an answer to every prompt, reads these answers by both models, and reads the
-teacher's kept answers by the student. Bare is the same work with nothing around it: transformers' `generate` of the
+An evaluation lets the student write an answer to every prompt, lets both models read these answers, and lets the
+student read the teacher's kept answers. Bare is the same work with nothing around it: transformers' `generate` of the
 same prompts in the same batches with a key-value cache, and forward passes of the same ids, with logits of the rows
-that predict an answer's tokens. Both write as many tokens as the longest answer of a batch has, by temperature 1. The
-fastest of several repetitions counts, by the clock. The goal is at most 1.3 times the bare passes.
+that predict an answer's tokens. Both write as many tokens as the longest answer of a batch has, at temperature 1. The
+fastest of several repetitions counts, in wall-clock time. The goal is at most 1.3 times the bare passes.
 """
 
 from __future__ import annotations

@@ -2,17 +2,17 @@
 
     nice python -m benchmarks.growth [--what rows,vocabulary,answer,corpus,runs] [--json OUT]     # a few minutes
 
-Every cell runs in a process of its own. Seconds are CPU time on a CPU (other work on the machine then hardly shows) and
+Every cell runs in its own process. Seconds are CPU time on a CPU (other work on the machine then hardly shows) and
 wall clock on a GPU; memory is the peak beyond what was there before (weights, hidden states, the text). Growth is the
-factor by which a cell takes longer than the one before it, beside the factor by which its size grew: linear where both
+factor by which a cell takes longer than the one before it, next to the factor by which its size grew: linear where both
 are equal.
 
 - rows, vocabulary: one loss, forward and backward, from hidden states of size 64 to gradients (benchmarks/loss.py).
-- answer: eight answers of exactly so many tokens, written by the decode loop with a random model of two layers; and one
-  such answer read forward and backward. Both read all earlier positions for every token, so attention has a quadratic
-  part; the memory of a read is linear.
-- corpus: a text of so many bytes, counted by the embedded pair's tokenizers without any file that remembers it.
-- runs: listing so many run folders, once with and once without what is remembered of their statuses.
+- answer: eight answers of exactly this many tokens, written by the decode loop with a random model of two layers; and
+  one such answer read forward and backward. Both read all earlier positions for every token, so attention has a
+  quadratic part; the memory of a read is linear.
+- corpus: a text of this many bytes, counted with the embedded pair's tokenizers and no cached counts.
+- runs: listing this many run folders, once with and once without cached statuses.
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@
     python benchmarks/loss.py --grid full           # N to 16k, vocabularies to 262k (a GPU, or an afternoon)
     python benchmarks/loss.py --rows 512 --vocabularies 151936x256000 --hidden 2048 --methods simct,marginal
 
-Every cell runs in its own process. Beside a method stand (c) the bare lm_head products that it cannot avoid (shared
+Every cell runs in its own process. Next to a method are (c) the bare lm_head products that it cannot avoid (shared
 columns for single-token units, whole rows for the others; forward, and both backward products of the student), (b) the
-same method made densely with autograd on whole logits, and (a) TRL's GOLD loss on whole logits where trl is installed.
-Seconds are CPU time of all threads on a CPU (other work on the machine then hardly shows) and wall clock on a GPU.
-Shapes: N student rows, V vocabulary, H hidden size, C shared columns. Peak memory is beyond weights and hidden states.
+same method computed densely with autograd on whole logits, and (a) TRL's GOLD loss on whole logits where trl is
+installed. Seconds are CPU time of all threads on a CPU (other work on the machine then hardly shows) and wall clock on
+a GPU. Shapes: N student rows, V vocabulary, H hidden size, C shared columns. Peak memory is beyond weights and hidden
+states.
 """
 
 import argparse
@@ -92,7 +93,7 @@ class SyntheticPair:
 
 
 def dense_simct(pair, units, student_SV, teacher_TV):
-    """Reverse-KL SimCT by autograd on whole logits, vectorized as one would write it first."""
+    """Reverse-KL SimCT by autograd on whole logits, vectorized in the most obvious way."""
     log_s, log_t = log_softmax(student_SV.float(), -1), log_softmax(teacher_TV.float(), -1)
 
     def scores(logp, ids, start_U, end_U, shared_ids):
@@ -220,7 +221,7 @@ def cell(settings: dict) -> dict:
         times.append(clock() - started)
         if times[0] > settings["patience"]:
             break
-    # the first run builds tables and warms up, unless it is all there is
+    # the first run builds tables and warms up; it counts only if it is the only one
     return {**settings, "seconds": min(times[1:] or times), "peak_mib": max(0, memory(device) - base) / 2**20}
 
 

@@ -1,4 +1,4 @@
-"""Estimated against measured peak memory: each case trains a few steps in a fresh process whose peak is read.
+"""Estimated and measured peak memory: each case trains a few steps in a new process whose peak is read.
 
     python benchmarks/memory.py [--cases NAME …] [--json FILE]
 
@@ -22,7 +22,7 @@ from simct.config import RunConfig, config_from_dict, save_config
 from simct.estimate.memory import estimate_memory
 from simct.runs.folder import RunFolder
 
-# Runs in the measured process: the training entry, then what it took at most.
+# Runs in the measured process: the training entry, then the peak of its memory.
 MEASURED = """\
 import pathlib, re, sys
 from simct.train import main

@@ -1,10 +1,10 @@
-"""What writing ahead saves: rollouts by a vLLM server, one after the other with training and beside it.
+"""The time that writing ahead saves: rollouts from a vLLM server, in turn with training and during training.
 
     python benchmarks/overlap.py --vllm VENV/bin/vllm [--steps 12] [--json OUT]
 
-The server and the trainer have one core each (on GPUs: whatever devices they are started on). Printed are wall-clock
-seconds of a step after the second, and how much of it the trainer waits for rollouts. Models are those of
-training.py's `wide` pair: small random ones behind the vocabularies of Llama-3 (student) and Qwen2.5 (teacher).
+The server and the trainer have one core each (on GPUs: the devices on which they are started). The script prints the
+wall-clock seconds of a step after the second, and how long the trainer waits for rollouts in it. Models are those of
+training.py's `wide` pair: small random ones with the vocabularies of Llama-3 (student) and Qwen2.5 (teacher).
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The experiment of SimCT's paper by one command: a warm-up, every method with five seeds, the scores, one table.
+"""The experiment of SimCT's paper with one command: a warm-up, every method with five seeds, the scores, one table.
 
     python benchmarks/paper.py qwen2.5-7b-to-gemma-2-2b                      # on a GPU of this machine
     python benchmarks/paper.py qwen2.5-7b-to-gemma-2-2b --gpus 4             # on four of them
@@ -6,10 +6,10 @@
     python benchmarks/paper.py embedded --seeds 2                            # the same path in two minutes on a CPU
     python benchmarks/paper.py qwen2.5-7b-to-gemma-2-2b --table              # only print the table of what is there
 
-The settings are those of the preset of the same name (Table 4 of arXiv 2605.07711). Every run has a folder of its own
-under --folder, and the same command continues what is there: runs that finished are kept, others are resumed. Scores
-are greedy (the authors' script samples at temperature 0.6), as mean and standard deviation over seeds. --published FILE
-prints the paper's numbers beside ours: a CSV file with the columns method, task, mean, sd, copied from its Table 1.
+The settings are those of the preset of the same name (Table 4 of arXiv 2605.07711). Every run has its own folder under
+--folder, and the same command continues what is there: runs that finished are kept, others are resumed. Scores are
+greedy (the authors' script samples at temperature 0.6), as mean and standard deviation over seeds. --published FILE
+prints the paper's numbers next to ours: a CSV file with the columns method, task, mean, sd, copied from its Table 1.
 """
 
 import argparse
@@ -32,7 +32,7 @@ TASKS = ("gsm8k", "minerva_math500", "mbpp", "livecodebench_v6")
 
 @dataclass(frozen=True)
 class Plan:
-    """A pair's preset, the tasks that its student is scored on, and settings beside the preset's."""
+    """A pair's preset, the tasks that its student is scored on, and settings in addition to the preset's."""
 
     preset: str
     tasks: tuple[str, ...] = TASKS
@@ -71,7 +71,7 @@ def run_warmup(plan: Plan, folder: Path, where: Sequence[str]) -> Path:
 
 
 def run_method(plan: Plan, folder: Path, method: str, student: Path, seeds: int, where: Sequence[str]) -> None:
-    """Distill the warmed-up student by a method, once a seed."""
+    """Distill the warmed-up student with a method, once per seed."""
     command = ["distill", *where, "--preset", plan.preset, "--output", str(folder / method), "--seeds", str(seeds)]
     command += ["--student", str(student), "--method", method]
     simct_or_exit([*command, *settings_of((*plan.settings, f"evaluation.tasks={','.join(plan.tasks)}"))])
@@ -95,7 +95,7 @@ def finished_runs(folder: Path, method: str) -> list[dict]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation in percent, and of how many."""
+    """Mean ± standard deviation in percent, and the number of seeds."""
     if not values:
         return "–"
     deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""

@@ -1,4 +1,4 @@
-"""The least time that this machine needs for a model's matrix products, measured once for each shape."""
+"""The minimum time that this machine needs for a model's matrix products, measured once for each shape."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def now() -> float:
 
 
 def best(work: Callable[[], object], times: int = 5) -> float:
-    """The least seconds that `work` takes."""
+    """The minimum number of seconds that `work` takes."""
     work()
     taken = []
     for _ in range(times):

@@ -192,7 +192,8 @@ def progress(record: dict) -> str:
 
 
 def one_run(pair_name: str, method: str, seed: int, steps: int, before: dict[str, Any] | None) -> dict[str, Any]:
-    """Measure, train and measure again, in this process. `before` is what an earlier run of the pair measured first."""
+    """Measure, train and measure again, in this process. `before` is what an earlier run of the pair measured before
+    training."""
     trained, held_out, scored = prompts_of_packages()
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{name}.jsonl" for name in ("trained", "held_out", "sums")}
@@ -285,7 +286,7 @@ def main() -> int:
     for cell in [] if arguments.table else list(missing_runs(arguments, kept)):
         if time.monotonic() > deadline:
             break
-        # a process of its own, so that its peak memory is its own
+        # a process of its own, so that its peak memory does not include that of other runs
         command = [sys.executable, __file__, "--one", "|".join(map(str, cell)), "--steps", str(arguments.steps)]
         command += ["--results", str(arguments.results)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -43,7 +43,7 @@ def smollm2_folder(folder: str | Path = DEFAULT_FOLDER) -> Path | None:
 
 
 def made_once(folder: Path, convert: Callable[[Path], None]) -> Path:
-    """The model folder, which `convert` writes beside its place first, so that it is whole or absent."""
+    """The model folder, which `convert` first writes next to its place, so that it is complete or absent."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         convert(temporary)

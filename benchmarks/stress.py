@@ -6,10 +6,10 @@
     python benchmarks/stress.py --distances                      # take runs again that kept no distance to the teacher
 
 Every run starts from the pair's own student, with the same prompts, steps and settings; only method, seed and learning
-rate differ. The score is the share of exact answers on held-out prompts, greedy; beside it stands the distance to the
-teacher on the first of these prompts, in both directions, in bits per byte. Results are kept run by run in a JSON
-file, so an interrupted grid goes on where it stopped. The table is made of every stress*.json beside that file and
-goes into the marked block of docs/method.md.
+rate differ. The score is the share of exact answers on held-out prompts, greedy; next to it is the distance to the
+teacher on the first of these prompts, in both directions, in bits per byte. Results are kept run by run in a JSON file,
+so an interrupted grid continues where it stopped. The table is made from every stress*.json next to that file and goes
+into the marked block of docs/method.md.
 """
 
 import argparse
@@ -158,7 +158,8 @@ def table(kept: dict) -> str:
 
 
 def distance_table(runs: list[dict], columns: list[tuple[float, int]], start: dict) -> list[str]:
-    """The distances of one pair's runs beside their scores, and how well both agree; empty if none were measured."""
+    """The distances of one pair's runs next to their scores, and how well the two agree; empty if none were
+    measured."""
     runs = [run for run in runs if set(DIRECTIONS) <= run.keys()]
     if not runs:
         return []
@@ -189,7 +190,7 @@ def ranked(values: list[float]) -> list[float]:
 
 
 def all_results(path: Path) -> dict:
-    """What is kept in this file and in its siblings `stress*.json`, each run once."""
+    """The results in this file and in the other `stress*.json` files next to it, each run once."""
     kept: dict = {"start": {}, "runs": []}
     runs: dict[tuple, dict] = {}
     for file in sorted({path, *path.parent.glob("stress*.json")}):

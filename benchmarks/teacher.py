@@ -1,12 +1,13 @@
-"""What a teacher elsewhere costs: the error of listed tokens, and speed and memory of local, offloaded and served ones.
+"""The cost of a teacher elsewhere: the error of listed tokens, and the speed and memory of local, offloaded and served
+teachers.
 
     python benchmarks/teacher.py [--listed] [--server URL] [--delay SECONDS] [--kinds served ...] [--json OUT]
 
---listed prints, for k listed tokens, the error of each method's loss and of its gradient beside the whole teacher, on
-answers of the embedded student. Without it, the same steps are trained with a local teacher, an offloaded one and one
-on a server: the one that --server names, or the tests' loopback server in a process of its own, which --delay puts as
-far away as one elsewhere. "served" asks for all scores of a step at once, so that the next micro-batches are scored
-while one is trained; "served, in turn" asks for those of a micro-batch when it is to be trained.
+--listed prints, for k listed tokens, the error of each method's loss and of its gradient compared with the whole
+teacher, on answers of the embedded student. Without it, the same steps are trained with a local teacher, an offloaded
+one and one on a server: the one that --server names, or the tests' loopback server in its own process, which --delay
+slows down like a remote server. "served" asks for all scores of a step at once, so that the next micro-batches are
+scored while one is trained; "served, in turn" asks for those of a micro-batch when its turn comes.
 """
 
 import argparse
@@ -93,7 +94,8 @@ def listed_errors(answers: int) -> list[dict[str, Any]]:
 
 
 def run_one(kind: str, url: str, steps: int, method: str) -> dict[str, Any]:
-    """Train `steps` steps with a teacher of this kind; what the later ones took, and this process's peak memory."""
+    """Train `steps` steps with a teacher of this kind; returns the time of the later ones, and this process's peak
+    memory."""
     import torch
     from accelerate import Accelerator
 
@@ -193,7 +195,8 @@ def main() -> None:
     else:
         found = side_by_side(options.server, options.steps, options.method, options.kinds, options.delay)
         print(
-            "| teacher | tokens / s | s / step | of it waiting for the teacher | peak MiB |\n|---|---:|---:|---:|---:|"
+            "| teacher | tokens / s | s / step | of which waiting for the teacher | peak MiB |\n"
+            "|---|---:|---:|---:|---:|"
         )
         for row in found:
             print(

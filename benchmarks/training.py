@@ -1,10 +1,10 @@
-"""On-policy training end to end beside TRL's GOLDTrainer: the same models, prompts and settings, in one run.
+"""On-policy training end to end, compared with TRL's GOLDTrainer: the same models, prompts and settings, in one run.
 
     python benchmarks/training.py                       # the embedded pair, a few minutes
     python benchmarks/training.py --pair wide --steps 6 --batch-size 8 --new-tokens 48
                                                         # random small models with Qwen2.5's and Llama-3's vocabularies
 
-Each trainer runs in a process of its own on one thread, writes completions with the student at every step and learns
+Each trainer runs in its own process on one thread, writes completions with the student at every step and learns
 from the teacher on all of them. Tokens are those the student wrote (end of turn included). Seconds are CPU time on a
 CPU (other work on the machine then hardly shows) and wall clock on a GPU, over the steps after the first. Peak memory
 is the process's own, beyond loaded models. `wide` needs the packages of requirements-test-tokenizers.txt.
@@ -58,7 +58,7 @@ class Clock:
 
 
 def wide_pair(folder: Path) -> tuple[str, str]:
-    """Random models behind real vocabularies: only time is asked of them."""
+    """Random models with real vocabularies: only their time is measured."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -69,7 +69,7 @@ def wide_pair(folder: Path) -> tuple[str, str]:
             continue
         torch.manual_seed(seed)
         model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **WIDE))
-        # as sure of themselves as trained models: most of the probability on a handful of tokens
+        # as confident as trained models: most of the probability on a handful of tokens
         torch.nn.init.constant_(model.model.norm.weight, 25.0)
         model.save_pretrained(folder / name)
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
@@ -164,7 +164,7 @@ def run_trl(settings: dict) -> dict:
 
 
 def measure(settings: dict) -> dict:
-    """One trainer in a process of its own."""
+    """One trainer in its own process."""
     command = [sys.executable, __file__, "--one", json.dumps(settings)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     process = subprocess.run(command, capture_output=True, text=True, env=environment)

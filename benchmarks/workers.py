@@ -1,9 +1,9 @@
-"""What a child process adds to reading a tokenizer: the same work in a child and in this process, one after the other.
+"""The time that a child process adds to reading a tokenizer: the same work in a child and in this process, in turn.
 
     python -m benchmarks.workers [--models FOLDER ...] [--repeats 7] [--json OUT]
 
 Each model's tokenizer is read from a fresh copy of its folder, so that neither side remembers it, then paired with
-itself, and a text is cut by it. "again" is the same with everything remembered: what a request costs that needs no
+itself, and a text is cut by it. "again" is the same with everything remembered: the cost of a request that needs no
 reading. Without --models it is the embedded student and one with a vocabulary of 150,000 tokens, as large models have.
 Times are wall-clock, the fastest of the repeats; both sides take turns, so that other work falls on both.
 """
@@ -48,7 +48,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def measure(workers: Workers, model: Path, scratch: Path, repeats: int) -> dict[str, float]:
-    """The fewest seconds of reading the model here and in a child, and of doing it again."""
+    """The minimum seconds of reading the model here and in a child, and of reading it again."""
     times: dict[str, list[float]] = {"here": [], "child": [], "here again": [], "child again": []}
     for number in range(repeats):
         folder = scratch / f"{model.name}-{number}"
@@ -64,7 +64,7 @@ def measure(workers: Workers, model: Path, scratch: Path, repeats: int) -> dict[
 
         sides = {"child": in_child, "here": in_this_process}
         for again in ("", " again"):
-            # who comes second finds more in the caches of the processor
+            # the second one finds more in the processor's caches
             for side in sorted(sides, reverse=number % 2 == 0):
                 times[side + again].append(seconds(sides[side]))
     return {name: min(each) for name, each in times.items()}

@@ -2,10 +2,10 @@
 
     python -m tools.build_data [--output data/maths_code_10k.jsonl] [--size 10000] [--seed 0]
 
-Each line has `prompt`, `answer`, `kind` ("maths" or "code"), `checker` ("maths", or "none" for code, whose answers are programs
-and no tests) and `source`. Every source gives its share, drawn by the seed;
-if one has too few prompts, the others of its kind give more. A prompt that several sources have is kept once. Only
-training splits are read, so that the test problems of GSM8K, MATH, MBPP and HumanEval stay unseen.
+Each line has `prompt`, `answer`, `kind` ("maths" or "code"), `checker` ("maths", or "none" for code, whose answers are
+programs and not tests) and `source`. Every source contributes its share, drawn by the seed; if one has too few prompts,
+the others of its kind contribute more. A prompt that occurs in several sources is kept once. Only training splits are
+read, so the test problems of GSM8K, MATH, MBPP and HumanEval stay unseen.
 """
 
 import argparse

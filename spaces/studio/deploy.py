@@ -1,6 +1,6 @@
 """Put the studio on the Hub as a Space: `python spaces/studio/deploy.py owner/name [--private]`.
 
-A Space is built from its own folder only, so that folder is assembled first: the files beside this one, the packages
+A Space is built from its own folder only, so that folder is assembled first: the files next to this one, the packages
 `simct` and `app`, the documentation that the studio shows, and the requirements. `--folder DIR` only assembles it.
 """
 

@@ -6,12 +6,12 @@
 
 What it does, in order:
 1. Exercises: plain_words.py and numbers.py make the training prompts and the held-out ones; no exercise is in both.
-2. Tokenizers: byte-level BPE, each trained on a text of its own (tokenizer_texts.py, vocabularies.py).
+2. Tokenizers: byte-level BPE, each trained on its own text (tokenizer_texts.py, vocabularies.py).
 3. Weights: small Llamas, fine-tuned from random weights (sft.py) on freshly drawn exercises that are not held out.
    Teachers learn from right answers. Students are smaller and learn from hasty drafts, in which some words are mostly
    overlooked or confused.
 
-No downloaded model or data set is used. Exercises and tokenizers come out byte-identical; weights agree up to the
+No downloaded model or dataset is used. Exercises and tokenizers come out byte-identical; weights agree up to the
 arithmetic of the machine. Each model's held-out accuracy is printed as it is finished.
 """
 

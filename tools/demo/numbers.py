@@ -1,7 +1,8 @@
 """The task of the stress pairs: write numbers in words, or in digits.
 
-Its answers consist of what one tokenizer has whole (" 12", " twelve") and the other splits, and the first pieces (" ",
-" tw") are in both vocabularies: the case in which comparing models on shared tokens is least reliable.
+Its answers consist of text that one tokenizer has as single tokens (" 12", " twelve") and the other splits, and the
+first pieces (" ", " tw") are in both vocabularies: the case in which comparing models on shared tokens is least
+reliable.
 """
 
 import random
@@ -37,7 +38,7 @@ class Exercise:
         return f"It is {_write(self.numbers, in_words=self.to_words)}."
 
     def draft(self, mistaken: dict[tuple[int, bool], tuple[float, int]], rng: random.Random) -> str:
-        """The answer of one who confuses numbers: `mistaken` maps (number, in words) to (how often, with which)."""
+        """The answer of someone who confuses numbers: `mistaken` maps (number, in words) to (how often, with which)."""
         numbers = []
         for number in self.numbers:
             rate, other = mistaken[number, self.to_words]
