@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--new-tokens", type=int, default=48)
-    parser.add_argument("--results", type=Path, help="default: results/training_PAIR.json beside this file")
+    parser.add_argument("--results", type=Path, help="default: results/training_PAIR.json next to this file")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:

@@ -257,7 +257,7 @@ def _is_misread(detail: Any) -> bool:
 
 
 def _named_by(path: list[str], section: type[Section]) -> tuple[str, Setting | None, dict[str, Setting], bool]:
-    """What pydantic's path names: its dotted name, the setting (None if unknown), the settings beside it, and whether
+    """What pydantic's path names: its dotted name, the setting (None if unknown), the settings next to it, and whether
     it is a whole entry of a list."""
     known, found, name, rest = settings_of(section), None, "", list(path)
     while rest:

@@ -74,7 +74,7 @@ class PairVerdict:
         try:
             weights.size(self.studio, teacher, student, visitor.token)
         except SimCTError:
-            # shown beside the models' fields
+            # shown next to the models' fields
             yield nothing
             return
         measured = reliability_view.kept(verdict, teacher, student)

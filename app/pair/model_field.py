@@ -1,4 +1,5 @@
-"""One model of the pair: found as it is typed, its revision chosen, what was found out about it beside the field."""
+"""One model of the pair: searched while its name is typed, its revision, and what is known about it next to the
+field."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -123,7 +124,8 @@ class ModelField:
         return {self.revision: gr.Dropdown(choices=options, value=chosen or "", interactive=True)}
 
     def shows(self, typed: str, reading: Reading) -> Updates:
-        """The line about what was read, beside a field that holds the model; a word that is none is replaced."""
+        """The line about what was read, next to a field that holds the model; a word that is not a model is
+        replaced."""
         known = [reading.model] if reading.model and reading.model not in model_facts.EMBEDDED else []
         options = choices(known)
         kept = reading.model == typed

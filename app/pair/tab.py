@@ -37,7 +37,7 @@ SORTS = [("Most downloads", "downloads"), ("Most likes", "likes"), ("Trending", 
 
 
 class PairTab:
-    """Two fields, the line beside each, and what the pair has in common; `below` is the place for the verdict."""
+    """Two fields, the line next to each, and what the pair has in common; `below` is the place for the verdict."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -73,7 +73,8 @@ class PairTab:
             self.refresh.on(side.revised.then)
 
     def _refresh(self, visitor: Visitor, **values: str) -> Iterator[Updates]:
-        """Read both models, with a note meanwhile; then a line beside each field, and the pair's summary."""
+        """Read both models, with a note in the meantime; then show a line next to each field, and the pair's
+        summary."""
         models = tuple(values[side.side] for side in self.sides)
         chosen = tuple(values[f"{side.side}_read"] for side in self.sides)
         found: list[Reading] = []

@@ -1,4 +1,5 @@
-"""The card of a run beside its Publish button: read as it will be read, edited in place, reset to the generated one."""
+"""The card of a run next to its Publish button: shown as it will be read, edited in place, reset to the generated
+one."""
 
 import gradio as gr
 

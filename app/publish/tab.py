@@ -108,7 +108,8 @@ class PublishTab:
         self.note = markup.panel(markup.note("quiet", ""), elem_id="publish-note")
 
     def show_after(self, trigger: Any) -> None:
-        """State and card after an event, and the name suggested for the repository, unless one was typed meanwhile."""
+        """State and card after an event, and the name suggested for the repository, unless one was typed in the
+        meantime."""
         names, keep = [self.suggested, self.repo], scripts.call("keepTyped")
         self.show.on(trigger).then(None, names, self.repo, js=keep, **PRIVATE)
 

@@ -80,7 +80,7 @@ class Uploads:
         return self.keep_bytes(uploaded.read_bytes(), suffix_of(uploaded), visitor, public)
 
     def keep_bytes(self, data: bytes, suffix: str, visitor: Visitor, public: bool) -> str:
-        """Keep what a visitor brought beside the runs, named by its content; returns the path.
+        """Keep a visitor's data next to the runs, named by its content; returns the path.
 
         Raises RunError if it cannot be written, and in public if there is no room left.
         """

@@ -146,7 +146,7 @@ class TourStart:
         with gr.Row(elem_id="start", equal_height=True):
             self.button = gr.Button(f"Try it{minutes}", size="md", scale=0, min_width=220, elem_id="try-it")
             markup.panel(
-                '<p class="lead">The whole procedure on a toy pair that comes with the studio. Your own pair and settings '
-                "stay as they are.</p>"
+                '<p class="lead">The whole procedure on a toy pair that comes with the studio. Your own pair and '
+                "settings stay as they are.</p>"
             )
         self.button.click(None, js=scripts.call("startTour"), **PRIVATE)

@@ -1,4 +1,4 @@
-"""The checklist beside Launch: the preflight of the current form, repeated whenever the form changes."""
+"""The checklist next to Launch: the preflight of the current form, repeated whenever the form changes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,5 @@
-"""The checklist beside Launch as HTML: problems with a way to their fields, then warnings; what passed is folded."""
+"""The checklist next to Launch as HTML: problems with a way to their fields, then warnings; passed checks are
+collapsed."""
 
 import re
 from collections.abc import Sequence

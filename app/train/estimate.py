@@ -1,4 +1,4 @@
-"""The estimate beside the form: memory, time and cost of the run, here and on machines of Hugging Face Jobs."""
+"""The estimate next to the form: memory, time and cost of the run, here and on machines of Hugging Face Jobs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ def views(
         try:
             config = describe()
         except ConfigError:
-            # the error is shown beside its field
+            # the error is shown next to its field
             return Shown(f"{HEAD}{markup.note('quiet', 'There is an estimate once all settings are valid.')}")
         try:
             found = estimate(studio, config, token, rows)

@@ -35,8 +35,8 @@ COMMAND = "simct distill --config run.yaml"
 class TrainTab:
     """The form on the left, and its estimate, checklist and run.yaml on the right.
 
-    `run` holds the settings that the browser keeps. `state` holds the version of the form, from which everything beside
-    it follows. `loaded` holds a whole RunConfig that was loaded, whose pair and prompts belong to other steps;
+    `run` holds the settings that the browser keeps. `state` holds the version of the form, from which everything next
+    to it follows. `loaded` holds a whole RunConfig that was loaded, whose pair and prompts belong to other steps;
     `launched` the id of the last launched run, which belongs to the `project`.
     """
 
@@ -223,7 +223,7 @@ class TrainTab:
         }
 
     def _mark(self, before: list[str], described: str, counted: tuple[str, int | None]) -> Updates:
-        """The reason stands beside each field that is wrong, and beside the steps that epochs decide them."""
+        """Show the reason at each field that is wrong, and at the steps when epochs decide them."""
         version = version_of(described)
         steps = counted[1] if counted[0] == version.edit else None
         epochs = (version.run.get("training") or {}).get("epochs")

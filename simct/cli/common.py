@@ -153,7 +153,7 @@ class FollowedLog:
         self._show_stage()
 
     def _show_stage(self) -> None:
-        """The stage of the run: in a terminal beside the bar, as it goes; elsewhere a line when one begins."""
+        """The stage of the run: in a terminal next to the bar, updated; elsewhere one line when a stage begins."""
         from simct.report.progress import progress_line
         from simct.runs.progress import Progress
 

@@ -57,8 +57,8 @@ class ModelConfig(Section):
     quantization: str | None = setting(
         "Quantization",
         None,
-        "Load the weights in 8 or 4 bits, by bitsandbytes. Use it for a teacher that does not fit beside its student, "
-        "or for a student trained by LoRA.",
+        "Load the weights in 8 or 4 bits, with bitsandbytes. Use it for a teacher that does not fit next to its "
+        "student, or for a student trained with LoRA.",
         choices=QUANTIZATIONS,
         empty="none",
     )
@@ -79,7 +79,7 @@ class ModelConfig(Section):
         "Offloaded",
         False,
         "Keep the teacher in the CPU's memory and move each layer to the GPU only while it grades. For a teacher that "
-        "does not fit beside the student.",
+        "does not fit next to the student.",
     )
     chat_template: str | None = setting(
         "Chat template",

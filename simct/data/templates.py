@@ -224,7 +224,7 @@ def lost_text(messages: Sequence[Message], text: str) -> str | None:
     """What a template did to the text of these messages, such as "drops a user's text"; None if all of it arrived.
 
     Messages must arrive whole and in order, except for white space. A system text may be anywhere, as some templates
-    put it beside the last question. The thinking in an assistant's earlier turns may be missing, as many templates
+    put it next to the last question. The thinking in an assistant's earlier turns may be missing, as many templates
     leave it out on purpose.
     """
     if any(isinstance(message["content"], list) for message in messages):

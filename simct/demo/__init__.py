@@ -1,6 +1,6 @@
 """The embedded pairs: tiny teachers and students that tokenize differently, with prompts and checkable answers.
 
-Data only: README.md beside this file says what the pairs show, and tools/demo/ builds them.
+Data only: README.md next to this file explains what the pairs show, and tools/demo/ builds them.
 """
 
 from dataclasses import dataclass

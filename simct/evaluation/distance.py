@@ -9,7 +9,7 @@ reading its own tokens of the same bytes under its own template. For a student S
 The writer's ids are those it sampled; the reader's are its own tokenization of the same bytes, so p_reader(x) is the
 probability of that tokenization, a lower bound of the text's. The end of the turn belongs to a text that ended: it is
 one event on both sides, whichever end-of-turn token stands for it. Both directions estimate a KL divergence of texts up
-to `max_new_tokens` tokens of the writer, are zero for a model beside itself, and need no token in common.
+to `max_new_tokens` tokens of the writer, are zero for a model compared with itself, and need no tokens in common.
 
 Not covered: text after trailing bytes that are not UTF-8 (cut off and counted), and answers that the reader cannot
 spell or that hold a control token (left out and counted by reason).

@@ -64,7 +64,7 @@ def inspect_corpus(
     on_progress(texts counted, total) is called about ten times a second; should_stop() is asked before every text, and
     a stopped report holds the counts so far. Beyond MOST_DISAGREEMENTS different disagreements, the rarest are
     dropped; `disagreements_lost` then says by how much a count may be too low (0: all are exact).
-    cache_dir: where chunks are kept, by default `corpora` beside the other caches (files.cache_folder).
+    cache_dir: where chunks are kept, by default `corpora` next to the other caches (files.cache_folder).
     """
     folder = Path(cache_dir) if cache_dir else cache_folder("corpora")
     counter = _Counter(pair, folder, on_progress, should_stop, total)

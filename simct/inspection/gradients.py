@@ -28,7 +28,7 @@ def last_parameters(student: PreTrainedModel) -> list[torch.nn.Parameter]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Exact matches beside recovered units, and the two halves of the exact matches beside each other.
+    """Compares exact matches with recovered units, and the two halves of the exact matches with each other.
 
     None where one of the two is zero, as when nothing is recovered. `ratio`: the norm of the recovered gradient over
     that of the exact one.

@@ -110,7 +110,7 @@ def resume(run: RunFolder, token: str | None = None, rental: Rental | None = Non
 def retry(
     run: RunFolder, token: str | None = None, rental: Rental | None = None, owner: str | None = None
 ) -> RunFolder:
-    """The same run.yaml from the start, as a new run beside the old one, on the same kind of machine; returns it."""
+    """The same run.yaml from the start, as a new run next to the old one, on the same kind of machine; returns it."""
     config = duplicate(run, token=token)
     config.publish = run.config().publish
     status = run.status()

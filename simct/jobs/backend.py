@@ -65,7 +65,7 @@ class Backend(Protocol):
         token: str | None = None,
         rental: Rental | None = None,
     ) -> RunFolder:
-        """Start `config` as a new run beside `run`, on the same kind of machine; returns the new run."""
+        """Start `config` as a new run next to `run`, on the same kind of machine; returns the new run."""
         ...
 
     def log(self, run: RunFolder, lines: int, token: Token = None) -> str:

@@ -198,7 +198,7 @@ def _progress(run: RunFolder) -> str:
 
 
 def _curve(run: RunFolder, metrics: list[dict]) -> str:
-    """The picture beside the settings: the loss, and the distance if it was measured during training."""
+    """The picture next to the settings: the loss, and the distance if it was measured during training."""
     if len(metrics) < 2:
         return "No curve: fewer than two steps were recorded."
     measured = sum(bool(each.directions) for each in evaluations_of(run)) > 1

@@ -186,7 +186,8 @@ def _publish_student(
 
 
 def _publish_adapter(api: HfApi, run: RunFolder, model_id: str, private: bool, token: str | None) -> str:
-    """Push the adapter beside the merged model, always with a generated card: an edited one is about the model."""
+    """Push the adapter in addition to the merged model, always with a generated card: an edited one is about the
+    model."""
     repo_id = f"{model_id}-adapter"
 
     def card() -> str:

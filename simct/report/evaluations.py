@@ -1,4 +1,5 @@
-"""The results of a run's evaluations, shown alike on its page, beside other runs, on the card and in the terminal."""
+"""The results of a run's evaluations, shown in the same way on its page, next to other runs, on the card and in the
+terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ BITS = "bits per byte"
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One number of the student: before training, at the best checkpoint and at the end, beside the teacher's."""
+    """One number of the student: before training, at the best checkpoint and at the end, next to the teacher's."""
 
     name: str
     before: str = MISSING
@@ -105,7 +106,7 @@ def _tracked_rows(evaluations: Sequence[Evaluation], best_step: int | None) -> l
 
 
 def task_rows(evaluation: Mapping[str, Any]) -> list[ResultRow]:
-    """The scores of evaluation.json, before and after, beside the teacher's."""
+    """The scores of evaluation.json, before and after, next to the teacher's."""
     sides = {name: found for name, found in evaluation.items() if isinstance(found, dict)}
     several = {name: found for name, found in (sides.pop("teachers", None) or {}).items() if isinstance(found, dict)}
     tasks = sorted({task for scores in (*sides.values(), *several.values()) for task in scores})

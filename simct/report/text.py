@@ -153,7 +153,7 @@ def precisions(machines: Sequence[MachineEstimate]) -> list[str]:
 
 
 def _lines(rows: Iterable[tuple[str, str] | Fact], indent: str = "") -> list[str]:
-    """Labels and what stands beside them, in two columns."""
+    """Labels and their values, in two columns."""
     pairs = [(row.label, row.text) if isinstance(row, Fact) else row for row in rows]
     width = max((len(label) for label, _ in pairs), default=0)
     return [f"{indent}{label:<{width}}  {text}" for label, text in pairs]

@@ -261,7 +261,7 @@ def _byte_ids(bytes_of: Sequence[bytes | None], pieces: Mapping[str, int]) -> tu
 
 
 def sentencepiece_file(tokenizer: PreTrainedTokenizerBase) -> Path | None:
-    """The tokenizer.model that `tokenizer` was converted from; None if there is a tokenizer.json beside it."""
+    """The tokenizer.model that `tokenizer` was converted from; None if there is a tokenizer.json next to it."""
     path = Path(getattr(tokenizer, "vocab_file", None) or "")
     alone = path.suffix == ".model" and path.is_file() and not path.with_name("tokenizer.json").is_file()
     return path if alone else None

@@ -92,7 +92,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, end_ids: Iterable[int] = (),
     """Return `tokenizer` as exact bytes, or raise TokenizerError with its family, the reason and what to do.
 
     `end_ids` are further ids that end a turn (generation_config.eos_token_id). Those of the chat template, of the
-    tokenizer and of a generation_config.json beside a local tokenizer are found here. `rows` is how many ids the
+    tokenizer and of a generation_config.json next to a local tokenizer are found here. `rows` is how many ids the
     model's embedding has, if that is known: tokens that were added beyond it spell nothing and do not end a turn.
     """
     ends = tuple(end for end in end_ids_of(tokenizer, end_ids) if rows is None or end < rows)

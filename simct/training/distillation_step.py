@@ -1,4 +1,4 @@
-"""The student beside its teachers: its hidden states once, and the loss against each teacher that grades them.
+"""The student compared with its teachers: its hidden states once, and the loss against each teacher that grades them.
 
 Shapes: S student rows, G rows of the data's completions, H hidden size.
 """

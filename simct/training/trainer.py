@@ -357,7 +357,7 @@ class Trainer:
 
 
 def step_seed(seed: int, step: int, process: int) -> int:
-    """The seed of what a process draws in a step beside its rollouts."""
+    """The seed of what a process draws in a step in addition to its rollouts."""
     return int(np.random.SeedSequence([seed, 15485863, step, process]).generate_state(1, np.uint32)[0])
 
 

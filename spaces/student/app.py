@@ -28,7 +28,7 @@ def chosen() -> dict[str, str]:
     settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     settings["model"] = settings.get("model") or os.environ.get("MODEL_ID") or ""
     if not settings["model"]:
-        raise SystemExit('Which model? Write settings.json beside app.py: {"model": "owner/name"}')
+        raise SystemExit('Which model? Write settings.json next to app.py: {"model": "owner/name"}')
     return settings
 
 

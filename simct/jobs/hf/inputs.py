@@ -72,7 +72,7 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
         if path.is_file():
             inputs[target] = path
         else:
-            # prompts may be in a folder per split; of a model, only the files beside its config.json are needed
+            # prompts may be in a folder per split; of a model, only the files next to its config.json are needed
             files = path.rglob("*") if role in ("prompts", "held-out") else path.iterdir()
             wanted = [file for file in files if file.is_file() and file.suffix != ".py"]
             inputs.update({f"{target}/{file.relative_to(path).as_posix()}": file for file in wanted})

@@ -2,8 +2,8 @@
 
 Everything stays readable except the runs folder and what visitors upload. Of these the run has its own folder and the
 uploads of its own account. It writes its own folder, the caches of models and datasets, and devices. Landlock only
-allows: beside a hidden folder each other folder is allowed by itself, and what is made beside it later is out of reach.
-Processes outside the run can be neither read (/proc/PID/environ) nor signaled.
+allows: next to a hidden folder every other folder is allowed separately, and what is made next to it later is out of
+reach. Processes outside the run can be neither read (/proc/PID/environ) nor signaled.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from simct.files import cache_folder
 from simct.jobs.local.environment import HIDDEN
 from simct.runs.folder import RunFolder
 
-# beside the runs; a name that no run has
+# next to the runs; a name that no run has
 UPLOADS = ".uploads"
 # in the run folder: the temporary folder of its processes
 TEMPORARY = ".temporary"
@@ -104,7 +104,7 @@ def rules(run: RunFolder, owner: str | None) -> Iterator[tuple[str, int]]:
 
 
 def own_files(run: RunFolder, root: Path, owner: str | None) -> Iterator[Path]:
-    """Files and folders under the runs folder, beside the run's own, that belong to its account."""
+    """Files and folders under the runs folder, other than the run's own, that belong to its account."""
     if owner is None:
         return
     yield root / UPLOADS / account_folder(owner)

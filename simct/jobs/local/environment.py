@@ -25,7 +25,7 @@ FAMILIES = (
 WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL")
 # ends in a word that is no secret
 PLAIN = frozenset({"HF_HUB_DISABLE_IMPLICIT_TOKEN"})
-# folders that a visitor's run must not read, beside the runs folder, separated as in PATH
+# folders that a visitor's run must not read, in addition to the runs folder, separated as in PATH
 HIDDEN = "SIMCT_HIDDEN"
 
 

@@ -1,6 +1,6 @@
 """Which run of this machine starts next: one run per device, the others wait, and owners take turns.
 
-There is no daemon, and no file beside the run folders except a lock. A run waits while its status.json has the state
+There is no daemon, and no file next to the run folders except a lock. A run waits while its status.json has the state
 `queued` and `queued_at`; the studio, `simct jobs` and every run at its end call `advance`, which starts the runs that
 are due under the lock. The CPU is one device; if there are CUDA GPUs, each is a device, and a run only sees its own.
 
