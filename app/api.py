@@ -55,7 +55,7 @@ def build(studio: Studio) -> None:
     )
     gr.api(estimate, api_name="estimate")
     if not studio.public:
-        # in public a run belongs to a visitor who signed in, and a program has not
+        # in public a run belongs to a visitor who has signed in; a program has not signed in
         gr.api(runs, api_name="runs")
 
 

@@ -1,7 +1,7 @@
 """Line charts: plain data that static/charts.js draws with Plotly, in the page's colors, light and dark.
 
 Gradio brings Plotly along for gr.Plot. It is loaded from this studio once a chart is in view, and never from elsewhere.
-gr.Plot itself makes its chart anew at every change, which would lose the zoom and the crosshair of a run that trains.
+gr.Plot itself rebuilds its chart at every change, which would lose the zoom and the crosshair during a run.
 """
 
 import math
@@ -15,7 +15,7 @@ import gradio as gr
 from app.page import markup
 from app.page.scripts import when_loaded
 
-# of a line; a longer one is thinned
+# most points of a line; a longer line is thinned
 MOST_POINTS = 800
 DIGITS = 6
 

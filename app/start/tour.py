@@ -1,4 +1,4 @@
-"""The tour: the whole way on the embedded pair, with a caption on each page. page/static/tour.js walks it.
+"""The tour: the whole procedure on the embedded pair, with a caption on each page. page/static/tour.js carries it out.
 
 It takes the buttons and fields that a person takes, in a project of its own, so that the visitor's pair and settings
 stay as they are, and whatever holds for a visitor holds for it: sign-in, queue and limits.
@@ -24,10 +24,10 @@ SENTENCE = "Say it plainly: The physician must utilise the circular table on Mon
 class Stop:
     """A caption on the page `step`. `look` selects what to look at.
 
-    Next works once `ready` selects something that is shown, and meanwhile `waiting` says what happens. `fill` (a field
-    and its text) and `press` (a button) are what the tour does on arrival, once `press` can be pressed. `next_presses`
-    is a button that Next, labeled `next`, presses, after which the page opens the next step by itself. `trouble`
-    selects what means that something went wrong, and `in_trouble` says so.
+    Next works once `ready` selects something that is shown; until then `waiting` says what is happening. `fill` (a
+    field and its text) and `press` (a button) are what the tour does on arrival, once `press` can be pressed.
+    `next_presses` is a button that Next, labeled `next`, presses, after which the page opens the next step by itself.
+    `trouble` selects what means that something went wrong, and `in_trouble` says so.
     """
 
     step: str

@@ -1,8 +1,8 @@
 """A decode loop over transformers' cache: finished sequences leave the batch, and waiting prompts take their place.
 
-All sequences of the batch end at the same place of the cache, and shorter ones are padded on the left, as transformers'
-`generate` has it. A step appends one token to each of them, in place. What a sequence reads, and at which positions,
-does not depend on the others, so that its logits do not either, except for rounding.
+All sequences of the batch end at the same place in the cache, and shorter ones are padded on the left, as in
+transformers' `generate`. A step appends one token to each of them, in place. What a sequence reads, and at which
+positions, does not depend on the others, so its logits do not either, except for rounding.
 
 Shapes: B sequences of a batch, H heads, L positions of the cache, D size of a head, V rows of the lm_head.
 """

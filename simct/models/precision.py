@@ -53,7 +53,7 @@ def computes_bfloat16(device: torch.device | str) -> bool:
     device = torch.device(device)
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            return True  # asked about GPUs elsewhere: all but the oldest do
+            return True  # for GPUs elsewhere: all but the oldest do
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and cpu_prefers_bfloat16()

@@ -1,7 +1,7 @@
 """The student writes: batched sampling with the ids kept exactly as sampled.
 
 Models with a plain key-value cache are decoded by a loop of our own (decoding.py), all others by transformers'
-`generate`. Both draw a token as a function of (seed, step, sample index, position) alone (sampling.py).
+`generate`. In both, the draw of a token depends only on seed, step, sample index and position (sampling.py).
 
 Shapes: B samples in a batch, N of a call, V rows of the lm_head, L prompt length, M new tokens.
 """
@@ -85,7 +85,7 @@ def _by_transformers(
     size: int,
 ) -> Iterator[tuple[int, list[int]]]:
     """(prompt index, completion ids), `size` at a time, by the model's own `generate`."""
-    # prompts of similar length share a batch, so little is spent on padding
+    # prompts of similar length share a batch, so little time is spent on padding
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     ends, device = set(end_ids), input_device(model)
     for first in range(0, len(order), size):
@@ -97,7 +97,8 @@ def _by_transformers(
             max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=list(end_ids) or None, pad_token_id=pad_id
         )
         try:
-            # a model that is split over processes was made whole (training/sharding.py): none waits for the others
+            # a model that is split over processes was made whole (training/sharding.py): no process waits for the
+            # others
             output_BL = model.generate(
                 input_ids=ids_BL,
                 attention_mask=mask_BL,
@@ -113,7 +114,7 @@ def _by_transformers(
 
 
 class _Picked(LogitsProcessor):
-    """Leaves one finite logit a row, at the token that `sampling` picks, so that greedy decoding returns it."""
+    """Leaves one finite logit per row, at the token that `sampling` picks, so that greedy decoding returns it."""
 
     def __init__(self, sampling: Sampling, samples: list[int], mask_BL: torch.Tensor) -> None:
         self.sampling, self.samples, self.read_BL = sampling, samples, mask_BL == 1
@@ -122,7 +123,7 @@ class _Picked(LogitsProcessor):
         length = self.read_BL.shape[1]
         seen_BV = None
         if self.sampling.repetition_penalty != 1:
-            # without the padding, which depends on the batch: in its place the last id of the prompt
+            # the padding, which depends on the batch, is replaced by the last id of the prompt
             prompt_BL = torch.where(self.read_BL, input_ids[:, :length], input_ids[:, length - 1 : length])
             seen_BV = torch.zeros_like(scores, dtype=torch.bool)
             seen_BV.scatter_(1, torch.cat([prompt_BL, input_ids[:, length:]], dim=1), True)

@@ -1,4 +1,4 @@
-"""The teacher, wherever its weights are: what gives the rows of probabilities that a student is compared with.
+"""The teacher, wherever its weights are: it provides the rows of probabilities with which a student is compared.
 
 A loss, a measurement and the trainer ask a `Teacher` for the rows that predict each id of some completions, and need
 not know which kind it is. Shapes: R rows, H hidden size.
@@ -43,7 +43,7 @@ class Teacher(Protocol):
     ) -> Callable[[], TeacherRows]: ...
 
     def usage(self) -> dict[str, float]:
-        """What a step's record says of the teacher, since the last call."""
+        """The fields of a step's record about the teacher, since the last call."""
 
     def close(self) -> None: ...
 
@@ -101,7 +101,7 @@ class LocalTeacher:
         return {}
 
     def close(self) -> None:
-        """Nothing to give back: whoever loaded the weights frees them."""
+        """Nothing to release: whoever loaded the weights frees them."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def load_teachers(
     """All teachers of a run, each with its pair. Raises as TokenizerPair.of_run and load_teacher do."""
     named = teachers_of(config)
     runs = [with_one_teacher(config, teacher) for teacher in named]
-    # tokenizers first: what is wrong with one is known before weights are loaded
+    # tokenizers first, so that a wrong one is noticed before weights are loaded
     pairs = [TokenizerPair.of_run(run, token) for run in runs]
     return [
         # the weight of a single teacher cancels out
@@ -167,7 +167,7 @@ def load_teacher(
         return StoredTeacher(config.scores, tokens)
     if config.server:
         return ServedTeacher(config, tokens, token, key=key)
-    # a teacher that will be sharded is too big for one device; it is moved there layer by layer
+    # a teacher that will be sharded is too large for one device; it is moved there layer by layer
     model = load_model(config, None if config.sharded or config.offload else device, token).eval()
     if grades:
         check_head(model)

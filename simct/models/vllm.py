@@ -1,4 +1,4 @@
-"""The student writes in vLLM: in this process (colocated) or on a server of its own.
+"""The student writes in vLLM: in this process (colocated) or on a separate server.
 
 Before every step the student's weights are saved as safetensors and vLLM reloads them, so that rollouts come from the
 weights that are trained. A draw is seeded by (seed, step, sample index) alone, but vLLM's sums depend on what it

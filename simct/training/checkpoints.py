@@ -27,14 +27,14 @@ from simct.training.sharding import like, load_optimizer_state, optimizer_state,
 
 SHARDED_FILE = "optimizer.pt"
 BEST_FILE = "best.json"
-# the student within the module that is trained, in the names of its parameters
+# prefix of the student's parameters within the module that is trained
 WRAPPED = "student."
-# what Accelerate calls the first object that is registered with it, the running mean
+# Accelerate's name for the first object registered with it, the running mean
 AVERAGE_FILE = "custom_checkpoint_0.pkl"
 
 
 def trained_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """What checkpoints hold of a model: no frozen base under LoRA, no tied weight twice."""
+    """The parameters that checkpoints hold: no frozen base under LoRA, no tied weight twice."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
@@ -65,7 +65,7 @@ def save_state(
     average: WeightAverage | None,
     folder: Path,
 ) -> None:
-    """Write all that a run resumes from into `folder`. To be called by all processes."""
+    """Write everything that a run resumes from into `folder`. All processes must call this."""
     if accelerator.distributed_type == DistributedType.FSDP:
         _save_sharded(accelerator, module, optimizer, average, folder)
     else:
@@ -99,7 +99,7 @@ def load_state(
 def student_at(student: Any, folder: Path, config: RunConfig) -> Any:
     """`student`, loaded as the run with `config` starts, with the weights of the checkpoint in `folder`; LoRA merged.
 
-    They are the running mean, where the run keeps one, as in the student that it saves. `student` is changed. Raises
+    The weights are the running mean if the run keeps one, as in the student that it saves. `student` is changed. Raises
     RunError for a checkpoint that cannot be read or is of another student.
     """
     student = trainable_student(student, config)
@@ -116,7 +116,7 @@ def student_at(student: Any, folder: Path, config: RunConfig) -> Any:
 
 
 def _running_mean(folder: Path, names: list[str]) -> dict[str, torch.Tensor]:
-    """The running mean of the parameters with these names, as either way to save a checkpoint keeps it."""
+    """The running mean of the parameters with these names, from a checkpoint saved in either way."""
     sharded = (folder / SHARDED_FILE).is_file()
     path = folder / (SHARDED_FILE if sharded else AVERAGE_FILE)
     state = torch.load(path, map_location="cpu", weights_only=True)
@@ -175,7 +175,7 @@ def save_checkpoint(
             os.replace(temporary, target)
             sync_folder(folder)
     except BaseException:
-        # on a full disk it takes up the space
+        # on a full disk it would keep the space occupied
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     accelerator.wait_for_everyone()
@@ -203,7 +203,7 @@ def best_checkpoint(folder: Path, by: str) -> BestCheckpoint | None:
 
 
 def note_best(folder: Path, step: int, by: str, value: float, higher_is_better: bool = False) -> None:
-    """Name checkpoints/step-N in best.json if no other is better by `value`; the newer of equals is."""
+    """Name checkpoints/step-N in best.json if no other is better by `value`; of two equal ones, the newer is named."""
     before = best_checkpoint(folder, by)
     sign = -1 if higher_is_better else 1
     if math.isfinite(value) and (before is None or sign * value <= sign * before.value):
@@ -211,9 +211,9 @@ def note_best(folder: Path, step: int, by: str, value: float, higher_is_better: 
 
 
 def remove_old(folder: Path, step: int, keep: int) -> None:
-    """Remove all checkpoints but the newest `keep` up to `step`, and the best one."""
+    """Remove all checkpoints except the newest `keep` up to `step` and the best one."""
     best = read_json(folder / BEST_FILE).get("step")
-    # a stray folder with a higher number does not count among the last
+    # a stray folder with a higher number does not count as one of the newest
     steps = [each for each, _ in checkpoints_in(folder) if each <= step]
     for old in steps[keep:]:
         if old != best:

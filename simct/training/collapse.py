@@ -1,4 +1,4 @@
-"""Detects a student that collapses, from the step records: run-away or vanishing length, no end of turn, odd ids."""
+"""Detects a collapsing student from the step records: runaway or vanishing length, no end of turn, odd ids."""
 
 from collections import deque
 from collections.abc import Sequence

@@ -29,12 +29,13 @@ class Graded(NamedTuple):
 
 
 class DistillationStep(torch.nn.Module):
-    """The student with the loss inside its forward pass, so that DDP and FSDP see all that uses its parameters."""
+    """The student with the loss inside its forward pass, so that DDP and FSDP see everything that uses its
+    parameters."""
 
     def __init__(self, student: PreTrainedModel, teachers: Sequence[PairedTeacher], pad_id: int):
         super().__init__()
         self.student = student
-        # the layers that Accelerate gives shards of their own
+        # the layers that Accelerate shards separately
         self._no_split_modules = list(getattr(student, "_no_split_modules", None) or [])
         self.compared: list[tuple[TokenizerPair, RunConfig]] = [(each.pair, each.config) for each in teachers]
         self.pad_id = pad_id

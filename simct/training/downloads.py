@@ -19,7 +19,7 @@ def fetch_models(config: RunConfig, token: str | None, progress: Reporter) -> No
 
 
 def fetch_model(side: str, model: ModelConfig, token: str | None, progress: Reporter) -> None:
-    """Fetch the weights of one side from the Hub. A failure is left to the loading of the model, which reports it."""
+    """Fetch the weights of one side from the Hub. A failure is ignored here; loading the model reports it."""
     if local_path(model.model) is not None or not progress.writing:
         return
     begun = False

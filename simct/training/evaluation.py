@@ -1,8 +1,8 @@
 """Evaluations while a run trains: distance to the teacher, tracked tasks, and greedy answers to a few fixed prompts.
 
-The teacher's answers are drawn once and kept in the run folder; each evaluation leaves a line in evaluations.jsonl and
-its numbers in metrics.jsonl. Nothing here changes the training: random states and the student's mode are restored, and
-weights that were exchanged for their running mean are restored bit for bit.
+The teacher's answers are drawn once and kept in the run folder; each evaluation writes a line to evaluations.jsonl and
+its numbers to metrics.jsonl. Nothing here changes the training: random states and the student's mode are restored, and
+weights that were exchanged for their running mean are restored exactly.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ READ_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Subjects:
-    """What an evaluation looks at: `module` is what Accelerate made of the student.
+    """What an evaluation measures: `module` is the student as Accelerate wrapped it.
 
     `average` is the running mean of its weights, if one is kept.
     """
@@ -80,7 +80,7 @@ class Subjects:
 
 @dataclass
 class StudentPart:
-    """What the student's passes of one process give, for each of the measured teachers in their order."""
+    """The results of the student's passes on one process, for each of the measured teachers in their order."""
 
     readings: list[StudentReadings]
     answers: list[FixedAnswer] = field(default_factory=list)
@@ -114,7 +114,7 @@ class Evaluator:
         self._measured: list[MeasuredTeacher] | None = None
 
     def resume(self, step: int, history: Sequence[Mapping[str, Any]]) -> None:
-        """Continue after `step`, with the evaluations and the pace of before."""
+        """Continue after `step`, with the earlier evaluations and the earlier pace."""
         self.evaluations = [each for each in evaluations_of(self.run) if each.step <= step]
         self.step_seconds = [float(record["seconds"]) for record in history if "seconds" in record]
         last = self.evaluations[-1] if self.evaluations else None
@@ -149,7 +149,7 @@ class Evaluator:
         self.plan = plan
 
     def evaluate(self, step: int, subjects: Subjects) -> Evaluation | None:
-        """Evaluate the current student; None if a stop was requested meanwhile."""
+        """Evaluate the current student; None if a stop was requested in the meantime."""
         with kept_random_state():
             measured = self._teachers(subjects.teachers)
             when = f"at step {step:,}" if step else "before training"
@@ -163,12 +163,12 @@ class Evaluator:
             directions = [self._directions(*each) for each in zip(measured, part.readings, strict=True)]
         seconds = time.perf_counter() - started
         for each in subjects.teachers:
-            # what the evaluation used of a served teacher is no part of a step
+            # the evaluation's use of a served teacher does not count toward a step
             each.teacher.usage()
         return self._gathered(step, measured, directions, part, seconds)
 
     def record(self, found: Evaluation, record: dict[str, Any] | None, best: BestCheckpoint | None) -> None:
-        """Write an evaluation down. `record` is the step's line of metrics.jsonl, None before training."""
+        """Record an evaluation. `record` is the step's line of metrics.jsonl, None before training."""
         self.evaluations.append(found)
         if self.accelerator.is_main_process:
             write_evaluation(self.run, self.accelerator, found, record)
@@ -222,7 +222,7 @@ class Evaluator:
         return self.config.evaluation.batch_size
 
     def _tasks(self, student: PreTrainedModel) -> dict[str, dict]:
-        """The results of the tracked tasks; one that cannot be scored now is left out and logged."""
+        """The results of the tracked tasks; a task that cannot be scored now is left out, and this is logged."""
         evaluation, found = self.config.evaluation, {}
         samples = min(evaluation.tracked_samples, evaluation.samples or evaluation.tracked_samples)
         for task in evaluation.tracked_tasks:
@@ -274,7 +274,8 @@ class Evaluator:
     # The teachers' answers
 
     def _teachers(self, teachers: Sequence[PairedTeacher]) -> list[MeasuredTeacher]:
-        """The teachers with one answer to each of their prompts: those of the run folder, else drawn now and kept."""
+        """The teachers with one answer to each of their prompts: those in the run folder, or else drawn now and
+        kept."""
         if self._measured is None:
             found = measured_teachers(teachers, self.prompts)
             order = _order(found, len(self.prompts))
@@ -336,7 +337,7 @@ def _order(measured: Sequence[MeasuredTeacher], prompts: int) -> list[tuple[Meas
 
 
 def best_by_of(config: RunConfig, evaluator: Evaluator | None) -> str:
-    """What makes a checkpoint of the run the best: what it asks for, or the loss where that is not measured."""
+    """What makes a checkpoint of the run the best: what run.yaml asks for, or the loss if that is not measured."""
     wanted = config.evaluation.best_by
     if evaluator is None or (wanted == DISTANCE and not evaluator.measures_distance):
         return LOSS
@@ -361,7 +362,7 @@ def merged(parts: Sequence[Distance]) -> Distance:
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Give every random generator of the process its state back at the end."""
+    """Restore the state of every random generator of the process at the end."""
     python, of_numpy, of_torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
     of_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
@@ -376,7 +377,7 @@ def kept_random_state() -> Iterator[None]:
 
 @contextmanager
 def averaged(average: WeightAverage | None) -> Iterator[None]:
-    """The running mean in place of the trained weights while this lasts, as it is what will be saved."""
+    """Within this context, the running mean replaces the trained weights, because it is what will be saved."""
     if average is None:
         yield
         return

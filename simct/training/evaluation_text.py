@@ -9,7 +9,7 @@ from simct.training.checkpoints import BestCheckpoint
 
 
 def evaluation_line(evaluations: Sequence[Evaluation]) -> str:
-    """The newest evaluation in a line, with what changed since before training."""
+    """The newest evaluation in one line, with the changes since before training."""
     first, last = evaluations[0], evaluations[-1]
     compared = first.step == 0 and last is not first
     distances = distance_change(first, last) if compared else {}

@@ -1,4 +1,4 @@
-"""Detects a run that has little or nothing to learn from, by the answers left out in the step records."""
+"""Detects a run with little or nothing to learn from, by the answers left out in the step records."""
 
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ STEPS = 3
 class ExclusionWatch:
     """Warns of a step in which more than a tenth of the answers is left out; ends a run that leaves out nine tenths.
 
-    `answers` is how many a step has, over all processes. `records` are the steps before.
+    `answers` is the number of answers per step, over all processes. `records` are those of the earlier steps.
     """
 
     def __init__(self, answers: int, records: Sequence[dict] = ()) -> None:

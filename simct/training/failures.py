@@ -32,7 +32,7 @@ def explain_failure(error: BaseException) -> str | None:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether a disk without room is behind an error, of Python or of a library that writes files itself."""
+    """Whether an error, of Python or of a library that writes files itself, comes from a full disk."""
     while error is not None:
         if (isinstance(error, OSError) and error.errno in FULL) or any(each in str(error) for each in FULL_MESSAGES):
             return True

@@ -40,7 +40,7 @@ class Example:
 
 
 class FineTuningStep(torch.nn.Module):
-    """The student with its loss inside, so that distributed wrappers see all that uses its parameters."""
+    """The student with its loss inside, so that distributed wrappers see everything that uses its parameters."""
 
     def __init__(self, student: PreTrainedModel, pad_id: int):
         super().__init__()

@@ -1,4 +1,5 @@
-"""What a distillation run starts from: its prompts in the tokens of all models, its teachers, its student."""
+"""Everything that a distillation run starts from: its prompts in the tokens of all models, its teachers, its
+student."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Loaded:
 def load(
     run: RunFolder, config: RunConfig, accelerator: Accelerator, token: str | None, log: Callable[[str], None]
 ) -> Loaded:
-    """Load all that the run names; it gets its number of steps, and inspect.json if there is none yet.
+    """Load everything that the run names; the run gets its number of steps, and inspect.json if there is none yet.
 
     Raises one-line SimCTErrors.
     """
@@ -87,7 +88,7 @@ def _prepare_held_out(
 
 
 def _log_source(teacher: PairedTeacher, config: RunConfig, log: Callable[[str], None]) -> None:
-    """Log that a teacher lists its scores from elsewhere, and what the method makes of that."""
+    """Log that a teacher's listed scores come from elsewhere, and how the method uses them."""
     model, method = teacher.config.teacher, teacher.config.method
     if model.elsewhere:
         name = f"The scores of {teacher.name}" if config.teachers else "The teacher's scores"

@@ -37,8 +37,8 @@ class TrainingLoop:
             record = loop.finish_step({"loss": loss, "rows": rows}, grad_norm)
 
     `rate_setting` is the setting of run.yaml that a run with a loss that is not finite should lower; `described` is
-    that run.yaml, which every checkpoint keeps. `best_by` says which checkpoint is the best: by the least loss, or, for
-    any other word, by what `note_best` is given.
+    that run.yaml, which every checkpoint keeps. `best_by` says which checkpoint is the best: the lowest loss, or, for
+    any other word, the values given to `note_best`.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class TrainingLoop:
         Raises RunError, before anything is applied, when the loss or the norm is not finite.
         """
         grad_norm = float(to_whole(self.accelerator.clip_grad_norm_(self.parameters, self.training.max_grad_norm)))
-        # under fp16 a gradient overflows now and then, and the scaler then skips the step by itself
+        # under fp16 a gradient overflows now and then, and the scaler then skips the step
         if not (math.isfinite(loss) and (math.isfinite(grad_norm) or self.accelerator.scaler)):
             raise RunError(
                 f"Step {self.step}: loss {loss}, gradient norm {grad_norm}. The run stopped before applying it; lower "
@@ -152,7 +152,8 @@ class TrainingLoop:
         return best_checkpoint(self.checkpoints, self.best_by)
 
     def load_best(self) -> int:
-        """Give the module the state of the best checkpoint, if there is one; returns the step of what it then holds."""
+        """Load the state of the best checkpoint into the module, if there is one; returns the step of the module's
+        state."""
         best = self.best
         if best is None or best.step == self.step:
             return self.step

@@ -18,7 +18,7 @@ from simct.training.usage import usage
 
 @dataclass
 class StepTotals:
-    """Sums over the micro-batches of one step on one process. A row counts by the weight of its teacher.
+    """Sums over the micro-batches of one step on one process. A row counts with the weight of its teacher.
 
     losses_by, rows_by: the loss's sum without weight, and the rows, by the teacher's name.
     """
@@ -43,7 +43,7 @@ class StepTotals:
             if name.startswith("units_"):
                 self.stats[name] += value
                 continue
-            # a mean is weighted by what it is a mean of, so that micro-batches of any size add up
+            # a mean is weighted by the number of its items, so that micro-batches of any size add up
             weight = result.stats.get(f"units_{name.removeprefix('kl_')}", result.rows)
             if name.startswith("coverage_"):
                 weight = student_tokens
@@ -91,7 +91,7 @@ def gather_sums(sums: dict[str, float]) -> dict[str, float]:
 
 
 def gather_by_teacher(totals: StepTotals, names: Sequence[str]) -> dict[str, float]:
-    """What the record of a step says of each of several teachers: `loss_NAME`, and its share of the rows, `share_NAME`.
+    """The fields of a step's record for each of several teachers: `loss_NAME`, and its share of the rows, `share_NAME`.
 
     Also `weighted_rows`, the rows by which the gradient is divided. To be called by all processes.
     """

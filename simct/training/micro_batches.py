@@ -1,6 +1,6 @@
 """Micro-batches: the part of a step that goes through the models in one forward and backward pass.
 
-`training.micro_batch_tokens` bounds the tokens of a pass, padding included. Within it, sequences of similar length go
+`training.micro_batch_tokens` limits the tokens of a pass, padding included. Within it, sequences of similar length go
 together, so that little of a pass is padding. The gradient of a step does not depend on the split, because the losses
 of all micro-batches are added up and divided once, by the rows of the whole step.
 """
@@ -21,7 +21,7 @@ Lengths = tuple[int, ...]
 
 log = logging.getLogger(__name__)
 
-# What a pass costs however little it holds (starting its operations, casting weights, adding to gradients), in tokens
+# The fixed cost of a pass (starting its operations, casting weights, adding to gradients), in tokens
 # that all models together could read instead. It keeps sequences from being split one by one for a little padding.
 PASS_TOKENS = {"cpu": 128}
 PASS_TOKENS_OF_GPUS = 256
@@ -43,8 +43,8 @@ class Padding:
 class MicroBatches(Generic[T]):
     """Splits the samples of a step, and splits them smaller after memory ran out.
 
-    lengths_of: the tokens of a sample for each model, 0 for one that does not read it. few_passes: a pass is expensive
-    in itself, because the teacher's weights are moved for it. With several processes nothing is made smaller: they have
+    lengths_of: the tokens of a sample for each model, 0 for one that does not read it. few_passes: each pass is
+    expensive, because the teacher's weights are moved for it. With several processes nothing is made smaller: they have
     to agree on their passes before one of them can run out of memory.
     """
 
@@ -65,7 +65,7 @@ class MicroBatches(Generic[T]):
 
     def split(self, samples: Sequence[T]) -> list[list[T]]:
         """The micro-batches of a step: `micro_batch_size` samples each, in order, where that is given; else within
-        `micro_batch_tokens`, the longest first, so that what does not fit in memory is found out first."""
+        `micro_batch_tokens`, the longest first, so that whatever does not fit in memory fails first."""
         if self.size:
             return [list(samples[start : start + self.size]) for start in range(0, len(samples), self.size)]
         lengths = [self.lengths_of(sample) for sample in samples]
@@ -95,7 +95,7 @@ class MicroBatches(Generic[T]):
                 torch.cuda.empty_cache()
 
     def _halve(self) -> bool:
-        """Make micro-batches at most half as large as the one that failed; whether that is possible."""
+        """Make micro-batches at most half as large as the one that failed; returns whether that is possible."""
         part = self._current
         if self._fixed or len(part) < 2:
             return False

@@ -20,12 +20,13 @@ from simct.runs.folder import RunFolder
 def with_precision(run: RunFolder, config: RunConfig, resume: bool, token: str | None) -> RunConfig:
     """`config` with number formats in the place of auto, the same on all processes.
 
-    A resumed run keeps the formats that it was trained in, on any machine, so that it continues to the same bits.
+    A resumed run keeps the formats that it was trained in, on any machine, so that it continues to exactly the same
+    weights.
     """
     if not Precision.of(config).open:
         return config
     chosen: list[Precision | None] = [None]
-    # as Accelerator, which finds it made, would have made it
+    # in the same way as Accelerator, which then finds it in place
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     if state.is_main_process:
         chosen[0] = (recorded(run) if resume else None) or precision_of(
@@ -36,8 +37,8 @@ def with_precision(run: RunFolder, config: RunConfig, resume: bool, token: str |
 
 
 def recorded(run: RunFolder) -> Precision | None:
-    """What a run was trained in: as its last checkpoint says, which also comes along to another machine, else its
-    status."""
+    """The formats that a run was trained in: from its last checkpoint, which is also copied to another machine, else
+    from its status."""
     checkpoint = run.latest_checkpoint()
     found = _in_checkpoint(checkpoint) if checkpoint else None
     return found or Precision.from_dict(run.status().precision)

@@ -36,7 +36,7 @@ def with_whole_weights(module: torch.nn.Module, work: Callable[[], T]) -> T:
     """The result of `work()`, run while every sharded part of `module` is whole on every process.
 
     For generation and saving, between training steps, by all processes; `module.forward(inside=work)` must call `work`,
-    as FSDP2 wants all use of its weights inside its root. A module that is not sharded just has `work` called.
+    as FSDP2 wants all use of its weights inside its root. For a module that is not sharded, `work` is simply called.
     """
     sharded = [part for part in module.modules() if isinstance(part, FSDPModule)]
     if not sharded:

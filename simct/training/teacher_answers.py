@@ -60,5 +60,5 @@ def described(tokens: TokenBytes, rollouts: Sequence[Rollout]) -> list[FixedAnsw
 
 
 def text_of(tokens: TokenBytes, rollout: Rollout) -> str:
-    """A completion as people read it."""
+    """A completion as text for people."""
     return cast(str, tokens.tokenizer.decode(rollout.completion_ids, skip_special_tokens=True))

@@ -79,7 +79,7 @@ class StudentReadings:
 def mean_directions(
     found: Sequence[tuple[MeasuredTeacher, StudentReadings, Directions]],
 ) -> Directions:
-    """On each prompt the mean of the teachers' distances, by weight; the only one's as they are."""
+    """The weighted mean of the teachers' distances on each prompt; those of a single teacher unchanged."""
     if len(found) == 1:
         return found[0][2]
     means = {}

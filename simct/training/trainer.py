@@ -122,7 +122,7 @@ class Trainer:
         here = [not model.elsewhere for model in config.teacher_models]
         lengths = partial(lengths_of_models, here=here)
         self.micro_batches = MicroBatches(config.training, accelerator, lengths, few_passes=moved)
-        # vLLM starts from the student's weights, so before they are sharded
+        # vLLM starts from the student's weights, so this comes before they are sharded
         self.vllm = _start_vllm(config, accelerator, student, pair, checkpoints)
         self.loop = self._setup_student(checkpoints)
         self.loop.resume(resume_from)
@@ -153,7 +153,7 @@ class Trainer:
                 local.freeze(self.accelerator.device)
                 if each.config.teacher.sharded and self.processes > 1:
                     shard_teacher(local.model)
-                    # one of its own, should it share its weight with the embedding, which is split now
+                    # a separate lm_head, in case it shares its weight with the embedding, which is split now
                     output: torch.nn.Module = local.model.get_output_embeddings()
                     output.weight = torch.nn.Parameter(local.head.weight, requires_grad=False)
         return teachers
@@ -214,7 +214,8 @@ class Trainer:
         return StepRollouts(own_prompts, rollouts, samples, excluded, seconds)
 
     def _writing(self) -> AbstractContextManager[None]:
-        """Under mixed precision the student writes as it reads; in bfloat16 by weights that are rounded once a step."""
+        """Under mixed precision the student writes as it reads; in bfloat16 with weights that are rounded once per
+        step."""
         split = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
         if self.accelerator.mixed_precision == "bf16" and not split:
             return weights_in(self.student, torch.bfloat16)
@@ -256,10 +257,10 @@ class Trainer:
         """One attempt of `grade`, which runs out of memory if a micro-batch is too large."""
         parts = [samples] if self.deepspeed else self.micro_batches.split(samples)
         totals, loss = StepTotals(padding=self.micro_batches.padding(parts)), None
-        # every process runs the same number of passes, over a sample that counts nothing if need be
+        # every process runs the same number of passes, if necessary over a sample that does not count
         parts += [[]] * (on_all_processes(self.accelerator, len(parts)) - len(parts))
         passes = [part or [[self._placeholder()]] for part in parts]
-        # a teacher elsewhere scores the micro-batches to come while this one is trained
+        # a teacher elsewhere scores the coming micro-batches while this one is trained
         started = [self._start_scoring(each) for each in passes]
         for number, (part, each_pass, graded) in enumerate(zip(parts, passes, started, strict=True)):
             self.micro_batches.begin(each_pass)
@@ -321,7 +322,8 @@ class Trainer:
             self.watch.add(record)
 
     def _evaluate(self, record: dict[str, Any] | None = None) -> None:
-        """Evaluate the student if it is time. `record` is the step's; None for what a resumed run still lacks."""
+        """Evaluate the student if an evaluation is due. `record` is the step's, or None for an evaluation that a
+        resumed run still lacks."""
         evaluator, loop = self.evaluator, self.loop
         if evaluator is None:
             return
@@ -330,7 +332,7 @@ class Trainer:
         if not evaluator.due(loop.step):
             return
         if loop.step:
-            # so that a kill during the evaluation costs no step, and the best student is there to be kept
+            # so that a kill during the evaluation costs no step, and the best student can be kept
             loop.checkpoint()
         found = evaluator.evaluate(loop.step, Subjects(self.student, loop.module, self.teachers, loop.average))
         if found is None:

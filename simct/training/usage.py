@@ -1,4 +1,4 @@
-"""What the training process uses of its machine: processor, memory, GPU."""
+"""The training process's use of its machine: processor, memory, GPU."""
 
 import contextlib
 import functools
@@ -39,13 +39,14 @@ def usage(device: torch.device) -> dict[str, Any]:
 
 @functools.cache
 def _process() -> psutil.Process:
-    # one object, as the share of the processor is that since the last question
+    # a single object, because it reports the share of the processor since its last call
     return psutil.Process()
 
 
 @functools.lru_cache(maxsize=1)
 def gpu_share(uuid: str, moment: int) -> float | None:
-    """The share of the last second in which the GPU was at work, by its driver; None where that cannot be asked.
+    """The share of the last second in which the GPU was busy, according to its driver; None if the driver cannot be
+    asked.
 
     `moment` changes when it is to be asked again.
     """

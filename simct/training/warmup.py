@@ -3,7 +3,7 @@
 The teacher reads each prompt in its own template. The text of its answers is checked (warmup_answers.py) and stored as
 chat messages under data/ in the run folder (warmup_data.py), a dataset that `datasets.load_dataset` reads and that can
 be pushed. The student then learns them in its own template: cross-entropy on the completion and its end of turn only.
-Answers are on disk after every batch, so that a stopped or killed warm-up continues where it was; fine-tuning resumes
+Answers are on disk after every batch, so a stopped or killed warm-up continues where it was; fine-tuning resumes
 from checkpoints as distillation does. Only one of the two models is in memory at a time.
 """
 
@@ -68,7 +68,7 @@ def warm_up(
     The student is None if the run was stopped while the teacher was still answering. Raises SimCTErrors for what a
     person can fix.
     """
-    # prompts that are held out here are held out of a distillation on the same data as well
+    # prompts that are held out here are also held out of a distillation on the same data
     prompts = split_of_run(run, config.data, load_prompts(config.data, token), token).trained
     check_warmup(config, prompts)
     tokens = load_tokens(config.student.model, config.student.revision, token, config.student.chat_template)

@@ -30,7 +30,7 @@ from simct.training.warmup_data import CUT, checker_of, write_dataset
 
 # the run.yaml that the teacher's answers were sampled with
 SAMPLED_WITH = "samples/run.yaml"
-# the share of prompts without an answer, because theirs were cut, that is left as it is
+# the share of prompts left without an answer, because theirs were cut, that is acceptable
 FEW_CUT = 0.1
 
 
@@ -131,7 +131,7 @@ def _pending(
     """The wanted samples that no process has on disk at this limit, the same list on all processes."""
     known = {record["index"] for record in read_samples(run, first_limit) if _limit(record, first_limit) >= limit}
     accelerator.wait_for_everyone()
-    # the longest first: what does not fit in memory fails at once, and prompts of similar length share a batch
+    # the longest first: whatever does not fit in memory fails immediately, and prompts of similar length share a batch
     return sorted((n for n in wanted if n not in known), key=lambda n: -len(plan.ids_for(n)))
 
 
@@ -227,7 +227,7 @@ def _reason(config: RunConfig, prompt: Prompt, rollout: Rollout, text: str) -> s
 def repetition(text: str, size: int = 32) -> float:
     """The share of an answer's stretches of `size` characters that are there more than once, but for the first of each.
 
-    0 for a text without repetition, near 1 for one that goes round in circles. White space counts as one space.
+    0 for a text without repetition, near 1 for a text that repeats itself in circles. White space counts as one space.
     """
     text = " ".join(text.split())
     stretches = [text[place : place + size] for place in range(len(text) - size + 1)]

@@ -19,7 +19,7 @@ CUT = "did not end"
 
 
 def checker_of(config: RunConfig, prompt: Prompt) -> str:
-    """What the answers to a prompt are checked by: its row's own checker, else the warm-up's."""
+    """The checker for the answers to a prompt: its row's own checker, else the warm-up's."""
     return prompt.checker or config.warmup.checker
 
 
@@ -62,7 +62,7 @@ def write_dataset(run: RunFolder, config: RunConfig, prompts: list[Prompt], reco
 
 
 def _kept(config: RunConfig, records: list[dict], reasons: Counter[str]) -> list[dict]:
-    """The answers to learn from, in order; why each of the others is left out is counted in `reasons`."""
+    """The answers to learn from, in order; `reasons` counts why the others are left out."""
     per_prompt, seen, kept = config.warmup.samples_per_prompt, set(), []
     for record in records:
         known = (record["index"] // per_prompt, record["completion"])
@@ -84,7 +84,7 @@ def _kept(config: RunConfig, records: list[dict], reasons: Counter[str]) -> list
 
 
 def _length(record: dict) -> int:
-    """Tokens of an answer; its characters where an earlier version did not write them down."""
+    """Tokens of an answer; its characters if an earlier version did not record them."""
     return record.get("tokens", len(record["completion"] or ""))
 
 
@@ -109,7 +109,7 @@ def in_brackets(reasons: Counter) -> str:
 
 
 def _public(name: str) -> str:
-    """A Hub id unchanged; only the last part of a local path, as paths say something about a machine."""
+    """A Hub id unchanged; only the last part of a local path, because paths reveal something about a machine."""
     path = local_path(name)
     return name if path is None else path.resolve().name
 

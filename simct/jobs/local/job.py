@@ -340,7 +340,7 @@ def stop(run: RunFolder) -> RunStatus:
 
 
 def withdraw(run: RunFolder) -> bool:
-    """Stop a run that no process has started yet; returns whether it was one. Nothing can start it meanwhile."""
+    """Stop a run that no process has started yet; returns whether it was one. Nothing can start it in the meantime."""
     lock = acquire(run)
     if lock is None:
         return False
