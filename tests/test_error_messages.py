@@ -1,4 +1,4 @@
-"""What people are told: one line that ends, with the value and the way out; and that it is told before a run starts."""
+"""Errors for people: one complete line, with the value and what to do, reported before a run starts."""
 
 import ast
 import re

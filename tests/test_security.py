@@ -221,7 +221,7 @@ def test_what_is_published_or_shown_names_no_token(hub, tmp_path):
     assert secret not in run_view.log(run) and "hf_…" in run_view.log(run)
 
 
-# 7 and 9 are what the server is told when it is started
+# 7 and 9 are arguments with which the server is started
 
 
 @pytest.fixture

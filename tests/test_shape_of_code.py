@@ -1,4 +1,4 @@
-"""Functions and files stay short enough to be read at once, and the tests mirror the folders of the code."""
+"""Functions and files stay short enough to read in one go, and the tests mirror the folders of the code."""
 
 import ast
 import re

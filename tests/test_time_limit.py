@@ -19,7 +19,7 @@ def forever() -> None:
         try:
             while True:
                 pass
-        except Exception:  # a program that goes on whatever happens
+        except Exception:  # a program that continues whatever happens
             continue
 
 

@@ -37,8 +37,8 @@ class TrainingLoop:
             record = loop.finish_step({"loss": loss, "rows": rows}, grad_norm)
 
     `rate_setting` is the setting of run.yaml that a run with a loss that is not finite should lower; `described` is
-    that run.yaml, which every checkpoint keeps. `best_by` says which checkpoint is the best: the lowest loss, or, for
-    any other word, the values given to `note_best`.
+    that run.yaml, which every checkpoint keeps. `best_by` says which checkpoint is the best: by the lowest loss, or,
+    for any other word, by the values given to `note_best`.
     """
 
     def __init__(

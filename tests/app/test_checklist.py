@@ -1,4 +1,4 @@
-"""The checklist beside Launch without a browser: what it says, for whom, and what a public studio does not read."""
+"""The checklist next to Launch without a browser: what it says, for whom, and what a public studio does not read."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""73 anonymous calls of /inspect at once: everybody else is served within two seconds."""
+"""73 simultaneous anonymous calls of /inspect: everybody else is served within two seconds."""
 
 import contextlib
 import threading
@@ -54,6 +54,6 @@ def test_a_flood_of_calls_holds_nobody_else_up(tmp_path):
             waits.append((round(first, 2), round(time.monotonic() - began, 2)))
             time.sleep(0.1)
         assert waits and max(each for _, each in waits) < PATIENCE, waits
-        # those for whom there was no place were told so at once
+        # calls for which there was no place were refused immediately
         until_told = [each for each in ended if each != "answered"]
         assert until_told and all("requests waiting" in each for each in until_told)

@@ -1,4 +1,4 @@
-"""Files of strangers, read by a studio: each becomes one line soon, and everybody else is served meanwhile."""
+"""Files from strangers, read by a studio: each soon becomes one line, and everybody else is served in the meantime."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Late imports of the studio: all in one thread before any handler runs, and the page is served meanwhile."""
+"""Late imports of the studio: all in one thread before any handler runs, and the page is served in the meantime."""
 
 import ast
 import asyncio

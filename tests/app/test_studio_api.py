@@ -1,4 +1,4 @@
-"""What a running studio tells programs, by the real gradio_client."""
+"""The answers of a running studio to programs, through the real gradio_client."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Data, Train and the runs side by side: what the studio keeps, tells and refuses, without a browser."""
+"""Data, Train and the runs side by side: what the studio keeps, reports and refuses, without a browser."""
 
 import json
 import re

@@ -136,8 +136,8 @@ def test_a_position_is_drawn_with_the_masses_that_were_measured(local, long, pai
     unit = long.disagreement(0, 1)
     found = candidates_at(pair, loaded.teacher, loaded.student, TEXT * 2, unit)
     html = position_view.draw(found)
-    heaviest = max(found.rows, key=lambda row: row.teacher_mass)
-    assert charts.escape(f"teacher {share(heaviest.teacher_mass)}") in html
+    most_likely = max(found.rows, key=lambda row: row.teacher_mass)
+    assert charts.escape(f"teacher {share(most_likely.teacher_mass)}") in html
     assert found.thrown_away_by_strict.row and "Exact matching throws this position away" in html
     assert all(share(row.mass) in html for row in found.teacher_outside)
     rows = list(csv.DictReader(io.StringIO(position_view.candidates_csv(found))))

@@ -1,4 +1,5 @@
-"""Fifty people at once on one studio: nobody's run is lost, and nobody sees, touches or trains with another's."""
+"""Fifty people on one studio at the same time: nobody's run is lost, and nobody sees, touches or trains with
+another's."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor

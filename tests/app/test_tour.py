@@ -1,4 +1,4 @@
-"""The start of the Pair page in a browser: the tour goes the whole way by itself, and a recipe fills three pages."""
+"""The start of the Pair page in a browser: the tour runs to its end by itself, and a recipe fills three pages."""
 
 import re
 

@@ -51,7 +51,7 @@ class DeviceService:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def measure(self, answers: int = ANSWERS, *arguments: str) -> dict:
-        """What tests/support/zero_gpu_measure.py tells, run against this service."""
+        """The output of tests/support/zero_gpu_measure.py, run against this service."""
         environment = os.environ | {
             "SPACES_ZERO_GPU": "true",
             "SPACES_ZERO_DEVICE_API_URL": f"http://127.0.0.1:{self.server.server_port}",

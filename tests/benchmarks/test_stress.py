@@ -1,4 +1,4 @@
-"""The table of the stress benchmark: means and deviations as told, gathered from files, put between its marks."""
+"""The table of the stress benchmark: correct means and deviations, gathered from files and put between its marks."""
 
 import json
 from pathlib import Path

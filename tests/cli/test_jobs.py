@@ -75,7 +75,7 @@ def test_every_action_on_a_run(runs_dir, capsys):
     assert "nothing to stop" in refused(capsys, "jobs", "stop", run.id, *at)
     assert "from its last checkpoint" in call(capsys, "jobs", "resume", run.id, *at)
     until(lambda: run.status().state == "running")
-    assert "Ended at once. Its last checkpoint" in call(capsys, "jobs", "kill", run.id, *at)
+    assert "Ended immediately. Its last checkpoint" in call(capsys, "jobs", "kill", run.id, *at)
     assert "from the start: there is no checkpoint" in call(capsys, "jobs", "resume", behind.id, *at)
     assert "when its turn comes (next in line, behind" in call(capsys, "jobs", "retry", run.id, *at)
     got = call(capsys, "jobs", "duplicate", run.id, "--set", "training.steps=4", "--set", "training.seed=9", *at)

@@ -1,4 +1,4 @@
-"""What is told about prompts before a run, on tokenizers with and without templates."""
+"""What is reported about prompts before a run, on tokenizers with and without templates."""
 
 import pytest
 

@@ -178,7 +178,7 @@ def test_the_command_prints_and_writes_the_distance(tmp_path, capsys):
     assert "Student to teacher" in printed and "Teacher to student" in printed and "demo:" not in printed
     kept = json.loads(path.read_text())["distance"]
     for direction in ("student_to_teacher", "teacher_to_student"):
-        # a model beside itself: what remains is where its sampled ids are not the canonical ones
+        # a model compared with itself: only sampled ids that are not the canonical ones make a difference
         assert abs(kept[direction]["bits_per_byte"]) < 0.2 and kept[direction]["answers"] == 4
     assert command(["evaluate", *models]) == 2
     assert "--prompts" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A Hub out of reach: told at the first try by a process that people wait for, and what is cached still loads."""
+"""A Hub out of reach: a process that people wait for reports it at the first try, and cached files still load."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,5 @@
-"""The verdict is measured on real weights, and tells the pair on which SimCT works from those on which it does not."""
+"""The verdict is measured on real weights, and distinguishes the pair on which SimCT works from those on which it does
+not."""
 
 import json
 import re

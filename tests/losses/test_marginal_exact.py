@@ -1,7 +1,7 @@
 """The teacher's target of `marginal` against the exact byte-level conditional, by summing over every tokenization.
 
-A teacher here is a table p(token | previous token) over a tiny vocabulary, so that the probability of "the text goes on
-with x" can be had by enumerating all token sequences that cover it, whatever the tokenizer would have chosen.
+A teacher here is a table p(token | previous token) over a tiny vocabulary, so that the probability of "the text
+continues with x" can be had by enumerating all token sequences that cover it, whatever the tokenizer would have chosen.
 """
 
 from functools import cache

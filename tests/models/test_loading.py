@@ -41,7 +41,7 @@ def load(folder: Path) -> torch.nn.Module:
 
 
 def save_adapter(base: Path, folder: Path, **options) -> torch.nn.Module:
-    """A LoRA adapter on `base` that changes its answers; returns the model with the adapter beside its weights."""
+    """A LoRA adapter on `base` that changes its answers; returns the model with the adapter next to its weights."""
     import peft
 
     torch.manual_seed(0)

@@ -139,7 +139,9 @@ def test_ahead_a_step_is_written_while_the_one_before_is_trained_by_weights_one_
 
     def before_completing(seed):
         # what is written ahead is answered only when the step before is over, so waiting for it would never end
-        assert steps[seed] == 1 or trained[steps[seed] - 1].wait(60), "The previous step was not trained meanwhile."
+        assert steps[seed] == 1 or trained[steps[seed] - 1].wait(60), (
+            "The previous step was not trained in the meantime."
+        )
 
     def watch(step, student):
         weights[step] = {name: value.clone() for name, value in student.state_dict().items()}

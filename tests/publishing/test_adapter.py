@@ -1,4 +1,5 @@
-"""The LoRA adapter of a run, published alone or beside the merged model, and loaded by peft from the loopback Hub."""
+"""The LoRA adapter of a run, published alone or along with the merged model, and loaded by peft from the loopback
+Hub."""
 
 import json
 import subprocess

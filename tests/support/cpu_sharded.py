@@ -1,6 +1,6 @@
 """`python -m tests.support.cpu_sharded run.yaml [--resume]`: train with FSDP2 on CPU processes, for tests.
 
-Accelerate offers FSDP to GPUs only; told that CPU processes may shard as well, it does on gloo what it does on NCCL.
+Accelerate offers FSDP to GPUs only; once CPU processes are allowed to shard, it does on gloo what it does on NCCL.
 """
 
 import sys

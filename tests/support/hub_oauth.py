@@ -52,7 +52,7 @@ def _keys(hub: "HubServer", request: Request) -> Answer:
 
 @route("GET", "/oauth/authorize")
 def _authorize(hub: "HubServer", request: Request) -> Answer:
-    """Consent at once, as the user that the request names (a browser would have a session with the Hub)."""
+    """Consent immediately, as the user that the request names (a browser would have a session with the Hub)."""
     asked = {name: values[-1] for name, values in request.query.items()}
     token = request.headers.get("x-signed-in-as", "")
     if asked.get("client_id") != CLIENT["OAUTH_CLIENT_ID"] or token not in hub.users:

@@ -1,4 +1,4 @@
-"""What the loopback Hub holds: users, repositories and commits, and the JSON that the real Hub tells about them."""
+"""What the loopback Hub holds: users, repositories and commits, and the JSON with which the real Hub describes them."""
 
 import hashlib
 import json

@@ -7,7 +7,8 @@ In a test:
         hub.use(monkeypatch)                             # or this process, until the test ends
         assert "README.md" in hub.repos["tester/student"].files
 From a shell:
-    python -m tests.support.hub_server --port 8901 --add-model acme/teacher=FOLDER     # GET /_state tells what it holds
+    python -m tests.support.hub_server --port 8901 --add-model acme/teacher=FOLDER     # GET /_state returns its
+    contents
 """
 
 import argparse
@@ -191,7 +192,7 @@ class HubServer:
         kind = kind.removesuffix("s") or "model"
         found = self.repos.get(PREFIXES[kind] + repo_id)
         if found is None or (found.private and not (user and user.may_read(found.namespace))):
-            # Without a token the Hub does not tell an absent repository from a private one.
+            # Without a token the Hub does not distinguish an absent repository from a private one.
             raise Refused(
                 404 if user else 401,
                 "Repository not found" if user else "Invalid username or password.",

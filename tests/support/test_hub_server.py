@@ -1,4 +1,5 @@
-"""The loopback Hub itself: as a process of its own for browser tests, under many clients at once, and its refusals."""
+"""The loopback Hub itself: as its own process for browser tests, with many clients at the same time, and its
+refusals."""
 
 import json
 import subprocess

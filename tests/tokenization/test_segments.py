@@ -103,7 +103,7 @@ def test_a_template_that_fails_leaves_no_layout():
         ("qwen3_5_think", "", "\n</think>\n\n", "\n</think>\n\n"),
         ("deepseek_r1_distill", "", "\n</think>\n\n", None),
         ("glm4moe", "\n<think>", "</think>\n", "\n<think></think>\n"),
-        ("gemma4", "<|channel>thought\n", "\n<channel|>", ""),  # which writes reasoning beside tool calls only
+        ("gemma4", "<|channel>thought\n", "\n<channel|>", ""),  # which writes reasoning only with tool calls
         ("llama3_1", None, None, ""),
     ],
 )  # fmt: skip

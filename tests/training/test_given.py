@@ -1,4 +1,4 @@
-"""The data's own completions beside those of student and teacher, and their cross-entropy."""
+"""The data's own completions together with those of student and teacher, and their cross-entropy."""
 
 import json
 from collections import Counter

@@ -50,7 +50,7 @@ def stop(run: RunFolder, token: Token = None) -> str:
 def kill(run: RunFolder, token: Token = None) -> str:
     local_job.kill(run)
     queue.advance(run.path.parent)
-    return "Ended at once." + (" Its last checkpoint can be resumed." if run.latest_checkpoint() else "")
+    return "Ended immediately." + (" Its last checkpoint can be resumed." if run.latest_checkpoint() else "")
 
 
 def resume(run: RunFolder, token: str | None = None, rental: Rental | None = None) -> str:

@@ -18,7 +18,7 @@ from tests.support.stand_in_runs import all_over, new, turns
 VERSION = landlock_version()
 needs_landlock = pytest.mark.skipif(VERSION < confinement.LEAST_VERSION, reason="no Landlock here (Linux 5.19)")
 
-# what runs in the process of the run OWN, beside the run OTHER; STUDIO is the process that started it
+# the code that runs in the process of the run OWN, next to the run OTHER; STUDIO is the process that started it
 CHILD = """
 import ctypes, json, os, shutil, subprocess, sys, tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a visitor's training process is told: nothing of the Space but what it needs."""
+"""The environment of a visitor's training process: nothing of the Space except what the process needs."""
 
 from simct.jobs.local import job as local_job
 from simct.jobs.local.environment import visitors_environment
@@ -14,7 +14,7 @@ NEEDED = {"PATH": "p", "HOME": "h", "PYTHONPATH": "y", "CUDA_VISIBLE_DEVICES": "
 
 
 def test_only_what_is_listed_is_passed_on():
-    # beside it where uploads are, which the run must not read
+    # next to it, where uploads are, which the run must not read
     assert visitors_environment({**SECRETS, **NEEDED}) == {**NEEDED, "SIMCT_HIDDEN": "x"}
 
 

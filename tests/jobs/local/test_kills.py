@@ -40,7 +40,7 @@ def runs_dir(runs_dir, monkeypatch):
 
 @pytest.mark.long
 def test_the_studio_is_killed_again_and_again_and_no_run_notices(runs_dir):
-    """What the studio does behind its pages, in a process that is killed at random moments while runs go on."""
+    """What the studio does behind its pages, in a process that is killed at random moments while runs continue."""
     chance = random.Random(11)
 
     def studio() -> subprocess.Popen:
@@ -100,7 +100,7 @@ def test_a_run_killed_at_any_moment_is_reported_and_resumes_to_the_same_end(runs
         except ProcessLookupError:
             continue
         if victim == "supervisor" or (victim == "trainer" and got.pid == got.group):
-            continue  # the trainer goes on
+            continue  # the trainer continues
         got = until(lambda: (s := local_job.refresh(run)).state not in ("queued", "running") and s)
         if got.state == "failed":
             assert got.error, got

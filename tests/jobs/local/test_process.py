@@ -1,4 +1,4 @@
-"""Whether a process lives, told from zombies and from later processes with its number."""
+"""Whether a process is alive, as distinct from zombies and from later processes with the same number."""
 
 import os
 import subprocess
