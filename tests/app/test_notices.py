@@ -1,4 +1,4 @@
-"""Runs that end while one looks elsewhere: a number in the title and a notification of the browser, once each."""
+"""Runs that end while the visitor looks elsewhere: a number in the title and a browser notification, once each."""
 
 import os
 

@@ -59,7 +59,7 @@ def test_the_machine_panel_shows_what_is_known(run):
     used = {"cpu": 0.25, "memory": GIB, "memory_peak": 4 * GIB, "memory_total": 16 * GIB}
     (run.path / machine.ESTIMATE_FILE).write_text(f'{{"peak": {3 * GIB}}}')
     html = machine.panel(run, RunStatus("finished", usage=used), [])
-    assert "Peak memory, 3 GiB estimated" in html and "more than was estimated" in html and "25.0%" in html
+    assert "Peak memory, 3 GiB estimated" in html and "more than estimated" in html and "25.0%" in html
     odd = machine.panel(run, RunStatus("running", usage={"memory_peak": "much", "cpu": None, "gpu_name": HOSTILE}), [])
     assert odd == ""
 

@@ -202,6 +202,6 @@ def test_a_served_teacher_that_lists_everything_is_as_far_away_as_the_local_one(
         assert {body["prompt_logprobs"] for body in server.asked[-4:] if "prompt_logprobs" in body} == {16}
         assert command(["evaluate", "--model", student, *served[2:], "--prompts", str(prompts)]) == 2
     printed = capsys.readouterr()
-    assert "The teacher was served: the 16 most likely tokens" in printed.out and "--teacher" in printed.err
+    assert "The teacher's server listed the 16 most likely tokens" in printed.out and "--teacher" in printed.err
     kept = json.loads((tmp_path / "d.json").read_text())
     assert kept["teacher_top_logprobs"] == 16 and server.url not in json.dumps(kept)

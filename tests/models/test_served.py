@@ -151,8 +151,8 @@ def last_entry(entry):
 
 UNTRUE = {
     "returns no prompt_logprobs. Serve the teacher with vLLM": lambda choice: choice.pop("prompt_logprobs"),
-    "answered about other token ids": lambda choice: choice["prompt_logprobs"].pop(),
-    "about other token ids than it was sent": lambda choice: choice.update(prompt_token_ids=[1, 2, 3]),
+    "answered about token ids other than": lambda choice: choice["prompt_logprobs"].pop(),
+    "about token ids other than those it was sent": lambda choice: choice.update(prompt_token_ids=[1, 2, 3]),
     "no log-probability of token": last_entry(lambda entry: None),
     "gave no log-probability of token": last_entry(lambda entry: {"5": {"logprob": -1.0}}),
     "add up to": last_entry(lambda entry: {token: {"logprob": 0.0} for token in entry}),
@@ -199,7 +199,7 @@ def test_the_verdicts_numbers_are_those_of_the_local_teacher(folders, server, tm
     config.teacher.server, config.teacher.top_logprobs = server.url, 4
     some = measure_pair(config, 4)
     assert some.mass_teacher < local.mass_teacher and 0 <= some.kl_shared < 50
-    assert some.listed == 4 and local.listed is None and "The teacher was served: the 4 most likely" in sample(some)
+    assert some.listed == 4 and local.listed is None and "The teacher's server listed the 4 most likely" in sample(some)
 
 
 def test_a_look_at_a_server_says_what_it_has(folders, server):

@@ -78,7 +78,7 @@ def test_what_is_not_this_teachers_or_was_changed_is_refused(config, tmp_path, f
     with pytest.raises(ConfigError, match="holds no scores"):
         StoredTeacher(tmp_path, pair.teacher)
     teach(config, tmp_path / "scores")
-    with pytest.raises(ConfigError, match="whose tokenizer is another one"):
+    with pytest.raises(ConfigError, match="which has another tokenizer"):
         StoredTeacher(tmp_path / "scores", pair.student)
     stored = StoredTeacher(tmp_path / "scores", pair.teacher)
     assert not writes(stored)
@@ -86,7 +86,7 @@ def test_what_is_not_this_teachers_or_was_changed_is_refused(config, tmp_path, f
         stored.start([[1, 2]], [[3, 4]])()
     path = tmp_path / "scores" / SCORES
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(ConfigError, match="was changed since it was written"):
+    with pytest.raises(ConfigError, match="has changed since it was written"):
         StoredTeacher(tmp_path / "scores", pair.teacher)
 
 

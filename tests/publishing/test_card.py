@@ -243,6 +243,6 @@ def test_the_card_says_that_the_teacher_was_served_and_not_where(run):
     config.teacher.price_per_million_tokens = 2.5
     save_config(config, run.path / "run.yaml")
     card, published = model_card(run, "me/tiny"), public_yaml(run.config())
-    assert "served over HTTP; of each position the 32 most likely tokens" in card
+    assert "served over HTTP; at each position the 32 most likely tokens" in card
     assert f"student {config.student.dtype} |" in card
     assert "10.0.0.7" not in card + published and "price_per_million_tokens: 2.5" not in published

@@ -303,10 +303,10 @@ def healthy(step):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"eos_rate": 0.05}, "of answers end, at first 90% did"),
+        ({"eos_rate": 0.05}, "of answers end, compared with 90% at first"),
         ({"response_length": 150.0}, "grew from 20 to"),
         ({"response_length": 1.0}, "shrank from 20 to"),
-        ({"canonical_rate": 0.2}, "canonically tokenized, at first 95% were"),
+        ({"canonical_rate": 0.2}, "canonically tokenized, compared with 95% at first"),
     ],
 )
 def test_a_collapse_is_reported_with_its_numbers_and_health_is_not(change, words):
