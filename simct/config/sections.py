@@ -384,11 +384,7 @@ class RolloutConfig(Section):
         max_length=NAME_CHARACTERS,
     )
     vllm_memory: float = setting(
-        "vLLM memory",
-        0.3,
-        "Share of the GPU's memory for vLLM in the trainer's process. Usual: 0.2 to 0.5.",
-        gt=0,
-        lt=1,
+        "vLLM memory", 0.3, "Share of the GPU's memory for vLLM next to the trainer. Usual: 0.2 to 0.5.", gt=0, lt=1
     )
     ahead: bool = setting(
         "Write ahead",
