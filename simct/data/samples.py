@@ -173,9 +173,7 @@ def prepare_prompts(
             "Lower rollout.max_new_tokens or raise training.max_length."
         )
     if filtered:
-        raise DataError(
-            f"data.min_tokens and data.max_tokens leave out all {filtered:,} prompts. Change or remove them."
-        )
+        raise DataError(f"data.min_tokens and data.max_tokens leave out all {filtered:,} prompts. Change them.")
     raise DataError(f"No prompt can be read by both models. {' '.join(notices)}".strip())
 
 
