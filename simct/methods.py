@@ -355,7 +355,8 @@ def check_listed(method: str) -> None:
 
 
 def checked_options(method: str, given: Mapping[str, Any], place: str = "") -> LossOptions:
-    """All options of `method`, those not `given` at their defaults. `place` names where they stand, for the error.
+    """All options of `method`, those not `given` at their defaults. `place` names where they are in run.yaml, for the
+    error.
 
     Raises ConfigError for an unknown method or option, and for a value that is not allowed.
     """

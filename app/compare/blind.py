@@ -108,7 +108,7 @@ class BlindTab:
             return {self.note: markup.note("error", one_line(error))}
         fresh = texts - {vote.prompt for vote in votes_of(run)}
         if not texts:
-            return {self.note: markup.note("error", "The run has no further prompts. Write one of your own.")}
+            return {self.note: markup.note("error", "The run has no further prompts. Write your own.")}
         return {self.prompt: secrets.choice(sorted(fresh or texts)), self.note: ""}
 
     def _answer(

@@ -114,7 +114,7 @@ def whole_checkpoints(run: RunFolder) -> list[int]:
 
 @dataclass(frozen=True)
 class RunModels:
-    """A run with all that is needed to let its models answer. Make it by `of`, which checks that they may be loaded.
+    """A run with everything needed to let its models answer. Make it by `of`, which checks that they may be loaded.
 
     pairs: the student with each teacher, by the teacher's side. reader: the teacher that reads the students' answers.
     """

@@ -67,7 +67,7 @@ class SideBySideTab:
         }
 
     def nothing(self, why: str) -> Updates:
-        """What stands here without a run that can be shown."""
+        """The content without a run that can be shown."""
         return {
             self.sides: gr.CheckboxGroup(choices=[], value=[]),
             self.offered: gr.Dropdown(choices=[]),

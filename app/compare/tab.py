@@ -25,7 +25,7 @@ class CompareTab:
     def __init__(self, studio: Studio, runs: RunsTab) -> None:
         self.studio = studio
         markup.panel(
-            markup.heading("Compare", "What the student learned, on prompts of your own.", "running#trying-the-student")
+            markup.heading("Compare", "What the student learned, on your own prompts.", "running#trying-the-student")
         )
         self.run = gr.Dropdown([], label="Run", elem_id="compare-run", filterable=False)
         with gr.Tabs(elem_id="compare-parts"):

@@ -1,6 +1,7 @@
 """What the page's help says about each field, number, chart and column: its meaning, usual range, when to change it.
 
-Settings are explained in the library's own words (simct/config); terms of docs/glossary.md stand here as they do there.
+Settings are explained in the library's own words (simct/config); terms of docs/glossary.md are worded here as they are
+there.
 """
 
 import json
@@ -50,7 +51,7 @@ FIELDS = {
     "Models": "The models on the other side, at most 12. Each is compared with the model chosen under Pair.",
     "other-pairs-verdicts": "Also measure every pair and recommend a method. This downloads and loads the weights of "
     "each model, so use it for small models or on a machine with a GPU.",
-    "prompt-source": "Where the prompts come from: the embedded ones, a file of your own, or a dataset "
+    "prompt-source": "Where the prompts come from: the embedded ones, your own file, or a dataset "
     "on the Hub. A few hundred prompts like those you care about are enough to begin with.",
     "prompt-file": "A file of prompts, or of conversations, one in each row. Answers are not needed to distill.",
     "prompt-shown": "Which prompt is shown below, as each model reads it.",
@@ -99,7 +100,7 @@ FIELDS = {
     "where it does not exist; a model already there is replaced by a new commit.",
     "publish-now-private": "Who can see the new repository. Usual: private first, and public on the Hub once you have "
     "tried the student. An existing repository keeps its visibility.",
-    "publish-now-rollouts": "Also publish the prompts and completions of the run, as a dataset of its own. Leave it "
+    "publish-now-rollouts": "Also publish the prompts and completions of the run, as a separate dataset. Leave it "
     "off if the prompts are not yours to share.",
     "publish-now-space": "Also publish a Space where people can chat with the student, on free hardware.",
     "publish-token": "An access token with permission to write, from your account's settings on the Hub. It "

@@ -19,7 +19,7 @@ from app.server.visitor import Visitor
 
 
 class InspectTab:
-    """The views as tabs of their own; the text and the position in it belong to all of them.
+    """The views as tabs; the text and the position in it belong to all of them.
 
     `part` is the name of the view that is shown, one of link.PARTS; `next` continues with the data.
     """

@@ -61,7 +61,7 @@ def data(charts: Sequence[LineChart], key: str, tools: bool = True, empty: str =
     """The value of a `place`. Values that are not finite are left out, and so are charts without any.
 
     key: what the charts are of: zoom and crosshair stay while it stays, and are shared by all places with this key.
-    tools: whether the controls for smoothing and the axis stand above. empty: what is said where there is no chart.
+    tools: whether the controls for smoothing and the axis are shown. empty: the text shown if there is no chart.
     """
     described = [_described(chart) for chart in charts]
     return {"key": key, "tools": tools, "empty": empty, "charts": [each for each in described if each["lines"]]}

@@ -157,7 +157,7 @@ def is_address(typed: str | None) -> bool:
 
 def read_or_keep(studio: Studio, side: str, model: str, before: str, visitor: Visitor) -> Reading:
     """What was found out about `model`. A word that cannot be read as one does not replace the one chosen `before`, and
-    neither does the address of a server, which has a field of its own."""
+    neither does the address of a server, which has its own field."""
     if is_address(model) and before:
         kept = read_or_keep(studio, side, before, before, visitor)
         return kept if side == "teacher" else replace(kept, error=kept.error or TRAINED_HERE)

@@ -32,7 +32,7 @@ ABOUT_WEIGHTS = (
 class PublishTab:
     """Run, destination and what goes along on the left; the card as people will read it on the right.
 
-    `refresh` fills the list of runs; `show` then reads the fields as they stand and shows state and card.
+    `refresh` fills the list of runs; `show` then reads the fields and shows state and card.
     """
 
     def __init__(self, studio: Studio, runs: RunsTab) -> None:

@@ -75,7 +75,7 @@ def _prompts(studio: Studio, visitor: Visitor, prompts: str) -> str:
 
 
 def owned_file(studio: Studio, visitor: Visitor, name: str) -> Path | None:
-    """The file or folder `name` if it is an upload of this visitor's, or lies in a run of theirs; else None."""
+    """The file or folder `name` if it is this visitor's upload or is in one of their runs; else None."""
     path = Path(name).resolve()
     if not path.exists():
         return None
@@ -96,7 +96,7 @@ def is_kept_here(studio: Studio, name: str) -> bool:
 
 
 def check_tasks(studio: Studio, visitor: Visitor, tasks: list[str]) -> list[str]:
-    """Tasks that a visitor names: by name, or a file of prompts and answers of their own. Raises ConfigError."""
+    """Tasks that a visitor names: by name, or the visitor's own file of prompts and answers. Raises ConfigError."""
     return [task if is_task_name(task) else _task_file(studio, visitor, task) for task in tasks]
 
 
@@ -124,7 +124,7 @@ def check_run(studio: Studio, visitor: Visitor, config: RunConfig, here: bool = 
         if studio.public and split_revision(model.model)[1]:
             raise ModelError(f"{quoted(model.model)} is not a model. Give its revision by itself.")
         check_revision(model.revision)
-        # those of a Job lie in its own repository, under the one name that they have there
+        # the scores of a Job are in its own repository, under the one name that they have there
         if model.scores and studio.public and model.scores != f"inputs/scores{number}":
             found = owned_file(studio, visitor, model.scores) if "\0" not in model.scores else None
             if found is None:

@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 class Studio:
     """`public` is a Space: visitors name no folders of the machine, and act with their own token only.
 
-    `workers` read what comes from visitors and the Hub, in processes of their own; `models` are the weights in memory;
+    `workers` read what comes from visitors and the Hub, in separate processes; `models` are the weights in memory;
     `background` looks after the runs; `uploads` are visitors' files; `imported` is set once the libraries that take
     seconds to import are there.
     """

@@ -19,7 +19,7 @@ def keep(studio: Studio, visitor: Visitor, address: str, key: str) -> None:
 
 
 def of(studio: Studio, visitor: Visitor, address: str | None) -> str | None:
-    """The key for the server at `address`: the one that the visitor gave, or on a machine of one's own that of the
+    """The key for the server at `address`: the one that the visitor gave, or on a personal machine that of the
     environment."""
     if not address:
         return None

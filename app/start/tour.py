@@ -1,6 +1,6 @@
 """The tour: the whole procedure on the embedded pair, with a caption on each page. page/static/tour.js carries it out.
 
-It takes the buttons and fields that a person takes, in a project of its own, so that the visitor's pair and settings
+It uses the buttons and fields that a person uses, in its own project, so that the visitor's pair and settings
 stay as they are, and whatever holds for a visitor holds for it: sign-in, queue and limits.
 """
 

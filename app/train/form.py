@@ -76,7 +76,7 @@ class RunForm:
     def marked(
         self, before: Sequence[str], problems: Sequence[Check], overridden: str = ""
     ) -> tuple[list[str], Updates]:
-        """The fields that are marked, and updates: what is wrong stands under each label in an open group, and no
+        """The fields that are marked, and updates: what is wrong is shown under each label in an open group, and no
         longer under those of `before`. `overridden` says why the steps are out of use, if they are."""
         reasons = {check.setting: check for check in reversed(problems) if check.setting in self.fields}
         updates: Updates = {

@@ -137,7 +137,7 @@ class TrainTab:
     def _wire_version(self, read: Any) -> None:
         """What follows from a version once it was read (the event `read`).
 
-        Each by an event of its own: Gradio repeats all that an event does where one part of it was put off.
+        Each has its own event, because Gradio repeats everything that an event does if one part of it was postponed.
         """
         form, state = self.form, self.state
         seen = {"before": self.wrong, "described": state.described, "counted": self.counted}

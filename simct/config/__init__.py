@@ -111,7 +111,7 @@ class RunConfig(Section):
 
     @property
     def teacher_models(self) -> list[ModelConfig]:
-        """The settings of the run's teacher, or of all its teachers, as they stand in it."""
+        """The settings of the run's teacher, or of all its teachers, as run.yaml has them."""
         return [model for _, model in named_teachers(self)]
 
     @property

@@ -90,7 +90,7 @@ def check_models(config: "RunConfig") -> None:
         student.system is None,
         "student.system",
         student.system,
-        "empty: only the teacher has a system text of its own; data.system is for both models",
+        "empty: only the teacher has its own system text; data.system is for both models",
     )
     require(not student.offload, "student.offload", True, "false: the student is trained on its device")
     require(student.device != "auto", "student.device", "auto", "a device: only the teacher is spread over GPUs")
@@ -109,7 +109,7 @@ def _check_place(config: "RunConfig", teacher: ModelConfig, where: str) -> None:
         or (not (teacher.quantization or teacher.device or teacher.sharded or writes) and config.kind == "distill"),
         f"{where}.offload",
         True,
-        "false for a teacher that is quantized, sharded, on a device of its own, or writes itself",
+        "false for a teacher that is quantized, sharded, on its own device, or writes answers",
     )
     require(
         not teacher.sharded or (not writes and teacher.quantization is None),

@@ -243,7 +243,7 @@ class DataConfig(Section):
     held_out_prompts: str | None = setting(
         "Held-out source",
         None,
-        "A file or dataset of its own for the held-out prompts. Prompts in it are not trained on.",
+        "A separate file or dataset for the held-out prompts. Prompts in it are not trained on.",
         empty="part of the data",
         max_length=NAME_CHARACTERS,
     )

@@ -96,7 +96,7 @@ def method_of(config: "RunConfig", teacher: TeacherConfig) -> tuple[str, dict[st
 
 
 def named_teachers(config: "RunConfig") -> list[tuple[str, ModelConfig]]:
-    """Where each teacher's settings stand in run.yaml, and these: ("teacher", …), or ("teachers[0]", …) and so on."""
+    """Where each teacher's settings are in run.yaml, and these: ("teacher", …), or ("teachers[0]", …) and so on."""
     if not config.teachers:
         return [("teacher", config.teacher)]
     return [(f"teachers[{place}]", teacher) for place, teacher in enumerate(config.teachers)]
@@ -136,7 +136,7 @@ def check_teachers(config: "RunConfig") -> None:
             )
         if teacher.name in names:
             raise ConfigError(
-                f"{where}.name is {quoted(teacher.name)}, as of another teacher. Give each a name of its own."
+                f"{where}.name is {quoted(teacher.name)}, which is also another teacher's. Give each its own name."
             )
         names.add(teacher.name)
         _check_routes(config, teacher, where)

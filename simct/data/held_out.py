@@ -47,7 +47,7 @@ def _order(seed: int) -> Callable[[str], str]:
 
 
 def held_out_count(data: DataConfig, prompts: int) -> int:
-    """How many of `n` different prompts are held out; 0 if they have a source of their own."""
+    """How many of `n` different prompts are held out; 0 if they have a separate source."""
     return 0 if has_own_source(data) else min(data.held_out, prompts // LARGEST_SHARE)
 
 

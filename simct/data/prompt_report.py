@@ -89,7 +89,7 @@ def describe_prompts(
     """Render and tokenize every prompt for both models. `room` is the most tokens a prompt may have.
 
     teacher_system: a system text that only the teacher reads. data: the settings that the prompts were read with, for
-    what a run trains on and holds out; held-out prompts of a source of their own are not looked at.
+    what a run trains on and holds out; held-out prompts from a separate source are not looked at.
     """
     data = data or DataConfig(held_out=0)
     lengths: dict[str, list[int | None]] = {}

@@ -96,7 +96,7 @@ def _named(settings: Any, path: str) -> dict[str, Any]:
 def _holds_code(path: str, reason: str) -> ConfigError:
     return ConfigError(
         f"The task file {path!r} holds code: {reason}. Give a task by its name; `simct evaluate --allow-task-code` "
-        "scores a file of your own that you trust."
+        "scores your own file if you trust it."
     )
 
 
@@ -173,7 +173,7 @@ def _dataset_options_problem(value: Any) -> str | None:
     named = files if isinstance(files, list) else [files]
     for name in (each for one in named for each in (one if isinstance(one, list) else [one])):
         if not isinstance(name, str) or "://" in name or "::" in name:
-            return f"{quoted(name)}, no file of this machine"
+            return f"{quoted(name)}, not a file of this machine"
     return None
 
 

@@ -99,13 +99,13 @@ def _stored(feature: Any) -> Any:
 
 
 def check_own_files(config: dict[str, Any]) -> None:
-    """Raise DataError unless every data file and folder of a configuration lies within the dataset."""
+    """Raise DataError unless every data file and folder of a configuration is within the dataset."""
     for name in [*_texts(config.get("data_files")), *_texts(config.get("data_dir"))]:
         path = PurePosixPath(name)
         outside = path.is_absolute() or ".." in path.parts or name.startswith("~")
         if outside or "://" in name or "::" in name or "\\" in name:
             raise DataError(
-                f"The dataset names {quoted(name)} as its data, which is not a file of its own. Choose another dataset."
+                f"The dataset names {quoted(name)} as its data, which is not one of its files. Choose another dataset."
             )
 
 

@@ -126,7 +126,7 @@ def dataset_error(error: BaseException, repo_id: str) -> SimCTError:
     if (choice := choice_error(text, repo_id)) is not None:
         return choice
     if "scripts are no longer supported" in text:
-        return DataError(f"{repo_id} is loaded by a script of its own, which is never run. Choose another dataset.")
+        return DataError(f"{repo_id} is loaded by its own script, which is never run. Choose another dataset.")
     if type(error).__name__ in ("EmptyDatasetError", "DataFilesNotFoundError"):
         return DataError(f"{repo_id} has no data files that can be read. Choose another dataset.")
     return DataError(redact(f"{repo_id} cannot be read: {text[:300] or type(error).__name__}"))

@@ -158,7 +158,7 @@ def _problem(model: str, held: _Held, local: bool) -> str | None:
 def _adapter_problem(model: str, held: _Held, local: bool) -> str | None:
     if ADAPTER_WEIGHTS in held.names:
         if local and held.whole:
-            return f"{model!r} holds both a whole model and an adapter: move one of them to a folder of its own."
+            return f"{model!r} holds both a whole model and an adapter: move one of them to another folder."
         return None
     if held.endings(*_PICKLED):
         return _pickled(model, held, local)

@@ -203,7 +203,7 @@ def _disagreement(pair: TokenizerPair, student_ids: Ids, teacher_ids: Ids, count
 
 
 def pieces(tokens: TokenLookup, ids: Iterable[int]) -> list[str]:
-    """What each id spells; bytes that are no character of their own stand as \\xNN."""
+    """What each id spells; bytes that are not a character by themselves are written as \\xNN."""
     return [printable(tokens.bytes_of[i] or b"") for i in ids]
 
 

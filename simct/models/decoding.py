@@ -27,7 +27,7 @@ PREFILL_TOKENS = 2**15  # of one forward pass over prompts, which bounds its act
 # prompts share a forward pass if the shortest has this share of the longest's tokens, or at most this many fewer
 SIMILAR, NEARLY = 0.75, 16
 NEEDED = {"input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
-# they prepare inputs of their own only beyond the context that they were first trained with
+# they prepare inputs in their own way only beyond the context with which they were first trained
 OWN_PREPARATION_BEYOND_CONTEXT = {"phi3"}
 
 

@@ -1,6 +1,6 @@
 """The student writes: batched sampling with the ids kept exactly as sampled.
 
-Models with a plain key-value cache are decoded by a loop of our own (decoding.py), all others by transformers'
+Models with a plain key-value cache are decoded by our own loop (decoding.py), all others by transformers'
 `generate`. In both, the draw of a token depends only on seed, step, sample index and position (sampling.py).
 
 Shapes: B samples in a batch, N of a call, V rows of the lm_head, L prompt length, M new tokens.

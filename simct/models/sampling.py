@@ -1,7 +1,7 @@
 """How a token is drawn: seeded uniforms, truncation of the distribution, and the repetition penalty.
 
 A draw depends only on (seed, step, sample index, position), never on the batch it is in or on the generator's past:
-each sample has a row of uniforms of its own, and a token is picked by inverting the cumulative distribution after
+each sample has its own row of uniforms, and a token is picked by inverting the cumulative distribution after
 repetition penalty, temperature, top-k, top-p and min-p, in transformers' order. The same rollouts therefore come out of
 one process or several, fresh or resumed.
 

@@ -127,7 +127,7 @@ def check_licenses(planned: PlannedRun) -> list[Check]:
     concerns: dict[str, None] = {}
     for side in planned.teachers:
         roles = (("teacher", side), (STUDENT, STUDENT))
-        # of a folder of one's own, one knows the license
+        # people know the license of their own folders
         silent = tuple(f"The {role}'s license is not stated" for role, each in roles if not planned.on_hub(each))
         name = f"{planned.title(side)}: " if planned.config.teachers else ""
         for line in license_concerns(licenses[side], licenses[STUDENT]):

@@ -37,8 +37,8 @@ RUN_FILE = "simct_run.yaml"
 TAGS = ["simct", "distillation", "on-policy-distillation", "cross-tokenizer"]
 DISTILLED = """\
 $student, distilled on-policy from $teacher with the method $method, by SimCT Studio
-([arXiv 2605.07711](https://arxiv.org/abs/2605.07711)). The student writes answers of its own, the teacher scores the
-very same text, and the student learns from the teacher's probabilities, although the two models cut text into different
+([arXiv 2605.07711](https://arxiv.org/abs/2605.07711)). The student writes its own answers, the teacher scores exactly
+the same text, and the student learns from the teacher's probabilities, although the two models cut text into different
 tokens."""
 WARMED_UP = """\
 $student, warmed up on answers of $teacher by SimCT Studio: the teacher answered the prompts, and the student learned to

@@ -1,4 +1,4 @@
-"""Publishing in a process of its own, which neither a closed tab nor a restarted studio interrupts.
+"""Publishing in its own process, which neither a closed tab nor a restarted studio interrupts.
 
 The process is the command itself, `simct publish`; its progress is read from publish.json. The token reaches it through
 the environment only.

@@ -1,7 +1,7 @@
 """Pushing a run's student to the Hub, with its card; publishing again updates what is there.
 
 All files go in one commit, so the repository holds the old student or the new one and never half of either. Publishing
-has a state of its own in publish.json (publishing, published, failed) and never touches the run's status; meanwhile
+has its own state in publish.json (publishing, published, failed) and never touches the run's status; in the meantime
 `stage` says what is being done, and `sent` of `total` how many bytes are uploaded.
 """
 

@@ -85,7 +85,7 @@ def _own(name: str) -> Markup:
 
 
 def _json(data: dict[str, Any]) -> Markup:
-    """JSON that can stand inside a script element: nothing in it can end the element or open a comment."""
+    """JSON that can be placed inside a script element: nothing in it can end the element or open a comment."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))

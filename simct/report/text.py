@@ -162,7 +162,7 @@ def _lines(rows: Iterable[tuple[str, str] | Fact], indent: str = "") -> list[str
 def _table(
     name: str, rows: Sequence[tuple[str, list[Fact]]], width: int, ends: Sequence[str] | None = None
 ) -> list[str]:
-    """One line a row under a line of labels, the names `width` wide; `ends` stand behind the rows."""
+    """One line per row under a line of labels, the names `width` wide; `ends` follow the rows."""
     if not rows:
         return [name]
     labels = [fact.label for fact in rows[0][1]]
@@ -179,5 +179,5 @@ def _table(
 
 
 def quoted(pieces: Iterable[str]) -> str:
-    """Pieces for a terminal, each in quotes; bytes that are no character stand as \\xNN there too."""
+    """Pieces for a terminal, each in quotes; bytes that are not a character are written as \\xNN there too."""
     return " ".join(repr(piece).replace("\\\\x", "\\x") for piece in pieces)

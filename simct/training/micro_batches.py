@@ -123,7 +123,7 @@ def similar_lengths(lengths: Sequence[Lengths], tokens: int, pass_tokens: int) -
     """(start, end) of each group of sequences, given in the order of their length: the split of least cost.
 
     A group costs what the models compute, padding included, and `pass_tokens`. Each model reads at most `tokens` of a
-    group; a longer sequence is a group of its own. O(n · sequences of a group), by dynamic programming.
+    group; a longer sequence forms its own group. O(n · sequences of a group), by dynamic programming.
     """
     best, start_of = [0], [0]
     for end in range(1, len(lengths) + 1):

@@ -24,7 +24,7 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], training: Training
         module = importlib.import_module("bitsandbytes.optim" if package == "bitsandbytes" else "torch.optim")
     except ImportError as error:
         raise ConfigError(f"training.optimizer is {training.optimizer!r}: install {package} first.") from error
-    # any: each class takes options of its own
+    # any: each class has its own options
     kind: Any = getattr(module, name, None)
     if not (isinstance(kind, type) and torch.optim.Optimizer in kind.__mro__[1:]):
         raise ConfigError(f"training.optimizer is {training.optimizer!r}; {module.__name__} has no such optimizer.")

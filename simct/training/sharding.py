@@ -101,7 +101,7 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
 
 
 def whole_student(module: torch.nn.Module, student: PreTrainedModel, keep: bool) -> PreTrainedModel | None:
-    """The trained student as a plain model of its own, LoRA merged, on the CPU; None where `keep` is false.
+    """The trained student as a separate plain model, LoRA merged, on the CPU; None where `keep` is false.
 
     `module` is what Accelerate sharded, `student` the model in it. To be called by all processes.
     """

@@ -200,7 +200,7 @@ def check_answers(
     rows = list(zip(indices, prompts, rollouts, strict=True))
     if not any(checker_of(config, prompt) == "code" for prompt in prompts):
         return [record(*row) for row in rows]
-    # each check is a process of its own, and this one mostly waits for them
+    # each check is a separate process, and this one mostly waits for them
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda row: record(*row), rows))
 

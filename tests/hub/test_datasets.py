@@ -81,7 +81,7 @@ def test_what_cannot_be_read_is_one_line(hub, monkeypatch):
     gated = hub.add_dataset("acme/gated", files={"train.jsonl": LINES}, gated="manual")
     hub.add_dataset("tester/own", files={"train.jsonl": LINES}, private=True)
     for look in (dataset_info, preview_dataset):
-        assert "a script of its own, which is never run" in one_line(lambda look=look: look("acme/script"))
+        assert "its own script, which is never run" in one_line(lambda look=look: look("acme/script"))
         assert "no data files" in one_line(lambda look=look: look("acme/empty"))
         assert "acme/broken cannot be read" in one_line(lambda look=look: look("acme/broken"))
         got = one_line(lambda look=look: look("acme/gated"))

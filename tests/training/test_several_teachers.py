@@ -332,7 +332,7 @@ BAD = {
     "no mapping": ([5], None, "teachers[0]: expected a mapping of settings, got 5."),
     "weight": ([{"model": "a", "weight": 0}], None, "teachers[0].weight is 0.0; it must be above 0"),
     "setting": ([{"model": "a", "wieght": 1}], None, "Unknown setting 'teachers[0].wieght'."),
-    "names": (["x/a", "y/a"], None, "teachers[1].name is 'a', as of another teacher."),
+    "names": (["x/a", "y/a"], None, "teachers[1].name is 'a', which is also another teacher's."),
     "model": ([{"name": "a"}], None, "teachers[0].model is ''; it must be a Hub id or a local folder."),
     "routes": ([{"model": "a", "routes": ["m"]}], None, "teachers[0].routes is ['m'], and no column chooses"),
     "option": ([{"model": "a", "method_options": {"z": 1}}], None, "teachers[0].method_options: Unknown option 'z'"),

@@ -1,6 +1,6 @@
 """Byte-level BPE tokenizers for the demo models, trained on the demo's own text and therefore really different.
 
-Each is saved as a Hugging Face fast tokenizer with special tokens and a chat template of its own.
+Each is saved as a Hugging Face fast tokenizer with its own special tokens and chat template.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """The answer that a text states: its last statement, without reasoning.
 
-A statement is what follows "####", "the answer is", "Answer:" or "<answer>", or what stands in \\boxed{}. Of several
+A statement is what follows "####", "the answer is", "Answer:" or "<answer>", or what is in \\boxed{}. Of several
 the last one counts, whatever comes after it.
 """
 
@@ -102,7 +102,7 @@ def _final_channel(text: str) -> str:
 
 
 def statements(text: str) -> list[Statement]:
-    """The last stated answers (a few, if there are many), in the order in which they stand."""
+    """The last stated answers (a few, if there are many), in their order in the text."""
     text = without_emphasis(text)
     found = [
         *_BOXED.finditer(text),

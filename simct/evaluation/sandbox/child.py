@@ -106,7 +106,7 @@ def _allow(ruleset: int, path: str, access: int) -> None:
 
 
 def restrict_self(ruleset: int) -> None:
-    """Apply the rules to this process and all that it starts. Raises OSError."""
+    """Apply the rules to this process and everything that it starts. Raises OSError."""
     check(libc.syscall(LANDLOCK_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)), "Landlock")
 
 

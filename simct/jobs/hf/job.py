@@ -50,7 +50,7 @@ REPORT_FILES = (
 STUDENT_FILES = ["model/*", "adapter/*"]
 # Further files of a warm-up: the teacher's answers, and the dataset of the kept ones.
 DATA_FILE = re.compile(r"(data|samples)/[A-Za-z0-9][\w.-]*")
-# Job stages to states of a run, for a Job that ended without a report of its own.
+# Job stages to states of a run, for a Job that ended without reporting a state.
 ENDED = {
     "CANCELED": ("stopped", "The Job was canceled"),
     "DELETED": ("stopped", "The Job was deleted"),

@@ -132,7 +132,7 @@ def _named_files(config: RunConfig) -> Iterator[Path]:
 
 
 def _around(folder: Path, hidden: list[Path]) -> Iterator[Path]:
-    """The folder itself, or all that lies in it but the hidden folders and links, which might lead there."""
+    """The folder itself, or everything in it except the hidden folders and links, which might lead there."""
     if folder in hidden:
         return
     if not any(each.is_relative_to(folder) for each in hidden):
