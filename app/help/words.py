@@ -21,7 +21,7 @@ FIELDS = {
     "student-revision": "Branch, tag or commit of the student's repository. Usual: the newest. Choose a commit to "
     "repeat an earlier run exactly.",
     "server-key": "What the server asks for before it answers. Usual: the key of your account there. It stays in this "
-    "studio's memory, for your runs alone; leave it empty where the server asks for none.",
+    "studio's memory, for your runs alone; leave it empty if the server asks for none.",
     "Task": "What the models you search for are made for. Usual: text generation. Change it if a model is listed "
     "under another task, as many that also read images are.",
     "Size": "How many parameters the models you search for have. Narrow it to what fits your machine.",
@@ -30,7 +30,7 @@ FIELDS = {
     "Order": "What comes first in the list of models.",
     "inspect-text": "The text that both tokenizers cut into tokens. Usual: a paragraph such as the student will "
     "write. Try code, numbers or another language to see where the two differ.",
-    "Source": "Where the texts come from. Choose your own file or a dataset where your data differs from the embedded "
+    "Source": "Where the texts come from. Choose your own file or a dataset if your data differs from the embedded "
     "prompts.",
     "TXT, JSONL, CSV or Parquet": "A file of texts from your computer, up to 200 MB. It stays in this studio.",
     "text-dataset": "The id of a dataset on the Hub, such as openai/gsm8k.",
@@ -40,7 +40,7 @@ FIELDS = {
     "Configuration": "One of the dataset's configurations. Change it if the dataset has several, such as main for "
     "openai/gsm8k.",
     "Split": "The part of the dataset to read. Usual: train.",
-    "Column": "The column with the texts. Leave it empty to have it found by its name.",
+    "Column": "The column with the texts. Leave it empty to detect it by name.",
     "Row": "Which row of the data is shown, counted from 0.",
     "At most": "How many texts are read. Usual: 100 to 1,000. More texts take longer and give steadier numbers.",
     "Color by": "What the colors of the units show: their kind, or a measured number once the models are loaded.",
@@ -58,7 +58,7 @@ FIELDS = {
     "preset": "A preset fills in the settings below and leaves pair and prompts as they are. Start from the one "
     "closest to your machine.",
     "where-form": "On this machine, or on one rented from Hugging Face Jobs and paid by the minute.",
-    "flavor": "The machine to rent. Only machines that the run fits by the estimate are listed.",
+    "flavor": "The machine to rent. Only machines that the run fits according to the estimate are listed.",
     "namespace": "The account or organization that pays for the Job.",
     "timeout": "The Job ends after this many hours. Usual: twice the estimated time.",
     "spend-limit": "The Job ends before it costs more than this, in US dollars.",
@@ -97,7 +97,7 @@ FIELDS = {
     "the columns of a file. Each change is kept as a file of yours.",
     "publish-run": "The finished run whose student is published.",
     "publish-repo": "The repository on the Hub: your account or organization, a slash, and a name. It is created "
-    "where it does not exist; a model already there is replaced by a new commit.",
+    "if it does not exist; a model already there is replaced by a new commit.",
     "publish-now-private": "Who can see the new repository. Usual: private first, and public on the Hub once you have "
     "tried the student. An existing repository keeps its visibility.",
     "publish-now-rollouts": "Also publish the prompts and completions of the run, as a separate dataset. Leave it "
@@ -183,7 +183,7 @@ CHARTS = {
     "Memory": "Memory of the training process, and on the GPU of all programs together. It should level off.",
     "KL, shared": "How much student and teacher disagree on shared units. It should fall.",
     "KL, recovered": "How much student and teacher disagree on recovered units. It should fall.",
-    "Tracked tasks": "The student's scores on the tracked tasks along the way.",
+    "Tracked tasks": "The student's scores on the tracked tasks during training.",
     "Prompt length, student's tokens": "How long the prompts are. Prompts longer than the room left by the longest "
     "completion are left out.",
     "Prompt length, teacher's tokens": "How long the prompts are for the teacher, whose template and tokens differ.",
@@ -235,7 +235,7 @@ COLUMNS = {
     "Teacher splits": "Units that the student writes in fewer tokens.",
     "Both split": "Units of equally many tokens on both sides, cut differently.",
     "Setting": "The setting's name in run.yaml.",
-    "Recommended": "The value that suits this pair by the measurement.",
+    "Recommended": "The value that suits this pair according to the measurement.",
     "Machine": "A kind of machine, here or for rent.",
     "GPUs": "How many GPUs the machine has.",
     "Memory": "Memory of one device. The run's peak must fit in it.",
@@ -248,11 +248,11 @@ COLUMNS = {
     "State": "Queued, running, stopping, stopped, failed or finished.",
     "Steps": "Steps that are done, of all steps.",
     "Distance before": "Distance to the teacher before training, mean of both directions, in bits per byte.",
-    "Best distance": "The smallest distance to the teacher along the run, in bits per byte.",
+    "Best distance": "The smallest distance to the teacher during the run, in bits per byte.",
     "Distance after": "The latest distance to the teacher, in bits per byte.",
     "Score before": "Score of the run's first task before training.",
-    "Best score": "Score of the run's first task at the best checkpoint, where the task is tracked along the run.",
-    "Score after": "Score of the run's first task after training, or the latest where it is tracked.",
+    "Best score": "Score of the run's first task at the best checkpoint, if the task is tracked during the run.",
+    "Score after": "Score of the run's first task after training, or the latest score if the task is tracked.",
     "Started": "When the run was made.",
     "Shared tokens": NUMBERS["shared tokens"],
     "Vocabulary overlap": NUMBERS["vocabulary overlap"],

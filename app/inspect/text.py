@@ -26,7 +26,7 @@ DEFAULT_TEXT = (
     "def area(radius):\n    return 3.14159 * radius ** 2\n"
     "Größe, naïve café, 東京 — 🙂🚀 done."
 )
-LEAD = "Where the two tokenizers cut the same text in the same places, and where not. This needs no weights."
+LEAD = "Where the two tokenizers cut the same text in the same places and where they do not. This needs no weights."
 
 
 class TextTab:

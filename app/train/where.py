@@ -55,9 +55,7 @@ class PlaceForm:
         choices = [HERE, JOBS] if studio.trains_here else [JOBS]
         self.where = gr.Radio(choices, value=choices[0], label="Where it trains", elem_id="where-form")
         with gr.Column(visible=choices[0] == JOBS, elem_id="rented") as self.rented:
-            flavor = gr.Dropdown(
-                [], label="Machine", info="Machines that the run fits, by the estimate", elem_id="flavor"
-            )
+            flavor = gr.Dropdown([], label="Machine", info="Machines that the run fits, as estimated", elem_id="flavor")
             with gr.Row():
                 namespace = gr.Dropdown(
                     [], label="Paid by", allow_custom_value=True, min_width=130, elem_id="namespace"

@@ -41,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     text.add_argument("--dataset", metavar="ID", help="a Hub dataset, or a JSONL, CSV, Parquet or text file; streamed")
     text.add_argument("--column", metavar="C", help="with --dataset: the column; by default one that holds text")
     text.add_argument("--split", default="train", metavar="S", help="with --dataset (default: %(default)s)")
-    text.add_argument("--subset", metavar="NAME", help="with --dataset: its configuration, where it has several")
+    text.add_argument("--subset", metavar="NAME", help="with --dataset: its configuration, if it has several")
     text.add_argument("--dataset-revision", metavar="REV", help="with --dataset: a branch, tag or commit")
     text.add_argument("--limit", type=arguments.rows, metavar="N", help="with --dataset: only the first N texts")
     weights = inspect.add_argument_group("with weights (by default only tokenizers are downloaded)")

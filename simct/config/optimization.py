@@ -222,7 +222,7 @@ class WarmupConfig(Section):
     samples_per_prompt: int = setting(
         "Answers per prompt",
         1,
-        "Answers of the teacher to each prompt. Usual: 1 to 8; more where many fail the check.",
+        "Answers of the teacher to each prompt. Usual: 1 to 8; more if many fail the check.",
         ge=1,
         le=MOST_AT_ONCE,
     )

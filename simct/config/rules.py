@@ -219,5 +219,5 @@ def check_evaluation(config: "RunConfig") -> None:
         evaluation.patience is None or evaluation.every != 0,
         "evaluation.patience",
         evaluation.patience,
-        "empty where evaluation.every is 0",
+        "empty if evaluation.every is 0",
     )

@@ -51,7 +51,7 @@ class ModelConfig(Section):
     enable_thinking: bool | None = setting(
         "Thinking",
         None,
-        "Whether the chat template lets the model think before it answers, where it offers both.",
+        "Whether the chat template lets the model think before it answers, if it offers both.",
         empty="the template's own",
     )
     quantization: str | None = setting(
@@ -154,7 +154,7 @@ class DataConfig(Section):
     config_name: str | None = setting(
         "Configuration",
         None,
-        "Configuration of the Hub dataset, where it has several, such as main for openai/gsm8k.",
+        "Configuration of the Hub dataset, if it has several, such as main for openai/gsm8k.",
         empty="the only one",
         max_length=NAME_CHARACTERS,
     )
@@ -250,7 +250,7 @@ class DataConfig(Section):
     held_out_split: str | None = setting(
         "Held-out split",
         None,
-        "Split of the held-out prompts, such as test, where the dataset has one.",
+        "Split of the held-out prompts, such as test, if the dataset has one.",
         empty="part of the data",
         max_length=NAME_CHARACTERS,
     )
@@ -258,7 +258,7 @@ class DataConfig(Section):
         "Prompt template",
         None,
         "Text of every prompt, with columns in braces, such as {instruction} {input}; {{ and }} are braces. Use it "
-        "where a prompt is made of several columns.",
+        "if a prompt is made from several columns.",
         empty="the prompt column's text",
         max_length=PROSE_CHARACTERS,
     )
@@ -343,7 +343,7 @@ class RolloutConfig(Section):
     samples_per_prompt: int = setting(
         "Samples per prompt",
         1,
-        "Completions of each prompt in a step. Usual: 1; more where prompts are few.",
+        "Completions of each prompt in a step. Usual: 1; more if prompts are few.",
         ge=1,
         le=MOST_AT_ONCE,
     )
@@ -358,7 +358,7 @@ class RolloutConfig(Section):
         "Dataset's share",
         0.0,
         "Share of completions taken from the data; the teacher writes what this and the on-policy share leave. Use it "
-        "where the data has good ones.",
+        "if the data has good ones.",
         ge=0,
         le=1,
     )

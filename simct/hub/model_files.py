@@ -168,7 +168,7 @@ def _adapter_problem(model: str, held: _Held, local: bool) -> str | None:
 def _pickled(model: str, held: _Held, local: bool) -> str:
     example = held.endings(*_PICKLED)[0]
     if local:
-        advice = "load it with transformers where you trust it, and save it with save_pretrained()"
+        advice = "load it with transformers if you trust it, and save it with save_pretrained()"
     else:
         advice = f"convert it with {CONVERT}, or choose one that has *.safetensors"
     return f"{model!r} holds its weights only as pickled files ({example}), which can run code when read: {advice}."

@@ -148,9 +148,7 @@ def mass_bars(measured: Reliability) -> Chart:
 
 def mass_histogram(z_t: MassHistogram) -> Chart:
     """How much of the teacher's probability the candidates have, over units; shared and recovered stacked."""
-    note = (
-        f"Z_T is below 0.5 at {share(z_t.below_half)} of the units; above 1 where a unit counts besides its first piece"
-    )
+    note = f"Z_T is below 0.5 at {share(z_t.below_half)} of the units; above 1 if a unit counts besides its first piece"
     counts = {"shared": z_t.shared, "recovered": z_t.recovered}
     return histogram(
         "z_t", "Candidate mass (Z_T), units", z_t.edges, counts, "units", _key("shared", "recovered"), note

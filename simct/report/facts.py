@@ -290,7 +290,7 @@ def unit_title(found: Candidates) -> str:
 def position_facts(found: MeasuredCandidates) -> list[Fact]:
     """Both models at one position."""
     lost = found.thrown_away_by_strict
-    mass = "{} probability on the candidates: all shared tokens, and the unit itself where it is one"
+    mass = "{} probability on the candidates: all shared tokens, and the unit itself if it is one"
     return [
         Fact("Candidate mass, teacher (Z_T)", found.Z_T, share, mass.format("The teacher's")),
         Fact("Candidate mass, student (Z_S)", found.Z_S, share, mass.format("The student's")),
