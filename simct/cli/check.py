@@ -1,4 +1,4 @@
-"""`simct check`: all checks that are possible before a run starts, as a checklist; `distill` begins with them, too."""
+"""`simct check`: all checks that are possible before a run starts, as a checklist; `distill` also begins with them."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class PromptReport:
 
     room: the most tokens that a prompt may have. trained_rows: the rows that a run would train on. held_out: how many
     prompts it holds out. filtered: how many prompts data.min_tokens and data.max_tokens leave out. duplicates, similar:
-    how many were there before, exactly, and with case and spacing aside.
+    how many repeat an earlier prompt, exactly, and apart from case and spacing.
     """
 
     prompts: int

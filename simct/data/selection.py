@@ -45,7 +45,7 @@ def row_ranges(rows: Iterable[int], entries: Sequence[str] = ()) -> list[str]:
 
 
 class Duplicates:
-    """Finds prompts that were there before: the same messages and tools, or as data.deduplicate says.
+    """Finds repeated prompts: the same messages and tools, or as data.deduplicate says.
 
     Memory: 16 bytes and an entry of a set for each different prompt.
     """
@@ -55,7 +55,7 @@ class Duplicates:
         self.seen: set[bytes] = set()
 
     def again(self, messages: "Sequence[Message]", tools: "Sequence[Tool]") -> bool:
-        """Whether such a prompt was there before; it is known from now on."""
+        """Whether such a prompt has occurred before; from now on it has."""
         said = [[message["role"], self._text(message["content"] or "")] for message in messages]
         calls = [message.get("tool_calls") for message in messages]
         written = json.dumps([said, calls, list(tools)], default=str)

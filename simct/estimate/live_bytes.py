@@ -1,4 +1,5 @@
-"""What passes on fake tensors hold: every storage that comes and goes is counted, though none has data."""
+"""The bytes that passes on fake tensors hold: every storage that is made and freed is counted, although none has
+data."""
 
 import weakref
 from collections.abc import Iterable
@@ -37,7 +38,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def make_fake(model: torch.nn.Module) -> None:
-    """Put fake CPU tensors in the place of meta ones: operations then take the ways they take on a device."""
+    """Put fake CPU tensors in the place of meta ones: operations then take the same paths as on a device."""
     made: dict[int, torch.Tensor] = {}
     for module in model.modules():
         kept: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)

@@ -15,7 +15,7 @@ COMPUTE_SHARE, BANDWIDTH_SHARE = 0.35, 0.6
 
 @dataclass(frozen=True)
 class Machine:
-    """A GPU (or the CPU): memory in GiB, 16-bit peak in TFLOP/s, bandwidth in GB/s, US dollars an hour if known.
+    """A GPU (or the CPU): memory in GiB, 16-bit peak in TFLOP/s, bandwidth in GB/s, US dollars per hour if known.
 
     bfloat16: whether it computes in bfloat16; None for this machine's CPU, which is asked when it matters.
     """

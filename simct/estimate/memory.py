@@ -2,7 +2,7 @@
 
 Weights, gradients, optimizer states and the KV cache follow from shapes. What a forward and a backward pass hold at
 their peak is not guessed: the passes are run on fake tensors, which have shapes and no data, while every storage that
-comes and goes is counted; one and two periods of layers are enough, the rest follows a straight line. The loss is
+comes and goes is counted; one and two periods of layers are enough; the rest is linear. The loss is
 counted from the size of its blocks. Sizes are in bytes.
 
 Shapes: B sequences of a micro-batch, L their length, V vocabulary, H hidden size, C shared columns.
@@ -78,7 +78,7 @@ def load_shape_config(model: ModelConfig, token: str | bool | None = None) -> Pr
 
 
 def _of_layers(config: PretrainedConfig, layers: int) -> PretrainedConfig:
-    """The same model with so many layers."""
+    """The same model with this many layers."""
     config = copy.deepcopy(config)
     text = config.get_text_config()
     text.num_hidden_layers = layers
@@ -99,7 +99,7 @@ def _build(config: PretrainedConfig, model: ModelConfig) -> PreTrainedModel:
     config, dtype = copy.deepcopy(config), getattr(torch, trained_dtype(model))
     try:
         return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-    except Exception as error:  # a config has many ways not to fit its own model
+    except Exception as error:  # a config can fail to fit its own model in many ways
         kind = getattr(config, "model_type", "?")
         raise ModelError(f"Models of type {quoted(kind)} cannot be estimated: {brief(error)}") from error
 
@@ -152,8 +152,8 @@ def pass_bytes(
     """(held after the forward pass, peak) of one pass over ids [batch, length]; with `run`, of its training pass.
 
     The training pass ends with the gradients of all trained parameters, which its peak includes. Without `run` nothing
-    is kept for a backward pass. Layer by layer a backward pass gives back activations and takes gradients, so that its
-    peak is in the last layer or at the very end: both grow in a straight line with the layers, and are measured apart.
+    is kept for a backward pass. Layer by layer a backward pass gives back activations and takes gradients, so its peak
+    is in the last layer or at the very end: both grow linearly with the layers, and are measured separately.
     """
     period = _period(config)
     layers = config.get_text_config().num_hidden_layers
@@ -258,7 +258,7 @@ def estimate_memory(
     gradients = student.trainable * trained_size
     cache, rounded = local_batch * length * student.key_value_bytes, 0
     if training.mixed_precision == "bf16" and trained_size == 4:
-        # the student writes by weights that are rounded once a step
+        # the student writes with weights that are rounded once per step
         cache, rounded = cache // 2, student.parameters * 2
     prefill = pass_bytes(student_config, run.student, local_batch, prompt_tokens)[1]
     decoding = cache // student.layers * 2 + local_batch * student.vocabulary * DECODING_BYTES
@@ -320,7 +320,7 @@ def _teacher_pass(
         return listed, listed
     held, peak = pass_bytes(config, model, micro_batch, length)
     if model.offload and device != "cpu":
-        # one weight at a time is brought over
+        # one weight at a time is transferred
         peak += shape.largest * SIZES[model.dtype]
     return held, peak
 

@@ -28,7 +28,7 @@ class MachineEstimate(Record):
 
     memory: bytes of each device; fits: whether the peak does. seconds_per_step: by "generating" and "training".
     evaluating: seconds of all evaluations along the run. precision: the number formats on this machine. hours and cost
-    are None where the steps, or the price in US dollars an hour, are not known. peak: bytes, only of this machine
+    are None if the steps, or the price in US dollars per hour, are not known. peak: bytes, only of this machine
     next to others.
     """
 

@@ -3,8 +3,8 @@
 Time is arithmetic over the speed of the machine. A decoding step reads all weights and the cache once, and starts a
 layer's kernels one by one, which is what takes the time in eager decoding of small models; a training pass is bound by
 multiplications: 2 for each weight and token forward, twice that backward, as much again as forward when activations are
-recomputed. Speeds are peak figures of the makers times a usual share. Expect the right order, not the minute; memory
-is the part that decides whether a run fits, and is counted much more closely (memory.py).
+recomputed. Speeds are peak figures of the makers times a usual share. Expect the right order of magnitude, not an exact
+time; memory is the part that decides whether a run fits, and is counted much more closely (memory.py).
 """
 
 import math
@@ -47,7 +47,7 @@ def step_seconds(
     # a teacher on a server works at the same time, and how fast is not known
     here = zip(run.teacher_models, teachers, strict=True)
     graded = 2 * sum(shape.parameters for model, shape in here if not model.elsewhere) * _graded_share(run)
-    # under mixed precision it writes by weights in bfloat16
+    # under mixed precision it writes with weights in bfloat16
     written = "bfloat16" if run.training.mixed_precision == "bf16" else run.student.dtype
     return {
         "generating": generating_seconds(student, written, machine, batch, prompt_tokens, new_tokens),
@@ -129,7 +129,7 @@ def evaluation_count(run: RunConfig, steps: int) -> int:
 
 
 def served_use(run: RunConfig, steps: int | None, prompt_tokens: int) -> ServedUse | None:
-    """What the run asks of its teachers' servers, a text a request; None where no teacher is on one.
+    """The run's requests to its teachers' servers, one per text; None if no teacher is on a server.
 
     Counted as ServedTeacher.usage counts: the tokens of each text that is read, and of each that is written with its
     prompt.
@@ -175,8 +175,8 @@ def estimate_run(
 ) -> Estimate:
     """Memory, time and cost of `run` on `hardware`, or on every machine known.
 
-    `n_prompts` is needed for runs given in epochs whose data is not on this machine; `prices` are US dollars an hour by
-    machine; `configs` the teachers' and then the student's, where they are loaded already. Raises ConfigError,
+    `n_prompts` is needed for runs given in epochs whose data is not on this machine; `prices` are US dollars per hour
+    by machine; `configs` the teachers' and then the student's, where they are loaded already. Raises ConfigError,
     ModelError or HubError (one line).
     """
     if devices < 1:

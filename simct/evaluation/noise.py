@@ -84,7 +84,7 @@ def score_change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | No
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """The exact two-sided p-value: `gained` prompts only answered right afterwards, `lost` only before."""
+    """The exact two-sided p-value: `gained` prompts only answered right afterward, `lost` only before."""
     discordant = gained + lost
     tail = sum(math.comb(discordant, count) for count in range(min(gained, lost) + 1))
     return min(1.0, 2 * tail / 2**discordant)

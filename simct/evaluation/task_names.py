@@ -1,6 +1,6 @@
 """Which tasks are scored here and which by lm-eval, by their names alone. Imports no model library.
 
-A task is a name: `demo`, `livecodebench_v6`, or one that lm-eval registers. Beside names there are files: one with
+A task is a name: `demo`, `livecodebench_v6`, or one that lm-eval registers. Besides names there are files: one with
 prompts and answers is data, and one in YAML describes a task of lm-eval and may hold code
 (simct.evaluation.task_files).
 """

@@ -60,7 +60,7 @@ class Tally:
 
     @property
     def p_value(self) -> float:
-        """The two-sided sign test without the ties: how likely so uneven a count is where both are equally good."""
+        """The two-sided sign test without the ties: how likely such an uneven count is if both are equally good."""
         return sign_test(self.wins, self.losses)
 
 

@@ -1,4 +1,5 @@
-"""How far a stage of a run is, such as a download or a score: kept in its status, written at most once a second.
+"""The progress of a stage of a run, such as a download or a score: kept in the run's status, written at most once per
+second.
 
 The steps of training are the status's own `step` and `total_steps`; a stage is everything else that takes a while.
 """
@@ -32,7 +33,7 @@ class Progress:
 
     @classmethod
     def of(cls, status: RunStatus) -> Self | None:
-        """The stage that the run is at; None where it trains, has ended or does not say. Never raises."""
+        """The stage that the run is at; None if it trains, has ended or does not say. Never raises."""
         record: Mapping[str, Any] = status.progress or {}
         text, unit, seconds = (record.get(name) for name in ("text", "unit", "seconds"))
         counts = [record.get(name) for name in ("done", "total", "start")]
@@ -43,13 +44,13 @@ class Progress:
 
     @property
     def rate(self) -> float | None:
-        """Things a second."""
+        """Things per second."""
         done = self.done - self.start
         return done / self.seconds if done > 0 and self.seconds >= LEAST_SECONDS else None
 
     @property
     def seconds_left(self) -> float | None:
-        """At the pace so far; None where it is too early to say."""
+        """At the pace so far; None if it is too early to say."""
         if not self.total or not self.rate or self.done < LEAST_SHARE * self.total:
             return None
         return max(0.0, (self.total - self.done) / self.rate)

@@ -6,7 +6,7 @@ number  the stated number equals the reference's
 maths   the expressions are equal as math-verify reads them; without that package, as numbers or texts
 code    the reference is Python tests, which the program in the completion must pass in the sandbox
 
-Completion and reference are reduced alike: reasoning is left out, and what is stated last counts ("#### 72",
+Completion and reference are reduced in the same way: reasoning is left out, and what is stated last counts ("#### 72",
 \\boxed{72}, "the answer is 72"), so that references may carry their solution.
 """
 

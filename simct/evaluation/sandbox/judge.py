@@ -1,8 +1,8 @@
 """What runs inside the sandbox to try a program on the tests of a competition's problem. Standard library only.
 
 `livecodebench.py` sends this file's text with a call of `judge` behind it. A program either defines `Solution`, whose
-method is called with the arguments that a test lists as JSON, one a line, or reads standard input and prints. Texts are
-compared line by line without the spaces around them, and lines of numbers also by value.
+method is called with the arguments that a test lists as JSON, one per line, or reads standard input and prints. Texts
+are compared line by line without the spaces around them, and lines of numbers also by value.
 """
 
 import io

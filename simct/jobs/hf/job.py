@@ -70,7 +70,7 @@ def launch(
     """Start (or resume) `run` as a Job on `flavor` that ends after `hours` at the latest; returns the Job's id.
 
     `namespace` (a user or organization that pays) defaults to the token's own; `price` in US dollars per hour is kept
-    for display. Raises a one-line HubError or RunError; launching again afterwards uses the files that are already
+    for display. Raises a one-line HubError or RunError; launching again afterward uses the files that are already
     uploaded.
     """
     if not RUN_ID.fullmatch(run.id):

@@ -63,7 +63,7 @@ class Pusher:
         self.next = time.monotonic() + self.pause
 
     def push_to_the_end(self) -> None:
-        """The last push: tried until it succeeds, for the disk is lost afterwards; a lasting refusal is raised."""
+        """The last push: tried until it succeeds, because the disk is lost afterward; a lasting refusal is raised."""
         pause, refusals = 5.0, 0
         while True:
             try:
