@@ -71,4 +71,4 @@ def test_warnings_are_printed_once_and_stop_nothing(arguments, tmp_path, capfd):
     assert main(["distill", *arguments, "--steps", "1", "--set", "training.batch_size=2"]) == 0
     out = capfd.readouterr().out
     assert out.count("warning: Nothing uses the text in notes.") == 1 and out.count("1 row of 2 is skipped") == 1
-    assert out.index("warning: Nothing reads") < out.index("run folder:")
+    assert out.index("warning: Nothing uses") < out.index("run folder:")

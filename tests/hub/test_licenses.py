@@ -43,5 +43,5 @@ def test_known_terms_are_named(teacher, student, expected):
 @pytest.mark.parametrize("name", [None, "", "unknown", "other", "acme-model-license", "Deepseek"])
 def test_unknown_stays_unknown(name):
     for line in (got(name, "mit"), got("mit", name)):
-        assert "read whether" in line and "permissive" not in line
+        assert "check whether" in line and "permissive" not in line
         assert any(word in line for word in ("not stated", "one of its own", "not known here"))
