@@ -151,7 +151,7 @@ def _uploaded(path: str | None) -> str:
 def _named(studio: Studio, dataset: str | None) -> str:
     name = (dataset or "").strip()
     if not name:
-        raise DataError("No dataset is chosen yet. Enter its id, like owner/dataset.")
+        raise DataError("There is no dataset yet. Enter its id, like owner/dataset.")
     if studio.public and not is_repository(name):
         raise DataError("A public studio reads datasets from the Hub only. Give an id like owner/dataset.")
     return name

@@ -44,7 +44,7 @@ def test_a_readme_names_files_of_its_own_dataset(hub, name, setting):
         lambda: list(open_rows(DataConfig(prompts="acme/evil")).rows),
     ]
     for ask in asked:
-        with pytest.raises(DataError, match="not a file of its own"):
+        with pytest.raises(DataError, match="not one of its files"):
             ask()
     assert not [request.path for request in hub.requests if request.path in ("/x.jsonl", "/x.zip")]
 
@@ -52,7 +52,7 @@ def test_a_readme_names_files_of_its_own_dataset(hub, name, setting):
 def test_a_folder_s_readme_is_read_as_carefully(tmp_path):
     (tmp_path / "README.md").write_bytes(card("  data_files: http://127.0.0.1:9/x.jsonl\n"))
     (tmp_path / "train.jsonl").write_bytes(ROWS)
-    with pytest.raises(DataError, match="not a file of its own"):
+    with pytest.raises(DataError, match="not one of its files"):
         list(open_rows(DataConfig(prompts=str(tmp_path))).rows)
 
 

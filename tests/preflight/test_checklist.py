@@ -150,7 +150,7 @@ def test_wandb_needs_a_key_here_and_gets_none_on_jobs(planned, monkeypatch, tmp_
     assert "wandb login" in the_one(packages.check_tracker(planned(wandb)), PROBLEM).remedy
     (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret\n")
     assert states(packages.check_tracker(planned(wandb))) == {OK}
-    assert "gets no key" in the_one(packages.check_tracker(planned(wandb, on_jobs=True)), PROBLEM).message
+    assert "gets no wandb key" in the_one(packages.check_tracker(planned(wandb, on_jobs=True)), PROBLEM).message
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert packages.check_tracker(planned(wandb)) == []
 

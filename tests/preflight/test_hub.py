@@ -82,7 +82,7 @@ def test_a_job_needs_somebody_who_may_write(filled, monkeypatch):
         return found
 
     assert check().state == OK
-    assert "may only read" in check(token=READING).message
+    assert "can only read" in check(token=READING).message
     assert check(token=False).state == PROBLEM and "sign in" in check(token=False).remedy.lower()
     assert "refused the access token" in check(token="hf_nobodynobodynobody").message
     other = check(namespace="acme")
