@@ -22,7 +22,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--tasks", help="comma-separated: demo, JSONL files, lm-eval tasks (default: demo; with --teacher none)"
     )
     evaluate.add_argument(
-        "--seed", type=seed, default=0, help="of samples and few-shot examples (default: %(default)s)"
+        "--seed", type=seed, default=0, help="seed of samples and few-shot examples (default: %(default)s)"
     )
     evaluate.add_argument(
         "--allow-code-execution", action="store_true", help="let tasks run what the model wrote, in a sandbox"
@@ -30,7 +30,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     evaluate.add_argument(
         "--allow-task-code",
         action="store_true",
-        help="let an lm-eval task file of your own run the Python code that it names",
+        help="let your own lm-eval task file run the Python code that it names",
     )
     evaluate.add_argument(
         "--samples",
@@ -38,14 +38,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="N",
         help=f"only the first N prompts of each task (default: all; of --prompts {PROMPTS_MEASURED})",
     )
-    evaluate.add_argument("--max-new-tokens", type=tokens, default=64, help="of an answer (default: %(default)s)")
+    evaluate.add_argument("--max-new-tokens", type=tokens, default=64, help="longest answer (default: %(default)s)")
     evaluate.add_argument("--json", metavar="FILE", help="write the scores here")
     distance = evaluate.add_argument_group("distance to the teacher (bits per byte, no labels needed)")
     distance.add_argument(
         "--teacher",
         metavar="T",
         action="append",
-        help="Hub id or local folder, ID@REVISION for a revision; give it again for each of several",
+        help="Hub id or local folder, ID@REVISION for a revision; repeat it for each of several",
     )
     distance.add_argument("--prompts", metavar="P", help="a file or Hub dataset of prompts that both models answer")
     distance.add_argument("--teacher-system", metavar="TEXT", help="a system text that only the teacher reads")

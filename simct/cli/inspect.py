@@ -57,7 +57,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--top-logprobs", type=arguments.at_once, metavar="K", help="tokens that the server lists at each position"
     )
     weights.add_argument("--teacher-system", metavar="TEXT", help="a system text that only the teacher reads")
-    weights.add_argument("--dtype", default=AUTO, choices=DTYPES, help="of the weights (default: %(default)s)")
+    weights.add_argument(
+        "--dtype", default=AUTO, choices=DTYPES, help="number format of the weights (default: %(default)s)"
+    )
     weights.add_argument(
         "--at", metavar="PLACE", help="the candidates at a byte of the text (120), or at a unit of it (u7)"
     )

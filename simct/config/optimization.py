@@ -263,7 +263,7 @@ class WarmupConfig(Section):
     retry_budget: float = setting(
         "Retry budget",
         4.0,
-        "Where many answers are cut, these are written again at twice the length, repeatedly, for at most so many "
+        "If many answers are cut, these are written again at twice the length, repeatedly, for at most this many "
         "times the tokens of all first answers. 0 leaves them cut.",
         ge=0,
         le=1000,
