@@ -135,7 +135,7 @@ def check_run(studio: Studio, visitor: Visitor, config: RunConfig, here: bool = 
     resolved = dict(zip(named, check_tasks(studio, visitor, named), strict=True))
     rename_tasks(config, resolved.__getitem__)
     if config.evaluation.best_by not in resolved.values() and not is_task_name(config.evaluation.best_by):
-        raise ConfigError(f"evaluation.best_by is {quoted(config.evaluation.best_by)}, which is no task of the run.")
+        raise ConfigError(f"evaluation.best_by is {quoted(config.evaluation.best_by)}, which is not a task of the run.")
     addresses = {"rollout.vllm_url": config.rollout.vllm_url, "notify.webhook": config.notify.webhook}
     for setting, address in addresses.items():
         if studio.public and here and address:
