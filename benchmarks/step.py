@@ -115,7 +115,7 @@ def models_and_tokens(
     from tests.support.real_tokenizers import qwen25
 
     torch.manual_seed(0)
-    teacher = Qwen2ForCausalLM(Qwen2Config(**QWEN)).to(getattr(torch, formats.teacher))
+    teacher = Qwen2ForCausalLM(Qwen2Config(**QWEN)).to(getattr(torch, formats.teachers[0]))
     folder = smollm2_folder()
     if folder is None:
         sys.exit("SmolLM2's tokenizer is not installed; see the first lines of benchmarks/step.py.")
@@ -127,7 +127,7 @@ def models_and_tokens(
 def setting_of(options: argparse.Namespace, accelerator: Accelerator, formats: Precision) -> Setting:
     config = config_from_dict(
         {
-            "teacher": {"model": "teacher", "dtype": formats.teacher},
+            "teacher": {"model": "teacher", "dtype": formats.teachers[0]},
             "student": {"model": "student", "dtype": formats.student},
             "data": {"prompts": str(ROOT / "simct" / "demo" / "prompts.jsonl")},
             "method": options.method,
@@ -317,7 +317,7 @@ def main() -> None:
     fast = options.dtype == "bfloat16" or (
         options.dtype == "auto" and precision.computes_bfloat16("cuda" if CUDA else "cpu")
     )
-    formats = Precision("bfloat16", "float32", "bf16") if fast else Precision("float32", "float32", "no")
+    formats = Precision(("bfloat16",), "float32", "bf16") if fast else Precision(("float32",), "float32", "no")
     accelerator = Accelerator(cpu=not CUDA, mixed_precision=formats.mixed_precision)
     setting = setting_of(options, accelerator, formats)
     prefill, token = decoding(setting, options.written)

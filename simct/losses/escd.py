@@ -33,7 +33,7 @@ from simct.losses.marginal import (
     teacher_target,
 )
 from simct.losses.settings import LossSettings
-from simct.losses.side import ListedSide, Side, Totals, piece_rows_for
+from simct.losses.side import Block, ListedSide, Side, Totals, piece_rows_for
 from simct.losses.strings import PairStrings, TextRows, pair_strings, text_rows
 from simct.tokenization.units import UnitBatch
 
@@ -67,22 +67,24 @@ def accumulate(
     for start in range(0, len(plan.student_row), settings.chunk_rows):
         chunk = np.arange(start, min(start + settings.chunk_rows, len(plan.student_row)))
         wanted = teacher_rows(plan.rows, plan.starts_in(chunk), rules)
-        teacher_RV = teacher.block(torch.from_numpy(wanted).to(settings.device)).logits_NC
+        theirs = teacher.block(torch.from_numpy(wanted).to(settings.device))
         block = student.block(torch.from_numpy(plan.student_row[chunk]).to(settings.device))
 
-        def read(rows: np.ndarray, wanted: np.ndarray = wanted, teacher_RV: torch.Tensor = teacher_RV) -> torch.Tensor:
+        def read(rows: np.ndarray, wanted: np.ndarray = wanted, theirs: Block = theirs) -> torch.Tensor:
             place = torch.from_numpy(np.searchsorted(wanted, rows))
-            return teacher_RV.index_select(0, place.to(teacher_RV.device))
+            return theirs.read(place.to(settings.device))
 
         for first in range(0, len(chunk), piece_rows):
-            piece, logits_NV = chunk[first : first + piece_rows], block.logits_NC[first : first + piece_rows]
+            places = slice(first, first + piece_rows)
+            piece, logits_NV = chunk[places], block.read(places)
             starts = plan.starts_in(piece)
             target = teacher_target(strings, plan.rows, starts, read, rules)
             found = _to_gradient(strings, plan, piece, starts, target, logits_NV, settings, rules, root)
+            block.write(logits_NV, places)
             root_sum += found[0].sum()
             shared_sum += (found[0] * single_N[piece].to(found[0])).sum()
             child_sum += found[1]
-        block.backward(block.logits_NC)
+        block.backward()
     count = len(plan.rows)
     shared = int(single_N.sum())
     stats: dict[str, float | torch.Tensor] = {

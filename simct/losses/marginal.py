@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from simct.losses.settings import LossSettings
-from simct.losses.side import ListedSide, Side, Totals, piece_rows_for
+from simct.losses.side import Block, ListedSide, Side, Totals, piece_rows_for
 from simct.losses.strings import PairStrings, SortedVocabulary, StringMap, TextRows, pair_strings, text_rows
 from simct.tokenization.units import UnitBatch
 
@@ -75,25 +75,25 @@ def accumulate_text(
     for start in range(0, len(rows), settings.chunk_rows):
         chunk = np.arange(start, min(start + settings.chunk_rows, len(rows)))
         wanted = teacher_rows(rows, chunk, rules)
-        teacher_RV = teacher.block(torch.from_numpy(wanted).to(settings.device)).logits_NC
+        theirs = teacher.block(torch.from_numpy(wanted).to(settings.device))
         block = student.block(torch.from_numpy(rows.student_row[chunk]).to(settings.device))
 
-        def read(
-            teacher_rows: np.ndarray, wanted: np.ndarray = wanted, teacher_RV: torch.Tensor = teacher_RV
-        ) -> torch.Tensor:
+        def read(teacher_rows: np.ndarray, wanted: np.ndarray = wanted, theirs: Block = theirs) -> torch.Tensor:
             place = torch.from_numpy(np.searchsorted(wanted, teacher_rows))
-            return teacher_RV.index_select(0, place.to(teacher_RV.device))
+            return theirs.read(place.to(settings.device))
 
         # Matrix products are fastest on long blocks; the work between them is fastest on pieces that stay in the cache.
         for first in range(0, len(chunk), piece_rows):
-            piece, logits_NV = chunk[first : first + piece_rows], block.logits_NC[first : first + piece_rows]
+            places = slice(first, first + piece_rows)
+            piece, logits_NV = chunk[places], block.read(places)
             target = teacher_target(strings, rows, piece, read, rules)
             value_N, single_N = _to_gradient(strings, rows, piece, logits_NV, target, settings, rules, single_row_S)
+            block.write(logits_NV, places)
             loss_sum += value_N.sum()
             shared_sum += value_N[single_N].sum()
             kept += int(target.kept_N.sum())
             shared += int((single_N & target.kept_N).sum())
-        block.backward(block.logits_NC)
+        block.backward()
     recovered = kept - shared
     stats: dict[str, float | torch.Tensor] = {
         "kl_shared": shared_sum / max(shared, 1),

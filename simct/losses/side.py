@@ -8,6 +8,7 @@ and an lm_head (training) makes no difference to the method, so both give the sa
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,25 +18,72 @@ from simct.losses.head import Head
 
 # Bytes of one block of float32 logits. Larger blocks need fewer passes over the lm_head's gradient, one per block.
 BLOCK_BYTES = {"cpu": 128 * 2**20, "cuda": 2**30}
-# Bytes of a piece of it.
+# Bytes of a piece of it, for methods that spend time on each piece, and of one for the others, for each thread.
 PIECE_BYTES = {"cpu": 2**24}
+CACHED_BYTES = 2**20
+
+
+ALL = slice(None)
 
 
 @dataclass(eq=False)
 class Block:
-    """Logits of some rows in float32 (or the given float64), which may be overwritten, and the way back for gradients.
+    """Logits of some rows, kept as their product gave them, and the way back for gradients.
 
-    `backward(gradient_NC)` adds the gradient to what the side accumulates; it may overwrite its argument. listed_NC:
-    the known columns, if a teacher lists only some; the others hold LOG_ZERO.
+    `read` gives some of the rows in float32 (or the given float64), which may be overwritten; `write` puts their
+    gradient in their place, and `backward` adds what was written to what the side accumulates. With `logits_NC` and
+    `backward(gradient_NC)` the block is read and written at once. A gradient that is handed over may be overwritten.
+    listed_NC: the known columns, if a teacher lists only some; the others hold LOG_ZERO.
     """
 
-    logits_NC: torch.Tensor
-    backward: Callable[[torch.Tensor], None]
+    product_NC: torch.Tensor
+    add: Callable[[torch.Tensor], None]
+    scale: float = 1.0
+    softcap: float | None = None
+    temperature: float = 1.0
     listed_NC: torch.Tensor | None = None
 
+    def __post_init__(self) -> None:
+        self.dtype = self.product_NC.dtype
+        self._slopes: dict[int, torch.Tensor] = {}
 
-def _working(values: torch.Tensor) -> torch.Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+    @cached_property
+    def logits_NC(self) -> torch.Tensor:
+        self.product_NC = self.read()  # the product is not needed again
+        return self.product_NC
+
+    def read(self, rows: slice | torch.Tensor = ALL) -> torch.Tensor:
+        changed = self.scale != 1.0 or self.softcap is not None or self.temperature != 1.0
+        logits_NC = self.product_NC[rows].to(working_dtype(self.dtype), copy=changed)
+        if self.scale != 1.0:
+            logits_NC *= self.scale
+        if self.softcap is not None:
+            squashed_NC = logits_NC.div_(self.softcap).tanh_()
+            if isinstance(rows, slice):
+                self._slopes[rows.start or 0] = 1.0 - squashed_NC.square()
+            logits_NC = squashed_NC.mul_(self.softcap)
+        if self.temperature != 1.0:
+            logits_NC /= self.temperature
+        return logits_NC
+
+    def write(self, gradient_NC: torch.Tensor, rows: slice = ALL) -> None:
+        self.product_NC[rows] = self._of_product(gradient_NC, rows)
+
+    def backward(self, gradient_NC: torch.Tensor | None = None) -> None:
+        self.add(self.product_NC if gradient_NC is None else self._of_product(gradient_NC, ALL).to(self.dtype))
+
+    def _of_product(self, gradient_NC: torch.Tensor, rows: slice) -> torch.Tensor:
+        """The gradient with respect to the product, made in place of the one with respect to the logits."""
+        slope_NC = self._slopes.pop(rows.start or 0, None)
+        if slope_NC is not None:
+            gradient_NC *= slope_NC
+        factor = self.scale / self.temperature
+        return gradient_NC if factor == 1.0 else gradient_NC.mul_(factor)
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What is computed in between two products of this dtype."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 class LogitsSide:
@@ -57,21 +105,17 @@ class LogitsSide:
         logits_NV = self.logits_RV.detach().index_select(0, rows_N)
         if shared:
             logits_NV = logits_NV.index_select(1, self.shared_ids_C)
-        logits_NV = _working(logits_NV)
-        if self.temperature != 1.0:
-            logits_NV /= self.temperature
 
-        def backward(gradient_NC: torch.Tensor) -> None:
+        def add(gradient_NC: torch.Tensor) -> None:
             if self.gradients[0] is None:
                 return
-            gradient_NC = gradient_NC.div_(self.temperature).to(self.logits_RV.dtype)
             if shared:
                 index = (rows_N[:, None], self.shared_ids_C[None, :])
                 self.gradients[0].index_put_(index, gradient_NC, accumulate=True)
             else:
                 self.gradients[0].index_add_(0, rows_N, gradient_NC)
 
-        return Block(logits_NV, backward)
+        return Block(logits_NV, add, temperature=self.temperature)
 
 
 class HeadSide:
@@ -94,7 +138,8 @@ class HeadSide:
         return self.weight_VH.shape[0]
 
     def want_gradients(self, needs: tuple[bool, ...]) -> None:
-        self.gradients[0] = torch.zeros_like(self.hidden_RH) if needs[0] else None
+        dtype = working_dtype(self.hidden_RH.dtype)
+        self.gradients[0] = torch.zeros_like(self.hidden_RH, dtype=dtype) if needs[0] else None
         self._wants_weight = needs[1]
         self.gradients[2] = torch.zeros_like(self.bias_V) if self.bias_V is not None and needs[2] else None
 
@@ -113,27 +158,12 @@ class HeadSide:
     def block(self, rows_N: torch.Tensor, shared: bool = False) -> Block:
         weight_CH, bias_C = self._columns(shared)
         hidden_NH = self.hidden_RH.index_select(0, rows_N).to(weight_CH.dtype)
-        logits_NC = _working(torch.nn.functional.linear(hidden_NH, weight_CH, bias_C))
-        if self.head.scale != 1.0:
-            logits_NC *= self.head.scale
-        slope_NC = None
-        if self.head.softcap is not None:
-            squashed_NC = logits_NC.div_(self.head.softcap).tanh_()
-            if self._wants_weight or self.gradients[0] is not None:
-                slope_NC = 1.0 - squashed_NC.square()
-            logits_NC = squashed_NC.mul_(self.head.softcap)
-        if self.temperature != 1.0:
-            logits_NC /= self.temperature
+        product_NC = torch.nn.functional.linear(hidden_NH, weight_CH, bias_C)
 
-        def backward(gradient_NC: torch.Tensor) -> None:
-            if slope_NC is not None:
-                gradient_NC *= slope_NC
-            factor = self.head.scale / self.temperature
-            if factor != 1.0:
-                gradient_NC *= factor
-            self._accumulate(gradient_NC.to(weight_CH.dtype), rows_N, hidden_NH, weight_CH, shared)
+        def add(gradient_NC: torch.Tensor) -> None:
+            self._accumulate(gradient_NC, rows_N, hidden_NH, weight_CH, shared)
 
-        return Block(logits_NC, backward)
+        return Block(product_NC, add, self.head.scale, self.head.softcap, self.temperature)
 
     def _accumulate(
         self,
@@ -159,7 +189,10 @@ class HeadSide:
             bias_gradient_V.index_add_(0, self.shared_ids_C, sum_C) if shared else bias_gradient_V.add_(sum_C)
 
     def finish(self) -> None:
-        """Scatter the accumulated gradient of the shared columns into the gradient of the whole weight."""
+        """Scatter the accumulated gradient of the shared columns into the gradient of the whole weight, and give that
+        of the hidden states, which was summed in float32, their own dtype."""
+        if self.gradients[0] is not None:
+            self.gradients[0] = self.gradients[0].to(self.hidden_RH.dtype)
         if self._wants_weight:
             gradient_VH = self.gradients[1]
             if gradient_VH is None:
@@ -224,7 +257,7 @@ class ListedSide:
         logits_NC[:, width] = self.log_rest_R.index_select(0, rows_N)
         if shared:
             logits_NC = logits_NC[:, :width].contiguous()
-        return Block(logits_NC, lambda gradient_NC: None, logits_NC > LOG_ZERO)
+        return Block(logits_NC, lambda gradient_NC: None, listed_NC=logits_NC > LOG_ZERO)
 
 
 Side = LogitsSide | HeadSide | ListedSide
@@ -254,6 +287,17 @@ def chunk_rows_for(device: torch.device, vocabulary: int, chunk_rows: int | None
 def piece_rows_for(device: torch.device, vocabulary: int) -> int:
     """Rows of a block that are processed at a time between matrix products, to stay in the processor's cache."""
     return max(PIECE_BYTES.get(device.type, 2**28) // (4 * vocabulary), 8)
+
+
+def pieces_of(block_NC: torch.Tensor) -> list[slice]:
+    """The rows of a block in pieces so small that a dozen operations find them in the cache of a core."""
+    rows, columns = block_NC.shape
+    size = (
+        max(CACHED_BYTES * torch.get_num_threads() // (4 * max(columns, 1)), 4)
+        if block_NC.device.type == "cpu"
+        else rows
+    )
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, max(size, 1))]
 
 
 class _OnePass(torch.autograd.Function):

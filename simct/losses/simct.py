@@ -7,6 +7,7 @@ divergence between the two, averaged over units. Shapes: U units, N units of a c
 V vocabulary, C shared columns.
 """
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,7 @@ import torch
 from simct.errors import ConfigError
 from simct.losses.divergence import LOG_ZERO, divergence_with_gradient
 from simct.losses.settings import LossSettings
-from simct.losses.side import ListedSide, Side, Totals, row_chunks
+from simct.losses.side import ListedSide, Side, Totals, pieces_of, row_chunks
 from simct.losses.strict import add_single_units
 from simct.tokenization.units import UnitBatch, chunks_by_rows, merge_with_next, row_ranges, without_units
 
@@ -111,37 +112,55 @@ class _UnitScores:
         self.size_N = end_N - start_N
         self.first_N = torch.cumsum(self.size_N, 0) - self.size_N
         self.block = side.block(rows_R)
-        logits_RV = self.block.logits_NC
-        own_R = logits_RV.gather(1, self.ids_R[:, None]).squeeze(1)
-        shared_NC = logits_RV.index_select(0, self.first_N).index_select(1, shared_ids_C)
-        if not self.raw:
-            # From here on the block holds exp(logit - largest): the log-normalizers now, the gradient later.
-            largest_R = logits_RV.amax(1)
-            self.exp_RV = logits_RV.sub_(largest_R[:, None]).exp_()
-            self.sum_R = self.exp_RV.sum(1)
-            log_normalizer_R = largest_R + self.sum_R.log()
-            own_R = own_R - log_normalizer_R
-            shared_NC -= log_normalizer_R[self.first_N, None]
+        self.pieces = _pieces(self.block.product_NC, self.first_N)
+        own, shared, self.largest, self.sums = [], [], [], []
+        for rows, of_units in self.pieces:
+            logits_RV = self.block.read(rows)
+            first_N = self.first_N[of_units] - rows.start
+            own_R = logits_RV.gather(1, self.ids_R[rows, None]).squeeze(1)
+            shared_NC = logits_RV.index_select(0, first_N).index_select(1, shared_ids_C)
+            if not self.raw:
+                largest_R = logits_RV.amax(1)
+                sum_R = (logits_RV - largest_R[:, None]).exp_().sum(1)
+                log_normalizer_R = largest_R + sum_R.log()
+                own_R -= log_normalizer_R
+                shared_NC -= log_normalizer_R[first_N, None]
+                self.largest.append(largest_R)
+                self.sums.append(sum_R)
+            own.append(own_R)
+            shared.append(shared_NC)
+        own_R = torch.cat(own)
         unit_N = own_R.new_zeros(len(start_N)).index_add_(0, self.owner_R, own_R / self.size_N[self.owner_R])
-        self.scores_NC = torch.cat([shared_NC, unit_N[:, None]], 1)
+        self.scores_NC = torch.cat([torch.cat(shared), unit_N[:, None]], 1)
 
     def backward(self, gradient_NC: torch.Tensor) -> None:
         """Carry a gradient whose rows sum to zero from candidate scores to the logits of every row of the unit."""
         per_token_R = (gradient_NC[:, -1] / self.size_N)[self.owner_R]
-        if self.raw:
-            gradient_RV = torch.zeros_like(self.block.logits_NC)
-        else:
-            # Every log-probability contributes -p times its own gradient: the unit's share at each of its tokens, and
-            # at
-            # the first row also all the shared candidates, which sum to minus the unit's.
-            weight_R = -per_token_R
-            weight_R[self.first_N] += gradient_NC[:, -1]
-            gradient_RV = self.exp_RV.mul_((weight_R / self.sum_R)[:, None])
-        index = (self.first_N[:, None], self.shared_ids_C[None, :])
-        gradient_RV[index] += gradient_NC[:, :-1]
-        rows_R = torch.arange(len(per_token_R), device=per_token_R.device)
-        gradient_RV[rows_R, self.ids_R] += per_token_R
-        self.block.backward(gradient_RV)
+        # Every log-probability contributes -p times its own gradient: the unit's share at each of its tokens, and at
+        # the first row also all the shared candidates, which sum to minus the unit's.
+        weight_R = -per_token_R
+        weight_R[self.first_N] += gradient_NC[:, -1]
+        for place, (rows, of_units) in enumerate(self.pieces):
+            logits_RV = self.block.read(rows)
+            if self.raw:
+                gradient_RV = torch.zeros_like(logits_RV)
+            else:
+                gradient_RV = logits_RV.sub_(self.largest[place][:, None]).exp_()
+                gradient_RV *= (weight_R[rows] / self.sums[place])[:, None]
+            index = (self.first_N[of_units, None] - rows.start, self.shared_ids_C[None, :])
+            gradient_RV[index] += gradient_NC[of_units, :-1]
+            every_R = torch.arange(len(gradient_RV), device=gradient_RV.device)
+            gradient_RV[every_R, self.ids_R[rows]] += per_token_R[rows]
+            self.block.write(gradient_RV, rows)
+        self.block.backward()
+
+
+def _pieces(product_RV: torch.Tensor, first_N: torch.Tensor) -> list[tuple[slice, slice]]:
+    """Pieces of the rows of some units, each with the units whose first row is in it."""
+    pieces = pieces_of(product_RV)
+    ends = torch.tensor([rows.stop for rows in pieces], device=first_N.device)
+    counts = torch.searchsorted(first_N, ends).tolist()
+    return [(rows, slice(*of_units)) for rows, of_units in zip(pieces, pairwise([0, *counts]), strict=True)]
 
 
 def _add_units(

@@ -12,7 +12,7 @@ import torch
 
 from simct.losses.divergence import LOG_ZERO, divergence_with_gradient
 from simct.losses.settings import LossSettings
-from simct.losses.side import Side, Totals, row_chunks
+from simct.losses.side import Side, Totals, pieces_of, row_chunks
 from simct.tokenization.units import UnitBatch
 
 if TYPE_CHECKING:
@@ -47,15 +47,19 @@ def add_single_units(
     for chunk_N in row_chunks(single_N, settings.shared_chunk_rows):
         block = student.block(units.student_start_U[chunk_N], shared=True)
         theirs = teacher.block(units.teacher_start_U[chunk_N], shared=True)
-        teacher_NC, student_NC = theirs.logits_NC, block.logits_NC
-        if theirs.listed_NC is not None:
-            student_NC.masked_fill_(~theirs.listed_NC, LOG_ZERO)
-        if top_k is not None and top_k < student_NC.shape[1]:
-            left_out_NC = torch.ones_like(student_NC, dtype=torch.bool)
-            left_out_NC.scatter_(1, student_NC.topk(top_k, dim=1).indices, False)
-            student_NC.masked_fill_(left_out_NC, LOG_ZERO)
-            teacher_NC.masked_fill_(left_out_NC, LOG_ZERO)
-        value_N, gradient_NC = divergence_with_gradient(student_NC, teacher_NC, settings.divergence, settings.beta)
-        loss_sum += value_N.sum()
-        block.backward(gradient_NC)
+        values = []
+        for piece in pieces_of(block.product_NC):
+            student_NC, teacher_NC = block.read(piece), theirs.read(piece)
+            if theirs.listed_NC is not None:
+                student_NC.masked_fill_(~theirs.listed_NC[piece], LOG_ZERO)
+            if top_k is not None and top_k < student_NC.shape[1]:
+                left_out_NC = torch.ones_like(student_NC, dtype=torch.bool)
+                left_out_NC.scatter_(1, student_NC.topk(top_k, dim=1).indices, False)
+                student_NC.masked_fill_(left_out_NC, LOG_ZERO)
+                teacher_NC.masked_fill_(left_out_NC, LOG_ZERO)
+            value_N, gradient_NC = divergence_with_gradient(student_NC, teacher_NC, settings.divergence, settings.beta)
+            values.append(value_N)
+            block.write(gradient_NC, piece)
+        loss_sum += torch.cat(values).sum()
+        block.backward()
     return loss_sum

@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from simct.errors import ConfigError, ModelError
-from simct.losses import compute, compute_from_hidden
+from simct.losses import compute, compute_from_hidden, side
 from simct.losses.head import Head, check_head
 from simct.methods import METHODS
 from tests.support.loss_cases import TEXTS, same_pair, sequence, tiny_pair
@@ -36,7 +36,7 @@ def rows_of(model, sequences: list[list[int]], seed: int = 3):
     return torch.cat(hidden)
 
 
-def both_paths(method, student, teacher, texts=TEXTS["mixed"], pair=None, **options):
+def both_paths(method, student, teacher, texts=TEXTS["mixed"], pair=None, chunk_rows=3, **options):
     """(result, gradients by parameter name) of the hidden path and of the dense path."""
     pair = pair or tiny_pair()
     sequences = [sequence(pair, *text) for text in texts]
@@ -54,7 +54,7 @@ def both_paths(method, student, teacher, texts=TEXTS["mixed"], pair=None, **opti
             )
         else:
             result = compute_from_hidden(
-                method, pair, hidden, heads[0], teacher_hidden, heads[1], *ids, chunk_rows=3, **options
+                method, pair, hidden, heads[0], teacher_hidden, heads[1], *ids, chunk_rows=chunk_rows, **options
             )
         result.loss.backward()
         gradients = {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
@@ -121,6 +121,17 @@ def gradients_of_head(method, student, teacher, texts, precision=None):
         result = compute_from_hidden(method, pair, hidden, head, teacher_hidden, Head.of(teacher), *ids, chunk_rows=2)
     result.loss.backward()
     return result.loss.detach(), [each.grad.clone() for each in tensors]
+
+
+@pytest.mark.parametrize("method", ["simct", "strict"])
+def test_rows_in_pieces_equal_dense(method, teacher, monkeypatch):
+    """Blocks that are read and written a few rows at a time, with heads that change the product on the way."""
+    monkeypatch.setattr(side, "CACHED_BYTES", 1)  # four rows, the fewest
+    capped = {"final_logit_softcapping": 2.0, "query_pre_attn_scalar": 8}
+    scaled = {"logits_scaling": 3.0}
+    for student in (model_of("Llama", 40), model_of("Gemma2", 41, **capped), model_of("Granite", 41, **scaled)):
+        for options in ({}, {"temperature": 2.0}):
+            assert_same(both_paths(method, student, teacher, TEXTS["mixed"] * 3, chunk_rows=11, **options))
 
 
 @pytest.mark.parametrize("texts", TEXTS)
