@@ -177,8 +177,7 @@ class HeadSide:
         if hidden_gradient_RH is not None:
             hidden_gradient_RH.index_add_(0, rows_N, (gradient_NC @ weight_CH).to(hidden_gradient_RH.dtype))
         if self._wants_weight:
-            # The first product creates the buffer, since filling the largest tensor of the step with zeros takes time
-            # too.
+            # The first product creates the buffer, since filling the step's largest tensor with zeros also takes time.
             dtype = self.weight_VH.dtype
             if shared:
                 self._shared_gradient_CH = _add_product(self._shared_gradient_CH, gradient_NC, hidden_NH, dtype)

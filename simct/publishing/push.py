@@ -105,7 +105,7 @@ def publish_run(
 
 
 def begin(run: RunFolder, repo_id: str, private: bool, **more: Any) -> None:
-    """Write down that publishing begins. The links stay if the run was published to the same repository before."""
+    """Record that publishing begins. The links stay if the run was published to the same repository before."""
     same = run.publishing().repo_id == repo_id
     links = {} if same else dict.fromkeys(("url", "commit", "adapter_url", "rollouts_url", "space_url"))
     fields = {**links, **_NO_PROGRESS, "stage": "Asking the Hub", **more}
@@ -343,7 +343,7 @@ def _one_line(error: BaseException, repo_id: str) -> SimCTError:
 
 
 def fail(run: RunFolder, repo_id: str, error: str) -> None:
-    """Write down that publishing failed, and why."""
+    """Record that publishing failed, and why."""
     with suppress(OSError):  # a full disk: the caller reports the error as well
         run.set_publishing(state="failed", repo_id=repo_id, error=error, **_ENDED)
 

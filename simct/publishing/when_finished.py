@@ -81,7 +81,7 @@ def _check_repository(api: HfApi, repo_id: str) -> None:
 
 
 def announce_publishing(run: RunFolder) -> None:
-    """Write down, before the run counts as finished, that its process will publish it."""
+    """Record, before the run counts as finished, that its process will publish it."""
     settings = run.config().publish
     if settings.repo_id is not None and not _published(run):
         pid = os.getpid()
