@@ -2,6 +2,19 @@
 
 import gradio as gr
 
+LINKS = (("", "#0b62a4"), ("_dark", "#7cbcf2"))
+# Gradio's own are too pale to read (tests/app/test_contrast.py)
+TEXT = {
+    "body_text_color_subdued": "*neutral_500",
+    "input_placeholder_color": "*neutral_500",
+    "input_placeholder_color_dark": "*neutral_400",
+    "block_info_text_color": "*neutral_500",
+    "block_info_text_color_dark": "*neutral_400",
+    "block_title_text_color": "*neutral_700",
+    "block_title_text_color_dark": "*neutral_300",
+    **{f"link_text_color{each}{scheme}": color for each in ("", "_hover", "_visited") for scheme, color in LINKS},
+}
+
 
 def theme() -> gr.themes.Base:
     """Quiet grays, ink for what is pressed, the visitor's own fonts."""
@@ -11,6 +24,7 @@ def theme() -> gr.themes.Base:
         primary_hue="slate", secondary_hue="slate", neutral_hue="slate", radius_size="sm", font=sans, font_mono=mono
     )
     return base.set(
+        **TEXT,
         body_background_fill="#fbfbfa",
         body_background_fill_dark="#111418",
         background_fill_primary="#ffffff",
@@ -21,10 +35,8 @@ def theme() -> gr.themes.Base:
         block_shadow="none",
         block_label_background_fill="transparent",
         block_title_text_weight="500",
-        block_title_text_color="*neutral_700",
-        block_title_text_color_dark="*neutral_300",
-        block_info_text_color="*neutral_500",
-        block_info_text_color_dark="*neutral_400",
+        # a button that can be pressed from now on is readable at once
+        button_transition="background-color 0.2s ease, border-color 0.2s ease",
         border_color_primary="#d9dde2",
         border_color_primary_dark="#343b45",
         block_border_color="#d9dde2",
