@@ -63,8 +63,24 @@ def notices(source: PromptsReading, report: "PromptReport", more: Sequence[tuple
     lines = [_finding("error", each) for each in report.findings if each.problem]
     lines += _skipped(source)
     lines += [_finding("warn", each) for each in report.findings if not each.problem]
+    lines += _sampled(source, report)
     lines += [markup.note(kind, text) for kind, text in more]
     return "".join(lines) or markup.note("ok", "No warnings: every prompt reaches both models.")
+
+
+def _sampled(source: PromptsReading, report: "PromptReport") -> list[str]:
+    """Where rows can be excluded and not all were read: which rows the buttons are about."""
+    summary = source.summary
+    rows = any("exclude_rows" in each.change for each in report.findings)
+    rows = rows or any(skipped.rows for skipped in summary.skipped.values())
+    if not rows or (source.total is not None and source.total <= summary.rows):
+        return []
+    of = f" of {source.total:,}" if source.total else ""
+    text = (
+        f"Only the first {summary.rows:,}{of} rows are read here, and “Exclude these” leaves out rows among them. "
+        "`simct check` reads every row."
+    )
+    return [markup.note("quiet", text)]
 
 
 def _skipped(source: PromptsReading) -> list[str]:

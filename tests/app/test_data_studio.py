@@ -154,6 +154,7 @@ def test_findings_have_buttons_and_parts_their_alternatives(local, tmp_path):
     html = view.notices(source, report)
     assert html.count('data-testid="exclude"') == 2
     assert "&quot;exclude_rows&quot;: [&quot;3&quot;]" in html and "&quot;deduplicate&quot;" in html
+    assert "are read here" not in html
     table = view.parts_table(source)
     assert "problem" in table and "solution" in table
     template = data.model_copy(update={"template": "{problem} ({question})"})
@@ -161,3 +162,11 @@ def test_findings_have_buttons_and_parts_their_alternatives(local, tmp_path):
     assert "<img" not in view.preview(prompt_source.preview(local, template, None))
     with pytest.raises(DataError, match="names a column"):
         prompt_source.preview(local, data.model_copy(update={"template": "{nothing}"}), None)
+
+
+def test_what_the_buttons_exclude_is_limited_to_the_rows_that_were_read(local, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": " "}\n' + "".join(f'{{"prompt": "Say {n}."}}\n' for n in range(2_100)))
+    source, report = prompt_source.report(local, *PAIR, DataConfig(prompts=str(path)), config_from_brief({}), None)
+    html = view.notices(source, report)
+    assert html.count('data-testid="exclude"') == 1 and "Only the first 2,000 of 2,101 rows are read here" in html
