@@ -101,10 +101,12 @@ class StudioPage:
                     self.teacher_server = TeacherServer(studio, self.pair)
                 with self.pair.below:
                     self.pair_verdict = PairVerdict(
-                        studio, self.pair, self.prompts, self.run, self.verdict, self.teacher_server.server
+                        studio, self.pair, self.prompts, self.run, self.verdict, self.teacher_server.asked
                     )
             with gr.Tab("Inspect", id="inspect") as steps["inspect"]:
-                self.inspect = InspectTab(studio, self.pair, self.prompts, self.run, self.verdict)
+                self.inspect = InspectTab(
+                    studio, self.pair, self.prompts, self.run, self.verdict, self.teacher_server.asked
+                )
             with gr.Tab("Data", id="data") as steps["data"]:
                 self.data = DataTab(studio, self.pair, self.prompts, self.run, self.verdict)
             with gr.Tab("Train", id="train") as steps["train"]:

@@ -53,6 +53,26 @@ def teachers_by_side(config: RunConfig) -> dict[str, ModelConfig]:
     return {f"{TEACHER}:{each.name}": each for each in config.teachers} or {TEACHER: config.teacher}
 
 
+def served_teachers(config: RunConfig) -> list[str]:
+    """The sides of the run's teachers that are on a server, and so have no weights here."""
+    return [side for side, teacher in teachers_by_side(config).items() if teacher.server]
+
+
+def served_line(config: RunConfig) -> str:
+    """What stands above the models of a run whose teacher, or some of whose teachers, cannot answer; else nothing."""
+    served = served_teachers(config)
+    if not served:
+        return ""
+    who = ", ".join(map(title, served)) if config.teachers else "The teacher of this run"
+    several = len(served) > 1
+    where = (
+        "are on servers, so they have no weights here and do"
+        if several
+        else ("is on a server, so it has no weights here and does")
+    )
+    return f"{who} {where} not answer. The students can be tried; their distance to the teacher is under Runs."
+
+
 def checkpoint_step(side: str) -> int | None:
     number = side.removeprefix(CHECKPOINT)
     return int(number) if side.startswith(CHECKPOINT) and number.isdigit() else None
@@ -89,8 +109,9 @@ def is_here(side: str, run: RunFolder, config: RunConfig) -> bool:
 def offered_sides(studio: Studio, run: RunFolder, config: RunConfig, token: str | bool | None) -> list[tuple[str, str]]:
     """(label, side) of every model of the run that can answer, with its size where it would be downloaded."""
     offered, status = [], run.status()
+    served = served_teachers(config)
     steps = (f"{CHECKPOINT}{step}" for step in whole_checkpoints(run))
-    for side in in_order([*STUDENTS, *steps, *teachers_by_side(config)]):
+    for side in in_order([*STUDENTS, *steps, *(each for each in teachers_by_side(config) if each not in served)]):
         label = title(side)
         if side == "after":
             if not (run.model_dir / "config.json").is_file():
@@ -137,7 +158,11 @@ class RunModels:
         pairs = {}
         for side in dict.fromkeys([reader, *asked]):
             teacher = model_of(side, run, config)
-            weights.allow(studio, teacher, student, token)
+            is_served = bool(teachers[side].server)
+            if is_served and side in asked:
+                raise ModelError(served_line(config))
+            # only the tokenizer of a teacher on a server is read
+            weights.allow(studio, student if is_served else teacher, student, token)
             alone = next((with_one_teacher(config, each) for each in config.teachers if each is teachers[side]), config)
             pairs[side] = model_facts.pair_of(studio, teacher, student, token, alone)
         return cls(studio, run, config, pairs, reader, token)

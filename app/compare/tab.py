@@ -28,6 +28,7 @@ class CompareTab:
             markup.heading("Compare", "What the student learned, on your own prompts.", "running#trying-the-student")
         )
         self.run = gr.Dropdown([], label="Run", elem_id="compare-run", filterable=False)
+        self.served = markup.panel(elem_id="compare-served")
         with gr.Tabs(elem_id="compare-parts"):
             with gr.Tab("Side by side", id="side_by_side"):
                 self.side_by_side = SideBySideTab(studio, self.run)
@@ -40,7 +41,7 @@ class CompareTab:
         self.next = gr.Button("Publish →", variant="primary", elem_classes="next")
         self.refresh = Handler(studio, self._refresh, {"chosen": runs.chosen, "current": self.run}, [self.run], LATEST)
         views = (self.side_by_side, self.chat, self.blind, self.prompt_set)
-        shown = [component for view in views for component in view.outputs]
+        shown = [self.served, *(component for view in views for component in view.outputs)]
         Handler(studio, self._show, {"run_id": self.run}, shown, in_turn("compare")).on(self.run.change)
 
     def _refresh(self, visitor: Visitor, chosen: str | None, current: str | None) -> Updates:
@@ -54,7 +55,7 @@ class CompareTab:
     def _show(self, visitor: Visitor, run_id: str | None) -> Updates:
         """Who can answer, the run's own prompts, its scores and its votes."""
         if not run_id:
-            return self.side_by_side.nothing(markup.empty(NO_RUN))
+            return {self.served: "", **self.side_by_side.nothing(markup.empty(NO_RUN))}
         try:
             run = owned_run(self.studio, run_id, visitor)
             config = run.config()
@@ -64,8 +65,9 @@ class CompareTab:
             here = [side for side in whole if models.is_here(side, run, config)]
             prompts = [each.text for each in answers.prompts_of(self.studio, run, visitor.token)]
         except SimCTError as error:
-            return self.side_by_side.nothing(markup.note("error", one_line(error)))
+            return {self.served: "", **self.side_by_side.nothing(markup.note("error", one_line(error)))}
         return {
+            self.served: markup.note("quiet", models.served_line(config)),
             **self.side_by_side.show(run, offered, here, prompts),
             **self.chat.show(offered, config.data.system),
             **self.blind.show(run, offered),

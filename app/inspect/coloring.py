@@ -1,6 +1,7 @@
 """The colors of the text: by the kind of each unit, or by both models' scores once they were requested."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import gradio as gr
 
@@ -8,7 +9,7 @@ from app.inspect import lanes
 from app.inspect.document import Document
 from app.page import markup
 from app.server import weights
-from app.server.handler import LONG, Handler, Updates, in_turn
+from app.server.handler import LATEST, LONG, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
@@ -24,7 +25,7 @@ class TextScores:
     `outputs` are the components that a new text sets back, with `fresh`.
     """
 
-    def __init__(self, studio: Studio, document: gr.State, at: gr.Number, lanes_panel: gr.HTML) -> None:
+    def __init__(self, studio: Studio, document: gr.State, at: gr.Number, lanes_panel: gr.HTML, server: Any) -> None:
         self.studio, self.lanes = studio, lanes_panel
         self.score = gr.Button(WORDS, size="sm", elem_id="inspect-score", min_width=180)
         cancel = gr.Button("Cancel", size="sm", visible=False, min_width=80, elem_id="inspect-score-cancel")
@@ -36,12 +37,17 @@ class TextScores:
         self.outputs = [self.score, self.shade, self.note]
         inputs = {"document": document, "unit": at}
         outputs = [self.lanes, *self.work.outputs, self.shade, self.score]
-        Handler(studio, self._score, inputs, outputs, LONG).on(self.score.click)
+        scoring = {**inputs, "server": server}
+        Handler(studio, self._score, scoring, outputs, LONG).on(self.score.click)
+        offer = Handler(studio, self._offer, {"document": document, "server": server}, [self.score, self.note], LATEST)
+        offer.on(server.change)
         shading = Handler(studio, self._color, {**inputs, "shade": self.shade}, [self.lanes], in_turn("turn"))
         shading.on(self.shade.input)
 
-    def button(self, document: Document, visitor: Visitor) -> tuple[str, str]:
+    def button(self, document: Document, visitor: Visitor, server: str | None) -> tuple[str, str]:
         """The button's label, and why it is disabled. This asks the Hub for sizes."""
+        if server:
+            return WORDS, weights.served_line(self.studio)
         return weights.button(self.studio, document.teacher, document.student, visitor.token, WORDS)
 
     def fresh(self, button: tuple[str, str] | None) -> Updates:
@@ -49,17 +55,20 @@ class TextScores:
         updates: Updates = {self.shade: gr.Radio(visible=False, value=KINDS)}
         if button is None:
             return updates
-        words, refused = button
-        return {
-            **updates,
-            self.score: gr.Button(words, interactive=not refused),
-            self.note: markup.note("quiet", refused),
-        }
+        return {**updates, **self._offered(*button)}
 
-    def _score(self, visitor: Visitor, document: Document | None, unit: float) -> Iterator[Updates]:
+    def _offered(self, words: str, refused: str) -> Updates:
+        return {self.score: gr.Button(words, interactive=not refused), self.note: markup.note("quiet", refused)}
+
+    def _offer(self, visitor: Visitor, document: Document | None, server: str | None) -> Updates:
+        """Scoring is offered, or not, when the teacher's server was chosen or left."""
+        return self._offered(*self.button(document, visitor, server)) if document else {}
+
+    def _score(self, visitor: Visitor, document: Document | None, unit: float, server: str | None) -> Iterator[Updates]:
         """Both models' scores of every unit, or of those read before a cancel."""
-        if document is None:
-            yield {self.note: markup.note("error", "There is no text to score.")}
+        if document is None or server:
+            refused = weights.served_line(self.studio) if server else "There is no text to score."
+            yield {self.note: markup.note("error", refused)}
             return
 
         def finished(work: Work) -> Updates:
@@ -69,7 +78,7 @@ class TextScores:
                 self.lanes: document.page(document.clamp(unit), "KL"),
                 self.note: markup.note("ok", scored),
                 self.shade: gr.Radio(visible=True, value="KL"),
-                self.score: gr.Button(self.button(document, visitor)[0]),
+                self.score: gr.Button(self.button(document, visitor, server)[0]),
             }
 
         yield from self.work.run(

@@ -1,20 +1,20 @@
 """The verdict on the Pair page: one button that measures the pair, and what to do with it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gradio as gr
 
 from app.data import prompt_source
 from app.inspect import light, reliability_view, text_source
-from app.inspect.reliability import ANSWERS, TOKENS, WORDS, Measurement, measure_reliability, server_of
+from app.inspect.reliability import ANSWERS, TOKENS, WORDS, Measurement, measure_reliability, with_server
 from app.inspect.text_source import TextSource
 from app.page import markup
 from app.page.markup import one_line
 from app.pair.tab import PairTab
 from app.reading.setup import explicit_token
 from app.server import model_facts, paths, teacher_keys, weights
-from app.server.handler import LATEST, LONG, Handler, Updates
+from app.server.handler import LATEST, LONG, Component, Handler, Updates
 from app.server.machine import this_machine
 from app.server.studio import Studio
 from app.server.visitor import Visitor
@@ -39,7 +39,7 @@ class PairVerdict:
         prompts: gr.JSON,
         run: gr.JSON,
         verdict: gr.JSON,
-        server: gr.Textbox,
+        served: Mapping[str, Component],
     ) -> None:
         self.studio, self.verdict = studio, verdict
         self.drawn = markup.panel(elem_id="pair-verdict")
@@ -51,10 +51,11 @@ class PairVerdict:
             )
         self.note = markup.panel(elem_id="pair-verdict-note")
         self.work = LongWork(studio, self.note, cancel)
+        server: Any = served["server"]
         known = {**pair.inputs, "verdict": verdict, "server": server}
         shown = [self.drawn, self.measure, self.train, self.note]
         Handler(studio, self._show, known, shown, LATEST).on(pair.summary.change, verdict.change, server.change)
-        inputs = {**pair.inputs, "chosen": prompts, "run": run}
+        inputs = {**pair.inputs, "chosen": prompts, "run": run, **served}
         outputs = [*self.work.outputs, self.drawn, verdict, self.train, self.measure]
         Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click)
 
@@ -105,11 +106,18 @@ class PairVerdict:
             yield {self.note: markup.note("quiet", line)}
 
     def _measure(
-        self, visitor: Visitor, teacher: str, student: str, chosen: dict[str, Any], run: dict[str, Any] | None
+        self,
+        visitor: Visitor,
+        teacher: str,
+        student: str,
+        chosen: dict[str, Any],
+        run: dict[str, Any] | None,
+        server: str | None,
+        listed: float | None,
     ) -> Iterator[Updates]:
         """Measure the pair on the prompts of the Data step."""
-        key = teacher_keys.of(self.studio, visitor, server_of(run))
-        wanted = Measurement(teacher, student, chosen, TextSource(text_source.CHOSEN), TOKENS, run, key)
+        key, settings = teacher_keys.of(self.studio, visitor, server), with_server(run, server, listed)
+        wanted = Measurement(teacher, student, chosen, TextSource(text_source.CHOSEN), TOKENS, settings, key)
 
         def measure(work: Work) -> Reliability:
             paths.check_data(self.studio, visitor, prompt_source.data_config(chosen))

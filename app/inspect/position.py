@@ -10,7 +10,7 @@ from app.inspect.text import TextTab
 from app.page import markup, saving, scripts
 from app.server import downloads, model_facts, weights
 from app.server.downloads import Download
-from app.server.handler import LATEST, LONG, Handler, Updates, in_turn
+from app.server.handler import LATEST, LONG, Component, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
@@ -26,7 +26,7 @@ LEAD = (
 class PositionTab:
     """The unit in its surroundings, then what is compared there. `show` draws the position."""
 
-    def __init__(self, studio: Studio, text: TextTab) -> None:
+    def __init__(self, studio: Studio, text: TextTab, server: Component) -> None:
         self.studio, self.at = studio, text.at
         markup.panel(f'<p class="lead">{LEAD}</p>')
         self.around = markup.panel(elem_id="position-lanes", min_height=90, js_on_load=scripts.when_loaded("lanes"))
@@ -44,29 +44,34 @@ class PositionTab:
                 button = gr.Button(label, size="sm", min_width=130, elem_id=f"position-{name}")
                 downloads.offer(studio, button, make, {"found": self.found}, self.note)
         self.work = LongWork(studio, self.note, cancel)
-        self.inputs = {"document": text.document, "unit": text.at}
+        self.inputs = {"document": text.document, "unit": text.at, "server": server}
         self.outputs = [self.around, *self.work.outputs, self.drawn, self.load, self.found]
         showing = {**LATEST, "concurrency_limit": None}
         self.show = Handler(studio, self.redraw, self.inputs, self.outputs, showing)
         Handler(studio, self._load, self.inputs, self.outputs, LONG).on(self.load.click)
         moves = {before: _previous, after: _next, disagreement: _next_disagreement}
+        place = {"document": text.document, "unit": text.at}
         for button, move in moves.items():
-            moved = Handler(studio, self._move(move), self.inputs, [self.at], in_turn("turn"))
+            moved = Handler(studio, self._move(move), place, [self.at], in_turn("turn"))
             self.show.on(moved.on(button.click).then)
         choose = Handler(studio, self._choose, {"document": text.document}, [self.at], LATEST)
         self.show.on(choose.on(self.around.select).then)
 
-    def redraw(self, visitor: Visitor, document: Document | None, unit: float) -> Iterator[Updates]:
-        """Draw the position, with weights if they are in memory."""
+    def redraw(
+        self, visitor: Visitor, document: Document | None, unit: float, server: str | None = None
+    ) -> Iterator[Updates]:
+        """Draw the position, with weights if they are in memory and the teacher is not on a `server`."""
         loaded = document is not None and bool(
             self.studio.models.pair_of(document.teacher, document.student, visitor.token)
         )
-        yield from self._draw(visitor, document, unit, loaded)
+        yield from self._draw(visitor, document, unit, loaded and not server, server)
 
-    def _load(self, visitor: Visitor, document: Document | None, unit: float) -> Iterator[Updates]:
-        yield from self._draw(visitor, document, unit, True)
+    def _load(self, visitor: Visitor, document: Document | None, unit: float, server: str | None) -> Iterator[Updates]:
+        yield from self._draw(visitor, document, unit, not server, server)
 
-    def _draw(self, visitor: Visitor, document: Document | None, unit: float, with_weights: bool) -> Iterator[Updates]:
+    def _draw(
+        self, visitor: Visitor, document: Document | None, unit: float, with_weights: bool, server: str | None
+    ) -> Iterator[Updates]:
         if document is None:
             line = markup.note("quiet", "Choose a text first, under Text.")
             yield {self.around: "", self.note: line, self.drawn: "", self.found: None}
@@ -76,13 +81,25 @@ class PositionTab:
 
         def ended(line: str) -> Updates:
             pair = document.teacher, document.student
-            words, refused = weights.button(self.studio, *pair, visitor.token, WORDS)
+            words, refused = (
+                (WORDS, weights.served_line(self.studio))
+                if server
+                else weights.button(self.studio, *pair, visitor.token, WORDS)
+            )
             button = gr.Button(words, interactive=not refused)
             return {**around, self.load: button, self.note: line or markup.note("quiet", refused)}
 
+        def finished(work: Work) -> Updates:
+            drawn = position_view.draw(work.result, bool(server))
+            return {**ended(""), self.drawn: drawn, self.found: work.result}
+
         yield from self.work.run(
             lambda work: read_position(self.studio, document, at, visitor.token, with_weights, work),
-            lambda work: {**ended(""), self.drawn: position_view.draw(work.result), self.found: work.result},
+            lambda work: {
+                **ended(""),
+                self.drawn: position_view.draw(work.result, bool(server)),
+                self.found: work.result,
+            },
             weights=with_weights,
             running=lambda work: around,
             failed=lambda work: {**ended(markup.note("error", work.error)), self.found: None},

@@ -24,9 +24,12 @@ def surroundings(found: Document, unit: int) -> str:
     return lanes.lanes(units, None, first, unit, found.scores[first : unit + AROUND + 1], legend=False)
 
 
-def draw(found: Candidates) -> str:
-    """Everything about one position: its unit, the numbers, the candidates, and what is no candidate."""
-    return _unit(found) + (_measured(found) if isinstance(found, MeasuredCandidates) else _unmeasured())
+def draw(found: Candidates, served: bool = False) -> str:
+    """Everything about one position: its unit, the numbers, the candidates, and what is no candidate. No numbers are
+    promised of a teacher that is `served`."""
+    if isinstance(found, MeasuredCandidates):
+        return _unit(found) + _measured(found)
+    return _unit(found) + ("" if served else _unmeasured())
 
 
 def _unit(found: Candidates) -> str:

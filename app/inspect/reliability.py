@@ -1,6 +1,6 @@
 """Inspect, reliability: both models measured on a few of the student's answers, and the recommended method."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from app.page import markup, saving
 from app.pair.tab import PairTab
 from app.server import downloads, model_facts, paths, teacher_keys, weights, zero_gpu
 from app.server.downloads import Download
-from app.server.handler import LATEST, LONG, Handler, Updates
+from app.server.handler import LATEST, LONG, Component, Handler, Updates
 from app.server.studio import ZERO_GPU, Studio
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
@@ -62,13 +62,30 @@ def server_of(run: dict[str, Any] | None) -> str | None:
     return server if isinstance(server, str) else None
 
 
+def with_server(run: dict[str, Any] | None, server: str | None, listed: float | None) -> dict[str, Any]:
+    """The settings of Train as the browser keeps them, with the teacher's server as the Pair step has it now."""
+    kept = (run or {}).get("teacher")
+    teacher = {**(kept if isinstance(kept, dict) else {}), "server": server or None}
+    if listed:
+        teacher["top_logprobs"] = int(listed)
+    return {**(run or {}), "teacher": teacher}
+
+
 class ReliabilityTab:
     """The source of the prompts, the button, and the results.
 
     `verdict` is what the browser keeps of a measured pair, and `train` continues with the settings it recommends.
     """
 
-    def __init__(self, studio: Studio, pair: PairTab, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
+    def __init__(
+        self,
+        studio: Studio,
+        pair: PairTab,
+        prompts: gr.JSON,
+        run: gr.JSON,
+        verdict: gr.JSON,
+        served: Mapping[str, Component],
+    ) -> None:
         self.studio, self.verdict = studio, verdict
         markup.panel(f'<p class="lead">{LEAD}</p>')
         answers = gr.Number(
@@ -96,8 +113,8 @@ class ReliabilityTab:
             )  # fmt: skip
         self.work = LongWork(studio, self.note, cancel)
         shown = [self.drawn, self.measure, self.train, self.note]
-        self.show = Handler(studio, self._show, {**pair.inputs, "verdict": verdict, "run": run}, shown, LATEST)
-        inputs = {**pair.inputs, "chosen": prompts, "run": run, "length": length, **source.inputs}
+        self.show = Handler(studio, self._show, {**pair.inputs, "verdict": verdict, **served}, shown, LATEST)
+        inputs = {**pair.inputs, "chosen": prompts, "run": run, "length": length, **served, **source.inputs}
         outputs = [*self.work.outputs, self.drawn, verdict, self.train]
         Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click)
 
@@ -107,12 +124,12 @@ class ReliabilityTab:
         teacher: str,
         student: str,
         verdict: dict[str, Any] | None,
-        run: dict[str, Any] | None = None,
+        server: str | None = None,
+        listed: float | None = None,
     ) -> Updates:
         """The measurement of this pair that the browser keeps, and whether the pair can be measured here."""
         report = reliability_view.kept(verdict, teacher, student)
-        served = bool(server_of(run))
-        words, refused = weights.button(self.studio, teacher, student, visitor.token, WORDS, served)
+        words, refused = weights.button(self.studio, teacher, student, visitor.token, WORDS, bool(server))
         nothing = markup.empty("This pair has not been measured yet.")
         return {
             self.drawn: reliability_view.draw(report) if report else nothing,
@@ -129,11 +146,14 @@ class ReliabilityTab:
         chosen: dict[str, Any],
         run: dict[str, Any] | None,
         length: float | None,
+        server: str | None,
+        listed: float | None,
         **fields: Any,
     ) -> Iterator[Updates]:
         """Load both models, let the student answer, measure; stopped early, what was measured until then."""
-        key = teacher_keys.of(self.studio, visitor, server_of(run))
-        wanted = Measurement(teacher, student, chosen, TextSource(**fields), int(length or TOKENS), run, key)
+        key = teacher_keys.of(self.studio, visitor, server)
+        settings = with_server(run, server, listed)
+        wanted = Measurement(teacher, student, chosen, TextSource(**fields), int(length or TOKENS), settings, key)
 
         def measure(work: Work) -> Reliability:
             if wanted.source.kind == text_source.CHOSEN:

@@ -13,7 +13,7 @@ from app.inspect.reliability import ReliabilityTab
 from app.inspect.text import TextTab
 from app.page import markup, scripts
 from app.pair.tab import PairTab
-from app.server.handler import LATEST, PRIVATE, Handler, Updates
+from app.server.handler import LATEST, PRIVATE, Component, Handler, Updates
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 
@@ -21,10 +21,19 @@ from app.server.visitor import Visitor
 class InspectTab:
     """The views as tabs; the text and the position in it belong to all of them.
 
+    `served` are the fields of the teacher's server: its address, `server`, and how many tokens it lists, `listed`.
     `part` is the name of the view that is shown, one of link.PARTS; `next` continues with the data.
     """
 
-    def __init__(self, studio: Studio, pair: PairTab, prompts: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
+    def __init__(
+        self,
+        studio: Studio,
+        pair: PairTab,
+        prompts: gr.JSON,
+        run: gr.JSON,
+        verdict: gr.JSON,
+        served: Mapping[str, Component],
+    ) -> None:
         self.studio = studio
         with gr.Row(elem_classes="head"):
             markup.panel(markup.heading("Inspect", docs="method#what-is-measured-about-a-pair"))
@@ -34,13 +43,13 @@ class InspectTab:
         tabs: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="inspect-parts") as self.views:
             with gr.Tab("Text", id="text") as tabs["text"]:
-                self.text = TextTab(studio, pair, verdict)
+                self.text = TextTab(studio, pair, verdict, served["server"])
             with gr.Tab("Position", id="position") as tabs["position"]:
-                self.position = PositionTab(studio, self.text)
+                self.position = PositionTab(studio, self.text, served["server"])
             with gr.Tab("Corpus", id="corpus") as tabs["corpus"]:
                 CorpusTab(studio, pair)
             with gr.Tab("Reliability", id="reliability") as tabs["reliability"]:
-                self.reliability = ReliabilityTab(studio, pair, prompts, run, verdict)
+                self.reliability = ReliabilityTab(studio, pair, prompts, run, verdict, served)
             with gr.Tab("Other pairs", id="other_pairs") as tabs["other_pairs"]:
                 OtherPairsTab(studio, pair)
         self.next = gr.Button("Choose the data →", variant="primary", elem_classes="next")
@@ -77,9 +86,9 @@ class InspectTab:
         return {self.views: gr.Tabs(selected="position")}
 
     def _position_of_new_text(
-        self, visitor: Visitor, part: str, document: Document | None, unit: float
+        self, visitor: Visitor, part: str, document: Document | None, unit: float, server: str | None
     ) -> Iterator[Updates]:
         if part == "position":
-            yield from self.position.redraw(visitor, document, unit)
+            yield from self.position.redraw(visitor, document, unit, server)
         else:
             yield {}

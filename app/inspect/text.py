@@ -35,7 +35,7 @@ class TextTab:
     `document` holds the text as it was last read (a Document), `at` the index of the chosen unit.
     """
 
-    def __init__(self, studio: Studio, pair: PairTab, verdict: gr.JSON) -> None:
+    def __init__(self, studio: Studio, pair: PairTab, verdict: gr.JSON, server: Any) -> None:
         self.studio = studio
         markup.panel(f'<p class="lead">{LEAD}</p>')
         self.text = gr.Textbox(DEFAULT_TEXT, label="Text", lines=4, max_lines=12, elem_id="inspect-text")
@@ -49,7 +49,7 @@ class TextTab:
         self.document, self.at = gr.State(None), gr.Number(0, precision=0, visible=False)
         with gr.Row(elem_classes="tools"):
             self.look = gr.Button("Look at this position →", size="sm", elem_id="inspect-look", min_width=170)
-            self.scores = TextScores(studio, self.document, self.at, self.lanes)
+            self.scores = TextScores(studio, self.document, self.at, self.lanes, server)
         self.turned = markup.panel(elem_id="inspect-turned")
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=300):
@@ -61,7 +61,7 @@ class TextTab:
             for name, (label, make) in FILES.items():
                 button = gr.Button(label, size="sm", min_width=110, elem_id=f"inspect-{name}")
                 downloads.offer(studio, button, make, {"document": self.document, "verdict": verdict}, self.turned)
-        self._wire(pair)
+        self._wire(pair, server)
 
     def _build_pager(self) -> None:
         with gr.Row(elem_id="inspect-pager", elem_classes="tools"):
@@ -73,8 +73,8 @@ class TextTab:
                 ("disagreement", 1): gr.Button("Disagreement →", size="sm", min_width=120, elem_id="inspect-next"),
             }
 
-    def _wire(self, pair: PairTab) -> None:
-        inputs = {**pair.inputs, "text": self.text, "document": self.document, "unit": self.at}
+    def _wire(self, pair: PairTab, server: Any) -> None:
+        inputs = {**pair.inputs, "text": self.text, "document": self.document, "unit": self.at, "server": server}
         pages = [self.turns["page", -1], self.turns["page", 1]]
         outputs = [*self.work.outputs, self.numbers, self.lanes, self.place, self.disagreements, self.shapes]
         outputs += [self.kinds, self.document, *pages, *self.scores.outputs]
@@ -88,7 +88,14 @@ class TextTab:
         choose.on(self.lanes.select)
 
     def _refresh(
-        self, visitor: Visitor, teacher: str, student: str, text: str, document: Document | None, unit: float
+        self,
+        visitor: Visitor,
+        teacher: str,
+        student: str,
+        text: str,
+        document: Document | None,
+        unit: float,
+        server: str | None = None,
     ) -> Iterator[Updates]:
         """The lanes and numbers of `text` under the chosen pair; on error one line, and the rest empty."""
         before = document
@@ -99,7 +106,7 @@ class TextTab:
 
         def read(work: Work) -> tuple[Document, tuple[str, str] | None]:
             found = read_document(self.studio, teacher, student, text, visitor.token, work.step)
-            return found, None if same_pair else self.scores.button(found, visitor)
+            return found, None if same_pair else self.scores.button(found, visitor, server)
 
         def finished(work: Work) -> Updates:
             found, button = work.result

@@ -22,11 +22,19 @@ PUBLIC = (
     "on your own machine."
 )
 
-
 SERVED = (
     "A public studio does not measure a pair whose teacher is on a server. On your own machine, "
     "`simct inspect --weights 16 --teacher-server` does."
 )
+
+
+NO_WEIGHTS = "The teacher is on a server, so it has no weights here that could be read at each position."
+MEASURE = "Reliability measures this pair through the server."
+
+
+def served_line(studio: Studio) -> str:
+    """Why the weights of a teacher on a server are not offered, and what is possible."""
+    return f"{NO_WEIGHTS} {SERVED if studio.public else MEASURE}"
 
 
 def size(studio: Studio, teacher: str, student: str, token: str | bool | None, served: bool = False) -> int:

@@ -33,7 +33,8 @@ EXPLAINED = "The model above is then read for its tokenizer and chat template on
 class TeacherServer:
     """The fields of the server, and the line on it. `fields` belong to the form of Train, by their names in run.yaml.
 
-    The key is taken out of its field as soon as it is there, and never sent back.
+    `asked` are its address and how many tokens it lists. The key is taken out of its field as soon as it is there, and
+    never sent back.
     """
 
     def __init__(self, studio: Studio, pair: PairTab) -> None:
@@ -45,6 +46,7 @@ class TeacherServer:
                 with gr.Row():
                     self.fields |= {name: fields.build(name, fields.default(name)) for name in names}
             self.server: Any = self.fields[SERVER]
+            self.asked: dict[str, Component] = {"server": self.server, "listed": self.fields[LISTED]}
             self.key = gr.Textbox(
                 label="Key of the server",
                 info="Sent to this server only, and kept in the studio's memory until it ends.",
@@ -61,7 +63,7 @@ class TeacherServer:
     def _wire(self, again: gr.Button, none: gr.Button) -> None:
         studio, pair = self.studio, self.pair
         server, listed = self.server, cast(Any, self.fields[LISTED])
-        asked: dict[str, Component] = {"server": server, "listed": listed, "teacher": pair.teacher}
+        asked = {**self.asked, "teacher": pair.teacher}
         ask = Handler(studio, self._ask, asked, [self.note], in_turn("server"))
         outputs = [server, self.note, self.group, pair.address]
         taken = Handler(studio, self._take, {"typed": pair.address}, outputs, LATEST).on(pair.address.change)
@@ -164,6 +166,7 @@ class TeacherServer:
 
 
 def _in_labels(error: str) -> str:
-    """An error of the server, with the field of the key in place of the environment's variable."""
+    """An error of the server, with the field of the key in place of the environment's variable. No run is here yet."""
     remedy = f"Set the environment variable {KEY_VARIABLE}."
-    return in_labels(error.replace(remedy, "Enter it under Key of the server."))
+    line = error.replace(remedy, "Enter it under Key of the server.")
+    return in_labels(line.replace("; a run that stopped here can be resumed.", "."))

@@ -84,7 +84,10 @@ class ServerClient:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise RunError(f"The teacher's server at {self.url} answered {path} with something other than JSON.")
+            raise RunError(
+                f"The teacher's server at {self.url} answered {path} with something other than JSON. Give the address "
+                "of a server with vLLM's completions API."
+            )
         return answer
 
     def _refusal(self, response: httpx2.Response) -> SimCTError:

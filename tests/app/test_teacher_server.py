@@ -5,18 +5,22 @@ from collections import OrderedDict
 import gradio as gr
 import pytest
 
+from app.compare import models
 from app.data import choice
 from app.inspect import text_source
-from app.inspect.reliability import Measurement, measure_reliability
+from app.inspect.reliability import Measurement, measure_reliability, with_server
 from app.pair.tab import PairTab
 from app.server import teacher_keys, weights
 from app.server.visitor import Visitor
 from app.server.work import Work
 from app.train.teacher_server import TeacherServer as Panel
 from simct import demo
+from simct.config.teachers import TeacherConfig
 from simct.errors import ModelError
 from simct.hub.redact import KEY_VARIABLE
 from simct.models import server_keys
+from simct.presets import load_preset
+from simct.runs.folder import RunFolder
 from tests.support.teacher_server import KEY, TeacherServer
 
 TEACHER, STUDENT = str(demo.TEACHER), str(demo.STUDENT)
@@ -78,6 +82,8 @@ def test_a_public_studio_asks_for_people_it_knows_and_no_private_address(panel, 
     assert "Sign in first" in said(panel, NOBODY, server.url)
     assert "private address" in said(panel, ANN, server.url)
     assert panel._choose(NOBODY, server.url, 64, STUDENT) == panel._choose(ANN, server.url, 64, STUDENT) == {}
+    assert "https only" in said(panel, ANN, "http://9.9.9.9")
+    assert "without a name, password or query" in said(panel, ANN, "https://me:secret@example.com")
     assert len(server.keys) == asked
     assert "Sign in first" in panel._keep_key(NOBODY, server.url, KEY)[panel.note]
     assert teacher_keys.of(public, ANN, "https://teacher.example.com") is None
@@ -93,3 +99,25 @@ def test_the_verdict_is_measured_with_the_teacher_on_its_server(local, server):
     found = measure_reliability(local, Measurement(TEACHER, STUDENT, choice.START, source, 8, run), None, Work())
     assert found.listed == 32 and found.answers == 3 and found.verdict
     assert any(body.get("prompt_logprobs") == 32 for body in server.asked)
+
+
+def test_no_weights_of_a_served_teacher_are_offered(local, public, server):
+    settings = with_server({"method": "marginal", "teacher": {"model": "a/b"}}, server.url, 32)
+    assert settings == {"method": "marginal", "teacher": {"model": "a/b", "server": server.url, "top_logprobs": 32}}
+    assert with_server({"teacher": 3}, "", None) == {"teacher": {"server": None}}
+    for studio, way in ((local, "Reliability measures"), (public, "simct inspect --weights")):
+        assert way in weights.served_line(studio)
+
+    config = load_preset("demo-cpu")
+    config.teacher.server = server.url
+    run = RunFolder.create(local.runs_dir, config)
+    assert [side for _, side in models.offered_sides(local, run, config, None)] == ["before"]
+    assert "on a server" in models.served_line(config) and models.served_line(load_preset("demo-cpu")) == ""
+    with pytest.raises(ModelError, match="does not answer"):
+        models.RunModels.of(local, run, None, ["teacher"])
+    assert models.RunModels.of(local, run, None, ["before"]).reader == "teacher"
+
+    far = TeacherConfig(name="far", model=TEACHER, server="https://a")
+    config.teachers = [TeacherConfig(name="near", model=TEACHER), far]
+    assert models.served_line(config).startswith("Teacher far is on a server")
+    assert "teacher:near" in [side for _, side in models.offered_sides(local, run, config, None)]

@@ -10,6 +10,7 @@ import pytest
 from simct import demo
 from simct.hub.redact import KEY_VARIABLE
 from tests.support.run_folders import runs_in
+from tests.support.servers import free_port
 from tests.support.teacher_server import KEY, TeacherServer
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -72,6 +73,17 @@ def test_a_server_is_typed_where_the_teacher_is_chosen_and_trains_a_student(stud
     written = [path for path in runs_dir.rglob("*") if path.is_file()]
     assert written and not [path for path in written if KEY.encode() in path.read_bytes()]
 
+    # there are no weights of this teacher to load
+    studio.step("Compare")
+    expect(studio.at("#compare-served")).to_contain_text("is on a server, so it has no weights here")
+    expect(studio.at("#compare-sides").get_by_label("Student after")).to_be_visible()
+    expect(studio.at("#compare-sides").get_by_label("Teacher")).to_have_count(0)
+    studio.step("Inspect")
+    expect(studio.at("#inspect-score")).to_be_disabled()
+    studio.at("#inspect-look").click()
+    expect(studio.at("#position-note")).to_contain_text("Reliability measures this pair through the server")
+    expect(studio.at("#position-load")).to_be_disabled()
+
     # what the browser keeps brings the server back, and the studio still has its key
     studio.open()
     assert KEY not in studio.page.evaluate(KEPT)
@@ -81,3 +93,43 @@ def test_a_server_is_typed_where_the_teacher_is_chosen_and_trains_a_student(stud
     expect(studio.at("#teacher-server textarea")).to_have_value("")
     expect(note(studio)).to_be_empty()
     assert {"Authorization" in json.dumps(body) for body in server.asked} == {False}
+
+
+def test_what_is_wrong_with_a_server_is_said_beside_it(studio, server, address):
+    server.max_logprobs = 20
+    studio.open()
+    expect(studio.at("#pair-summary .tile").first).to_be_visible()
+    studio.name_model("teacher", server.url)
+    expect(note(studio).locator(".note-error")).to_contain_text("max allowed: 20")
+    listed = studio.at("#teacher-top-logprobs input")
+    listed.fill("16")
+    listed.press("Tab")
+    expect(note(studio).locator(".note-ok")).to_contain_text("lists 16 tokens")
+
+    # nobody answers there
+    studio.name_model("teacher", f"http://127.0.0.1:{free_port()}")
+    expect(note(studio).locator(".note-error")).to_contain_text("does not answer")
+    expect(note(studio)).to_contain_text("correct “Teacher server”")
+    # a page that is no such server: the studio's own
+    studio.name_model("teacher", address)
+    expect(note(studio).locator(".note-error")).to_contain_text("no completions endpoint")
+
+    for secret in ("https://me:secret-word@example.com", "https://example.com/?key=secret-word"):
+        studio.name_model("teacher", secret)
+        expect(note(studio).locator(".note-error")).to_contain_text("without a name, password or query")
+        assert "secret-word" not in studio.page.url + studio.page.evaluate(VALUES)
+
+    # a model of another tokenizer, under a name that says nothing
+    with TeacherServer(demo.STUDENT) as other:
+        other.names = ["model"]
+        studio.name_model("teacher", other.url)
+        expect(note(studio).locator(".note-error")).to_contain_text("tokens are not those of Embedded teacher")
+        # its own name is the model's, and is chosen
+        other.names = [str(demo.STUDENT)]
+        studio.name_model("teacher", other.url + "/")
+        expect(studio.at("#teacher input")).to_have_value("Embedded student")
+        expect(note(studio).locator(".note-ok")).to_contain_text("Its tokens are those of Embedded student")
+
+    studio.name_model("student", server.url)
+    expect(studio.at("#student-note .note-error")).to_contain_text("Only a teacher can be on a server")
+    expect(studio.at("#student input")).to_have_value("Embedded student")
