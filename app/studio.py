@@ -24,6 +24,7 @@ from app.page import markup, scripts
 from app.page.markup import one_line
 from app.page.theme import theme
 from app.pair.tab import PairTab
+from app.projects import ProjectEditor
 from app.publish.tab import PublishTab
 from app.runs.comparison import RunComparison
 from app.runs.notices import RunNotices
@@ -74,6 +75,8 @@ class StudioPage:
                     decisions(default["teacher"], default["student"], None, None), elem_id="where"
                 )
                 self.project = projects.field()
+                edit = gr.Button("Edit…", size="sm", scale=0, min_width=70, visible=False, elem_id="project-edit")
+            ProjectEditor(studio, self.project, edit)
             self.prompts = gr.JSON(choice.START, visible="hidden")
             self.run = gr.JSON(brief(form.starting_config()), visible="hidden")
             self.verdict = gr.JSON({}, visible="hidden")

@@ -254,6 +254,7 @@ COLUMNS = {
     "Best score": "Score of the run's first task at the best checkpoint, if the task is tracked during the run.",
     "Score after": "Score of the run's first task after training, or the latest score if the task is tracked.",
     "Started": "When the run was made.",
+    "Project": "The project that the run belongs to. Rename or delete it at the top of the page.",
     "Shared tokens": NUMBERS["shared tokens"],
     "Vocabulary overlap": NUMBERS["vocabulary overlap"],
     "Of smaller vocabulary": "Shared tokens over the tokens of the smaller vocabulary.",

@@ -1,4 +1,4 @@
-"""The list of runs: which ones a visitor sees, filtered by words and state, and the label of each."""
+"""The list of runs: which ones a visitor sees, filtered by words, state and project, and the label of each."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import gradio as gr
 from app.page import markup
 from app.runs.names import label, titled
 from app.server.studio import Studio
-from app.server.visitor import Visitor
+from app.server.visitor import Visitor, own_runs
 from simct.jobs.local import queue
 from simct.runs.folder import RunFolder
 from simct.runs.labels import read_label
@@ -15,8 +15,9 @@ from simct.runs.listing import list_statuses
 from simct.runs.status import RunStatus
 
 PAGE = 30
-IN_PROJECT = "This project"
-STATES = ["All runs", IN_PROJECT, "Active", "Finished", "Stopped", "Failed", "Starred"]
+STATES = ["All runs", "Active", "Finished", "Stopped", "Failed", "Starred"]
+# a choice of the project filter; every other one is NAMED with the name of a project
+ANY, THIS, NONE, NAMED = "any", "this", "none", "named "
 SEARCHED = ("project", "method", "kind", "teacher", "student", "flavor", "namespace", "message", "error", "state")
 
 Listed = Sequence[tuple[RunFolder, RunStatus]]
@@ -24,23 +25,40 @@ Listed = Sequence[tuple[RunFolder, RunStatus]]
 
 def visible(studio: Studio, visitor: Visitor) -> list[tuple[RunFolder, RunStatus]]:
     """Runs with their status, newest first; in public only the visitor's own."""
-    listed = list_statuses(studio.runs_dir)
-    if studio.public:
-        listed = [each for each in listed if visitor.owner is not None and each[1].owner == visitor.owner]
-    return [(run, titled(studio, run, status)) for run, status in listed]
+    return [(run, titled(studio, run, status)) for run, status in own_runs(studio, visitor)]
+
+
+def project_filter(names: Sequence[str], chosen: str = ANY) -> gr.Dropdown:
+    """The choice of one of the projects that runs belong to; not shown where no run belongs to one."""
+    choices = [("All projects", ANY), ("This project", THIS), *((name, f"{NAMED}{name}") for name in names)]
+    choices.append(("No project", NONE))
+    value = chosen if chosen in {each for _, each in choices} else ANY
+    return gr.Dropdown(choices=choices, value=value, visible=bool(names))
+
+
+def filtered_project(chosen: str | None, project: str | None) -> str | None:
+    """The name of the project that was `chosen` in the filter, empty for runs in none; None for every run.
+
+    `project` is the one that the page is in.
+    """
+    if chosen == THIS:
+        return project or ""
+    if chosen == NONE:
+        return ""
+    return chosen.removeprefix(NAMED) if chosen and chosen.startswith(NAMED) else None
 
 
 def filtered(listed: Listed, words: str, state: str, project: str | None = None) -> list[tuple[RunFolder, RunStatus]]:
-    """Those in `state`, or of `project`, that have every word in their label, id, project, method, models,
-    machine or message."""
+    """Those in `state` and in `project` that have every word in their label, id, project, method, models, machine or
+    message. An empty `project` is for runs in none, and None for every run."""
     wanted = (words or "").lower().split()
 
     def fits(run: RunFolder, status: RunStatus) -> bool:
         if state == "Active" and not status.active:
             return False
-        if state == IN_PROJECT and (status.project or "") != (project or ""):
+        if project is not None and (status.project or "") != project:
             return False
-        if state in STATES[3:6] and status.state != state.lower():
+        if state in STATES[2:5] and status.state != state.lower():
             return False
         if state == "Starred" and not read_label(run).starred:
             return False

@@ -20,7 +20,7 @@ def current(
     project: str | None = None,
 ) -> tuple[RunFolder | None, str | None, dict, listing.Listed]:
     """The run to show, its place in the queue, everything that the page shows as plain data (to find what has changed),
-    and the listed runs."""
+    and the listed runs. `project` is as in listing.filtered."""
     listed = listing.visible(studio, visitor)
     found = listing.filtered(listed, words, state, project)
     by_id = {run.id: run for run, _ in found}
@@ -35,6 +35,7 @@ def current(
     return run, place, {
         "list": listing.options(shown, waiting),
         "count": [len(shown), len(found), len(listed)],
+        "projects": sorted({status.project for _, status in listed if status.project}),
         "table": [picked, *(table.stamps(*each) for each in shown)],
         "label": [picked, run and stamp(run, "label.json")],
         "run": [run and run.id, place, trouble, quiet and quiet // 60, *files],

@@ -11,7 +11,7 @@ from app.page.scripts import when_loaded
 from app.runs import curves, evaluations, listing, machine, table, view
 from app.runs.actions import ACTIONS, perform, question
 from app.runs.labels import LabelEditor, star_text
-from app.runs.listing import PAGE, STATES, choices
+from app.runs.listing import ANY, PAGE, STATES, choices
 from app.runs.page import current
 from app.server import paths
 from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
@@ -58,10 +58,11 @@ class RunsTab:
         self.publish, self.duplicate = self.buttons["publish"], self.buttons["duplicate"]
         inputs = {
             "run_id": self.chosen, "before": self.seen, "words": self.words, "state": self.state, "length": self.length,
-            "project": project,
+            "project": project, "within": self.within,
         }  # fmt: skip
         outputs = [
             self.chosen,
+            self.within,
             self.count,
             self.more,
             self.detail,
@@ -90,6 +91,16 @@ class RunsTab:
                 container=False,
                 filterable=False,
             )
+        self.within = gr.Dropdown(
+            [("All projects", ANY)],
+            value=ANY,
+            show_label=False,
+            label="Project of the runs",
+            container=False,
+            filterable=False,
+            visible=False,
+            elem_id="run-project",
+        )
         self.chosen = gr.Radio([], label="History", show_label=False, elem_id="run-list", container=False)
         self.count = markup.panel(elem_id="run-none")
         self.more = gr.Button("Show more", size="sm", visible=False, elem_id="run-more")
@@ -131,7 +142,7 @@ class RunsTab:
 
     def _wire_list(self) -> None:
         self.refresh.on(self.timer.tick, how={**QUIET, "trigger_mode": "once", "concurrency_limit": 8})
-        for event in (self.chosen.input, self.words.input, self.state.input):
+        for event in (self.chosen.input, self.words.input, self.state.input, self.within.input):
             self.refresh.on(event)
         self.label.connect(self.star, self.refresh)
         each = {**QUIET, "trigger_mode": "multiple"}
@@ -171,12 +182,14 @@ class RunsTab:
         state: str,
         length: int,
         project: str | None,
+        within: str | None,
     ) -> Updates:
         """What changed since this page was last updated; files that did not change are not read again."""
         background = self.studio.background
         background.meet(visitor)
         trouble = background.trouble.get(visitor.owner)
-        run, place, now, listed = current(self.studio, visitor, run_id, words, state, length, trouble, project)
+        wanted = listing.filtered_project(within, project)
+        run, place, now, listed = current(self.studio, visitor, run_id, words, state, length, trouble, wanted)
         picked = run.id if run else None
         changed = {name for name, value in now.items() if before.get(name, "") != value}
         updates: Updates = {self.seen: now} if changed else {}
@@ -188,6 +201,8 @@ class RunsTab:
                 self.detail: gr.Column(visible=run is not None),
                 self.whole: gr.Accordion(visible=bool(listed)),
             }
+        if "projects" in changed:
+            updates[self.within] = listing.project_filter(now["projects"], within or ANY)
         if "table" in changed:
             updates[self.table] = table.table(self.studio, listed, picked)
         if "allowed" in changed:

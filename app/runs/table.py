@@ -19,6 +19,7 @@ TEXT, NUMBER = "text", "number"
 COLUMNS = {
     "Run": TEXT, "Method": TEXT, "State": TEXT, "Steps": NUMBER, "Distance before": NUMBER, "Best distance": NUMBER,
     "Distance after": NUMBER, "Score before": NUMBER, "Best score": NUMBER, "Score after": NUMBER, "Started": NUMBER,
+    "Project": TEXT,
 }  # fmt: skip
 # what a row is made from, in addition to the status
 FILES = ("label.json", "evaluation.json", "evaluations.jsonl")
@@ -37,19 +38,22 @@ class Cell:
 
 def stamps(run: RunFolder, status: RunStatus) -> list:
     """Changes when the row does."""
-    return [run.id, status.state, status.step, status.distance, *(stamp(run, name) for name in FILES)]
+    return [run.id, status.state, status.step, status.distance, status.project, *(stamp(run, name) for name in FILES)]
 
 
 def table(studio: Studio, listed: Listed, chosen: str | None) -> str:
     """The runs in the order of the list; static/sorting.js sorts them by a click on a heading."""
     if not listed:
         return ""
+    columns = dict(COLUMNS)
+    if not any(status.project for _, status in listed):
+        del columns["Project"]
     head = "".join(
         f'<th class="{"num" if kind == NUMBER else ""}">'
         f'<button type="button" data-sort="{kind}">{escape(name)}</button></th>'
-        for name, kind in COLUMNS.items()
+        for name, kind in columns.items()
     )
-    body = "".join(_row(_cells(studio, run, status), run.id == chosen) for run, status in listed)
+    body = "".join(_row(_cells(studio, run, status)[: len(columns)], run.id == chosen) for run, status in listed)
     return (
         '<div class="scroll"><table class="grid sortable" data-testid="runs-table">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -59,7 +63,7 @@ def table(studio: Studio, listed: Listed, chosen: str | None) -> str:
 def _row(cells: Sequence[Cell], now: bool) -> str:
     drawn = "".join(
         f'<td class="{"num" if kind == NUMBER else ""}" data-value="{escape(cell.value)}">{cell.html}</td>'
-        for kind, cell in zip(COLUMNS.values(), cells, strict=True)
+        for kind, cell in zip(COLUMNS.values(), cells, strict=False)
     )
     return f"<tr{' class=now' if now else ''}>{drawn}</tr>"
 
@@ -77,6 +81,7 @@ def _cells(studio: Studio, run: RunFolder, status: RunStatus) -> list[Cell]:
         *(_number(distance.get(name), "{:.3f}") for name in ("before", "best", "now")),
         *(_number(value, "{:.1%}", scores.task) for value in (scores.before, scores.best, scores.after)),
         Cell(datetime.fromtimestamp(created).strftime("%d %b %H:%M"), str(created)),
+        Cell(escape(status.project or MISSING), status.project or ""),
     ]
 
 

@@ -66,7 +66,7 @@ def _note(run: RunFolder) -> str:
 
 
 def facts(run: RunFolder, status: RunStatus, metrics: list[dict]) -> list[str]:
-    """Method, steps, speed, and how long it took or will take."""
+    """Method, steps, speed, how long it took or will take, and the project."""
     step, total = status.step, status.total_steps or 0
     found = [names(run, status)[0], f"step {step:,} of {total:,}"]
     seconds = [record["seconds"] for record in metrics[-20:] if record.get("seconds")]
@@ -78,6 +78,8 @@ def facts(run: RunFolder, status: RunStatus, metrics: list[dict]) -> list[str]:
     begun = status.started_at or status.created_at
     if not status.active and status.finished_at and begun:
         found.append(f"took {duration(status.finished_at - begun)}")
+    if status.project:
+        found.append(f"project {status.project}")
     return found
 
 

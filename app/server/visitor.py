@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from simct.errors import RunError, quoted
 from simct.jobs.local.confinement import account_folder
 from simct.runs.folder import RunFolder
-from simct.runs.listing import open_run
+from simct.runs.listing import list_statuses, open_run
+from simct.runs.status import RunStatus
 
 if TYPE_CHECKING:
     from app.server.studio import Studio
@@ -47,6 +48,14 @@ def owned_run(studio: "Studio", run_id: str | None, visitor: Visitor) -> RunFold
     if studio.public and (visitor.owner is None or run.status().owner != visitor.owner):
         raise RunError(f"There is no run {quoted(run_id)} of yours.")
     return run
+
+
+def own_runs(studio: "Studio", visitor: Visitor) -> list[tuple[RunFolder, RunStatus]]:
+    """Runs with their status, newest first; in public only the visitor's own."""
+    listed = list_statuses(studio.runs_dir)
+    if studio.public:
+        listed = [each for each in listed if visitor.owner is not None and each[1].owner == visitor.owner]
+    return listed
 
 
 def caller(scope: Mapping[str, Any]) -> str:
