@@ -26,8 +26,10 @@ from app.page.theme import theme
 from app.pair.tab import PairTab
 from app.projects import ProjectEditor
 from app.publish.tab import PublishTab
+from app.runs import sharing
 from app.runs.comparison import RunComparison
 from app.runs.notices import RunNotices
+from app.runs.sharing import SharedRun
 from app.runs.tab import RunsTab
 from app.server.guard import Guard, Preflights
 from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
@@ -89,6 +91,8 @@ class StudioPage:
             self._wire_steps()
             self._wire_address()
             api.build(studio)
+        with self.blocks.route("Run", sharing.PATH, show_in_navbar=False):
+            SharedRun(studio)
 
     def _build_steps(self) -> None:
         studio = self.studio

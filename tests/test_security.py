@@ -381,7 +381,9 @@ def test_only_the_visitor_s_own_token_is_ever_used(space):
     assert tokens_used(hub) == {"", "Bearer hf_oauth_bobbobbob", "Bearer hf_oauth_annannann"}
 
 
-ACTIONS = ("publish", "publish-stop", "card-done", "card-reset", "stop", "resume", "retry")
+ACTIONS = (
+    "publish", "publish-stop", "card-done", "card-reset", "stop", "resume", "retry", "share-make", "share-withdraw",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("button", ACTIONS)

@@ -69,6 +69,7 @@ FIELDS = {
     "run-name": "The run's name in lists. Without a name, lists show its pair.",
     "run-tags": "Words to find runs by, separated by commas. The search field finds them, too.",
     "run-remark": "What you want to remember: why this run, what you saw, what to try next.",
+    "share-link": "Opens this run to everyone who has it, until you withdraw it. Send it to people who follow the run.",
     "run-comparison-runs": "The runs to compare, two to six. They share one color in every chart.",
     "compare-run": "The run whose student answers.",
     "compare-sides": "The models that answer the prompt. The student before training and the teacher must be loaded "

@@ -7,6 +7,7 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor
 from simct.jobs import actions
 from simct.runs.folder import RunFolder
+from simct.runs.sharing import SHARE_FILE
 
 
 def current(
@@ -38,6 +39,7 @@ def current(
         "projects": sorted({status.project for _, status in listed if status.project}),
         "table": [picked, *(table.stamps(*each) for each in shown)],
         "label": [picked, run and stamp(run, "label.json")],
+        "share": [picked, run and stamp(run, SHARE_FILE)],
         "run": [run and run.id, place, trouble, quiet and quiet // 60, *files],
         "metrics": [run and run.id, run and stamp(run, "metrics.jsonl")],
         "evaluations": [run and run.id, *(stamp(run, name) for name in evaluations.FILES if run)],

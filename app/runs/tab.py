@@ -13,6 +13,7 @@ from app.runs.actions import ACTIONS, perform, question
 from app.runs.labels import LabelEditor, star_text
 from app.runs.listing import ANY, PAGE, STATES, choices
 from app.runs.page import current
+from app.runs.sharing import ShareLink
 from app.server import paths
 from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
 from app.server.studio import Studio
@@ -72,7 +73,7 @@ class RunsTab:
             *self.buttons.values(),
         ]
         outputs += [self.evaluations, self.measured, self.curves, self.table, self.log, self.star]
-        outputs += self.label.fields
+        outputs += [*self.label.fields, *self.share.fields]
         self.refresh = Handler(studio, self._refresh, inputs, outputs, LATEST)
         self._wire_list()
         self._wire_actions()
@@ -127,6 +128,7 @@ class RunsTab:
             self.no = gr.Button("Cancel", size="sm", elem_id="confirm-keep")
         self.note = markup.panel(elem_id="run-note")
         self.label = LabelEditor(self.studio, self.chosen)
+        self.share = ShareLink(self.studio, self.chosen)
         used = markup.panel(elem_id="run-machine")
         results = markup.panel(elem_id="run-results")
         self.measured = charts.place("run-measured")
@@ -150,7 +152,7 @@ class RunsTab:
         self.refresh.on(opened.then, how=QUIET)
         lengthen = Handler(self.studio, self._show_more, {"length": self.length}, [self.length])
         self.refresh.on(lengthen.on(self.more.click).then, how=QUIET)
-        asked = [self.note, self.confirm, self.pending, self.label.outcome]
+        asked = [self.note, self.confirm, self.pending, self.label.outcome, self.share.outcome]
         leave = Handler(self.studio, self._forget_question, {}, asked, LATEST)
         leave.on(self.chosen.input)
 
@@ -219,6 +221,8 @@ class RunsTab:
         updates: Updates = {}
         if "label" in changed:
             updates |= {**self.label.shown(run), self.star: star_text(run)}
+        if "share" in changed:
+            updates |= self.share.shown(run)
         if "run" in changed:
             drawn = view.panels(run, place, trouble) if run else [""] * len(self.panels)
             updates |= {**dict(zip(self.panels, drawn, strict=True)), self.log: view.log(run) if run else ""}
@@ -273,7 +277,7 @@ class RunsTab:
         return {self.confirm: gr.Row(visible=False), self.pending: None}
 
     def _forget_question(self) -> Updates:
-        return {self.note: "", self.label.outcome: "", **self._keep()}
+        return {self.note: "", self.label.outcome: "", self.share.outcome: "", **self._keep()}
 
     def _show_more(self, length: int) -> Updates:
         return {self.length: length + PAGE}

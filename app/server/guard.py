@@ -22,7 +22,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # the paths of the page and of Gradio's clients; Gradio offers more, such as fetching any address
-PATHS = ("/", "/config", "/favicon.ico", "/manifest.json", "/robots.txt", "/theme.css", "/logout")
+PATHS = ("/", "/run", "/config", "/favicon.ico", "/manifest.json", "/robots.txt", "/theme.css", "/logout")
 FOLDERS = ("/assets/", "/static/", "/svelte/", "/pwa_icon", "/login/")
 API = "/gradio_api/"
 CALLS = (
