@@ -62,6 +62,14 @@ def test_the_message_says_what_happened(receiver, tmp_path):
     assert receiver.paths == ["/hook?key=secret"]
 
 
+def test_a_run_that_became_unhealthy_is_reported_with_its_warning(receiver, tmp_path):
+    run = run_with(tmp_path, receiver.url)
+    run.set_status(state="running", message="Training", step=2)
+    assert notify(run, "unhealthy", "The answers repeat themselves.") is None
+    (message,) = receiver.messages
+    assert (message["event"], message["message"]) == ("unhealthy", "The answers repeat themselves.")
+
+
 def test_passing_trouble_is_tried_again_and_refusals_are_not(receiver, tmp_path):
     run = run_with(tmp_path, receiver.url)
     receiver.answers = [503, 429]
