@@ -11,7 +11,7 @@ Shapes: B sequences of a micro-batch, L their length, V vocabulary, H hidden siz
 import copy
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ from simct.hub.model_files import adapter_of
 from simct.losses.side import chunk_rows_for
 from simct.methods import METHODS
 from simct.models.adapters import trainable_student
-from simct.models.precision import resolved
+from simct.models.precision import computing_in, resolved
 
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Python, torch, transformers, datasets and accelerate as loaded by a run; on a GPU its context and libraries
@@ -181,7 +181,7 @@ def _measured_pass(
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", FutureWarning)
                     built.gradient_checkpointing_enable()
-    mixed = run is not None and run.training.mixed_precision in ("bf16", "fp16")
+    mixed = run.training.mixed_precision if run else "no"
     with FakeTensorMode():
         make_fake(built)
         decoder: Any = built.get_base_model().base_model if hasattr(built, "get_base_model") else built.base_model
@@ -199,12 +199,15 @@ def _measured_pass(
 
         if run:
             _layers(decoder, config)[-1].register_forward_pre_hook(watch_input, with_kwargs=True)
-        precision = torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext()
-        with live, torch.set_grad_enabled(run is not None):
-            with precision:
-                hidden_BLH = decoder(
-                    input_ids=ids_BL, attention_mask=torch.ones_like(ids_BL), use_cache=False
-                ).last_hidden_state
+        precision: AbstractContextManager[Any] = nullcontext()
+        if mixed == "bf16":
+            precision = computing_in(decoder, torch.bfloat16)
+        elif mixed == "fp16":
+            precision = torch.autocast("cpu", torch.bfloat16)
+        with live, torch.set_grad_enabled(run is not None), precision:
+            hidden_BLH = decoder(
+                input_ids=ids_BL, attention_mask=torch.ones_like(ids_BL), use_cache=False
+            ).last_hidden_state
             held = live.live
             if run:
                 hidden_BLH.backward(torch.empty_like(hidden_BLH))

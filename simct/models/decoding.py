@@ -14,10 +14,11 @@ from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from transformers.generation import GenerationMixin
 
 from simct.models.loading import input_device
+from simct.models.packing import attends_to_all
 from simct.models.sampling import Sampling
 
 ROOM = 64  # positions by which a full cache grows
@@ -56,13 +57,7 @@ def can_decode(model: PreTrainedModel, longest: int) -> bool:
         or not kind._supports_default_dynamic_cache()
     ):
         return False
-    if longest > _scaled_beyond(config):
-        return False
-    layers = DynamicCache(config=config).layers
-    return bool(layers) and all(
-        type(layer) is DynamicLayer or (type(layer) is DynamicSlidingWindowLayer and longest <= layer.sliding_window)
-        for layer in layers
-    )
+    return longest <= _scaled_beyond(config) and attends_to_all(config, longest)
 
 
 def _scaled_beyond(config: Any) -> float:

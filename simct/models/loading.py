@@ -1,7 +1,7 @@
 """Loading causal language models safely, and reading their last hidden states.
 
-Only safetensors weights are read and code from a repository is never run. Shapes: B sequences, L padded length,
-N rows (positions that predict a completion token), H hidden size.
+Only safetensors weights are read and code from a repository is never run. Shapes: B sequences, L padded length or
+tokens of packed sequences, N rows (positions that predict a completion token), H hidden size.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from simct.hub.errors import known_hub_error
 from simct.hub.model_config import load_config
 from simct.hub.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_model_files
 from simct.losses.head import decoder_of
+from simct.models.packing import needs_no_mask, packed_states, packs
 from simct.models.precision import dtype_of
 from simct.tokenization.model_tokens import adapter_rows
 
@@ -196,28 +197,38 @@ def hidden_rows(
     """Last hidden states at the positions that predict each completion id, or those in `spans` of each completion.
 
     Returns [N, H] with the sequences' rows one after another (row j of a sequence predicts its completion id j), and
-    the number of rows of each sequence, or of each span. Sequences are padded on the right, so no position sees
-    padding. Raises ModelError for an id that the embedding has no row for.
+    the number of rows of each sequence, or of each span. Sequences are packed, or padded on the right, so that no
+    position sees padding. Raises ModelError for an id that the embedding has no row for.
     """
     spans = spans or [[(0, len(completion))] for completion in completions]
     lengths = [end - start for each in spans for start, end in each]
     sequences = [prompt + completion[:-1] for prompt, completion in zip(prompts, completions, strict=True)]
+    decoder, widths = decoder_of(model), list(map(len, sequences))
+    check_ids(decoder, max(map(max, sequences)))
+    if len(sequences) > 1 and packs(decoder, max(widths)):
+        hidden_LH, starts = packed_states(decoder, sequences), [sum(widths[:row]) for row in range(len(widths))]
+    else:
+        hidden_LH = _padded_states(decoder, sequences, pad_id).flatten(0, 1)
+        starts = [row * max(widths) for row in range(len(widths))]
+    rows = [
+        torch.arange(first + len(prompt) - 1 + start, first + len(prompt) - 1 + end)
+        for first, prompt, each in zip(starts, prompts, spans, strict=True)
+        for start, end in each
+    ]
+    return hidden_LH.index_select(0, torch.cat(rows).to(hidden_LH.device)), lengths
+
+
+def _padded_states(decoder: Any, sequences: list[list[int]], pad_id: int) -> torch.Tensor:
+    """Last hidden states [B, L, H] of sequences that are padded on the right."""
     width = max(map(len, sequences))
-    decoder = decoder_of(model)
     ids_BL = torch.full((len(sequences), width), padding_id(decoder, pad_id), dtype=torch.long)
     mask_BL = torch.zeros_like(ids_BL)
-    rows = []
     for row, sequence in enumerate(sequences):
         ids_BL[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
         mask_BL[row, : len(sequence)] = 1
-        first = row * width + len(prompts[row]) - 1
-        rows += [torch.arange(first + start, first + end) for start, end in spans[row]]
-    check_ids(decoder, ids_BL)
     device = input_device(decoder)
-    hidden_BLH = decoder(
-        input_ids=ids_BL.to(device), attention_mask=mask_BL.to(device), use_cache=False
-    ).last_hidden_state
-    return hidden_BLH.flatten(0, 1)[torch.cat(rows).to(hidden_BLH.device)], lengths
+    mask = None if needs_no_mask(decoder, width) else mask_BL.to(device)
+    return decoder(input_ids=ids_BL.to(device), attention_mask=mask, use_cache=False).last_hidden_state
 
 
 def input_device(decoder: torch.nn.Module) -> torch.device:
@@ -231,10 +242,9 @@ def input_device(decoder: torch.nn.Module) -> torch.device:
     return torch.device(placed[0])
 
 
-def check_ids(model: Any, ids_BL: torch.Tensor) -> None:
+def check_ids(model: Any, largest: int) -> None:
     """Raise ModelError for an id beyond the model's embedding, which a GPU reports only as a failed assertion."""
     rows = embedding_rows(model)
-    largest = int(ids_BL.max()) if ids_BL.numel() else 0
     if rows is not None and largest >= rows:
         raise ModelError(
             f"The text holds token id {largest}, and the model's embedding has {rows} rows. The tokenizer was extended "

@@ -76,6 +76,38 @@ def weights_in(model: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
             parameter.data = weight
 
 
+@contextmanager
+def computing_in(decoder: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """`decoder` with its float32 weights rounded to `dtype` in what it computes; the gradients reach its own weights.
+
+    For training passes, forward and backward. Each weight is rounded once, and hidden states are in `dtype` from layer
+    to layer; autocast would round the weights in every pass and keep norms and residuals in float32. Embeddings stay as
+    they are, so that the gradient of a frequent token is summed in float32; what is read from them is rounded.
+    """
+    kept = set(getattr(decoder, "_keep_in_fp32_modules_strict", None) or ())
+    own: list[tuple[torch.nn.Module, str, torch.Tensor]] = []
+    hooks = []
+    for path, module in decoder.named_modules():
+        if isinstance(module, torch.nn.Embedding):
+            hooks.append(module.register_forward_hook(lambda module, inputs, output: output.to(dtype)))
+        elif not kept.intersection(path.split(".")):
+            parameters = ((name, each) for name, each in module._parameters.items() if each is not None)
+            own += [(module, name, each) for name, each in parameters if each.dtype == torch.float32]
+    rounded: dict[int, torch.Tensor] = {}  # a weight that modules share is one
+    try:
+        for module, name, weight in own:
+            if id(weight) not in rounded:
+                rounded[id(weight)] = weight.to(dtype)
+            # in place of the parameter, as torch.func.functional_call does it
+            module._parameters[name] = rounded[id(weight)]  # type: ignore[assignment]
+        yield
+    finally:
+        for module, name, weight in own:
+            module._parameters[name] = weight  # type: ignore[assignment]
+        for hook in hooks:
+            hook.remove()
+
+
 def stored_dtype(config: PretrainedConfig) -> str:
     """The number format that a model's config.json names for its weights; float32 where it names none known here."""
     for each in (config, config.get_text_config()):

@@ -50,7 +50,7 @@ def generate(
     A completion is cut after its first end-of-turn id. `n_candidates` is the number of ids the tokenizer knows. At most
     `batch_size` are written at a time, by default all. `on_progress(completions finished)`.
     """
-    check_ids(model, torch.tensor([max(prompt) for prompt in prompts]))
+    check_ids(model, max(map(max, prompts), default=0))
     pad_id = padding_id(model, pad_id)
     sampling = Sampling(
         n_candidates, uniforms_NM, temperature, top_p, top_k=top_k, min_p=min_p, repetition_penalty=repetition_penalty

@@ -23,12 +23,14 @@ from simct.config import RunConfig, dump_config
 from simct.config.optimization import TrainingConfig
 from simct.data.samples import prompt_order
 from simct.errors import RunError
-from simct.losses.head import Head
+from simct.losses.head import Head, decoder_of
 from simct.losses.side import HeadSide, Totals, backpropagate, chunk_rows_for, one_pass, row_chunks
 from simct.models.loading import hidden_rows, pad_id_of
+from simct.models.packing import packs
 from simct.tokenization.token_bytes import TokenBytes
 from simct.training.loop import TrainingLoop
 from simct.training.micro_batches import MicroBatches
+from simct.training.precision import reading
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,13 @@ def fine_tune(
     module = FineTuningStep(student, pad_id_of(tokens.tokenizer, tokens.end_ids))
     loop = TrainingLoop(accelerator, module, training, checkpoints, "warmup.learning_rate", dump_config(config))
     loop.resume(resume_from)
-    micro_batches = MicroBatches(training, accelerator, _lengths_of)
+    packed = packs(decoder_of(student), training.max_length)
+    micro_batches = MicroBatches(training, accelerator, _lengths_of, packed=packed)
     for step in loop.steps(stop_requested):
         batch = _own_batch(examples, training, step, accelerator)
         accumulate = partial(_backward, loop, micro_batches, batch)
-        numbers = micro_batches.run(accumulate, loop.optimizer.zero_grad)
+        with reading(accelerator, student):
+            numbers = micro_batches.run(accumulate, loop.optimizer.zero_grad)
         grad_norm = loop.update(numbers["loss"])
         record = loop.finish_step(numbers, grad_norm)
         if accelerator.is_main_process:

@@ -1,13 +1,15 @@
 """Micro-batches: the part of a step that goes through the models in one forward and backward pass.
 
-`training.micro_batch_tokens` limits the tokens of a pass, padding included. Within it, sequences of similar length go
-together, so that little of a pass is padding. The gradient of a step does not depend on the split, because the losses
-of all micro-batches are added up and divided once, by the rows of the whole step.
+`training.micro_batch_tokens` limits the tokens of a pass, padding included. Models that read packed sequences
+(simct.models.packing) have none; for others, sequences of similar length go together, so that it is little. The
+gradient of a step does not depend on the split, because the losses of all micro-batches are added up and divided once,
+by the rows of the whole step.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 import torch
@@ -44,8 +46,8 @@ class MicroBatches(Generic[T]):
     """Splits the samples of a step, and splits them smaller after memory ran out.
 
     lengths_of: the tokens of a sample for each model, 0 for one that does not read it. few_passes: each pass is
-    expensive, because the teacher's weights are moved for it. With several processes nothing is made smaller: they have
-    to agree on their passes before one of them can run out of memory.
+    expensive, because the teacher's weights are moved for it. packed: the models read without padding. With several
+    processes nothing is made smaller: they have to agree on their passes before one of them can run out of memory.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class MicroBatches(Generic[T]):
         accelerator: Accelerator,
         lengths_of: Callable[[T], Lengths],
         few_passes: bool = False,
+        packed: bool = False,
     ) -> None:
+        self.packed = packed
         self.size, self.tokens = training.micro_batch_size, training.micro_batch_tokens
         self.lengths_of = lengths_of
         self.pass_tokens = PASS_TOKENS.get(accelerator.device.type, PASS_TOKENS_OF_GPUS)
@@ -70,7 +74,8 @@ class MicroBatches(Generic[T]):
             return [list(samples[start : start + self.size]) for start in range(0, len(samples), self.size)]
         lengths = [self.lengths_of(sample) for sample in samples]
         order = sorted(range(len(samples)), key=lambda index: (sum(lengths[index]), index))
-        groups = similar_lengths([lengths[index] for index in order], self.tokens, self.pass_tokens)
+        split = packed_lengths if self.packed else partial(similar_lengths, pass_tokens=self.pass_tokens)
+        groups = split([lengths[index] for index in order], self.tokens)
         return [[samples[index] for index in sorted(order[start:end])] for start, end in reversed(groups)]
 
     def begin(self, part: list[T]) -> list[T]:
@@ -103,7 +108,7 @@ class MicroBatches(Generic[T]):
             before, self.size = len(part), len(part) // 2
             log.warning("Memory ran out in a micro-batch of %d completions: from here on it has %d.", before, self.size)
             return True
-        before = padded_tokens([self.lengths_of(sample) for sample in part])
+        before = tokens_of_pass([self.lengths_of(sample) for sample in part], self.packed)
         self.tokens = before // 2
         log.warning(
             "Memory ran out in a micro-batch of %s tokens: from here on it has at most %s.",
@@ -116,7 +121,7 @@ class MicroBatches(Generic[T]):
         """What the models read in these micro-batches."""
         lengths = [[self.lengths_of(sample) for sample in part] for part in parts if part]
         tokens = sum(sum(each) for part in lengths for each in part)
-        return Padding(tokens, sum(_area(part) for part in lengths) - tokens)
+        return Padding(tokens, 0 if self.packed else sum(_area(part) for part in lengths) - tokens)
 
 
 def similar_lengths(lengths: Sequence[Lengths], tokens: int, pass_tokens: int) -> list[tuple[int, int]]:
@@ -145,9 +150,20 @@ def similar_lengths(lengths: Sequence[Lengths], tokens: int, pass_tokens: int) -
     return groups[::-1]
 
 
-def padded_tokens(lengths: Sequence[Lengths]) -> int:
+def packed_lengths(lengths: Sequence[Lengths], tokens: int) -> list[tuple[int, int]]:
+    """(start, end) of each group of sequences, in order, of which each model reads at most `tokens`; a longer sequence
+    is a group of its own."""
+    groups, start = [], 0
+    for end in range(1, len(lengths) + 1):
+        if end == len(lengths) or tokens_of_pass(lengths[start : end + 1], packed=True) > tokens:
+            groups.append((start, end))
+            start = end
+    return groups
+
+
+def tokens_of_pass(lengths: Sequence[Lengths], packed: bool) -> int:
     """The most tokens that one model reads of these sequences at once, padding included."""
-    return len(lengths) * max(map(max, lengths))
+    return max(map(sum, zip(*lengths, strict=True))) if packed else len(lengths) * max(map(max, lengths))
 
 
 def _area(lengths: Sequence[Lengths]) -> int:

@@ -1,10 +1,12 @@
 """The number formats of a run that trains: chosen once, by the main process, and kept by every resume."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, parse_flag_from_env
-from transformers import PretrainedConfig
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedType, broadcast_object_list, parse_flag_from_env
+from transformers import PretrainedConfig, PreTrainedModel
 
 from simct.config import RunConfig, load_run_config
 from simct.config.precision import Precision
@@ -12,7 +14,8 @@ from simct.config.sections import ModelConfig
 from simct.errors import ConfigError
 from simct.hub.model_config import load_config
 from simct.hub.model_files import adapter_of
-from simct.models.precision import precision_of
+from simct.losses.head import decoder_of
+from simct.models.precision import computing_in, precision_of, weights_in
 from simct.runs.checkpoints import CONFIG_FILE
 from simct.runs.folder import RunFolder
 
@@ -34,6 +37,27 @@ def with_precision(run: RunFolder, config: RunConfig, resume: bool, token: str |
         )
     broadcast_object_list(chosen)
     return chosen[0].filled(config) if chosen[0] else config
+
+
+def splits_weights(accelerator: Accelerator) -> bool:
+    """Whether the student's weights are split over processes, or may be."""
+    return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+
+
+def _rounds_weights(accelerator: Accelerator) -> bool:
+    """Whether each process computes in bfloat16 with weights in float32, which it can then round once a step."""
+    return accelerator.mixed_precision == "bf16" and not splits_weights(accelerator)
+
+
+def writing(accelerator: Accelerator, student: PreTrainedModel) -> AbstractContextManager[None]:
+    """For rollouts: under mixed precision the student writes as it reads."""
+    return weights_in(student, torch.bfloat16) if _rounds_weights(accelerator) else accelerator.autocast()
+
+
+def reading(accelerator: Accelerator, student: PreTrainedModel) -> AbstractContextManager[None]:
+    """For the forward and backward passes of a step. Autocast, which Accelerate adds, then finds the decoder's weights
+    rounded."""
+    return computing_in(decoder_of(student), torch.bfloat16) if _rounds_weights(accelerator) else nullcontext()
 
 
 def recorded(run: RunFolder) -> Precision | None:

@@ -9,7 +9,7 @@ so a resumed run continues as if it had not stopped.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,8 +35,9 @@ from simct.data.samples import (
 )
 from simct.errors import ConfigError, RunError
 from simct.evaluation.records import DISTANCE
+from simct.losses.head import decoder_of
 from simct.models.loading import pad_id_of
-from simct.models.precision import weights_in
+from simct.models.packing import packs
 from simct.models.rollout import Rollout
 from simct.models.teachers import LocalTeacher, PairedTeacher, Teacher, paired
 from simct.models.vllm import VllmWriter
@@ -48,6 +49,7 @@ from simct.training.exclusions import ExclusionWatch
 from simct.training.loop import TrainingLoop
 from simct.training.metrics import StepTotals, added, gather_by_teacher, gather_record, gather_sums
 from simct.training.micro_batches import MicroBatches
+from simct.training.precision import reading, splits_weights, writing
 from simct.training.sharding import (
     configure_deepspeed,
     deepspeed_step,
@@ -118,10 +120,7 @@ class Trainer:
         self.deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
         self._setup_processes()
         self.teachers = self._setup_teachers(teacher)
-        moved = any(model.offload or model.sharded for model in config.teacher_models)
-        here = [not model.elsewhere for model in config.teacher_models]
-        lengths = partial(lengths_of_models, here=here)
-        self.micro_batches = MicroBatches(config.training, accelerator, lengths, few_passes=moved)
+        self.micro_batches = self._setup_micro_batches()
         # vLLM starts from the student's weights, so this comes before they are sharded
         self.vllm = _start_vllm(config, accelerator, student, pair, checkpoints)
         self.loop = self._setup_student(checkpoints)
@@ -173,6 +172,17 @@ class Trainer:
             best_by=best_by_of(self.config, self.evaluator),
         )
 
+    def _setup_micro_batches(self) -> MicroBatches[list[Sample]]:
+        models = self.config.teacher_models
+        moved = any(model.offload or model.sharded for model in models)
+        here = [not model.elsewhere for model in models]
+        read = [self.student, *(each.teacher.model for each in self.teachers if isinstance(each.teacher, LocalTeacher))]
+        training = self.config.training
+        plain = not training.gradient_checkpointing and not splits_weights(self.accelerator)
+        packed = plain and all(packs(decoder_of(model), training.max_length) for model in read)
+        lengths = partial(lengths_of_models, here=here)
+        return MicroBatches(training, self.accelerator, lengths, few_passes=moved, packed=packed)
+
     def train(self) -> Trained:
         """Train until config.training.steps, or until a stop is requested.
 
@@ -204,7 +214,7 @@ class Trainer:
         else:
             ids, indices = [prompt.student_ids for prompt in own_prompts], list(batch.own)
             write = partial(write_rollouts, self.student, self.pair.student, self.config, ids, step, indices)
-            with self._writing():
+            with writing(self.accelerator, self.student):
                 rollouts = with_whole_weights(self.loop.module, write)
         excluded: Counter = Counter()
         written = written_by_teachers(self.teachers, batch.others, self.config, step, excluded)
@@ -212,14 +222,6 @@ class Trainer:
         samples = graded_rollouts(self.teachers, own_prompts, rollouts, excluded) + written
         samples += graded_completions(self.teachers, list(batch.given.values()), self.config, excluded)
         return StepRollouts(own_prompts, rollouts, samples, excluded, seconds)
-
-    def _writing(self) -> AbstractContextManager[None]:
-        """Under mixed precision the student writes as it reads; in bfloat16 with weights that are rounded once per
-        step."""
-        split = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
-        if self.accelerator.mixed_precision == "bf16" and not split:
-            return weights_in(self.student, torch.bfloat16)
-        return self.accelerator.autocast()
 
     def _prompts_of(self, step: int) -> StepPrompts:
         return prompts_of_step(self.prompts, self.config, step, self.process, self.processes)
@@ -251,7 +253,8 @@ class Trainer:
         Returns the totals and the differentiable loss of the last micro-batch. Under DeepSpeed, whose backward pass
         steps, that is the only micro-batch, and its backward pass is left to `update`.
         """
-        return self.micro_batches.run(partial(self._accumulate, samples), self.loop.optimizer.zero_grad)
+        with reading(self.accelerator, self.student):
+            return self.micro_batches.run(partial(self._accumulate, samples), self.loop.optimizer.zero_grad)
 
     def _accumulate(self, samples: list[list[Sample]]) -> tuple[StepTotals, torch.Tensor | None]:
         """One attempt of `grade`, which runs out of memory if a micro-batch is too large."""

@@ -14,9 +14,18 @@ from simct.config.sections import ModelConfig
 from simct.errors import RunError
 from simct.estimate.machines import find_machine
 from simct.estimate.time_and_cost import estimate_run
+from simct.losses.head import decoder_of
 from simct.models import precision
 from simct.models.loading import load_model
-from simct.models.precision import cpu_prefers_bfloat16, precision_of, read_dtype, resolved, stored_dtype, weights_in
+from simct.models.precision import (
+    computing_in,
+    cpu_prefers_bfloat16,
+    precision_of,
+    read_dtype,
+    resolved,
+    stored_dtype,
+    weights_in,
+)
 from simct.report.text import format_estimate
 from simct.runs.changes import accepted_changes
 from simct.runs.checkpoints import CONFIG_FILE, STEP_FILE, TRAINED_FILE
@@ -217,3 +226,43 @@ def test_each_of_several_teachers_has_its_own_format():
     assert [teacher.dtype for teacher in filled.teachers] == ["bfloat16", "float16", "float32"]
     assert filled.teacher == run.teacher and Precision.from_dict(found.to_dict()) == found
     assert precision_text(filled).endswith("teachers bfloat16, float16, float32")
+
+
+def test_a_decoder_computes_in_rounded_weights_and_its_own_learn(folders):
+    model = load_model(ModelConfig(model=folders[1], dtype="float32"))
+    decoder, ids = decoder_of(model), torch.tensor([[5, 6, 7, 6]])
+    own = dict(decoder.named_parameters())
+    before = {name: value.clone() for name, value in own.items()}
+    exact_BLH = decoder(ids).last_hidden_state
+    weight_BLH = torch.linspace(-1, 1, exact_BLH.numel()).view_as(exact_BLH)
+    (exact_BLH * weight_BLH).sum().backward()
+    exact = {name: each.grad.clone() for name, each in own.items()}
+    model.zero_grad()
+    with computing_in(decoder, torch.bfloat16):
+        weights = {each.dtype for name, each in decoder.named_parameters() if "embed" not in name}
+        assert weights == {torch.bfloat16} and decoder.get_input_embeddings().weight.dtype == torch.float32
+        hidden_BLH = decoder(ids).last_hidden_state
+        assert hidden_BLH.dtype == torch.bfloat16
+        torch.testing.assert_close(hidden_BLH.float(), exact_BLH, rtol=0.05, atol=0.05)
+        (hidden_BLH * weight_BLH).sum().backward()
+        once = {name: each.grad.clone() for name, each in own.items()}
+        # a second pass of the step, by the same rounded weights
+        (decoder(ids).last_hidden_state * weight_BLH).sum().backward()
+    assert all(each is own[name] and torch.equal(each, before[name]) for name, each in decoder.named_parameters())
+    for name, each in own.items():
+        assert each.grad.dtype == torch.float32
+        assert (once[name] - exact[name]).norm() < 0.05 * exact[name].norm() + 1e-6, name
+        torch.testing.assert_close(each.grad, 2 * once[name])
+    assert torch.equal(decoder(ids).last_hidden_state, exact_BLH)
+
+
+def test_what_a_model_keeps_in_float32_is_not_rounded(folders):
+    decoder = decoder_of(load_model(ModelConfig(model=folders[1], dtype="float32")))
+    decoder._keep_in_fp32_modules_strict = {"norm"}
+    with pytest.raises(ZeroDivisionError), computing_in(decoder, torch.bfloat16):
+        assert (
+            decoder.norm.weight.dtype == torch.float32 and decoder.layers[0].mlp.up_proj.weight.dtype != torch.float32
+        )
+        raise ZeroDivisionError
+    assert {each.dtype for each in decoder.parameters()} == {torch.float32}
+    assert not decoder.get_input_embeddings()._forward_hooks

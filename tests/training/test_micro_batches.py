@@ -17,7 +17,7 @@ from simct.models.loading import load_model
 from simct.tokenization.pair import TokenizerPair
 from simct.training.fine_tuning import Example, FineTuningStep, _backward, _lengths_of
 from simct.training.loop import TrainingLoop
-from simct.training.micro_batches import MicroBatches, is_out_of_memory, similar_lengths
+from simct.training.micro_batches import MicroBatches, is_out_of_memory, packed_lengths, similar_lengths
 from simct.training.trainer import Trainer
 
 TEXTS = ["the cat", "a 12", "and 23 the", "1223 and the hand and the band and the theatre", "hand and band", "naïve"]
@@ -66,6 +66,23 @@ def test_a_realistic_spread_of_lengths_has_little_padding():
     assert batches.padding([]).share == 0 and batches.split([]) == []
 
 
+def test_packed_passes_are_filled_without_padding():
+    draw = random.Random(0)
+    lengths = [(draw.randint(1, 300), draw.randint(1, 300)) for _ in range(64)]
+    batches = MicroBatches(
+        TrainingConfig(micro_batch_tokens=1000), Accelerator(cpu=True), lambda each: each, packed=True
+    )
+    parts = batches.split([*lengths, (1200, 5)])
+    assert sorted(itertools.chain(*parts)) == sorted([*lengths, (1200, 5)]) and [(1200, 5)] in parts
+    read = [max(map(sum, zip(*part, strict=True))) for part in parts]
+    assert max(read[1:]) <= 1000 and len(parts) <= 1 + 1.2 * sum(read[1:]) / 1000 and read[0] == 1200
+    assert batches.padding(parts).share == 0 and batches.padding(parts).tokens == sum(map(sum, lengths)) + 1205
+    assert packed_lengths([(5, 1)] * 3, 10) == [(0, 2), (2, 3)] and packed_lengths([], 10) == []
+    # with the last micro-batch too large, all are smaller
+    batches.begin(parts[-1])
+    assert batches._halve() and batches.tokens == read[-1] // 2
+
+
 def trainer_of(folders, folder, **training):
     """A trainer in float64 and the samples of its first step."""
     prompts_file = folder / "prompts.jsonl"
@@ -112,6 +129,8 @@ def test_values_and_gradients_are_those_of_plain_micro_batches(folders, tmp_path
 def test_metrics_have_the_share_of_padding(folders, tmp_path):
     records = []
     trainer = trainer_of(folders, tmp_path, micro_batch_size=12)
+    assert trainer.micro_batches.packed
+    trainer.micro_batches.packed = False  # as on a GPU
     trainer.on_step = lambda record, samples: records.append(record)
     trainer.train()
     apart = trainer_of(folders, tmp_path / "apart", micro_batch_tokens=1)
