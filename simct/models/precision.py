@@ -63,17 +63,19 @@ def computes_bfloat16(device: torch.device | str) -> bool:
 def weights_in(model: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """`model` with its float32 weights rounded to `dtype`, and after that with its own again, bit for bit.
 
-    For decoding, where every token reads all weights: under autocast they are cast for each of them. No parameter may
-    have a gradient.
+    For decoding, where every token reads all weights: under autocast they are cast for each of them.
     """
-    own = [(each, each.data) for each in model.parameters() if each.dtype == torch.float32]
+    # DDP's hooks are on the parameters, which therefore stay as they are: another dtype would drop the hooks
+    named = ((module, name, each) for module in model.modules() for name, each in module._parameters.items())
+    own = [(module, name, each) for module, name, each in named if each is not None and each.dtype == torch.float32]
+    rounded = {id(each): torch.nn.Parameter(each.detach().to(dtype), requires_grad=False) for _, _, each in own}
     try:
-        for parameter, weight in own:
-            parameter.data = weight.to(dtype)
+        for module, name, weight in own:
+            module._parameters[name] = rounded[id(weight)]
         yield
     finally:
-        for parameter, weight in own:
-            parameter.data = weight
+        for module, name, weight in own:
+            module._parameters[name] = weight
 
 
 @contextmanager

@@ -228,6 +228,22 @@ def test_each_of_several_teachers_has_its_own_format():
     assert precision_text(filled).endswith("teachers bfloat16, float16, float32")
 
 
+def test_what_watches_the_gradients_of_weights_still_does_after_they_were_rounded(folders):
+    """DDP averages gradients over the processes in such hooks."""
+    model = load_model(ModelConfig(model=folders[1], dtype="float32"))
+    heard = []
+    # as DDP has it: the nodes that add to the gradients, kept from the start
+    nodes = [each.view_as(each).grad_fn.next_functions[0][0] for each in model.parameters()]
+    for node in nodes:
+        node.register_hook(lambda *gradients: heard.append(1))
+    for context in (weights_in(model, torch.bfloat16), computing_in(decoder_of(model), torch.bfloat16)):
+        with context, torch.no_grad():
+            model(torch.tensor([[5, 6, 7]]))
+        heard.clear()
+        model(torch.tensor([[5, 6, 7]])).logits.sum().backward()
+        assert len(heard) == len(nodes)
+
+
 def test_a_decoder_computes_in_rounded_weights_and_its_own_learn(folders):
     model = load_model(ModelConfig(model=folders[1], dtype="float32"))
     decoder, ids = decoder_of(model), torch.tensor([[5, 6, 7, 6]])
