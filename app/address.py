@@ -61,29 +61,44 @@ class Restoring:
         ]  # fmt: skip
 
     def restore(self, visitor: Visitor, query: dict[str, Any], prompts: Any, run: Any, verdict: Any) -> Updates:
-        """Project, pair, run and step from the address bar's `query`; the rest as the browser kept it."""
+        """Project, pair, run and step from the address bar's `query`; the rest as the browser kept it.
+
+        What the page shows already is not sent again: each part that is sent is drawn anew, and what depends on it is
+        read anew.
+        """
         query, prompts, run, verdict = (
             value if isinstance(value, dict) else {} for value in (query, prompts, run, verdict)
         )
-        step = query.get("step") if query.get("step") in STEPS else "pair"
-        teacher, student = (str(query.get(side) or default) for side, default in self.studio.default_pair.items())
         config = tour_config() if query.get("tour") else base_config(run)
-        before, kept = self.train.load(starting_config()), self.train.load(config)
-        # initial values are not sent again, except to gr.Number, which shows None as 0 until it is sent
-        changed = {each: value for each, value in kept.items() if value != before[each] or value is None}
-        return {
-            self.project: projects.shown(query),
-            self.pair.teacher: model_field.shown(teacher),
-            self.pair.student: model_field.shown(student),
+        updates: Updates = {
             self.runs.chosen: choices(self.studio, query.get("run"), visitor),
-            self.tabs: gr.Tabs(selected=step),
-            self.runs.timer: gr.Timer(active=step == "runs"),
-            **self.inspect.restored(query),
-            self.prompts: prompts or choice.START,
-            self.verdict: verdict,
-            **self.data.restored(prompts),
-            **changed,
+            **self._place(query),
+            **_unlike(self.data.restored(prompts), self.data.restored(None)),
+            **_unlike(self.train.load(config), self.train.load(starting_config())),
         }
+        if prompts and prompts != choice.START:
+            updates[self.prompts] = prompts
+        if verdict:
+            updates[self.verdict] = verdict
+        return updates
+
+    def _place(self, query: dict[str, Any]) -> Updates:
+        """Project, pair, step and position, where they are not those that a new page has."""
+        updates: Updates = {}
+        if query.get("project") or query.get("projects"):
+            updates[self.project] = projects.shown(query)
+        for side, default in self.studio.default_pair.items():
+            model = str(query.get(side) or default)
+            if model != default:
+                updates[self.pair.inputs[side]] = model_field.shown(model)
+        step = query.get("step")
+        if step in STEPS[1:]:
+            updates[self.tabs] = gr.Tabs(selected=step)
+        if step == "runs":
+            updates[self.runs.timer] = gr.Timer(active=True)
+        if query.get("part") or query.get("at"):
+            updates |= self.inspect.restored(query)
+        return updates
 
     def load_pair_and_data(self, config: RunConfig) -> Updates:
         """The pair and prompts of a run that was loaded whole, for the steps they belong to."""
@@ -98,3 +113,8 @@ class Restoring:
             self.prompts: prompts,
             **self.data.restored(prompts),
         }
+
+
+def _unlike(values: Updates, before: Updates) -> Updates:
+    """Those that are not as before, and those that are None: gr.Number shows None as 0 until it is sent."""
+    return {each: value for each, value in values.items() if value is None or value != before[each]}

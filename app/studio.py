@@ -198,11 +198,12 @@ class StudioPage:
             [self.tabs, self.train.loaded, *self.train.form_outputs, self.runs.note],
         )
         duplicate.on(self.runs.duplicate.click)
+        filled = [*self.restoring.pair_and_data, *self.train.form_outputs]
         recipe = Handler(
             self.studio,
             self._take_recipe,
             {},
-            [*self.restoring.pair_and_data, *self.train.form_outputs, self.train.preset, self.gallery.note],
+            [*filled, self.train.taken, self.train.preset, self.gallery.note],
             {**QUIET, "trigger_mode": "multiple"},
         )
         self.pair.refresh.on(recipe.on(self.gallery.panel.select).then)
@@ -225,7 +226,7 @@ class StudioPage:
             return {}
         config = self.gallery.recipes[name].model_copy(deep=True)
         filled = {**self.restoring.load_pair_and_data(config), **self.train.load(config)}
-        return {**filled, self.train.preset: name, self.gallery.note: self.gallery.taken(name)}
+        return {**filled, self.train.taken: name, self.train.preset: name, self.gallery.note: self.gallery.taken(name)}
 
     def _duplicate(self, visitor: Visitor, run_id: str | None) -> Updates:
         """Send a run's settings, pair and prompts to the steps they belong to."""

@@ -43,9 +43,11 @@ class BlindTab:
             with gr.Column(scale=3, min_width=320):
                 self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=10, elem_id="blind-prompt")
                 with gr.Row():
-                    ask = gr.Button("Answer", variant="primary", elem_id="blind-ask", min_width=120)
-                    draw = gr.Button("Another prompt", elem_id="blind-draw", min_width=140)
+                    ask = gr.Button("Answer", variant="primary", elem_id="blind-ask", min_width=120, interactive=False)
+                    draw = gr.Button("Another prompt", elem_id="blind-draw", min_width=140, interactive=False)
                     cancel = gr.Button("Stop", elem_id="blind-stop", min_width=80, interactive=False)
+        # what needs a run, once its models are known
+        self.starts = [ask, draw]
         self.note = markup.panel(elem_id="blind-note", min_height=24)
         self.answers = markup.panel(markup.empty(START), elem_id="blind-answers", min_height=150)
         with gr.Row():
@@ -87,11 +89,13 @@ class BlindTab:
             self.answers: markup.empty(START),
             self.open: None,
             **self._buttons(False),
+            **dict.fromkeys(self.starts, gr.Button(interactive=True)),
         }
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
-        return [self.one, self.other, self.tally, self.report, self.answers, self.open, *self.votes.values()]
+        shown = [self.one, self.other, self.tally, self.report, self.answers, self.open]
+        return [*shown, *self.votes.values(), *self.starts]
 
     def _counted(self, votes: list[Vote]) -> Updates:
         return {self.tally: view.tally_table(tallies(votes)), self.report: votes_report(votes)}

@@ -31,7 +31,10 @@ class ChatTab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=280):
                 self.model = gr.Dropdown([], label="Model", elem_id="chat-model", filterable=False)
-                self.system = gr.Textbox(label="System text", lines=2, max_lines=8, elem_id="chat-system")
+                # filled with the text of the run before it can be changed
+                self.system = gr.Textbox(
+                    label="System text", lines=2, max_lines=8, elem_id="chat-system", interactive=False
+                )
                 with gr.Row():
                     temperature = gr.Number(0.0, label="Temperature", info="0: always the most likely.", minimum=0,
                                             min_width=110, elem_id="chat-temperature")  # fmt: skip
@@ -41,10 +44,12 @@ class ChatTab:
                 self.talk = markup.panel(markup.empty(START), elem_id="chat-talk", min_height=170)
                 self.message = gr.Textbox(label="Message", lines=1, max_lines=10, elem_id="chat-message")
                 with gr.Row():
-                    send = gr.Button("Send", variant="primary", elem_id="chat-send", min_width=120)
-                    again = gr.Button("Answer again", elem_id="chat-again", min_width=130)
+                    send = gr.Button("Send", variant="primary", elem_id="chat-send", min_width=120, interactive=False)
+                    again = gr.Button("Answer again", elem_id="chat-again", min_width=130, interactive=False)
                     cancel = gr.Button("Stop", elem_id="chat-stop", min_width=80, interactive=False)
                     clear = gr.Button("Clear", elem_id="chat-clear", min_width=80)
+        # what begins an answer, once the models are known
+        self.starts = [send, again]
         self.note = markup.panel(elem_id="chat-note", min_height=24)
         self.turns = gr.State([])
         self.work = LongWork(studio, self.note, cancel, hides=False)
@@ -62,11 +67,15 @@ class ChatTab:
         """The models of another run, the trained student first, and the run's system text. The conversation stays."""
         sides = [side for _, side in offered]
         first = next((side for side in ("after", *reversed(sides)) if side in sides), None)
-        return {self.model: gr.Dropdown(choices=offered, value=first), self.system: system or ""}
+        return {
+            self.model: gr.Dropdown(choices=offered, value=first),
+            self.system: gr.Textbox(system or "", interactive=True),
+            **dict.fromkeys(self.starts, gr.Button(interactive=True)),
+        }
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
-        return [self.model, self.system]
+        return [self.model, self.system, *self.starts]
 
     def _clear(self) -> Updates:
         return {self.turns: [], self.talk: markup.empty(START), self.note: ""}

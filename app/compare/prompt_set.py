@@ -63,8 +63,12 @@ class PromptSetTab:
                     length = gr.Number(64, label="Tokens at most", info="Per answer.", precision=0, minimum=1,
                                        min_width=110, elem_id="set-length")  # fmt: skip
                 with gr.Row():
-                    ask = gr.Button("Answer all", variant="primary", elem_id="set-ask", min_width=130)
+                    ask = gr.Button(
+                        "Answer all", variant="primary", elem_id="set-ask", min_width=130, interactive=False
+                    )
                     cancel = gr.Button("Stop", elem_id="set-stop", min_width=80, interactive=False)
+        # what begins the answers, once the models are known
+        self.starts = [ask]
         self.note = markup.panel(elem_id="set-note", min_height=24)
         self.table = markup.panel(markup.empty(START), elem_id="set-table", min_height=120)
         with gr.Row(elem_classes="tools"):
@@ -81,11 +85,14 @@ class PromptSetTab:
 
     def show(self, offered: list[tuple[str, str]], here: list[str]) -> Updates:
         """The models of another run; ticked are those whose weights are on this machine."""
-        return {self.sides: gr.CheckboxGroup(choices=offered, value=here)}
+        return {
+            self.sides: gr.CheckboxGroup(choices=offered, value=here),
+            **dict.fromkeys(self.starts, gr.Button(interactive=True)),
+        }
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
-        return [self.sides]
+        return [self.sides, *self.starts]
 
     def _upload(self, visitor: Visitor, path: str | None) -> Updates:
         """The prompts of a file in place of those in the field."""

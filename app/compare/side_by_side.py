@@ -38,8 +38,12 @@ class SideBySideTab:
                 self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=10, elem_id="compare-prompt")
                 self.reference = markup.panel(elem_id="compare-reference")
                 with gr.Row():
-                    self.ask = gr.Button("Answer", variant="primary", elem_id="compare-ask", min_width=160)
+                    self.ask = gr.Button(
+                        "Answer", variant="primary", elem_id="compare-ask", min_width=160, interactive=False
+                    )
                     cancel = gr.Button("Stop", elem_id="compare-stop", min_width=90, scale=0, interactive=False)
+        # what begins an answer, once the models are known
+        self.starts = [self.ask]
         self.note = markup.panel(elem_id="compare-note", min_height=24)
         self.answers = markup.panel(elem_id="compare-answers", min_height=170)
         self.results = markup.panel(elem_id="compare-results")

@@ -7,11 +7,11 @@ from app.compare.blind import BlindTab
 from app.compare.chat import ChatTab
 from app.compare.prompt_set import PromptSetTab
 from app.compare.side_by_side import SideBySideTab
-from app.page import markup
+from app.page import markup, scripts
 from app.page.markup import one_line
 from app.runs.listing import one_line_options, visible
 from app.runs.tab import RunsTab
-from app.server.handler import LATEST, Handler, Updates, in_turn
+from app.server.handler import LATEST, PRIVATE, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
 from simct.errors import SimCTError
@@ -42,6 +42,9 @@ class CompareTab:
         self.refresh = Handler(studio, self._refresh, {"chosen": runs.chosen, "current": self.run}, [self.run], LATEST)
         views = (self.side_by_side, self.chat, self.blind, self.prompt_set)
         shown = [self.served, *(component for view in views for component in view.outputs)]
+        # not to be pressed while they are about the run before
+        starts = [button for view in views for button in view.starts]
+        self.run.change(None, starts, starts, js=scripts.call("disabled"), **PRIVATE)
         Handler(studio, self._show, {"run_id": self.run}, shown, in_turn("compare")).on(self.run.change)
 
     def _refresh(self, visitor: Visitor, chosen: str | None, current: str | None) -> Updates:

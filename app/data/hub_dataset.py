@@ -49,7 +49,8 @@ class HubDataset:
         )  # fmt: skip
         typing.on(self.dataset.key_up)
         found = [self.config, self.split, self.described, self.line]
-        Handler(studio, self.describe, {"name": self.dataset}, found, turn).on(self.dataset.input)
+        known = {"name": self.dataset, "before": self.described}
+        Handler(studio, self.describe, known, found, turn).on(self.dataset.input)
         splits = {"facts": self.described, "config": self.config}
         Handler(studio, self.show_splits, splits, [self.split, self.described], turn).on(self.config.input)
 
@@ -71,11 +72,14 @@ class HubDataset:
         )
         return {self.dataset: gr.Dropdown(choices=found), self.line: markup.note("quiet", line)}
 
-    def describe(self, visitor: Visitor, name: str) -> Updates:
+    def describe(self, visitor: Visitor, name: str, before: dict[str, Any]) -> Updates:
         """Configurations, splits and license of the dataset chosen; one line if it cannot be read."""
         name = (name or "").strip()
         if not name:
             return {self.line: ""}
+        if name == before.get("id") and before.get("configs"):
+            # the field was only left, and the configuration may have been chosen meanwhile
+            return {}
         from app.reading import prompts
 
         try:

@@ -12,7 +12,7 @@ from app.page import markup, scripts
 from app.page.markup import one_line
 from app.pair.tab import PairTab
 from app.server import paths
-from app.server.handler import QUIET, Component, Handler, Updates, in_turn
+from app.server.handler import PRIVATE, QUIET, Component, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 from simct.errors import DataError, SimCTError
@@ -40,7 +40,7 @@ class DataTab:
         self.lengths = markup.panel(elem_id="data-lengths", min_height=120)
         self.next = gr.Button("Set up training →", variant="primary", elem_classes="next")
         outputs = [self.note, self.parts, self.notices, self.preview, self.table, self.which, self.readings]
-        outputs += [self.lengths, self.text, *self.mapping.columns.values()]
+        outputs += [self.lengths, self.written, *self.mapping.columns.values()]
         inputs = {**pair.inputs, "data": chosen, "run": run, "verdict": verdict, "shown": self.which}
         inputs["text"] = self.text
         self.refresh = Handler(studio, self._refresh, inputs, outputs, in_turn("data"))
@@ -55,6 +55,8 @@ class DataTab:
             height=120,
             elem_id="prompt-file",
         )
+        # the text after a reload of the page, for the field below unless something was typed there meanwhile
+        self.written = gr.Textbox("", visible="hidden")
         self.text = gr.Textbox(
             label="Your prompts",
             info="One per line; separate longer ones with a blank line. JSON Lines also work.",
@@ -130,6 +132,8 @@ class DataTab:
         self.refresh.on(reading.on(self.chosen.change).then)
         one = {**pair.inputs, "data": self.chosen, "run": run, "shown": self.which}
         Handler(self.studio, self._show_one, one, [self.readings], turn).on(self.which.input)
+        texts = [self.written, self.text]
+        self.written.change(None, texts, self.text, js=scripts.call("keepTyped"), **PRIVATE)
         typed = {"data": self.chosen, "template": self.mapping.template}
         Handler(self.studio, self._preview, typed, [self.preview], in_turn("preview")).on(self.mapping.template.input)
         outputs = [self.chosen, self.refused, *self.selection.fields.values()]
@@ -217,7 +221,7 @@ class DataTab:
             return self._nothing(line, markup.empty("Rows appear once they can be read."))
         if data.get("source") == WRITTEN and not text:
             # the page was reloaded; text that is being written is never replaced
-            found[self.text] = written.text_of_file(self.studio, data["prompts"], visitor)
+            found[self.written] = written.text_of_file(self.studio, data["prompts"], visitor)
         return found
 
     def _nothing(self, line: str, table: str) -> Updates:

@@ -1,5 +1,8 @@
 """What the Runs page shows, as plain data: read at every refresh and compared with what was shown before."""
 
+from dataclasses import dataclass
+from typing import Any
+
 from app.runs import evaluations, listing, table, view
 from app.runs.actions import allowed_actions
 from app.runs.names import stamp
@@ -7,21 +10,34 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor
 from simct.jobs import actions
 from simct.runs.folder import RunFolder
+from simct.runs.labels import RunLabel, read_label
 from simct.runs.sharing import SHARE_FILE
 
 
-def current(
+@dataclass(frozen=True)
+class Look:
+    """The run to show, its place in the queue, the Hub's last error about Jobs, the runs that are listed, and all that
+    the page shows as plain data, to find what has changed."""
+
+    run: RunFolder | None
+    place: str | None
+    trouble: str | None
+    listed: listing.Listed
+    shown: dict[str, Any]
+
+
+def look(
     studio: Studio,
     visitor: Visitor,
     run_id: str | None,
     words: str,
     state: str,
     length: int,
-    trouble: str | None,
     project: str | None = None,
-) -> tuple[RunFolder | None, str | None, dict, listing.Listed]:
-    """The run to show, its place in the queue, everything that the page shows as plain data (to find what has changed),
-    and the listed runs. `project` is as in listing.filtered."""
+) -> Look:
+    """What the page shows now of the runs that fit `words`, `state` and `project`: at most `length` of them, and the
+    run `run_id`, or else the first. `project` is as in listing.filtered."""
+    trouble = studio.background.trouble.get(visitor.owner)
     listed = listing.visible(studio, visitor)
     found = listing.filtered(listed, words, state, project)
     by_id = {run.id: run for run, _ in found}
@@ -32,19 +48,21 @@ def current(
     quiet = actions.silence(run, status) if run and status else None
     place = waiting.get(run.id) if run else None
     picked = run.id if run else None
+    label = read_label(run) if run else RunLabel()
     files = [stamp(run, name) for name in view.FILES] if run else []
-    return run, place, {
+    return Look(run, place, trouble, shown, {
         "list": listing.options(shown, waiting),
         "count": [len(shown), len(found), len(listed)],
         "projects": sorted({status.project for _, status in listed if status.project}),
         "table": [picked, *(table.stamps(*each) for each in shown)],
-        "label": [picked, run and stamp(run, "label.json")],
+        "label": [picked, label.name, label.note, label.tags],
+        "star": [picked, label.starred],
         "share": [picked, run and stamp(run, SHARE_FILE)],
-        "run": [run and run.id, place, trouble, quiet and quiet // 60, *files],
-        "metrics": [run and run.id, run and stamp(run, "metrics.jsonl")],
-        "evaluations": [run and run.id, *(stamp(run, name) for name in evaluations.FILES if run)],
+        "run": [picked, place, trouble, quiet and quiet // 60, *files],
+        "metrics": [picked, run and stamp(run, "metrics.jsonl")],
+        "evaluations": [picked, *(stamp(run, name) for name in evaluations.FILES if run)],
         "allowed": allowed_actions(run, status),
-    }, shown  # fmt: skip
+    })  # fmt: skip
 
 
 def runs_of(studio: Studio, visitor: Visitor) -> list[RunFolder]:

@@ -1,5 +1,6 @@
 """Runs: the list of waiting, active and past runs, read from their folders, and the chosen run to watch and act on."""
 
+import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -8,11 +9,10 @@ import gradio as gr
 from app.page import charts, markup
 from app.page.markup import one_line
 from app.page.scripts import when_loaded
-from app.runs import curves, evaluations, listing, machine, table, view
+from app.runs import curves, evaluations, listing, machine, page, table, view
 from app.runs.actions import ACTIONS, perform, question
 from app.runs.labels import LabelEditor, star_text
 from app.runs.listing import ANY, PAGE, STATES, choices
-from app.runs.page import current
 from app.runs.sharing import ShareLink
 from app.server import paths
 from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
@@ -40,14 +40,15 @@ DONE_HERE = ("stop", "kill", "resume", "retry", "delete", "fetch")
 class RunsTab:
     """The list on the left, the chosen run on the right, refreshed while the step is open.
 
-    `seen` is what this page shows as plain data, and `pending` the action and the run that a question is about.
+    `seen` is what this page shows as plain data, `stale_since` when it was found to differ from the run folders, and
+    `pending` the action and the run that a question is about.
     """
 
     def __init__(self, studio: Studio, project: gr.Dropdown) -> None:
         self.studio = studio
         markup.panel(markup.heading("Runs", "Runs continue when this page or the studio is closed.", "running"))
         self.timer = gr.Timer(EVERY_SECONDS, active=False)
-        self.seen, self.pending = gr.State({}), gr.State(None)
+        self.seen, self.stale_since, self.pending = gr.State({}), gr.State(0), gr.State(None)
         self.estimates = machine.PeakEstimates(studio)
         with gr.Accordion("Table of runs", open=False, elem_id="run-table") as self.whole:
             self.table = markup.panel(elem_id="run-table-rows", js_on_load=when_loaded("sortable"))
@@ -75,6 +76,8 @@ class RunsTab:
         outputs += [self.evaluations, self.measured, self.curves, self.table, self.log, self.star]
         outputs += [*self.label.fields, *self.share.fields]
         self.refresh = Handler(studio, self._refresh, inputs, outputs, LATEST)
+        watching = {**QUIET, "trigger_mode": "once", "concurrency_limit": 8}
+        self.look = Handler(studio, self._look, inputs, [self.stale_since], watching)
         self._wire_list()
         self._wire_actions()
 
@@ -143,7 +146,8 @@ class RunsTab:
         self.panels = [head, used, results, left_out, samples, yaml]
 
     def _wire_list(self) -> None:
-        self.refresh.on(self.timer.tick, how={**QUIET, "trigger_mode": "once", "concurrency_limit": 8})
+        self.look.on(self.timer.tick)
+        self.refresh.on(self.stale_since.change)
         for event in (self.chosen.input, self.words.input, self.state.input, self.within.input):
             self.refresh.on(event)
         self.label.connect(self.star, self.refresh)
@@ -175,23 +179,30 @@ class RunsTab:
         run_id = (event._data or {}).get("run")
         return {self.chosen: choices(self.studio, run_id, visitor)} if isinstance(run_id, str) else {}
 
-    def _refresh(
+    def _look(self, visitor: Visitor, run_id: str | None, before: dict[str, Any], **wanted: Any) -> Updates:
+        """Whether anything that is shown has changed. That it has is one small update, which asks for `refresh`."""
+        now = self._now(visitor, run_id, **wanted)
+        return {self.stale_since: time.monotonic_ns()} if now.shown != before else {}
+
+    def _now(
         self,
         visitor: Visitor,
         run_id: str | None,
-        before: dict[str, Any],
         words: str,
         state: str,
         length: int,
         project: str | None,
         within: str | None,
-    ) -> Updates:
-        """What changed since this page was last updated; files that did not change are not read again."""
-        background = self.studio.background
-        background.meet(visitor)
-        trouble = background.trouble.get(visitor.owner)
+    ) -> page.Look:
+        """As page.look, for the values of the fields above the list."""
+        self.studio.background.meet(visitor)
         wanted = listing.filtered_project(within, project)
-        run, place, now, listed = current(self.studio, visitor, run_id, words, state, length, trouble, wanted)
+        return page.look(self.studio, visitor, run_id, words, state, length, wanted)
+
+    def _refresh(self, visitor: Visitor, run_id: str | None, before: dict[str, Any], **wanted: Any) -> Updates:
+        """What changed since this page was last updated; files that did not change are not read again."""
+        found = self._now(visitor, run_id, **wanted)
+        run, now = found.run, found.shown
         picked = run.id if run else None
         changed = {name for name, value in now.items() if before.get(name, "") != value}
         updates: Updates = {self.seen: now} if changed else {}
@@ -201,12 +212,12 @@ class RunsTab:
                 self.count: listing.count_line(*now["count"]),
                 self.more: gr.Button(visible=now["count"][0] < now["count"][1]),
                 self.detail: gr.Column(visible=run is not None),
-                self.whole: gr.Accordion(visible=bool(listed)),
+                self.whole: gr.Accordion(visible=bool(found.listed)),
             }
         if "projects" in changed:
-            updates[self.within] = listing.project_filter(now["projects"], within or ANY)
+            updates[self.within] = listing.project_filter(now["projects"], wanted["within"] or ANY)
         if "table" in changed:
-            updates[self.table] = table.table(self.studio, listed, picked)
+            updates[self.table] = table.table(self.studio, found.listed, picked)
         if "allowed" in changed:
             updates |= {
                 self.buttons[name]: gr.Button(interactive=now["allowed"][name], visible=_shown(name, now["allowed"]))
@@ -214,13 +225,15 @@ class RunsTab:
             }
         if run:
             self.estimates.ask(visitor, run, run.status())
-        return updates | self._detail(run, changed, place, trouble)
+        return updates | self._detail(run, changed, found.place, found.trouble)
 
     def _detail(self, run: RunFolder | None, changed: set[str], place: str | None, trouble: str | None) -> Updates:
         """The panels of the run that have changed."""
         updates: Updates = {}
         if "label" in changed:
-            updates |= {**self.label.shown(run), self.star: star_text(run)}
+            updates |= self.label.shown(run)
+        if "star" in changed:
+            updates[self.star] = star_text(run)
         if "share" in changed:
             updates |= self.share.shown(run)
         if "run" in changed:

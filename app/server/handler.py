@@ -15,8 +15,9 @@ Component = gr.blocks.Block
 
 # not part of the public API
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-# updates without a spinner
-QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
+# updates without a spinner; with no component to show progress on, the browser does not walk through all outputs each
+# time that a request of any handler begins, runs or ends
+QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden", "show_progress_on": []}
 # updates after each input; a later input waits for the earlier one, so that none is lost
 LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 # started once, and running until it ends or is canceled, at the same time as anything else

@@ -90,9 +90,17 @@ class RunForm:
             if name in self.groups and name not in before:
                 updates[self.groups[name]] = gr.Accordion(open=True)
         if overridden and STEPS not in reasons:
-            updates[self.fields[STEPS]] = gr.update(info=overridden, elem_classes=["overridden"], interactive=False)
-            return [*reasons, STEPS], updates
+            return [*reasons, STEPS], updates | self.steps(problems, overridden)
         return list(reasons), updates
+
+    def steps(self, problems: Sequence[Check], overridden: str) -> Updates:
+        """The field of the steps, out of use where they are overridden; left alone where its value is wrong."""
+        field = self.fields[STEPS]
+        if any(check.setting == STEPS for check in problems):
+            return {}
+        if overridden:
+            return {field: gr.update(info=overridden, elem_classes=["overridden"], interactive=False)}
+        return {field: gr.update(info=self.infos[STEPS], elem_classes=fields.classes(STEPS), interactive=True)}
 
 
 def overridden(epochs: float | None, steps: int | None) -> str:

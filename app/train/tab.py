@@ -17,7 +17,7 @@ from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from app.train import estimate, prepare, view, where
 from app.train.checklist import Checklist, fix_of
-from app.train.form import base_config, overridden, settings_form
+from app.train.form import STEPS, base_config, overridden, settings_form
 from app.train.teacher_server import TeacherServer
 from app.train.version import FormState, Version, version_of
 from app.train.where import HERE, Place, PlaceForm
@@ -60,8 +60,7 @@ class TrainTab:
             )
         )
         self.loaded, self.wrong = gr.State(None), gr.State([])
-        # the last estimate, and of which version it counted how many steps
-        self.estimated, self.counted = gr.State(""), gr.State(("", None))
+        self.estimated = gr.State("")
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=320, elem_id="train-form"):
                 self._build_form()
@@ -69,13 +68,15 @@ class TrainTab:
                 self._build_outcome()
         self.launched = gr.Textbox(visible=False)
         self.form_outputs: list[Component] = [run, *self.form.fields.values()]
-        inputs = {"edit": state.edit, **pair.inputs, "prompts": prompts, "run": run, **self.form.fields}
-        outputs = [self.pair, self.yaml, self.save, run, state.described]
+        inputs = {"edit": state.edit, **pair.inputs, "prompts": prompts, "run": run, "before": self.wrong}
+        inputs |= self.form.fields
+        groups = list(dict.fromkeys(self.form.groups.values()))
+        outputs = [self.pair, self.yaml, self.save, run, state.described, self.wrong, *self.form.fields.values()]
         place = (self.place.where, self.place.flavor, self.place.namespace)
         changes = (field.change for field in (*self.form.fields.values(), *place))
         # before anything else that these events do
         state.follow(run, pair.teacher.change, pair.student.change, prompts.change, *changes)
-        preview = Handler(studio, self._preview, inputs, outputs, in_turn("train")).on(state.edit.change)
+        preview = Handler(studio, self._preview, inputs, [*outputs, *groups], in_turn("train")).on(state.edit.change)
         self._wire_version(preview.then)
         self._wire_form(pair, verdict)
         self._wire_files(pair)
@@ -90,6 +91,9 @@ class TrainTab:
             filterable=False,
             elem_id="preset",
         )
+        # the preset that was taken last, and how often one was chosen again
+        self.taken = gr.Textbox(self.preset.value, visible="hidden")
+        self.again = gr.Textbox("0", visible="hidden")
         with gr.Row(elem_id="preset-row"):
             self.preset_note = markup.panel(elem_id="preset-note")
             self.whole = gr.Button("Also use its pair and prompts", size="sm", scale=0, min_width=220, visible=False)
@@ -140,15 +144,9 @@ class TrainTab:
         Each has its own event, because Gradio repeats everything that an event does if one part of it was postponed.
         """
         form, state = self.form, self.state
-        seen = {"before": self.wrong, "described": state.described, "counted": self.counted}
-        groups = list(dict.fromkeys(form.groups.values()))
-        marked = [self.wrong, *form.fields.values(), *groups]
-        mark = Handler(self.studio, self._mark, seen, marked, in_turn("marks"))
-        mark.on(read)
         inputs = {"described": state.described, "before": self.estimated}
-        outputs = [self.estimate, self.estimated, self.counted]
-        estimated = Handler(self.studio, self._estimate, inputs, outputs, in_turn("estimate")).on(read)
-        mark.on(estimated.then)
+        outputs: list[Component] = [self.estimate, self.estimated, form.fields[STEPS]]
+        Handler(self.studio, self._estimate, inputs, outputs, in_turn("estimate")).on(read)
         offered = self.place.connect(read, state.described, self._config_of)
         self.checklist.connect(state.described, self.place.fields, offered.then)
         fix = Handler(self.studio, self._fix, {}, list(form.fields.values()), {**QUIET, "trigger_mode": "multiple"})
@@ -163,8 +161,13 @@ class TrainTab:
 
     def _wire_files(self, pair: PairTab) -> None:
         inputs = {"name": self.preset, **pair.inputs, "run": self.run}
-        outputs = [self.preset_note, self.whole, *self.form_outputs]
-        Handler(self.studio, self._take_preset, inputs, outputs, LATEST).on(self.preset.input)
+        outputs = [self.taken, self.preset_note, self.whole, *self.form_outputs]
+        # not `input`, which also follows when the list is left as it was
+        take_new = Handler(self.studio, self._take_new, {**inputs, "taken": self.taken}, outputs, LATEST)
+        take_new.on(self.preset.change)
+        counted = [self.preset, self.taken, self.again]
+        self.preset.select(None, counted, self.again, js=scripts.call("chosenAgain"), **PRIVATE)
+        Handler(self.studio, self._take_preset, inputs, outputs, LATEST).on(self.again.change)
         Handler(self.studio, self._take_whole, {"name": self.preset}, [self.loaded, *self.form_outputs]).on(
             self.whole.click
         )
@@ -199,9 +202,19 @@ class TrainTab:
         return paths.check_run(self.studio, visitor, version.config())
 
     def _preview(
-        self, edit: str, teacher: str, student: str, prompts: choice.Choice, run: dict[str, Any], **fields: Any
+        self,
+        edit: str,
+        teacher: str,
+        student: str,
+        prompts: choice.Choice,
+        run: dict[str, Any],
+        before: list[str],
+        **fields: Any,
     ) -> Updates:
-        """A version of the form: run.yaml as it would be written, what the browser keeps of it, and what is wrong."""
+        """A version of the form: run.yaml as it would be written, what the browser keeps of it, and what is wrong.
+
+        The reason stands beside each field that is wrong, and beside the steps that epochs decide them.
+        """
         config, problems = self.form.read(run, teacher, student, prompt_source.data_config(prompts), fields)
         readable = not problems
         if readable:
@@ -213,7 +226,10 @@ class TrainTab:
         version = Version(edit, settings, (prompts or {}).get("rows"), problems, readable)
         teachers = teacher_names(config) if config.teachers else teacher
         pair = view.pair_line(teachers, student, choice.name_of(prompts))
+        wrong, marks = self.form.marked(before, problems, overridden(config.training.epochs, None))
         return {
+            self.wrong: wrong,
+            **marks,
             self.pair: markup.stamped(pair, edit),
             # an invalid run.yaml is dimmed
             self.yaml: gr.update(value=brief_yaml(config), elem_classes=["stale"] if problems else []),
@@ -221,14 +237,6 @@ class TrainTab:
             self.run: settings,
             self.state.described: version.text(),
         }
-
-    def _mark(self, before: list[str], described: str, counted: tuple[str, int | None]) -> Updates:
-        """Show the reason at each field that is wrong, and at the steps when epochs decide them."""
-        version = version_of(described)
-        steps = counted[1] if counted[0] == version.edit else None
-        epochs = (version.run.get("training") or {}).get("epochs")
-        wrong, marks = self.form.marked(before, version.problems, overridden(epochs, steps))
-        return {self.wrong: wrong, **marks}
 
     def _fix(self, event: gr.EventData) -> Updates:
         """Set a field to what solves the problem whose button was pressed."""
@@ -242,7 +250,7 @@ class TrainTab:
         }
 
     def _estimate(self, visitor: Visitor, described: str, before: str) -> Iterator[Updates]:
-        """The estimate for a version of the form."""
+        """The estimate for a version of the form, and beside the steps how many they are where epochs decide them."""
         version = version_of(described)
 
         def describe() -> RunConfig:
@@ -251,8 +259,9 @@ class TrainTab:
         for shown in estimate.views(self.studio, describe, visitor.token, version.rows, before):
             if shown.done:
                 html = markup.stamped(shown.html, version.edit)
-                counted = (version.edit, shown.steps)
-                yield {self.estimate: html, self.estimated: shown.html, self.counted: counted}
+                epochs = (version.run.get("training") or {}).get("epochs")
+                marks = self.form.steps(version.problems, overridden(epochs, shown.steps))
+                yield {self.estimate: html, self.estimated: shown.html, **marks}
             else:
                 yield {self.estimate: shown.html}
 
@@ -285,6 +294,9 @@ class TrainTab:
 
         yield from self.work.run(start, finished)
 
+    def _take_new(self, name: str, taken: str, teacher: str, student: str, run: dict[str, Any]) -> Updates:
+        return {} if name == taken else self._take_preset(name, teacher, student, run)
+
     def _take_preset(self, name: str, teacher: str, student: str, run: dict[str, Any]) -> Updates:
         config, kept = load_preset(name), base_config(run).teacher
         for setting in SERVED:
@@ -293,6 +305,7 @@ class TrainTab:
         same = (config.teacher.model, config.student.model) == (teacher, student)
         pair = " → ".join(model_facts.display_name(each.model) for each in (config.teacher, config.student))
         return {
+            self.taken: name,
             self.preset_note: markup.note("quiet", "" if same else f"Made for {pair}."),
             self.whole: gr.Button(visible=not same),
             **self.load(config),

@@ -117,11 +117,14 @@ class PlaceForm:
             )
         elif fitting[0].fits is None:
             note = markup.note("warn", f"Whether it fits could not be estimated: {fitting[0].why}")
-        chosen = flavor if flavor in names else next(iter(names), None)
+        lines = [(each.line(), each.machine.name) for each in fitting]
+        # what was chosen is not sent again, as it may have been changed meanwhile
+        kept: dict[str, Any] = {} if flavor in names else {"value": next(iter(names), None)}
+        payer: dict[str, Any] = {} if namespace else {"value": next(iter(payers), None)}
         return {
             self.rented: gr.Column(visible=True),
-            self.flavor: gr.Dropdown(choices=[(each.line(), each.machine.name) for each in fitting], value=chosen),
-            self.namespace: gr.Dropdown(choices=payers, value=namespace or next(iter(payers), None)),
+            self.flavor: gr.Dropdown(choices=lines, **kept),
+            self.namespace: gr.Dropdown(choices=payers, **payer),
             self.prices: {offer.machine.name: offer.machine.price for offer in fitting},
             self.machines: markup.table(HEADERS, _machine_rows(offered), numeric=(2, 3, 4)),
             self.note: note,

@@ -47,7 +47,7 @@ def test_a_job_comes_home_without_a_page_and_is_found_again_by_another_studio(hu
     assert "installing" in (run.path / "job_log.txt").read_text()
     assert [record["step"] for record in run.metrics()] == list(range(1, 31))
     assert "cpu-basic of tester" in run_view.head(run, run.metrics())
-    assert runs_page.current(studio, studio.nobody, run.id, "", "All runs", 30, None)[2]["allowed"]["fetch"]
+    assert runs_page.look(studio, studio.nobody, run.id, "", "All runs", 30).shown["allowed"]["fetch"]
 
     elsewhere = Background(tmp_path / "two", False, tokens={None: None})
     until(lambda: (elsewhere.turn(), [copy.status().state for copy in runs_in(tmp_path / "two")] == ["finished"])[1])

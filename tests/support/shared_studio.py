@@ -170,8 +170,7 @@ class Visitor:
         raise AssertionError("The studio did not come back.")
 
     def _look(self) -> tuple[list[str], str]:
-        timer = next(each["id"] for each in self.page["components"] if each["type"] == "timer")
-        event = self.event(timer, "tick")
+        event = self.event(self.component("run-list"), "input")
         # each look is a new page, so that it gets everything
         self.session = uuid.uuid4().hex[:12]
         outputs = self.send(event, self.values(event))

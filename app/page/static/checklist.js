@@ -14,11 +14,11 @@
 
   window.studio ??= {};
   Object.assign(window.studio, {
-    // Called until the field is there: a step or a group takes a moment to open.
+    // Called until the field can be used: a step or a group takes a moment to open.
     focusField: (tries = 20) => {
       if (!wanted) return;
       const field = document.getElementById(wanted.field);
-      if (!shown(field)) {
+      if (!shown(field) || field.closest('[inert]')) {
         if (tries > 0) setTimeout(() => window.studio.focusField(tries - 1), 100);
         return;
       }

@@ -17,6 +17,12 @@ Object.assign(window.studio, {
 
   empty: () => '',
 
+  // Counts how often a preset was chosen that was the last one taken, as that changes no value.
+  chosenAgain: (name, taken, times) => name === taken ? String(Number(times) + 1) : times,
+
+  // The updates that disable as many buttons as there are values.
+  disabled: (...buttons) => buttons.map(() => ({__type__: 'update', interactive: false})),
+
   // The buttons in the gallery of recipes load a recipe.
   recipes: (element, trigger) => {
     element.addEventListener('click', event => {

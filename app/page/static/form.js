@@ -6,7 +6,7 @@
   let edits = 0;
   // The version that the server knows.
   let written = '';
-  const TOGETHER_MS = 150;
+  const TOGETHER_MS = 80;
   const PANELS = ['train-pair', 'train-estimate', 'checklist'];
   const byId = (id) => document.getElementById(id);
   const isOpen = () => byId('train-outcome')?.getClientRects().length > 0;
@@ -60,12 +60,14 @@
 
   window.studio ??= {};
   Object.assign(window.studio, {
-    // Changes that come together make one version. The server receives it once the step is open.
+    // Changes that come together, such as those of a preset, make one version, once there are no more of them. The
+    // server receives it once the step is open.
     edited: async () => {
       edits += 1;
+      const edit = edits;
       dimOutdated();
       await new Promise(resolve => setTimeout(resolve, TOGETHER_MS));
-      return name();
+      return edit === edits ? name() : written;
     },
 
     // Settings equal to those that were read last are not a change.

@@ -139,7 +139,7 @@
   const showSection = (tries = 20) => {
     const root = document.getElementById('documentation');
     const found = [...(root?.querySelectorAll('h1, h2, h3') ?? [])].find(each => !section || slug(trimmed(each)) === section);
-    if (!found?.getClientRects().length) {
+    if (!found?.getClientRects().length || found.closest('[inert]')) {
       if (tries > 0) setTimeout(() => showSection(tries - 1), 100);
       return;
     }
