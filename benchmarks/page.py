@@ -189,7 +189,7 @@ def visit_studio(opened: Browser, url: str, visit: int) -> dict[str, float]:
             | text_changed(page, visit)
             | form_changed(page, visit)
             | runs_opened(page)
-            | model_chosen(page, f"acme/teacher-{visit}")
+            | model_chosen(page, f"teacher-{visit}")
         )
 
 
