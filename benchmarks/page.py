@@ -177,6 +177,7 @@ def model_chosen(page: Page, name: str) -> dict[str, float]:
     field.press_sequentially(name, delay=25)
     option = page.get_by_role("option").filter(has_text=name).first
     option.wait_for()
+    page.locator("#teacher-note", has_text="1 found on the Hub").wait_for()
     read = "document.querySelector('#teacher-note .note-ok')?.textContent.includes('apache-2.0')"
     [chosen_ms] = timed(page, "mousedown", option.click, read)
     return {"hub": chosen_ms}
