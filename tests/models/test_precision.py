@@ -238,7 +238,7 @@ def test_what_watches_the_gradients_of_weights_still_does_after_they_were_rounde
         node.register_hook(lambda *gradients: heard.append(1))
     for context in (weights_in(model, torch.bfloat16), computing_in(decoder_of(model), torch.bfloat16)):
         with context, torch.no_grad():
-            model(torch.tensor([[5, 6, 7]]))
+            decoder_of(model)(torch.tensor([[5, 6, 7]]))
         heard.clear()
         model(torch.tensor([[5, 6, 7]])).logits.sum().backward()
         assert len(heard) == len(nodes)
