@@ -6,6 +6,8 @@ from html import escape
 from app.page import markup
 from simct.hub.search import ModelHit
 
+# between the facts about a search result
+SEPARATOR = " · "
 ADDRESS = re.compile(r"https?://[^\s<>\"'&]*[^\s<>\"'&.,;:)]")
 
 
@@ -51,4 +53,9 @@ def label(hit: ModelHit, query: str = "") -> str:
         "gated: ask for access" if hit.gated else "",
         f"found by “{query}”" if query.lower() not in hit.id.lower() else "",
     ]
-    return f"{hit.id}\n{' · '.join(part for part in parts if part)}"
+    return f"{hit.id}\n{SEPARATOR.join(part for part in parts if part)}"
+
+
+def is_label(text: str) -> bool:
+    """Whether `text` is what a list shows of a model, which its field holds for a moment after a choice."""
+    return SEPARATOR in text

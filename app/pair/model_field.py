@@ -88,6 +88,9 @@ class ModelField:
         query = (typed or "").strip()
         if len(query) < MIN_QUERY or is_folder(query) or is_address(query) or query in model_facts.EMBEDDED.values():
             return {}
+        # keys may be handled after the choice that followed them, when the field holds what the list showed
+        if hub_notes.is_label(query):
+            return {}
         from simct.hub.search import search_models
 
         try:
