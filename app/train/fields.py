@@ -27,7 +27,7 @@ PLACEHOLDERS = {"method_options": "mass_mask: 0.5", "teachers": "- model: owner/
 BASIC = (
     ("method",),
     ("training.steps", "training.batch_size", "training.learning_rate", "rollout.max_new_tokens"),
-    ("training.epochs", "lora.rank", "evaluation.tasks"),
+    ("training.epochs", "lora.rank", "evaluation.tasks", "publish.repo_id"),
 )
 FOLDED = {
     "Loss": (("divergence", "method_options"),),
@@ -60,7 +60,7 @@ FOLDED = {
         ("training.stop_on_collapse", "evaluation.allow_code_execution"),
     ),
     "When it ends": (
-        ("publish.repo_id", "notify.webhook"),
+        ("notify.webhook",),
         ("publish.what", "publish.private", "publish.rollouts", "publish.space", "publish.only_if_improved"),
     ),
 }
