@@ -413,6 +413,8 @@ def _as_visitor(function, run_id: str, name: str | None):
     """Call with the run's id by its name, the visitor where Gradio would put them, and nothing else."""
     given = []
     for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            continue
         kind = str(parameter.annotation)
         if "OAuth" in kind and name:
             profile = dict.fromkeys(("name", "preferred_username", "profile", "picture"), name)

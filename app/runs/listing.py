@@ -88,7 +88,7 @@ def count_line(shown: int, found: int, all_runs: int) -> str:
     if not all_runs:
         return markup.empty("No runs yet. Launch one under Train.")
     if not found:
-        return markup.empty(f"None of the {all_runs:,} runs matches.")
+        return markup.empty(f"No run matches, out of {all_runs:,}.")
     if shown < found:
         return markup.note("quiet", f"{shown:,} of {found:,} runs shown.")
     return markup.note("quiet", f"{found:,} of {all_runs:,} runs.") if found < all_runs else ""

@@ -188,11 +188,11 @@ class RunsTab:
         self,
         visitor: Visitor,
         run_id: str | None,
-        words: str,
-        state: str,
-        length: int,
-        project: str | None,
-        within: str | None,
+        words: str = "",
+        state: str = STATES[0],
+        length: int = PAGE,
+        project: str | None = None,
+        within: str | None = None,
     ) -> page.Look:
         """As page.look, for the values of the fields above the list."""
         self.studio.background.meet(visitor)
@@ -215,7 +215,7 @@ class RunsTab:
                 self.whole: gr.Accordion(visible=bool(found.listed)),
             }
         if "projects" in changed:
-            updates[self.within] = listing.project_filter(now["projects"], wanted["within"] or ANY)
+            updates[self.within] = listing.project_filter(now["projects"], wanted.get("within") or ANY)
         if "table" in changed:
             updates[self.table] = table.table(self.studio, found.listed, picked)
         if "allowed" in changed:

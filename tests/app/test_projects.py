@@ -259,7 +259,7 @@ def test_a_project_is_renamed_and_deleted_and_every_tab_follows(browser, address
     chosen(old, "Algebra")
     expect(old.at("#run-head")).to_contain_text("project Algebra")
     old.pick("#run-project", "No project")
-    expect(old.at("#run-none")).to_contain_text("None of 1 runs")
+    expect(old.at("#run-none")).to_contain_text("out of 1")
     old.pick("#run-project", "Algebra")
     expect(old.at("#run-list label")).to_have_count(1)
     old.page.close()

@@ -72,7 +72,7 @@ def test_results_tell_what_helps_to_choose_and_filters_narrow_them(studio):
     studio.page.get_by_role("button", name="Filters").click()
     studio.page.get_by_label("Access", exact=True).click()
     studio.page.get_by_role("option", name="Gated", exact=True).click()
-    expect(studio.at("#teacher-note")).to_contain_text("1 on the Hub")
+    expect(studio.at("#teacher-note")).to_contain_text("1 found")
     type_into(studio, "teacher", "acme teacher")  # two words that stand apart in the id
     expect(options.filter(has_text="acme/locked-teacher")).to_be_visible()
     expect(options.filter(has_text="acme/wordy-teacher")).to_have_count(0)

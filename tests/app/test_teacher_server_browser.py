@@ -117,6 +117,8 @@ def test_what_is_wrong_with_a_server_is_said_beside_it(studio, server, address):
     for secret in ("https://me:secret-word@example.com", "https://example.com/?key=secret-word"):
         studio.name_model("teacher", secret)
         expect(note(studio).locator(".note-error")).to_contain_text("without a name, password or query")
+        # the field holds a model again once the address was taken from it
+        expect(studio.at("#teacher input")).not_to_have_value(secret)
         assert "secret-word" not in studio.page.url + studio.page.evaluate(VALUES)
 
     # a model of another tokenizer, under a name that says nothing

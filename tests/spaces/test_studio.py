@@ -63,7 +63,8 @@ def test_it_starts_from_its_own_folder_and_refuses_what_a_public_page_must(folde
         with pytest.raises(Exception, match="Hub only"):
             client.predict(secret, api_name="/estimate")
         names = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-        assert set(names) - {"/_check_login_status"} == {"/inspect", "/estimate"}
+        # Gradio adds one of its own for each page
+        assert {name for name in names if not name.startswith("/_check_login")} == {"/inspect", "/estimate"}
 
 
 def documented() -> list[list[str]]:

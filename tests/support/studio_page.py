@@ -29,6 +29,8 @@ SECONDS = 1000
 PATIENCE = 40 * SECONDS
 # what Gradio's own client says when a reload cuts its open requests short
 CUT_SHORT = ("AbortError", "Connection errored out")
+# what a page that is being left says when it still asks, having closed its session before the next page is there
+LEAVING = ("Unexpected error 404", "ERR_INCOMPLETE_CHUNKED_ENCODING", "network error")
 expect.set_options(timeout=PATIENCE)
 
 
@@ -77,15 +79,21 @@ class Studio:
         self.opened.append(self)
         self.strays: list[str] = []
         self.complaints: list[str] = []
+        self.leaving = False
         page.on("request", self._watch)
+        page.on("domcontentloaded", self._arrive)
         page.on("pageerror", lambda error: self._complain(str(error)))
         page.on("console", lambda message: self._complain(message.text) if message.type == "error" else None)
 
     def _complain(self, text: str) -> None:
-        if not any(expected in text for expected in CUT_SHORT):
+        if not any(expected in text for expected in (*CUT_SHORT, *(LEAVING if self.leaving else ()))):
             self.complaints.append(text)
 
+    def _arrive(self, page) -> None:
+        self.leaving = False
+
     def _watch(self, request) -> None:
+        self.leaving = self.leaving or request.is_navigation_request()
         if not request.url.startswith((self.url, "data:", "blob:")):
             self.strays.append(request.url)
 
