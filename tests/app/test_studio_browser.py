@@ -152,6 +152,7 @@ def past(studio: studio_page.Studio, step: int) -> None:
     studio.page.wait_for_function(f"step => Number({bar}?.ariaValueNow) > step", arg=step, timeout=TRAINING)
 
 
+@pytest.mark.long
 def test_a_returning_user_finds_everything_after_the_studio_was_restarted_in_mid_run(browser, hub, tmp_path):
     runs_dir = tmp_path / "runs"
     port = studio_page.free_port()

@@ -39,6 +39,7 @@ def note(studio):
     return studio.at("#server-note")
 
 
+@pytest.mark.long
 def test_a_server_is_typed_where_the_teacher_is_chosen_and_trains_a_student(studio, server, runs_dir):
     server.key = KEY
     studio.open()

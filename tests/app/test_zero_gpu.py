@@ -82,6 +82,7 @@ def test_a_pair_is_measured_in_the_process_that_has_the_gpu_and_as_it_is_elsewhe
         assert there[number] == pytest.approx(here[number], rel=1e-3)
 
 
+@pytest.mark.long
 def test_a_visitor_without_quota_is_reported_in_one_line():
     got = DeviceService(quota_left=3).measure()
     assert got["report"] is None and got["error"].startswith("No GPU was lent: ") and "quota" in got["error"]

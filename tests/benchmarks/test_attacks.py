@@ -39,6 +39,7 @@ def test_each_case_counts_once(reports, counted):
     assert attacks.table(counts).splitlines()[1].split("kills")[1].strip() == counted
 
 
+@pytest.mark.long
 def test_the_table_has_what_was_tried():
     command = [sys.executable, "-m", "benchmarks.attacks", "--only", "task files with code"]
     got = subprocess.run(command, cwd=attacks.ROOT, capture_output=True, text=True, timeout=200)

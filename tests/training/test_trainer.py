@@ -371,7 +371,13 @@ def test_stop_checkpoints_first_and_leaves_a_loadable_student(folders, prompts_f
         local_job.stop(run)
 
 
-@pytest.mark.parametrize("split", [{"micro_batch_size": 2}, {"micro_batch_size": None, "micro_batch_tokens": 50}])
+@pytest.mark.parametrize(
+    "split",
+    [
+        pytest.param({"micro_batch_size": 2}, marks=pytest.mark.long),
+        {"micro_batch_size": None, "micro_batch_tokens": 50},
+    ],
+)
 def test_two_processes_reach_the_weights_of_one(folders, prompts_file, tmp_path, split):
     one = launch_and_wait(new_config(folders, prompts_file, steps=5), tmp_path)
     two = RunFolder.create(tmp_path, new_config(folders, prompts_file, steps=5, **split))
