@@ -1,10 +1,11 @@
 """A dataset on the Hub: found while its name is typed, then its configuration and split."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
-from app.page import markup, scripts
+from app.page import hub_notes, markup, scripts
 from app.page.markup import one_line
 from app.pair.model_field import MIN_QUERY
 from app.reading.setup import explicit_token
@@ -41,11 +42,11 @@ class HubDataset:
                 ["train"], value="train", label="Split", allow_custom_value=True, elem_id="prompt-split", min_width=120
             )
         self.line = markup.panel(elem_id="dataset-note")
-        self.described = gr.State({})
+        self.described, self.offered = gr.State({}), gr.State([])
         turn = in_turn("data")
         typing = Handler(
-            studio, self.search, {"typed": self.dataset}, [self.dataset, self.line],
-            {**turn, "js": scripts.call("typed", "prompt-dataset")},
+            studio, self.search, {"typed": self.dataset, "before": self.offered},
+            [self.dataset, self.offered, self.line], {**turn, "js": scripts.call("typed", "prompt-dataset")},
         )  # fmt: skip
         typing.on(self.dataset.key_up)
         found = [self.config, self.split, self.described, self.line]
@@ -54,8 +55,8 @@ class HubDataset:
         splits = {"facts": self.described, "config": self.config}
         Handler(studio, self.show_splits, splits, [self.split, self.described], turn).on(self.config.input)
 
-    def search(self, visitor: Visitor, typed: str) -> Updates:
-        """Datasets on the Hub whose id contains the text typed so far."""
+    def search(self, visitor: Visitor, typed: str, before: Sequence[hub_notes.Choice] = ()) -> Updates:
+        """Datasets on the Hub whose id contains the text typed so far, and then what the list offered `before`."""
         query = (typed or "").strip()
         if len(query) < MIN_QUERY:
             return {}
@@ -70,7 +71,12 @@ class HubDataset:
             if found
             else f"No dataset on the Hub matches {quoted(query)}."
         )
-        return {self.dataset: gr.Dropdown(choices=found), self.line: markup.note("quiet", line)}
+        options = hub_notes.offered([(name, name) for name in found], before)
+        return {
+            self.dataset: gr.Dropdown(choices=options),
+            self.offered: options,
+            self.line: markup.note("quiet", line),
+        }
 
     def describe(self, visitor: Visitor, name: str, before: dict[str, Any]) -> Updates:
         """Configurations, splits and license of the dataset chosen; one line if it cannot be read."""

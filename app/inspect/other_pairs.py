@@ -6,7 +6,7 @@ from dataclasses import replace
 import gradio as gr
 
 from app.inspect import other_pairs_view
-from app.page import markup, scripts
+from app.page import hub_notes, markup, scripts
 from app.page.markup import one_line
 from app.pair import model_field
 from app.pair.tab import PairTab
@@ -53,6 +53,7 @@ class OtherPairsTab:
                 min_width=300,
             )
         self.rows, typed = gr.State([]), gr.Textbox(visible=False)
+        self.offered = gr.State(model_field.choices([]))
         with gr.Row(elem_classes="tools"):
             start = gr.Button(
                 "Inspect these pairs", size="sm", variant="primary", min_width=150, elem_id="other-pairs-start"
@@ -75,7 +76,9 @@ class OtherPairsTab:
         inputs = {**pair.inputs, "which": which, "models": self.models, "verdicts": verdicts}
         Handler(studio, self._inspect, inputs, [*self.work.outputs, self.table, self.rows], LONG).on(start.click)
         typing = {**in_turn("other_pairs"), "js": scripts.call("typed", "other-pairs-models")}
-        Handler(studio, self._search, {"typed": typed}, [self.models, self.note], typing).on(self.models.key_up)
+        searching = {"typed": typed, "before": self.offered}
+        found = [self.models, self.offered, self.note]
+        Handler(studio, self._search, searching, found, typing).on(self.models.key_up)
         for name, button in buttons.items():
             downloads.offer(studio, button, FILES[name][1], {"rows": self.rows}, self.note)
 
@@ -99,8 +102,8 @@ class OtherPairsTab:
             weights=bool(verdicts),
         )
 
-    def _search(self, visitor: Visitor, typed: str) -> Updates:
-        """Models on the Hub whose id holds what has been typed so far."""
+    def _search(self, visitor: Visitor, typed: str, before: Sequence[hub_notes.Choice] = ()) -> Updates:
+        """Models on the Hub whose id holds what has been typed so far, and then what the list offered `before`."""
         query = (typed or "").strip()
         if len(query) < model_field.MIN_QUERY or is_folder(query):
             return {}
@@ -111,8 +114,12 @@ class OtherPairsTab:
         except SimCTError as error:
             return {self.note: markup.note("warn", one_line(error))}
         line = f"{len(found)} found on the Hub." if found else f"No model on the Hub matches {quoted(query)}."
-        options = model_field.choices([hit.id for hit in found])
-        return {self.models: gr.Dropdown(choices=options), self.note: markup.note("quiet", line)}
+        options = hub_notes.offered(model_field.choices([hit.id for hit in found]), before)
+        return {
+            self.models: gr.Dropdown(choices=options),
+            self.offered: options,
+            self.note: markup.note("quiet", line),
+        }
 
 
 def inspect_others(

@@ -1,11 +1,14 @@
 """Answers of the Hub as HTML: a search result in two lines, and notes with links."""
 
 import re
+from collections.abc import Sequence
 from html import escape
 
 from app.page import markup
 from simct.hub.search import ModelHit
 
+# what a list shows, and the value that it stands for
+Choice = tuple[str, str]
 # between the facts about a search result
 SEPARATOR = " · "
 ADDRESS = re.compile(r"https?://[^\s<>\"'&]*[^\s<>\"'&.,;:)]")
@@ -36,6 +39,16 @@ def count(number: float) -> str:
             return f"{number:.0f}{unit}" if unit == "" or number >= 99.5 else f"{number:.2g}{unit}"
         number /= 1000
     return ""
+
+
+def offered(found: Sequence[Choice], before: Sequence[Choice]) -> list[Choice]:
+    """What a list offers while its field is typed into: what was found, then what it offered before.
+
+    Gradio's list fails, and its field with it, if it becomes shorter while it is open. It shows only what contains the
+    typed text.
+    """
+    values = {value for _, value in found}
+    return [*found, *(each for each in before if each[1] not in values)]
 
 
 def label(hit: ModelHit, query: str = "") -> str:

@@ -39,7 +39,8 @@ class Reading:
 class ModelField:
     """The field, the line under it, and the choice of a revision folded away.
 
-    `asked` holds what was typed last, until something is chosen, and `read` the model that was chosen last.
+    `asked` holds what was typed last, until something is chosen, `offered` what the list offers, and `read` the model
+    that was chosen last.
 
     After `connect`, `revised` is the event that follows the choice of a revision, and `search_arguments` turns the
     values of the filters into arguments of search_models.
@@ -67,13 +68,15 @@ class ModelField:
                 elem_id=f"{side}-revision",
             )
         self.asked = gr.State("")
+        self.offered = gr.State(choices([]))
         self.read = gr.State("")
 
     def connect(self, filters: Mapping[str, gr.Dropdown], search_arguments: Callable[..., dict[str, Any]]) -> None:
         """Search while typing and when a filter changes; offer the revisions when they are opened."""
         self.search_arguments = search_arguments
-        outputs = [self.field, self.note, self.asked]
-        typing = Handler(self.studio, self.search, {"typed": self.field, **filters}, outputs)
+        outputs = [self.field, self.note, self.asked, self.offered]
+        typed = {"typed": self.field, **filters, "before": self.offered}
+        typing = Handler(self.studio, self.search, typed, outputs)
         typing.on(self.field.key_up, how={**in_turn("pair"), "js": scripts.call("typed", self.side)})
         again = Handler(self.studio, self.search, {"typed": self.asked, **filters}, outputs, in_turn("pair"))
         again.on(*(each.input for each in filters.values()))
@@ -83,8 +86,8 @@ class ModelField:
         )
         self.revised = revise.on(self.revision.input)
 
-    def search(self, visitor: Visitor, typed: str, **filters: str) -> Updates:
-        """Models on the Hub whose id holds what has been typed so far."""
+    def search(self, visitor: Visitor, typed: str, before: Sequence[hub_notes.Choice] = (), **filters: str) -> Updates:
+        """Models on the Hub whose id holds what has been typed so far, and then what the list offered `before`."""
         query = (typed or "").strip()
         if len(query) < MIN_QUERY or is_folder(query) or is_address(query) or query in model_facts.EMBEDDED.values():
             return {}
@@ -97,8 +100,10 @@ class ModelField:
             found = search_models(split_revision(query)[0], visitor.token, **self.search_arguments(**filters))
         except SimCTError as error:
             return {self.note: hub_notes.linked_note("warn", one_line(error)), self.asked: query}
-        options = choices([(hub_notes.label(hit, query), hit.id) for hit in found])
-        updates = {self.field: gr.Dropdown(choices=options), self.asked: query}
+        options = hub_notes.offered(choices([(hub_notes.label(hit, query), hit.id) for hit in found]), before)
+        updates: Updates = {self.asked: query}
+        if found:
+            updates |= {self.field: gr.Dropdown(choices=options), self.offered: options}
         if query in {hit.id for hit in found}:
             # an id typed whole and chosen gets its line from what reads it, which a late answer must not replace
             return updates
@@ -133,7 +138,8 @@ class ModelField:
         options = choices(known)
         kept = reading.model == typed
         updates: Updates = {
-            self.field: gr.Dropdown(choices=options) if kept else gr.Dropdown(choices=options, value=reading.model)
+            self.field: gr.Dropdown(choices=options) if kept else gr.Dropdown(choices=options, value=reading.model),
+            self.offered: options,
         }
         if reading.error:
             # what was typed is left in `asked`: it may be searched again with other filters

@@ -64,7 +64,7 @@ class PairTab:
         self.teacher, self.student = teacher.field, student.field
         self.inputs = {"teacher": self.teacher, "student": self.student}
         outputs = [teacher.note, student.note, self.summary, self.next, self.address]
-        outputs += [each for side in self.sides for each in (side.field, side.asked, side.read)]
+        outputs += [each for side in self.sides for each in (side.field, side.asked, side.offered, side.read)]
         inputs = {**self.inputs, "teacher_read": teacher.read, "student_read": student.read}
         self.refresh = Handler(studio, self._refresh, inputs, outputs, in_turn("pair"))
         for side in self.sides:

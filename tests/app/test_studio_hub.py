@@ -29,6 +29,8 @@ def hub():
         server.add_model("acme/old-teacher", demo.TEACHER, files=card("llama3"), downloads=10)
         server.add_model("acme/locked-teacher", demo.TEACHER, gated="manual", downloads=20)
         student = server.add_model("acme/tiny-student", demo.STUDENT, files=card("mit"), downloads=800)
+        for number in range(20):
+            server.add_model(f"acme/many-{number}", demo.TEACHER, files=card("apache-2.0"), downloads=1)
         student.commit("next", {**student.head.files}, "Try something", "acme")
         yield server
 
@@ -76,6 +78,20 @@ def test_results_tell_what_helps_to_choose_and_filters_narrow_them(studio):
     type_into(studio, "teacher", "acme teacher")  # two words that stand apart in the id
     expect(options.filter(has_text="acme/locked-teacher")).to_be_visible()
     expect(options.filter(has_text="acme/wordy-teacher")).to_have_count(0)
+
+
+def test_a_name_typed_to_its_end_is_chosen_though_each_key_leaves_fewer_results(studio):
+    expect(studio.at("#teacher-note")).to_contain_text("embedded")
+    for side, name in (("teacher", "many-17"), ("student", "many-18")):
+        field = studio.at(f"#{side} input")
+        field.click()
+        field.fill("")
+        for key in name:
+            field.press_sequentially(key)
+            studio.page.wait_for_timeout(60)
+        expect(studio.at(f"#{side}-note")).to_contain_text("1 found")
+        studio.page.get_by_role("option").filter(has_text=f"acme/{name}").first.click()
+        expect(studio.at(f"#{side}-note .note-ok")).to_contain_text("apache-2.0")
 
 
 def test_what_must_be_asked_for_is_a_link_and_licenses_are_reported(studio, hub):
