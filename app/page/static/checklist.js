@@ -15,7 +15,7 @@
   window.studio ??= {};
   Object.assign(window.studio, {
     // Called until the field can be used: a step or a group takes a moment to open.
-    focusField: (tries = 20) => {
+    focusField: (tries = 100) => {
       if (!wanted) return;
       const field = document.getElementById(wanted.field);
       if (!shown(field) || field.closest('[inert]')) {
