@@ -83,7 +83,7 @@ class Restoring:
         return updates
 
     def _place(self, query: dict[str, Any]) -> Updates:
-        """Project, pair, step and position, where they are not those that a new page has."""
+        """Project, pair, step and position, if they differ from a new page."""
         updates: Updates = {}
         if query.get("project") or query.get("projects"):
             updates[self.project] = projects.shown(query)
@@ -116,5 +116,5 @@ class Restoring:
 
 
 def _unlike(values: Updates, before: Updates) -> Updates:
-    """Those that are not as before, and those that are None: gr.Number shows None as 0 until it is sent."""
+    """The values that differ from before, and each None: gr.Number shows None as 0 until it is sent."""
     return {each: value for each, value in values.items() if value is None or value != before[each]}

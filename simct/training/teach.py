@@ -33,7 +33,7 @@ def teach(
 ) -> dict[str, Any]:
     """Score every completion of the run's data by its teacher; returns what about.json says of the folder.
 
-    The texts are those that the run trains on with rollout.dataset_fraction 1. Raises one-line SimCTErrors.
+    They are the texts that the run trains on with rollout.dataset_fraction 1. Raises one-line SimCTErrors.
     """
     if config.teacher.scores:
         raise ConfigError("teacher.scores is set, but `simct teach` makes scores. Remove it.")

@@ -242,7 +242,6 @@ def test_a_model_is_said_to_be_read_and_a_word_that_is_none_does_not_replace_it(
         expect(studio.page.get_by_role("button", name="Inspect this pair")).to_be_enabled()
 
 
-@pytest.mark.long
 def test_back_and_forward_move_between_steps_and_keep_what_was_chosen(studio):
     studio.open()
     expect(studio.at("#student-note .note-ok")).to_be_visible()

@@ -99,8 +99,11 @@
       if (restored) window.studio.keepInProject('pair', {teacher, student});
     },
 
+    // Gradio says late which step was opened: another may have been opened since, and a new entry for this one would
+    // erase those that Forward leads to.
     rememberStep: (step) => {
-      if (!restored) return;
+      const selected = document.querySelector('#steps > .tab-wrapper [role=tab][aria-selected=true]')?.dataset.tabId;
+      if (!restored || (selected && selected !== step)) return;
       change(url => url.searchParams.set('step', step), step !== stepOf(now ?? window.location));
       window.scrollTo({top: 0});
     },
