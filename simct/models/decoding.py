@@ -51,13 +51,9 @@ def can_decode(model: PreTrainedModel, longest: int) -> bool:
     own_preparation = kind.prepare_inputs_for_generation is not GenerationMixin.prepare_inputs_for_generation
     if own_preparation and config.model_type not in OWN_PREPARATION_BEYOND_CONTEXT:
         return False
-    if (
-        getattr(kind, "_is_stateful", False)
-        or getattr(config, "alibi", False)
-        or not kind._supports_default_dynamic_cache()
-    ):
+    if not kind._supports_default_dynamic_cache():
         return False
-    return longest <= _scaled_beyond(config) and attends_to_all(config, longest)
+    return longest <= _scaled_beyond(config) and attends_to_all(plain, longest)
 
 
 def _scaled_beyond(config: Any) -> float:

@@ -24,11 +24,12 @@ PROBE = [[1, 2, 3], [4, 5, 6, 7]]
 _agreeing: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
 
 
-def attends_to_all(config: Any, longest: int) -> bool:
-    """Whether each layer reads all earlier tokens of a sequence of `longest` tokens, and has no other memory of them.
-
-    `config` is that of the text model.
-    """
+def attends_to_all(model: Any, longest: int) -> bool:
+    """Whether each layer reads all earlier tokens of a sequence of `longest` tokens, has no other memory of them, and
+    knows places only by their position ids. `model` may be the whole model or its decoder."""
+    config = model.config.get_text_config(decoder=True)
+    if getattr(model, "_is_stateful", False) or getattr(config, "alibi", False):
+        return False
     layers = DynamicCache(config=config).layers
     return bool(layers) and all(
         type(layer) is DynamicLayer or (type(layer) is DynamicSlidingWindowLayer and longest <= layer.sliding_window)
@@ -39,8 +40,7 @@ def attends_to_all(config: Any, longest: int) -> bool:
 def needs_no_mask(decoder: Any, longest: int) -> bool:
     """Whether sequences that are padded on the right can be read without a mask: no position sees a later one."""
     config = decoder.config.get_text_config(decoder=True)
-    alone = not getattr(decoder, "_is_stateful", False) and not getattr(config, "alibi", False)
-    return alone and config._attn_implementation == "sdpa" and attends_to_all(config, longest)
+    return config._attn_implementation == "sdpa" and attends_to_all(decoder, longest)
 
 
 def packs(decoder: Any, longest: int) -> bool:

@@ -7,8 +7,9 @@ on GPUs, and on CPUs that are faster in it, if the checkpoint is in 16 bits.
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from transformers import PretrainedConfig
@@ -60,22 +61,40 @@ def computes_bfloat16(device: torch.device | str) -> bool:
 
 
 @contextmanager
+def _replaced(
+    modules: Iterable[torch.nn.Module], rounded: Callable[[torch.nn.Parameter], torch.Tensor]
+) -> Iterator[None]:
+    """The modules with what `rounded` makes of their float32 weights in their place; a weight that they share is one.
+
+    The parameters stay as they are, as in torch.func.functional_call: DDP's hooks are on them, and another dtype would
+    drop the hooks.
+    """
+    named = [(module, name, each) for module in modules for name, each in module._parameters.items()]
+    own = [(module, name, each) for module, name, each in named if each is not None and each.dtype == torch.float32]
+    made: dict[int, Any] = {}
+    try:
+        for module, name, weight in own:
+            if id(weight) not in made:
+                made[id(weight)] = rounded(weight)
+            module._parameters[name] = made[id(weight)]
+        yield
+    finally:
+        for module, name, weight in own:
+            module._parameters[name] = weight
+
+
+@contextmanager
 def weights_in(model: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """`model` with its float32 weights rounded to `dtype`, and after that with its own again, bit for bit.
 
     For decoding, where every token reads all weights: under autocast they are cast for each of them.
     """
-    # DDP's hooks are on the parameters, which therefore stay as they are: another dtype would drop the hooks
-    named = ((module, name, each) for module in model.modules() for name, each in module._parameters.items())
-    own = [(module, name, each) for module, name, each in named if each is not None and each.dtype == torch.float32]
-    rounded = {id(each): torch.nn.Parameter(each.detach().to(dtype), requires_grad=False) for _, _, each in own}
-    try:
-        for module, name, weight in own:
-            module._parameters[name] = rounded[id(weight)]
+
+    def rounded(weight: torch.nn.Parameter) -> torch.Tensor:
+        return torch.nn.Parameter(weight.detach().to(dtype), requires_grad=False)
+
+    with _replaced(model.modules(), rounded):
         yield
-    finally:
-        for module, name, weight in own:
-            module._parameters[name] = weight
 
 
 @contextmanager
@@ -87,25 +106,16 @@ def computing_in(decoder: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]
     they are, so that the gradient of a frequent token is summed in float32; what is read from them is rounded.
     """
     kept = set(getattr(decoder, "_keep_in_fp32_modules_strict", None) or ())
-    own: list[tuple[torch.nn.Module, str, torch.Tensor]] = []
-    hooks = []
+    modules, hooks = [], []
     for path, module in decoder.named_modules():
         if isinstance(module, torch.nn.Embedding):
             hooks.append(module.register_forward_hook(lambda module, inputs, output: output.to(dtype)))
         elif not kept.intersection(path.split(".")):
-            parameters = ((name, each) for name, each in module._parameters.items() if each is not None)
-            own += [(module, name, each) for name, each in parameters if each.dtype == torch.float32]
-    rounded: dict[int, torch.Tensor] = {}  # a weight that modules share is one
+            modules.append(module)
     try:
-        for module, name, weight in own:
-            if id(weight) not in rounded:
-                rounded[id(weight)] = weight.to(dtype)
-            # in place of the parameter, as torch.func.functional_call does it
-            module._parameters[name] = rounded[id(weight)]  # type: ignore[assignment]
-        yield
+        with _replaced(modules, lambda weight: weight.to(dtype)):
+            yield
     finally:
-        for module, name, weight in own:
-            module._parameters[name] = weight  # type: ignore[assignment]
         for hook in hooks:
             hook.remove()
 
