@@ -24,6 +24,7 @@ from simct.config import RunConfig
 from simct.config.precision import Precision, precision_text
 from simct.config.sections import ModelConfig
 from simct.errors import ConfigError, RunError, SimCTError, brief
+from simct.evaluation.health import HealthWatch
 from simct.evaluation.tasks import evaluate_loaded
 from simct.hub.client import prepare_clients
 from simct.jobs.local.process import start_time
@@ -177,10 +178,9 @@ def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Traine
     student = trainable_student(loaded.student, config)
     start_tracker(process)
     history = run.metrics() if checkpoint else []
-    warned = any("warning" in record for record in history)
+    health = HealthWatch(history)
 
     def on_step(record: dict[str, Any], samples: list[dict]) -> None:
-        nonlocal warned
         write_record(run, process.accelerator, record, config.training.steps, "Training")
         for sample in samples:
             run.append("rollouts.jsonl", sample)
@@ -188,11 +188,11 @@ def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Traine
             f"step {record['step']}/{config.training.steps}  loss {record['loss']:.4f}  rows {record['rows']}  "
             f"length {record['response_length']:.1f}  ended {record['eos_rate']:.0%}  {record['seconds']:.2f} s"
         )
-        if "warning" in record:
-            process.log(f"warning: {record['warning']}")
-            if not warned:
-                notify(run, "unhealthy", record["warning"])
-            warned = True
+        unhealthy = health.add(record)
+        if warning := record.get("warning") or unhealthy:
+            process.log(f"warning: {warning}")
+        if unhealthy and (trouble := notify(run, "unhealthy", unhealthy)):
+            process.log(trouble)
 
     return Trainer(
         config,

@@ -4,6 +4,7 @@ Only the step records of metrics.jsonl are used: means over ten steps are compar
 bounds are rules of thumb, well within those at which a run ends as collapsed (training/collapse.py).
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,3 +114,29 @@ def _means(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         if len(values) == len(records):
             found[name] = sum(values) / len(values)
     return found
+
+
+class HealthWatch:
+    """Follows a run step by step, and reports once that it became unhealthy: by a step's warning, or by a health mark.
+
+    `history` are the records of earlier steps, about which there has been a report if they gave a reason for one.
+    """
+
+    def __init__(self, history: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.first: list[Mapping[str, Any]] = []
+        self.last: deque[Mapping[str, Any]] = deque(maxlen=WINDOW)
+        self.reported = False
+        for record in history:
+            self.add(record)
+
+    def add(self, record: Mapping[str, Any]) -> str | None:
+        """Add one step's record. Returns what is wrong and what to do, if that is the first time; None otherwise."""
+        (self.first if len(self.first) < WINDOW else self.last).append(record)
+        if self.reported:
+            return None
+        # the first and the newest ten steps decide, whatever is between them
+        marks = health_marks([*self.first, *self.last])
+        lines = [f"{mark.text} {mark.advice}" for mark in marks]
+        line = record.get("warning") or next(iter(lines), None)
+        self.reported = line is not None
+        return line

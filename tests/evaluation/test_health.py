@@ -2,7 +2,7 @@
 
 import pytest
 
-from simct.evaluation.health import health_marks
+from simct.evaluation.health import HealthWatch, health_marks
 
 
 def records(steps: int, since: int | None = None, **change):
@@ -35,3 +35,24 @@ def test_short_runs_and_old_records_are_not_judged():
     assert health_marks(records(19, 2, eos_rate=0.1)) == []
     old = [{name: value for name, value in each.items() if name != "repetition_rate"} for each in records(50)]
     assert health_marks(old) == [] and health_marks([{"step": 1, "loss": 2.0}] * 50) == []
+
+
+def test_a_watch_reports_the_first_sign_once_and_as_the_marks_have_it():
+    steps = records(60, 31, eos_rate=0.5)
+    watch = HealthWatch()
+    said = [watch.add(record) for record in steps]
+    [line] = filter(None, said)
+    [mark] = health_marks(steps)
+    first = said.index(line)
+    assert line.endswith(mark.advice) and mark.text.split("%")[1] in line
+    assert health_marks(steps[:first]) == [] and health_marks(steps[: first + 1]) and watch.reported
+
+
+def test_a_watch_reports_a_warning_and_nothing_again_after_a_resume():
+    watch = HealthWatch()
+    assert watch.add({"step": 1, "warning": "Half is left out."}) == "Half is left out."
+    assert watch.add({"step": 2, "warning": "Half is left out."}) is None
+    steps = records(60, 31, eos_rate=0.5)
+    resumed = HealthWatch(steps[:45])
+    assert not any(resumed.add(record) for record in steps[45:])
+    assert HealthWatch(steps[:30]).reported is False

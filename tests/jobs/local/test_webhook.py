@@ -6,12 +6,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from simct import demo
 from simct.cli.main import main as command
-from simct.config import config_from_dict
+from simct.config import config_from_dict, save_config
 from simct.errors import ConfigError
 from simct.jobs.local import webhook
 from simct.jobs.local.webhook import notify
 from simct.publishing.card import public_yaml
+from simct.runs.folder import RunFolder
 from tests.support.hub_runs import finished_run
 from tests.support.waiting import until
 
@@ -103,6 +105,10 @@ def test_what_is_no_address_is_refused(address):
         )
 
 
+def events(receiver) -> list[str]:
+    return [message["event"] for message in receiver.messages]
+
+
 def test_a_run_sends_it_when_it_has_ended(receiver, folders, tmp_path):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(f'{{"prompt": "{number} + 1"}}\n' for number in range(8)))
@@ -112,4 +118,41 @@ def test_a_run_sends_it_when_it_has_ended(receiver, folders, tmp_path):
     small += ["--set", "data.held_out=0", "--set", f"notify.webhook={receiver.url}"]
     assert command(["distill", *named, *small, "--output", str(tmp_path / "run"), "--runs", str(tmp_path)]) == 0
     until(lambda: receiver.messages, seconds=20)
-    assert [message["event"] for message in receiver.messages] == ["finished"]
+    assert events(receiver) == ["finished"]
+
+
+def test_a_run_reports_once_that_it_became_unhealthy_and_then_that_it_failed(receiver, tmp_path):
+    """The embedded pair: twelve good steps, then a rate at which no answer ends, and at last the watch for that."""
+    run = RunFolder(tmp_path / "run")
+    settings = {
+        "training.steps": 12, "training.batch_size": 2, "training.learning_rate": 1e-5, "rollout.max_new_tokens": 24,
+        "training.checkpoint_every": 6, "training.stop_on_collapse": "false", "data.held_out": 0,
+        "notify.webhook": receiver.url,
+    }  # fmt: skip
+    options = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    named = ["--teacher", str(demo.TEACHER), "--student", str(demo.STUDENT), "--prompts", str(demo.PROMPTS)]
+    assert command(["distill", *named, *options, "--output", str(run.path), "--runs", str(tmp_path)]) == 0
+    until(lambda: receiver.messages, seconds=20)
+    assert events(receiver) == ["finished"]
+
+    def resumed(**training) -> int:
+        config = run.config()
+        for name, value in training.items():
+            setattr(config.training, name, value)
+        save_config(config, run.path / "run.yaml")
+        run.set_status(state="stopped")  # a finished run has nothing to resume
+        return command(["distill", "--resume", str(run.path), "--runs", str(tmp_path)])
+
+    assert resumed(steps=30, learning_rate=0.05) == 0
+    until(lambda: len(receiver.messages) >= 3, seconds=20)
+    assert events(receiver) == ["finished", "unhealthy", "finished"]
+    message = receiver.messages[1]
+    assert (
+        message["message"].startswith("Since step ") and message["run"] == run.id and message["step"] in range(20, 30)
+    )
+    assert run.log_path.read_text().count(f"warning: {message['message']}") == 1
+
+    assert resumed(steps=40, stop_on_collapse=True) != 0
+    until(lambda: len(receiver.messages) >= 4, seconds=20)
+    assert events(receiver) == ["finished", "unhealthy", "finished", "failed"]
+    assert "collapsed" in receiver.messages[-1]["message"]
