@@ -3,6 +3,7 @@
 The key stands behind the # of the address, so that no server's log and no other site gets it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -69,20 +70,19 @@ class ShareLink:
         }
 
     def _make(self, visitor: Visitor, run_id: str | None) -> Updates:
-        try:
-            run = owned_run(self.studio, run_id, visitor)
-            make_link(run)
-        except SimCTError as error:
-            return {self.outcome: markup.note("error", one_line(error))}
-        return {**self.shown(run), self.outcome: ""}
+        return self._change(visitor, run_id, make_link, "")
 
     def _withdraw(self, visitor: Visitor, run_id: str | None) -> Updates:
+        return self._change(visitor, run_id, withdraw_link, "Withdrawn. The link shows nothing now.")
+
+    def _change(self, visitor: Visitor, run_id: str | None, act: Callable[[RunFolder], object], done: str) -> Updates:
+        """The link after `act` on the owner's run, and what was done."""
         try:
             run = owned_run(self.studio, run_id, visitor)
-            withdraw_link(run)
+            act(run)
         except SimCTError as error:
             return {self.outcome: markup.note("error", one_line(error))}
-        return {**self.shown(run), self.outcome: markup.passing("Withdrawn. The link shows nothing now.")}
+        return {**self.shown(run), self.outcome: markup.passing(done) if done else ""}
 
 
 class SharedRun:
