@@ -13,6 +13,7 @@ from app.data import choice
 from app.data.tab import DataTab
 from app.inspect.tab import InspectTab
 from app.page import markup
+from app.page.kept import Kept
 from app.pair import model_field
 from app.pair.tab import PairTab
 from app.runs.listing import choices
@@ -39,7 +40,7 @@ def decisions(teacher: str | None, student: str | None, prompts: choice.Choice |
 
 
 class Restoring:
-    """Puts back what an address names and a browser kept. `prompts` and `verdict` hold what it kept of those."""
+    """Puts back what an address names and a browser kept."""
 
     def __init__(
         self,
@@ -47,16 +48,14 @@ class Restoring:
         steps: tuple[PairTab, InspectTab, DataTab, TrainTab, RunsTab],
         tabs: gr.Tabs,
         project: gr.Dropdown,
-        prompts: gr.JSON,
-        verdict: gr.JSON,
+        kept: Kept,
     ) -> None:
-        self.studio, self.tabs, self.project = studio, tabs, project
-        self.prompts, self.verdict = prompts, verdict
+        self.studio, self.tabs, self.project, self.kept = studio, tabs, project, kept
         self.pair, self.inspect, self.data, self.train, self.runs = steps
-        pair_and_data = [self.pair.teacher, self.pair.student, prompts, *self.data.fields.values()]
+        pair_and_data = [self.pair.teacher, self.pair.student, kept.prompts, *self.data.fields.values()]
         self.pair_and_data = pair_and_data
         self.everything = [
-            *pair_and_data, project, self.runs.chosen, tabs, self.runs.timer, *self.inspect.kept, verdict,
+            *pair_and_data, project, self.runs.chosen, tabs, self.runs.timer, *self.inspect.place, kept.verdict,
             *self.train.form_outputs,
         ]  # fmt: skip
 
@@ -77,9 +76,9 @@ class Restoring:
             **_unlike(self.train.load(config), self.train.load(starting_config())),
         }
         if prompts and prompts != choice.START:
-            updates[self.prompts] = prompts
+            updates[self.kept.prompts] = prompts
         if verdict:
-            updates[self.verdict] = verdict
+            updates[self.kept.verdict] = verdict
         return updates
 
     def _place(self, query: dict[str, Any]) -> Updates:
@@ -110,7 +109,7 @@ class Restoring:
         return {
             self.pair.teacher: teacher,
             self.pair.student: student,
-            self.prompts: prompts,
+            self.kept.prompts: prompts,
             **self.data.restored(prompts),
         }
 

@@ -21,6 +21,7 @@ from app.inspect.reliability_view import recommended
 from app.inspect.tab import InspectTab
 from app.page import charts as line_charts
 from app.page import markup, scripts
+from app.page.kept import Kept
 from app.page.markup import one_line
 from app.page.theme import theme
 from app.pair.tab import PairTab
@@ -43,6 +44,7 @@ from app.start.gallery import Gallery
 from app.start.tour import TourStart
 from app.train import form
 from app.train.checklist import step_of
+from app.train.checklist_view import FIELDS
 from app.train.tab import TrainTab
 from app.train.teacher_server import TeacherServer
 from app.train.version import FormState
@@ -62,7 +64,7 @@ HEADER = """<header class="top"><h1>SimCT Studio</h1>
 
 
 class StudioPage:
-    """The whole page. The browser keeps `prompts` (those chosen), `run` (the settings of Train) and `verdict`."""
+    """The whole page; `kept` is what the browser keeps of a project besides its pair."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -79,14 +81,16 @@ class StudioPage:
                 self.project = projects.field()
                 edit = gr.Button("Edit…", size="sm", scale=0, min_width=70, visible=False, elem_id="project-edit")
             ProjectEditor(studio, self.project, edit)
-            self.prompts = gr.JSON(choice.START, visible="hidden")
-            self.run = gr.JSON(brief(form.starting_config()), visible="hidden")
-            self.verdict = gr.JSON({}, visible="hidden")
+            self.kept = Kept(
+                prompts=gr.JSON(choice.START, visible="hidden"),
+                run=gr.JSON(brief(form.starting_config()), visible="hidden"),
+                verdict=gr.JSON({}, visible="hidden"),
+            )
             self.query = gr.JSON({}, visible="hidden")
             self.form_state = FormState()
             self._build_steps()
             steps = (self.pair, self.inspect, self.data, self.train, self.runs)
-            self.restoring = Restoring(studio, steps, self.tabs, self.project, self.prompts, self.verdict)
+            self.restoring = Restoring(studio, steps, self.tabs, self.project, self.kept)
             self._wire_tabs()
             self._wire_steps()
             self._wire_address()
@@ -107,26 +111,13 @@ class StudioPage:
                 with self.pair.below_teacher:
                     self.teacher_server = TeacherServer(studio, self.pair)
                 with self.pair.below:
-                    self.pair_verdict = PairVerdict(
-                        studio, self.pair, self.prompts, self.run, self.verdict, self.teacher_server.asked
-                    )
+                    self.pair_verdict = PairVerdict(studio, self.pair, self.kept, self.teacher_server.asked)
             with gr.Tab("Inspect", id="inspect") as steps["inspect"]:
-                self.inspect = InspectTab(
-                    studio, self.pair, self.prompts, self.run, self.verdict, self.teacher_server.asked
-                )
+                self.inspect = InspectTab(studio, self.pair, self.kept, self.teacher_server.asked)
             with gr.Tab("Data", id="data") as steps["data"]:
-                self.data = DataTab(studio, self.pair, self.prompts, self.run, self.verdict)
+                self.data = DataTab(studio, self.pair, self.kept, FIELDS)
             with gr.Tab("Train", id="train") as steps["train"]:
-                self.train = TrainTab(
-                    studio,
-                    self.pair,
-                    self.prompts,
-                    self.run,
-                    self.verdict,
-                    self.form_state,
-                    self.project,
-                    self.teacher_server,
-                )
+                self.train = TrainTab(studio, self.pair, self.kept, self.form_state, self.project, self.teacher_server)
             with gr.Tab("Runs", id="runs") as steps["runs"]:
                 self.runs = RunsTab(studio, self.project)
                 self.notices = RunNotices(studio)
@@ -161,7 +152,9 @@ class StudioPage:
         for button, name in leads_to.items():
             self._open(name).on(button.click)
         each = {**QUIET, "trigger_mode": "multiple"}
-        go = Handler(self.studio, self._open_step_of, {}, [self.tabs], each).on(self.train.checklist.panel.select)
+        go = Handler(self.studio, self._open_step_of, {}, [self.tabs], each).on(
+            self.train.checklist.panel.select, self.data.notices.select
+        )
         go.then(None, js=scripts.call("focusField"), **PRIVATE)
         steps = self.tabs_of_steps
         self.inspect.refresh.on(steps["inspect"].select)
@@ -172,7 +165,7 @@ class StudioPage:
         self.publish.show_after(self.publish.refresh.on(steps["publish"].select).then)
 
     def _open_step_of(self, event: gr.EventData) -> Updates:
-        """Open the step where a problem of the checklist is fixed."""
+        """Open the step with the field that the button of a message leads to."""
         step = step_of(event)
         return {self.tabs: gr.Tabs(selected=step)} if step else {}
 
@@ -186,7 +179,7 @@ class StudioPage:
         take = Handler(
             self.studio,
             self._take_recommended,
-            {"run": self.run, "verdict": self.verdict},
+            {"run": self.kept.run, "verdict": self.kept.verdict},
             [*self.train.form_outputs, self.tabs],
         )
         take.on(self.inspect.train.click)
@@ -248,13 +241,13 @@ class StudioPage:
         for component in named:
             component.change(None, named, js=scripts.call("rememberPair"), **PRIVATE)
         self.project.input(None, self.project, self.project, js=scripts.call("openProject"), **PRIVATE)
-        kept: dict[str, gr.JSON] = {"data": self.prompts, "run": self.run, "verdict": self.verdict}
-        for name, value in kept.items():
+        kept = self.kept
+        for name, value in {"data": kept.prompts, "run": kept.run, "verdict": kept.verdict}.items():
             value.change(None, value, js=scripts.call("keep", name), **PRIVATE)
-        decided = {**self.pair.inputs, "prompts": self.prompts, "run_id": self.runs.chosen}
+        decided = {**self.pair.inputs, "prompts": kept.prompts, "run_id": self.runs.chosen}
         show = Handler(self.studio, self._show_decisions, decided, [self.where], LATEST)
-        show.on(self.prompts.change, *(component.change for component in named))
-        inputs = {"query": self.query, "prompts": self.prompts, "run": self.run, "verdict": self.verdict}
+        show.on(kept.prompts.change, *(component.change for component in named))
+        inputs = {"query": self.query, "prompts": kept.prompts, "run": kept.run, "verdict": kept.verdict}
         restore = Handler(
             self.studio,
             restoring.restore,

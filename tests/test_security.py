@@ -16,7 +16,7 @@ import torch
 from app import studio
 from app.inspect import lanes
 from app.page import hub_notes, markup
-from app.publish import view as publish_view
+from app.page.publishing import publishing_line
 from app.publish.card_view import card_preview
 from app.runs import view as run_view
 from app.server.guard import Guard, Preflights
@@ -279,7 +279,7 @@ def test_only_reading_is_public_api_and_the_queue_is_bounded(served):
     [
         lambda run: hub_notes.linked_note("error", f"{HOSTILE} at https://x.y/{HOSTILE}"),
         lambda run: hub_notes.link(f"javascript:{HOSTILE}", HOSTILE) + hub_notes.link(f'https://x/"{HOSTILE}', HOSTILE),
-        lambda run: publish_view.publishing_line(PublishingStatus("publishing", repo_id=HOSTILE, stage=HOSTILE)),
+        lambda run: publishing_line(PublishingStatus("publishing", repo_id=HOSTILE, stage=HOSTILE)),
         lambda run: "".join(run_view.panels(run)),
         lambda run: markup.table((HOSTILE,), [(HOSTILE,)]),
     ],

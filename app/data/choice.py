@@ -17,6 +17,7 @@ from simct.config import RunConfig, config_from_brief, local_path, set_option
 from simct.config.sections import DataConfig
 from simct.data.selection import row_ranges
 from simct.errors import ConfigError, SimCTError, quoted
+from simct.hub.errors import page_url
 
 EMBEDDED, HUB, UPLOAD, WRITTEN = "Embedded", "Hub dataset", "Upload a file", "Write or paste"
 SOURCES = (EMBEDDED, HUB, UPLOAD, WRITTEN)
@@ -31,6 +32,8 @@ SELECTION = {
 }  # fmt: skip
 # the settings that decide which row has which number
 ROWS = ("source", "prompts", "split", "config_name", "revision")
+# settings that the button of a warning may set
+CHANGEABLE = ("exclude_rows", "deduplicate", "min_tokens", "max_tokens", "template", "system")
 # settings that this step has no field for
 ELSEWHERE = ("held_out_prompts", "held_out_split", "teacher_column")
 START = {"source": EMBEDDED, "prompts": str(demo.PROMPTS)}
@@ -98,11 +101,12 @@ def chosen(
     return now
 
 
-def excluding(before: Choice, change: Mapping[str, Any]) -> Choice:
-    """The choice that also leaves out what `change` names, which comes from the page. Raises ConfigError."""
+def with_change(before: Choice, change: Mapping[str, Any]) -> Choice:
+    """The choice with what a warning's button sets, which comes from the page; excluded rows are added to those there
+    are. Raises ConfigError."""
     config = RunConfig()
     for name, value in change.items():
-        if name not in ("exclude_rows", "deduplicate", "min_tokens", "max_tokens"):
+        if name not in CHANGEABLE:
             raise ConfigError(f"Unknown setting {quoted(name)}.")
         set_option(config, f"data.{name}", value)
     found = {name: getattr(config.data, name) for name in change}
@@ -146,11 +150,12 @@ def license_notes(data: Choice) -> list[tuple[str, str]]:
     """What the visitor should check about the dataset's license."""
     if data.get("source") != HUB:
         return []
-    license = (data.get("license") or "").lower()
+    license, page = (data.get("license") or "").lower(), page_url(str(data.get("prompts")), "dataset")
+    before = "before you publish the student"
     if not license:
-        return [("warn", "The dataset does not state a license. Ask its author before you publish the student.")]
+        return [("warn", f"The dataset does not state a license. Ask its author {before}: {page}/discussions.")]
     if "nc" in license.split("-") or license in ("other", "unknown"):
-        return [("warn", f"The dataset's license is {license}. Check what it allows before you publish the student.")]
+        return [("warn", f"The dataset's license is {license}. Check what it allows {before}: {page}.")]
     return []
 
 

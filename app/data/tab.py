@@ -9,7 +9,9 @@ from app.data.choice import EMBEDDED, HUB, SOURCES, START, UPLOAD, WRITTEN, Choi
 from app.data.forms import MappingForm, SelectionForm
 from app.data.hub_dataset import HubDataset
 from app.page import markup, scripts
+from app.page.kept import Kept
 from app.page.markup import one_line
+from app.page.page_fields import PageFields
 from app.pair.tab import PairTab
 from app.server import paths
 from app.server.handler import PRIVATE, QUIET, Component, Handler, Updates, in_turn
@@ -22,10 +24,11 @@ class DataTab:
     """The source on the left, its rows on the right, and below them the prompts as both models read them.
 
     `chosen` holds `data` of run.yaml as plain data, and the name shown for it. `fields` has the names of choice.Fields.
+    `page` are the fields of all steps: `notices.select` may ask for one of another step (app.train.checklist.step_of).
     """
 
-    def __init__(self, studio: Studio, pair: PairTab, chosen: gr.JSON, run: gr.JSON, verdict: gr.JSON) -> None:
-        self.studio, self.chosen = studio, chosen
+    def __init__(self, studio: Studio, pair: PairTab, kept: Kept, page: PageFields) -> None:
+        self.studio, self.chosen, self.page = studio, kept.prompts, page
         markup.panel(markup.heading("Data", "The prompts that the student will answer.", "data"))
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
@@ -41,10 +44,10 @@ class DataTab:
         self.next = gr.Button("Set up training →", variant="primary", elem_classes="next")
         outputs = [self.note, self.parts, self.notices, self.preview, self.table, self.which, self.readings]
         outputs += [self.lengths, self.written, *self.mapping.columns.values()]
-        inputs = {**pair.inputs, "data": chosen, "run": run, "verdict": verdict, "shown": self.which}
+        inputs = {**pair.inputs, "data": self.chosen, "run": kept.run, "verdict": kept.verdict, "shown": self.which}
         inputs["text"] = self.text
         self.refresh = Handler(studio, self._refresh, inputs, outputs, in_turn("data"))
-        self._wire(pair, run)
+        self._wire(pair, kept.run)
 
     def _build_source(self) -> None:
         source = gr.Radio(SOURCES, value=EMBEDDED, label="Prompts from", elem_id="prompt-source")
@@ -136,9 +139,9 @@ class DataTab:
         self.written.change(None, texts, self.text, js=scripts.call("keepTyped"), **PRIVATE)
         typed = {"data": self.chosen, "template": self.mapping.template}
         Handler(self.studio, self._preview, typed, [self.preview], in_turn("preview")).on(self.mapping.template.input)
-        outputs = [self.chosen, self.refused, *self.selection.fields.values()]
+        outputs = [self.chosen, self.refused, self.system, self.mapping.template, *self.selection.fields.values()]
         each = {**QUIET, "trigger_mode": "multiple"}
-        Handler(self.studio, self._exclude, {"before": self.chosen}, outputs, each).on(self.notices.select)
+        Handler(self.studio, self._change, {"before": self.chosen}, outputs, each).on(self.notices.select)
         edit = Handler(self.studio, self._edit, {"data": self.chosen}, [self.source, self.text, self.refused])
         choose.on(edit.on(self.edit.click).then)
 
@@ -175,14 +178,17 @@ class DataTab:
         except SimCTError as error:
             return {self.preview: markup.note("error", _in_the_fields_words(error, data or START))}
 
-    def _exclude(self, before: Choice, event: gr.EventData) -> Updates:
-        """Leave out the prompts that the button next to a warning names."""
+    def _change(self, before: Choice, event: gr.EventData) -> Updates:
+        """Set what the button next to a warning sets, which mostly leaves prompts out."""
         change = (event._data or {}).get("change")
+        if not isinstance(change, dict):
+            return {}
         try:
-            data = choice.excluding(before or START, change if isinstance(change, dict) else {})
+            data = choice.with_change(before or START, change)
         except SimCTError as error:
             return {self.refused: markup.note("error", one_line(error))}
-        return {self.chosen: data, self.refused: "", **self.selection.shown(data)}
+        texts = {self.system: data.get("system") or "", self.mapping.template: data.get("template") or ""}
+        return {self.chosen: data, self.refused: "", **texts, **self.selection.shown(data)}
 
     def _edit(self, visitor: Visitor, data: Choice) -> Updates:
         """The prompts of this source as a text that the visitor can edit."""
@@ -258,7 +264,7 @@ class DataTab:
             **mapping,
             self.note: view.line(source, report, wanted),
             self.parts: view.parts_table(source),
-            self.notices: view.notices(source, report, more),
+            self.notices: view.notices(source, report, self.page, more),
             self.table: view.rows_table(source),
             self.preview: view.preview(prompt_source.preview(self.studio, wanted, visitor.token)),
             self.which: gr.Slider(maximum=max(2, count), value=number, visible=count > 1),

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from app.page import markup
+from app.page import hub_notes, markup
+from app.page.page_fields import PageFields
 from app.reading.records import PromptReading, PromptsReading, ReadPrompt, ShownToken
 from simct.config.sections import DataConfig
 from simct.data.selection import row_ranges
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from simct.data.prompt_report import Finding, PromptReport
 
 BINS = 24
+EXCLUDE = "Exclude these"
+# columns that can be added to the prompt, one button each
+MOST_ADDED = 4
 SPECIAL = "A special token: it has no bytes"
 
 
@@ -58,13 +63,19 @@ def preview(prompts: Sequence[ReadPrompt]) -> str:
     return "<h3>Prompts as they are read</h3>" + markup.table(("Row", "Prompt as read", "Answer as read"), rows)
 
 
-def notices(source: PromptsReading, report: "PromptReport", more: Sequence[tuple[str, str]] = ()) -> str:
-    """Problems first, then warnings, those about rows before those about templates; `more` come from elsewhere."""
-    lines = [_finding("error", each) for each in report.findings if each.problem]
-    lines += _skipped(source)
-    lines += [_finding("warn", each) for each in report.findings if not each.problem]
+def notices(
+    source: PromptsReading, report: "PromptReport", page: PageFields, more: Sequence[tuple[str, str]] = ()
+) -> str:
+    """Problems first, then warnings, those about rows before those about templates; `more` come from elsewhere.
+
+    Next to each is a button that leaves out the prompts that it is about. Where that makes no sense, a button sets what
+    solves it or leads to the field in which to solve it, and the others say what to do.
+    """
+    lines = [_finding("error", each, page) for each in report.findings if each.problem]
+    lines += _about_source(source, page)
+    lines += [_finding("warn", each, page) for each in report.findings if not each.problem]
     lines += _sampled(source, report)
-    lines += [markup.note(kind, text) for kind, text in more]
+    lines += [_elsewhere(kind, text, page) for kind, text in more]
     return "".join(lines) or markup.note("ok", "No warnings: every prompt reaches both models.")
 
 
@@ -83,24 +94,46 @@ def _sampled(source: PromptsReading, report: "PromptReport") -> list[str]:
     return [markup.note("quiet", text)]
 
 
-def _skipped(source: PromptsReading) -> list[str]:
-    """The notices about rows, with a button to exclude the unusable ones."""
-    rows = [row for skipped in source.summary.skipped.values() for row in skipped.rows]
-    change = {"exclude_rows": row_ranges(rows)} if rows else {}
-    return [
-        markup.note("warn", text) + (_button(change) if change and number == 0 else "")
-        for number, text in enumerate(source.summary.notices())
+def _about_source(source: PromptsReading, page: PageFields) -> list[str]:
+    """What is noticed about the rows, columns and files that the prompts are read from."""
+    summary = source.summary
+    rows = [row for skipped in summary.skipped.values() for row in skipped.rows]
+    skipped = _with_buttons("warn", summary.skipped_line, [_button({"exclude_rows": row_ranges(rows)})])
+    added = [
+        _button({"template": template}, f"Add {name} to the prompt")
+        for name, template in islice(summary.templates.items(), MOST_ADDED)
     ]
+    unread = _with_buttons("warn", page.in_labels(summary.unread_line), added)
+    return [skipped, unread, *(markup.note("warn", text) for text in summary.file_notices())]
 
 
-def _finding(kind: str, finding: "Finding") -> str:
-    return markup.note(kind, finding.text) + (_button(finding.change) if finding.change else "")
+def _finding(kind: str, finding: "Finding", page: PageFields) -> str:
+    field = page.get(finding.setting)
+    label = "Remove the system text" if "system" in finding.change else EXCLUDE
+    buttons = [_button(finding.change, label)] if finding.change else [field.button()] if field else []
+    return _with_buttons(kind, page.in_labels(finding.text), buttons)
 
 
-def _button(change: Mapping[str, Any]) -> str:
-    """A button that excludes the prompts of the warning before it (static/findings.js)."""
+def _elsewhere(kind: str, text: str, page: PageFields) -> str:
+    """A note whose web addresses are links, with the way to the fields of the settings that it names."""
+    ways = [field.button() for field in page.named_in(text)]
+    return hub_notes.linked_note(kind, page.in_labels(text)) + _ways(ways)
+
+
+def _with_buttons(kind: str, text: str, buttons: Sequence[str]) -> str:
+    return markup.note(kind, text) + _ways(buttons) if text else ""
+
+
+def _ways(buttons: Sequence[str]) -> str:
+    return f'<div class="ways">{"".join(buttons)}</div>' if buttons else ""
+
+
+def _button(change: Mapping[str, Any], label: str = EXCLUDE) -> str:
+    """A button that sets what solves the warning before it (static/findings.js)."""
     held = markup.escape(json.dumps(change))
-    return f'<button type="button" class="fix" data-testid="exclude" data-change="{held}">Exclude these</button>'
+    tested = "exclude" if label == EXCLUDE else "change"
+    text = markup.escape(label)
+    return f'<button type="button" class="fix" data-testid="{tested}" data-change="{held}">{text}</button>'
 
 
 def left_out(verdict: dict[str, Any] | None, teacher: str, student: str) -> list[tuple[str, str]]:

@@ -63,6 +63,9 @@ FIELDS = {
     "timeout": "The Job ends after this many hours. Usual: twice the estimated time.",
     "spend-limit": "The Job ends before it costs more than this, in US dollars.",
     "confirm-spending": "A Job costs money, so confirm its price before it is launched.",
+    "publish-when-finished": "When the run has finished, it pushes its student and a model card to the Hub, from this "
+    "machine or from inside its Job, and nobody has to watch it. Switch it on for long runs; the Publish step does the "
+    "same by hand, once you have looked at the student.",
     "run-yaml": "The settings of this run that differ from the defaults. Saved as run.yaml, the simct command runs "
     "exactly the same.",
     "run-command": "The commands that start the same run from a terminal.",

@@ -8,6 +8,8 @@ from simct.inspection.verdict import LITTLE_MASS, LITTLE_RECOVERED
 from simct.report import facts
 from simct.report.formats import share
 
+# nats of a unit below which two models say the same
+NO_DIFFERENCE = 1e-3
 # share of the answers that must have been measured for a pair to be called good
 ENOUGH_ANSWERS = 0.5
 
@@ -30,6 +32,8 @@ def light(measured: Reliability) -> Light:
             f"Difficult pair: only {share(measured.mass_teacher)} of the teacher's probability is on tokens that the "
             "student has, too.",
         )
+    if max(measured.kl_shared, measured.kl_recovered) < NO_DIFFERENCE:
+        return Light("yellow", "Nothing to learn: both models already give these answers the same probabilities.")
     if measured.method == "marginal":
         return Light("yellow", "Usable pair, if you compare text: methods that compare shared tokens would mislead it.")
     if measured.recovered_share < LITTLE_RECOVERED:

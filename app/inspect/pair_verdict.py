@@ -10,6 +10,7 @@ from app.inspect import light, reliability_view, text_source
 from app.inspect.reliability import ANSWERS, TOKENS, WORDS, Measurement, measure_reliability, with_server
 from app.inspect.text_source import TextSource
 from app.page import markup
+from app.page.kept import Kept
 from app.page.markup import one_line
 from app.pair.tab import PairTab
 from app.reading.setup import explicit_token
@@ -36,12 +37,10 @@ class PairVerdict:
         self,
         studio: Studio,
         pair: PairTab,
-        prompts: gr.JSON,
-        run: gr.JSON,
-        verdict: gr.JSON,
+        kept: Kept,
         served: Mapping[str, Component],
     ) -> None:
-        self.studio, self.verdict = studio, verdict
+        self.studio, self.verdict = studio, kept.verdict
         self.drawn = markup.panel(elem_id="pair-verdict")
         with gr.Row(elem_classes="tools"):
             self.measure = gr.Button(WORDS, size="md", min_width=200, visible=False, elem_id="pair-measure")
@@ -52,11 +51,11 @@ class PairVerdict:
         self.note = markup.panel(elem_id="pair-verdict-note")
         self.work = LongWork(studio, self.note, cancel)
         server: Any = served["server"]
-        known = {**pair.inputs, "verdict": verdict, "server": server}
+        known = {**pair.inputs, "verdict": kept.verdict, "server": server}
         shown = [self.drawn, self.measure, self.train, self.note]
-        Handler(studio, self._show, known, shown, LATEST).on(pair.summary.change, verdict.change, server.change)
-        inputs = {**pair.inputs, "chosen": prompts, "run": run, **served}
-        outputs = [*self.work.outputs, self.drawn, verdict, self.train, self.measure]
+        Handler(studio, self._show, known, shown, LATEST).on(pair.summary.change, self.verdict.change, server.change)
+        inputs = {**pair.inputs, "chosen": kept.prompts, "run": kept.run, **served}
+        outputs = [*self.work.outputs, self.drawn, self.verdict, self.train, self.measure]
         Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click)
 
     def _show(

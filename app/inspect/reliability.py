@@ -10,6 +10,7 @@ from app.data import prompt_source
 from app.inspect import reliability_view, text_source
 from app.inspect.text_source import TextSource, TextSourceForm
 from app.page import markup, saving
+from app.page.kept import Kept
 from app.pair.tab import PairTab
 from app.server import downloads, model_facts, paths, teacher_keys, weights, zero_gpu
 from app.server.downloads import Download
@@ -81,12 +82,10 @@ class ReliabilityTab:
         self,
         studio: Studio,
         pair: PairTab,
-        prompts: gr.JSON,
-        run: gr.JSON,
-        verdict: gr.JSON,
+        kept: Kept,
         served: Mapping[str, Component],
     ) -> None:
-        self.studio, self.verdict = studio, verdict
+        self.studio, self.verdict = studio, kept.verdict
         markup.panel(f'<p class="lead">{LEAD}</p>')
         answers = gr.Number(
             ANSWERS, label="Answers", precision=0, minimum=1, maximum=MOST_ANSWERS, min_width=90,
@@ -106,16 +105,16 @@ class ReliabilityTab:
         with gr.Row(elem_classes="tools"):
             for name, (label, make) in FILES.items():
                 button = gr.Button(label, size="sm", min_width=130, elem_id=f"reliability-{name}")
-                downloads.offer(studio, button, make, {**pair.inputs, "verdict": verdict}, self.note)
+                downloads.offer(studio, button, make, {**pair.inputs, "verdict": self.verdict}, self.note)
             self.train = gr.Button(
                 "Train with these settings →", size="sm", variant="primary", min_width=200, interactive=False,
                 elem_id="reliability-train",
             )  # fmt: skip
         self.work = LongWork(studio, self.note, cancel)
         shown = [self.drawn, self.measure, self.train, self.note]
-        self.show = Handler(studio, self._show, {**pair.inputs, "verdict": verdict, **served}, shown, LATEST)
-        inputs = {**pair.inputs, "chosen": prompts, "run": run, "length": length, **served, **source.inputs}
-        outputs = [*self.work.outputs, self.drawn, verdict, self.train]
+        self.show = Handler(studio, self._show, {**pair.inputs, "verdict": self.verdict, **served}, shown, LATEST)
+        inputs = {**pair.inputs, "chosen": kept.prompts, "run": kept.run, "length": length, **served, **source.inputs}
+        outputs = [*self.work.outputs, self.drawn, self.verdict, self.train]
         Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click)
 
     def _show(

@@ -12,6 +12,7 @@ from app.inspect.position import PositionTab
 from app.inspect.reliability import ReliabilityTab
 from app.inspect.text import TextTab
 from app.page import markup, scripts
+from app.page.kept import Kept
 from app.pair.tab import PairTab
 from app.server.handler import LATEST, PRIVATE, Component, Handler, Updates
 from app.server.studio import Studio
@@ -29,9 +30,7 @@ class InspectTab:
         self,
         studio: Studio,
         pair: PairTab,
-        prompts: gr.JSON,
-        run: gr.JSON,
-        verdict: gr.JSON,
+        kept: Kept,
         served: Mapping[str, Component],
     ) -> None:
         self.studio = studio
@@ -43,18 +42,18 @@ class InspectTab:
         tabs: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="inspect-parts") as self.views:
             with gr.Tab("Text", id="text") as tabs["text"]:
-                self.text = TextTab(studio, pair, verdict, served["server"])
+                self.text = TextTab(studio, pair, kept.verdict, served["server"])
             with gr.Tab("Position", id="position") as tabs["position"]:
                 self.position = PositionTab(studio, self.text, served["server"])
             with gr.Tab("Corpus", id="corpus") as tabs["corpus"]:
                 CorpusTab(studio, pair)
             with gr.Tab("Reliability", id="reliability") as tabs["reliability"]:
-                self.reliability = ReliabilityTab(studio, pair, prompts, run, verdict, served)
+                self.reliability = ReliabilityTab(studio, pair, kept, served)
             with gr.Tab("Other pairs", id="other_pairs") as tabs["other_pairs"]:
                 OtherPairsTab(studio, pair)
         self.next = gr.Button("Choose the data →", variant="primary", elem_classes="next")
         self.refresh, self.train = self.text.refresh, self.reliability.train
-        self.kept = [self.views, self.part, self.text.at]
+        self.place = [self.views, self.part, self.text.at]
         self._wire(pair, tabs)
 
     def _wire(self, pair: PairTab, tabs: Mapping[str, gr.Tab]) -> None:

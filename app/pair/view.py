@@ -26,9 +26,9 @@ def summary(pair: PairReading, teacher: Facts, student: Facts, same: bool = Fals
         ("Revision", *((model.revision or "–")[:12] for model in (teacher, student))),
     ]
     table = markup.facts(rows, ("Teacher", "Student"))
-    meaning = markup.note(*judged(pair.shared_tokens / max(1, student.vocabulary), pair.jaccard, same))
+    meaning = markup.note(*judged(pair.shared_tokens / max(1, student.vocabulary), pair.same, same))
     numbers = f'{_numbers(pair, student.vocabulary)}<div class="meaning" data-testid="meaning">{meaning}</div>'
-    return f'{numbers}{table}<div class="pair-lines">{_lines((teacher, student))}</div>'
+    return f'{numbers}{table}<div class="pair-lines">{_lines((teacher, student), same)}</div>'
 
 
 def _numbers(pair: PairReading, student_vocabulary: int) -> str:
@@ -45,14 +45,14 @@ def _numbers(pair: PairReading, student_vocabulary: int) -> str:
     )
 
 
-def judged(of_student: float, jaccard: float, same: bool) -> tuple[str, str]:
+def judged(of_student: float, same_vocabulary: bool, same_model: bool) -> tuple[str, str]:
     """(kind of note, sentence): whether the vocabularies share many tokens, and what follows."""
-    if same:
+    if same_model:
         return "warn", (
             "Teacher and student are the same model, so there is nothing to learn unless the teacher reads its own "
             "system text. Choose a larger teacher."
         )
-    if jaccard == 1:
+    if same_vocabulary:
         return "ok", (
             "Both models have the same vocabulary, so exact matching covers everything. The method strict is enough."
         )
@@ -66,12 +66,12 @@ def judged(of_student: float, jaccard: float, same: bool) -> tuple[str, str]:
     )
 
 
-def _lines(models: Sequence[Facts]) -> str:
+def _lines(models: Sequence[Facts], same: bool) -> str:
     from simct.hub.licenses import license_compatibility, license_concerns
     from simct.hub.search import base_model_line
 
     concerns = license_concerns(*models)
     lines = markup.note("warn" if concerns else "quiet", license_compatibility(*models))
     hits = [model.hit for model in models if model.hit]
-    origin = base_model_line(*hits) if len(hits) == len(models) else None
+    origin = base_model_line(*hits) if len(hits) == len(models) and not same else None
     return lines + markup.note("warn", origin or "")

@@ -6,13 +6,14 @@ import gradio as gr
 
 from app.page import markup, scripts
 from app.page.markup import one_line
+from app.page.publishing import publishing_line
 from app.publish import card, view
 from app.publish.card import CardPanel
-from app.publish.repository import account, suggested_repo_id
 from app.publish.usage import UsagePanel
 from app.runs.listing import one_line_options, visible
 from app.runs.tab import RunsTab
 from app.server.handler import PRIVATE, QUIET, Handler, Updates, in_turn
+from app.server.repository import account, suggested_repo_id
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
 from simct.errors import HubError, SimCTError
@@ -116,7 +117,7 @@ class PublishTab:
     def _state(self, status: PublishingStatus) -> Updates:
         """The line, the buttons and the timer for a state."""
         return {
-            self.note: view.publishing_line(status),
+            self.note: publishing_line(status),
             self.publish: gr.Button(view.button_label(status), interactive=not status.active),
             self.stop: gr.Button(visible=status.active),
             self.timer: gr.Timer(active=status.active),

@@ -37,7 +37,8 @@ def pair_of(worker: Worker, teacher: Source, student: Source) -> TokenizerPair:
 def read_pair(worker: Worker, teacher: Source, student: Source) -> PairReading:
     """The shared tokens of a pair."""
     pair = pair_of(worker, teacher, student)
-    return PairReading(pair.shared_tokens, pair.jaccard)
+    same = pair.teacher.fingerprint == pair.student.fingerprint
+    return PairReading(pair.shared_tokens, pair.jaccard, same)
 
 
 def read_folder(worker: Worker, source: Source) -> ModelReading:

@@ -53,10 +53,11 @@ class ModelReading:
 
 @dataclass(frozen=True)
 class PairReading:
-    """What two vocabularies have in common."""
+    """What two vocabularies have in common; `same`: they are the same one."""
 
     shared_tokens: int
     jaccard: float
+    same: bool = False
 
 
 @dataclass(frozen=True)

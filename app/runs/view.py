@@ -3,12 +3,16 @@
 from collections import Counter
 
 from app.page import markup
+from app.page.publishing import publishing_line
 from app.runs import machine
 from app.runs.evaluations import results
 from app.runs.names import names
+from simct.errors import SimCTError
 from simct.files import tail
 from simct.hub.redact import redact
 from simct.jobs import actions
+from simct.publishing.push import publishing_state
+from simct.publishing.when_finished import not_improved
 from simct.report.formats import duration
 from simct.report.progress import progress_line
 from simct.runs.folder import RunFolder
@@ -18,7 +22,7 @@ from simct.runs.status import RunStatus
 
 FILES = (
     "status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "log.txt", "job_log.txt", "run.yaml",
-    "label.json", machine.ESTIMATE_FILE,
+    "label.json", "publish.json", machine.ESTIMATE_FILE,
 )  # fmt: skip
 SAMPLES = 6
 LOG_LINES = 500
@@ -31,7 +35,8 @@ def panels(run: RunFolder, place: str | None = None, trouble: str | None = None)
     """
     metrics = run.metrics()
     used = machine.panel(run, run.status(), metrics)
-    return [head(run, metrics, place, trouble), used, results(run), left_out(metrics), samples(run), config(run)]
+    top = head(run, metrics, place, trouble) + published(run)
+    return [top, used, results(run), left_out(metrics), samples(run), config(run)]
 
 
 def head(run: RunFolder, metrics: list[dict], place: str | None = None, trouble: str | None = None) -> str:
@@ -51,6 +56,23 @@ def head(run: RunFolder, metrics: list[dict], place: str | None = None, trouble:
         f"{markup.progress(status.step, status.total_steps or 0)}"
         f"{message_note(status, place)}{stage_bar(status)}{extra}"
     )
+
+
+def published(run: RunFolder) -> str:
+    """Where the student was published, or what a run that publishes by itself will do or why it did not."""
+    record = publishing_state(run)
+    if record.state != "none":
+        return publishing_line(record)
+    try:
+        wanted = run.config().publish
+    except SimCTError:
+        return ""  # shown with the settings
+    if wanted.repo_id is None:
+        return ""
+    if run.status().state != "finished":
+        return markup.note("quiet", f"When it has finished, it publishes its student to {wanted.repo_id}.")
+    reason = not_improved(run) if wanted.only_if_improved else None
+    return markup.note("quiet", f"Not published: {reason}" if reason else "")
 
 
 def _title(run: RunFolder, pair: str) -> str:

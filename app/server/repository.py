@@ -7,8 +7,11 @@ from huggingface_hub import get_token
 from app.server.model_facts import display_name
 from app.server.studio import Studio
 from app.server.visitor import Visitor
+from simct.config import RunConfig
 from simct.hub.client import ask
 from simct.runs.folder import RunFolder
+
+LONGEST = 96
 
 
 def suggested_repo_id(studio: Studio, run: RunFolder, visitor: Visitor) -> str:
@@ -16,10 +19,14 @@ def suggested_repo_id(studio: Studio, run: RunFolder, visitor: Visitor) -> str:
     name = visitor.owner or account(studio, visitor.token)
     if not name:
         return ""
-    config = run.config()
+    return f"{name}/{suggested_name(run.config())}"[:LONGEST]
+
+
+def suggested_name(config: RunConfig) -> str:
+    """A name for a repository of the run's student: the student and the method."""
     student = re.sub(r"[^\w.-]+", "-", display_name(config.student.model).split("@")[0].split("/")[-1])
     kind = "warm-start" if config.kind == "warmup" else config.method
-    return f"{name}/{student}-{kind}"[:96]
+    return f"{student.strip('-.')}-{kind}"[:LONGEST]
 
 
 def account(studio: Studio, token: str | bool | None) -> str | None:

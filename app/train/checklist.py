@@ -85,7 +85,7 @@ def fix_of(event: gr.EventData) -> tuple[str, float] | None:
     """The setting and the value that the button of a problem sets."""
     asked = event._data or {}
     setting, value = asked.get("setting"), asked.get("fix")
-    if isinstance(value, int | float) and isinstance(setting, str) and setting in view.FIELDS:
+    if isinstance(value, int | float) and isinstance(setting, str) and view.FIELDS.get(setting):
         return setting, value
     return None
 
@@ -93,4 +93,4 @@ def fix_of(event: gr.EventData) -> tuple[str, float] | None:
 def step_of(event: gr.EventData) -> str | None:
     """The step that the button of a problem leads to."""
     step = (event._data or {}).get("step")
-    return step if step in {field.step for field in view.FIELDS.values()} else None
+    return step if step in {field.step for field in view.FIELDS.by_setting.values()} else None

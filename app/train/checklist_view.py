@@ -1,36 +1,24 @@
 """The checklist next to Launch as HTML: problems with a way to their fields, then warnings; passed checks are
 collapsed."""
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 from app.page import markup
+from app.page.page_fields import Field, PageFields
 from app.train import fields
 from simct.preflight.records import OK, PROBLEM, WARNING, Check, Preflight
 from simct.report.formats import plural
 
 MARKS = {OK: ("ok", "✓"), WARNING: ("warn", "!"), PROBLEM: ("error", "✕")}
 HEAD = "<h3>Before you launch</h3>"
-_NAME = re.compile(r"\b[a-z]+(?:_[a-z]+)*\.[a-z]+(?:_[a-z]+)*\b")
-
-
-@dataclass(frozen=True)
-class Field:
-    """A field of the page: its label, its id, the step it is on, and the folded group it is in, if it is in one."""
-
-    label: str
-    elem_id: str
-    step: str = "train"
-    group: str = ""
 
 
 def _known_fields() -> dict[str, Field]:
     """The field of each setting that the page has one for."""
     found = {
         name: Field(fields.label(name), fields.elem_id(name), "train", group)
-        for group, rows in [("", fields.BASIC), *fields.FOLDED.items()]
+        for group, rows in [("", fields.BASIC), ("", fields.PUBLISH), *fields.FOLDED.items()]
         for row in rows
         for name in row
     }
@@ -46,22 +34,23 @@ def _known_fields() -> dict[str, Field]:
         "data.column": Field("Prompt or messages column", "prompt-column", "data"),
         "data.answer_column": Field("Answer column", "answer-column", "data"),
         "data.template": Field("Prompt template", "prompt-template", "data"),
+        "data.system": Field("System text", "system-text", "data"),
         "data.limit": Field("Use at most", "limit", "data"),
-        "data.system_column": Field("System column", "system-column", "data"),
-        "data.completion_column": Field("Completion column", "completion-column", "data"),
-        "data.checker_column": Field("Checker column", "checker-column", "data"),
-        "data.exclude_rows": Field("Excluded rows", "excluded-rows", "data"),
-        "data.deduplicate": Field("Duplicates", "duplicates", "data"),
-        "data.min_tokens": Field("Shortest, tokens", "shortest", "data"),
-        "data.max_tokens": Field("Longest, tokens", "longest", "data"),
-        "data.held_out": Field("Held-out prompts", "held-out", "data"),
-        "data.held_out_seed": Field("Held-out seed", "held-out-seed", "data"),
+        "data.system_column": Field("System column", "system-column", "data", "Other columns"),
+        "data.completion_column": Field("Completion column", "completion-column", "data", "Other columns"),
+        "data.checker_column": Field("Checker column", "checker-column", "data", "Other columns"),
+        "data.exclude_rows": Field("Excluded rows", "excluded-rows", "data", "Which prompts are used"),
+        "data.deduplicate": Field("Duplicates", "duplicates", "data", "Which prompts are used"),
+        "data.min_tokens": Field("Shortest, tokens", "shortest", "data", "Which prompts are used"),
+        "data.max_tokens": Field("Longest, tokens", "longest", "data", "Which prompts are used"),
+        "data.held_out": Field("Held-out prompts", "held-out", "data", "Which prompts are used"),
+        "data.held_out_seed": Field("Held-out seed", "held-out-seed", "data", "Which prompts are used"),
         "flavor": Field("Machine", "flavor"),
         "namespace": Field("Paid by", "namespace"),
     }
 
 
-FIELDS = _known_fields()
+FIELDS = PageFields(_known_fields())
 
 
 def waiting() -> str:
@@ -101,12 +90,12 @@ def _folded(passed: Sequence[Check]) -> str:
 
 def _line(check: Check) -> str:
     kind, mark = MARKS[check.state]
-    remedy = f"<small>{escape(in_labels(check.remedy))}</small>" if check.remedy else ""
-    field = FIELDS.get(check.setting or "") if check.state != OK else None
-    ways = f'<div class="ways">{_fix(field, check)}{_button(field)}</div>' if field else ""
+    remedy = f"<small>{escape(FIELDS.in_labels(check.remedy))}</small>" if check.remedy else ""
+    field = FIELDS.get(check.setting) if check.state != OK else None
+    ways = f'<div class="ways">{_fix(field, check)}{field.button()}</div>' if field else ""
     return (
         f'<li class="check check-{kind}"><span aria-hidden="true">{mark}</span><div>'
-        f"{escape(in_labels(check.message))}{remedy}{ways}</div></li>"
+        f"{escape(FIELDS.in_labels(check.message))}{remedy}{ways}</div></li>"
     )
 
 
@@ -118,14 +107,3 @@ def _fix(field: Field, check: Check) -> str:
         f'<button type="button" class="fix" data-fix="{check.fix:g}" data-setting="{escape(check.setting or "")}" '
         f'aria-label="Set {escape(field.label)} to {check.fix:,g}">Set to {check.fix:,g}</button>'
     )
-
-
-def _button(field: Field) -> str:
-    """Leads to the field."""
-    place = f'data-field="{escape(field.elem_id)}" data-step="{field.step}" data-group="{escape(field.group)}"'
-    return f'<button type="button" class="to-field" {place}>Go to {escape(field.label)}</button>'
-
-
-def in_labels(text: str) -> str:
-    """`text` with the labels of fields in place of the names that run.yaml has for them."""
-    return _NAME.sub(lambda name: f"“{FIELDS[name[0]].label}”" if name[0] in FIELDS else name[0], text)

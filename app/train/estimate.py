@@ -12,6 +12,7 @@ from app.server.machine import this_machine
 from app.server.model_facts import allowed, joined
 from app.server.studio import Studio
 from app.server.work import Work, follow
+from app.train.where import HERE, Place
 from simct.config import RunConfig
 from simct.config.teachers import teachers_of, with_one_teacher
 from simct.errors import ConfigError, SimCTError
@@ -74,7 +75,12 @@ def _names(config: RunConfig) -> tuple[str, ...]:
 
 
 def views(
-    studio: Studio, describe: Callable[[], RunConfig], token: str | bool | None, rows: int | None, before: str
+    studio: Studio,
+    describe: Callable[[], RunConfig],
+    token: str | bool | None,
+    rows: int | None,
+    before: str,
+    place: Place,
 ) -> Iterator[Shown]:
     """The estimate of the run that `describe()` returns; while it is computed, the previous one, dimmed."""
 
@@ -88,7 +94,7 @@ def views(
             found = estimate(studio, config, token, rows)
         except SimCTError as error:
             return Shown(f"{HEAD}{markup.note('quiet', one_line(error))}")
-        return Shown(view(found), found.steps)
+        return Shown(view(found, place), found.steps)
 
     for work in follow(estimated):
         if work.running:
@@ -97,17 +103,25 @@ def views(
             yield work.result or Shown(f"{HEAD}{markup.note('error', work.error)}")
 
 
-def view(found: "Estimate") -> str:
-    """Tiles for this machine (or the cheapest that fits), and the table of the others."""
-    first = found.here or min(
-        (machine for machine in found.hardware if machine.fits),
-        key=lambda machine: float("inf") if machine.cost is None else machine.cost,
-        default=None,
-    )
+def _machine(found: "Estimate", place: Place) -> "MachineEstimate | None":
+    """The machine at the place: this one, a rented one by the name of its GPU, else the cheapest that fits."""
+    if place.where == HERE and found.here:
+        return found.here
+    rented = [each for each in found.hardware if (place.flavor or "").startswith(each.name)]
+    if place.where != HERE and rented:
+        # l40s and not l4
+        return max(rented, key=lambda machine: len(machine.name))
+    fitting = (machine for machine in found.hardware if machine.fits)
+    return min(fitting, key=lambda machine: float("inf") if machine.cost is None else machine.cost, default=None)
+
+
+def view(found: "Estimate", place: Place) -> str:
+    """Tiles for the machine at the chosen place, and the table of all others."""
+    first = _machine(found, place)
     if first is None:
         head = markup.note("error", f"Needs {size(found.peak)}: more than any one machine known here has.")
         return f"{HEAD}{head}{_table(found.hardware)}"
-    where = "this machine" if found.here else first.name
+    where = "this machine" if first is found.here else f"one {first.name}"
     peak, steps, trained, prompt = estimates.estimate_facts(found)
     *_, time, cost = estimates.machine_facts(first)
     phases = ", ".join(f"{fact.label} {fact.text}" for fact in estimates.memory_facts(found.phases))

@@ -27,7 +27,12 @@ PLACEHOLDERS = {"method_options": "mass_mask: 0.5", "teachers": "- model: owner/
 BASIC = (
     ("method",),
     ("training.steps", "training.batch_size", "training.learning_rate", "rollout.max_new_tokens"),
-    ("training.epochs", "lora.rank", "evaluation.tasks", "publish.repo_id"),
+    ("training.epochs", "lora.rank", "evaluation.tasks"),
+)
+# what the switch "Publish when finished" reveals
+PUBLISH = (
+    ("publish.repo_id", "publish.what"),
+    ("publish.private", "publish.rollouts", "publish.space", "publish.only_if_improved"),
 )
 FOLDED = {
     "Loss": (("divergence", "method_options"),),
@@ -59,10 +64,7 @@ FOLDED = {
         ("evaluation.samples", "training.tracker", "training.seed"),
         ("training.stop_on_collapse", "evaluation.allow_code_execution"),
     ),
-    "When it ends": (
-        ("notify.webhook",),
-        ("publish.what", "publish.private", "publish.rollouts", "publish.space", "publish.only_if_improved"),
-    ),
+    "When it ends": (("notify.webhook",),),
 }
 
 # on the Pair step, under the teacher
@@ -154,5 +156,7 @@ def info(name: str) -> str:
     setting = SETTINGS[name]
     meaning, *more = setting.help.rstrip(".").split(". ")
     usual = [sentence.partition(";")[0] for sentence in more if sentence.startswith("Usual: ")]
-    empty = [f"Empty: {setting.empty}"] if setting.optional and not is_choice(name) else []
+    # a repository is named wherever its field is shown
+    optional = setting.optional and not is_choice(name) and name != "publish.repo_id"
+    empty = [f"Empty: {setting.empty}"] if optional else []
     return "".join(f"{sentence}. " for sentence in (meaning, *usual, *empty)).strip()

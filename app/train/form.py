@@ -9,28 +9,36 @@ import yaml
 
 from app.server.handler import Updates
 from app.train import fields
-from app.train.checklist_view import in_labels
+from app.train.checklist_view import FIELDS
 from app.train.fields import FormField
 from simct.config import RunConfig, brief, config_from_brief, leaves, set_option
 from simct.config.sections import DataConfig, ModelConfig
 from simct.errors import ConfigError
 from simct.hub.repo_ids import split_revision
-from simct.preflight.records import Check, from_error
+from simct.preflight.records import Check, from_error, problem
 from simct.presets import load_preset
 from simct.report.formats import plural
 
-STEPS = "training.steps"
+STEPS, REPOSITORY = "training.steps", "publish.repo_id"
+# the switch, by which the form's values say whether the run publishes; without it a repository's name has no effect
+PUBLISH = "publish"
 
 
 @dataclass(frozen=True)
 class RunForm:
     """`fields` maps a dotted name of run.yaml to its component, `infos` to the text under its label, and `groups` to
-    the
-    folded group of the field, if it is in one."""
+    the folded group of the field, if it is in one. `publish` is the switch that shows `publishing`."""
 
     fields: dict[str, FormField]
     infos: dict[str, str | None]
     groups: dict[str, gr.Accordion]
+    publish: gr.Checkbox
+    publishing: gr.Group
+
+    @property
+    def values(self) -> dict[str, FormField]:
+        """Every component that holds a part of the run, by its name in the values of `read`."""
+        return {**self.fields, PUBLISH: self.publish}
 
     def config(
         self, base: dict[str, Any] | None, teacher: str, student: str, data: DataConfig, values: Mapping[str, Any]
@@ -51,6 +59,10 @@ class RunForm:
         for side, name in (("teacher", teacher), ("student", student)):
             wanted[f"{side}.model"], wanted[f"{side}.revision"] = split_revision(name or "")
         wanted |= {name: values[name] for name in self.fields}
+        if not values[PUBLISH]:
+            wanted[REPOSITORY] = None
+        elif not (wanted[REPOSITORY] or "").strip():
+            problems.append(problem("Name a repository, or switch off “Publish when finished”.", setting=REPOSITORY))
         # a list of teachers takes the place of the one in the pair and of what is set of it
         several = bool(str(wanted.get("teachers") or "").strip())
         if several:
@@ -67,11 +79,12 @@ class RunForm:
     def shown(self, config: RunConfig) -> dict[str, Any]:
         """The fields' values for `config`."""
         values = leaves(config.model_dump()) | {"teachers": brief(config).get("teachers", [])}
-        return {name: _shown(name, values[name]) for name in self.fields}
+        shown = {name: _shown(name, values[name]) for name in self.fields}
+        return {**shown, PUBLISH: config.publish.repo_id is not None}
 
     def filled(self, config: RunConfig) -> Updates:
         """The fields as they show `config`."""
-        return {self.fields[name]: value for name, value in self.shown(config).items()}
+        return {self.values[name]: value for name, value in self.shown(config).items()}
 
     def marked(
         self, before: Sequence[str], problems: Sequence[Check], overridden: str = ""
@@ -114,7 +127,7 @@ def overridden(epochs: float | None, steps: int | None) -> str:
 def _reason(check: Check) -> str:
     """What is allowed, for a line under the label of the field; else the whole message."""
     _, found, allowed = check.message.partition("; it must be ")
-    return in_labels(f"It must be {allowed}" if found else check.message)
+    return FIELDS.in_labels(f"It must be {allowed}" if found else check.message)
 
 
 def base_config(kept: dict[str, Any] | None) -> RunConfig:
@@ -149,12 +162,21 @@ def settings_form(
         row(names)
         if number == 0:
             beside_method()
+    publish = gr.Checkbox(
+        False,
+        label="Publish when finished",
+        info="The run pushes its student and a model card to the Hub by itself.",
+        elem_id="publish-when-finished",
+    )
+    with gr.Group(visible=False) as publishing:
+        for names in fields.PUBLISH:
+            row(names)
     for subject, rows in fields.FOLDED.items():
         with gr.Accordion(subject, open=False) as group:
             for names in rows:
                 row(names)
                 groups |= dict.fromkeys(names, group)
-    return RunForm(made, {name: fields.info(name) for name in made}, groups)
+    return RunForm(made, {name: fields.info(name) for name in made}, groups, publish, publishing)
 
 
 def _shown(name: str, value: Any) -> Any:

@@ -7,17 +7,19 @@ import gradio as gr
 
 from app.data import choice, prompt_source
 from app.page import markup, scripts
+from app.page.kept import Kept
 from app.page.markup import one_line
 from app.pair.tab import PairTab
 from app.server import model_facts, paths, teacher_keys
 from app.server.handler import LATEST, PRIVATE, QUIET, Component, Handler, Updates, in_turn
+from app.server.repository import suggested_name
 from app.server.studio import Studio
 from app.server.uploads import arrived_file
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from app.train import estimate, prepare, view, where
 from app.train.checklist import Checklist, fix_of
-from app.train.form import STEPS, base_config, overridden, settings_form
+from app.train.form import PUBLISH, REPOSITORY, STEPS, base_config, overridden, settings_form
 from app.train.teacher_server import TeacherServer
 from app.train.version import FormState, Version, version_of
 from app.train.where import HERE, Place, PlaceForm
@@ -44,14 +46,12 @@ class TrainTab:
         self,
         studio: Studio,
         pair: PairTab,
-        prompts: gr.JSON,
-        run: gr.JSON,
-        verdict: gr.JSON,
+        kept: Kept,
         state: FormState,
         project: gr.Dropdown,
         server: TeacherServer,
     ) -> None:
-        self.studio, self.run, self.state, self.project, self.server = studio, run, state, project, server
+        self.studio, self.run, self.state, self.project, self.server = studio, kept.run, state, project, server
         markup.panel(
             markup.heading(
                 "Train",
@@ -67,20 +67,21 @@ class TrainTab:
             with gr.Column(scale=2, min_width=300, elem_id="train-outcome"):
                 self._build_outcome()
         self.launched = gr.Textbox(visible=False)
-        self.form_outputs: list[Component] = [run, *self.form.fields.values()]
-        inputs = {"edit": state.edit, **pair.inputs, "prompts": prompts, "run": run, "before": self.wrong}
-        inputs |= self.form.fields
+        self.form_outputs: list[Component] = [self.run, *self.form.values.values()]
+        inputs = {"edit": state.edit, **pair.inputs, "prompts": kept.prompts, "run": self.run, "before": self.wrong}
+        inputs |= self.form.values
         groups = list(dict.fromkeys(self.form.groups.values()))
-        outputs = [self.pair, self.yaml, self.save, run, state.described, self.wrong, *self.form.fields.values()]
+        outputs = [self.pair, self.yaml, self.save, self.suggested, state.described, self.wrong, *self.form_outputs]
         place = (self.place.where, self.place.flavor, self.place.namespace)
-        changes = (field.change for field in (*self.form.fields.values(), *place))
+        changes = (field.change for field in (*self.form.values.values(), *place))
         # before anything else that these events do
-        state.follow(run, pair.teacher.change, pair.student.change, prompts.change, *changes)
+        state.follow(self.run, pair.teacher.change, pair.student.change, kept.prompts.change, *changes)
         preview = Handler(studio, self._preview, inputs, [*outputs, *groups], in_turn("train")).on(state.edit.change)
         self._wire_version(preview.then)
-        self._wire_form(pair, verdict)
+        self._wire_form(pair, kept.verdict)
+        self._wire_publishing()
         self._wire_files(pair)
-        self._wire_launch(pair, prompts)
+        self._wire_launch(pair, kept.prompts)
 
     def _build_form(self) -> None:
         self.preset = gr.Dropdown(
@@ -101,6 +102,8 @@ class TrainTab:
             self.method_note = markup.panel(elem_id="method-verdict", min_height=24)
             self.measure = gr.Button("Measure it →", size="sm", scale=0, min_width=130, visible=False)
         self.form = settings_form(verdict_row.render, self.server.fields, self.server.group)
+        # a repository for this run's student
+        self.suggested = gr.Textbox(suggested_name(base_config(None)), visible="hidden")
 
     def _build_outcome(self) -> None:
         self.pair = markup.panel(elem_id="train-pair")
@@ -144,7 +147,7 @@ class TrainTab:
         Each has its own event, because Gradio repeats everything that an event does if one part of it was postponed.
         """
         form, state = self.form, self.state
-        inputs = {"described": state.described, "before": self.estimated}
+        inputs = {"described": state.described, "before": self.estimated, **self.place.fields}
         outputs: list[Component] = [self.estimate, self.estimated, form.fields[STEPS]]
         Handler(self.studio, self._estimate, inputs, outputs, in_turn("estimate")).on(read)
         offered = self.place.connect(read, state.described, self._config_of)
@@ -158,6 +161,18 @@ class TrainTab:
         measured = {"verdict": verdict, **pair.inputs, "method": method}
         show = Handler(self.studio, self._show_verdict, measured, [self.method_note, self.measure], LATEST)
         show.on(method.change, verdict.change, pair.teacher.change, pair.student.change)
+
+    def _wire_publishing(self) -> None:
+        """Show what the switch reveals, with a repository filled in that follows the student and the method."""
+        form = self.form
+        show = Handler(self.studio, self._show_publishing, {PUBLISH: form.publish}, [form.publishing], LATEST)
+        show.on(form.publish.change)
+        repo = form.fields[REPOSITORY]
+        fill = {**PRIVATE, "js": scripts.call("suggestRepository")}
+        gr.on([form.publish.input, self.suggested.change], None, [form.publish, repo, self.suggested], repo, **fill)
+
+    def _show_publishing(self, publish: bool) -> Updates:
+        return {self.form.publishing: gr.Group(visible=publish)}
 
     def _wire_files(self, pair: PairTab) -> None:
         inputs = {"name": self.preset, **pair.inputs, "run": self.run}
@@ -178,7 +193,7 @@ class TrainTab:
         read.on(self.upload.upload)
 
     def _wire_launch(self, pair: PairTab, prompts: gr.JSON) -> None:
-        inputs: list[Any] = [field.input for field in self.form.fields.values()]
+        inputs: list[Any] = [field.input for field in self.form.values.values()]
         decisions = [prompts.change, pair.teacher.change, pair.student.change, *inputs]
         gr.on(decisions, None, outputs=self.outcome, js=scripts.call("empty"), **PRIVATE)
         gr.on(inputs, None, outputs=self.note, js=scripts.call("empty"), **PRIVATE)
@@ -234,6 +249,7 @@ class TrainTab:
             # an invalid run.yaml is dimmed
             self.yaml: gr.update(value=brief_yaml(config), elem_classes=["stale"] if problems else []),
             self.save: gr.Button(interactive=not problems),
+            self.suggested: suggested_name(config),
             self.run: settings,
             self.state.described: version.text(),
         }
@@ -249,14 +265,15 @@ class TrainTab:
             self.measure: gr.Button(visible=not view.is_measured(verdict, teacher, student)),
         }
 
-    def _estimate(self, visitor: Visitor, described: str, before: str) -> Iterator[Updates]:
+    def _estimate(self, visitor: Visitor, described: str, before: str, **chosen: Any) -> Iterator[Updates]:
         """The estimate for a version of the form, and beside the steps how many they are where epochs decide them."""
         version = version_of(described)
 
         def describe() -> RunConfig:
             return self._resolved(visitor, version)
 
-        for shown in estimate.views(self.studio, describe, visitor.token, version.rows, before):
+        place = Place(**chosen)
+        for shown in estimate.views(self.studio, describe, visitor.token, version.rows, before, place):
             if shown.done:
                 html = markup.stamped(shown.html, version.edit)
                 epochs = (version.run.get("training") or {}).get("epochs")

@@ -18,7 +18,7 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.server.work import Work, follow
 from app.train import fields
-from app.train.checklist_view import in_labels
+from app.train.checklist_view import FIELDS
 from app.train.fields import FormField
 from simct.config.rules import is_server_address
 from simct.errors import SimCTError
@@ -169,4 +169,4 @@ def _in_labels(error: str) -> str:
     """An error of the server, with the field of the key in place of the environment's variable. No run is here yet."""
     remedy = f"Set the environment variable {KEY_VARIABLE}."
     line = error.replace(remedy, "Enter it under Key of the server.")
-    return in_labels(line.replace("; a run that stopped here can be resumed.", "."))
+    return FIELDS.in_labels(line.replace("; a run that stopped here can be resumed.", "."))

@@ -31,6 +31,8 @@ NAMED_COLUMNS = (
     "column", "answer_column", "system_column", "completion_column", "checker_column", "teacher_column",
 )  # fmt: skip
 BRACES = "Write {{ and }} for braces that are text."
+# formats whose prompts are conversations, which a template cannot hold
+MESSAGES, SHAREGPT, PREFERENCES = "chat messages", "ShareGPT conversations", "preference pairs"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,21 @@ class Columns:
     def asked(self) -> tuple[str, ...]:
         """The columns that the user's text comes from."""
         return self.fields if self.template is not None else (*filter(None, [self.prompt]), *self.context)
+
+    def template_with(self, name: str) -> str | None:
+        """A template for the prompt as it is read now, followed by the text of another column.
+
+        None where the prompts are conversations, and for a name that a template cannot hold.
+        """
+        now = [self.template] if self.template is not None else [f"{{{each}}}" for each in self.asked]
+        template = "\n\n".join([*now, f"{{{name}}}"])
+        if self.template is None and self.format in (MESSAGES, SHAREGPT, PREFERENCES):
+            return None
+        try:
+            held = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+        except ValueError:
+            return None
+        return template if dict.fromkeys(held) == dict.fromkeys([*self.asked, name]) else None
 
 
 def recognize(rows: Sequence[Row], data: DataConfig) -> Columns:
@@ -123,10 +140,10 @@ def _format(columns: Columns, known: dict[str, str], rows: Sequence[Row]) -> str
     prompt = str(columns.prompt)
     cell = next((row[prompt] for row in rows if row.get(prompt) not in (None, "", [])), None)
     if "rejected" in known and "chosen" in known:
-        return "preference pairs"
+        return PREFERENCES
     turns = _quietly(cell)
     if turns and isinstance(turns[0], dict):
-        return "ShareGPT conversations" if "from" in turns[0] else "chat messages"
+        return SHAREGPT if "from" in turns[0] else MESSAGES
     name = prompt.strip().lower()
     if name == "instruction":
         return "Dolly" if "context" in known and "input" not in known else "Alpaca"

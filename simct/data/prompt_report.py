@@ -7,8 +7,9 @@ from typing import Any
 from simct.config.sections import DataConfig
 from simct.data.held_out import PromptSplit, has_own_source, split_prompts
 from simct.data.prompts import Prompt
-from simct.data.rendering import render_prompts
+from simct.data.rendering import NO_TEMPLATE, RenderedPrompts, render_prompts
 from simct.data.selection import Duplicates, has_allowed_length, row_ranges
+from simct.data.templates import FOLDED
 from simct.errors import DataError, TemplateLosesText
 from simct.tokenization.pair import TokenizerPair
 
@@ -19,13 +20,15 @@ SIDES = ("student", "teacher")
 class Finding:
     """Something to know about the prompts before a run, as one sentence.
 
-    problem: whether it stops or shrinks a run. change: what to set in `data` of run.yaml so that the run leaves out
-    what this is about; rows of exclude_rows come on top of those there are.
+    problem: whether it stops or shrinks a run. change: what to set in `data` of run.yaml so that this is no longer so,
+    which mostly leaves prompts out; rows of exclude_rows come on top of those there are. setting: the one to look at
+    where nothing can be left out.
     """
 
     text: str
     problem: bool = False
     change: dict[str, Any] = field(default_factory=dict)
+    setting: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,14 @@ def describe_prompts(
             )
         except TemplateLosesText as error:
             lengths[side] = [None] * len(prompts)
-            findings.append(Finding(f"The run cannot start: {error}", True, _excluded(error.rows, len(prompts))))
+            line = f"The run cannot start: {error}"
+            findings.append(_about_rows(line, True, error.rows, prompts, f"{side}.model"))
             continue
         lengths[side] = [len(ids) or None for ids in rendered.ids]
         rows = [row for skipped in rendered.skipped.values() for row in skipped.rows]
-        findings += [Finding(line, True, _excluded(rows, len(prompts))) for line in rendered.losses()]
-        findings += [Finding(line) for line in rendered.notices()]
+        findings += [_about_rows(line, True, rows, prompts, f"{side}.model") for line in rendered.losses()]
+        own = teacher_system if side == "teacher" else None
+        findings += [_changed_by_template(kind, rendered, prompts, own or "", data) for kind in rendered.noticed()]
     report = PromptReport(
         prompts=len(prompts),
         duplicates=_repeated(prompts, "exact"),
@@ -150,7 +155,7 @@ def _counted_findings(report: PromptReport, data: DataConfig) -> list[Finding]:
     if too_long := sum(max(each) > report.room for each in both):
         line = f"{_counted(too_long)} longer than the {report.room:,} tokens that leave room for an answer; "
         change = {"max_tokens": report.room} if report.room > 0 else {}
-        findings.append(Finding(f"{line}these are left out.", True, change))
+        findings.append(Finding(f"{line}these are left out.", True, change, "rollout.max_new_tokens"))
     if report.duplicates:
         again = "is there" if report.duplicates == 1 else "are there"
         line = f"{_counted(report.duplicates)} {again} more than once, and will be answered as often."
@@ -161,9 +166,29 @@ def _counted_findings(report: PromptReport, data: DataConfig) -> list[Finding]:
     return findings
 
 
-def _excluded(rows: Sequence[int], prompts: int) -> dict[str, Any]:
-    """The change that excludes these rows; none where nothing would be left."""
-    return {"exclude_rows": row_ranges(rows)} if 0 < len(rows) < prompts else {}
+def _changed_by_template(
+    kind: str, rendered: RenderedPrompts, prompts: Sequence[Prompt], side_system: str, data: DataConfig
+) -> Finding:
+    """What a side's template changes. `side_system` is the system text that this side alone reads."""
+    line, model = rendered.noticed()[kind], f"{rendered.side}.model"
+    if kind == NO_TEMPLATE:
+        return Finding(line, setting=model)
+    if kind == FOLDED and side_system:
+        return Finding(line, setting=f"{rendered.side}.system")
+    if kind == FOLDED and data.system and any(_system_of(prompt) == data.system for prompt in prompts):
+        return Finding(line, change={"system": ""})
+    return _about_rows(line, False, rendered.changes[kind].rows, prompts, model)
+
+
+def _system_of(prompt: Prompt) -> str | None:
+    first = prompt.messages[0]
+    return first["content"] if first["role"] == "system" else None
+
+
+def _about_rows(line: str, problem: bool, rows: Sequence[int], prompts: Sequence[Prompt], setting: str) -> Finding:
+    """A finding with the change that excludes its rows, or with `setting` where nothing would be left."""
+    change = {"exclude_rows": row_ranges(rows)} if 0 < len(rows) < len(prompts) else {}
+    return Finding(line, problem, change, setting)
 
 
 def _counted(count: int) -> str:

@@ -51,8 +51,8 @@ class Prompt:
 
 
 @dataclass
-class Skipped:
-    """How many rows were skipped for one reason, the first of them, counted from 1, and up to MOST_EXCLUDED of them."""
+class RowCount:
+    """How many rows something is true of, the first of them, counted from 1, and up to MOST_EXCLUDED of them."""
 
     count: int = 0
     row: int = 0
@@ -73,7 +73,7 @@ class DataSummary:
     that were read. skipped: rows left out, by reason. unread: unused columns of text, each with its first row
     that has text. unread_files: data files of a folder that are not read because most files have another format.
     left_out: how many prompts the settings leave out, by what they are. alternatives: other columns that could be read
-    as a part, by their names.
+    as a part, by their names. templates: by unread column, a data.template that also reads its text, if there is one.
     """
 
     source: str
@@ -86,12 +86,13 @@ class DataSummary:
     file_formats: list[str] = field(default_factory=list)
     encodings: list[str] = field(default_factory=list)
     delimiters: list[str] = field(default_factory=list)
-    skipped: dict[str, Skipped] = field(default_factory=dict)
+    skipped: dict[str, RowCount] = field(default_factory=dict)
     used: list[str] = field(default_factory=list)
     unread: dict[str, int] = field(default_factory=dict)
     unread_files: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     alternatives: dict[str, list[str]] = field(default_factory=dict)
+    templates: dict[str, str] = field(default_factory=dict)
 
     @property
     def read_as(self) -> str:
@@ -115,14 +116,27 @@ class DataSummary:
 
     def notices(self) -> list[str]:
         """Warnings, each as one sentence: skipped rows, unused text, a guessed encoding."""
+        return [*filter(None, [self.skipped_line, self.unread_line]), *self.file_notices()]
+
+    @property
+    def skipped_line(self) -> str:
+        """How many rows are skipped, and why; empty if none is."""
+        if not self.skipped:
+            return ""
+        count = sum(each.count for each in self.skipped.values())
+        verb = "is" if count == 1 else "are"
+        return f"{_rows(count)} of {self.rows:,} {verb} skipped: {reasons(self.skipped)}."
+
+    @property
+    def unread_line(self) -> str:
+        """Which columns of text are not used; empty if there are none."""
+        if not self.unread:
+            return ""
+        return f"Nothing uses the text in {', '.join(self.unread)}. Use data.template to include it in the prompt."
+
+    def file_notices(self) -> list[str]:
+        """Warnings about the files: a guessed encoding, files that are not read."""
         lines = []
-        if self.skipped:
-            count = sum(each.count for each in self.skipped.values())
-            verb = "is" if count == 1 else "are"
-            lines.append(f"{_rows(count)} of {self.rows:,} {verb} skipped: {reasons(self.skipped)}.")
-        if self.unread:
-            names = ", ".join(self.unread)
-            lines.append(f"Nothing uses the text in {names}. Use data.template to include it in the prompt.")
         guessed = [name for name in self.encodings if not name.startswith("utf-8")]
         if guessed:
             lines.append(f"The text is read as {' and '.join(guessed)}. Convert it to UTF-8 if letters look wrong.")
@@ -147,7 +161,7 @@ def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count:,} rows"
 
 
-def reasons(skipped: dict[str, Skipped], most: int = SHOWN_REASONS) -> str:
+def reasons(skipped: dict[str, RowCount], most: int = SHOWN_REASONS) -> str:
     """Reasons with their counts, the most frequent first, such as "3 × an empty prompt (first: row 7)"."""
     ordered = sorted(skipped.items(), key=lambda item: -item[1].count)
     described = [f"{each.count:,} × {reason} (first: row {each.row:,})" for reason, each in ordered[:most]]
@@ -213,7 +227,7 @@ class _Reader:
     def __init__(self, data: DataConfig, columns: Columns | None) -> None:
         self.data, self.columns = data, columns
         self.rows = 0
-        self.skipped: dict[str, Skipped] = {}
+        self.skipped: dict[str, RowCount] = {}
         self.unread: dict[str, int] = {}
         self.left_out: Counter[str] = Counter()
         self.excluded = ExcludedRows(data.exclude_rows)
@@ -307,7 +321,7 @@ class _Reader:
                 self._known.add(name)
 
     def _skip(self, reason: str) -> None:
-        self.skipped.setdefault(reason, Skipped()).add(self.rows)
+        self.skipped.setdefault(reason, RowCount()).add(self.rows)
 
     def summary(self, prompts: list[Prompt], source: RowSource | None) -> DataSummary:
         columns = self.columns
@@ -328,6 +342,7 @@ class _Reader:
             unread=self.unread,
             left_out=dict(self.left_out),
             alternatives=columns.alternatives if columns else {},
+            templates={name: found for name in self.unread if columns and (found := columns.template_with(name))},
         )
         if source:
             notes = source.notes

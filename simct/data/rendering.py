@@ -1,53 +1,54 @@
 """All prompts of a run in a model's own template: their ids, what the template refuses, and what was changed for it."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
 from simct.data.conversations import with_system
-from simct.data.prompts import Prompt, Skipped, reasons
+from simct.data.prompts import Prompt, RowCount, reasons
 from simct.data.templates import FOLDED, MERGED, UNTOOLED, ids_of, rendering
 from simct.errors import DataError, TemplateLosesText
 from simct.tokenization.chat_templates import chat_template_of
 
 # A template that loses text of a larger share of the prompts is refused; below that, those prompts are skipped.
 MOST_LOST = 0.1
+# the notice about a side without a chat template
+NO_TEMPLATE = "no template"
 
 
 @dataclass
 class RenderedPrompts:
     """One side's prompts. `ids` is empty for a prompt that the template refuses; `skipped` counts them by reason.
 
-    changes: how many conversations were changed for the template, by templates.MERGED, FOLDED and UNTOOLED.
+    changes: the rows whose conversations were changed for the template, by templates.MERGED, FOLDED and UNTOOLED.
     """
 
     side: str
     has_template: bool
     ids: list[list[int]] = field(default_factory=list)
-    skipped: dict[str, Skipped] = field(default_factory=dict)
-    changes: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, RowCount] = field(default_factory=dict)
+    changes: dict[str, RowCount] = field(default_factory=dict)
+
+    def noticed(self) -> dict[str, str]:
+        """What the template changes in the conversations, as a sentence by NO_TEMPLATE and the kind of change."""
+        lines = {}
+        if not self.has_template:
+            lines[NO_TEMPLATE] = f"The {self.side} has no chat template: it reads the prompt as plain text."
+        untooled = "has no place for tools, which are" if self.has_template else "does not exist, so tools are"
+        words = {
+            FOLDED: "has no place for a system text, which is put before the user's",
+            MERGED: "refuses two turns of a user in a row, which are joined",
+            UNTOOLED: f"{untooled} left out",
+        }
+        for kind, change in words.items():
+            if rows := self.changes.get(kind):
+                lines[kind] = f"The {self.side}'s template {change} ({_prompts(rows.count)})."
+        return lines
 
     def notices(self) -> list[str]:
-        """What the template changes in the conversations, each as one sentence."""
-        lines = []
-        if not self.has_template:
-            lines.append(f"The {self.side} has no chat template: it reads the prompt as plain text.")
-        if count := self.changes[FOLDED]:
-            change = "has no place for a system text, which is put before the user's"
-            lines.append(f"The {self.side}'s template {change} ({_prompts(count)}).")
-        if count := self.changes[MERGED]:
-            change = "refuses two turns of a user in a row, which are joined"
-            lines.append(f"The {self.side}'s template {change} ({_prompts(count)}).")
-        if count := self.changes[UNTOOLED]:
-            change = (
-                "has no place for tools, which are left out"
-                if self.has_template
-                else "does not exist, so tools are left out"
-            )
-            lines.append(f"The {self.side}'s template {change} ({_prompts(count)}).")
-        return lines
+        """The same sentences, for a log or a list."""
+        return list(self.noticed().values())
 
     def losses(self) -> list[str]:
         """A sentence about the prompts that the side cannot read, if there are any."""
@@ -74,19 +75,20 @@ def render_prompts(
     template drops, cuts off or reorders text of more than a tenth of the prompts.
     """
     rendered = RenderedPrompts(side, chat_template_of(tokenizer) is not None)
-    lost = Skipped()
+    lost = RowCount()
     for number, prompt in enumerate(prompts, 1):
+        row = prompt.row or number
         try:
             found = rendering(tokenizer, with_system(prompt.messages, system), enable_thinking, prompt.tools)
         except DataError as error:
-            row = prompt.row or number
-            rendered.skipped.setdefault(str(error).rstrip("."), Skipped()).add(row)
+            rendered.skipped.setdefault(str(error).rstrip("."), RowCount()).add(row)
             rendered.ids.append([])
             if isinstance(error, TemplateLosesText):
                 lost.add(row)
                 reason = str(error)
             continue
-        rendered.changes.update(found.changes)
+        for change in found.changes:
+            rendered.changes.setdefault(change, RowCount()).add(row)
         rendered.ids.append(ids_of(tokenizer, found.text))
     if lost.count > MOST_LOST * len(prompts):
         share = f"{lost.count:,} of {_prompts(len(prompts))}"

@@ -75,4 +75,4 @@ def test_a_list_that_is_being_redone_is_dimmed_and_cannot_be_used():
 
 def test_every_field_that_the_list_leads_to_is_on_the_page(local):
     ids = {component.elem_id for component in build(local).blocks.values()}
-    assert {field.elem_id for field in view.FIELDS.values()} <= ids
+    assert {field.elem_id for field in view.FIELDS.by_setting.values()} <= ids

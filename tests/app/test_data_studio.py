@@ -6,6 +6,7 @@ import pytest
 
 from app.data import choice, prompt_source, view, written
 from app.server import paths
+from app.train.checklist_view import FIELDS
 from simct import demo
 from simct.config import config_from_brief, load_config, save_config
 from simct.config.sections import DataConfig
@@ -15,6 +16,7 @@ from simct.data.samples import prepare_prompts
 from simct.errors import ConfigError, DataError
 from simct.runs.folder import RunFolder
 from tests.support.hostile import HOSTILE
+from tests.support.random_pair import TEMPLATE, random_model, student_tokenizer
 
 PAIR = str(demo.TEACHER), str(demo.STUDENT)
 
@@ -84,12 +86,13 @@ def test_prompts_can_be_edited_as_the_text_they_would_be_read_from(local, tmp_pa
 
 def test_excluding_adds_to_what_is_excluded_already(local):
     before = {"source": choice.UPLOAD, "prompts": "x.jsonl", "exclude_rows": ["3-5"]}
-    data = choice.excluding(before, {"exclude_rows": ["6", "9"], "deduplicate": "exact"})
+    data = choice.with_change(before, {"exclude_rows": ["6", "9"], "deduplicate": "exact"})
     assert data["exclude_rows"] == ["3-6", "9"] and prompt_source.data_config(data).deduplicate == "exact"
     assert choice.selection(data)["excluded"] == "3-6, 9"
+    assert choice.with_change({**before, "system": "Be kind."}, {"system": ""})["system"] in (None, "")
     for wrong in ({"prompts": "/etc/passwd"}, {"held_out": 0}, {"max_tokens": "many"}, {"deduplicate": "all"}):
         with pytest.raises(ConfigError):
-            choice.excluding(before, wrong)
+            choice.with_change(before, wrong)
 
 
 def test_excluded_rows_belong_to_their_rows(local, tmp_path):
@@ -151,10 +154,13 @@ def test_findings_have_buttons_and_parts_their_alternatives(local, tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = DataConfig(prompts=str(path))
     source, report = prompt_source.report(local, *PAIR, data, config_from_brief({}), None)
-    html = view.notices(source, report)
+    html = view.notices(source, report, FIELDS)
     assert html.count('data-testid="exclude"') == 2
     assert "&quot;exclude_rows&quot;: [&quot;3&quot;]" in html and "&quot;deduplicate&quot;" in html
     assert "are read here" not in html
+    # text that nothing uses can be added to the prompt
+    assert "Add problem to the prompt" in html and "{question}\\n\\n{problem}" in html
+    assert "“Prompt template”" in html and "data.template" not in html
     table = view.parts_table(source)
     assert "problem" in table and "solution" in table
     template = data.model_copy(update={"template": "{problem} ({question})"})
@@ -168,5 +174,35 @@ def test_what_the_buttons_exclude_is_limited_to_the_rows_that_were_read(local, t
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": " "}\n' + "".join(f'{{"prompt": "Say {n}."}}\n' for n in range(2_100)))
     source, report = prompt_source.report(local, *PAIR, DataConfig(prompts=str(path)), config_from_brief({}), None)
-    html = view.notices(source, report)
+    html = view.notices(source, report, FIELDS)
     assert html.count('data-testid="exclude"') == 1 and "Only the first 2,000 of 2,101 rows are read here" in html
+
+
+def test_a_dataset_without_a_license_leads_to_its_author():
+    [(kind, text)] = choice.license_notes({"source": choice.HUB, "prompts": "acme/rows", "license": None})
+    assert kind == "warn" and text.endswith("/datasets/acme/rows/discussions.")
+    [(_, text)] = choice.license_notes({"source": choice.HUB, "prompts": "acme/rows", "license": "cc-by-nc-4.0"})
+    assert "cc-by-nc-4.0" in text and text.endswith("/datasets/acme/rows.")
+    assert choice.license_notes({"source": choice.HUB, "prompts": "acme/rows", "license": "mit"}) == []
+
+
+def test_a_warning_that_leaves_nothing_out_leads_to_a_fix(local, tmp_path):
+    """A template that folds system texts: rows of their own are excluded, the step's own text is removed."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "One?", "system": "Be brief."}\n' + '{"prompt": "Two?"}\n' * 2)
+    tokenizer = student_tokenizer()
+    tokenizer.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + TEMPLATE
+    tokenizer.save_pretrained(tmp_path / "student")
+    random_model(tokenizer, 1).save_pretrained(tmp_path / "student")
+    student = str(tmp_path / "student")
+
+    def shown(data: DataConfig) -> str:
+        source, report = prompt_source.report(local, PAIR[0], student, data, config_from_brief({}), None)
+        more = [("warn", "75% are left out. Set student.enable_thinking to false.")]
+        return view.notices(source, report, FIELDS, more)
+
+    html = shown(DataConfig(prompts=str(path)))
+    assert "no place for a system text" in html and "&quot;exclude_rows&quot;: [&quot;1&quot;]" in html
+    assert "Set “Student thinking” to false" in html and 'data-field="student-enable-thinking"' in html
+    html = shown(DataConfig(prompts=str(path), system="Be kind."))
+    assert "Remove the system text" in html and "&quot;system&quot;: &quot;&quot;" in html

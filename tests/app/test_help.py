@@ -23,7 +23,7 @@ def slug(heading: str) -> str:
 
 def test_a_field_of_the_form_has_the_help_of_its_setting():
     said = words.words()["fields"]
-    shown = [name for rows in (fields.BASIC, *fields.FOLDED.values()) for row in rows for name in row]
+    shown = [name for rows in (fields.BASIC, fields.PUBLISH, *fields.FOLDED.values()) for row in rows for name in row]
     assert len(shown) > 40
     for name in shown:
         setting = fields.SETTINGS[name]

@@ -7,11 +7,13 @@ import pytest
 from app.inspect import light, pair_verdict
 from app.pair.tab import _same
 from app.pair.view import judged
+from app.server import model_facts
 from simct.inspection.records import Reliability
 
 GOOD = Reliability(
     mass_student=0.97,
     mass_teacher=0.98,
+    kl_shared=0.4,
     recovered_share=0.098,
     answers=16,
     answers_written=16,
@@ -29,6 +31,7 @@ GOOD = Reliability(
         ({"method": "marginal"}, "yellow", "compare text"),
         ({"mass_teacher": 0.61}, "red", "only 61.0%"),
         ({"answers": 3}, "red", "only 3 of 16 answers"),
+        ({"kl_shared": 0.0}, "yellow", "Nothing to learn"),
     ],
 )
 def test_the_light_follows_the_measurement(changes, color, words):
@@ -40,18 +43,26 @@ def test_the_light_follows_the_measurement(changes, color, words):
 
 
 @pytest.mark.parametrize(
-    ("of_student", "jaccard", "same", "kind", "words"),
+    ("of_student", "same_vocabulary", "same_model", "kind", "words"),
     [
-        (0.785, 0.676, False, "ok", "Good: 78.5%"),
-        (0.45, 0.3, False, "quiet", "Usual: 45.0%"),
-        (0.1, 0.05, False, "warn", "Low: 10.0%"),
-        (1.0, 1.0, False, "ok", "same vocabulary"),
-        (1.0, 1.0, True, "warn", "same model"),
+        (0.785, False, False, "ok", "Good: 78.5%"),
+        (0.45, False, False, "quiet", "Usual: 45.0%"),
+        (0.1, False, False, "warn", "Low: 10.0%"),
+        (0.995, True, False, "ok", "same vocabulary"),
+        (0.995, True, True, "warn", "same model"),
     ],
 )
-def test_what_the_vocabularies_share_is_judged(of_student, jaccard, same, kind, words):
-    found, sentence = judged(of_student, jaccard, same)
+def test_what_the_vocabularies_share_is_judged(of_student, same_vocabulary, same_model, kind, words):
+    found, sentence = judged(of_student, same_vocabulary, same_model)
     assert found == kind and words in sentence
+
+
+def test_one_vocabulary_on_both_sides_is_noticed(local):
+    """Its special tokens have no bytes and are not shared, so the overlap is below 100%."""
+    teacher, student = local.default_pair.values()
+    pair = model_facts.read_pair(local, student, student, None)
+    assert pair.same and pair.jaccard < 1
+    assert not model_facts.read_pair(local, teacher, student, None).same
 
 
 def test_one_model_at_two_revisions_is_two_models():

@@ -10,7 +10,7 @@ import pytest
 from app.data import prompt_source
 from app.inspect import lanes
 from app.page import markup
-from app.publish import view as publish_view
+from app.page.publishing import publishing_line
 from app.runs import actions as run_actions
 from app.runs import curves, evaluations
 from app.runs import page as runs_page
@@ -62,8 +62,8 @@ def test_bytes_that_are_not_text_are_drawn_one_by_one():
     lambda text: markup.chips([text]),
     lambda text: markup.empty(text),
     lambda text: markup.pill(text),
-    lambda text: publish_view.publishing_line(PublishingStatus("published", url=f'https://x/"{text}', repo_id=text)),
-    lambda text: publish_view.publishing_line(PublishingStatus("failed", error=text)),
+    lambda text: publishing_line(PublishingStatus("published", url=f'https://x/"{text}', repo_id=text)),
+    lambda text: publishing_line(PublishingStatus("failed", error=text)),
 ])  # fmt: skip
 def test_text_from_outside_is_escaped(make):
     html = make(HOSTILE)
@@ -72,7 +72,7 @@ def test_text_from_outside_is_escaped(make):
 
 
 def test_links_to_other_schemes_are_not_made():
-    line = publish_view.publishing_line(PublishingStatus("published", url="javascript:alert(1)", repo_id="a/b"))
+    line = publishing_line(PublishingStatus("published", url="javascript:alert(1)", repo_id="a/b"))
     assert "href" not in line and "a/b" in line
 
 
@@ -198,6 +198,21 @@ def test_a_run_is_shown_from_its_folder(local):
     assert loss.title == "Loss" and loss.lines[0].points == [(1, 1.0), (2, 0.5)]
     assert "&lt;img" in samples and "<img" not in samples and "<script" not in samples
     assert "method: simct" in config
+
+
+def test_a_run_that_publishes_by_itself_says_what_became_of_it(local):
+    config = starting_config()
+    config.publish.repo_id = "me/tiny"
+    run = RunFolder.create(local.runs_dir, config)
+    assert "publishes its student to me/tiny" in run_view.published(run)
+    run.set_status(state="finished")
+    assert run_view.published(run) == ""
+    run.set_publishing(state="published", repo_id="me/tiny", url="https://hub/me/tiny")
+    assert 'href="https://hub/me/tiny"' in run_view.published(run) and "me/tiny" in run_view.panels(run)[0]
+    config.publish.only_if_improved, config.output = True, None
+    other = RunFolder.create(local.runs_dir, config)
+    other.set_status(state="finished")
+    assert "Not published: nothing that was measured improved" in run_view.published(other)
 
 
 def test_a_failed_run_says_why(local):

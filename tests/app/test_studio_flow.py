@@ -15,6 +15,7 @@ from app.train import form as run_form
 from app.train.checklist_view import checklist
 from app.train.version import Version, version_of
 from app.train.view import is_measured, method_line
+from app.train.where import HERE, JOBS, Place
 from simct import demo
 from simct.config import RunConfig, brief, brief_yaml, load_config, validate
 from simct.config.sections import DataConfig
@@ -84,6 +85,18 @@ def test_an_error_stands_beside_its_field_and_goes_when_it_is_mended(form):
     assert "training.steps" not in marks[field]["info"] and problems[0].fix == 1
     wrong, marks = form.marked(wrong, [])
     assert wrong == [] and marks[field]["info"] == form.infos["training.steps"] and marks[field]["elem_classes"] == []
+
+
+def test_only_the_switch_publishes_and_then_a_repository_is_named(form):
+    config = load_preset("demo-cpu")
+    values = form.shown(config)
+    assert values["publish"] is False and not values["publish.repo_id"]
+    off = form.config(None, *PAIR, config.data, values | {"publish.repo_id": "me/name"})
+    assert off.publish.repo_id is None and "publish" not in brief(off)
+    on = form.config(None, *PAIR, config.data, values | {"publish": True, "publish.repo_id": "me/name"})
+    assert on.publish.repo_id == "me/name" and form.shown(on)["publish"] is True
+    _, [problem] = form.read(None, *PAIR, config.data, values | {"publish": True, "publish.repo_id": " "})
+    assert problem.setting == "publish.repo_id" and "Publish when finished" in problem.message
 
 
 def test_every_wrong_value_is_found_and_its_group_opened(form):
@@ -173,8 +186,12 @@ def test_estimates_follow_the_fields(local):
     assert longer.here.hours > 0 and longer.here.cost == 0
     config.training.micro_batch_size, config.rollout.max_new_tokens = 4, 400
     assert estimate.estimate(local, config, None).peak != report.peak
-    html = estimate.view(report)
+    html = estimate.view(report, Place(HERE))
     assert "150 steps" in html and "this machine" in html and "a100" in html
+    # next to the choice of a rented machine is not what this one would take
+    rented = estimate.view(report, Place(JOBS, "l40sx1")).split("<details>")[0]
+    assert "on one l40s" in rented and "this machine" not in rented and "nothing" not in rented
+    assert "on one " in estimate.view(report, Place(JOBS)).split("<details>")[0]
 
 
 def test_launching_pins_nothing_local_and_refuses_what_cannot_run(local):

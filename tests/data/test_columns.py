@@ -208,3 +208,17 @@ def test_text_that_nothing_reads_is_reported():
 )
 def test_answers(value, answer):
     assert answer_of(value) == answer
+
+
+def test_a_template_that_adds_unread_text_to_the_prompt():
+    def templates(row: dict, **settings) -> dict[str, str]:
+        return read(row, **settings).summary.templates
+
+    assert templates({"question": "Q", "note": "N"}) == {"note": "{question}\n\n{note}"}
+    assert templates({"instruction": "I", "input": "X", "note": "N"}) == {"note": "{instruction}\n\n{input}\n\n{note}"}
+    assert templates({"q": "Q", "note": "N"}, template="Say {q}!") == {"note": "Say {q}!\n\n{note}"}
+    # a template cannot hold a conversation, nor such a name
+    assert templates({"messages": [{"role": "user", "content": "Q"}], "note": "N"}) == {}
+    assert templates({"question": "Q", "no{te": "N"}) == templates({"question": "Q", "no:te": "N"}) == {}
+    again = read({"question": "Q", "note": "N"}, template="{question}\n\n{note}")
+    assert again.prompts[0].text == "Q\n\nN" and again.summary.unread == {}

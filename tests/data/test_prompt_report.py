@@ -62,3 +62,24 @@ def test_a_prompt_that_cannot_be_rendered_is_a_problem(monkeypatch):
     assert report.lengths["teacher"] == [None] and "no chat template" in report.problems[0]
     assert describe_prompts(said("hello"), PAIR, 60).problems == []
     assert "plain text" in " ".join(describe_prompts(said("hello"), PAIR, 60).warnings)
+
+
+def test_what_a_template_changes_can_be_excluded_or_leads_to_a_setting(monkeypatch):
+    monkeypatch.setattr(PAIR.student.tokenizer, "chat_template", NO_SYSTEM)
+    mixed = [*said("hello", system="Be kind."), *said("bye")]
+    [found] = describe_prompts(mixed, PAIR, 60).findings
+    assert found.change == {"exclude_rows": ["1"]}
+    # nothing would be left
+    [found] = describe_prompts(mixed[:1], PAIR, 60).findings
+    assert found.change == {} and found.setting == "student.model"
+    # the same text in every row, as the settings say
+    [found] = describe_prompts(mixed, PAIR, 60, data=DataConfig(held_out=0, system="Be kind.")).findings
+    assert found.change == {"system": ""}
+    monkeypatch.setattr(PAIR.teacher.tokenizer, "chat_template", NO_SYSTEM)
+    [found] = describe_prompts(said("bye"), PAIR, 60, teacher_system="Be wise.").findings
+    assert found.change == {} and found.setting == "teacher.system"
+    monkeypatch.setattr(PAIR.teacher.tokenizer, "chat_template", None)
+    [found] = describe_prompts(said("bye"), PAIR, 60).findings
+    assert found.change == {} and found.setting == "teacher.model"
+    # no room for an answer, whatever is left out
+    assert "rollout.max_new_tokens" in [each.setting for each in describe_prompts(said("bye"), PAIR, 0).findings]

@@ -6,6 +6,7 @@ import pytest
 
 from app.inspect import numbers, other_pairs_view, position_view, reliability_view
 from app.train import estimate as estimate_view
+from app.train.where import HERE, Place
 from simct.estimate.records import Estimate
 from simct.inspection.records import KindTokens, PairReport, PairRow, Splits
 from simct.report import estimates, facts, formats, text
@@ -46,7 +47,7 @@ def test_a_label_has_one_explanation_and_an_explanation_one_label():
     (facts.reliability_facts(RELIABILITY), text.format_reliability(RELIABILITY), reliability_view.draw(RELIABILITY)),
     (facts.position_facts(MEASURED), text.format_candidates(MEASURED), position_view.draw(MEASURED)),
     (facts.pair_facts(PAIR), text.format_pairs([PAIR]), other_pairs_view.draw([PAIR], "student")),
-    (estimates.machine_facts(MACHINE), text.format_estimate(ESTIMATE), estimate_view.view(ESTIMATE)),
+    (estimates.machine_facts(MACHINE), text.format_estimate(ESTIMATE), estimate_view.view(ESTIMATE, Place(HERE))),
 ])  # fmt: skip
 def test_the_terminal_and_the_studio_print_the_facts(rows, printed, studio):
     for fact in rows:

@@ -1,7 +1,7 @@
 'use strict';
 
-// The checklist next to Launch: the button of a problem leads to the field where it can be fixed. For a field of another
-// step, the server opens that step and then calls focusField.
+// Buttons of messages that lead to the field in which something is solved, and the checklist next to Launch. For a field
+// of another step, the server opens that step and then calls focusField.
 {
   let wanted = null;
   const shown = (field) => field && field.getClientRects().length > 0;
@@ -19,6 +19,7 @@
       if (!wanted) return;
       const field = document.getElementById(wanted.field);
       if (!shown(field) || field.closest('[inert]')) {
+        if (wanted.group && tries % 10 === 0) openGroup(wanted.group);
         if (tries > 0) setTimeout(() => window.studio.focusField(tries - 1), 100);
         return;
       }
@@ -27,19 +28,20 @@
       field.querySelector('input, textarea, select, button')?.focus({preventScroll: true});
     },
 
+    // Leads to the field of the button that was clicked, if it was one; `here` is the step that the button is on.
+    leadToField: (event, trigger, here) => {
+      const button = event.target.closest('[data-field]');
+      if (!button) return;
+      wanted = {field: button.dataset.field, group: button.dataset.group};
+      if (button.dataset.step === here) window.studio.focusField();
+      else trigger('select', {step: button.dataset.step});
+    },
+
     checklist: (element, trigger) => {
       element.addEventListener('click', event => {
         const fix = event.target.closest('[data-fix]');
-        if (fix) {
-          trigger('select', {setting: fix.dataset.setting, fix: Number(fix.dataset.fix)});
-          return;
-        }
-        const button = event.target.closest('[data-field]');
-        if (!button) return;
-        wanted = {field: button.dataset.field};
-        if (button.dataset.group) openGroup(button.dataset.group);
-        if (button.dataset.step === 'train') window.studio.focusField();
-        else trigger('select', {step: button.dataset.step});
+        if (fix) trigger('select', {setting: fix.dataset.setting, fix: Number(fix.dataset.fix)});
+        else window.studio.leadToField(event, trigger, 'train');
       });
     },
   });
