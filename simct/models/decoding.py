@@ -7,7 +7,6 @@ positions, does not depend on the others, so its logits do not either, except fo
 Shapes: B sequences of a batch, H heads, L positions of the cache, D size of a head, V rows of the lm_head.
 """
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -18,7 +17,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from transformers.generation import GenerationMixin
 
 from simct.models.loading import input_device
-from simct.models.packing import attends_to_all
+from simct.models.packing import attends_to_all, parameters_of
 from simct.models.sampling import Sampling
 
 ROOM = 64  # positions by which a full cache grows
@@ -45,7 +44,7 @@ def can_decode(model: PreTrainedModel, longest: int) -> bool:
     """
     plain = plain_model(model)
     kind: Any = type(plain)
-    if not issubclass(kind, GenerationMixin) or not set(inspect.signature(kind.forward).parameters) >= NEEDED:
+    if not issubclass(kind, GenerationMixin) or not parameters_of(kind.forward) >= NEEDED:
         return False
     config = plain.config.get_text_config(decoder=True)
     own_preparation = kind.prepare_inputs_for_generation is not GenerationMixin.prepare_inputs_for_generation
@@ -261,20 +260,23 @@ def _may_leave(batch: _Batch) -> bool:
 def joined_layers(layers: list[GrowingLayer], rows: list[torch.Tensor], length: int, is_sliding: bool) -> GrowingLayer:
     """Rows of several layers in one, their last `length` positions, aligned at the end."""
     joined = GrowingLayer(is_sliding)
-    joined.keys = _gathered([layer.keys[:, :, : layer.length] for layer in layers], rows, length)
-    joined.values = _gathered([layer.values[:, :, : layer.length] for layer in layers], rows, length)
+    lengths = [layer.length for layer in layers]
+    joined.keys = _gathered([layer.keys for layer in layers], lengths, rows, length)
+    joined.values = _gathered([layer.values for layer in layers], lengths, rows, length)
     joined.is_initialized, joined.length = True, length
     return joined
 
 
-def _gathered(states: list[torch.Tensor], rows: list[torch.Tensor], length: int) -> torch.Tensor:
-    _, heads, _, size = states[0].shape
-    gathered_BHLD = states[0].new_zeros(sum(map(len, rows)), heads, length + ROOM, size)
+def _gathered(buffers: list[torch.Tensor], lengths: list[int], rows: list[torch.Tensor], length: int) -> torch.Tensor:
+    kept = [buffer.index_select(0, some.to(buffer.device)) for buffer, some in zip(buffers, rows, strict=True)]
+    if len(kept) == 1:
+        return kept[0][:, :, lengths[0] - length :]  # it keeps its room
+    _, heads, _, size = buffers[0].shape
+    gathered_BHLD = buffers[0].new_zeros(sum(map(len, kept)), heads, length + ROOM, size)
     first = 0
-    for states_BHLD, kept_B in zip(states, rows, strict=True):
-        width, end = min(length, states_BHLD.shape[2]), first + len(kept_B)
-        kept_BHLD = states_BHLD[:, :, -width:].index_select(0, kept_B.to(states_BHLD.device))
-        gathered_BHLD[first:end, :, length - width : length] = kept_BHLD
+    for kept_BHLD, filled in zip(kept, lengths, strict=True):
+        width, end = min(length, filled), first + len(kept_BHLD)
+        gathered_BHLD[first:end, :, length - width : length] = kept_BHLD[:, :, filled - width : filled]
         first = end
     return gathered_BHLD
 

@@ -7,6 +7,7 @@ Shapes: L tokens of all sequences together, H heads, D size of a head.
 import functools
 import inspect
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,13 +16,18 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 PACKED = "simct_packed"
-# up to here attention by plain products is fastest, and its probabilities are few
-LONGEST_PRODUCT = 512
-# scores that the cache of a core holds
+# scores that the cache of a core holds, and queries that are compared with the keys before them together
 CACHED_SCORES = 2**19
+BLOCK = 128
 PROBE = [[1, 2, 3], [4, 5, 6, 7]]
 # whether a decoder's hidden states were found to be those of the sequences read apart
 _agreeing: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
+
+
+@functools.cache
+def parameters_of(forward: Callable[..., Any]) -> frozenset[str]:
+    """The names of what a model's forward pass takes."""
+    return frozenset(inspect.signature(forward).parameters)
 
 
 def attends_to_all(model: Any, longest: int) -> bool:
@@ -54,7 +60,7 @@ def packs(decoder: Any, longest: int) -> bool:
     modules = list(decoder.modules())
     if any(isinstance(each, FSDPModule) or getattr(each, "gradient_checkpointing", False) for each in modules):
         return False
-    if "position_ids" not in inspect.signature(type(decoder).forward).parameters or not needs_no_mask(decoder, longest):
+    if "position_ids" not in parameters_of(type(decoder).forward) or not needs_no_mask(decoder, longest):
         return False
     if decoder not in _agreeing:
         _agreeing[decoder] = _agrees(decoder)
@@ -113,7 +119,7 @@ def packed_attention(
     outputs = []
     # split and not sliced: the gradient of all parts is then a single tensor
     for part in zip(*(each.split(packed_lengths, dim=2) for each in (query, key, value)), strict=True):
-        if query.dtype == torch.bfloat16 and part[0].shape[2] <= LONGEST_PRODUCT and not dropped:
+        if query.dtype == torch.bfloat16 and not dropped:
             scale = options.get("scaling") or query.shape[-1] ** -0.5
             outputs.append(_ProductAttention.apply(*part, scale).transpose(1, 2))
         else:
@@ -125,53 +131,79 @@ class _ProductAttention(torch.autograd.Function):
     """Causal attention of one sequence by plain matrix products: on CPUs, in bfloat16, up to twice as fast as torch's
     fused kernel. Like that it keeps no probabilities for the backward pass.
 
-    Queries [1, H, L, D] of the heads that share keys and values [1, K, L, D] are one long query of G = H/K·L rows.
+    The R = H/K heads of queries [1, H, L, D] that share keys and values [1, K, L, D] are read together, a block of P
+    positions at a time, which sees no later position: G = R·P rows.
     """
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
-        query_KGD = (query * scale).reshape(key.shape[1], -1, key.shape[3])
-        ctx.save_for_backward(query_KGD, key, value)
+        query_KRLD = (query * scale).view(key.shape[1], -1, *query.shape[2:])
+        ctx.save_for_backward(query_KRLD, key, value)
         ctx.scale = scale
-        output_KGD = torch.empty_like(query_KGD)
-        for heads in _head_groups(query_KGD, key.shape[2]):
-            torch.bmm(_probabilities(query_KGD[heads], key[0, heads]), value[0, heads], out=output_KGD[heads])
-        return output_KGD.view(query.shape)
+        output_KRLD = torch.empty_like(query_KRLD)
+        for heads, rows in _blocks(query_KRLD):
+            seen = (heads, slice(rows.stop))
+            p_KGL = _probabilities(_block(query_KRLD, heads, rows), key[0][seen])
+            _put(output_KRLD, heads, rows, torch.bmm(p_KGL, value[0][seen]))
+        return output_KRLD.view(query.shape)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query_KGD, key, value = ctx.saved_tensors
-        gradient_KGD = gradient.reshape(query_KGD.shape)
-        found = [torch.empty_like(query_KGD), torch.empty_like(key[0]), torch.empty_like(value[0])]
-        for heads in _head_groups(query_KGD, key.shape[2]):
-            own_KGD, p_KGL = gradient_KGD[heads], _probabilities(query_KGD[heads], key[0, heads])
-            of_p_KGL = torch.bmm(own_KGD, value[0, heads].transpose(1, 2))
+        query_KRLD, key, value = ctx.saved_tensors
+        gradient_KRLD = gradient.reshape(query_KRLD.shape)
+        of_query_KRLD = torch.empty_like(query_KRLD)
+        # many blocks add to these
+        sums = torch.promote_types(key.dtype, torch.float32)
+        of_key, of_value = torch.zeros_like(key[0], dtype=sums), torch.zeros_like(value[0], dtype=sums)
+        for heads, rows in _blocks(query_KRLD):
+            seen = (heads, slice(rows.stop))
+            query_KGD, own_KGD = (_block(each, heads, rows) for each in (query_KRLD, gradient_KRLD))
+            p_KGL = _probabilities(query_KGD, key[0][seen])
+            of_value[seen] += torch.bmm(p_KGL.transpose(1, 2), own_KGD)
+            of_p_KGL = torch.bmm(own_KGD, value[0][seen].transpose(1, 2))
             of_score_KGL = torch._softmax_backward_data(of_p_KGL, p_KGL, -1, p_KGL.dtype)
-            found[0][heads] = torch.bmm(of_score_KGL, key[0, heads])
-            found[1][heads] = torch.bmm(of_score_KGL.transpose(1, 2), query_KGD[heads])
-            found[2][heads] = torch.bmm(p_KGL.transpose(1, 2), own_KGD)
-        return found[0].mul_(ctx.scale).view(gradient.shape), found[1][None], found[2][None], None
+            of_key[seen] += torch.bmm(of_score_KGL.transpose(1, 2), query_KGD)
+            _put(of_query_KRLD, heads, rows, torch.bmm(of_score_KGL, key[0][seen]))
+        of_query = of_query_KRLD.mul_(ctx.scale).view(gradient.shape)
+        return of_query, of_key[None].to(key.dtype), of_value[None].to(value.dtype), None
 
 
-def _head_groups(query_KGD: torch.Tensor, length: int) -> list[slice]:
-    """Heads of keys whose scores stay in the cache together."""
-    heads, queries, _ = query_KGD.shape
-    size = max(CACHED_SCORES * torch.get_num_threads() // (queries * length), 1)
-    return [slice(first, first + size) for first in range(0, heads, size)]
+def _blocks(query_KRLD: torch.Tensor) -> list[tuple[slice, slice]]:
+    """Heads of keys and positions of queries whose scores stay in the cache together."""
+    heads, shared, length, _ = query_KRLD.shape
+    found = []
+    for start in range(0, length, BLOCK):
+        end = min(start + BLOCK, length)
+        size = max(CACHED_SCORES * torch.get_num_threads() // (shared * (end - start) * end), 1)
+        found += [(slice(first, first + size), slice(start, end)) for first in range(0, heads, size)]
+    return found
+
+
+def _block(states_KRLD: torch.Tensor, heads: slice, rows: slice) -> torch.Tensor:
+    """These positions of these heads [K, G, D]."""
+    block_KRPD = states_KRLD[heads, :, rows]
+    return block_KRPD.reshape(len(block_KRPD), -1, block_KRPD.shape[3])
+
+
+def _put(states_KRLD: torch.Tensor, heads: slice, rows: slice, block_KGD: torch.Tensor) -> None:
+    place_KRPD = states_KRLD[heads, :, rows]
+    place_KRPD.copy_(block_KGD.view(place_KRPD.shape))
 
 
 def _probabilities(query_KGD: torch.Tensor, key_KLD: torch.Tensor) -> torch.Tensor:
-    """What each query reads of each position [K, G, L]."""
-    length = key_KLD.shape[1]
+    """What each query reads of each position [K, G, L]; the last queries are those of the last positions."""
     score_KGL = torch.bmm(query_KGD, key_KLD.transpose(1, 2))
-    score_KGL.view(len(score_KGL), -1, length, length).add_(_later(score_KGL.dtype)[:length, :length])
+    length = key_KLD.shape[1]
+    block = (length - 1) % BLOCK + 1
+    of_block_KRPL = score_KGL.view(len(score_KGL), -1, block, length)
+    of_block_KRPL[..., length - block :] += _later(BLOCK, score_KGL.dtype)[:block, :block]
     return torch.softmax(score_KGL, dim=-1)
 
 
 @functools.cache
-def _later(dtype: torch.dtype) -> torch.Tensor:
+def _later(length: int, dtype: torch.dtype) -> torch.Tensor:
     """Minus infinity for the positions that come later."""
-    return torch.full((LONGEST_PRODUCT, LONGEST_PRODUCT), float("-inf"), dtype=dtype).triu_(1)
+    return torch.full((length, length), float("-inf"), dtype=dtype).triu_(1)
 
 
 AttentionInterface.register(PACKED, packed_attention)

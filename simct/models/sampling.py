@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from transformers import TopKLogitsWarper
 
-# a draw is searched among this many tokens first, because sorting a whole vocabulary takes longer than the lm_head
-MOST_LIKELY = 128
+# a draw is searched among so many of the most likely tokens, then among more, because sorting a whole vocabulary takes
+# longer than the lm_head
+MOST_LIKELY = (16, 128)
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,23 @@ def pick_tokens(
     cut = _Cut(top_p, min_p, top_k is not None)
     probabilities_BV = torch.softmax(logits_BV, dim=-1)
     uniform_B = uniform_B.to(probabilities_BV).contiguous()
-    searched = min(MOST_LIKELY, probabilities_BV.shape[1])
-    drawn_B, final_B = _invert(*probabilities_BV.topk(searched, dim=-1), uniform_B, cut)
-    if searched < probabilities_BV.shape[1] and not final_B.all():
+    columns = probabilities_BV.shape[1]
+    first, *further = [*(most for most in MOST_LIKELY if most < columns), columns]
+    drawn_B, final_B = _invert(*_sorted(probabilities_BV, first), uniform_B, cut)
+    for most in further:
+        if final_B.all():
+            break
         rest_R = (~final_B).nonzero().squeeze(1)
-        sorted_RV, ids_RV = probabilities_BV[rest_R].sort(dim=-1, descending=True)
-        drawn_B[rest_R] = _invert(sorted_RV, ids_RV, uniform_B[rest_R], cut)[0]
+        sorted_and_ids = _sorted(probabilities_BV[rest_R], most)
+        drawn_B[rest_R], final_B[rest_R] = _invert(*sorted_and_ids, uniform_B[rest_R], cut)
     return drawn_B
+
+
+def _sorted(probabilities_BV: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `most` most likely tokens of each row in the order of their probability, and their ids, both [B, K]."""
+    if most > MOST_LIKELY[-1]:
+        return probabilities_BV.sort(dim=-1, descending=True)
+    return probabilities_BV.topk(most, dim=-1)
 
 
 def _invert(

@@ -110,11 +110,13 @@ def test_the_attention_comes_back_after_an_error():
     assert model.config._attn_implementation == own
 
 
-@pytest.mark.parametrize("heads_at_once", [1, 100])
+@pytest.mark.parametrize("block", [1, 2, 5, 128])
+@pytest.mark.parametrize("scores_at_once", [1, 100])
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
-def test_attention_by_products_is_exact(key_heads, heads_at_once, monkeypatch):
+def test_attention_by_products_is_exact(key_heads, scores_at_once, block, monkeypatch):
     """In float64 it is torch's own to the last digits, backward too; lengths are mixed, and one is a single token."""
-    monkeypatch.setattr(packing, "CACHED_SCORES", heads_at_once)
+    monkeypatch.setattr(packing, "CACHED_SCORES", scores_at_once)
+    monkeypatch.setattr(packing, "BLOCK", block)
     torch.manual_seed(0)
     lengths = [5, 1, 7]
     shapes = [(1, sum(lengths), heads, 8) for heads in (4, key_heads, key_heads)]
@@ -141,11 +143,10 @@ def test_attention_by_products_is_exact(key_heads, heads_at_once, monkeypatch):
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize(("longest", "dropout"), [(512, 0.0), (3, 0.0), (512, 1e-12)])
-def test_attention_in_bfloat16_is_near_that_in_float32(longest, dropout, monkeypatch):
-    """By products up to a length and without dropout, and by torch's kernel otherwise."""
-    monkeypatch.setattr(packing, "LONGEST_PRODUCT", longest)
-    module, lengths = torch.nn.Module(), [5, 2, 9]
+@pytest.mark.parametrize("dropout", [0.0, 1e-12])
+def test_attention_in_bfloat16_is_near_that_in_float32(dropout):
+    """By products without dropout, and by torch's kernel otherwise."""
+    module, lengths = torch.nn.Module(), [5, 2, packing.BLOCK + 9]
     module.num_key_value_groups = 2
     torch.manual_seed(0)
     exact = [torch.randn(1, sum(lengths), heads, 8).transpose(1, 2) for heads in (4, 2, 2)]
@@ -153,5 +154,5 @@ def test_attention_in_bfloat16_is_near_that_in_float32(longest, dropout, monkeyp
         packed_attention(module, *(each.to(dtype) for each in exact), None, packed_lengths=lengths, dropout=dropout)[0]
         for dtype in (torch.float32, torch.bfloat16)
     ]
-    assert both[0].shape == both[1].shape == (1, 16, 4, 8) and both[1].dtype == torch.bfloat16
+    assert both[0].shape == both[1].shape == (1, sum(lengths), 4, 8) and both[1].dtype == torch.bfloat16
     torch.testing.assert_close(both[1].float(), both[0], rtol=0.05, atol=0.05)
