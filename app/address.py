@@ -15,6 +15,7 @@ from app.inspect.tab import InspectTab
 from app.page import markup
 from app.page.kept import Kept
 from app.pair import model_field
+from app.pair import tab as pair_tab
 from app.pair.tab import PairTab
 from app.runs.listing import choices
 from app.runs.tab import RunsTab
@@ -56,7 +57,7 @@ class Restoring:
         self.pair_and_data = pair_and_data
         self.everything = [
             *pair_and_data, project, self.runs.chosen, tabs, self.runs.timer, *self.inspect.place, kept.verdict,
-            *self.train.form_outputs,
+            self.pair.summary, *self.train.form_outputs,
         ]  # fmt: skip
 
     def restore(self, visitor: Visitor, query: dict[str, Any], prompts: Any, run: Any, verdict: Any) -> Updates:
@@ -90,6 +91,7 @@ class Restoring:
             model = str(query.get(side) or default)
             if model != default:
                 updates[self.pair.inputs[side]] = model_field.shown(model)
+                updates[self.pair.summary] = pair_tab.reading()
         step = query.get("step")
         if step in STEPS[1:]:
             updates[self.tabs] = gr.Tabs(selected=step)

@@ -262,6 +262,7 @@ class StudioPage:
         restored.then(None, None, self.notices.ask, js=scripts.call("notifyLabel"), **PRIVATE)
         show.on(restored.then)
         self.pair.refresh.on(restored.then)
+        self.pair_verdict.show.on(restored.then)
 
     def _show_decisions(
         self, teacher: str | None, student: str | None, prompts: choice.Choice | None, run_id: str | None

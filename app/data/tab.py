@@ -136,7 +136,8 @@ class DataTab:
         one = {**pair.inputs, "data": self.chosen, "run": run, "shown": self.which}
         Handler(self.studio, self._show_one, one, [self.readings], turn).on(self.which.input)
         texts = [self.written, self.text]
-        self.written.change(None, texts, self.text, js=scripts.call("keepTyped"), **PRIVATE)
+        keep = scripts.call("keepTyped", "prompt-text")
+        self.written.change(None, texts, self.text, js=keep, **PRIVATE)
         typed = {"data": self.chosen, "template": self.mapping.template}
         Handler(self.studio, self._preview, typed, [self.preview], in_turn("preview")).on(self.mapping.template.input)
         outputs = [self.chosen, self.refused, self.system, self.mapping.template, *self.selection.fields.values()]

@@ -31,7 +31,10 @@ STARTING_SECONDS = 5
 
 
 class PairVerdict:
-    """The button with its cost, the traffic light, and `train`, which continues with the recommended settings."""
+    """The button with its cost, the traffic light, and `train`, which continues with the recommended settings.
+
+    `show` draws them; a new page needs it once, as it has the summary of the pair from the start.
+    """
 
     def __init__(
         self,
@@ -53,7 +56,8 @@ class PairVerdict:
         server: Any = served["server"]
         known = {**pair.inputs, "verdict": kept.verdict, "server": server}
         shown = [self.drawn, self.measure, self.train, self.note]
-        Handler(studio, self._show, known, shown, LATEST).on(pair.summary.change, self.verdict.change, server.change)
+        self.show = Handler(studio, self._show, known, shown, LATEST)
+        self.show.on(pair.summary.change, self.verdict.change, server.change)
         inputs = {**pair.inputs, "chosen": kept.prompts, "run": kept.run, **served}
         outputs = [*self.work.outputs, self.drawn, self.verdict, self.train, self.measure]
         Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click)

@@ -39,8 +39,8 @@ class Reading:
 class ModelField:
     """The field, the line under it, and the choice of a revision folded away.
 
-    `asked` holds what was typed last, until something is chosen, `offered` what the list offers, and `read` the model
-    that was chosen last.
+    A new page shows the default model, about which `default` is known. `asked` holds what was typed last, until
+    something is chosen, `offered` what the list offers, and `read` the model that was chosen last.
 
     After `connect`, `revised` is the event that follows the choice of a revision, and `search_arguments` turns the
     values of the filters into arguments of search_models.
@@ -48,6 +48,7 @@ class ModelField:
 
     def __init__(self, studio: Studio, label: str, side: str) -> None:
         self.studio, self.side = studio, side
+        self.default = model_facts.facts(studio, studio.default_pair[side], studio.nobody.token)
         self.field = gr.Dropdown(
             choices([]),
             value=studio.default_pair[side],
@@ -57,7 +58,7 @@ class ModelField:
             filterable=True,
             elem_id=side,
         )
-        self.note = markup.panel(markup.note("busy", "Reading…"), elem_id=f"{side}-note")
+        self.note = markup.panel(markup.note("ok", self.default.line()), elem_id=f"{side}-note")
         with gr.Accordion("Revision", open=False, elem_id=f"{side}-revisions") as self.accordion:
             self.revision = gr.Dropdown(
                 [NEWEST],
@@ -69,7 +70,7 @@ class ModelField:
             )
         self.asked = gr.State("")
         self.offered = gr.State(choices([]))
-        self.read = gr.State("")
+        self.read = gr.State(studio.default_pair[side])
 
     def connect(self, filters: Mapping[str, gr.Dropdown], search_arguments: Callable[..., dict[str, Any]]) -> None:
         """Search while typing and when a filter changes; offer the revisions when they are opened."""

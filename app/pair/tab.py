@@ -55,7 +55,10 @@ class PairTab:
             with gr.Column(min_width=280):
                 student = ModelField(studio, "Student", "student")
         filters = _filters()
-        self.summary = markup.panel(markup.empty("Reading both tokenizers…"), elem_id="pair-summary", min_height=220)
+        default = model_facts.read_pair(studio, *studio.default_pair.values(), studio.nobody.token)
+        self.summary = markup.panel(
+            view.summary(default, teacher.default, student.default), elem_id="pair-summary", min_height=220
+        )
         self.below = gr.Column()
         self.next = gr.Button("Inspect this pair →", variant="primary", elem_classes="next")
         # the address of a server that was typed where the teacher is chosen
@@ -111,6 +114,11 @@ class PairTab:
             except SimCTError as error:
                 body = markup.note("error", one_line(error))
         return {self.summary: body, self.next: gr.Button(interactive=ready)}
+
+
+def reading() -> str:
+    """What stands in the place of the summary until a pair is read for the first time."""
+    return markup.empty("Reading both tokenizers…")
 
 
 def _reading(model: str, seconds: float) -> str:

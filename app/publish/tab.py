@@ -59,6 +59,7 @@ class PublishTab:
         shown = [self.suggested, self.what, *controls, *self.card.outputs, *self.usage.outputs]
         self.show = Handler(studio, self._show, which, shown, turn)
         self.show_after(Handler(studio, self._empty_repo, {}, [self.repo], turn).on(self.run.input).then)
+        self._suggest(self.repo.blur)
         # not `input`, which Gradio does not fire for what is pasted
         self.show.on(self.repo.change)
         self.show.on(self.what.input)
@@ -111,8 +112,12 @@ class PublishTab:
     def show_after(self, trigger: Any) -> None:
         """State and card after an event, and the name suggested for the repository, unless one was typed in the
         meantime."""
-        names, keep = [self.suggested, self.repo], scripts.call("keepTyped")
-        self.show.on(trigger).then(None, names, self.repo, js=keep, **PRIVATE)
+        self._suggest(self.show.on(trigger).then)
+
+    def _suggest(self, trigger: Any) -> None:
+        """Put the suggested name into the field after an event, if it is empty and nobody is about to type there."""
+        names, keep = [self.suggested, self.repo], scripts.call("keepTyped", "publish-repo")
+        trigger(None, names, self.repo, js=keep, **PRIVATE)
 
     def _state(self, status: PublishingStatus) -> Updates:
         """The line, the buttons and the timer for a state."""
@@ -138,13 +143,13 @@ class PublishTab:
         try:
             run = owned_run(self.studio, run_id, visitor)
             status = publishing_state(run)
-            typed = (repo_id or "").strip()
-            repo = typed or status.repo_id or suggested_repo_id(self.studio, run, visitor)
+            suggested = status.repo_id or suggested_repo_id(self.studio, run, visitor)
+            repo = (repo_id or "").strip() or suggested
             has_adapter = (run.adapter_dir / ADAPTER_CONFIG).is_file()
             weights = gr.Radio(visible=has_adapter) if has_adapter else gr.Radio(visible=False, value="merged")
             alone = has_adapter and what == "adapter"
             shown = {**self.card.show(run, repo, visitor, alone), **self.usage.show(run, repo, alone)}
-            return {self.suggested: repo, self.what: weights, **self._state(status), **shown}
+            return {self.suggested: suggested, self.what: weights, **self._state(status), **shown}
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error)), **self.card.nothing()}
 

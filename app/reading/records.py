@@ -1,7 +1,7 @@
 """The inputs and results of this folder's functions: plain records that import none of the reading libraries."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from simct.config import local_path
@@ -35,6 +35,17 @@ class Source:
     chat_template: str | None = None
     enable_thinking: bool | None = None
     system: str | None = None
+
+
+@dataclass(frozen=True)
+class ServerAt:
+    """Where a server is, and how it may be asked: with which key, for whose Hub login, and only if it is `public`."""
+
+    address: str
+    listed: int
+    key: str | None = field(default=None, repr=False)
+    token: str | bool | None = field(default=None, repr=False)
+    public: bool = False
 
 
 @dataclass(frozen=True)

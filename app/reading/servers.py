@@ -1,23 +1,10 @@
 """A teacher's server as a worker asks it: what it answers is read where it can do no harm."""
 
-from dataclasses import dataclass, field
-
 from app.reading.models import tokens_of
-from app.reading.records import Source
+from app.reading.records import ServerAt, Source
 from simct.config.sections import ModelConfig
 from simct.models.server_check import ServerReport, look_at_server, names_on_server
 from simct.workers.child import Worker
-
-
-@dataclass(frozen=True)
-class ServerAt:
-    """Where a server is, and how it may be asked: with which key, for whose Hub login, and only if it is `public`."""
-
-    address: str
-    listed: int
-    key: str | None = field(default=None, repr=False)
-    token: str | bool | None = field(default=None, repr=False)
-    public: bool = False
 
 
 def names(worker: Worker, server: ServerAt) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.reading import embedded
 from app.reading.records import ModelReading, PairReading, Source
 from app.reading.setup import explicit_token
 from app.server import paths
@@ -110,9 +111,12 @@ def facts(studio: Studio, model: str, token: str | bool | None) -> Facts:
 
 
 def _folder_facts(studio: Studio, model: str) -> Facts:
-    if not Path(model).expanduser().is_dir():
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
         raise ModelError(f"There is no folder {model!r}. Check the path, or give a Hub id like owner/name.")
-    read = studio.kept(_read_folder, 16)(studio, source(studio, model, None), _changed(Path(model).expanduser()))
+    read = embedded.MODELS.get(model)
+    if read is None:
+        read = studio.kept(_read_folder, 16)(studio, source(studio, model, None), _changed(folder))
     return Facts(
         name=display_name(model),
         where="embedded" if model in EMBEDDED else "local folder",
@@ -168,6 +172,8 @@ def _read_hub_model(studio: Studio, where: Source) -> ModelReading:
 
 def read_pair(studio: Studio, teacher: str, student: str, token: str | bool | None) -> PairReading:
     """What two chosen models have in common, read by a worker. Raises a one-line SimCTError."""
+    if (teacher, student) == embedded.SIDES:
+        return embedded.PAIR
     sides = source(studio, teacher, token), source(studio, student, token)
     return studio.kept(_read_pair, 32)(studio, *sides)
 

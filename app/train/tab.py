@@ -84,6 +84,7 @@ class TrainTab:
         self._wire_launch(pair, kept.prompts)
 
     def _build_form(self) -> None:
+        self.touched = markup.panel(visible="hidden", js_on_load=scripts.when_loaded("touched"))
         self.preset = gr.Dropdown(
             [(title, name) for name, title in list_presets().items()],
             value="demo-cpu",
@@ -193,10 +194,11 @@ class TrainTab:
         read.on(self.upload.upload)
 
     def _wire_launch(self, pair: PairTab, prompts: gr.JSON) -> None:
-        inputs: list[Any] = [field.input for field in self.form.values.values()]
-        decisions = [prompts.change, pair.teacher.change, pair.student.change, *inputs]
+        served: list[Any] = [field.input for field in self.server.fields.values()]
+        decisions = [prompts.change, pair.teacher.change, pair.student.change, *served]
         gr.on(decisions, None, outputs=self.outcome, js=scripts.call("empty"), **PRIVATE)
-        gr.on(inputs, None, outputs=self.note, js=scripts.call("empty"), **PRIVATE)
+        # one event for all fields: the browser searches every event for every component when it builds the page
+        self.touched.input(None, None, [self.outcome, self.note], js=scripts.call("emptyBoth"), **PRIVATE)
         name = Handler(self.studio, self._name_place, {"where": self.place.where}, [self.start])
         name.on(self.place.where.change)
         known: dict[str, Component] = {

@@ -10,7 +10,7 @@ from app.page import markup
 from app.page.markup import one_line
 from app.pair.model_field import is_address, shown
 from app.pair.tab import PairTab
-from app.reading.servers import ServerAt
+from app.reading.records import ServerAt
 from app.reading.setup import explicit_token
 from app.server import model_facts, teacher_keys
 from app.server.handler import LATEST, Component, Handler, Updates, in_turn

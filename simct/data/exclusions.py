@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from simct.tokenization.teacher_ids import BEYOND_VOCABULARY, SPECIAL_INSIDE, TEACHER_CANNOT_SPELL
+from simct.tokenization.reasons import BEYOND_VOCABULARY, SPECIAL_INSIDE, TEACHER_CANNOT_SPELL
 
 # counted, but the rest of the answer is used
 CUT_BYTES = "trailing bytes that are not UTF-8"

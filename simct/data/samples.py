@@ -20,8 +20,8 @@ from simct.models.served import ServedTeacher
 from simct.models.teachers import LocalTeacher, Teacher
 from simct.models.vllm import sample_seed
 from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.reasons import SPECIAL_INSIDE
 from simct.tokenization.segments import Placed, needs_placing, place_answer
-from simct.tokenization.teacher_ids import SPECIAL_INSIDE
 from simct.tokenization.token_bytes import TokenBytes
 
 REPEATED = 4

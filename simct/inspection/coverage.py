@@ -14,7 +14,7 @@ from simct.inspection.records import Disagreement, KindTokens, PairReport, Shown
 from simct.inspection.text_kinds import KINDS, kinds_of_bytes, kinds_of_spans
 from simct.tokenization.alignment import AlignedUnits
 from simct.tokenization.pair import TokenizerPair
-from simct.tokenization.teacher_ids import TEACHER_CANNOT_SPELL
+from simct.tokenization.reasons import TEACHER_CANNOT_SPELL
 
 STUDENT_CANNOT_SPELL = "text the student's vocabulary cannot spell"
 Ids = tuple[int, ...]

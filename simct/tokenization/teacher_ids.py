@@ -7,11 +7,8 @@ from dataclasses import dataclass
 
 from simct.errors import AlignmentError
 from simct.tokenization.end_of_turn import split_end
+from simct.tokenization.reasons import BEYOND_VOCABULARY, SPECIAL_INSIDE, TEACHER_CANNOT_SPELL
 from simct.tokenization.token_bytes import TokenBytes
-
-SPECIAL_INSIDE = "special token inside the completion"
-BEYOND_VOCABULARY = "token id beyond the student's tokenizer"
-TEACHER_CANNOT_SPELL = "text the teacher's vocabulary cannot spell"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 import ast
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import gradio as gr
@@ -34,6 +36,13 @@ def test_what_a_page_imports_late_is_imported_before_it_is_asked():
     late = set().union(*(imported_late(path) for path in APP.rglob("*.py")))
     assert {"inspection.reliability", "tokenization.pair", "estimate.machines"} <= late
     assert late - set(imports.LATE) - at_once - {"hub.errors"} == set()
+
+
+def test_the_page_is_there_before_anything_slow_is_imported():
+    slow = {"torch", "transformers", "tokenizers", "datasets", "accelerate", "plotly"}
+    script = f"import app.studio, sys; print(*{slow} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=APP.parent)
+    assert done.stdout.split() == []
 
 
 def test_handlers_wait_for_the_imports(tmp_path):

@@ -26,7 +26,7 @@ from simct.inspection.records import Reliability
 from simct.preflight.records import Preflight, from_error
 from simct.presets import list_presets, load_preset
 from simct.runs.folder import RunFolder
-from simct.tokenization.teacher_ids import SPECIAL_INSIDE
+from simct.tokenization.reasons import SPECIAL_INSIDE
 from tests.support.hostile import HOSTILE
 from tests.support.random_pair import random_model, student_tokenizer, teacher_tokenizer
 

@@ -118,9 +118,8 @@ def test_what_is_wrong_with_a_server_is_said_beside_it(studio, server, address):
     for secret in ("https://me:secret-word@example.com", "https://example.com/?key=secret-word"):
         studio.name_model("teacher", secret)
         expect(note(studio).locator(".note-error")).to_contain_text("without a name, password or query")
-        # the field holds a model again once the address was taken from it
-        expect(studio.at("#teacher input")).not_to_have_value(secret)
-        assert "secret-word" not in studio.page.url + studio.page.evaluate(VALUES)
+        # the address is taken from the field, which then holds a model again, and is kept nowhere
+        studio.page.wait_for_function(f"!({VALUES} + location.href).includes('secret-word')")
 
     # a model of another tokenizer, under a name that says nothing
     with TeacherServer(demo.STUDENT) as other:

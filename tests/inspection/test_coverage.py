@@ -13,7 +13,7 @@ from simct.inspection.coverage import KINDS, NOT_EMITTED, inspect_pair, show_uni
 from simct.inspection.records import PairReport
 from simct.report.text import format_report
 from simct.tokenization.pair import TokenizerPair
-from simct.tokenization.teacher_ids import TEACHER_CANNOT_SPELL
+from simct.tokenization.reasons import TEACHER_CANNOT_SPELL
 from tests.support import trained_tokenizers as trained
 from tests.support import varied_texts as texts
 

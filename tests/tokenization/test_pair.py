@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from simct.errors import AlignmentError, ModelError, TokenizerError
 from simct.tokenization import vocabulary_cache
 from simct.tokenization.pair import TokenizerPair
-from simct.tokenization.teacher_ids import BEYOND_VOCABULARY, SPECIAL_INSIDE, TEACHER_CANNOT_SPELL
+from simct.tokenization.reasons import BEYOND_VOCABULARY, SPECIAL_INSIDE, TEACHER_CANNOT_SPELL
 from simct.tokenization.token_bytes import token_bytes
 from tests.support import real_tokenizers as real
 from tests.support import trained_tokenizers as trained

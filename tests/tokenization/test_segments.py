@@ -12,8 +12,8 @@ from simct.data.samples import PreparedPrompt, Sample, samples_of_teacher, to_sa
 from simct.models.rollout import Rollout
 from simct.tokenization.answer_layout import answer_layout
 from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.reasons import SPECIAL_INSIDE
 from simct.tokenization.segments import NO_PLACE
-from simct.tokenization.teacher_ids import SPECIAL_INSIDE
 from simct.tokenization.token_bytes import TokenBytes
 from tests.support.marked_templates import (
     channels,

@@ -11,7 +11,8 @@ from simct.data.exclusions import excluded_share, exclusion_line, whole_answers
 from simct.errors import RunError
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
-from simct.tokenization.teacher_ids import SPECIAL_INSIDE, TEACHER_CANNOT_SPELL, TeacherIds
+from simct.tokenization.reasons import SPECIAL_INSIDE, TEACHER_CANNOT_SPELL
+from simct.tokenization.teacher_ids import TeacherIds
 from simct.train import train_run
 from simct.training.exclusions import ExclusionWatch
 from tests.support.marked_templates import channels, thinks

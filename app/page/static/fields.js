@@ -12,10 +12,15 @@ Object.assign(window.studio, {
     return [fresh ? field.value : '', ...rest];
   },
 
-  // Text that was typed in the meantime stays.
-  keepTyped: (suggested, typed) => typed || suggested,
+  // Text that was typed in the meantime stays, and nothing is put into a field in which somebody is about to type.
+  keepTyped: (id, suggested, typed) => {
+    const field = document.querySelector(`#${id} :is(input, textarea)`);
+    return typed || (field && field === document.activeElement ? typed : suggested);
+  },
 
   empty: () => '',
+
+  emptyBoth: () => ['', ''],
 
   // Counts how often a preset was chosen that was the last one taken, as that changes no value.
   chosenAgain: (name, taken, times) => name === taken ? String(Number(times) + 1) : times,

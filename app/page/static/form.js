@@ -84,5 +84,14 @@
     },
 
     openForm: () => written = String(edits),
+
+    // Reports that a person has changed something in the form. A list reports only that it was left.
+    touched: (element, trigger) => {
+      const form = element.closest('#train-form');
+      for (const kind of ['input', 'change']) form.addEventListener(kind, () => trigger('input'));
+      form.addEventListener('focusout', event => {
+        if (event.target.matches('[role=combobox]')) trigger('input');
+      });
+    },
   });
 }
