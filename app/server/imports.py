@@ -71,6 +71,30 @@ class Page(gr.Blocks):
         )
         return self
 
+    def handle_streaming_diffs(
+        self,
+        block_fn: Any,
+        data: list[Any],
+        session_hash: str | None,
+        run: str | None,
+        final: bool,
+        simple_format: bool = False,
+    ) -> list[Any]:
+        """What a handler yields, after the first time as its difference from the time before.
+
+        Gradio's browser side changes the earlier update in place by such a difference, also when the page has not
+        applied it yet, so that a new value is lost if the handler soon yields again. Here updates of properties are
+        sent whole.
+        """
+        known = self.pending_diff_streams[session_hash] if session_hash else {}
+        begun = run in known
+        sent = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, simple_format)
+        if begun and not final and not simple_format:
+            for place, update in enumerate(known[run]):
+                if isinstance(update, dict) and sent[place]:
+                    sent[place] = [["replace", [], update]]
+        return sent
+
     async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         while not self.studio.imported.is_set():
             await asyncio.sleep(0.05)

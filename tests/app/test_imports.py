@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,32 @@ def test_an_import_that_fails_is_left_to_the_page_that_needs_it(monkeypatch, tmp
     with pytest.raises(ModuleNotFoundError):
         imports.import_all(studio)
     assert studio.imported.is_set()
+
+
+def test_an_update_is_not_changed_by_the_next_one_before_the_page_has_it(tmp_path):
+    """The browser keeps what was yielded first, and applies differences to it in place."""
+    with imports.Page(Studio(tmp_path, public=False)) as page:
+        text, line, number = gr.Textbox(), gr.Textbox(), gr.Number()
+        gr.on([], lambda: None, outputs=[text, line, number])
+    yielded = [
+        [{"__type__": "update", "value": "chosen"}, "one", 1],
+        [{"__type__": "update"}, "one, two", 1],
+        [{"__type__": "update", "label": "Text"}, "three", {"__type__": "update"}],
+    ]
+    sent = [page.handle_streaming_diffs(page.fns[0], copy.deepcopy(each), "session", "run", False) for each in yielded]
+    received = sent[0]
+    for each, expected in zip(sent[1:], yielded[1:], strict=True):
+        before = copy.deepcopy(received)
+        edits = [edit for changes in each for edit in changes]
+        assert edits and {action for action, _, _ in edits} <= {"replace", "append"}
+        assert {tuple(path) for _, path, _ in edits} == {()}
+        after = [_edited(old, changes) for old, changes in zip(received, each, strict=True)]
+        assert received == before and after == expected
+        received = after
+    assert page.handle_streaming_diffs(page.fns[0], [None] * 3, "session", "run", True) == yielded[-1]
+
+
+def _edited(value, changes):
+    for action, _, new in changes:
+        value = value + new if action == "append" else new
+    return value

@@ -4,9 +4,11 @@ window.studio ??= {};
 Object.assign(window.studio, {
   // The current text of a search field, once: when several keys come quickly, the event's own value may belong to an
   // earlier key, and keys that change nothing (arrows, Enter) must not replace the list in which they move. A value that
-  // is already chosen is not searched: a late answer would replace what is known about it.
-  typed: (id, chosen, ...rest) => {
+  // is already chosen is not searched: a late answer would replace what is known about it. Nor is one that was entered,
+  // after which the field is left before the next frame.
+  typed: async (id, chosen, ...rest) => {
     const field = document.querySelector(`#${id} input`);
+    await new Promise(resolve => { requestAnimationFrame(resolve); });
     const fresh = field === document.activeElement && field.value !== field.dataset.searched && field.value !== chosen;
     field.dataset.searched = field.value;
     return [fresh ? field.value : '', ...rest];
