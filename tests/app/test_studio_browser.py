@@ -467,7 +467,7 @@ def test_nothing_jumps_while_the_page_fills(browser, address):
     )
     studio.open()
     expect(studio.at("#pair-summary .tile").first).to_be_visible()
-    assert studio.page.evaluate("window.shifted") < 0.25
+    assert studio.page.evaluate("window.shifted") < 0.2
     studio.close()
 
 
