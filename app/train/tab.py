@@ -60,7 +60,8 @@ class TrainTab:
             )
         )
         self.loaded, self.wrong = gr.State(None), gr.State([])
-        self.estimated = gr.State("")
+        # the version that was estimated last, and its estimate as HTML
+        self.estimated = gr.State(("", ""))
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=320, elem_id="train-form"):
                 self._build_form()
@@ -69,9 +70,10 @@ class TrainTab:
         self.launched = gr.Textbox(visible=False)
         self.form_outputs: list[Component] = [self.run, *self.form.values.values()]
         inputs = {"edit": state.edit, **pair.inputs, "prompts": kept.prompts, "run": self.run, "before": self.wrong}
-        inputs |= self.form.values
+        inputs |= {"estimated": self.estimated, **self.place.fields, **self.form.values}
         groups = list(dict.fromkeys(self.form.groups.values()))
-        outputs = [self.pair, self.yaml, self.save, self.suggested, state.described, self.wrong, *self.form_outputs]
+        outputs = [self.pair, self.yaml, self.save, self.suggested, state.described, self.wrong, self.estimate]
+        outputs += [self.estimated, *self.form_outputs]
         place = (self.place.where, self.place.flavor, self.place.namespace)
         changes = (field.change for field in (*self.form.values.values(), *place))
         # before anything else that these events do
@@ -148,7 +150,7 @@ class TrainTab:
         Each has its own event, because Gradio repeats everything that an event does if one part of it was postponed.
         """
         form, state = self.form, self.state
-        inputs = {"described": state.described, "before": self.estimated, **self.place.fields}
+        inputs = {"described": state.described, "estimated": self.estimated, **self.place.fields}
         outputs: list[Component] = [self.estimate, self.estimated, form.fields[STEPS]]
         Handler(self.studio, self._estimate, inputs, outputs, in_turn("estimate")).on(read)
         offered = self.place.connect(read, state.described, self._config_of)
@@ -220,18 +222,22 @@ class TrainTab:
 
     def _preview(
         self,
+        visitor: Visitor,
         edit: str,
         teacher: str,
         student: str,
         prompts: choice.Choice,
         run: dict[str, Any],
         before: list[str],
+        estimated: tuple[str, str],
         **fields: Any,
     ) -> Updates:
         """A version of the form: run.yaml as it would be written, what the browser keeps of it, and what is wrong.
 
-        The reason stands beside each field that is wrong, and beside the steps that epochs decide them.
+        The reason stands beside each field that is wrong, and beside the steps that epochs decide them. An estimate
+        that takes no time is sent along.
         """
+        place = {name: fields.pop(name) for name in self.place.fields}
         config, problems = self.form.read(run, teacher, student, prompt_source.data_config(prompts), fields)
         readable = not problems
         if readable:
@@ -244,9 +250,11 @@ class TrainTab:
         teachers = teacher_names(config) if config.teachers else teacher
         pair = view.pair_line(teachers, student, choice.name_of(prompts))
         wrong, marks = self.form.marked(before, problems, overridden(config.training.epochs, None))
+        estimate = next(self._estimate(visitor, version.text(), estimated, **place))
         return {
             self.wrong: wrong,
             **marks,
+            **(estimate if self.estimated in estimate else {}),
             self.pair: markup.stamped(pair, edit),
             # an invalid run.yaml is dimmed
             self.yaml: gr.update(value=brief_yaml(config), elem_classes=["stale"] if problems else []),
@@ -267,9 +275,15 @@ class TrainTab:
             self.measure: gr.Button(visible=not view.is_measured(verdict, teacher, student)),
         }
 
-    def _estimate(self, visitor: Visitor, described: str, before: str, **chosen: Any) -> Iterator[Updates]:
+    def _estimate(
+        self, visitor: Visitor, described: str, estimated: tuple[str, str], **chosen: Any
+    ) -> Iterator[Updates]:
         """The estimate for a version of the form, and beside the steps how many they are where epochs decide them."""
         version = version_of(described)
+        edit, before = estimated
+        if edit == version.edit and before:
+            yield {}
+            return
 
         def describe() -> RunConfig:
             return self._resolved(visitor, version)
@@ -280,7 +294,7 @@ class TrainTab:
                 html = markup.stamped(shown.html, version.edit)
                 epochs = (version.run.get("training") or {}).get("epochs")
                 marks = self.form.steps(version.problems, overridden(epochs, shown.steps))
-                yield {self.estimate: html, self.estimated: shown.html, **marks}
+                yield {self.estimate: html, self.estimated: (version.edit, shown.html), **marks}
             else:
                 yield {self.estimate: shown.html}
 

@@ -8,7 +8,7 @@
   let written = '';
   // The repository that was suggested last.
   let suggested = null;
-  const TOGETHER_MS = 80;
+  const TOGETHER_MS = 40;
   const PANELS = ['train-pair', 'train-estimate', 'checklist'];
   const byId = (id) => document.getElementById(id);
   const isOpen = () => byId('train-outcome')?.getClientRects().length > 0;
