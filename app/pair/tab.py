@@ -55,7 +55,8 @@ class PairTab:
             with gr.Column(min_width=280):
                 student = ModelField(studio, "Student", "student")
         filters = _filters()
-        default = model_facts.read_pair(studio, *studio.default_pair.values(), studio.nobody.token)
+        pair = studio.default_pair
+        default = model_facts.read_pair(studio, pair["teacher"], pair["student"], studio.nobody.token)
         self.summary = markup.panel(
             view.summary(default, teacher.default, student.default), elem_id="pair-summary", min_height=220
         )

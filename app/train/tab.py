@@ -69,11 +69,11 @@ class TrainTab:
                 self._build_outcome()
         self.launched = gr.Textbox(visible=False)
         self.form_outputs: list[Component] = [self.run, *self.form.values.values()]
-        inputs = {"edit": state.edit, **pair.inputs, "prompts": kept.prompts, "run": self.run, "before": self.wrong}
-        inputs |= {"estimated": self.estimated, **self.place.fields, **self.form.values}
+        inputs: dict[str, Component] = {"edit": state.edit, **pair.inputs, "prompts": kept.prompts, "run": self.run}
+        inputs |= {"before": self.wrong, "estimated": self.estimated, **self.place.fields, **self.form.values}
         groups = list(dict.fromkeys(self.form.groups.values()))
-        outputs = [self.pair, self.yaml, self.save, self.suggested, state.described, self.wrong, self.estimate]
-        outputs += [self.estimated, *self.form_outputs]
+        outputs: list[Component] = [self.pair, self.yaml, self.save, self.suggested, state.described, self.wrong]
+        outputs += [self.estimate, self.estimated, *self.form_outputs]
         place = (self.place.where, self.place.flavor, self.place.namespace)
         changes = (field.change for field in (*self.form.values.values(), *place))
         # before anything else that these events do
