@@ -55,7 +55,7 @@ class DataTab:
             label="JSONL, JSON, CSV, TSV, Parquet or text, also compressed",
             file_types=list(prompt_source.SUFFIXES),
             visible=False,
-            height=120,
+            height=160,
             elem_id="prompt-file",
         )
         # the text after a reload of the page, for the field below unless something was typed there meanwhile

@@ -56,7 +56,7 @@ PAIR = Stop(
 INSPECT = Stop(
     "inspect",
     "Where the tokenizers disagree",
-    "Both models read the same text, each in its own tokens. Matching exact tokens can use the gray units only; SimCT "
+    "Both models read the same text, each in its own tokens. Matching exact tokens can use the plain units only; SimCT "
     "recovers the blue ones.",
     look="#inspect-lanes",
     ready="#inspect-lanes .unit",

@@ -140,6 +140,7 @@ def view(found: "Estimate", place: Place) -> str:
     )
     counts = f"{trained.text} weights trained{'' if found.steps is None else f' · {steps.text} steps'}"
     formats = f" · precision: {first.precision}" if first.precision else ""
+    formats += "" if place.where == HERE else " · and a few minutes to set up the Job"
     return (
         f'{HEAD}{markup.tiles(tiles)}{fits}<p class="lead small">{counts} · prompts of {prompt.text}{formats}</p>'
         f"{served}"

@@ -86,9 +86,12 @@ def test_axe_finds_nothing_on_any_page(browser, address, scheme, width):
     studio.close()
 
 
-def test_every_control_of_a_phone_is_large_enough_to_touch(browser, address):
+def test_every_control_of_a_phone_is_large_enough_to_touch_and_to_read(browser, address):
     studio = studio_page.visitor(browser, address, 390, 844)
-    found = [f"{name}: {line}" for name in every_page(studio) for line in accessibility.small_targets(studio.page)]
+    found = []
+    for name in every_page(studio):
+        lines = accessibility.small_targets(studio.page) + accessibility.cut_off(studio.page)
+        found += [f"{name}: {line}" for line in lines]
     assert not found, "\n".join(found)
     studio.close()
 

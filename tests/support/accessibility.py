@@ -1,4 +1,4 @@
-"""What keeps people from using a page: the violations that axe-core finds, and controls that are too small to touch."""
+"""What keeps people from using a page: what axe-core finds, controls too small to touch, and text that is cut off."""
 
 from pathlib import Path
 
@@ -48,6 +48,26 @@ SMALL = """(smallest) => {
   return wrong;
 }"""
 
+# An ellipsis says itself that there is more, but the name of a tab is read whole.
+CUT = """() => {
+  const wrong = [];
+  const hides = (element) => ['hidden', 'clip'].includes(getComputedStyle(element).overflowY);
+  for (const element of document.querySelectorAll('button:not(.help), summary, input:not([type=range], [type=file])')) {
+    const seen = element.checkVisibility({visibilityProperty: true, opacityProperty: true});
+    if (!seen || element.closest('[inert], .visually-hidden')) continue;
+    const {width, bottom} = element.getBoundingClientRect();
+    if (width < 2) continue;
+    const shortened = getComputedStyle(element).textOverflow === 'ellipsis' && !element.matches('[role=tab]');
+    const ellipsis = element.matches('input') || shortened;
+    const narrow = !ellipsis && element.scrollWidth > element.clientWidth + 1;
+    const low = hides(element.parentElement) && bottom > element.parentElement.getBoundingClientRect().bottom + 2;
+    const place = element.closest('[id]')?.id ?? '';
+    const name = (element.getAttribute('aria-label') || element.innerText || '').trim().slice(0, 40);
+    if (narrow || low) wrong.push(`${element.tagName.toLowerCase()} "${name}" in #${place}`);
+  }
+  return wrong;
+}"""
+
 
 def violations(page: Page) -> list[str]:
     """What axe-core finds on the page as it is now, each as "rule: selector (why)"."""
@@ -59,3 +79,8 @@ def violations(page: Page) -> list[str]:
 def small_targets(page: Page) -> list[str]:
     """Visible controls that are less than SMALLEST px wide or high."""
     return page.evaluate(SMALL, SMALLEST)
+
+
+def cut_off(page: Page) -> list[str]:
+    """Visible buttons and fields whose text does not fit in them, or that do not fit in what is around them."""
+    return page.evaluate(CUT)
