@@ -171,7 +171,7 @@ class TrainTab:
         show = Handler(self.studio, self._show_publishing, {PUBLISH: form.publish}, [form.publishing], LATEST)
         show.on(form.publish.change)
         repo = form.fields[REPOSITORY]
-        fill = {**PRIVATE, "js": scripts.call("suggestRepository")}
+        fill = {**PRIVATE, "js": scripts.call("suggestRepository", "publish-repo-id")}
         gr.on([form.publish.input, self.suggested.change], None, [form.publish, repo, self.suggested], repo, **fill)
 
     def _show_publishing(self, publish: bool) -> Updates:

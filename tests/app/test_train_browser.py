@@ -59,6 +59,8 @@ def test_a_switch_publishes_the_student_when_the_run_has_finished(studio, hub, r
     switch.check()
     expect(repository).to_have_value("tester/by-itself")
     studio.set("Steps", "1")
+    expect(yaml).to_contain_text("steps: 1")
+    expect(yaml).to_contain_text("repo_id: tester/by-itself")
     studio.page.reload()
     expect(switch).to_be_checked()
     expect(repository).to_have_value("tester/by-itself")
@@ -66,7 +68,7 @@ def test_a_switch_publishes_the_student_when_the_run_has_finished(studio, hub, r
     studio.shot("publish-when-finished")
     studio.at("#launch").click()
     expect(studio.at("#run-head .pill")).to_have_text("finished")
-    expect(studio.at("#run-head")).to_contain_text("tester/by-itself")
+    expect(studio.at("#run-head")).to_contain_text("Published: tester/by-itself")
     assert "model.safetensors" in hub.repos["tester/by-itself"].files
     assert launched(runs_dir).config().publish.private
 

@@ -1,40 +1,54 @@
 'use strict';
 
-window.studio ??= {};
-Object.assign(window.studio, {
-  // The current text of a search field, once: when several keys come quickly, the event's own value may belong to an
-  // earlier key, and keys that change nothing (arrows, Enter) must not replace the list in which they move. A value that
-  // is already chosen is not searched: a late answer would replace what is known about it. Nor is one that was entered,
-  // after which the field is left before the next frame.
-  typed: async (id, chosen, ...rest) => {
-    const field = document.querySelector(`#${id} input`);
-    await new Promise(resolve => { requestAnimationFrame(resolve); });
-    const fresh = field === document.activeElement && field.value !== field.dataset.searched && field.value !== chosen;
-    field.dataset.searched = field.value;
-    return [fresh ? field.value : '', ...rest];
-  },
+{
+  const UNCHANGED = {__type__: 'update'};
+  // The repository that was suggested last.
+  let suggested = null;
 
-  // Text that was typed in the meantime stays, and nothing is put into a field in which somebody is about to type.
-  keepTyped: (id, suggested, typed) => {
-    const field = document.querySelector(`#${id} :is(input, textarea)`);
-    return typed || (field && field === document.activeElement ? typed : suggested);
-  },
+  // Whether somebody is in a field, perhaps about to type: nothing is put into it then.
+  const isEdited = (id) => document.activeElement?.closest(`#${id}`) != null;
 
-  empty: () => '',
+  window.studio ??= {};
+  Object.assign(window.studio, {
+    // The current text of a search field, once: when several keys come quickly, the event's own value may belong to an
+    // earlier key, and keys that change nothing (arrows, Enter) must not replace the list in which they move. A value
+    // that is already chosen is not searched: a late answer would replace what is known about it. Nor is one that was
+    // entered, after which the field is left before the next frame.
+    typed: async (id, chosen, ...rest) => {
+      const field = document.querySelector(`#${id} input`);
+      await new Promise(resolve => { requestAnimationFrame(resolve); });
+      const {value, dataset} = field;
+      const fresh = field === document.activeElement && value !== dataset.searched && value !== chosen;
+      dataset.searched = value;
+      return [fresh ? value : '', ...rest];
+    },
 
-  emptyBoth: () => ['', ''],
+    // Text that was typed in the meantime stays.
+    keepTyped: (id, suggestion, typed) => typed || isEdited(id) ? UNCHANGED : suggestion,
 
-  // Counts how often a preset was chosen that was the last one taken, as that changes no value.
-  chosenAgain: (name, taken, times) => name === taken ? String(Number(times) + 1) : times,
+    // The repository to publish to: the suggested one, unless another one was typed.
+    suggestRepository: (id, publishes, named, suggestion) => {
+      const replaced = publishes && !isEdited(id) && (!named?.trim() || named === suggested);
+      suggested = suggestion;
+      return replaced ? suggestion : UNCHANGED;
+    },
 
-  // The updates that disable as many buttons as there are values.
-  disabled: (...buttons) => buttons.map(() => ({__type__: 'update', interactive: false})),
+    empty: () => '',
 
-  // The buttons in the gallery of recipes load a recipe.
-  recipes: (element, trigger) => {
-    element.addEventListener('click', event => {
-      const button = event.target.closest('[data-recipe]');
-      if (button) trigger('select', {recipe: button.dataset.recipe});
-    });
-  },
-});
+    emptyBoth: () => ['', ''],
+
+    // Counts how often a preset was chosen that was the last one taken, as that changes no value.
+    chosenAgain: (name, taken, times) => name === taken ? String(Number(times) + 1) : times,
+
+    // The updates that disable as many buttons as there are values.
+    disabled: (...buttons) => buttons.map(() => ({__type__: 'update', interactive: false})),
+
+    // The buttons in the gallery of recipes load a recipe.
+    recipes: (element, trigger) => {
+      element.addEventListener('click', event => {
+        const button = event.target.closest('[data-recipe]');
+        if (button) trigger('select', {recipe: button.dataset.recipe});
+      });
+    },
+  });
+}

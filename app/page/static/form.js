@@ -6,8 +6,6 @@
   let edits = 0;
   // The version that the server knows.
   let written = '';
-  // The repository that was suggested last.
-  let suggested = null;
   const TOGETHER_MS = 40;
   const PANELS = ['train-pair', 'train-estimate', 'checklist'];
   const byId = (id) => document.getElementById(id);
@@ -75,13 +73,6 @@
     // Settings equal to those that were read last are not a change.
     loadedRun: (run, described) =>
       JSON.stringify(run) === JSON.stringify(described && JSON.parse(described).run) ? written : window.studio.edited(),
-
-    // The repository to publish to: the suggested one, unless another one was typed.
-    suggestRepository: (publishes, named, suggestion) => {
-      const replaced = publishes && (!named?.trim() || named === suggested);
-      suggested = suggestion;
-      return replaced ? suggestion : named;
-    },
 
     openForm: () => written = String(edits),
 
