@@ -53,6 +53,7 @@ from simct.tokenization.token_bytes import TokenBytes, load_tokenizer, token_byt
 from simct.training import distillation_step
 from simct.training.metrics import gather_record
 from simct.training.trainer import Trainer
+from simct.training.usage import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITTEN = dict.fromkeys(("rollouts", "tokens", "ended", "repetitive", "canonical"), 0)
@@ -314,6 +315,7 @@ def main() -> None:
         options.rollouts, options.longest, options.steps, options.written = 8, 512, 1, 16
     if not CUDA:
         torch.set_num_threads(1)
+        keep_freed_memory()  # as simct.train does
     fast = options.dtype == "bfloat16" or (
         options.dtype == "auto" and precision.computes_bfloat16("cuda" if CUDA else "cpu")
     )

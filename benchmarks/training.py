@@ -88,6 +88,7 @@ def run_ours(settings: dict) -> dict:
     from simct.models.loading import load_model
     from simct.tokenization.pair import TokenizerPair
     from simct.training.trainer import Trainer
+    from simct.training.usage import keep_freed_memory
 
     config = config_from_dict(
         {
@@ -104,6 +105,8 @@ def run_ours(settings: dict) -> dict:
     )  # fmt: skip
     pair = TokenizerPair.from_pretrained(config.teacher.model, config.student.model)
     cuda = torch.cuda.is_available()
+    if not cuda:
+        keep_freed_memory()  # as simct.train does
     accelerator = Accelerator(cpu=not cuda)
     teacher, student = (load_model(side, accelerator.device) for side in (config.teacher, config.student))
     prompts, _ = prepare_prompts(load_prompts(config.data), pair, config, [])

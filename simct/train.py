@@ -30,6 +30,7 @@ from simct.hub.client import prepare_clients
 from simct.jobs.local.process import start_time
 from simct.jobs.local.webhook import notify
 from simct.models.adapters import merged_student, trainable_student
+from simct.models.loading import device_for_training
 from simct.models.teachers import LocalTeacher, writes
 from simct.preflight.checklist import FIRST, run_checks
 from simct.preflight.planned import Place, PlannedRun
@@ -45,6 +46,7 @@ from simct.training.precision import with_precision
 from simct.training.resuming import checkpoint_to_resume
 from simct.training.saved_student import keep_adapter, save_student
 from simct.training.trainer import Trained, Trainer
+from simct.training.usage import keep_freed_memory
 from simct.training.warmup import warm_up
 
 
@@ -339,4 +341,6 @@ def report_failure(run: RunFolder, error: BaseException) -> int:
 
 
 if __name__ == "__main__":
+    if device_for_training().type == "cpu":
+        keep_freed_memory()
     sys.exit(main())

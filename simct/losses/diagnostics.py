@@ -72,8 +72,8 @@ def _skipped(units: UnitBatch, student: Side, teacher: Side) -> bool:
 
 def _prefix_conflict(pair: "TokenizerPair", p_student_DV: torch.Tensor, p_teacher_DV: torch.Tensor) -> torch.Tensor:
     """Student probability [D] of shared tokens that a more likely teacher token strictly extends."""
-    vocabulary, columns = pair_strings(pair).teacher, pair.teacher_to_shared.tolist()
-    students = pair.shared_student_ids.tolist()
+    vocabulary, columns = pair_strings(pair).teacher, pair.teacher_to_shared.numpy()
+    students = pair.shared_student_ids.numpy()
     top = p_teacher_DV[:, : len(pair.teacher.bytes_of)].topk(min(TOP_STRINGS, len(pair.teacher.bytes_of)), dim=1)
     hits: dict[tuple[int, int, int], float] = {}
     for row, (ids, masses) in enumerate(zip(top.indices.tolist(), top.values.tolist(), strict=True)):
@@ -85,7 +85,7 @@ def _prefix_conflict(pair: "TokenizerPair", p_student_DV: torch.Tensor, p_teache
                     continue
                 shorter = int(vocabulary.id_of_rank[rank])
                 if columns[shorter] >= 0:
-                    key = (row, shorter, students[columns[shorter]])
+                    key = (row, shorter, int(students[columns[shorter]]))
                     hits[key] = max(hits.get(key, 0.0), mass)
     conflict_D = p_student_DV.new_zeros(len(p_student_DV))
     if hits:

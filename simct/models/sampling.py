@@ -99,7 +99,9 @@ def pick_tokens(
     ones where given, without those less likely than `min_p` times the most likely one; all as in transformers. Only
     rows whose draw is not among the MOST_LIKELY tokens have all of theirs sorted.
     """
-    logits_BV = logits_BV.float() / temperature
+    logits_BV = logits_BV.float()
+    if temperature != 1:
+        logits_BV = logits_BV / temperature
     if top_k is not None:
         logits_BV = TopKLogitsWarper(top_k)(torch.empty(0, dtype=torch.long), logits_BV)
     cut = _Cut(top_p, min_p, top_k is not None)

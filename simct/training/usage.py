@@ -1,6 +1,7 @@
 """The training process's use of its machine: processor, memory, GPU."""
 
 import contextlib
+import ctypes
 import functools
 import resource
 import subprocess
@@ -11,8 +12,23 @@ from typing import Any
 import psutil
 import torch
 
+# glibc's options of mallopt: from which size on a block is the system's own, and how much free memory is kept
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
+LARGEST_KEPT, MOST_KEPT = 2**30, 2**31 - 1
 # asking the driver starts a process
 GPU_SECONDS, GPU_PATIENCE = 5.0, 2.0
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that tensors free for those that follow, where the C library is glibc.
+
+    It otherwise returns large blocks to the system, which clears them page by page before it hands them out again; on a
+    CPU that takes an eighth of a training step.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_option is not None:
+        set_option(M_MMAP_THRESHOLD, LARGEST_KEPT)
+        set_option(M_TRIM_THRESHOLD, MOST_KEPT)
 
 
 def usage(device: torch.device) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a training process says it uses."""
 
 import subprocess
+import sys
 
 import torch
 
@@ -39,3 +40,21 @@ def test_the_driver_is_asked_about_this_gpu_and_not_at_every_step(monkeypatch):
     assert [gpu_share("abc", moment) for moment in (1, 1, 1, 2)] == [0.87] * 4
     assert len(asked) == 2 and "GPU-abc" in asked[0]
     gpu_share.cache_clear()
+
+
+def test_freed_memory_is_kept_for_the_tensors_that_follow():
+    """In a process of its own, which it changes: after a few times, a large tensor takes no new pages."""
+    code = """
+import resource
+import torch
+from simct.training.usage import keep_freed_memory
+keep_freed_memory()
+def new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(new_pages(), max([new_pages() for _ in range(40)][-5:]))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, later = map(int, run.stdout.split())
+    assert later < first / 10
