@@ -153,8 +153,8 @@ class TrainTab:
         inputs = {"described": state.described, "estimated": self.estimated, **self.place.fields}
         outputs: list[Component] = [self.estimate, self.estimated, form.fields[STEPS]]
         Handler(self.studio, self._estimate, inputs, outputs, in_turn("estimate")).on(read)
-        offered = self.place.connect(read, state.described, self._config_of)
-        self.checklist.connect(state.described, self.place.fields, offered.then)
+        self.place.connect(read, state.described, self._config_of)
+        self.checklist.connect(state.described, self.place.fields, read)
         fix = Handler(self.studio, self._fix, {}, list(form.fields.values()), {**QUIET, "trigger_mode": "multiple"})
         fix.on(self.checklist.panel.select)
 

@@ -89,13 +89,14 @@ class PlaceForm:
         read: Any,
         described: Component,
         config_of: Callable[[Visitor, str], tuple[RunConfig, int | None]],
-    ) -> Any:
-        """List the machines that fit whenever a version of the form was `read`. Returns the event of having done so."""
+    ) -> None:
+        """List the machines that fit whenever a version of the form was `read`. A machine that is then chosen for the
+        first time begins another version."""
         self.config_of = config_of
         inputs: dict[str, Component] = {"where": self.where, "flavor": self.flavor, "namespace": self.namespace}
         inputs["described"] = described
         outputs = [self.rented, self.flavor, self.namespace, self.prices, self.machines, self.note]
-        return Handler(self.studio, self._offer, inputs, outputs, in_turn("machines")).on(read)
+        Handler(self.studio, self._offer, inputs, outputs, in_turn("machines")).on(read)
 
     def _offer(
         self, visitor: Visitor, where: str, flavor: str | None, namespace: str | None, described: str
