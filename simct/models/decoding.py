@@ -209,7 +209,8 @@ class DecodeLoop:
             position_ids=position_BL,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
+            # as an index, which copies that position: with a slice torch copies the lm_head for each sequence
+            logits_to_keep=1 if ids_BL.shape[1] == 1 else torch.tensor([-1], device=self.device),
         )
         return output.logits[:, -1].to(device=self.device, dtype=torch.float32, copy=True)
 

@@ -263,3 +263,12 @@ def test_many_prompts_are_read_in_parts(monkeypatch):
     assert max(seen) <= 64
     monkeypatch.undo()
     assert rollouts == write(model, PROMPTS)
+
+
+def test_the_head_reads_contiguous_states():
+    """Of others, torch multiplies each with its own copy of the lm_head."""
+    model, seen = model_of("LlamaForCausalLM", {}), []
+    hook = model.lm_head.register_forward_pre_hook(lambda head, inputs: seen.append(inputs[0]))
+    write(model, PROMPTS)
+    hook.remove()
+    assert len(seen) > 1 and all(states.is_contiguous() and states.shape[1] == 1 for states in seen)
