@@ -9,22 +9,36 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from tests.support import studio_page
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-WIDTH, HEIGHT = 1280, 860
+WIDTH, HEIGHT, TALLEST = 1280, 860, 2600
+# below what a picture ends with
+MARGIN = 16
 MAX_BYTES = 300_000
+# milliseconds in which bars and charts come to rest
+STILL = 1500
 STEPS = 60
+REPOSITORY = "your-name/plain-words"
 PROMPT = "Say it plainly: The constable may sell the light key on Saturday."
 
 
-def save(studio: studio_page.Studio, name: str, height: int = HEIGHT) -> None:
-    """Save what the window shows down to `height` as WebP; exits with a message above MAX_BYTES."""
+def save(studio: studio_page.Studio, name: str, last: Locator | None = None) -> None:
+    """Save the page down to the end of `last` as WebP, once nothing moves; exits with a message above MAX_BYTES.
+
+    Without `last` it is as much as a window shows.
+    """
+    tall = {"width": WIDTH, "height": HEIGHT if last is None else TALLEST}
+    studio.page.set_viewport_size(tall)
     studio.page.mouse.move(0, 0)
-    window = studio.page.screenshot(clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
-    picture = Image.open(io.BytesIO(window)).convert("RGB")
+    studio.page.evaluate("scrollTo(0, 0)")
+    studio.page.wait_for_timeout(STILL)
+    box = last.bounding_box() if last else None
+    height = int(box["y"] + box["height"]) + MARGIN if box else HEIGHT
+    shown = studio.page.screenshot(clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
+    picture = Image.open(io.BytesIO(shown)).convert("RGB")
     path = IMAGES / f"{name}.webp"
     picture.save(path, quality=88, method=6)
     if path.stat().st_size > MAX_BYTES:
@@ -41,39 +55,42 @@ def main() -> int:
     ):
         studio = studio_page.visitor(opened, url, WIDTH, HEIGHT).open()
         expect(studio.at("#pair-summary .tile").first).to_be_visible()
-        save(studio, "pair")
+        save(studio, "pair", studio.at("#pair-summary table"))
         studio.step("Inspect")
         expect(studio.at(".unit").first).to_be_visible()
         studio.at(".unit.recovered").first.focus()
-        save(studio, "inspect")
+        save(studio, "inspect", studio.at("#inspect-lanes .lanes"))
         studio.step("Data")
         expect(studio.at("#data-readings .read i").first).to_be_visible()
         expect(studio.at("#prompt-note .note-ok")).to_be_visible()
-        save(studio, "data")
+        save(studio, "data", studio.at("#data-lengths .charts"))
         studio.step("Train")
         studio.set("Steps", str(STEPS))
         expect(studio.at("#run-yaml")).to_contain_text(f"steps: {STEPS}")
         expect(studio.at("#train-estimate")).to_contain_text(f"{STEPS} steps")
+        expect(studio.at("#launch")).to_be_enabled()
         studio.at("h2 >> visible=true").first.click()
         # above run.yaml, which contains paths of this machine
-        box = studio.at("#run-yaml").bounding_box()
-        save(studio, "train", int(box["y"]) - 10 if box else HEIGHT)
+        save(studio, "train", studio.at("#check-again"))
         studio.at("#launch").click()
         expect(studio.at("#run-head .pill")).to_have_text("finished", timeout=600 * studio_page.SECONDS)
-        save(studio, "runs")
+        expect(studio.at("#run-charts .plot").first).to_be_visible()
+        save(studio, "runs", studio.at("#run-charts .chart").nth(3))
         studio.step("Compare")
         expect(studio.at("#compare-sides input").first).to_be_visible()
         studio.at("#compare-prompt textarea").fill(PROMPT)
         studio.at("#compare-ask").click()
         expect(studio.at(".answer[data-side=after] .said i").first).to_be_visible()
-        save(studio, "compare")
+        expect(studio.at("#compare-answers .legend")).to_be_visible()
+        save(studio, "compare", studio.at("#compare-answers .legend"))
         studio.step("Publish")
-        expect(studio.at("#card h1")).to_be_visible()
+        studio.at("#publish-repo").locator("input, textarea").fill(REPOSITORY)
+        expect(studio.at("#card h1")).to_have_text(REPOSITORY.split("/")[1])
         save(studio, "publish")
         dark = studio_page.visitor(opened, url, WIDTH, HEIGHT, "dark").open("?step=inspect")
         expect(dark.at(".unit").first).to_be_visible()
         dark.at(".unit.recovered").first.focus()
-        save(dark, "inspect-dark")
+        save(dark, "inspect-dark", dark.at("#inspect-lanes .lanes"))
         studio.close()
         dark.close()
     return 0

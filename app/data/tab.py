@@ -59,7 +59,7 @@ class DataTab:
             elem_id="prompt-file",
         )
         # the text after a reload of the page, for the field below unless something was typed there meanwhile
-        self.written = gr.Textbox("", visible="hidden")
+        self.written = markup.held()
         self.text = gr.Textbox(
             label="Your prompts",
             info="One per line; separate longer ones with a blank line. JSON Lines also work.",

@@ -19,6 +19,14 @@ def panel(value: Any = "", **options: Any) -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, **options)
 
 
+def held(value: str = "") -> gr.Textbox:
+    """A text that the page holds and never shows.
+
+    Gradio forgets that a component is hidden if it is updated before its step is opened, so a class hides it, too.
+    """
+    return gr.Textbox(value, visible="hidden", elem_classes="held")
+
+
 def heading(title: str, lead: str = "", docs: str = "") -> str:
     """The head of a step, with a link to the page of the documentation (and #section) that is about it."""
     link = f'<button type="button" class="docs" data-testid="docs" data-docs="{escape(docs)}">Documentation</button>'

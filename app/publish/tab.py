@@ -86,7 +86,7 @@ class PublishTab:
         self.repo = gr.Textbox(
             label="Repository", placeholder="your-name/model-name", elem_id="publish-repo", max_lines=1
         )
-        self.suggested = gr.Textbox(visible="hidden")
+        self.suggested = markup.held()
         self.private = gr.Checkbox(True, label="Private: only you can see it", elem_id="publish-now-private")
         self.what = gr.Radio(
             WEIGHTS, value="merged", label="Weights", info=ABOUT_WEIGHTS, visible=False, elem_id="publish-now-what"

@@ -50,7 +50,7 @@ class ShareLink:
                 )
             self.outcome = markup.panel(elem_id="share-note")
         # what the browser completes to the address, which the server does not know
-        self.path = gr.Textbox("", visible="hidden")
+        self.path = markup.held()
         self.path.change(None, self.path, self.link, js=scripts.call("linkToRun"), **PRIVATE)
         for button, act in ((self.make, self._make), (self.withdraw, self._withdraw)):
             Handler(studio, act, {"run_id": chosen}, [*self.fields, self.outcome], ONCE).on(button.click)
@@ -100,7 +100,7 @@ class SharedRun:
         self.settings = markup.panel(elem_id="shared-settings")
         # times of files are too large for the browser's numbers
         self.seen = gr.State({})
-        link = gr.Textbox("", visible="hidden")
+        link = markup.held()
         self.panels = [self.head, self.results, self.left_out, self.samples, self.settings]
         self.drawn = [*self.panels, self.measured, self.curves, self.evaluations]
         how = {**ONCE, "js": scripts.call("linkedRun")}

@@ -96,8 +96,8 @@ class TrainTab:
             elem_id="preset",
         )
         # the preset that was taken last, and how often one was chosen again
-        self.taken = gr.Textbox(self.preset.value, visible="hidden")
-        self.again = gr.Textbox("0", visible="hidden")
+        self.taken = markup.held(self.preset.value)
+        self.again = markup.held("0")
         with gr.Row(elem_id="preset-row"):
             self.preset_note = markup.panel(elem_id="preset-note")
             self.whole = gr.Button("Also use its pair and prompts", size="sm", scale=0, min_width=220, visible=False)
@@ -106,7 +106,7 @@ class TrainTab:
             self.measure = gr.Button("Measure it →", size="sm", scale=0, min_width=130, visible=False)
         self.form = settings_form(verdict_row.render, self.server.fields, self.server.group)
         # a repository for this run's student
-        self.suggested = gr.Textbox(suggested_name(base_config(None)), visible="hidden")
+        self.suggested = markup.held(suggested_name(base_config(None)))
 
     def _build_outcome(self) -> None:
         self.pair = markup.panel(elem_id="train-pair")

@@ -58,9 +58,9 @@ def test_a_switch_publishes_the_student_when_the_run_has_finished(studio, hub, r
     expect(yaml).not_to_contain_text("repo_id: ")
     switch.check()
     expect(repository).to_have_value("tester/by-itself")
+    expect(yaml).to_contain_text("repo_id: tester/by-itself")
     studio.set("Steps", "1")
     expect(yaml).to_contain_text("steps: 1")
-    expect(yaml).to_contain_text("repo_id: tester/by-itself")
     studio.page.reload()
     expect(switch).to_be_checked()
     expect(repository).to_have_value("tester/by-itself")
@@ -69,6 +69,9 @@ def test_a_switch_publishes_the_student_when_the_run_has_finished(studio, hub, r
     studio.at("#launch").click()
     expect(studio.at("#run-head .pill")).to_have_text("finished")
     expect(studio.at("#run-head")).to_contain_text("Published: tester/by-itself")
+    # what the page only holds stays hidden, in steps that were updated before they were opened, too
+    expect(studio.at("#steps .held").first).to_be_attached()
+    expect(studio.at("#steps .held").locator("visible=true")).to_have_count(0)
     assert "model.safetensors" in hub.repos["tester/by-itself"].files
     assert launched(runs_dir).config().publish.private
 
