@@ -16,7 +16,7 @@ from tests.support import studio_page
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WIDTH, HEIGHT, TALLEST = 1280, 860, 2600
 # below what a picture ends with
-MARGIN = 16
+MARGIN = 6
 MAX_BYTES = 300_000
 # milliseconds in which bars and charts come to rest
 STILL = 1500
@@ -30,8 +30,7 @@ def save(studio: studio_page.Studio, name: str, last: Locator | None = None) -> 
 
     Without `last` it is as much as a window shows.
     """
-    tall = {"width": WIDTH, "height": HEIGHT if last is None else TALLEST}
-    studio.page.set_viewport_size(tall)
+    studio.page.set_viewport_size({"width": WIDTH, "height": HEIGHT if last is None else TALLEST})
     studio.page.mouse.move(0, 0)
     studio.page.evaluate("scrollTo(0, 0)")
     studio.page.wait_for_timeout(STILL)
