@@ -16,8 +16,8 @@ from app.data.tab import DataTab
 from app.help import tab as help_tab
 from app.help import words
 from app.help.tab import HelpTab
+from app.inspect import reliability_view
 from app.inspect.pair_verdict import PairVerdict
-from app.inspect.reliability_view import recommended
 from app.inspect.tab import InspectTab
 from app.page import charts as line_charts
 from app.page import markup, scripts
@@ -84,7 +84,7 @@ class StudioPage:
             self.kept = Kept(
                 prompts=gr.JSON(choice.START, visible="hidden"),
                 run=gr.JSON(brief(form.starting_config()), visible="hidden"),
-                verdict=gr.JSON({}, visible="hidden"),
+                verdict=gr.JSON(reliability_view.in_advance(), visible="hidden"),
             )
             self.query = gr.JSON({}, visible="hidden")
             self.form_state = FormState()
@@ -209,7 +209,7 @@ class StudioPage:
 
     def _take_recommended(self, run: dict[str, Any], verdict: dict[str, Any]) -> Updates:
         """Continue with the settings that the verdict recommends."""
-        loaded = self.train.load(recommended(form.base_config(run), verdict))
+        loaded = self.train.load(reliability_view.recommended(form.base_config(run), verdict))
         return {**loaded, self.tabs: gr.Tabs(selected="train")}
 
     def _take_recipe(self, event: gr.EventData) -> Updates:
@@ -262,7 +262,6 @@ class StudioPage:
         restored.then(None, None, self.notices.ask, js=scripts.call("notifyLabel"), **PRIVATE)
         show.on(restored.then)
         self.pair.refresh.on(restored.then)
-        self.pair_verdict.show.on(restored.then)
 
     def _show_decisions(
         self, teacher: str | None, student: str | None, prompts: choice.Choice | None, run_id: str | None

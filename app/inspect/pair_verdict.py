@@ -1,4 +1,4 @@
-"""The verdict on the Pair page: one button that measures the pair, and what to do with it."""
+"""The verdict on the Pair page: measured at once where that is quick, else by one button; and what to do with it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,13 +27,17 @@ from simct.inspection.records import Reliability
 from simct.report.formats import duration, human_size
 
 PROMPT_TOKENS = 128
+# a pair whose weights are here is measured without being asked if it takes at most this many seconds
+AT_ONCE_SECONDS = 15
+IN_ADVANCE = markup.note("quiet", "Measured in advance: the result comes with the studio.")
 STARTING_SECONDS = 5
+AGAIN = "Measure again"
 
 
 class PairVerdict:
     """The button with its cost, the traffic light, and `train`, which continues with the recommended settings.
 
-    `show` draws them; a new page needs it once, as it has the summary of the pair from the start.
+    A new page has the verdict on the embedded pair. `due` names the pair that is to be measured without being asked.
     """
 
     def __init__(
@@ -44,23 +48,24 @@ class PairVerdict:
         served: Mapping[str, Component],
     ) -> None:
         self.studio, self.verdict = studio, kept.verdict
-        self.drawn = markup.panel(elem_id="pair-verdict")
+        default = reliability_view.kept(kept.verdict.value, *studio.default_pair.values())
+        self.drawn = markup.panel(light.draw(default) if default else "", elem_id="pair-verdict")
         with gr.Row(elem_classes="tools"):
-            self.measure = gr.Button(WORDS, size="md", min_width=200, visible=False, elem_id="pair-measure")
+            self.measure = gr.Button(AGAIN, size="md", min_width=200, elem_id="pair-measure")
             cancel = gr.Button("Cancel", size="md", min_width=80, visible=False, elem_id="pair-cancel")
             self.train = gr.Button(
-                "Train with this →", variant="primary", size="md", min_width=180, visible=False, elem_id="pair-train"
+                "Train with this →", variant="primary", size="md", min_width=180, elem_id="pair-train"
             )
-        self.note = markup.panel(elem_id="pair-verdict-note")
+        self.note = markup.panel(IN_ADVANCE, elem_id="pair-verdict-note")
+        self.due = gr.Textbox("", visible="hidden")
         self.work = LongWork(studio, self.note, cancel)
         server: Any = served["server"]
         known = {**pair.inputs, "verdict": kept.verdict, "server": server}
-        shown = [self.drawn, self.measure, self.train, self.note]
-        self.show = Handler(studio, self._show, known, shown, LATEST)
-        self.show.on(pair.summary.change, self.verdict.change, server.change)
+        shown = [self.drawn, self.measure, self.train, self.note, self.due]
+        Handler(studio, self._show, known, shown, LATEST).on(pair.summary.change, self.verdict.change, server.change)
         inputs = {**pair.inputs, "chosen": kept.prompts, "run": kept.run, **served}
         outputs = [*self.work.outputs, self.drawn, self.verdict, self.train, self.measure]
-        Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click)
+        Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click, self.due.change)
 
     def _show(
         self,
@@ -83,9 +88,10 @@ class PairVerdict:
             return
         measured = reliability_view.kept(verdict, teacher, student)
         if measured:
-            again = gr.Button("Measure again", visible=True, interactive=True)
-            train = gr.Button(visible=True)
-            yield {self.drawn: light.draw(measured), self.note: "", self.measure: again, self.train: train}
+            again = gr.Button(AGAIN, visible=True, interactive=True)
+            note = IN_ADVANCE if (verdict or {}).get("in_advance") else ""
+            shown = {self.drawn: light.draw(measured), self.note: note, self.measure: again}
+            yield {**shown, self.train: gr.Button(visible=True)}
             return
         try:
             bytes_ = weights.allow(self.studio, teacher, student, visitor.token, served)
@@ -107,6 +113,8 @@ class PairVerdict:
             then = "takes" if local else "then takes"
             line = f"{taken}, and {then} about {duration(seconds)} on this machine."
             yield {self.note: markup.note("quiet", line)}
+            if local and seconds <= AT_ONCE_SECONDS:
+                yield {self.due: f"{teacher} {student}"}
 
     def _measure(
         self,
@@ -132,7 +140,7 @@ class PairVerdict:
                 self.drawn: light.draw(work.result),
                 self.verdict: reliability_view.keep(teacher, student, work.result),
                 self.train: gr.Button(visible=True),
-                self.measure: gr.Button("Measure again", interactive=True),
+                self.measure: gr.Button(AGAIN, interactive=True),
             }
 
         yield from self.work.run(

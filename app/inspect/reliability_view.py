@@ -1,10 +1,12 @@
 """What `reliability.measure_pair` found, drawn: the verdict in words with its numbers, and each number as a plot."""
 
+import json
 from typing import Any
 
 from app.inspect import numbers
 from app.page import markup, saving
 from app.server.model_facts import display_name
+from simct import demo
 from simct.config import RunConfig, set_option
 from simct.errors import ConfigError, DataError
 from simct.inspection.records import Reliability
@@ -22,6 +24,12 @@ def keep(teacher: str, student: str, measured: Reliability) -> dict[str, Any]:
         "words": measured.verdict,
         "report": measured.to_dict(),
     }
+
+
+def in_advance() -> dict[str, Any]:
+    """The record of the embedded pair, which was measured in advance and comes with the studio."""
+    report = json.loads(demo.MEASURED.read_text(encoding="utf-8"))
+    return {**keep(str(demo.TEACHER), str(demo.STUDENT), Reliability.from_dict(report)), "in_advance": True}
 
 
 def kept(known: dict[str, Any] | None, teacher: str, student: str) -> Reliability | None:

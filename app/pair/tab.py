@@ -55,12 +55,12 @@ class PairTab:
             with gr.Column(min_width=280):
                 student = ModelField(studio, "Student", "student")
         filters = _filters()
+        self.below = gr.Column()
         pair = studio.default_pair
         default = model_facts.read_pair(studio, pair["teacher"], pair["student"], studio.nobody.token)
         self.summary = markup.panel(
             view.summary(default, teacher.default, student.default), elem_id="pair-summary", min_height=220
         )
-        self.below = gr.Column()
         self.next = gr.Button("Inspect this pair →", variant="primary", elem_classes="next")
         # the address of a server that was typed where the teacher is chosen
         self.address = gr.Textbox("", visible="hidden", elem_id="typed-server")

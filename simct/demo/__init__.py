@@ -23,6 +23,8 @@ class DemoPair:
 TEACHER = FOLDER / "teacher"
 STUDENT = FOLDER / "student"
 PROMPTS = FOLDER / "prompts.jsonl"
+# what `simct inspect --weights 16` measures on the embedded pair, as a record of Reliability
+MEASURED = FOLDER / "measured.json"
 EVAL = FOLDER / "eval.jsonl"
 DEFAULT = DemoPair("default", TEACHER, STUDENT, PROMPTS, EVAL)
 
