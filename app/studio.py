@@ -256,6 +256,8 @@ class StudioPage:
             {**QUIET, "js": scripts.call("recall", "data run verdict")},
         )
         restored = restore.on(self.blocks.load)
+        # such as with a full queue: the fields would stay disabled
+        restored.failure(None, js=scripts.call("restoreAgain"), **PRIVATE)
         text = self.inspect.text.text
         restored = restored.then(None, text, text, js=scripts.call("recallText"), **PRIVATE)
         restored.then(None, js=scripts.call("startRemembering"), **PRIVATE)

@@ -202,10 +202,12 @@ def visit_bare(opened: Browser, url: str) -> dict[str, float]:
         return {**row, "click": click_ms}
 
 
-def be_there(url: str, leaving: threading.Event) -> None:
+def be_there(url: str, number: int, leaving: threading.Event) -> None:
     """Another visitor, as requests only: opens the page, then changes the form every few seconds."""
     with suppress(httpx.HTTPError, Refused, AssertionError):
         visitor = Visitor(url.rstrip("/"), "somebody", "")
+        # all requests come from this machine; visitors are told apart by their addresses
+        visitor.http.headers["X-Forwarded-For"] = f"198.51.100.{number}"
         loaded = next(
             each for each in visitor.page["dependencies"] if each["targets"] and each["targets"][0][1] == "load"
         )
@@ -223,7 +225,7 @@ def be_there(url: str, leaving: threading.Event) -> None:
 def others(url: str, count: int) -> Iterator[None]:
     """`count` other visitors."""
     leaving = threading.Event()
-    threads = [threading.Thread(target=be_there, args=(url, leaving), daemon=True) for _ in range(count)]
+    threads = [threading.Thread(target=be_there, args=(url, each, leaving), daemon=True) for each in range(count)]
     for thread in threads:
         thread.start()
     try:

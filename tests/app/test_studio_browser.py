@@ -458,6 +458,25 @@ def test_a_preset_and_a_run_yaml_fill_the_form(studio, tmp_path):
     assert load_config(download.value.path()) == config
 
 
+def test_a_page_that_is_refused_says_so_and_tries_again(studio):
+    refused = []
+
+    def refuse_first(route):
+        if refused:
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.fulfill(status=503, json={"detail": "You already have 32 requests waiting."})
+
+    studio.page.route("**/queue/join?*", refuse_first)
+    studio.page.goto(studio.url)
+    expect(studio.at("#where")).to_contain_text("The studio is busy")
+    studio.page.wait_for_function("window.studioRestored === true")
+    expect(studio.at("#where")).to_contain_text("Embedded student")
+    assert [each for each in studio.complaints if "503" not in each] == []
+    studio.complaints.clear()
+
+
 def test_nothing_jumps_while_the_page_fills(browser, address):
     studio_page.visitor(browser, address).open().close()
     studio = studio_page.visitor(browser, address)

@@ -3,6 +3,8 @@
 // What is restored after a reload: project, pair, step and run from the address bar, prompts and settings from what this
 // tab of the browser kept for the project (storage.js).
 {
+  const AGAIN_MS = 3000;
+
   // Until the page has been restored, nothing it shows is written back.
   let restored = false;
 
@@ -77,6 +79,12 @@
 
   window.studio ??= {};
   Object.assign(window.studio, {
+    // Opens the page again, a little later than the others that were refused with it.
+    restoreAgain: () => {
+      document.querySelector('#where .where').textContent = 'The studio is busy. Trying again…';
+      setTimeout(() => { window.location.reload(); }, AGAIN_MS * (1 + Math.random()));
+    },
+
     startRemembering: () => {
       restored = true;
       window.studioRestored = true;
