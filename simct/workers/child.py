@@ -25,7 +25,7 @@ REPORT_SECONDS = 0.1
 class Worker:
     """The first argument of a function that runs in a child: its kept results and its connection to the parent.
 
-    Without a connection it works in the process that creates it, and reports nothing.
+    Without a connection it works in the process that creates it, which it does not limit, and reports nothing.
     """
 
     def __init__(self, connection: socket.socket | None = None) -> None:
@@ -47,8 +47,8 @@ class Worker:
 
     def step(self, what: str) -> None:
         """Begin the next part of the work; its limits count from here, and errors about them call it `what`."""
-        allow_more_time()
         if self._connection is not None:
+            allow_more_time()
             send(self._connection, STEP, brief(what).encode("utf-8", "replace"))
 
     def progress(self, done: int, total: int | None = None) -> None:

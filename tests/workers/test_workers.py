@@ -1,6 +1,7 @@
 """Work in child processes: what comes back, and that no child can stop, fill or take over its parent."""
 
 import os
+import resource
 import threading
 import time
 
@@ -177,5 +178,9 @@ def test_a_nursery_that_died_is_started_again(workers):
 
 
 def test_without_a_parent_a_worker_does_the_same():
+    limits = resource.getrlimit(resource.RLIMIT_CPU)
     worker = Worker()
+    worker.step("One")
     assert misbehaving.add(worker, 1, 2) == 3 and misbehaving.count(worker, 3) == 3
+    # the process is not its own
+    assert resource.getrlimit(resource.RLIMIT_CPU) == limits
