@@ -65,7 +65,10 @@ class PairVerdict:
         Handler(studio, self._show, known, shown, LATEST).on(pair.summary.change, self.verdict.change, server.change)
         inputs = {**pair.inputs, "chosen": kept.prompts, "run": kept.run, **served}
         outputs = [*self.work.outputs, self.drawn, self.verdict, self.train, self.measure]
-        Handler(studio, self._measure, inputs, outputs, LONG).on(self.measure.click, self.due.change)
+        measure = Handler(studio, self._measure, inputs, outputs, LONG)
+        measure.on(self.measure.click)
+        # after the pair that is being measured
+        measure.on(self.due.change, how={**LONG, "trigger_mode": "always_last"})
 
     def _show(
         self,
@@ -136,7 +139,7 @@ class PairVerdict:
 
         def finished(work: Work) -> Updates:
             return {
-                self.note: markup.note("ok", f"Measured in {work.seconds:.0f} s."),
+                self.note: "",
                 self.drawn: light.draw(work.result),
                 self.verdict: reliability_view.keep(teacher, student, work.result),
                 self.train: gr.Button(visible=True),

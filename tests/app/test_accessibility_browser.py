@@ -160,6 +160,7 @@ def test_the_keyboard_leads_from_the_pair_to_a_launched_run(studio):
     expect(studio.at("#run-head .pill")).to_have_text(re.compile("stopped|finished"))
 
 
+@pytest.mark.long
 def test_a_message_that_something_was_done_goes_by_itself_and_can_come_again(studio):
     studio.open("?step=inspect")
     expect(studio.at(".unit").first).to_be_visible()

@@ -87,6 +87,7 @@ def asked(studio: studio_page.Studio) -> list[dict]:
     return sent
 
 
+@pytest.mark.long
 def test_a_number_typed_as_soon_as_train_opens_is_kept(studio):
     studio.page.add_init_script(FIRST_SEEN)
     studio.page.goto(studio.url)

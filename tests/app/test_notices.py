@@ -30,6 +30,7 @@ def hub():
         yield server
 
 
+@pytest.mark.long
 def test_a_run_that_ends_is_announced_once(studio, runs_dir):
     run = finished_run(runs_dir / "noticed")
     # nobody looks after a run whose process lives

@@ -227,6 +227,7 @@ def test_an_address_with_a_pair_and_no_project_leaves_projects_as_they_are(studi
     expect(other.at("#where")).to_contain_text("Embedded teacher → Embedded student")
 
 
+@pytest.mark.long
 @in_browser
 def test_a_project_is_renamed_and_deleted_and_every_tab_follows(browser, address, runs_dir):
     run = RunFolder.create(runs_dir, load_preset("demo-cpu"))

@@ -99,6 +99,7 @@ def same_run(config, tmp_path, **how) -> None:
     assert all(torch.equal(sharded[name], resumed[name]) for name in sharded)
 
 
+@pytest.mark.long
 def test_two_sharded_processes_reach_the_weights_of_one_and_resume_to_them(tmp_path):
     same_run(new_config(tmp_path), tmp_path)
 

@@ -121,6 +121,7 @@ def test_a_run_sends_it_when_it_has_ended(receiver, folders, tmp_path):
     assert events(receiver) == ["finished"]
 
 
+@pytest.mark.long
 def test_a_run_reports_once_that_it_became_unhealthy_and_then_that_it_failed(receiver, tmp_path):
     """The embedded pair: twelve good steps, then a rate at which no answer ends, and at last the watch for that."""
     run = RunFolder(tmp_path / "run")
