@@ -31,7 +31,7 @@
       mark();
     }, 200);
   };
-  const shape = {childList: true, subtree: true, attributes: true, attributeFilter: ['class', 'style', 'hidden']};
+  const shape = {childList: true, subtree: true, attributes: true, attributeFilter: ['class', 'style', 'hidden', 'open']};
   new MutationObserver(later).observe(document.documentElement, shape);
   window.addEventListener('resize', later);
 }
