@@ -57,7 +57,7 @@ class PairVerdict:
                 "Train with this →", variant="primary", size="md", min_width=180, elem_id="pair-train"
             )
         self.note = markup.panel(IN_ADVANCE, elem_id="pair-verdict-note")
-        self.due = gr.Textbox("", visible="hidden")
+        self.due = markup.held()
         self.work = LongWork(studio, self.note, cancel)
         server: Any = served["server"]
         known = {**pair.inputs, "verdict": kept.verdict, "server": server}

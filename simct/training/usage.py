@@ -20,7 +20,7 @@ GPU_SECONDS, GPU_PATIENCE = 5.0, 2.0
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that tensors free for those that follow, where the C library is glibc.
+    """Let this process keep memory that tensors have freed, for later tensors to use, where the C library is glibc.
 
     It otherwise returns large blocks to the system, which clears them page by page before it hands them out again; on a
     CPU that takes an eighth of a training step.
