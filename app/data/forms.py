@@ -9,6 +9,8 @@ from app.data import choice
 from app.server.handler import Component
 from simct.config.sections import DUPLICATES
 
+# the names of the groups
+OTHER_COLUMNS, SELECTION = "Other columns", "Which prompts are used"
 FOUND_BY_NAME = "Found by name"
 COLUMN_LABELS = {
     "column": ("Prompt or messages column", "prompt-column"),
@@ -34,7 +36,7 @@ class MappingForm:
                 max_lines=6,
                 elem_id="prompt-template",
             )
-        with gr.Accordion("Other columns", open=False, visible=False) as self.others, gr.Row():
+        with gr.Accordion(OTHER_COLUMNS, open=False, visible=False) as self.others, gr.Row():
             self.columns |= {name: _column(name) for name in ("system_column", "completion", "checker")}
         self.fields: dict[str, Component] = {**self.columns, "template": self.template}
 
@@ -53,7 +55,7 @@ class SelectionForm:
     def __init__(self) -> None:
         names = [(DUPLICATE_NAMES[name], name) for name in ("", *DUPLICATES)]
         shown = choice.selection({})
-        with gr.Accordion("Which prompts are used", open=False, elem_id="selection"):
+        with gr.Accordion(SELECTION, open=False, elem_id="selection"):
             duplicates = gr.Dropdown(names, value="", label="Duplicates", filterable=False, elem_id="duplicates")
             with gr.Row():
                 shortest = _number("Shortest, tokens", "Empty: no limit.", "shortest")

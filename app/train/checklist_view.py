@@ -4,6 +4,7 @@ collapsed."""
 from collections.abc import Sequence
 from html import escape
 
+from app.data.forms import OTHER_COLUMNS, SELECTION
 from app.page import markup
 from app.page.page_fields import Field, PageFields
 from app.train import fields
@@ -36,15 +37,15 @@ def _known_fields() -> dict[str, Field]:
         "data.template": Field("Prompt template", "prompt-template", "data"),
         "data.system": Field("System text", "system-text", "data"),
         "data.limit": Field("Use at most", "limit", "data"),
-        "data.system_column": Field("System column", "system-column", "data", "Other columns"),
-        "data.completion_column": Field("Completion column", "completion-column", "data", "Other columns"),
-        "data.checker_column": Field("Checker column", "checker-column", "data", "Other columns"),
-        "data.exclude_rows": Field("Excluded rows", "excluded-rows", "data", "Which prompts are used"),
-        "data.deduplicate": Field("Duplicates", "duplicates", "data", "Which prompts are used"),
-        "data.min_tokens": Field("Shortest, tokens", "shortest", "data", "Which prompts are used"),
-        "data.max_tokens": Field("Longest, tokens", "longest", "data", "Which prompts are used"),
-        "data.held_out": Field("Held-out prompts", "held-out", "data", "Which prompts are used"),
-        "data.held_out_seed": Field("Held-out seed", "held-out-seed", "data", "Which prompts are used"),
+        "data.system_column": Field("System column", "system-column", "data", OTHER_COLUMNS),
+        "data.completion_column": Field("Completion column", "completion-column", "data", OTHER_COLUMNS),
+        "data.checker_column": Field("Checker column", "checker-column", "data", OTHER_COLUMNS),
+        "data.exclude_rows": Field("Excluded rows", "excluded-rows", "data", SELECTION),
+        "data.deduplicate": Field("Duplicates", "duplicates", "data", SELECTION),
+        "data.min_tokens": Field("Shortest, tokens", "shortest", "data", SELECTION),
+        "data.max_tokens": Field("Longest, tokens", "longest", "data", SELECTION),
+        "data.held_out": Field("Held-out prompts", "held-out", "data", SELECTION),
+        "data.held_out_seed": Field("Held-out seed", "held-out-seed", "data", SELECTION),
         "flavor": Field("Machine", "flavor"),
         "namespace": Field("Paid by", "namespace"),
     }
