@@ -19,6 +19,7 @@ from transformers.generation import GenerationMixin
 from simct.models.loading import input_device
 from simct.models.packing import attends_to_all, parameters_of
 from simct.models.sampling import Sampling
+from simct.models.step_attention import STEP, added_mask, attending_by, suits_steps
 
 ROOM = 64  # positions by which a full cache grows
 # sequences leave and join the batch when this share of it is free: joining reads the weights once more
@@ -148,10 +149,11 @@ class DecodeLoop:
     ) -> None:
         self.model, self.sampling = plain_model(model), sampling
         self.ends, self.pad_id, self.limit = set(end_ids), pad_id, max_new_tokens
-        config = self.model.config.get_text_config(decoder=True)
+        self.config = config = self.model.config.get_text_config(decoder=True)
         self.is_sliding = DynamicCache(config=config).is_sliding
         # sdpa takes a mask of [B, 1, 1, L] as it is; for other kernels the model makes its own from [B, L]
         self.whole_masks = config._attn_implementation == "sdpa"
+        self.attention = STEP if suits_steps(self.model) else config._attn_implementation
         self.device = input_device(self.model)  # of an offloaded model, where its layers run
 
     # not inference_mode: a sharded model writes into its gathered weights again outside of it
@@ -187,7 +189,9 @@ class DecodeLoop:
         rows = batch.running
         ids_B1 = torch.tensor([[sequence.written[-1]] for sequence in batch.sequences], device=self.device)
         position_B1 = torch.tensor([[sequence.read] for sequence in batch.sequences], device=self.device)
-        self._pick(batch, self._logits(batch.cache, ids_B1, self._mask(batch), position_B1))
+        with attending_by(self.config, self.attention):
+            logits_BV = self._logits(batch.cache, ids_B1, self._mask(batch), position_B1)
+        self._pick(batch, logits_BV)
         written = [batch.sequences[row] for row in rows]
         return [(each.index, each.written) for each in written if each.finished]
 
@@ -197,7 +201,9 @@ class DecodeLoop:
             return None
         start_B1 = torch.tensor(batch.starts, device=self.device)[:, None]
         reads_BL = torch.arange(batch.length + 1, device=self.device) >= start_B1
-        return reads_BL[:, None, None] if self.whole_masks else reads_BL.long()
+        if not self.whole_masks:
+            return reads_BL.long()
+        return added_mask(reads_BL[:, None, None]) if self.attention == STEP else reads_BL[:, None, None]
 
     def _logits(
         self, cache: Cache, ids_BL: torch.Tensor, mask: torch.Tensor | None, position_BL: torch.Tensor

@@ -9,7 +9,7 @@ from transformers import RepetitionPenaltyLogitsProcessor
 
 from simct import demo
 from simct.config.sections import ModelConfig
-from simct.models import decoding
+from simct.models import decoding, step_attention
 from simct.models.decoding import can_decode
 from simct.models.loading import load_model
 from simct.models.rollout import generate
@@ -55,6 +55,7 @@ NOT_DECODED = {
     "MambaForCausalLM": {},
     "BloomForCausalLM": {"n_layer": 2, "n_head": 4},
 }
+ATTENDING_OTHERWISE = {"Gemma2ForCausalLM", "GptOssForCausalLM", "FalconForCausalLM"}
 PROMPTS = [
     torch.randint(6, KNOWN, (length,), generator=torch.Generator().manual_seed(length)).tolist()
     for length in (5, 9, 3, 40, 7, 31, 4)
@@ -106,6 +107,38 @@ def test_what_is_sampled_is_what_the_model_says_without_a_cache(architecture):
         assert [rollout.completion_ids for rollout in rollouts] == expected
         assert [rollout.ended for rollout in rollouts] == [ids[-1] in ENDS for ids in expected]
         assert [rollout.prompt_ids for rollout in rollouts] == PROMPTS
+
+
+@pytest.mark.parametrize("architecture", DECODED)
+def test_the_attention_of_steps_in_bfloat16_reads_what_the_models_own_does(architecture, monkeypatch):
+    model = model_of(architecture, DECODED[architecture])
+    expected = write(model, PROMPTS, batch_size=3)
+    own, read = model.config.get_text_config()._attn_implementation, []
+    monkeypatch.setattr(step_attention, "FASTER_IN", torch.float32)
+    register = step_attention.AttentionInterface.register
+    attend = step_attention.step_attention
+    register(step_attention.STEP, lambda *states, **options: read.append(1) or attend(*states, **options))
+    try:
+        assert write(model, PROMPTS, batch_size=3) == expected
+    finally:
+        register(step_attention.STEP, attend)
+    assert bool(read) == step_attention.suits_steps(model) == (architecture not in ATTENDING_OTHERWISE)
+    assert model.config.get_text_config()._attn_implementation == own
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2), (3, 1)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_attention_of_steps_is_that_of_torch(heads, masked):
+    torch.manual_seed(0)
+    query, room = torch.randn(3, heads[0], 1, 8).double(), torch.randn(2, 3, heads[1], 20, 8).double()
+    key, value = room[0][:, :, :11], room[1][:, :, :11, :5]
+    reads = torch.arange(11) >= torch.tensor([0, 4, 10])[:, None, None, None] if masked else None
+    mask = None if reads is None else step_attention.added_mask(reads)
+    output, _ = step_attention.step_attention(torch.nn.Module(), query, key, value, mask, scaling=0.3, dropout=0.0)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=reads, scale=0.3, enable_gqa=True
+    )
+    assert torch.allclose(output, expected.transpose(1, 2), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
