@@ -33,6 +33,7 @@ from simct.hub.model_files import adapter_of
 from simct.losses.side import chunk_rows_for
 from simct.methods import METHODS
 from simct.models.adapters import trainable_student
+from simct.models.packing import kept_bytes
 from simct.models.precision import computing_in, resolved
 
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -267,6 +268,8 @@ def estimate_memory(
     decoding = cache // student.layers * 2 + local_batch * student.vocabulary * DECODING_BYTES
     teacher_held, teacher_peak = _teacher_passes(run, configs, teachers, (local_batch, micro_batch), length, device)
     held, peak = pass_bytes(student_config, run.student, micro_batch, length, run)
+    attention = _kept_attention(run, student_config, length, device) * micro_batch
+    held, peak = held + attention, peak + attention
     loss = _losses(run, teachers, student, micro_batch * new_tokens, device)
     # from the second micro-batch on, all gradients are there from the start
     accumulated = gradients if local_batch > micro_batch else 0
@@ -289,6 +292,18 @@ def estimate_memory(
         "optimizer step": base + gradients + temporary,
     }
     return MemoryEstimate(parts, phases)
+
+
+def _kept_attention(run: RunConfig, config: PretrainedConfig, length: int, device: str) -> int:
+    """Bytes of the probabilities that attention keeps of one completion; a pass on fake tensors does not show them."""
+    text, training = config.get_text_config(), run.training
+    if (
+        device != "cpu"
+        or training.gradient_checkpointing
+        or (training.mixed_precision != "bf16" and run.student.dtype != "bfloat16")
+    ):
+        return 0
+    return text.num_hidden_layers * kept_bytes(text.num_attention_heads, length)
 
 
 def _teacher_passes(

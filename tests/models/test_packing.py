@@ -111,12 +111,14 @@ def test_the_attention_comes_back_after_an_error():
 
 
 @pytest.mark.parametrize("block", [1, 2, 5, 128])
+@pytest.mark.parametrize("kept_length", [0, 5, 512])
 @pytest.mark.parametrize("scores_at_once", [1, 100])
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
-def test_attention_by_products_is_exact(key_heads, scores_at_once, block, monkeypatch):
+def test_attention_by_products_is_exact(key_heads, scores_at_once, kept_length, block, monkeypatch):
     """In float64 it is torch's own to the last digits, backward too; lengths are mixed, and one is a single token."""
     monkeypatch.setattr(packing, "CACHED_SCORES", scores_at_once)
     monkeypatch.setattr(packing, "BLOCK", block)
+    monkeypatch.setattr(packing, "KEPT_LENGTH", kept_length)
     torch.manual_seed(0)
     lengths = [5, 1, 7]
     shapes = [(1, sum(lengths), heads, 8) for heads in (4, key_heads, key_heads)]
@@ -141,6 +143,25 @@ def test_attention_by_products_is_exact(key_heads, scores_at_once, block, monkey
         *(torch.autograd.grad((each * weight).sum(), own) for each in (found, expected)), strict=True
     ):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("length", [1, 300, packing.KEPT_LENGTH, packing.KEPT_LENGTH + 1])
+def test_attention_keeps_what_the_estimate_counts(length):
+    """The probabilities of a short sequence, and none of a long one."""
+    kept: list[int] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.nbytes)
+        return tensor
+
+    query, key, value = (
+        torch.randn(1, heads, length, 8, dtype=torch.bfloat16, requires_grad=True) for heads in (4, 2, 2)
+    )
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        packing._ProductAttention.apply(query, key, value, 1.0)
+    inputs = query.nbytes + key.nbytes + value.nbytes
+    assert sum(kept) - inputs == packing.kept_bytes(4, length)
+    assert (packing.kept_bytes(4, length) == 0) == (length > packing.KEPT_LENGTH)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 1e-12])
