@@ -1,6 +1,6 @@
 """How time and memory grow with rows, vocabulary, answer length, corpus and number of runs.
 
-    nice python -m benchmarks.growth [--what rows,vocabulary,answer,corpus,runs] [--json OUT]     # a few minutes
+    nice python -m benchmarks.growth [--what rows,answer,…] [--json OUT]     # a few minutes
 
 Every cell runs in its own process. Seconds are CPU time on a CPU (other work on the machine then hardly shows) and
 wall clock on a GPU; memory is the peak beyond what was there before (weights, hidden states, the text). Growth is the
@@ -13,6 +13,9 @@ are equal.
   quadratic part; the memory of a read is linear.
 - corpus: a text of this many bytes, counted with the embedded pair's tokenizers and no cached counts.
 - runs: listing this many run folders, once with and once without cached statuses.
+- processes: a step of the embedded pair, divided over this many training processes with one core each, or with as many
+  answers for each of them: the median of wall clock, and the memory of one process, which loads both models. It needs
+  as many idle cores.
 """
 
 from __future__ import annotations
@@ -20,6 +23,9 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -33,8 +39,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.loss import cell as loss_cell
 from benchmarks.loss import memory, wait
 from simct import demo
+from simct.config import config_from_dict
 from simct.inspection.corpus import inspect_corpus, pieces_of, sample_texts
 from simct.models.rollout import generate
+from simct.runs.folder import RunFolder
 from simct.runs.listing import list_statuses
 from simct.tokenization.pair import TokenizerPair
 
@@ -48,6 +56,7 @@ GROWTH: dict[str, tuple[str, list[int], tuple[str, ...]]] = {
     "answer": ("tokens of an answer", [512, 2_048, 8_192], ("write eight", "train on one")),
     "corpus": ("bytes of text", [2**18, 2**20, 2**22], ("count",)),
     "runs": ("run folders", [100, 1_000, 10_000], ("list first", "list again")),
+    "processes": ("processes", [1, 2], ("64 answers", "64 answers each")),
 }
 
 
@@ -113,8 +122,33 @@ def runs_cell(size: int, what: str) -> dict:
         return measured(lambda: list_statuses(folder))
 
 
+def processes_cell(size: int, what: str, steps: int = 12) -> dict:
+    answers = 64 * size if what == "64 answers each" else 64
+    config = config_from_dict(
+        {
+            "teacher": {"model": str(demo.TEACHER)},
+            "student": {"model": str(demo.STUDENT)},
+            "data": {"prompts": str(demo.PROMPTS)},
+            "training": {"steps": steps, "batch_size": answers, "stop_on_collapse": False},
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder.create(folder, config)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(size)]
+        environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+        subprocess.run(
+            [*command, "-m", "simct.train", str(run.path / "run.yaml")], env=environment, check=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        records = run.metrics()[2:]
+    most = max(record["memory"] for record in records) / 2**20
+    return {"seconds": statistics.median(record["seconds"] for record in records), "peak_mib": most}
+
+
 def cell(kind: str, size: int, what: str) -> dict:
-    """One measurement in this process."""
+    """One measurement in this process, or in those that it starts."""
+    if kind == "processes":
+        return processes_cell(size, what)
     if kind == "corpus":
         return corpus_cell(size)
     if kind == "runs":

@@ -20,6 +20,12 @@ def test_every_kind_of_cell_runs(kind, size, what):
     assert found["seconds"] > 0 and found["peak_mib"] >= 0
 
 
+@pytest.mark.long
+def test_steps_of_several_processes_are_timed():
+    found = growth.processes_cell(2, "64 answers each", steps=3)
+    assert found["seconds"] > 0 and found["peak_mib"] > 0
+
+
 def test_losses_grow_by_rows_or_by_vocabulary():
     assert [growth.loss_settings("rows", rows, "simct")["rows"] for rows in (512, 32_768)] == [512, 32_768]
     sizes = [
