@@ -18,6 +18,7 @@ from transformers.generation import GenerationMixin
 
 from simct.models.loading import input_device
 from simct.models.packing import attends_to_all, parameters_of
+from simct.models.plain_step import PlainStep, is_plain
 from simct.models.sampling import Sampling
 from simct.models.step_attention import STEP, added_mask, attending_by, suits_steps
 
@@ -154,6 +155,7 @@ class DecodeLoop:
         # sdpa takes a mask of [B, 1, 1, L] as it is; for other kernels the model makes its own from [B, L]
         self.whole_masks = config._attn_implementation == "sdpa"
         self.attention = STEP if suits_steps(self.model) else config._attn_implementation
+        self.plain = PlainStep(self.model, self.attention) if is_plain(self.model) else None
         self.device = input_device(self.model)  # of an offloaded model, where its layers run
 
     # not inference_mode: a sharded model writes into its gathered weights again outside of it
@@ -189,8 +191,11 @@ class DecodeLoop:
         rows = batch.running
         ids_B1 = torch.tensor([[sequence.written[-1]] for sequence in batch.sequences], device=self.device)
         position_B1 = torch.tensor([[sequence.read] for sequence in batch.sequences], device=self.device)
-        with attending_by(self.config, self.attention):
-            logits_BV = self._logits(batch.cache, ids_B1, self._mask(batch), position_B1)
+        if self.plain:
+            logits_BV = self.plain.logits(batch.cache, ids_B1, self._mask(batch), position_B1).float()
+        else:
+            with attending_by(self.config, self.attention):
+                logits_BV = self._logits(batch.cache, ids_B1, self._mask(batch), position_B1)
         self._pick(batch, logits_BV)
         written = [batch.sequences[row] for row in rows]
         return [(each.index, each.written) for each in written if each.finished]
