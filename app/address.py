@@ -56,8 +56,8 @@ class Restoring:
         pair_and_data = [self.pair.teacher, self.pair.student, kept.prompts, *self.data.fields.values()]
         self.pair_and_data = pair_and_data
         self.everything = [
-            *pair_and_data, project, self.runs.chosen, tabs, self.runs.timer, *self.inspect.place, kept.verdict,
-            self.pair.summary, *self.train.form_outputs,
+            *pair_and_data, project, self.runs.chosen, tabs, *self.inspect.place, kept.verdict, self.pair.summary,
+            *self.train.form_outputs,
         ]  # fmt: skip
 
     def restore(self, visitor: Visitor, query: dict[str, Any], prompts: Any, run: Any, verdict: Any) -> Updates:
@@ -95,8 +95,6 @@ class Restoring:
         step = query.get("step")
         if step in STEPS[1:]:
             updates[self.tabs] = gr.Tabs(selected=step)
-        if step == "runs":
-            updates[self.runs.timer] = gr.Timer(active=True)
         if query.get("part") or query.get("at"):
             updates |= self.inspect.restored(query)
         return updates

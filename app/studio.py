@@ -1,7 +1,7 @@
 """The page: seven steps and the help, each in its own folder, and the links between them."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -138,9 +138,7 @@ class StudioPage:
         """The actions when a step is opened, and the buttons that lead to another step."""
         self.form_state.read_when(self.tabs_of_steps["train"].select)
         for name, step in self.tabs_of_steps.items():
-            step.select(None, js=scripts.call("rememberStep", name), **PRIVATE)
-            timer = Handler(self.studio, self._watch_runs(name == "runs"), {}, [self.runs.timer], LATEST)
-            timer.on(step.select)
+            step.select(None, None, self.runs.timer, js=scripts.call("openedStep", name), **PRIVATE)
         leads_to = {
             self.pair.next: "inspect",
             self.inspect.next: "data",
@@ -169,10 +167,6 @@ class StudioPage:
         step = step_of(event)
         return {self.tabs: gr.Tabs(selected=step)} if step else {}
 
-    def _watch_runs(self, active: bool) -> Callable[[], Updates]:
-        """Refresh the list of runs only while it is shown."""
-        return lambda: {self.runs.timer: gr.Timer(active=active)}
-
     def _wire_steps(self) -> None:
         """The values that one step passes to another."""
         Handler(self.studio, self._measure, {}, [self.tabs, self.inspect.views]).on(self.train.measure.click)
@@ -182,8 +176,7 @@ class StudioPage:
             {"run": self.kept.run, "verdict": self.kept.verdict},
             [*self.train.form_outputs, self.tabs],
         )
-        take.on(self.inspect.train.click)
-        take.on(self.pair_verdict.train.click)
+        take.on(self.inspect.train.click, self.pair_verdict.train.click)
         duplicate = Handler(
             self.studio,
             self._duplicate,
@@ -238,15 +231,15 @@ class StudioPage:
         )
         self.pair.refresh.on(load.on(self.train.loaded.change).then)
         named: list[gr.Dropdown | gr.Radio] = [self.pair.teacher, self.pair.student, self.runs.chosen]
-        for component in named:
-            component.change(None, named, js=scripts.call("rememberPair"), **PRIVATE)
+        renamed = [component.change for component in named]
+        gr.on(renamed, None, named, js=scripts.call("rememberPair"), **PRIVATE)
         self.project.input(None, self.project, self.project, js=scripts.call("openProject"), **PRIVATE)
         kept = self.kept
         for name, value in {"data": kept.prompts, "run": kept.run, "verdict": kept.verdict}.items():
             value.change(None, value, js=scripts.call("keep", name), **PRIVATE)
         decided = {**self.pair.inputs, "prompts": kept.prompts, "run_id": self.runs.chosen}
         show = Handler(self.studio, self._show_decisions, decided, [self.where], LATEST)
-        show.on(kept.prompts.change, *(component.change for component in named))
+        show.on(kept.prompts.change, *renamed)
         inputs = {"query": self.query, "prompts": kept.prompts, "run": kept.run, "verdict": kept.verdict}
         restore = Handler(
             self.studio,

@@ -71,9 +71,9 @@ class PairTab:
         outputs += [each for side in self.sides for each in (side.field, side.asked, side.offered, side.read)]
         inputs = {**self.inputs, "teacher_read": teacher.read, "student_read": student.read}
         self.refresh = Handler(studio, self._refresh, inputs, outputs, in_turn("pair"))
+        self.refresh.on(teacher.field.input, student.field.input)
         for side in self.sides:
             side.connect(filters, _search_arguments)
-            self.refresh.on(side.field.input)
             self.refresh.on(side.revised.then)
 
     def _refresh(self, visitor: Visitor, **values: str) -> Iterator[Updates]:

@@ -1,5 +1,7 @@
 """The name, note, tags and star of a run: shown with the run, and changed by its owner."""
 
+import time
+
 import gradio as gr
 
 from app.page import markup
@@ -33,13 +35,13 @@ class LabelEditor:
     def fields(self) -> list[gr.Textbox]:
         return [self.name, self.tags, self.note]
 
-    def connect(self, star: gr.Button, refresh: Handler) -> None:
-        """Save on a click; a click on `star` adds the run's star or removes it."""
+    def connect(self, star: gr.Button, changed: gr.State) -> None:
+        """Save on a click; a click on `star` adds the run's star or removes it. `changed` is when either was done."""
+        self.changed = changed
         inputs = {"run_id": self.chosen, "name": self.name, "tags": self.tags, "note": self.note}
-        saved = Handler(self.studio, self._save, inputs, [self.outcome], ONCE).on(self.save.click)
-        refresh.on(saved.then, how=QUIET)
-        starred = Handler(self.studio, self._star, {"run_id": self.chosen}, [self.outcome], ONCE).on(star.click)
-        refresh.on(starred.then, how=QUIET)
+        outputs = [self.outcome, changed]
+        Handler(self.studio, self._save, inputs, outputs, ONCE).on(self.save.click)
+        Handler(self.studio, self._star, {"run_id": self.chosen}, outputs, ONCE).on(star.click)
 
     def shown(self, run: RunFolder | None) -> Updates:
         """The fields as the run has them."""
@@ -52,7 +54,7 @@ class LabelEditor:
             save_label(run, RunLabel(name, note, tuple(tags.replace(",", " ").split()), read_label(run).starred))
         except SimCTError as error:
             return {self.outcome: markup.note("error", one_line(error))}
-        return {self.outcome: markup.note("ok", "Saved.")}
+        return {self.outcome: markup.note("ok", "Saved."), self.changed: time.monotonic_ns()}
 
     def _star(self, visitor: Visitor, run_id: str | None) -> Updates:
         try:
@@ -60,7 +62,7 @@ class LabelEditor:
             change_label(run, starred=not read_label(run).starred)
         except SimCTError as error:
             return {self.outcome: markup.note("error", one_line(error))}
-        return {}
+        return {self.changed: time.monotonic_ns()}
 
 
 def star_text(run: RunFolder | None) -> str:

@@ -40,8 +40,8 @@ DONE_HERE = ("stop", "kill", "resume", "retry", "delete", "fetch")
 class RunsTab:
     """The list on the left, the chosen run on the right, refreshed while the step is open.
 
-    `seen` is what this page shows as plain data, `stale_since` when it was found to differ from the run folders, and
-    `pending` the action and the run that a question is about.
+    `seen` is what this page shows as plain data, `stale_since` when it was found to differ from the run folders or an
+    action may have changed them, and `pending` the action and the run that a question is about.
     """
 
     def __init__(self, studio: Studio, project: gr.Dropdown) -> None:
@@ -147,27 +147,25 @@ class RunsTab:
 
     def _wire_list(self) -> None:
         self.look.on(self.timer.tick)
-        self.refresh.on(self.stale_since.change)
-        for event in (self.chosen.input, self.words.input, self.state.input, self.within.input):
-            self.refresh.on(event)
-        self.label.connect(self.star, self.refresh)
+        fields = (self.chosen.input, self.words.input, self.state.input, self.within.input)
+        self.refresh.on(*fields, self.stale_since.change)
+        self.label.connect(self.star, self.stale_since)
         each = {**QUIET, "trigger_mode": "multiple"}
-        opened = Handler(self.studio, self._open_from_table, {}, [self.chosen], each).on(self.table.select)
-        self.refresh.on(opened.then, how=QUIET)
-        lengthen = Handler(self.studio, self._show_more, {"length": self.length}, [self.length])
-        self.refresh.on(lengthen.on(self.more.click).then, how=QUIET)
+        opened = [self.chosen, self.stale_since]
+        Handler(self.studio, self._open_from_table, {}, opened, each).on(self.table.select)
+        longer = [self.length, self.stale_since]
+        Handler(self.studio, self._show_more, {"length": self.length}, longer).on(self.more.click)
         asked = [self.note, self.confirm, self.pending, self.label.outcome, self.share.outcome]
         leave = Handler(self.studio, self._forget_question, {}, asked, LATEST)
         leave.on(self.chosen.input)
 
     def _wire_actions(self) -> None:
-        acted = [self.note, self.confirm, self.question, self.yes, self.pending, self.chosen]
+        acted = [self.note, self.confirm, self.question, self.yes, self.pending, self.chosen, self.stale_since]
         once = {**PRIVATE, "trigger_mode": "once"}
         for name in DONE_HERE:
             act = Handler(self.studio, self._ask_or_do(name), {"run_id": self.chosen}, acted, once)
-            self.refresh.on(act.on(self.buttons[name].click).then, how=QUIET)
-        confirmed = Handler(self.studio, self._confirmed, {"pending": self.pending}, acted, once)
-        self.refresh.on(confirmed.on(self.yes.click).then, how=QUIET)
+            act.on(self.buttons[name].click)
+        Handler(self.studio, self._confirmed, {"pending": self.pending}, acted, once).on(self.yes.click)
         Handler(self.studio, self._keep, {}, [self.confirm, self.pending]).on(self.no.click)
 
     def choose(self, visitor: Visitor, run_id: str) -> Updates:
@@ -177,12 +175,16 @@ class RunsTab:
     def _open_from_table(self, visitor: Visitor, event: gr.EventData) -> Updates:
         """Show the run whose name was clicked in the table."""
         run_id = (event._data or {}).get("run")
-        return {self.chosen: choices(self.studio, run_id, visitor)} if isinstance(run_id, str) else {}
+        return {self.chosen: choices(self.studio, run_id, visitor), **self._stale()} if isinstance(run_id, str) else {}
 
     def _look(self, visitor: Visitor, run_id: str | None, before: dict[str, Any], **wanted: Any) -> Updates:
         """Whether anything that is shown has changed. That it has is one small update, which asks for `refresh`."""
         now = self._now(visitor, run_id, **wanted)
-        return {self.stale_since: time.monotonic_ns()} if now.shown != before else {}
+        return self._stale() if now.shown != before else {}
+
+    def _stale(self) -> Updates:
+        """Ask for `refresh`."""
+        return {self.stale_since: time.monotonic_ns()}
 
     def _now(
         self,
@@ -249,7 +251,7 @@ class RunsTab:
 
     def _do(self, action: str, run_id: str | None, visitor: Visitor) -> Updates:
         """Act on the run; returns a note, the hidden question, and the run to show."""
-        updates: Updates = {self.confirm: gr.Row(visible=False), self.pending: None}
+        updates: Updates = {self.confirm: gr.Row(visible=False), self.pending: None, **self._stale()}
         try:
             run = owned_run(self.studio, run_id, visitor)
             if action in ("resume", "retry"):
@@ -267,7 +269,8 @@ class RunsTab:
             try:
                 asking = question(action, owned_run(self.studio, run_id, visitor))
             except SimCTError as error:
-                return {self.note: markup.note("error", one_line(error)), self.confirm: gr.Row(visible=False)}
+                line = markup.note("error", one_line(error))
+                return {self.note: line, self.confirm: gr.Row(visible=False), **self._stale()}
             if asking is None:
                 return self._do(action, run_id, visitor)
             text, yes = asking
@@ -293,7 +296,7 @@ class RunsTab:
         return {self.note: "", self.label.outcome: "", self.share.outcome: "", **self._keep()}
 
     def _show_more(self, length: int) -> Updates:
-        return {self.length: length + PAGE}
+        return {self.length: length + PAGE, **self._stale()}
 
 
 def _curves(run: RunFolder | None) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from simct.preflight.records import Preflight, from_error
 class Checklist:
     """The list and a button to check again. `start` is the Launch button, which is enabled if there is no problem.
 
-    `panel.select` reports that a field of another step is wanted; `step_of` returns that step.
+    `panel.select` reports that a field of another step is wanted; `step_of` returns that step. `panel.edit` reports
+    that a problem is to be solved; `fix_of` returns how.
     """
 
     def __init__(self, studio: Studio, start: gr.Button) -> None:

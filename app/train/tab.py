@@ -19,6 +19,7 @@ from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from app.train import estimate, prepare, view, where
 from app.train.checklist import Checklist, fix_of
+from app.train.fields import FormField
 from app.train.form import PUBLISH, REPOSITORY, STEPS, base_config, overridden, settings_form
 from app.train.teacher_server import TeacherServer
 from app.train.version import FormState, Version, version_of
@@ -74,8 +75,10 @@ class TrainTab:
         groups = list(dict.fromkeys(self.form.groups.values()))
         outputs: list[Component] = [self.pair, self.yaml, self.save, self.suggested, state.described, self.wrong]
         outputs += [self.estimate, self.estimated, *self.form_outputs]
+        # one event for what is typed: the browser looks up the component of each event before it draws the page
+        listed = [field for name, field in self.form.fields.items() if self._is_reported(name, field)]
         place = (self.place.where, self.place.flavor, self.place.namespace)
-        changes = (field.change for field in (*self.form.values.values(), *place))
+        changes = (self.touched.edit, *(field.change for field in (*listed, *place)))
         # before anything else that these events do
         state.follow(self.run, pair.teacher.change, pair.student.change, kept.prompts.change, *changes)
         preview = Handler(studio, self._preview, inputs, [*outputs, *groups], in_turn("train")).on(state.edit.change)
@@ -84,6 +87,10 @@ class TrainTab:
         self._wire_publishing()
         self._wire_files(pair)
         self._wire_launch(pair, kept.prompts)
+
+    def _is_reported(self, name: str, field: FormField) -> bool:
+        """Whether Gradio reports the field's changes: a list, or filled in by the page, or on another step."""
+        return isinstance(field, gr.Dropdown) or name == REPOSITORY or name in self.server.fields
 
     def _build_form(self) -> None:
         self.touched = markup.panel(visible="hidden", js_on_load=scripts.when_loaded("touched"))
@@ -156,7 +163,7 @@ class TrainTab:
         self.place.connect(read, state.described, self._config_of)
         self.checklist.connect(state.described, self.place.fields, read)
         fix = Handler(self.studio, self._fix, {}, list(form.fields.values()), {**QUIET, "trigger_mode": "multiple"})
-        fix.on(self.checklist.panel.select)
+        state.begin_with(fix.on(self.checklist.panel.edit).then)
 
     def _wire_form(self, pair: PairTab, verdict: gr.JSON) -> None:
         form = self.form
@@ -260,7 +267,7 @@ class TrainTab:
             self.yaml: gr.update(value=brief_yaml(config), elem_classes=["stale"] if problems else []),
             self.save: gr.Button(interactive=not problems),
             self.suggested: suggested_name(config),
-            self.run: settings,
+            **({self.run: settings} if settings != run else {}),
             self.state.described: version.text(),
         }
 

@@ -67,9 +67,13 @@ class FormState:
 
     def follow(self, run: Component, *changes: Any) -> None:
         """Begin a version with each of `changes`, and when other settings were loaded into `run`."""
-        gr.on(list(changes), None, None, self.edit, js=scripts.call("edited"), **EVERY)
+        self.begin_with(lambda *event, **how: gr.on(list(changes), *event, **how))
         loaded: Any = run
         loaded.change(None, [run, self.described], self.edit, js=scripts.call("loadedRun"), **EVERY)
+
+    def begin_with(self, change: Any) -> None:
+        """Begin a version with an event."""
+        change(None, None, self.edit, js=scripts.call("edited"), **EVERY)
 
     def read_when(self, opened: Any) -> None:
         """Read the newest version when the step is opened."""

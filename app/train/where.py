@@ -81,8 +81,7 @@ class PlaceForm:
         }
         amounts = {"flavor": flavor, "timeout": timeout, "limit": limit, "prices": self.prices}
         confirm = Handler(studio, self._ask_to_confirm, amounts, [confirmed])
-        for component in (flavor, timeout, limit):
-            confirm.on(component.change)
+        confirm.on(flavor.change, timeout.change, limit.change)
 
     def connect(
         self,

@@ -305,6 +305,23 @@ def test_nothing_done_to_a_field_is_dropped_while_the_last_change_is_answered(lo
     assert {kind for _, kind in dropping} == {"submit"}
 
 
+def test_the_page_does_not_open_more_slowly_than_it_does_now(local):
+    page = build(local).config
+    places: dict[int, int] = {}
+
+    def walk(part: dict) -> None:
+        places[part["id"]] = len(places)
+        for child in part.get("children", []):
+            walk(child)
+
+    # before Gradio draws the page, it searches this tree for the component of each event, twice
+    walk(page["layout"])
+    targets = [target for event in page["dependencies"] for target, _ in event["targets"] if target is not None]
+    assert len(page["components"]) <= 770
+    assert len(page["dependencies"]) <= 260
+    assert sum(places[target] for target in targets) <= 97_000
+
+
 def with_evaluations(run: RunFolder) -> RunFolder:
     """Three evaluations of a run, and the teacher's answers."""
     for step, mean in ((0, 0.9), (10, 0.5), (20, 0.6)):

@@ -108,12 +108,14 @@
     },
 
     // Gradio says late which step was opened: another may have been opened since, and a new entry for this one would
-    // erase those that Forward leads to.
-    rememberStep: (step) => {
+    // erase those that Forward leads to. Returns the timer of the runs, which are watched while they are shown.
+    openedStep: (step) => {
       const selected = document.querySelector('#steps > .tab-wrapper [role=tab][aria-selected=true]')?.dataset.tabId;
-      if (!restored || (selected && selected !== step)) return;
-      change(url => url.searchParams.set('step', step), step !== stepOf(now ?? window.location));
-      window.scrollTo({top: 0});
+      if (restored && (!selected || selected === step)) {
+        change(url => url.searchParams.set('step', step), step !== stepOf(now ?? window.location));
+        window.scrollTo({top: 0});
+      }
+      return {__type__: 'update', active: step === 'runs'};
     },
 
     rememberPlace: (part, unit) => change(url => {

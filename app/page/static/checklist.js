@@ -40,7 +40,7 @@
     checklist: (element, trigger) => {
       element.addEventListener('click', event => {
         const fix = event.target.closest('[data-fix]');
-        if (fix) trigger('select', {setting: fix.dataset.setting, fix: Number(fix.dataset.fix)});
+        if (fix) trigger('edit', {setting: fix.dataset.setting, fix: Number(fix.dataset.fix)});
         else window.studio.leadToField(event, trigger, 'train');
       });
     },

@@ -70,18 +70,26 @@
       return edit === edits ? name() : written;
     },
 
-    // Settings equal to those that were read last are not a change.
-    loadedRun: (run, described) =>
-      JSON.stringify(run) === JSON.stringify(described && JSON.parse(described).run) ? written : window.studio.edited(),
+    // Settings equal to those that were read last are not a change, unless fields held something else that was wrong.
+    loadedRun: (run, described) => {
+      const last = described ? JSON.parse(described) : {};
+      const known = last.readable !== false && JSON.stringify(run) === JSON.stringify(last.run);
+      return known ? written : window.studio.edited();
+    },
 
     openForm: () => written = String(edits),
 
-    // Reports that a person has changed something in the form. A list reports only that it was left.
+    // Reports that a person has changed something in the form, and as an edit what was typed or ticked. A list reports
+    // only that it was left; Gradio reports what was chosen.
     touched: (element, trigger) => {
       const form = element.closest('#train-form');
+      const isList = (event) => event.target.matches('[role=combobox]');
+      form.addEventListener('input', event => {
+        if (!isList(event)) trigger('edit');
+      });
       for (const kind of ['input', 'change']) form.addEventListener(kind, () => trigger('input'));
       form.addEventListener('focusout', event => {
-        if (event.target.matches('[role=combobox]')) trigger('input');
+        if (isList(event)) trigger('input');
       });
     },
   });
