@@ -11,6 +11,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from simct.errors import ModelError
+from simct.losses.products import linear
 
 # the settings of a model's config that cap its logits
 SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
@@ -59,7 +60,7 @@ class Head:
 
     def logits(self, hidden_NH: torch.Tensor) -> torch.Tensor:
         """All logits [N, V] of some rows, as the model itself computes them."""
-        logits_NV = torch.nn.functional.linear(hidden_NH, self.weight, self.bias) * self.scale
+        logits_NV = linear(hidden_NH, self.weight, self.bias) * self.scale
         return logits_NV if self.softcap is None else self.softcap * torch.tanh(logits_NV / self.softcap)
 
 

@@ -15,6 +15,7 @@ import torch
 
 from simct.losses.divergence import LOG_ZERO
 from simct.losses.head import Head
+from simct.losses.products import linear, suits
 
 # Bytes of one block of float32 logits. Larger blocks need fewer passes over the lm_head's gradient, one per block.
 BLOCK_BYTES = {"cpu": 128 * 2**20, "cuda": 2**30}
@@ -158,7 +159,7 @@ class HeadSide:
     def block(self, rows_N: torch.Tensor, shared: bool = False) -> Block:
         weight_CH, bias_C = self._columns(shared)
         hidden_NH = self.hidden_RH.index_select(0, rows_N).to(weight_CH.dtype)
-        product_NC = torch.nn.functional.linear(hidden_NH, weight_CH, bias_C)
+        product_NC = linear(hidden_NH, weight_CH, bias_C)
 
         def add(gradient_NC: torch.Tensor) -> None:
             self._accumulate(gradient_NC, rows_N, hidden_NH, weight_CH, shared)
@@ -175,7 +176,7 @@ class HeadSide:
     ) -> None:
         hidden_gradient_RH, _, bias_gradient_V = self.gradients
         if hidden_gradient_RH is not None:
-            hidden_gradient_RH.index_add_(0, rows_N, (gradient_NC @ weight_CH).to(hidden_gradient_RH.dtype))
+            hidden_gradient_RH.index_add_(0, rows_N, linear(gradient_NC, weight_CH.T).to(hidden_gradient_RH.dtype))
         if self._wants_weight:
             # The first product creates the buffer, since filling the step's largest tensor with zeros also takes time.
             dtype = self.weight_VH.dtype
@@ -217,10 +218,10 @@ def _add_product(
 ) -> torch.Tensor:
     """`total_CH` plus the product, in `dtype`: a sum of many products in bfloat16 would lose the small ones."""
     if total_CH is None:
-        return (gradient_NC.T @ hidden_NH).to(dtype)
-    if dtype == gradient_NC.dtype:
+        return linear(gradient_NC.T, hidden_NH.T).to(dtype)
+    if dtype == gradient_NC.dtype and not suits(gradient_NC.T, hidden_NH.T):
         return total_CH.addmm_(gradient_NC.T, hidden_NH)
-    return total_CH.add_(gradient_NC.T @ hidden_NH)
+    return total_CH.add_(linear(gradient_NC.T, hidden_NH.T))
 
 
 class ListedSide:

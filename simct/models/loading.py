@@ -25,6 +25,7 @@ from simct.hub.errors import known_hub_error
 from simct.hub.model_config import load_config
 from simct.hub.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_model_files
 from simct.losses.head import decoder_of
+from simct.losses.products import multiply_faster
 from simct.models.packing import needs_no_mask, packed_states, packs
 from simct.models.precision import dtype_of
 from simct.tokenization.model_tokens import adapter_rows
@@ -63,6 +64,7 @@ def load_model(
     if model.quantization or model.device == "auto":
         return loaded
     target = model.device or device
+    multiply_faster(loaded)
     return loaded.to(torch.device(target)) if target is not None else loaded  # type: ignore[arg-type]
 
 

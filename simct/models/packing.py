@@ -15,6 +15,8 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from simct.losses.products import KNOWN_ROWS
+
 PACKED = "simct_packed"
 # scores that the cache of a core holds, and queries that are compared with the keys before them together
 CACHED_SCORES = 2**19
@@ -89,8 +91,14 @@ def _agrees(decoder: PreTrainedModel) -> bool:
 
 
 def packed_states(decoder: Any, sequences: list[list[int]]) -> torch.Tensor:
-    """Last hidden states [L, hidden size] of the sequences, one after another."""
+    """Last hidden states [L, hidden size] of the sequences, one after another.
+
+    A further sequence is read with them, so that there are few numbers of tokens for which products are prepared.
+    """
     config = decoder.config.get_text_config(decoder=True)
+    tokens = sum(map(len, sequences))
+    if tokens % KNOWN_ROWS:
+        sequences = [*sequences, [0] * (-tokens % KNOWN_ROWS)]
     lengths = list(map(len, sequences))
     ids_1L = torch.tensor([[token for sequence in sequences for token in sequence]])
     position_1L = torch.cat([torch.arange(length) for length in lengths])[None]
@@ -100,7 +108,7 @@ def packed_states(decoder: Any, sequences: list[list[int]]) -> torch.Tensor:
         output = decoder(input_ids=ids_1L, position_ids=position_1L, use_cache=False, packed_lengths=lengths)
     finally:
         config._attn_implementation = own
-    return output.last_hidden_state[0]
+    return output.last_hidden_state[0, :tokens]
 
 
 def packed_attention(

@@ -8,9 +8,11 @@ of queries, K heads of keys and values, D size of a head, L positions, V rows of
 from typing import Any
 
 import torch
-from torch.nn.functional import embedding, linear, rms_norm
+from torch.nn.functional import embedding, rms_norm
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
+
+from simct.losses.products import Linear, linear
 
 PLAIN = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
@@ -30,7 +32,9 @@ def is_plain(model: Any) -> bool:
 
 def _is_known(module: torch.nn.Module) -> bool:
     """Whether a module is of torch or transformers themselves, not one of a subclass that does more."""
-    return type(module).__module__.startswith(("torch.nn.modules.", "transformers.models.", "transformers.activations"))
+    return type(module) is Linear or type(module).__module__.startswith(
+        ("torch.nn.modules.", "transformers.models.", "transformers.activations")
+    )
 
 
 class PlainStep:
