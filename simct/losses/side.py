@@ -15,7 +15,7 @@ import torch
 
 from simct.losses.divergence import LOG_ZERO
 from simct.losses.head import Head
-from simct.losses.products import linear, suits
+from simct.losses.products import linear
 
 # Bytes of one block of float32 logits. Larger blocks need fewer passes over the lm_head's gradient, one per block.
 BLOCK_BYTES = {"cpu": 128 * 2**20, "cuda": 2**30}
@@ -216,12 +216,15 @@ def product_dtype(weight: torch.Tensor) -> torch.dtype:
 def _add_product(
     total_CH: torch.Tensor | None, gradient_NC: torch.Tensor, hidden_NH: torch.Tensor, dtype: torch.dtype
 ) -> torch.Tensor:
-    """`total_CH` plus the product, in `dtype`: a sum of many products in bfloat16 would lose the small ones."""
+    """`total_CH` plus the product, in `dtype`: a sum of many products in bfloat16 would lose the small ones.
+
+    Not by oneDNN, which makes a copy of the transposed gradient.
+    """
     if total_CH is None:
-        return linear(gradient_NC.T, hidden_NH.T).to(dtype)
-    if dtype == gradient_NC.dtype and not suits(gradient_NC.T, hidden_NH.T):
+        return (gradient_NC.T @ hidden_NH).to(dtype)
+    if dtype == gradient_NC.dtype:
         return total_CH.addmm_(gradient_NC.T, hidden_NH)
-    return total_CH.add_(linear(gradient_NC.T, hidden_NH.T))
+    return total_CH.add_(gradient_NC.T @ hidden_NH)
 
 
 class ListedSide:
