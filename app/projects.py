@@ -93,7 +93,7 @@ class ProjectEditor:
             self.question = markup.panel()
             yes = gr.Button("Delete the project", size="sm", variant="stop", elem_id="project-really")
             keep = gr.Button("Keep it", size="sm", elem_id="project-keep")
-        self.known = gr.JSON({}, visible="hidden")
+        self.known = gr.JSON({}, visible=False)
         self.changed = gr.Textbox("", visible="hidden")
         self.asked = gr.State("")
         followed = gr.Button("", visible="hidden", elem_id="project-followed")

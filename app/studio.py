@@ -84,9 +84,9 @@ class StudioPage:
             self.kept = Kept(
                 prompts=gr.JSON(choice.START, visible="hidden"),
                 run=gr.JSON(brief(form.starting_config()), visible="hidden"),
-                verdict=gr.JSON(reliability_view.in_advance(), visible="hidden"),
+                verdict=gr.JSON(reliability_view.in_advance(), visible=False),
             )
-            self.query = gr.JSON({}, visible="hidden")
+            self.query = gr.JSON({}, visible=False)
             self.form_state = FormState()
             self._build_steps()
             steps = (self.pair, self.inspect, self.data, self.train, self.runs)

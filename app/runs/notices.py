@@ -26,7 +26,7 @@ class RunNotices:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
         timer = gr.Timer(EVERY_SECONDS)
-        self.states = gr.JSON([], visible="hidden")
+        self.states = gr.JSON([], visible=False)
         self.ask = gr.Button("Notify me when a run ends", size="sm", elem_id="notify")
         look = Handler(studio, self._look, {"before": self.states}, [self.states], {**QUIET, "trigger_mode": "once"})
         look.on(timer.tick)

@@ -5,13 +5,14 @@ They run inside Gradio's session, so that a visitor who has signed in is known b
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gradio.route_utils import CustomCORSMiddleware
 
+from app.server import assets
 from app.server.hosts import Hosts
 from app.server.uploads import MOST_BYTES, Uploads
 from app.server.visitor import caller
@@ -75,7 +76,8 @@ class Guard:
             return await self._refuse(scope, send, 403, refusal or "This studio has no websockets.")
         if not served(own_path(scope)):
             return await self._refuse(scope, send, 404, "The studio has no such page.")
-        return await self._within_limits(scope, receive, self._with_headers(send))
+        more = assets.headers(own_path(scope))
+        return await self._within_limits(scope, receive, self._with_headers(send, more))
 
     async def _within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
         who = caller(scope)
@@ -119,10 +121,11 @@ class Guard:
         self.visitors.move_to_end(who)
         return found
 
-    def _with_headers(self, send: Send) -> Send:
+    def _with_headers(self, send: Send, more: Sequence[assets.Header] = ()) -> Send:
         async def sent(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                own = self.hosts.headers()
+                # what is not there is not kept either
+                own = [*self.hosts.headers(), *(more if message["status"] == 200 else ())]
                 names = {name for name, _ in own}
                 kept = [each for each in message.get("headers", []) if each[0].lower() not in names]
                 message = {**message, "headers": [*kept, *own]}

@@ -51,6 +51,10 @@ def import_all(studio: Studio) -> None:
         studio.imported.set()
 
 
+# what a page's configuration says of each component for callers of the API
+FOR_CALLERS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
+
+
 class Page(gr.Blocks):
     """A page that is served at once, and whose handlers run when the imports are done, for all visitors in turn."""
 
@@ -70,6 +74,16 @@ class Page(gr.Blocks):
             default_concurrency_limit=made.default_concurrency_limit,
         )
         return self
+
+    def get_config_file(self) -> Any:
+        """The configuration as every visitor gets it: only components of the public API say how they are called."""
+        config = super().get_config_file()
+        public = [fn for fn in self.fns.values() if fn.api_visibility == "public"]
+        called = {block._id for fn in public for block in (*fn.inputs, *fn.outputs)}
+        for component in config["components"]:
+            for name in () if component["id"] in called else FOR_CALLERS:
+                component.pop(name, None)
+        return config
 
     def handle_streaming_diffs(
         self,

@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from app.server import assets
 from app.server import guard as guard_module
 from app.server.guard import BURST, MOST_BODY, MOST_OPEN, Guard, Preflights, served
 from app.server.hosts import Hosts
@@ -158,6 +159,17 @@ UNUSED = (
 def test_what_the_page_does_not_use_is_not_there(local, path):
     assert not served(path)
     assert local.post(path).status_code in (403, 404)
+
+
+def test_a_page_names_what_it_will_run_and_files_of_that_name_never_change(local):
+    link = local.get("/").headers["link"]
+    named = [each.partition(">")[0].removeprefix("<./") for each in link.split(", ")]
+    assert [each.split("-")[0] for each in named[:3]] == ["assets/index", "assets/Index", "assets/Blocks"]
+    assert all((assets.FRONTEND / each).is_file() for each in named)
+    assert len(named) == len(set(named)) > 10
+    assert "link" not in local.get("/config").headers
+    assert "immutable" in local.get(f"/{named[0]}").headers["cache-control"]
+    assert "cache-control" not in local.get("/").headers
 
 
 def test_bodies_are_bounded_and_say_their_length(local):
