@@ -75,7 +75,7 @@ class BlindTab:
         for choice, button in self.votes.items():
             vote = Handler(studio, self._voting(choice), {"run_id": run, "asked": self.open}, voted)
             vote.on(button.click)
-        downloads.offer(studio, save, votes_json, {"report": self.report}, self.note)
+        downloads.offer(studio, {save: votes_json}, {"report": self.report}, self.note)
 
     def show(self, run: RunFolder, offered: list[tuple[str, str]]) -> Updates:
         """The models and the votes of another run; the student before against after is proposed."""

@@ -81,7 +81,7 @@ class PromptSetTab:
         outputs = [*self.work.outputs, self.table, self.found]
         Handler(studio, self._answer, asked, outputs, LONG).on(ask.click)
         Handler(studio, self._upload, {"path": upload}, [self.prompts, self.note], LATEST).on(upload.upload)
-        downloads.offer(studio, save, answers_csv, {"found": self.found}, self.note)
+        downloads.offer(studio, {save: answers_csv}, {"found": self.found}, self.note)
 
     def show(self, offered: list[tuple[str, str]], here: list[str]) -> Updates:
         """The models of another run; ticked are those whose weights are on this machine."""

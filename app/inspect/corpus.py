@@ -50,16 +50,15 @@ class CorpusTab:
         self.charts = markup.panel(elem_id="corpus-charts")
         self.table = markup.panel(elem_id="corpus-table")
         with gr.Row(elem_classes="tools", visible=False) as self.files:
-            buttons = [
-                gr.Button(label, size="sm", min_width=130, elem_id=f"corpus-{name}")
-                for name, (label, _) in FILES.items()
-            ]
+            files = {
+                gr.Button(label, size="sm", min_width=130, elem_id=f"corpus-{name}"): make
+                for name, (label, make) in FILES.items()
+            }
         self.found = gr.State(None)
         self.work = LongWork(studio, self.note, cancel)
         outputs = [*self.work.outputs, self.numbers, self.charts, self.table, self.files, self.found]
         Handler(studio, self._measure, {**pair.inputs, **source.inputs}, outputs, LONG).on(start.click)
-        for button, (_, make) in zip(buttons, FILES.values(), strict=True):
-            downloads.offer(studio, button, make, {"found": self.found}, self.note)
+        downloads.offer(studio, files, {"found": self.found}, self.note)
 
     def _measure(self, visitor: Visitor, teacher: str, student: str, **fields: Any) -> Iterator[Updates]:
         """The report, or the counts until a cancel."""

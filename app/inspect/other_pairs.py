@@ -62,9 +62,9 @@ class OtherPairsTab:
             verdicts = gr.Checkbox(
                 False, label="With verdicts: loads each model's weights", elem_id="other-pairs-verdicts"
             )
-            buttons = {
-                name: gr.Button(label, size="sm", min_width=110, elem_id=f"other-pairs-{name}")
-                for name, (label, _) in FILES.items()
+            files = {
+                gr.Button(label, size="sm", min_width=110, elem_id=f"other-pairs-{name}"): make
+                for name, (label, make) in FILES.items()
             }
         self.note = markup.panel(elem_id="other-pairs-note")
         self.table = markup.panel(
@@ -79,8 +79,7 @@ class OtherPairsTab:
         searching = {"typed": typed, "before": self.offered}
         found = [self.models, self.offered, self.note]
         Handler(studio, self._search, searching, found, typing).on(self.models.key_up)
-        for name, button in buttons.items():
-            downloads.offer(studio, button, FILES[name][1], {"rows": self.rows}, self.note)
+        downloads.offer(studio, files, {"rows": self.rows}, self.note)
 
     def _inspect(
         self, visitor: Visitor, teacher: str, student: str, which: str, models: list[str], verdicts: bool

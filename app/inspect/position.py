@@ -40,9 +40,11 @@ class PositionTab:
         self.drawn = markup.panel(elem_id="position-seen", min_height=120)
         self.found = gr.State(None)
         with gr.Row(elem_classes="tools"):
-            for name, (label, make) in FILES.items():
-                button = gr.Button(label, size="sm", min_width=130, elem_id=f"position-{name}")
-                downloads.offer(studio, button, make, {"found": self.found}, self.note)
+            files = {
+                gr.Button(label, size="sm", min_width=130, elem_id=f"position-{name}"): make
+                for name, (label, make) in FILES.items()
+            }
+            downloads.offer(studio, files, {"found": self.found}, self.note)
         self.work = LongWork(studio, self.note, cancel)
         self.inputs = {"document": text.document, "unit": text.at, "server": server}
         self.outputs = [self.around, *self.work.outputs, self.drawn, self.load, self.found]

@@ -58,9 +58,11 @@ class TextTab:
                 self.shapes = markup.panel(elem_id="inspect-shapes")
                 self.kinds = markup.panel(elem_id="inspect-kinds")
         with gr.Row(elem_classes="tools"):
-            for name, (label, make) in FILES.items():
-                button = gr.Button(label, size="sm", min_width=110, elem_id=f"inspect-{name}")
-                downloads.offer(studio, button, make, {"document": self.document, "verdict": verdict}, self.turned)
+            files = {
+                gr.Button(label, size="sm", min_width=110, elem_id=f"inspect-{name}"): make
+                for name, (label, make) in FILES.items()
+            }
+            downloads.offer(studio, files, {"document": self.document, "verdict": verdict}, self.turned)
         self._wire(pair, server)
 
     def _build_pager(self) -> None:

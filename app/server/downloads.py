@@ -1,6 +1,8 @@
 """Files that a button makes and the visitor's browser saves."""
 
+import functools
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,18 +28,27 @@ class Download:
 
 
 def offer(
-    studio: Studio, button: gr.Button, make: Callable[..., Download], inputs: Mapping[str, Component], note: gr.HTML
+    studio: Studio,
+    files: Mapping[gr.Button, Callable[..., Download]],
+    inputs: Mapping[str, Component],
+    note: gr.HTML,
 ) -> None:
-    """A click on `button` saves the file that `make(**values of inputs)` returns. Messages go to `note`."""
-    file = gr.Textbox(visible=False)
+    """A click on a button of `files` saves what its function, called with the values of `inputs`, returns.
 
-    def prepare(**values: Any) -> Updates:
+    Messages go to `note`.
+    """
+    file = gr.Textbox(visible=False)
+    file.change(None, file, js=scripts.call("save"), **PRIVATE)
+
+    def prepare(make: Callable[..., Download], **values: Any) -> Updates:
         try:
             made = make(**values)
         except SimCTError as error:
             return {file: "", note: markup.note("error", one_line(error))}
         sent = {"name": made.name, "type": TYPES[made.name.rsplit(".", 1)[1]], "content": made.content}
+        # the same file again is another change
+        sent["at"] = str(time.monotonic_ns())
         return {file: json.dumps(sent), note: markup.note("quiet", made.remark)}
 
-    saved = Handler(studio, prepare, inputs, [file, note]).on(button.click)
-    saved.then(None, file, js=scripts.call("save"), **PRIVATE)
+    for button, make in files.items():
+        Handler(studio, functools.partial(prepare, make), inputs, [file, note]).on(button.click)
