@@ -80,6 +80,9 @@ class Restoring:
             updates[self.kept.prompts] = prompts
         if verdict:
             updates[self.kept.verdict] = verdict
+        if config.teacher.server:
+            # it is asked what it has once the summary has changed
+            updates[self.pair.summary] = pair_tab.reading()
         return updates
 
     def _place(self, query: dict[str, Any]) -> Updates:
