@@ -6,7 +6,7 @@
   let edits = 0;
   // The version that the server knows.
   let written = '';
-  const TOGETHER_MS = 40;
+  const TOGETHER_MS = 15;
   const PANELS = ['train-pair', 'train-estimate', 'checklist'];
   const byId = (id) => document.getElementById(id);
   const isOpen = () => byId('train-outcome')?.getClientRects().length > 0;
