@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import linear
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from simct import demo
+from simct.losses.products import linear, multiply_faster
 from simct.models import rollout
 from simct.models.sampling import uniforms
+from simct.training.usage import keep_freed_memory
 
 SMOLLM2 = {
     "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
@@ -43,6 +44,7 @@ def model_of(name: str, dtype: torch.dtype) -> Any:
         torch.nn.init.constant_(model.model.norm.weight, 25.0)
     else:
         model = AutoModelForCausalLM.from_pretrained(str(demo.STUDENT) if name == "embedded" else name)
+    multiply_faster(model)
     return model.to("cuda" if torch.cuda.is_available() else "cpu", dtype).eval()
 
 
@@ -133,6 +135,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--json", metavar="OUT")
     options = parser.parse_args()
+    if not torch.cuda.is_available():
+        keep_freed_memory()  # as simct.train does
     row = measure(options)
     print(
         f"{row['tokens']:,} tokens: generate {row['generate']:.2f} s, loop {row['loop']:.2f} s, bound "

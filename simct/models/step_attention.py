@@ -56,21 +56,19 @@ def step_attention(
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention of queries [B, H, 1, D] on keys and values [B, K, L, D] by plain matrix products.
 
-    Returns [B, 1, H, D] and, as torch's kernel, no probabilities.
-
-    `attention_mask` [B, 1, 1, L] is added to the scores.
+    `attention_mask` [B, 1, 1, L] is added to the scores. Returns [B, 1, H, D] and, as torch's kernel, no probabilities.
     """
     if query.shape[2] != 1 or any(options.get(name) is not None for name in OTHER):
         return AttentionInterface()["sdpa"](module, query, key, value, attention_mask, scaling=scaling, **options)
     batch, heads, _, size = query.shape
-    shared = heads // key.shape[1]
-    query_NRD = (query * (scaling or size**-0.5)).reshape(-1, shared, size)
-    # the keys on the left: on the right, they would be copied into another layout first
-    score_NRL = torch.bmm(key.flatten(0, 1), query_NRD.transpose(1, 2)).transpose(1, 2).contiguous()
+    # not in bfloat16: scores would be rounded, and products prepared anew for each number of positions
+    exact = torch.promote_types(query.dtype, torch.float32)
+    query_NRD = (query.to(exact) * (scaling or size**-0.5)).reshape(batch * key.shape[1], -1, size)
+    score_NRL = torch.bmm(query_NRD, key.flatten(0, 1).to(exact).transpose(1, 2))
     if attention_mask is not None:
-        score_NRL.view(batch, -1, shared, score_NRL.shape[2]).add_(attention_mask)
-    output_NRD = torch.bmm(torch.softmax(score_NRL, dim=-1), value.flatten(0, 1))
-    return output_NRD.view(batch, 1, heads, -1), None
+        score_NRL.unflatten(0, (batch, -1)).add_(attention_mask)
+    output_NRD = torch.bmm(torch.softmax(score_NRL, dim=-1), value.flatten(0, 1).to(exact))
+    return output_NRD.view(batch, 1, heads, -1).to(query.dtype), None
 
 
 AttentionInterface.register(STEP, step_attention)
