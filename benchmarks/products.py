@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from simct.losses.products import linear
 
 CUDA = torch.cuda.is_available()
-ROWS = 1024  # of a product that is measured
+ROWS = 1024  # of a product of the lm_head that is measured
 
 
 def now() -> float:
@@ -32,10 +32,10 @@ def best(work: Callable[[], object], times: int = 5) -> float:
 
 
 class Products:
-    """Seconds of bare matrix products, each shape measured once."""
+    """Seconds of bare matrix products, each shape measured once. `tokens`: the most that a pass reads."""
 
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        self.dtype, self.device = dtype, device
+    def __init__(self, dtype: torch.dtype, device: torch.device, tokens: int) -> None:
+        self.dtype, self.device, self.tokens = dtype, device, tokens
         self._known: dict[tuple[int, int, int], float] = {}
 
     def seconds(self, rows: int, inner: int, outer: int) -> float:
@@ -49,18 +49,20 @@ class Products:
 
     def forward(self, model: PreTrainedModel, lengths: list[int]) -> float:
         """A decoder's products over sequences of these lengths."""
-        rows = sum(lengths) / ROWS
-        linear = sum(self.seconds(ROWS, layer.in_features, layer.out_features) for layer in linears(model)) * rows
-        return linear + sum(self.attention(model.config, length) for length in lengths)
+        tokens = sum(lengths)
+        rows = min(tokens, self.tokens)
+        linear = sum(self.seconds(rows, layer.in_features, layer.out_features) for layer in linears(model))
+        return linear * tokens / rows + sum(self.attention(model.config, length) for length in lengths)
 
     def backward(self, model: PreTrainedModel, lengths: list[int]) -> float:
         """The products of its backward pass: for the inputs' gradients, and for the weights'."""
-        rows = sum(lengths) / ROWS
+        tokens = sum(lengths)
+        rows = min(tokens, self.tokens)
         linear = 0.0
         for layer in linears(model):
-            linear += self.seconds(ROWS, layer.out_features, layer.in_features)
-            linear += self.seconds(layer.out_features, ROWS, layer.in_features)
-        return linear * rows + sum(2 * self.attention(model.config, length) for length in lengths)
+            linear += self.seconds(rows, layer.out_features, layer.in_features)
+            linear += self.seconds(layer.out_features, rows, layer.in_features)
+        return linear * tokens / rows + sum(2 * self.attention(model.config, length) for length in lengths)
 
     def attention(self, config: Any, length: int) -> float:
         """The two products of every head of a sequence, half of each, because what comes later is not read."""

@@ -14,7 +14,8 @@ The bound of a part is measured in the same run: matrix products of the same sha
 tokens alone, without padding, norms, softmaxes and copies; one read of the weights for each decoded token of the batch;
 one pass over memory for the optimizer. The loss's are those of the rows that its method reads: of the shared columns at
 1:1 units, and of whole rows elsewhere. Seconds are CPU time on one core of a CPU (other work on the machine then hardly
-shows) and wall clock on a GPU. The first two steps are not counted.
+shows) and wall clock on a GPU. The first two steps are not counted, and the fastest of the others is reported, as the
+fastest of several products is.
 """
 
 from __future__ import annotations
@@ -125,6 +126,8 @@ def models_and_tokens(
     if folder is None:
         sys.exit("SmolLM2's tokenizer is not installed; see the first lines of benchmarks/step.py.")
     student = LlamaForCausalLM(LlamaConfig(**SMOLLM2)).to(getattr(torch, formats.student))
+    # as confident as a trained model: most of the probability on a handful of tokens
+    torch.nn.init.constant_(student.model.norm.weight, 15.0)
     tokens = [token_bytes(qwen25()), token_bytes(load_tokenizer(str(folder)))]
     for model in (teacher, student):
         multiply_faster(model)  # as load_model does
@@ -167,7 +170,7 @@ def samples_of(pair: TokenizerPair, prompts: list[PreparedPrompt], longest: int)
 
 
 def train(setting: Setting, accelerator: Accelerator, steps: int, folder: Path) -> tuple[Account, float, float, int]:
-    """The account of `steps` steps after the first two, the seconds of one, its padding, and its passes."""
+    """The account of the fastest of `steps` steps after the first two, its seconds, its padding, and its passes."""
     trainer = Trainer(
         setting.config, accelerator, setting.teacher, setting.student, setting.pair, setting.prompts, folder
     )
@@ -185,11 +188,14 @@ def train(setting: Setting, accelerator: Accelerator, steps: int, folder: Path) 
             stack.enter_context(account.calls(owner, attribute, name))
         for _ in range(UNCOUNTED):
             step(trainer, setting.samples)
-        account.seconds.clear()
-        started = now()
+        seconds, parts = float("inf"), account.seconds
         for _ in range(steps):
+            account.seconds = defaultdict(float)
+            started = now()
             padding = step(trainer, setting.samples)
-        seconds = (now() - started) / steps
+            if (taken := now() - started) < seconds:
+                seconds, parts = taken, account.seconds
+        account.seconds = parts
     return account, seconds, padding, len(trainer.micro_batches.split([[sample] for sample in setting.samples]))
 
 
@@ -227,7 +233,8 @@ def bounds(setting: Setting) -> dict[str, float]:
     """The least seconds of each part of a step."""
     device = next(setting.student.parameters()).device
     student_dtype = torch.bfloat16 if setting.mixed else setting.student.dtype
-    student, teacher = Products(student_dtype, device), Products(setting.teacher.dtype, device)
+    tokens = setting.config.training.micro_batch_tokens
+    student, teacher = (Products(dtype, device, tokens) for dtype in (student_dtype, setting.teacher.dtype))
     read = [(sample.prompt, sample) for sample in setting.samples]
     student_lengths = [len(prompt.student_ids) + len(sample.student_ids) - 1 for prompt, sample in read]
     teacher_lengths = [len(prompt.teacher_ids) + len(sample.teacher_ids) - 1 for prompt, sample in read]
@@ -265,7 +272,8 @@ def head_products(setting: Setting, student: Products, teacher: Products) -> flo
 def decoding_bound(setting: Setting) -> tuple[float, float]:
     """The least seconds to read the prompts of a batch, and for each token that it writes: one read of all weights."""
     device = next(setting.student.parameters()).device
-    products = Products(torch.bfloat16 if setting.mixed else setting.student.dtype, device)
+    dtype = torch.bfloat16 if setting.mixed else setting.student.dtype
+    products = Products(dtype, device, setting.config.training.micro_batch_tokens)
     lengths = [len(sample.prompt.student_ids) for sample in setting.samples]
     config, rows = setting.student.config, len(lengths)
     first = products.forward(setting.student, lengths) + products.seconds(rows, config.hidden_size, config.vocab_size)
@@ -285,9 +293,9 @@ def decoding_bound(setting: Setting) -> tuple[float, float]:
 # The table
 
 
-def rows_of(account: Account, seconds: float, steps: int, bound: dict[str, float]) -> list[dict[str, Any]]:
+def rows_of(account: Account, seconds: float, bound: dict[str, float]) -> list[dict[str, Any]]:
     """A line for each part of a step, for what is in none of them, and for the whole."""
-    parts = {name: account.seconds[name] / steps for name in PARTS}
+    parts = {name: account.seconds[name] for name in PARTS}
     lines = [{"part": name, "seconds": parts[name], "bound": bound[name]} for name in PARTS]
     lines.append({"part": "rest", "seconds": seconds - sum(parts.values()), "bound": None})
     lines.append({"part": "step without writing", "seconds": seconds, "bound": sum(bound.values())})
@@ -324,7 +332,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="8 completions of at most 512 tokens")
     parser.add_argument("--rollouts", type=int, default=32)
     parser.add_argument("--longest", type=int, default=1024, help="tokens of the longest completion")
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=8192, help="training.micro_batch_tokens (default: %(default)s)")
     parser.add_argument("--written", type=int, default=32, help="tokens of the timed decoding (default: %(default)s)")
     parser.add_argument("--method", default="simct", choices=tuple(METHODS))
@@ -332,7 +340,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results" / "step.json")
     options = parser.parse_args()
     if options.small:
-        options.rollouts, options.longest, options.steps, options.written = 8, 512, 2, 16
+        options.rollouts, options.longest, options.steps, options.written = 8, 512, 4, 16
     if not CUDA:
         torch.set_num_threads(1)
         keep_freed_memory()  # as simct.train does
@@ -357,7 +365,7 @@ def main() -> None:
         "parts": [
             {"part": "prefill of a batch", "seconds": prefill, "bound": prefill_bound},
             {"part": "decoding a token of a batch", "seconds": token, "bound": token_bound},
-            *rows_of(account, seconds, options.steps, bound),
+            *rows_of(account, seconds, bound),
         ],
         **(gpu_numbers(setting, seconds) if CUDA else {}),
     }

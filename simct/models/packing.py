@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from simct.losses.products import KNOWN_ROWS
+from simct.losses.products import KNOWN_ROWS, onednn_is_faster
 
 PACKED = "simct_packed"
 # scores that the cache of a core holds, and queries that are compared with the keys before them together
@@ -93,11 +93,12 @@ def _agrees(decoder: PreTrainedModel) -> bool:
 def packed_states(decoder: Any, sequences: list[list[int]]) -> torch.Tensor:
     """Last hidden states [L, hidden size] of the sequences, one after another.
 
-    A further sequence is read with them, so that there are few numbers of tokens for which products are prepared.
+    A further sequence is read with them where products are prepared, so that there are few numbers of tokens.
     """
     config = decoder.config.get_text_config(decoder=True)
     tokens = sum(map(len, sequences))
-    if tokens % KNOWN_ROWS:
+    prepared = onednn_is_faster() and not torch.is_autocast_enabled("cpu")
+    if prepared and tokens % KNOWN_ROWS and next(decoder.parameters()).dtype == torch.float32:
         sequences = [*sequences, [0] * (-tokens % KNOWN_ROWS)]
     lengths = list(map(len, sequences))
     ids_1L = torch.tensor([[token for sequence in sequences for token in sequence]])
