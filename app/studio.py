@@ -253,8 +253,7 @@ class StudioPage:
         restored.failure(None, js=scripts.call("restoreAgain"), **PRIVATE)
         text = self.inspect.text.text
         restored = restored.then(None, text, text, js=scripts.call("recallText"), **PRIVATE)
-        restored.then(None, js=scripts.call("startRemembering"), **PRIVATE)
-        restored.then(None, None, self.notices.ask, js=scripts.call("notifyLabel"), **PRIVATE)
+        restored.then(None, None, self.notices.ask, js=scripts.call("startRemembering"), **PRIVATE)
         show.on(restored.then)
         self.pair.refresh.on(restored.then)
 

@@ -212,13 +212,13 @@ def be_there(url: str, number: int, leaving: threading.Event) -> None:
             each for each in visitor.page["dependencies"] if each["targets"] and each["targets"][0][1] == "load"
         )
         visitor.send(loaded, visitor.values(loaded))
-        pair, form = visitor.component("teacher"), visitor.component("form-edit")
+        pair, form = visitor.component("teacher"), visitor.component("form-values")
         visitor.send(visitor.event(pair, "input"), visitor.values(visitor.event(pair, "input")))
         changed = visitor.event(form, "change")
         edit = 0
         while not leaving.wait(THINKING):
             edit += 1
-            visitor.send(changed, visitor.values(changed, **{str(form): str(edit)}))
+            visitor.send(changed, visitor.values(changed, **{str(form): visitor.form(str(edit))}))
 
 
 @contextmanager

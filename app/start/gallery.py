@@ -32,8 +32,8 @@ class Gallery:
         shown = [recipe for recipe in RECIPES if recipe.preset in self.recipes]
         cards = "".join(_card(recipe, self.recipes[recipe.preset]) for recipe in shown)
         with gr.Accordion("Recipes", open=False, elem_id="recipes"):
-            markup.panel(f'<p class="lead">{LEAD}</p>')
-            self.panel = markup.panel(f'<div class="recipes">{cards}</div>', js_on_load=scripts.when_loaded("recipes"))
+            recipes = f'<p class="lead">{LEAD}</p><div class="recipes">{cards}</div>'
+            self.panel = markup.panel(recipes, js_on_load=scripts.when_loaded("recipes"))
         self.note = markup.panel(elem_id="recipe-note")
 
     def recipe_of(self, event: gr.EventData) -> str | None:

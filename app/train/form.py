@@ -1,5 +1,6 @@
 """The settings of a run as form fields, each with its place in run.yaml; settings without a field stay as they are."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,12 @@ class RunForm:
     def values(self) -> dict[str, FormField]:
         """Every component that holds a part of the run, by its name in the values of `read`."""
         return {**self.fields, PUBLISH: self.publish}
+
+    def gathered(self, text: str) -> tuple[str, dict[str, Any]]:
+        """The number of a version and the fields' values, from the text in which the page sends them."""
+        edit, *sent = json.loads(text)
+        fields = zip(self.values.items(), sent, strict=True)
+        return str(edit), {name: field.preprocess(value) for (name, field), value in fields}
 
     def config(
         self, base: dict[str, Any] | None, teacher: str, student: str, data: DataConfig, values: Mapping[str, Any]

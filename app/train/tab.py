@@ -70,8 +70,8 @@ class TrainTab:
                 self._build_outcome()
         self.launched = gr.Textbox(visible=False)
         self.form_outputs: list[Component] = [self.run, *self.form.values.values()]
-        inputs: dict[str, Component] = {"edit": state.edit, **pair.inputs, "prompts": kept.prompts, "run": self.run}
-        inputs |= {"before": self.wrong, "estimated": self.estimated, **self.place.fields, **self.form.values}
+        inputs: dict[str, Component] = {"values": state.values, **pair.inputs, "prompts": kept.prompts, "run": self.run}
+        inputs |= {"before": self.wrong, "estimated": self.estimated, **self.place.fields}
         groups = list(dict.fromkeys(self.form.groups.values()))
         outputs: list[Component] = [self.pair, self.yaml, self.save, self.suggested, state.described, self.wrong]
         outputs += [self.estimate, self.estimated, *self.form_outputs]
@@ -81,7 +81,8 @@ class TrainTab:
         changes = (self.touched.edit, *(field.change for field in (*listed, *place)))
         # before anything else that these events do
         state.follow(self.run, pair.teacher.change, pair.student.change, kept.prompts.change, *changes)
-        preview = Handler(studio, self._preview, inputs, [*outputs, *groups], in_turn("train")).on(state.edit.change)
+        gathered = state.gather(self.form.values.values())
+        preview = Handler(studio, self._preview, inputs, [*outputs, *groups], in_turn("train")).on(gathered)
         self._wire_version(preview.then)
         self._wire_form(pair, kept.verdict)
         self._wire_publishing()
@@ -230,21 +231,21 @@ class TrainTab:
     def _preview(
         self,
         visitor: Visitor,
-        edit: str,
+        values: str,
         teacher: str,
         student: str,
         prompts: choice.Choice,
         run: dict[str, Any],
         before: list[str],
         estimated: tuple[str, str],
-        **fields: Any,
+        **place: Any,
     ) -> Updates:
         """A version of the form: run.yaml as it would be written, what the browser keeps of it, and what is wrong.
 
         The reason stands beside each field that is wrong, and beside the steps that epochs decide them. An estimate
         that takes no time is sent along.
         """
-        place = {name: fields.pop(name) for name in self.place.fields}
+        edit, fields = self.form.gathered(values)
         config, problems = self.form.read(run, teacher, student, prompt_source.data_config(prompts), fields)
         readable = not problems
         if readable:

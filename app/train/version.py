@@ -5,6 +5,7 @@ older version are dimmed until they are updated, and Launch waits.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,12 +58,13 @@ def version_of(kept: str) -> Version:
 class FormState:
     """The page's record of the form: the number of the newest version, and the version that was read last.
 
-    It is outside the steps, whose parts exist only once they are opened. Both are texts: gr.JSON reports a change
-    whenever anything about it is updated.
+    It is outside the steps, whose parts exist only once they are opened. All are texts: gr.JSON reports a change
+    whenever anything about it is updated. `values` is what the page sends: the number, and the value of each field.
     """
 
     def __init__(self) -> None:
         self.edit = gr.Textbox("", visible="hidden", elem_id="form-edit")
+        self.values = gr.Textbox("", visible="hidden", elem_id="form-values")
         self.described = gr.Textbox("", visible="hidden", elem_id="form-described")
 
     def follow(self, run: Component, *changes: Any) -> None:
@@ -74,6 +76,15 @@ class FormState:
     def begin_with(self, change: Any) -> None:
         """Begin a version with an event."""
         change(None, None, self.edit, js=scripts.call("edited"), **EVERY)
+
+    def gather(self, fields: Iterable[Component]) -> Any:
+        """Gather the fields of each new version. Returns the event that follows, for which `values` is ready.
+
+        They are one input of that event, as the browser looks up every input of an answered event whenever the status
+        of any event changes.
+        """
+        self.edit.change(None, [self.edit, *fields], self.values, js=scripts.call("gathered"), **EVERY)
+        return self.values.change
 
     def read_when(self, opened: Any) -> None:
         """Read the newest version when the step is opened."""

@@ -319,7 +319,7 @@ def test_the_page_does_not_open_more_slowly_than_it_does_now(local):
     targets = [target for event in page["dependencies"] for target, _ in event["targets"] if target is not None]
     assert len(page["components"]) <= 757
     assert len(page["dependencies"]) <= 251
-    assert sum(places[target] for target in targets) <= 95_800
+    assert sum(places[target] for target in targets) <= 95_850
 
 
 def with_evaluations(run: RunFolder) -> RunFolder:

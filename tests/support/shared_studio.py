@@ -121,6 +121,12 @@ class Visitor:
         props = {each["id"]: each["props"] for each in self.page["components"]}
         return [given.get(str(each), props[each].get("value")) for each in event["inputs"]]
 
+    def form(self, edit: str, **given) -> str:
+        """The form as a fresh page sends it, as its version `edit`, with what was changed by component id."""
+        form = self.component("form-values")
+        gathered = next(each for each in self.page["dependencies"] if each["outputs"] == [form])
+        return json.dumps([edit, *self.values(gathered, **given)[1:]])
+
     def send(self, event: dict, data: list) -> list:
         """Trigger the event and wait for its outputs, as the page's own client does. Raises Refused."""
         body = {
@@ -147,9 +153,9 @@ class Visitor:
     def launch(self, **settings) -> str:
         """Press Launch with `settings` by label; returns the run's id."""
         given = {str(self.labeled(label)): value for label, value in settings.items()}
-        edit = self.component("form-edit")
-        read = self.event(edit, "change")
-        outputs = self.send(read, self.values(read, **given, **{str(edit): "1"}))
+        edit, form = self.component("form-edit"), self.component("form-values")
+        read = self.event(form, "change")
+        outputs = self.send(read, self.values(read, **given, **{str(form): self.form("1", **given)}))
         described = next(each for each in outputs if isinstance(each, str) and each.startswith("{"))
         event = self.event(self.component("launch"), "click")
         known = {str(edit): "1", str(self.component("form-described")): described}

@@ -85,6 +85,7 @@
       setTimeout(() => { window.location.reload(); }, AGAIN_MS * (1 + Math.random()));
     },
 
+    // Returns the label of the button for notifications, which the browser keeps as well.
     startRemembering: () => {
       restored = true;
       window.studioRestored = true;
@@ -92,6 +93,7 @@
       window.studio.useProject();
       window.studio.rememberProject();
       window.studio.resumeTour();
+      return window.studio.notifyLabel();
     },
 
     openStep,

@@ -6,7 +6,7 @@
   let edits = 0;
   // The version that the server knows.
   let written = '';
-  const TOGETHER_MS = 15;
+  const TOGETHER_MS = 40;
   const PANELS = ['train-pair', 'train-estimate', 'checklist'];
   const byId = (id) => document.getElementById(id);
   const isOpen = () => byId('train-outcome')?.getClientRects().length > 0;
@@ -76,6 +76,9 @@
       const known = last.readable !== false && JSON.stringify(run) === JSON.stringify(last.run);
       return known ? written : window.studio.edited();
     },
+
+    // A version as one text: its number, and the value of each field.
+    gathered: (...values) => JSON.stringify(values),
 
     openForm: () => written = String(edits),
 
