@@ -193,9 +193,13 @@ class StudioPage:
             {**QUIET, "trigger_mode": "multiple"},
         )
         self.pair.refresh.on(recipe.on(self.gallery.panel.select).then)
-        self._open("runs").on(self.train.launched.change)
-        choose = Handler(self.studio, self.runs.choose, {"run_id": self.train.launched}, [self.runs.chosen])
-        choose.on(self.train.launched.change)
+        shown = [self.runs.chosen, self.tabs]
+        show = Handler(self.studio, self._show_run, {"run_id": self.train.launched}, shown)
+        show.on(self.train.launched.change)
+
+    def _show_run(self, visitor: Visitor, run_id: str) -> Updates:
+        """The run and its step at once: a step that opened before would read the run that was chosen until then."""
+        return {**self.runs.choose(visitor, run_id), self.tabs: gr.Tabs(selected="runs")}
 
     def _measure(self) -> Updates:
         return {self.tabs: gr.Tabs(selected="inspect"), self.inspect.views: gr.Tabs(selected="reliability")}

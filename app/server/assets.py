@@ -1,6 +1,5 @@
 """Gradio's own files in the browser: those that draw every page are named with it, and none is fetched twice."""
 
-import functools
 import re
 from pathlib import Path
 
@@ -23,10 +22,9 @@ def headers(path: str) -> list[Header]:
     """Headers of the answer for a path of the studio."""
     if path.startswith(FOLDER):
         return [KEPT]
-    return [(b"link", _link().encode())] if path in PAGES and _link() else []
+    return [(b"link", LINK.encode())] if path in PAGES and LINK else []
 
 
-@functools.cache
 def _link() -> str:
     """The modules of every page, which the browser would otherwise find one after the other, each in the one before.
 
@@ -55,3 +53,6 @@ def _text(name: str) -> str:
 def _found(pattern: re.Pattern[str], text: str) -> str:
     """The first match. Raises AttributeError where there is none."""
     return pattern.search(text)[1]  # type: ignore[index]
+
+
+LINK = _link()
