@@ -51,18 +51,18 @@ class Products:
         """A decoder's products over sequences of these lengths."""
         tokens = sum(lengths)
         rows = min(tokens, self.tokens)
-        linear = sum(self.seconds(rows, layer.in_features, layer.out_features) for layer in linears(model))
-        return linear * tokens / rows + sum(self.attention(model.config, length) for length in lengths)
+        layers = sum(self.seconds(rows, layer.in_features, layer.out_features) for layer in linears(model))
+        return layers * tokens / rows + sum(self.attention(model.config, length) for length in lengths)
 
     def backward(self, model: PreTrainedModel, lengths: list[int]) -> float:
         """The products of its backward pass: for the inputs' gradients, and for the weights'."""
         tokens = sum(lengths)
         rows = min(tokens, self.tokens)
-        linear = 0.0
+        layers = 0.0
         for layer in linears(model):
-            linear += self.seconds(rows, layer.out_features, layer.in_features)
-            linear += self.seconds(layer.out_features, rows, layer.in_features)
-        return linear * tokens / rows + sum(2 * self.attention(model.config, length) for length in lengths)
+            layers += self.seconds(rows, layer.out_features, layer.in_features)
+            layers += self.seconds(layer.out_features, rows, layer.in_features)
+        return layers * tokens / rows + sum(2 * self.attention(model.config, length) for length in lengths)
 
     def attention(self, config: Any, length: int) -> float:
         """The two products of every head of a sequence, half of each, because what comes later is not read."""

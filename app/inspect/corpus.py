@@ -50,10 +50,7 @@ class CorpusTab:
         self.charts = markup.panel(elem_id="corpus-charts")
         self.table = markup.panel(elem_id="corpus-table")
         with gr.Row(elem_classes="tools", visible=False) as self.files:
-            files = {
-                gr.Button(label, size="sm", min_width=130, elem_id=f"corpus-{name}"): make
-                for name, (label, make) in FILES.items()
-            }
+            files = downloads.buttons(FILES, "corpus", 130)
         self.found = gr.State(None)
         self.work = LongWork(studio, self.note, cancel)
         outputs = [*self.work.outputs, self.numbers, self.charts, self.table, self.files, self.found]

@@ -62,10 +62,7 @@ class OtherPairsTab:
             verdicts = gr.Checkbox(
                 False, label="With verdicts: loads each model's weights", elem_id="other-pairs-verdicts"
             )
-            files = {
-                gr.Button(label, size="sm", min_width=110, elem_id=f"other-pairs-{name}"): make
-                for name, (label, make) in FILES.items()
-            }
+            files = downloads.buttons(FILES, "other-pairs", 110)
         self.note = markup.panel(elem_id="other-pairs-note")
         self.table = markup.panel(
             markup.empty("No other pair inspected yet."),

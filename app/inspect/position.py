@@ -40,10 +40,7 @@ class PositionTab:
         self.drawn = markup.panel(elem_id="position-seen", min_height=120)
         self.found = gr.State(None)
         with gr.Row(elem_classes="tools"):
-            files = {
-                gr.Button(label, size="sm", min_width=130, elem_id=f"position-{name}"): make
-                for name, (label, make) in FILES.items()
-            }
+            files = downloads.buttons(FILES, "position", 130)
             downloads.offer(studio, files, {"found": self.found}, self.note)
         self.work = LongWork(studio, self.note, cancel)
         self.inputs = {"document": text.document, "unit": text.at, "server": server}

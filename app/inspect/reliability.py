@@ -103,10 +103,7 @@ class ReliabilityTab:
         self.note = markup.panel(elem_id="reliability-note")
         self.drawn = markup.panel(markup.empty("Nothing measured yet."), elem_id="reliability-seen", min_height=120)
         with gr.Row(elem_classes="tools"):
-            files = {
-                gr.Button(label, size="sm", min_width=130, elem_id=f"reliability-{name}"): make
-                for name, (label, make) in FILES.items()
-            }
+            files = downloads.buttons(FILES, "reliability", 130)
             downloads.offer(studio, files, {**pair.inputs, "verdict": self.verdict}, self.note)
             self.train = gr.Button(
                 "Train with these settings →", size="sm", variant="primary", min_width=200, interactive=False,

@@ -58,10 +58,7 @@ class TextTab:
                 self.shapes = markup.panel(elem_id="inspect-shapes")
                 self.kinds = markup.panel(elem_id="inspect-kinds")
         with gr.Row(elem_classes="tools"):
-            files = {
-                gr.Button(label, size="sm", min_width=110, elem_id=f"inspect-{name}"): make
-                for name, (label, make) in FILES.items()
-            }
+            files = downloads.buttons(FILES, "inspect", 110)
             downloads.offer(studio, files, {"document": self.document, "verdict": verdict}, self.turned)
         self._wire(pair, server)
 

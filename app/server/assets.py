@@ -1,4 +1,4 @@
-"""Gradio's own files in the browser: those that draw every page are named with it, and none is fetched twice."""
+"""Gradio's own files in the browser. A page names the modules that draw it, and no file is fetched twice."""
 
 import re
 from pathlib import Path

@@ -27,6 +27,16 @@ class Download:
     remark: str = ""
 
 
+def buttons(
+    files: Mapping[str, tuple[str, Callable[..., Download]]], place: str, min_width: int
+) -> dict[gr.Button, Callable[..., Download]]:
+    """A small button for each file, which is given by name with its label and what makes it. Ids begin with `place`."""
+    return {
+        gr.Button(label, size="sm", min_width=min_width, elem_id=f"{place}-{name}"): make
+        for name, (label, make) in files.items()
+    }
+
+
 def offer(
     studio: Studio,
     files: Mapping[gr.Button, Callable[..., Download]],

@@ -43,9 +43,17 @@ def suits(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
     work = inputs.numel() * len(weight)
     return (
         work >= LEAST
-        and inputs.dtype == weight.dtype == torch.float32
-        and weight.device.type == "cpu"
+        and inputs.dtype == weight.dtype
         and (work >= LEAST_UNKNOWN or _is_known(inputs.numel() // weight.shape[1]))
+        and uses_onednn(weight)
+    )
+
+
+def uses_onednn(weight: torch.Tensor) -> bool:
+    """Whether oneDNN makes large products with `weight` here: it prepares them once for each shape."""
+    return (
+        weight.dtype == torch.float32
+        and weight.device.type == "cpu"
         and onednn_is_faster()
         and not torch.is_autocast_enabled("cpu")
     )

@@ -15,7 +15,8 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from simct.losses.products import KNOWN_ROWS, onednn_is_faster
+from simct.losses.products import KNOWN_ROWS, uses_onednn
+from simct.models.step_attention import attending_by
 
 PACKED = "simct_packed"
 # scores that the cache of a core holds, and queries that are compared with the keys before them together
@@ -97,18 +98,13 @@ def packed_states(decoder: Any, sequences: list[list[int]]) -> torch.Tensor:
     """
     config = decoder.config.get_text_config(decoder=True)
     tokens = sum(map(len, sequences))
-    prepared = onednn_is_faster() and not torch.is_autocast_enabled("cpu")
-    if prepared and tokens % KNOWN_ROWS and next(decoder.parameters()).dtype == torch.float32:
+    if tokens % KNOWN_ROWS and uses_onednn(next(decoder.parameters())):
         sequences = [*sequences, [0] * (-tokens % KNOWN_ROWS)]
     lengths = list(map(len, sequences))
     ids_1L = torch.tensor([[token for sequence in sequences for token in sequence]])
     position_1L = torch.cat([torch.arange(length) for length in lengths])[None]
-    own = config._attn_implementation
-    config._attn_implementation = PACKED
-    try:
+    with attending_by(config, PACKED):
         output = decoder(input_ids=ids_1L, position_ids=position_1L, use_cache=False, packed_lengths=lengths)
-    finally:
-        config._attn_implementation = own
     return output.last_hidden_state[0, :tokens]
 
 
