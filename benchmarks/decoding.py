@@ -63,10 +63,13 @@ def fastest(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
 
 
 def passes_of(model: Any, work: Callable[[], object]) -> Counter[tuple[int, int]]:
-    """How often the model was called with each (sequences, tokens per sequence)."""
+    """How often the model was called with each (tokens, those of them that the lm_head read)."""
     seen: Counter[tuple[int, int]] = Counter()
-    hook = model.register_forward_pre_hook(
-        lambda _module, _arguments, options: seen.update([tuple(options["input_ids"].shape)]), with_kwargs=True
+    hook = model.register_forward_hook(
+        lambda _module, _arguments, options, output: seen.update(
+            [(options["input_ids"].numel(), output.logits[..., 0].numel())]
+        ),
+        with_kwargs=True,
     )
     work()
     hook.remove()
@@ -81,8 +84,8 @@ def bare_passes(model: Any, passes: Counter[tuple[int, int]]) -> Callable[[], No
 
     @torch.inference_mode()
     def run() -> None:
-        for (rows, tokens), count in passes.items():
-            states = {width: head.new_ones(rows * tokens, width) for width in widths}
+        for (tokens, rows), count in passes.items():
+            states = {width: head.new_ones(tokens, width) for width in widths}
             for _ in range(count):
                 for weight in inner:
                     linear(states[weight.shape[1]], weight)

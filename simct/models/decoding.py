@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from transformers.generation import GenerationMixin
 
+from simct.losses.head import decoder_of
 from simct.models.loading import input_device
-from simct.models.packing import attends_to_all, parameters_of
+from simct.models.packing import PACKED, attends_to_all, packed_inputs, packs, parameters_of
 from simct.models.plain_step import PlainStep, is_plain
 from simct.models.sampling import Sampling
 from simct.models.step_attention import STEP, added_mask, attending_by, suits_steps
@@ -26,7 +27,9 @@ ROOM = 64  # positions by which a full cache grows
 # sequences leave and join the batch when this share of it is free: joining reads the weights once more
 FREE_SHARE = 8
 PREFILL_TOKENS = 2**15  # of one forward pass over prompts, which bounds its activations
-# prompts share a forward pass if the shortest has this share of the longest's tokens, or at most this many fewer
+# parameters from which on reading without padding saves more than attending to each prompt by itself takes
+LEAST_PACKED = 2**23
+# padded prompts share a forward pass if the shortest has this share of the longest's tokens, or at most this many fewer
 SIMILAR, NEARLY = 0.75, 16
 NEEDED = {"input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
 # they prepare inputs in their own way only beyond the context with which they were first trained
@@ -95,6 +98,11 @@ class GrowingLayer(DynamicLayer):
     def get_seq_length(self) -> int:
         return self.length
 
+    def spread(self, places_KT: torch.Tensor, batch: int, length: int) -> None:
+        """Turn keys and values that were read packed [1, H, T, D] into those of a batch, with room for more."""
+        self.keys, self.values = (_spread(each, places_KT, batch, length + ROOM) for each in (self.keys, self.values))
+        self.length = length
+
 
 def _appended(buffer: torch.Tensor, states: torch.Tensor, length: int) -> torch.Tensor:
     """The buffer with `states` after its first `length` positions, or a larger one where they do not fit."""
@@ -105,6 +113,26 @@ def _appended(buffer: torch.Tensor, states: torch.Tensor, length: int) -> torch.
         buffer = larger
     buffer[:, :, length:end] = states
     return buffer
+
+
+def _spread(states_1KTD: torch.Tensor, places_KT: torch.Tensor, batch: int, length: int) -> torch.Tensor:
+    _, heads, _, size = states_1KTD.shape
+    spread_RD = states_1KTD.new_zeros(batch * heads * length, size)
+    spread_RD.index_copy_(0, places_KT.flatten(), states_1KTD[0, :, : places_KT.shape[1]].reshape(-1, size))
+    return spread_RD.view(batch, heads, length, size)
+
+
+def places_in_cache(lengths: list[int], heads: int) -> torch.Tensor:
+    """Where the keys of sequences that were read packed, [K, T], are in the cache [B, K, L, D] of a batch with room for
+    more, whose sequences all end at the same place; int64, as numbers of its rows."""
+    longest, kept = max(lengths), max(lengths) + ROOM
+    return torch.cat(
+        [
+            torch.arange(longest - length, longest) + (row * heads + torch.arange(heads)[:, None]) * kept
+            for row, length in enumerate(lengths)
+        ],
+        dim=1,
+    )
 
 
 @dataclass
@@ -156,12 +184,14 @@ class DecodeLoop:
         self.whole_masks = config._attn_implementation == "sdpa"
         self.attention = STEP if suits_steps(self.model) else config._attn_implementation
         self.plain = PlainStep(self.model, self.attention) if is_plain(self.model) else None
+        self.packed = False
         self.device = input_device(self.model)  # of an offloaded model, where its layers run
 
     # not inference_mode: a sharded model writes into its gathered weights again outside of it
     @torch.no_grad()
     def write(self, prompts: list[list[int]], batch_size: int) -> Iterator[tuple[int, list[int]]]:
         """(prompt index, completion ids) as they are finished; at most `batch_size` are written at a time."""
+        self.packed = bool(prompts) and self._packs(max(map(len, prompts)))
         waiting = [_Sequence(index, prompt) for index, prompt in enumerate(prompts)]
         # the longest first, so that prompts of similar length are read together and the cache rarely grows
         waiting.sort(key=lambda sequence: -len(sequence.prompt))
@@ -171,20 +201,48 @@ class DecodeLoop:
             free = batch_size - sum(len(part.running) for part in parts)
             if waiting and free >= max(1, batch_size // FREE_SHARE):
                 taken, waiting = waiting[:free], waiting[free:]
-                parts += [self._read_prompts(group) for group in groups_of_similar(taken)]
+                parts += [self._read_prompts(group) for group in groups_of(taken, self.packed)]
                 yield from ((each.index, each.written) for each in taken if each.finished)
             batch = parts[0] if len(parts) == 1 and not _may_leave(parts[0]) else self._joined(parts)
             if batch:
                 yield from self._step(batch)
 
+    def _packs(self, longest: int) -> bool:
+        """Whether prompts are read one after another, without padding."""
+        decoder, forward = decoder_of(self.model), type(self.model).forward
+        large = sum(each.numel() for each in decoder.parameters()) >= LEAST_PACKED
+        # the model hands on to its decoder what the attention needs to know
+        return large and "kwargs" in parameters_of(forward) and packs(decoder, longest)
+
     def _read_prompts(self, sequences: list[_Sequence]) -> _Batch:
         """The batch of these sequences, with the first token of each written."""
-        ids_BL, mask_BL = left_pad([sequence.prompt for sequence in sequences], self.pad_id, self.device)
+        prompts = [sequence.prompt for sequence in sequences]
         cache = Cache(layers=[GrowingLayer(is_sliding) for is_sliding in self.is_sliding])
-        batch = self._batch(sequences, cache, ids_BL.shape[1])
-        position_BL = (mask_BL.cumsum(dim=1) - 1).clamp(min=0)
-        self._pick(batch, self._logits(cache, ids_BL, mask_BL, position_BL))
+        batch = self._batch(sequences, cache, max(map(len, prompts)))
+        if self.packed:
+            logits_BV = self._packed_logits(cache, prompts)
+        else:
+            ids_BL, mask_BL = left_pad(prompts, self.pad_id, self.device)
+            position_BL = (mask_BL.cumsum(dim=1) - 1).clamp(min=0)
+            logits_BV = self._logits(cache, ids_BL, mask_BL, position_BL)
+        self._pick(batch, logits_BV)
         return batch
+
+    def _packed_logits(self, cache: Cache, prompts: list[list[int]]) -> torch.Tensor:
+        """Of the last position of each prompt, float32 [B, V]; their keys and values are put into the cache."""
+        lengths = list(map(len, prompts))
+        with attending_by(self.config, PACKED):
+            output = self.model(
+                **packed_inputs(self.model, prompts),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=torch.tensor(lengths).cumsum(0) - 1,
+            )
+        layers = cast(list[GrowingLayer], cache.layers)
+        places_KT = places_in_cache(lengths, layers[0].keys.shape[1])
+        for layer in layers:
+            layer.spread(places_KT, len(prompts), max(lengths))
+        return output.logits[0].float()
 
     def _step(self, batch: _Batch) -> list[tuple[int, list[int]]]:
         """Write one more token of each sequence; returns the ones that this finished."""
@@ -293,13 +351,15 @@ def _gathered(buffers: list[torch.Tensor], lengths: list[int], rows: list[torch.
     return gathered_BHLD
 
 
-def groups_of_similar(sequences: list[_Sequence]) -> list[list[_Sequence]]:
-    """Sequences (the longest prompt first) whose prompts are read in one pass each, with little padding."""
+def groups_of(sequences: list[_Sequence], packed: bool) -> list[list[_Sequence]]:
+    """Sequences (the longest prompt first) whose prompts are read in one pass each, with little padding or packed."""
     groups: list[list[_Sequence]] = []
     for sequence in sequences:
-        longest, size = (len(groups[-1][0].prompt), len(groups[-1])) if groups else (0, 0)
-        similar = len(sequence.prompt) >= min(SIMILAR * longest, longest - NEARLY)
-        if groups and similar and (size + 1) * longest <= PREFILL_TOKENS:
+        prompts = [each.prompt for each in groups[-1]] if groups else []
+        longest, length = len(prompts[0]) if prompts else 0, len(sequence.prompt)
+        similar = packed or length >= min(SIMILAR * longest, longest - NEARLY)
+        tokens = sum(map(len, prompts)) + length if packed else (len(prompts) + 1) * longest
+        if groups and similar and tokens <= PREFILL_TOKENS:
             groups[-1].append(sequence)
         else:
             groups.append([sequence])

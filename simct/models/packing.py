@@ -92,20 +92,27 @@ def _agrees(decoder: PreTrainedModel) -> bool:
 
 
 def packed_states(decoder: Any, sequences: list[list[int]]) -> torch.Tensor:
-    """Last hidden states [L, hidden size] of the sequences, one after another.
+    """Last hidden states [L, hidden size] of the sequences, one after another."""
+    inputs = packed_inputs(decoder, sequences)
+    with attending_by(decoder.config.get_text_config(decoder=True), PACKED):
+        output = decoder(**inputs, use_cache=False)
+    return output.last_hidden_state[0, : sum(map(len, sequences))]
+
+
+def packed_inputs(model: Any, sequences: list[list[int]]) -> dict[str, Any]:
+    """What a model that attends by PACKED takes to read the sequences one after another.
 
     A further sequence is read with them where products are prepared, so that there are few numbers of tokens.
     """
-    config = decoder.config.get_text_config(decoder=True)
     tokens = sum(map(len, sequences))
-    if tokens % KNOWN_ROWS and uses_onednn(next(decoder.parameters())):
+    if tokens % KNOWN_ROWS and uses_onednn(next(model.parameters())):
         sequences = [*sequences, [0] * (-tokens % KNOWN_ROWS)]
     lengths = list(map(len, sequences))
-    ids_1L = torch.tensor([[token for sequence in sequences for token in sequence]])
-    position_1L = torch.cat([torch.arange(length) for length in lengths])[None]
-    with attending_by(config, PACKED):
-        output = decoder(input_ids=ids_1L, position_ids=position_1L, use_cache=False, packed_lengths=lengths)
-    return output.last_hidden_state[0, :tokens]
+    return {
+        "input_ids": torch.tensor([[token for sequence in sequences for token in sequence]]),
+        "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+        "packed_lengths": lengths,
+    }
 
 
 def packed_attention(

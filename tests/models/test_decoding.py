@@ -9,9 +9,11 @@ from transformers import RepetitionPenaltyLogitsProcessor
 
 from simct import demo
 from simct.config.sections import ModelConfig
+from simct.losses.head import decoder_of
 from simct.models import decoding, step_attention
 from simct.models.decoding import can_decode
 from simct.models.loading import load_model
+from simct.models.packing import packs
 from simct.models.rollout import generate
 from simct.models.sampling import pick_tokens, uniforms
 
@@ -96,9 +98,19 @@ def one_by_one(model, prompt, index, penalty=1.0, greedy=False, top_k=None, min_
     return ids[len(prompt) :]
 
 
+@pytest.fixture(params=[False, True], ids=["padded", "packed"])
+def packed(request, monkeypatch) -> bool:
+    """Whether prompts are read without padding, as by larger models."""
+    monkeypatch.setattr(decoding, "LEAST_PACKED", 0 if request.param else 2**60)
+    return request.param
+
+
 @pytest.mark.parametrize("architecture", DECODED)
-def test_what_is_sampled_is_what_the_model_says_without_a_cache(architecture):
+def test_what_is_sampled_is_what_the_model_says_without_a_cache(architecture, packed, monkeypatch):
     model = model_of(architecture, DECODED[architecture])
+    read: list[list[int]] = []
+    inputs = decoding.packed_inputs
+    monkeypatch.setattr(decoding, "packed_inputs", lambda model, some: read.append(some) or inputs(model, some))
     assert can_decode(model, max(map(len, PROMPTS)) + LENGTH)
     expected = [one_by_one(model, prompt, index) for index, prompt in enumerate(PROMPTS)]
     assert len(set(map(len, expected))) > 1, "sequences that end at different places"
@@ -107,6 +119,7 @@ def test_what_is_sampled_is_what_the_model_says_without_a_cache(architecture):
         assert [rollout.completion_ids for rollout in rollouts] == expected
         assert [rollout.ended for rollout in rollouts] == [ids[-1] in ENDS for ids in expected]
         assert [rollout.prompt_ids for rollout in rollouts] == PROMPTS
+    assert bool(read) == (packed and packs(decoder_of(model), 40))
 
 
 @pytest.mark.parametrize("architecture", DECODED)
@@ -267,14 +280,14 @@ def test_a_student_is_trained_as_before_after_it_has_written():
         assert torch.equal(parameter.grad, gradient)
 
 
-def test_finished_sequences_leave_and_waiting_prompts_take_their_place():
+def test_finished_sequences_leave_and_waiting_prompts_take_their_place(packed):
     model = model_of("LlamaForCausalLM", {})
     computed, read = [], []
 
     def count(_module, arguments, options, output):
-        rows, width = options["input_ids"].shape
-        (computed if width == 1 else read).append(rows)
-        assert output.logits.shape[1] == 1
+        rows, width = output.logits.shape[:2]
+        assert 1 in (rows, width)
+        (computed if options["input_ids"].shape[1] == 1 else read).append(rows * width)
 
     model.register_forward_hook(count, with_kwargs=True)
     prompts = [PROMPTS[index % len(PROMPTS)] for index in range(40)]
@@ -286,7 +299,7 @@ def test_finished_sequences_leave_and_waiting_prompts_take_their_place():
     assert len(computed) <= 1.5 * steps / 8
 
 
-def test_many_prompts_are_read_in_parts(monkeypatch):
+def test_many_prompts_are_read_in_parts(packed, monkeypatch):
     monkeypatch.setattr(decoding, "PREFILL_TOKENS", 64)
     model, seen = model_of("LlamaForCausalLM", {}), []
     model.register_forward_pre_hook(
@@ -294,14 +307,14 @@ def test_many_prompts_are_read_in_parts(monkeypatch):
     )
     rollouts = write(model, PROMPTS)
     assert max(seen) <= 64
-    monkeypatch.undo()
+    monkeypatch.setattr(decoding, "PREFILL_TOKENS", 2**15)
     assert rollouts == write(model, PROMPTS)
 
 
-def test_the_head_reads_contiguous_states():
+def test_the_head_reads_contiguous_states(packed):
     """Of others, torch multiplies each with its own copy of the lm_head."""
     model, seen = model_of("LlamaForCausalLM", {}), []
     hook = model.lm_head.register_forward_pre_hook(lambda head, inputs: seen.append(inputs[0]))
     write(model, PROMPTS)
     hook.remove()
-    assert len(seen) > 1 and all(states.is_contiguous() and states.shape[1] == 1 for states in seen)
+    assert len(seen) > 1 and all(states.is_contiguous() and 1 in states.shape[:2] for states in seen)
