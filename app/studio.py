@@ -32,6 +32,7 @@ from app.runs.comparison import RunComparison
 from app.runs.notices import RunNotices
 from app.runs.sharing import SharedRun
 from app.runs.tab import RunsTab
+from app.server import opening
 from app.server.guard import Guard, Preflights
 from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
 from app.server.hosts import Hosts
@@ -277,6 +278,8 @@ def serve(studio: Studio, host: str = "127.0.0.1", port: int | None = None, allo
     client.fail_fast()
     gradio.routes.StateHolder = Sessions  # type: ignore[misc]
     gradio.routes.CustomCORSMiddleware = Preflights  # type: ignore[misc]
+    templates = gradio.routes.templates.env
+    templates.loader = opening.loader(templates.loader)
     # a computing thread yields after one millisecond instead of five, so that requests are answered sooner
     sys.setswitchinterval(0.001)
     page = build(studio)

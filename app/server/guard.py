@@ -5,7 +5,7 @@ They run inside Gradio's session, so that a visitor who has signed in is known b
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,10 @@ from typing import Any
 from gradio.route_utils import CustomCORSMiddleware
 
 from app.server import assets
+from app.server.assets import App, Assets, Receive, Scope, Send, own_path
 from app.server.hosts import Hosts
 from app.server.uploads import MOST_BYTES, Uploads
 from app.server.visitor import caller
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # the paths of the page and of Gradio's clients; Gradio offers more, such as fetching any address
 PATHS = ("/", "/run", "/config", "/favicon.ico", "/manifest.json", "/robots.txt", "/theme.css", "/logout")
@@ -63,7 +59,7 @@ class Guard:
     """The application `app` behind these checks. In public each visitor has limits."""
 
     def __init__(self, app: App, hosts: Hosts, uploads: Uploads) -> None:
-        self.app, self.hosts, self.uploads = app, hosts, uploads
+        self.app, self.hosts, self.uploads = Assets(app), hosts, uploads
         self.visitors: OrderedDict[str, Allowance] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,12 +145,6 @@ class Preflights(CustomCORSMiddleware):
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
             return await self.app(scope, receive, send)
         await super().__call__(scope, receive, send)
-
-
-def own_path(scope: Scope) -> str:
-    """The path of a request below the studio's address."""
-    path, root = str(scope["path"]), str(scope.get("root_path") or "")
-    return (path.removeprefix(root) or "/") if root else path
 
 
 def served(path: str) -> bool:

@@ -6,7 +6,7 @@ If two threads import at once, one of them may find torch or transformers half i
 import asyncio
 import importlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gradio as gr
@@ -51,8 +51,11 @@ def import_all(studio: Studio) -> None:
         studio.imported.set()
 
 
-# what a page's configuration says of each component for callers of the API
-FOR_CALLERS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs")
+# what a page's configuration says of each component for callers of the API, and of those that come with Gradio
+FOR_CALLERS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs", "skip_api")
+OF_CUSTOM = "component_class_id"
+# and of each component and event for Gradio's server: no file of its browser side contains these words
+FOR_SERVER = ("preserved_by_key", "delete_callback", "time_to_live", "collects_event_data", "max_batch_size")
 
 
 class Page(gr.Blocks):
@@ -76,13 +79,18 @@ class Page(gr.Blocks):
         return self
 
     def get_config_file(self) -> Any:
-        """The configuration as every visitor gets it: only components of the public API say how they are called."""
+        """The configuration as every visitor gets it, without what no browser reads.
+
+        Only components of the public API say how they are called.
+        """
         config = super().get_config_file()
         public = [fn for fn in self.fns.values() if fn.api_visibility == "public"]
         called = {block._id for fn in public for block in (*fn.inputs, *fn.outputs)}
         for component in config["components"]:
-            for name in () if component["id"] in called else FOR_CALLERS:
-                component.pop(name, None)
+            _leave_out(component, (OF_CUSTOM, *(() if component["id"] in called else FOR_CALLERS)))
+            _leave_out(component["props"], FOR_SERVER)
+        for event in config["dependencies"]:
+            _leave_out(event, FOR_SERVER)
         return config
 
     def handle_streaming_diffs(
@@ -113,3 +121,8 @@ class Page(gr.Blocks):
         while not self.studio.imported.is_set():
             await asyncio.sleep(0.05)
         return await super().process_api(*arguments, **options)
+
+
+def _leave_out(described: Any, names: Iterable[str]) -> None:
+    for name in names:
+        described.pop(name, None)

@@ -19,6 +19,7 @@ from app.server.uploads import MOST_BYTES, Uploads
 from app.server.visitor import caller
 
 SPACE = {"SPACE_HOST": "acme-studio.hf.space,studio.acme.org"}
+FILES = assets.FRONTEND / "assets"
 SPACE_NAME = "acme-studio.hf.space"
 
 
@@ -170,6 +171,25 @@ def test_a_page_names_what_it_will_run_and_files_of_that_name_never_change(local
     assert "link" not in local.get("/config").headers
     assert "immutable" in local.get(f"/{named[0]}").headers["cache-control"]
     assert "cache-control" not in local.get("/").headers
+
+
+def test_scripts_and_style_sheets_are_kept_compressed_and_everything_else_is_gradios(local, monkeypatch):
+    reads: list[str] = []
+    compress = assets.gzip.compress
+    monkeypatch.setattr(assets.gzip, "compress", lambda *given, **how: reads.append("") or compress(*given, **how))
+    for name, kind in ((assets.modules()[0], "javascript"), (next(FILES.glob("*.css")).name, "css")):
+        for _ in range(2):
+            got = local.get(f"/assets/{name}")
+            assert got.content == (FILES / name).read_bytes() and kind in got.headers["content-type"]
+            assert got.headers["content-encoding"] == "gzip" and got.headers["vary"] == "Accept-Encoding"
+            assert "immutable" in got.headers["cache-control"] and "content-security-policy" in got.headers
+        assert local.get(f"/assets/{name}", headers={"Accept-Encoding": "identity"}).text == "answered"
+        assert local.head(f"/assets/{name}").headers.get("content-encoding") is None
+    assert len(reads) == 2
+    for other in ("absent.js", "x/../../index.html", "../index.html", "%2e%2e/index.html", "index.html"):
+        got = local.get(f"/assets/{other}")
+        assert got.status_code == 404 or got.text == "answered"
+    assert len(reads) == 2
 
 
 def test_bodies_are_bounded_and_say_their_length(local):

@@ -1,0 +1,29 @@
+"""The page's HTML: Gradio's, with the module static/opening.mjs beside the one that starts Gradio in the browser.
+
+The module changes methods of Gradio's class of the components' tree, and so is only there in the version that it was
+written for; any other opens the page more slowly.
+"""
+
+import gradio
+from jinja2 import BaseLoader, ChoiceLoader, DictLoader
+
+from app.page.scripts import STATIC
+from app.server import assets
+
+GRADIO = "6.31.0"
+TEMPLATE = "frontend/index.html"
+
+
+def loader(others: BaseLoader | None) -> BaseLoader | None:
+    """What finds Gradio's templates, this page's HTML first."""
+    html = page()
+    return ChoiceLoader([DictLoader({TEMPLATE: html}), others]) if html and others else others
+
+
+def page() -> str | None:
+    """The template of the page; None where Gradio is another one than the module was written for."""
+    if gradio.__version__ != GRADIO:
+        return None
+    module = (STATIC / "opening.mjs").read_text(encoding="utf-8").replace("CORE", assets.tree(assets.modules()))
+    html = (assets.FRONTEND / "index.html").read_text(encoding="utf-8")
+    return html.replace("</head>", f'<script type="module">{{% raw %}}{module}{{% endraw %}}</script>\n</head>', 1)
