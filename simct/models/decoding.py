@@ -27,8 +27,9 @@ ROOM = 64  # positions by which a full cache grows
 # sequences leave and join the batch when this share of it is free: joining reads the weights once more
 FREE_SHARE = 8
 PREFILL_TOKENS = 2**15  # of one forward pass over prompts, which bounds its activations
-# parameters from which on reading without padding saves more than attending to each prompt by itself takes
-LEAST_PACKED = 2**23
+# parameters of the layers from which on reading without padding saves more than attending to each prompt by itself
+# takes; and then tokens of the longest prompt, or padded places for each token
+LEAST_PACKED, LONG, LEAST_PADDED = 2**23, 128, 0.1
 # padded prompts share a forward pass if the shortest has this share of the longest's tokens, or at most this many fewer
 SIMILAR, NEARLY = 0.75, 16
 NEEDED = {"input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
@@ -210,7 +211,7 @@ class DecodeLoop:
     def _packs(self, longest: int) -> bool:
         """Whether prompts are read one after another, without padding."""
         decoder, forward = decoder_of(self.model), type(self.model).forward
-        large = sum(each.numel() for each in decoder.parameters()) >= LEAST_PACKED
+        large = sum(each.numel() for name, each in decoder.named_parameters() if "embed" not in name) >= LEAST_PACKED
         # the model hands on to its decoder what the attention needs to know
         return large and "kwargs" in parameters_of(forward) and packs(decoder, longest)
 
@@ -218,8 +219,9 @@ class DecodeLoop:
         """The batch of these sequences, with the first token of each written."""
         prompts = [sequence.prompt for sequence in sequences]
         cache = Cache(layers=[GrowingLayer(is_sliding) for is_sliding in self.is_sliding])
-        batch = self._batch(sequences, cache, max(map(len, prompts)))
-        if self.packed:
+        longest, tokens = max(map(len, prompts)), sum(map(len, prompts))
+        batch = self._batch(sequences, cache, longest)
+        if self.packed and (longest >= LONG or longest * len(prompts) > (1 + LEAST_PADDED) * tokens):
             logits_BV = self._packed_logits(cache, prompts)
         else:
             ids_BL, mask_BL = left_pad(prompts, self.pad_id, self.device)

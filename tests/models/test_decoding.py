@@ -311,6 +311,21 @@ def test_many_prompts_are_read_in_parts(packed, monkeypatch):
     assert rollouts == write(model, PROMPTS)
 
 
+@pytest.mark.parametrize(
+    ("lengths", "long", "without_padding"),
+    [((9, 9, 9, 8), 10, False), ((9, 9, 4, 8), 10, True), ((9, 9, 9, 9), 9, True)],
+)
+def test_short_prompts_of_nearly_one_length_are_padded(lengths, long, without_padding, monkeypatch):
+    monkeypatch.setattr(decoding, "LEAST_PACKED", 0)
+    monkeypatch.setattr(decoding, "LONG", long)
+    model, shapes = model_of("LlamaForCausalLM", {}), []
+    model.register_forward_pre_hook(
+        lambda _module, _arguments, options: shapes.append(tuple(options["input_ids"].shape)), with_kwargs=True
+    )
+    write(model, [PROMPTS[3][:length] for length in lengths])
+    assert shapes[0][0] == 1 if without_padding else shapes[0] == (4, 9)
+
+
 def test_the_head_reads_contiguous_states(packed):
     """Of others, torch multiplies each with its own copy of the lm_head."""
     model, seen = model_of("LlamaForCausalLM", {}), []
