@@ -368,7 +368,9 @@ def test_everything_beside_the_form_belongs_to_one_version(studio):
     studio.page.evaluate(
         "new MutationObserver(list => list.forEach(each => window.dimmed ??= each.target.id === 'launch'"
         " && each.target.inert || undefined))"
-        ".observe(document.body, {attributes: true, attributeFilter: ['data-outdated'], subtree: true})"
+        ".observe(document.body, {attributes: true, attributeFilter: ['data-outdated'], subtree: true});"
+        # it already is while the page reads what it was opened with
+        "addEventListener('input', () => window.dimmed ??= document.getElementById('launch').inert || undefined)"
     )
     field.fill("1")
     field.press("Tab")
