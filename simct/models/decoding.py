@@ -99,10 +99,11 @@ class GrowingLayer(DynamicLayer):
     def get_seq_length(self) -> int:
         return self.length
 
-    def spread(self, places_KT: torch.Tensor, batch: int, length: int) -> None:
-        """Turn keys and values that were read packed [1, H, T, D] into those of a batch, with room for more."""
-        self.keys, self.values = (_spread(each, places_KT, batch, length + ROOM) for each in (self.keys, self.values))
-        self.length = length
+    def spread(self, lengths: list[int]) -> None:
+        """Turn keys and values of sequences that were read packed [1, H, T, D] into those of a batch, with room for
+        more; all sequences end at the same place."""
+        self.keys, self.values = (_spread(each, lengths) for each in (self.keys, self.values))
+        self.length = max(lengths)
 
 
 def _appended(buffer: torch.Tensor, states: torch.Tensor, length: int) -> torch.Tensor:
@@ -116,24 +117,13 @@ def _appended(buffer: torch.Tensor, states: torch.Tensor, length: int) -> torch.
     return buffer
 
 
-def _spread(states_1KTD: torch.Tensor, places_KT: torch.Tensor, batch: int, length: int) -> torch.Tensor:
-    _, heads, _, size = states_1KTD.shape
-    spread_RD = states_1KTD.new_zeros(batch * heads * length, size)
-    spread_RD.index_copy_(0, places_KT.flatten(), states_1KTD[0, :, : places_KT.shape[1]].reshape(-1, size))
-    return spread_RD.view(batch, heads, length, size)
-
-
-def places_in_cache(lengths: list[int], heads: int) -> torch.Tensor:
-    """Where the keys of sequences that were read packed, [K, T], are in the cache [B, K, L, D] of a batch with room for
-    more, whose sequences all end at the same place; int64, as numbers of its rows."""
-    longest, kept = max(lengths), max(lengths) + ROOM
-    return torch.cat(
-        [
-            torch.arange(longest - length, longest) + (row * heads + torch.arange(heads)[:, None]) * kept
-            for row, length in enumerate(lengths)
-        ],
-        dim=1,
-    )
+def _spread(states_1HTD: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    _, heads, _, size = states_1HTD.shape
+    longest = max(lengths)
+    spread_BHLD = states_1HTD.new_zeros(len(lengths), heads, longest + ROOM, size)
+    for row, states_HLD in enumerate(states_1HTD[0, :, : sum(lengths)].split(lengths, dim=1)):
+        spread_BHLD[row, :, longest - lengths[row] : longest] = states_HLD
+    return spread_BHLD
 
 
 @dataclass
@@ -210,10 +200,10 @@ class DecodeLoop:
 
     def _packs(self, longest: int) -> bool:
         """Whether prompts are read one after another, without padding."""
-        decoder, forward = decoder_of(self.model), type(self.model).forward
-        large = sum(each.numel() for name, each in decoder.named_parameters() if "embed" not in name) >= LEAST_PACKED
+        decoder: Any = decoder_of(self.model)
+        large = decoder.num_parameters(exclude_embeddings=True) >= LEAST_PACKED
         # the model hands on to its decoder what the attention needs to know
-        return large and "kwargs" in parameters_of(forward) and packs(decoder, longest)
+        return large and "kwargs" in parameters_of(type(self.model).forward) and packs(decoder, longest)
 
     def _read_prompts(self, sequences: list[_Sequence]) -> _Batch:
         """The batch of these sequences, with the first token of each written."""
@@ -240,10 +230,8 @@ class DecodeLoop:
                 use_cache=True,
                 logits_to_keep=torch.tensor(lengths).cumsum(0) - 1,
             )
-        layers = cast(list[GrowingLayer], cache.layers)
-        places_KT = places_in_cache(lengths, layers[0].keys.shape[1])
-        for layer in layers:
-            layer.spread(places_KT, len(prompts), max(lengths))
+        for layer in cast(list[GrowingLayer], cache.layers):
+            layer.spread(lengths)
         return output.logits[0].float()
 
     def _step(self, batch: _Batch) -> list[tuple[int, list[int]]]:
@@ -356,15 +344,17 @@ def _gathered(buffers: list[torch.Tensor], lengths: list[int], rows: list[torch.
 def groups_of(sequences: list[_Sequence], packed: bool) -> list[list[_Sequence]]:
     """Sequences (the longest prompt first) whose prompts are read in one pass each, with little padding or packed."""
     groups: list[list[_Sequence]] = []
+    longest = tokens = 0
     for sequence in sequences:
-        prompts = [each.prompt for each in groups[-1]] if groups else []
-        longest, length = len(prompts[0]) if prompts else 0, len(sequence.prompt)
+        length = len(sequence.prompt)
         similar = packed or length >= min(SIMILAR * longest, longest - NEARLY)
-        tokens = sum(map(len, prompts)) + length if packed else (len(prompts) + 1) * longest
-        if groups and similar and tokens <= PREFILL_TOKENS:
+        added = length if packed else longest
+        if groups and similar and tokens + added <= PREFILL_TOKENS:
             groups[-1].append(sequence)
+            tokens += added
         else:
             groups.append([sequence])
+            longest = tokens = length
     return groups
 
 

@@ -25,7 +25,6 @@ SEEN = """() => {
      each.value ?? '', Boolean(each.disabled), each.closest('[id]:not([id^=html-])')?.id ?? ''].join('|'));
   return {text: document.querySelector('gradio-app').innerText, count: shown.length, fields};
 }"""
-
 IS_BUSY = "Boolean(document.querySelector('[data-outdated], .note-busy'))"
 
 
@@ -48,9 +47,7 @@ def all_steps(studio: studio_page.Studio) -> dict[str, dict]:
         for _ in range(40):
             studio.page.wait_for_timeout(250)
             seen = studio.page.evaluate(SEEN)
-            if seen == before and not studio.page.evaluate(
-                "Boolean(document.querySelector('[data-outdated], .note-busy'))"
-            ):
+            if seen == before and not studio.page.evaluate(IS_BUSY):
                 break
             before = seen
         found[step] = seen
