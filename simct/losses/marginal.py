@@ -245,7 +245,8 @@ def mass_by_string(p_NV: torch.Tensor, vocabulary: SortedVocabulary) -> torch.Te
         doubled = vocabulary.doubled_ids.to(device)
         mass_NK.index_add_(1, vocabulary.rank_of_id.to(device)[doubled], p_NV.index_select(1, doubled))
     mass_NK[:, vocabulary.size] = p_NV.index_select(1, vocabulary.end_ids.to(device)).sum(1)
-    mass_NK[:, vocabulary.size + 1] = (1.0 - mass_NK[:, : vocabulary.size + 1].sum(1)).clamp_min(0.0)
+    # added up rather than 1 - the sum of the others, which rounding would make 0 where a model is nearly certain
+    mass_NK[:, vocabulary.size + 1] = p_NV.index_select(1, vocabulary.silent_columns(p_NV)).sum(1)
     return mass_NK
 
 
@@ -268,8 +269,6 @@ def _to_gradient(
         logits_NV[n].masked_fill_((string_V < low) | (string_V >= high), float("-inf"))
     p_NV = torch.softmax(logits_NV, -1)
     mass_NK = mass_by_string(p_NV, vocabulary)
-    if held:
-        mass_NK[[n for n, _ in held], vocabulary.size + 1] = 0.0
     classes = student_classes(strings, target, mass_NK, rules)
     value_N, gradient_NK = class_divergence(classes, mass_NK, settings)
     value_N = torch.where(target.kept_N, value_N, 0.0)
@@ -373,9 +372,9 @@ def class_divergence(
     for values_NK in (student_NK, teacher_NK):
         values_NK.index_put_((classes.row_M, classes.root_M), values_NK[moved], accumulate=True)
         values_NK[moved] = 0.0
-    total_N = student_NK.sum(1)
+    outside_N = student_NK.masked_fill(member_NK, 0.0).sum(1)
     student_NK *= member_NK
-    student_NK[:, other] += (total_N - student_NK.sum(1)).clamp_min_(0.0)
+    student_NK[:, other] += outside_N
 
     if settings.divergence == "forward_kl":
         ratio_NK = teacher_NK / student_NK.clamp_min_(TINY)

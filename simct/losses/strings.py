@@ -57,6 +57,10 @@ class SortedVocabulary:
         rank_V[: len(self.rank_of_id)] = self.rank_of_id[: len(rank_V)]
         return rank_V.to(logits_NV.device)
 
+    def silent_columns(self, logits_NV: torch.Tensor) -> torch.Tensor:
+        """The columns of some logits that neither spell a string nor end a turn, int64."""
+        return (self.rank_of_column(logits_NV) > self.size).nonzero().squeeze(1)
+
     def longer(self, prefix: bytes) -> tuple[int, int]:
         """Ranks [low, high) of the tokens that start with `prefix` and are longer."""
         low, high = self.starting(prefix)

@@ -92,6 +92,27 @@ def test_extreme_logits_are_finite(method):
     assert torch.isfinite(result.loss) and torch.isfinite(student.grad).all()
 
 
+@pytest.mark.parametrize("scale", [8, 12])
+@pytest.mark.parametrize("name", ["forward_kl", "reverse_kl", "js"])
+@pytest.mark.parametrize("method", METHODS)
+def test_nearly_certain_student_in_float32(method, name, scale):
+    """What the student leaves to "everything else" is then less than float32 can tell from 1 by subtraction."""
+    pair = tiny_pair()
+    sequences, student, teacher = case(pair, "mixed")
+    ids = [s for _, s in sequences], [t for t, _ in sequences]
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        logits = (scale * student.detach()).to(dtype).requires_grad_()
+        result = compute(method, pair, logits, teacher.to(dtype), *ids, name)
+        result.loss.backward()
+        results.append((result.loss.double(), logits.grad.double()))
+    (exact, exact_gradient), (loss, gradient) = results
+    torch.testing.assert_close(loss, exact, rtol=1e-5, atol=1e-7)
+    assert (gradient - exact_gradient).norm() < 1e-4 * exact_gradient.norm()
+    # the gradient of a row's divergence has a bound, so that of a mean over a few dozen rows does too
+    assert exact_gradient.norm() < 1.0
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_temperature_divides_logits(method):
     pair = tiny_pair()
