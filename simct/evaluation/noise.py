@@ -1,9 +1,11 @@
 """Whether a difference between two measurements exceeds noise: one rule, and the same words everywhere.
 
 Distances are compared answer by answer: a change exceeds noise if its mean is more than two standard errors of the
-paired differences from zero. Tasks are compared prompt by prompt: right and wrong answers by McNemar's exact test
-(p < 0.05), other scores by a paired bootstrap (whose 95 % interval leaves out zero). Results without the outcome of
-each prompt are compared by their standard errors, as if they were independent.
+paired differences from zero, or more than Student's t asks for where there are fewer than sixty answers. Tasks are
+compared prompt by prompt: right and wrong answers by McNemar's exact test (p < 0.05), other scores by a paired
+bootstrap (whose 95 % interval leaves out zero), which needs six prompts that changed: fewer all change in the same
+direction too often by chance. Results without the outcome of each prompt are compared by their standard errors, as if
+they were independent.
 """
 
 import math
@@ -17,7 +19,16 @@ import numpy as np
 from simct.errors import DataError
 
 STANDARD_ERRORS = 2.0
+# the 97.5 % points of Student's t for 1, 2, … degrees of freedom, as far as they exceed STANDARD_ERRORS
+T_97_5 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
+    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042, 2.040, 2.037,
+    2.035, 2.032, 2.030, 2.028, 2.026, 2.024, 2.023, 2.021, 2.020, 2.018, 2.017, 2.015, 2.014, 2.013, 2.012, 2.011,
+    2.010, 2.009, 2.008, 2.007, 2.006, 2.005, 2.004, 2.003, 2.002, 2.002, 2.001,
+)  # fmt: skip
 SIGNIFICANCE = 0.05
+# the least n with 2 · 2^-n < SIGNIFICANCE: so often do n differences have the same sign by chance
+FEWEST_CHANGED = 6
 RESAMPLES = 2000
 EXCEEDS, WITHIN = "exceeds noise", "within noise"
 
@@ -41,7 +52,9 @@ class Change:
             return self.p_value < SIGNIFICANCE
         if self.interval is not None:
             return not self.interval[0] <= 0 <= self.interval[1]
-        return self.standard_error is not None and abs(self.mean) > STANDARD_ERRORS * self.standard_error
+        if self.standard_error is None:
+            return False
+        return abs(self.mean) > standard_errors_needed(self.answers) * self.standard_error
 
     @property
     def verdict(self) -> str:
@@ -56,6 +69,11 @@ def paired_change(before: Mapping[int, float], after: Mapping[int, float]) -> Ch
         raise DataError("The distance cannot be measured: no prompt was answered in both measurements.")
     differences = [after[index] - before[index] for index in common]
     return Change(statistics.fmean(differences), standard_error(differences), len(differences))
+
+
+def standard_errors_needed(answers: int) -> float:
+    """How many standard errors from zero the mean of so many paired differences is beyond noise."""
+    return T_97_5[answers - 2] if 2 <= answers < len(T_97_5) + 2 else STANDARD_ERRORS
 
 
 def standard_error(values: Sequence[float]) -> float | None:
@@ -76,7 +94,7 @@ def score_change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | No
             return Change(
                 mean, error, len(differences), p_value=mcnemar(differences.count(1.0), differences.count(-1.0))
             )
-        return Change(mean, error, len(differences), interval=bootstrap_interval(differences))
+        return Change(mean, error, len(differences), interval=changed_interval(differences))
     errors = [result.get("stderr") for result in (before, after)]
     both = None if None in errors else math.hypot(*(float(error) for error in errors if error is not None))
     answers = min(int(result.get("n") or 0) for result in (before, after))
@@ -88,6 +106,13 @@ def mcnemar(gained: int, lost: int) -> float:
     discordant = gained + lost
     tail = sum(math.comb(discordant, count) for count in range(min(gained, lost) + 1))
     return min(1.0, 2 * tail / 2**discordant)
+
+
+def changed_interval(differences: Sequence[float]) -> tuple[float, float]:
+    """`bootstrap_interval`, or one without bounds where too few prompts changed for a bootstrap."""
+    if sum(each != 0 for each in differences) < FEWEST_CHANGED:
+        return -math.inf, math.inf
+    return bootstrap_interval(differences)
 
 
 def bootstrap_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Whether a difference exceeds noise: McNemar's test by enumeration, the bootstrap by its coverage, the words."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from simct.evaluation.noise import (
     bootstrap_interval,
     distance_change_text,
     mcnemar,
+    paired_change,
     score_change,
     score_change_text,
+    standard_errors_needed,
 )
 
 
@@ -65,3 +68,38 @@ def test_the_words():
     assert distance_change_text(Change(0.05, 0.03, 64)) == "+0.050 ± 0.030, within noise"
     assert score_change_text(Change(0.045, 0.021, 200, p_value=0.06)) == "+4.5 points ± 2.1, within noise"
     assert score_change_text(Change(0.045, None, 1)) == "+4.5 points, within noise"
+
+
+@pytest.mark.parametrize("answers", [2, 3, 5, 8, 16, 40, 64, 500])
+def test_the_standard_errors_needed_leave_five_percent_outside(answers):
+    """Student's t by numerical integration of its density."""
+    freedom, needed = answers - 1, standard_errors_needed(answers)
+    log_scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
+    x = np.linspace(-needed, needed, 200_001)
+    density = np.exp(log_scale - (freedom + 1) / 2 * np.log1p(x**2 / freedom))
+    outside = 1 - np.trapezoid(density, x)
+    assert 0.045 < outside < 0.0502
+    assert outside == pytest.approx(0.05, abs=2e-4) or needed == 2.0
+
+
+@pytest.mark.parametrize("answers", [1, 2, 3, 5, 10])
+@pytest.mark.parametrize("measured", ["distance", "score"])
+def test_a_few_answers_without_an_effect_seldom_exceed_noise(measured, answers):
+    generator = np.random.default_rng(answers)
+    found = []
+    for _ in range(400):
+        before, after = generator.normal(0.5, 0.1, (2, answers)).tolist()
+        if measured == "distance":
+            change = paired_change(dict(enumerate(before)), dict(enumerate(after)))
+        else:
+            change = score_change(result(before), result(after))
+        found.append(change.exceeds_noise)
+    # the bootstrap of ten differences is a little too narrow
+    assert sum(found) / len(found) < (0.08 if measured == "distance" else 0.13)
+
+
+def test_a_bootstrap_needs_six_prompts_that_changed():
+    before, gained = [0.5] * 20, [0.75] * 6 + [0.5] * 14
+    enough, few = score_change(result(before), result(gained)), score_change(result(before), result([*gained[1:], 0.5]))
+    assert enough is not None and few is not None
+    assert enough.verdict == EXCEEDS and few.verdict == WITHIN
