@@ -186,9 +186,11 @@ def distill(process: Process, loaded: Loaded, checkpoint: Path | None) -> Traine
         write_record(run, process.accelerator, record, config.training.steps, "Training")
         for sample in samples:
             run.append("rollouts.jsonl", sample)
+        length, ended = (record.get(name) for name in ("response_length", "eos_rate"))
+        answers = "" if length is None else f"length {length:.1f}  ended {ended:.0%}  "
         process.log(
             f"step {record['step']}/{config.training.steps}  loss {record['loss']:.4f}  rows {record['rows']}  "
-            f"length {record['response_length']:.1f}  ended {record['eos_rate']:.0%}  {record['seconds']:.2f} s"
+            f"{answers}{record['seconds']:.2f} s"
         )
         unhealthy = health.add(record)
         if warning := record.get("warning") or unhealthy:

@@ -131,7 +131,8 @@ class HealthWatch:
 
     def add(self, record: Mapping[str, Any]) -> str | None:
         """Add one step's record. Returns what is wrong and what to do, if that is the first time; None otherwise."""
-        (self.first if len(self.first) < WINDOW else self.last).append(record)
+        if _is_whole(record):  # not so a step in which the student wrote nothing
+            (self.first if len(self.first) < WINDOW else self.last).append(record)
         if self.reported:
             return None
         # the first and the newest ten steps decide, whatever is between them

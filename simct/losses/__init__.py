@@ -43,13 +43,14 @@ class LossResult:
     """`loss` is the mean over `rows`, `loss_sum` their sum (both differentiable, zero if there are no rows).
 
     `stats` are plain floats: counts of units by kind, coverage (shares of student tokens), divergences by kind, and
-    what simct.losses.diagnostics measures.
+    what simct.losses.diagnostics measures. `counts` is that of simct.losses.side.Totals.
     """
 
     loss: torch.Tensor
     rows: int
     loss_sum: torch.Tensor
     stats: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 def compute(
@@ -148,7 +149,7 @@ def _run(
     loss_sum, totals = one_pass(work, student, teacher)
     stats = {**_coverage(units), **totals.stats, **measured}
     stats["units_outside"] = len(units) - stats["units_shared"] - stats["units_recovered"]
-    return LossResult(loss_sum / max(totals.rows, 1), totals.rows, loss_sum, _floats(stats))
+    return LossResult(loss_sum / max(totals.rows, 1), totals.rows, loss_sum, _floats(stats), totals.counts)
 
 
 def _units(pair: "TokenizerPair", student: Side, teacher: Side, student_ids: Ids, teacher_ids: Ids) -> UnitBatch:

@@ -101,7 +101,7 @@ def accumulate_text(
         "units_recovered": (~units.single_U).sum(),
         "share_left_out": (len(rows) - kept) / max(len(rows), 1),
     }
-    return Totals(loss_sum, kept, stats)
+    return Totals(loss_sum, kept, stats, {"kl_shared": shared, "kl_recovered": recovered, "share_left_out": len(rows)})
 
 
 @dataclass(eq=False)

@@ -268,11 +268,15 @@ Side = LogitsSide | HeadSide | ListedSide
 
 @dataclass(eq=False)
 class Totals:
-    """The result of a method: the sum of its row losses (0-d), the number of rows, and its statistics."""
+    """The result of a method: the sum of its row losses (0-d), the number of rows, and its statistics.
+
+    counts: over how many items a statistic is a mean, where that is neither the rows nor a number of units.
+    """
 
     loss_sum: torch.Tensor
     rows: int
     stats: dict[str, float | torch.Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 def row_chunks(rows_N: torch.Tensor, chunk_rows: int) -> Iterator[torch.Tensor]:

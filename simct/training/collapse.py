@@ -13,7 +13,8 @@ class CollapseWatch:
 
     A student has collapsed when answers that mostly ended do so less than a quarter as often, when answers are four
     times or a quarter as long, or when sampled ids are canonical tokenizations less than half as often. The numbers are
-    rules of thumb, wide enough that healthy runs of the embedded pairs never reach them.
+    rules of thumb, wide enough that healthy runs of the embedded pairs never reach them. Steps in which the student
+    wrote nothing (all completions came from the teacher or the data) do not count.
     """
 
     def __init__(self, records: Sequence[dict] = ()):
@@ -23,6 +24,8 @@ class CollapseWatch:
             self._add(record)
 
     def _add(self, record: dict) -> None:
+        if "response_length" not in record:
+            return
         if len(self.first) < WINDOW:
             self.first.append(record)
         self.last.append(record)

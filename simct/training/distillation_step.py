@@ -117,5 +117,5 @@ def with_cross_entropy(
     rows_G = given_S.nonzero().squeeze(1)
     added = completion_loss(student_hidden_SH[rows_G.to(device)], head, ids_S[rows_G].to(device))
     loss_sum = result.loss_sum + weight * added
-    stats = result.stats | {"sft": float(added.detach()) / rows}
-    return losses.LossResult(loss_sum / rows, result.rows, loss_sum, stats)
+    stats, counts = result.stats | {"sft": float(added.detach()) / rows}, result.counts | {"sft": rows}
+    return losses.LossResult(loss_sum / rows, result.rows, loss_sum, stats, counts)

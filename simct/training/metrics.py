@@ -15,6 +15,11 @@ from simct.runs.folder import RunFolder
 from simct.training.micro_batches import Padding
 from simct.training.usage import usage
 
+# the means over the student's answers, and the sums that they are made of
+OF_ANSWERS = {
+    "response_length": "tokens", "eos_rate": "ended", "canonical_rate": "canonical", "repetition_rate": "repetitive",
+}  # fmt: skip
+
 
 @dataclass
 class StepTotals:
@@ -44,18 +49,20 @@ class StepTotals:
                 self.stats[name] += value
                 continue
             # a mean is weighted by the number of its items, so that micro-batches of any size add up
-            weight = result.stats.get(f"units_{name.removeprefix('kl_')}", result.rows)
+            items = result.stats.get(f"units_{name.removeprefix('kl_')}", result.rows)
+            items = result.counts.get(name, items)
             if name.startswith("coverage_"):
-                weight = student_tokens
-            if weight and math.isfinite(value):
-                self.stats[name] += value * weight
-                self.weights[name] += weight
+                items = student_tokens
+            if items and math.isfinite(value):
+                self.stats[name] += value * items
+                self.weights[name] += items
 
 
 def gather_record(totals: StepTotals, rollout_sums: dict[str, int], excluded: Counter) -> dict[str, Any]:
     """The step's record over all processes: sums added up, then turned into means and shares.
 
-    `rollout_sums` as data.samples.rollout_statistics returns them. To be called by all processes.
+    `rollout_sums` as data.samples.rollout_statistics returns them; the means over answers are absent in a step in which
+    the student wrote none. To be called by all processes.
     """
     sums = {
         "loss_sum": totals.loss_sum,
@@ -69,16 +76,14 @@ def gather_record(totals: StepTotals, rollout_sums: dict[str, int], excluded: Co
     parts = gather_object([sums | counters])
     total = {name: sum(part[name] for part in parts) for name in sums}
     stats, weights, all_excluded = (added([part[name] for part in parts]) for name in counters)
-    written = max(1, total["rollouts"])
+    written = total["rollouts"]
+    of_answers = {name: total[sum_name] / written for name, sum_name in OF_ANSWERS.items()} if written else {}
     means = {name: value / weights[name] if name in weights else value for name, value in stats.items()}
     return {
         "loss": total["loss_sum"] / total["weighted_rows"] if total["rows"] else 0.0,
         "rows": total["rows"],
         **means,
-        "response_length": total["tokens"] / written,
-        "eos_rate": total["ended"] / written,
-        "canonical_rate": total["canonical"] / written,
-        "repetition_rate": total["repetitive"] / written,
+        **of_answers,
         "padding_share": Padding(total["read"], total["padding"]).share,
         "excluded": all_excluded,
         "tokens": total["tokens"],

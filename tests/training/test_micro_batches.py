@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -13,12 +14,16 @@ from simct.config import config_from_dict
 from simct.config.optimization import TrainingConfig
 from simct.data.prompts import Prompt
 from simct.data.samples import prepare_prompts
+from simct.losses import compute
+from simct.methods import METHODS
 from simct.models.loading import load_model
 from simct.tokenization.pair import TokenizerPair
 from simct.training.fine_tuning import Example, FineTuningStep, _backward, _lengths_of
 from simct.training.loop import TrainingLoop
+from simct.training.metrics import StepTotals, gather_record
 from simct.training.micro_batches import MicroBatches, is_out_of_memory, packed_lengths, similar_lengths
 from simct.training.trainer import Trainer
+from tests.support.loss_cases import sequence, tiny_pair
 
 TEXTS = ["the cat", "a 12", "and 23 the", "1223 and the hand and the band and the theatre", "hand and band", "naïve"]
 
@@ -217,3 +222,36 @@ def test_warm_ups_split_their_examples_the_same_way(folders, tmp_path):
     assert split_record["padding_share"] < whole["padding_share"]
     for name, value in gradients.items():
         assert torch.allclose(value, split_gradients[name], rtol=1e-10, atol=1e-10), name
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [*((method, {}) for method in METHODS), ("marginal", {"min_mass": 0.2}), ("bpm", {"min_mass": 0.2})],
+)
+def test_the_statistics_of_a_step_are_those_of_its_parts(method, options):
+    """Parts of very different size, some of which have no row of some kind."""
+    pair = tiny_pair()
+    texts = ["the or abcd 123 world", "abcd", "12312", "thethe", "el", "a"]
+    sequences = [sequence(pair, text, ended=index % 2 == 0) for index, text in enumerate(texts)]
+    generator = torch.Generator().manual_seed(0)
+
+    def logits(ids):
+        return 3 * torch.randn(len(ids), 40, generator=generator, dtype=torch.float64)
+
+    read = [(teacher, student, logits(teacher), logits(student)) for teacher, student in sequences]
+    records = []
+    for parts in ([read], [[each] for each in read]):
+        totals = StepTotals()
+        for part in parts:
+            teacher_ids, student_ids, teacher, student = zip(*part, strict=True)
+            ids = list(student_ids), list(teacher_ids)
+            result = compute(method, pair, torch.cat(student), torch.cat(teacher), *ids, diagnostics=False, **options)
+            totals.add(result, sum(map(len, student_ids)))
+        none = dict.fromkeys(("rollouts", "tokens", "ended", "repetitive", "canonical"), 0)
+        records.append(gather_record(totals, none, Counter()))
+    whole, split = records
+    assert whole.keys() == split.keys() and whole["rows"] == split["rows"] > 5
+    for name in whole.keys() - {"excluded"}:
+        assert split[name] == pytest.approx(whole[name], rel=1e-6), name
+    if "min_mass" in options:
+        assert 0.05 < whole["share_left_out"] < 0.95

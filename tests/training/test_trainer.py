@@ -21,6 +21,7 @@ from simct.config import config_from_dict
 from simct.data.prompts import Prompt
 from simct.data.samples import Sample, prepare_prompts, prompt_order, student_writes, to_samples
 from simct.errors import ConfigError, DataError, RunError
+from simct.evaluation.health import HealthWatch
 from simct.jobs.local import job as local_job
 from simct.models.adapters import merged_student, trainable_student
 from simct.models.loading import hidden_rows, load_model
@@ -28,6 +29,7 @@ from simct.models.rollout import Rollout
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
 from simct.training.collapse import CollapseWatch
+from simct.training.metrics import StepTotals, gather_record
 from simct.training.optimizer import build_optimizer
 from simct.training.schedule import learning_rate_at
 from simct.training.trainer import Trainer
@@ -315,6 +317,27 @@ def test_a_collapse_is_reported_with_its_numbers_and_health_is_not(change, words
     with pytest.raises(RunError, match=words):
         for step in range(31, 60):
             watch.add(healthy(step) | change)
+
+
+def test_steps_without_answers_of_the_student_are_no_collapse():
+    """With a small share of its own answers, some steps have none."""
+    without = {"step": 0, "loss": 1.0}
+    watch, health = CollapseWatch(), HealthWatch()
+    for step in range(1, 121):
+        record = healthy(step) if step < 40 or step % 4 == 0 else without | {"step": step}
+        watch.add(record)
+        assert health.add(record) is None
+    with pytest.raises(RunError, match="answers shrank from 20 to"):
+        for step in range(121, 180):
+            watch.add(healthy(step) | {"response_length": 1.0} if step % 4 == 0 else without | {"step": step})
+
+
+def test_a_record_has_no_means_over_answers_that_nobody_wrote():
+    sums = {"rollouts": 0, "tokens": 0, "ended": 0, "repetitive": 0, "canonical": 0}
+    none = gather_record(StepTotals(), sums, Counter())
+    some = gather_record(StepTotals(), sums | {"rollouts": 4, "tokens": 40, "ended": 3}, Counter())
+    assert some["response_length"] == 10 and some["eos_rate"] == 0.75 and some["canonical_rate"] == 0
+    assert some.keys() - none.keys() == {"response_length", "eos_rate", "canonical_rate", "repetition_rate"}
 
 
 def launch_and_wait(config, runs_dir):
