@@ -15,6 +15,7 @@ from simct.methods import METHODS
 from tests.support import method_tables
 
 ROOT = Path(__file__).parents[1]
+PROGRAMS = {"accelerate", "cd", "git", "make", "pip", "pre-commit", "python", "simct", "torchrun", "vllm"}
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -42,6 +43,14 @@ def test_there_are_commands_to_check():
 @pytest.mark.parametrize("command", documented_commands())
 def test_a_documented_command_parses(command):
     build_parser().parse_args(shlex.split(command)[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_line_of_a_command_block_starts_a_command(page):
+    first = [
+        re.sub(r"^(?:[A-Z_]+=\S+ )+", "", line).split()[0] for line in code_lines(page.read_text(encoding="utf-8"))
+    ]
+    assert set(first) <= PROGRAMS, set(first) - PROGRAMS
 
 
 def test_make_targets_in_the_readme_exist():
