@@ -1,7 +1,6 @@
-"""What the page's help says about each field, number, chart and column: its meaning, usual range, when to change it.
+"""The help texts for each field, number, chart and column: its meaning, its usual range, and when to change it.
 
-Settings are explained in the library's own words (simct/config); terms of docs/glossary.md are worded here as they are
-there.
+Settings use the help texts of simct/config; terms of docs/glossary.md have the same definition as there.
 """
 
 import json
@@ -20,16 +19,17 @@ FIELDS = {
     "repeat an earlier run exactly.",
     "student-revision": "Branch, tag or commit of the student's repository. Usual: the newest. Choose a commit to "
     "repeat an earlier run exactly.",
-    "server-key": "What the server asks for before it answers. Usual: the key of your account there. It stays in this "
-    "studio's memory, for your runs alone; leave it empty if the server asks for none.",
-    "Task": "What the models you search for are made for. Usual: text generation. Change it if a model is listed "
-    "under another task, as many that also read images are.",
+    "server-key": "The key that the server asks for. Usual: the key of your account there. It stays in this "
+    "studio's memory, only for your runs. Leave it empty if the server needs none.",
+    "Task": "The task of the models you search for. Usual: text generation. Change it if a model is listed "
+    "under another task, as many models that also read images are.",
     "Size": "How many parameters the models you search for have. Narrow it to what fits your machine.",
-    "License": "The license of the models you search for. Set it if your use needs a certain one.",
-    "Access": "Whether the models you search for are open to everyone, or gated: their authors grant access first.",
-    "Order": "What comes first in the list of models.",
-    "inspect-text": "The text that both tokenizers cut into tokens. Usual: a paragraph such as the student will "
-    "write. Try code, numbers or another language to see where the two differ.",
+    "License": "The license of the models you search for. Set it if you need a particular one.",
+    "Access": "Whether the models you search for are open to everyone or gated. For gated models, the authors must "
+    "grant access.",
+    "Order": "How the list of models is sorted.",
+    "inspect-text": "The text that both tokenizers split into tokens. Usual: a paragraph like those that the student "
+    "will write. Try code, numbers or another language to see where the two differ.",
     "Source": "Where the texts come from. Choose your own file or a dataset if your data differs from the embedded "
     "prompts.",
     "TXT, JSONL, CSV or Parquet": "A file of texts from your computer, up to 200 MB. It stays in this studio.",
@@ -42,37 +42,38 @@ FIELDS = {
     "Split": "The part of the dataset to read. Usual: train.",
     "Column": "The column with the texts. Leave it empty to detect it by name.",
     "Row": "Which row of the data is shown, counted from 0.",
-    "At most": "How many texts are read. Usual: 100 to 1,000. More texts take longer and give steadier numbers.",
+    "At most": "How many texts are read. Usual: 100 to 1,000. More texts take longer and give more reliable numbers.",
     "Color by": "What the colors of the units show: their kind, or a measured number once the models are loaded.",
-    "Answers": "How many answers of the student are measured. Usual: 16; take 64 or more for a steadier verdict.",
-    "Tokens per answer, at most": "Longest answer that is measured. Usual: 64 to 256. Raise it if answers reason at "
-    "length.",
+    "Answers": "How many answers of the student are measured. Usual: 16; use 64 or more for a more reliable verdict.",
+    "Tokens per answer, at most": "The longest answer that is measured. Usual: 64 to 256. Raise it if answers contain "
+    "long reasoning.",
     "Pairs": "Whether to compare one teacher with several students, or one student with several teachers.",
     "Models": "The models on the other side, at most 12. Each is compared with the model chosen under Pair.",
     "other-pairs-verdicts": "Also measure every pair and recommend a method. This downloads and loads the weights of "
     "each model, so use it for small models or on a machine with a GPU.",
     "prompt-source": "Where the prompts come from: the embedded ones, your own file, or a dataset "
-    "on the Hub. A few hundred prompts like those you care about are enough to begin with.",
-    "prompt-file": "A file of prompts, or of conversations, one in each row. Answers are not needed to distill.",
+    "on the Hub. A few hundred prompts like those you care about are enough to start with.",
+    "prompt-file": "A file of prompts or conversations, one per row. Answers are not needed to distill.",
     "prompt-shown": "Which prompt is shown below, as each model reads it.",
-    "preset": "A preset fills in the settings below and leaves pair and prompts as they are. Start from the one "
+    "preset": "A preset fills in the settings below and keeps your pair and prompts. Start from the one "
     "closest to your machine.",
-    "where-form": "On this machine, or on one rented from Hugging Face Jobs and paid by the minute.",
-    "flavor": "The machine to rent. Only machines that the run fits according to the estimate are listed.",
+    "where-form": "On this machine, or on a machine rented from Hugging Face Jobs and paid by the minute.",
+    "flavor": "The machine to rent. The list has only machines that are large enough for the run, by the estimate.",
     "namespace": "The account or organization that pays for the Job.",
     "timeout": "The Job ends after this many hours. Usual: twice the estimated time.",
     "spend-limit": "The Job ends before it costs more than this, in US dollars.",
-    "confirm-spending": "A Job costs money, so confirm its price before it is launched.",
-    "publish-when-finished": "When the run has finished, it pushes its student and a model card to the Hub, from this "
-    "machine or from inside its Job, and nobody has to watch it. Switch it on for long runs; the Publish step does the "
-    "same by hand, once you have looked at the student.",
-    "run-yaml": "The settings of this run that differ from the defaults. Saved as run.yaml, the simct command runs "
-    "exactly the same.",
+    "confirm-spending": "A Job costs money, so confirm its price before you launch it.",
+    "publish-when-finished": "When the run has finished, it pushes its student and a model card to the Hub by itself, "
+    "from this machine or from inside its Job. Turn it on for long runs. The Publish step does the same by hand, "
+    "after you have looked at the student.",
+    "run-yaml": "The settings of this run that differ from the defaults. Save them as run.yaml, and the simct command "
+    "runs exactly the same training.",
     "run-command": "The commands that start the same run from a terminal.",
-    "run-name": "The run's name in lists. Without a name, lists show its pair.",
+    "run-name": "The run's name in lists. Without a name, lists show the pair.",
     "run-tags": "Words to find runs by, separated by commas. The search field finds them, too.",
-    "run-remark": "What you want to remember: why this run, what you saw, what to try next.",
-    "share-link": "Opens this run to everyone who has it, until you withdraw it. Send it to people who follow the run.",
+    "run-remark": "Your notes: why you made this run, what you saw, what to try next.",
+    "share-link": "Anyone with this link can see the run until you withdraw the link. Send it to people who want to "
+    "follow the run.",
     "run-comparison-runs": "The runs to compare, two to six. They share one color in every chart.",
     "compare-run": "The run whose student answers.",
     "compare-sides": "The models that answer the prompt. The student before training and the teacher must be loaded "
@@ -81,24 +82,25 @@ FIELDS = {
     "Tokens at most": "Longest answer, in tokens. Usual: 64 to 512. Raise it if answers are cut off.",
     "compare-picked": "A prompt that this run trained on or was evaluated with. It fills in the field below.",
     "compare-prompt": "What all chosen models answer. Try prompts that the run has not trained on.",
-    "chat-model": "The model that answers the next message. It reads the whole conversation in its own chat template; "
-    "what another model wrote stays.",
-    "chat-system": "What the model reads before the conversation. Usual: empty, or the system text that the run "
+    "chat-model": "The model that answers the next message. It reads the whole conversation in its own chat template, "
+    "including what other models wrote.",
+    "chat-system": "A text that the model reads before the conversation. Usual: empty, or the system text that the run "
     "trains with.",
-    "chat-message": "Your next message. Enter sends it; Shift and Enter begin a new line.",
+    "chat-message": "Your next message. Enter sends it; Shift+Enter starts a new line.",
     "blind-one": "One of the two models whose answers you compare.",
     "blind-other": "The model to compare it with. Usual: the student before training, or the teacher.",
     "blind-prompt": "What both models answer. Usual: prompts that the run has not trained on, at least 20 of them.",
     "set-prompts": "The prompts that every chosen model answers, one per line.",
-    "set-sides": "Who answers the prompts. One model after another is loaded, so more models take longer.",
-    "publish-now-what": "Which weights are published after LoRA training. Usual: the merged model, which every program "
-    "loads. Choose the adapter if the student is large and people already have it.",
-    "usage-transformers": "Python that loads the student and asks it something. Copy it into a file or a notebook.",
+    "set-sides": "The models that answer the prompts. They are loaded one after another, so more models take longer.",
+    "publish-now-what": "Which weights are published after LoRA training. Usual: the merged model, which every "
+    "program can load. Choose the adapter if the base model is large and people already have it.",
+    "usage-transformers": "Python code that loads the student and asks it a question. Copy it into a file or a "
+    "notebook.",
     "usage-vllm": "Commands that serve the student to many users at once, on a machine with a GPU.",
     "usage-repository": "The repository to enter in the Space that converts it.",
     "usage-ollama": "The command that downloads the converted student and starts a chat.",
     "prompt-text": "Your own prompts: one per line, or one per paragraph if there are blank lines, or JSON Lines with "
-    "the columns of a file. Each change is kept as a file of yours.",
+    "the same columns as a file. Each change is saved as a file of yours.",
     "publish-run": "The finished run whose student is published.",
     "publish-repo": "The repository on the Hub: your account or organization, a slash, and a name. It is created "
     "if it does not exist; a model already there is replaced by a new commit.",
@@ -108,8 +110,8 @@ FIELDS = {
     "off if the prompts are not yours to share.",
     "publish-now-space": "Also publish a Space where people can chat with the student, on free hardware.",
     "publish-token": "An access token with permission to write, from your account's settings on the Hub. It "
-    "stays in this page, is never stored, and takes the place of the account stored on this machine.",
-    "card-editor": "The model card in Markdown. The metadata for the Hub comes first, between two lines of ---.",
+    "stays in this page, is never stored, and is used instead of the account stored on this machine.",
+    "card-editor": "The model card in Markdown. The metadata for the Hub comes first, between two lines with ---.",
     "documentation-page": "The page of the documentation that is shown below.",
 }
 # fields of the Data step that are settings of run.yaml
@@ -130,11 +132,11 @@ DATA_FIELDS = {
     "held-out-seed": "data.held_out_seed",
 }
 
-# by the label of a number, in lower case; what is not here has the explanation of its own tile
+# by the label of a number, in lower case; numbers that are not here use the explanation of their tile
 NUMBERS = {
-    "shared tokens": "A token that both vocabularies have, because its bytes are equal. Usual: 20,000 to 120,000. "
+    "shared tokens": "Tokens that both vocabularies have, because their bytes are equal. Usual: 20,000 to 120,000. "
     "Every method can compare the models on these.",
-    "vocabulary overlap": "Shared tokens over all tokens of both vocabularies (Jaccard). Usual: 10% to 70%; 100% "
+    "vocabulary overlap": "Shared tokens divided by all tokens of both vocabularies (Jaccard). Usual: 10% to 70%; 100% "
     "means the same vocabulary. A low number alone does not rule out a pair: what matters is how much of real text "
     "is covered.",
     "of the student's tokens": "The share of the student's vocabulary that the teacher also has. Above 60% is good, "
@@ -143,58 +145,59 @@ NUMBERS = {
     "matched exactly": "Share of the student's tokens in shared units: one token on each side, the same bytes. Usual: "
     "80% to 98% of English text, less for digits, code and other languages.",
     "recovered": "Share of the student's tokens that exact matching loses and SimCT recovers. Usual: 2% to 20%. The "
-    "more it is, the more a method that uses these units matters.",
+    "larger it is, the more you gain from a method that uses these units.",
     "not covered": "Share of the student's tokens that are neither matched nor recovered. Usual: below 1%.",
-    "candidate mass (z_t)": "The teacher's probability on SimCT's candidates, mean over units. Usual: above 90%. "
+    "candidate mass (z_t)": "The teacher's probability of SimCT's candidates, as a mean over units. Usual: above 90%. "
     "Below 50%, the loss says little about what the teacher wants.",
-    "prefix conflicts": "The student's probability on shared tokens that are only the first piece of a more likely "
-    "teacher token. Usual: below 2%. Where it is higher, use a method that compares text, such as marginal.",
-    "hindsight": "Of what the teacher could mean once its token is written, the share that extends past that token. "
-    "Usual: below 5%.",
-    "gradient cosine": "Between the gradients of exact matches and of recovered units. Above 0 they help each other; "
-    "below 0 they pull apart.",
+    "prefix conflicts": "The student's probability of shared tokens that are only the first piece of a more likely "
+    "teacher token. Usual: below 2%. If it is higher, use a method that compares text, such as marginal.",
+    "hindsight": "The share of the teacher's possible continuations, once its token is written, that belong to a "
+    "longer token. Usual: below 5%.",
+    "gradient cosine": "The cosine between the gradients of exact matches and of recovered units. Above 0 they help "
+    "each other; below 0 they work against each other.",
 }
 
 # by the title of a chart
 CHARTS = {
-    "Student tokens by kind of text": "What becomes of the student's tokens, for all texts and for each kind. Look "
-    "for kinds of text with much orange: no method learns anything there.",
+    "Student tokens by kind of text": "How many of the student's tokens are matched, recovered or not covered, for "
+    "all texts and for each kind. Look for kinds of text with a lot of orange: no method learns anything there.",
     "Vocabularies": "Both vocabularies on one scale; the dark part is shared.",
     "Unit shapes": "How many student and teacher tokens the units have. 1 × 1 is a match; everything else needs a "
     "method that uses units of several tokens.",
-    "Where the probability is": "How much of both models' probability each group of tokens has. A group with little "
-    "of it teaches the student little.",
-    "Candidate mass (Z_T), units": "How much of the teacher's probability the candidates have, unit by unit. Most "
-    "units should be near 1.",
-    "KL of a unit, nats": "How much the two models disagree on shared and on recovered units. A large gap means that "
-    "recovered units carry most of what can be learned.",
-    "Gradient cosine": "Whether recovered units pull the student where exact matches do. Above 0 they agree.",
+    "Where the probability is": "How much of each model's probability each group of tokens has. A group with a small "
+    "share teaches the student little.",
+    "Candidate mass (Z_T), units": "The teacher's probability of the candidates, unit by unit. Most units should be "
+    "near 1.",
+    "KL of a unit, nats": "How much the two models disagree on shared and on recovered units. If recovered units "
+    "disagree much more, most of what can be learned is in them.",
+    "Gradient cosine": "Whether recovered units move the student in the same direction as exact matches. Above 0 they "
+    "agree.",
     "Both models on the candidates": "The probability that each model gives to the candidates at this position.",
-    "Loss": "What training lowers. With smoothing, the bold line is a moving average. It should fall and then level "
-    "off. Values of different methods cannot be compared.",
+    "Loss": "The value that training lowers. It should fall and then level off. With smoothing, the bold line is a "
+    "moving average. Values of different methods cannot be compared.",
     "KL by kind of unit": "How much student and teacher disagree on shared and on recovered units. Both should fall.",
     "Tokens covered": "Share of the student's tokens that the loss uses. It should stay near its first value; a fall "
-    "means that the student's answers have changed in kind.",
+    "means that the student now writes different kinds of answers.",
     "Tokens recovered": "Share of the student's tokens that are in recovered units.",
-    "Answers": "Ended: answers that stopped by themselves. Canonical: answers spelled in the tokens that the "
-    "tokenizer itself would use. Both should stay high; where few end, raise Max new tokens.",
-    "Answers that end": "Share of the answers that stopped by themselves. Where few do, raise Max new tokens.",
+    "Answers": "Ended: answers that stopped by themselves. Canonical: answers in the same tokens that the "
+    "tokenizer itself would use. Both should stay high. If few answers end, raise Max new tokens.",
+    "Answers that end": "Share of the answers that stopped by themselves. If few do, raise Max new tokens.",
     "Answer length": "Mean length of the student's answers. A steep rise or fall often comes before a "
-    "collapse: lower the learning rate.",
-    "Gradient norm": "The size of the gradient before clipping. Peaks are usual; a steady rise means that the "
+    "collapse; if you see one, lower the learning rate.",
+    "Gradient norm": "The size of the gradient before clipping. Peaks are normal; a steady rise means that the "
     "learning rate is too high.",
     "Speed": "Tokens per second that the student writes, over whole steps: writing, grading and learning.",
-    "Memory": "Memory of the training process, and on the GPU of all programs together. It should level off.",
+    "Memory": "Memory of the training process; on a GPU, memory of all programs together. It should level off.",
     "KL, shared": "How much student and teacher disagree on shared units. It should fall.",
     "KL, recovered": "How much student and teacher disagree on recovered units. It should fall.",
     "Tracked tasks": "The student's scores on the tracked tasks during training.",
-    "Prompt length, student's tokens": "How long the prompts are. Prompts longer than the room left by the longest "
+    "Prompt length, student's tokens": "How long the prompts are. Prompts that leave no room for the longest "
     "completion are left out.",
     "Prompt length, teacher's tokens": "How long the prompts are for the teacher, whose template and tokens differ.",
 }
 DISTANCE = (
-    "How differently student and teacher rate the same texts, in bits per byte, without labels and whatever their "
-    "tokenizers. 0 means no difference; it should fall in training. The band is two standard errors."
+    "How differently student and teacher rate the same texts, in bits per byte, without labels and with any two "
+    "tokenizers. 0 means no difference; it should fall during training. The band is two standard errors."
 )
 CHARTS |= {
     "Distance to the teacher": DISTANCE,
@@ -202,7 +205,7 @@ CHARTS |= {
     "Distance, teacher to student": DISTANCE,
 }
 
-# by the heading of a column; terms of the glossary are defined as there
+# by the heading of a column; terms of the glossary have the same definition as there
 GLOSSARY = {
     "Teacher": "The model that the student learns from, or one of several.",
     "Student": "The model that is trained.",
@@ -213,7 +216,7 @@ GLOSSARY = {
     "Prompt": "The text or conversation that a model answers.",
     "Completion": "The tokens that a model writes after a prompt, up to its end of turn or the length limit.",
     "Run": "One training of a student, described by its `run.yaml` and recorded in its run folder.",
-    "Verdict": "The recommendation of a method for a pair, in words and with the numbers it rests on.",
+    "Verdict": "The recommendation of a method for a pair, in words and with the numbers behind it.",
 }
 COLUMNS = {
     "Models": "The two models whose answers were compared without their names.",
@@ -221,15 +224,14 @@ COLUMNS = {
     "Second preferred": "How often the answer of the second model was chosen.",
     "Ties": "How often neither answer was better.",
     "p": "Two-sided sign test without the ties: how likely such an uneven count is if both models are equally "
-    "good. Below "
-    "0.05 it counts as a preference; that needs at least six votes.",
-    "Part": "What a row is turned into: a prompt, and perhaps an answer, a system text or tools.",
+    "good. Below 0.05 it counts as a preference, which needs at least six votes.",
+    "Part": "What a row provides: a prompt, and possibly an answer, a system text or tools.",
     "Read from": "The columns of your data that this part is read from.",
-    "Alternatives": "Other columns from which this part could be read. Choose one below.",
+    "Alternatives": "Other columns that this part could be read from. Choose one below.",
     "Row": "Which row of the data, counted from 1.",
-    "Prompt as read": "The prompt that this row becomes, before the chat templates.",
+    "Prompt as read": "The prompt made from this row, before the chat templates are applied.",
     "Answer as read": "The reference answer of this row. Distillation does not need one.",
-    "Text": "A piece of text that the two tokenizers cut differently.",
+    "Text": "A piece of text that the two tokenizers split differently.",
     "Count": "How often this piece appears in the text.",
     "Mass": "The model's probability of this token here.",
     "As the student spells it": "The student's tokens for the same text.",
@@ -237,41 +239,41 @@ COLUMNS = {
     "Kind of text": "Words, digits, code and so on: tokenizers differ most outside plain words.",
     "Student splits": "Units that the teacher writes in fewer tokens.",
     "Teacher splits": "Units that the student writes in fewer tokens.",
-    "Both split": "Units of equally many tokens on both sides, cut differently.",
+    "Both split": "Units with the same number of tokens on both sides, but split differently.",
     "Setting": "The setting's name in run.yaml.",
-    "Recommended": "The value that suits this pair according to the measurement.",
-    "Machine": "A kind of machine, here or for rent.",
+    "Recommended": "The value that suits this pair, according to the measurement.",
+    "Machine": "A type of machine, local or for rent.",
     "GPUs": "How many GPUs the machine has.",
-    "Memory": "Memory of one device. The run's peak must fit in it.",
+    "Memory": "Memory of one device. The run's peak memory must fit in it.",
     "Fits": "Whether the run's peak memory fits one device.",
     "A step": "Estimated time of one optimizer step with full-length completions.",
-    "Time": "Estimated time of the whole run: an order of magnitude, without scored tasks.",
+    "Time": "Rough estimate of the time for the whole run, without scored tasks.",
     "Cost": "Estimated cost in US dollars at the list price.",
     "An hour": "The price of the machine per hour, in US dollars.",
     "This run, about": "Estimated cost of this run on the machine.",
     "State": "Queued, running, stopping, stopped, failed or finished.",
-    "Steps": "Steps that are done, of all steps.",
+    "Steps": "Steps done, of all steps.",
     "Distance before": "Distance to the teacher before training, mean of both directions, in bits per byte.",
     "Best distance": "The smallest distance to the teacher during the run, in bits per byte.",
     "Distance after": "The latest distance to the teacher, in bits per byte.",
     "Score before": "Score of the run's first task before training.",
     "Best score": "Score of the run's first task at the best checkpoint, if the task is tracked during the run.",
     "Score after": "Score of the run's first task after training, or the latest score if the task is tracked.",
-    "Started": "When the run was made.",
+    "Started": "When the run was created.",
     "Project": "The project that the run belongs to. Rename or delete it at the top of the page.",
     "Shared tokens": NUMBERS["shared tokens"],
     "Vocabulary overlap": NUMBERS["vocabulary overlap"],
-    "Of smaller vocabulary": "Shared tokens over the tokens of the smaller vocabulary.",
+    "Of smaller vocabulary": "Shared tokens divided by the tokens of the smaller vocabulary.",
     "Matched exactly": NUMBERS["matched exactly"],
     "Recovered": NUMBERS["recovered"],
     "Not covered": NUMBERS["not covered"],
     "Student tokens": "Tokens in units of this kind of text.",
-    "Student before": "The student as it was before training.",
-    "Student after": "The student as the run left it.",
+    "Student before": "The student before training.",
+    "Student after": "The student after training.",
     "Change": "After minus before, with its standard error. A change within two standard errors may be noise.",
-    "Pieces": "The tokens that this text is cut into.",
+    "Pieces": "The tokens that this text is split into.",
 }
-# columns whose names are not ours, by the id of a place around them
+# columns whose names come from the data or the runs, by the id of an element around them
 PLACES = {
     "data-rows": "A column of your data.",
     "run-comparison": "One of the compared runs; the table above says which.",
@@ -280,7 +282,7 @@ PLACES = {
 
 
 def words() -> dict[str, dict[str, str]]:
-    """Every text of the help, by the kind of thing it explains."""
+    """All help texts, by the kind of thing they explain."""
     settings = {fields.elem_id(name): _of_setting(name, setting) for name, setting in fields.SETTINGS.items()}
     data = {field: _of_setting(name, fields.SETTINGS[name]) for field, name in DATA_FIELDS.items()}
     kinds = {name: f"{about[0].upper()}{about[1:]}." for name, about in facts.UNIT_KINDS.values()}
@@ -294,7 +296,7 @@ def words() -> dict[str, dict[str, str]]:
 
 
 def _of_setting(name: str, setting: Setting) -> str:
-    """The help of `simct settings`, what is allowed, and the setting's name in run.yaml."""
+    """The help text of `simct settings`, the allowed values, and the setting's name in run.yaml."""
     empty = f" Empty: {setting.empty}." if setting.empty else ""
     allowed = f" Allowed: {setting.allowed}." if setting.allowed and len(setting.allowed) < 80 else ""
     default = "" if setting.default in (None, "", [], {}) else f" Default: {_written(setting.default)}."
@@ -308,6 +310,6 @@ def _written(value: object) -> str:
 
 
 def script() -> str:
-    """The texts as an element of the page's head, for help.js."""
+    """The texts as a script element in the page's head, for help.js."""
     held = json.dumps(words(), ensure_ascii=False).replace("</", "<\\/")
     return f"<script>window.studio ??= {{}}; window.studio.helpWords = {held};</script>"
