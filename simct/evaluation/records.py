@@ -4,8 +4,8 @@ This module imports no model library, because the command and lists of runs use 
 """
 
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from simct.errors import DataError
@@ -42,6 +42,10 @@ class Distance:
     def standard_error(self) -> float | None:
         """Of the mean, over answers; None for a single one."""
         return standard_error(list(self.bits.values()))
+
+    def on(self, prompts: Container[int]) -> "Distance":
+        """The same over some of the prompts only; `bytes` and `excluded` remain those of all."""
+        return replace(self, bits={index: bits for index, bits in self.bits.items() if index in prompts})
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -189,12 +193,32 @@ def evaluations_of(run: RunFolder) -> list[Evaluation]:
     return found
 
 
-def best_of(evaluations: list[Evaluation], best_by: str) -> Evaluation | None:
-    """The best evaluation of a trained student: the least distance, or the highest score."""
-    sign = 1 if best_by == DISTANCE else -1
-    values = [
-        (sign * value, each.step, each)
-        for each in evaluations
-        if each.step and (value := each.value(best_by)) is not None
-    ]
-    return min(values, key=lambda found: found[:2])[2] if values else None
+def on_common_prompts(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """The evaluations with each direction over the prompts that all of them measured, so that means are comparable.
+
+    An evaluation may have fewer prompts than an earlier one, or other answers that cannot be compared. A direction in
+    which they have no prompt in common stays as it is.
+    """
+    found = list(evaluations)
+    for name in DIRECTIONS:
+        measured = [set(each.directions[name].bits) for each in evaluations if name in each.directions]
+        common = set.intersection(*measured) if measured else set()
+        if common:
+            found = [_on(each, name, common) for each in found]
+    return found
+
+
+def _on(evaluation: Evaluation, name: str, prompts: set[int]) -> Evaluation:
+    if name not in evaluation.directions:
+        return evaluation
+    return replace(evaluation, directions=evaluation.directions | {name: evaluation.directions[name].on(prompts)})
+
+
+def at_least_as_near(found: Evaluation, other: Evaluation) -> bool | None:
+    """Whether `found` is at most as far from the teacher as `other`, on what both measured; None if that is nothing."""
+    one, two = on_common_prompts([found, other])
+    both = [name for name in one.directions if name in two.directions]
+    here, there = (
+        replace(each, directions={name: each.directions[name] for name in both}).value(DISTANCE) for each in (one, two)
+    )
+    return None if here is None or there is None else here <= there

@@ -7,7 +7,14 @@ from typing import Any
 
 from simct.evaluation.health import HealthMark, health_marks
 from simct.evaluation.noise import distance_change_text, score_change, score_change_text
-from simct.evaluation.records import DIRECTIONS, Distance, Evaluation, distance_change, evaluations_of
+from simct.evaluation.records import (
+    DIRECTIONS,
+    Distance,
+    Evaluation,
+    distance_change,
+    evaluations_of,
+    on_common_prompts,
+)
 from simct.runs.folder import RunFolder
 
 MISSING = "–"
@@ -60,7 +67,8 @@ def distance_rows(evaluations: Sequence[Evaluation], best_step: int | None = Non
 
 
 def _direction_rows(evaluations: Sequence[Evaluation], best_step: int | None, label: str) -> list[ResultRow]:
-    first, best, last = _three(evaluations, best_step)
+    shown = [each for each in _three(evaluations, best_step) if each]
+    first, best, last = _three(on_common_prompts(shown), best_step)
     if last is None:
         return []
     changes = distance_change(first, last) if first else {}

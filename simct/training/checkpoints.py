@@ -202,11 +202,18 @@ def best_checkpoint(folder: Path, by: str) -> BestCheckpoint | None:
     return BestCheckpoint(step, by, float(value)) if (folder / f"step-{step}" / STEP_FILE).is_file() else None
 
 
-def note_best(folder: Path, step: int, by: str, value: float, higher_is_better: bool = False) -> None:
-    """Name checkpoints/step-N in best.json if no other is better by `value`; of two equal ones, the newer is named."""
+def note_best(
+    folder: Path, step: int, by: str, value: float, higher_is_better: bool = False, better: bool | None = None
+) -> None:
+    """Name checkpoints/step-N in best.json if no other is better by `value`; of two equal ones, the newer is named.
+
+    `better` says whether it is, where the two values alone do not.
+    """
     before = best_checkpoint(folder, by)
     sign = -1 if higher_is_better else 1
-    if math.isfinite(value) and (before is None or sign * value <= sign * before.value):
+    if better is None or before is None:
+        better = before is None or sign * value <= sign * before.value
+    if math.isfinite(value) and better:
         write_atomically(folder / BEST_FILE, json.dumps({"step": step, "by": by, "value": value}))
 
 

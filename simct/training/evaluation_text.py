@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from simct.evaluation.noise import distance_change_text, score_change_text
-from simct.evaluation.records import DIRECTIONS, Evaluation, distance_change, task_changes
+from simct.evaluation.records import DIRECTIONS, Evaluation, distance_change, on_common_prompts, task_changes
 from simct.training.checkpoints import BestCheckpoint
 
 
@@ -29,9 +29,12 @@ def evaluation_line(evaluations: Sequence[Evaluation]) -> str:
 
 
 def status_distance(evaluations: Sequence[Evaluation], best: BestCheckpoint | None) -> dict[str, Any]:
-    """The distance before training, now, and at the best checkpoint, for lists of runs."""
-    by_step = {each.step: each.distance for each in evaluations}
-    found: dict[str, Any] = {"before": by_step.get(0), "now": evaluations[-1].distance, "step": evaluations[-1].step}
+    """The distance before training, now, and at the best checkpoint, on the prompts of all three, for lists of runs."""
+    last = evaluations[-1].step
+    steps = {0, last, *([best.step] if best else [])}
+    compared = on_common_prompts([each for each in evaluations if each.step in steps])
+    by_step = {each.step: each.distance for each in compared}
+    found: dict[str, Any] = {"before": by_step.get(0), "now": by_step[last], "step": last}
     if best:
         found |= {"best": by_step.get(best.step), "best_step": best.step, "best_by": best.by}
     return found

@@ -140,10 +140,11 @@ class TrainingLoop:
         self._saved = self.step
         self._losses.clear()
 
-    def note_best(self, value: float, higher_is_better: bool = False) -> None:
-        """Compare this step's checkpoint, which has been written, with the best one so far."""
+    def note_best(self, value: float, higher_is_better: bool = False, better: bool | None = None) -> None:
+        """Compare this step's checkpoint, which has been written, with the best one so far. `better` as in
+        simct.training.checkpoints."""
         if self.accelerator.is_main_process:
-            note_best(self.checkpoints, self.step, self.best_by, value, higher_is_better)
+            note_best(self.checkpoints, self.step, self.best_by, value, higher_is_better, better)
         self.accelerator.wait_for_everyone()
 
     @property

@@ -34,7 +34,7 @@ from simct.data.samples import (
     write_rollouts,
 )
 from simct.errors import ConfigError, RunError
-from simct.evaluation.records import DISTANCE
+from simct.evaluation.records import DISTANCE, at_least_as_near
 from simct.losses.head import decoder_of
 from simct.models.loading import pad_id_of
 from simct.models.packing import packs
@@ -342,7 +342,10 @@ class Trainer:
             return
         value = found.value(loop.best_by)
         if loop.step and value is not None:
-            loop.note_best(value, higher_is_better=loop.best_by != DISTANCE)
+            by_distance, best = loop.best_by == DISTANCE, loop.best
+            before = [each for each in evaluator.evaluations if best and each.step == best.step]
+            better = at_least_as_near(found, before[0]) if by_distance and before else None
+            loop.note_best(value, higher_is_better=not by_distance, better=better)
         evaluator.record(found, record, loop.best)
         loop.ended_early = bool(loop.step) and evaluator.without_progress(loop.best)
 
