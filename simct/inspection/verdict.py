@@ -16,6 +16,10 @@ HINDSIGHT = 0.1
 LITTLE_MASS = 0.9
 LITTLE_RECOVERED = 0.01
 NEARLY_ALL_MASS = 0.99
+# Above this cosine, recovered units and exact matches count as independent: small samples reach a few hundredths.
+PULLS_AGAINST = -0.1
+# Fewer units leave the means of the verdict too uncertain.
+ENOUGH_TO_DECIDE = 100
 # Thresholds for recommending other settings.
 FEW_CANDIDATES = 0.02  # share of units whose candidates have less than half of the teacher's mass
 MANY_CUT = 0.3  # share of answers that reach the length limit
@@ -46,6 +50,9 @@ class Verdict:
 def verdict_of(measured: Reliability) -> Verdict:
     """The method and settings that suit a pair, from the numbers of `measure_pair`; each reason has its number."""
     method, options, reasons = _method_for(measured)
+    units = measured.units_shared + measured.units_recovered
+    if units < ENOUGH_TO_DECIDE:
+        reasons.append(f"Few units were measured ({units}): measure more answers before you rely on this.")
     settings: dict[str, Any] = {}
     for name, value, reason in _further_settings(measured):
         reasons.append(reason)
@@ -89,7 +96,7 @@ def _exact_matching_is_enough(measured: Reliability) -> bool:
     if min(measured.mass_teacher, measured.mass_student) < NEARLY_ALL_MASS:
         return False
     cosine = measured.gradient_cosine
-    return measured.recovered_share < LITTLE_RECOVERED or (cosine is not None and cosine < 0)
+    return measured.recovered_share < LITTLE_RECOVERED or (cosine is not None and cosine < PULLS_AGAINST)
 
 
 def _why_strict(measured: Reliability) -> list[str]:
@@ -158,7 +165,7 @@ def _who_splits(measured: Reliability) -> list[str]:
 def _further_settings(measured: Reliability) -> Iterator[tuple[str, object, str]]:
     """(name in run.yaml or empty, value, reason) of further recommendations."""
     cosine = measured.gradient_cosine
-    if cosine is not None and cosine < -0.1:
+    if cosine is not None and cosine < PULLS_AGAINST:
         yield (
             "training.warmup_ratio",
             0.1,

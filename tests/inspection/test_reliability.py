@@ -271,6 +271,9 @@ def test_merged_units_have_no_more_kl_than_the_units(reports):
             "98.0% of its own probability",
         ),
         ({"mass_student": 0.995}, "simct", "which SimCT recovers"),
+        # a cosine so near 0 says nothing
+        ({"mass_student": 0.995, "gradient_cosine": -0.02, "gradient_noise": 0.4}, "simct", "which SimCT recovers"),
+        ({"units_shared": 20, "units_recovered": 3}, "simct", "Few units were measured (23)"),
         ({"mass_student": 0.995, "gradient_cosine": -0.5, "prefix_conflict_mass": 0.07}, "marginal", "7.0%"),
         ({"z_t": MassHistogram([0.0], [0], [0], 0.06)}, "simct", "mass_mask: true. "),
         ({"answers_written": 10, "answers_ended": 5, "max_new_tokens": 40}, "simct", "rollout.max_new_tokens to 80"),
@@ -284,9 +287,10 @@ def test_merged_units_have_no_more_kl_than_the_units(reports):
 def test_each_rule_of_the_verdict(change, method, words):
     healthy = {
         "mass_teacher": 0.99, "mass_student": 0.98, "candidate_mass": 0.99, "prefix_conflict_mass": 0.001,
-        "hindsight_mass": 0.01, "recovered_share": 0.1, "gradient_cosine": 0.2,
+        "hindsight_mass": 0.01, "recovered_share": 0.1, "gradient_cosine": 0.2, "units_shared": 300,
     }  # fmt: skip
     verdict = verdict_of(Reliability(**healthy | change))
+    assert ("Few units" in verdict.text) == ("units_shared" in change)
     assert verdict.settings["method"] == verdict.method
     assert verdict.method == method
     assert words in verdict.text
