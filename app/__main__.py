@@ -1,4 +1,4 @@
-"""`python -m app`: the studio on this machine, for this machine only unless --host says otherwise."""
+"""`python -m app` starts the studio. Only this machine can reach it, unless --host is given."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import socket
 import sys
 from pathlib import Path
 
-# read when gradio and huggingface_hub are imported: nothing about the visitor leaves this machine
+# gradio and huggingface_hub read these when they are imported: no usage data leaves this machine
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -14,7 +14,7 @@ from simct.errors import RunError, SimCTError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve until interrupted. Returns 2 after one line on what was wrong."""
+    """Serve until interrupted. If the studio cannot start, print one line that says why and return 2."""
     parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders (default: runs)")
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="NAME",
-        help="a further name that the studio answers to, such as that of a proxy in front of it",
+        help="another host name that the studio answers to, such as the name of a proxy in front of it",
     )
     options = parser.parse_args(argv)
     try:
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise RunError unless a server could listen there."""
+    """Raise RunError unless a server can listen there."""
     if not 1 <= port <= 65535:
         raise RunError(f"Port {port} is not between 1 and 65535. Choose another with --port.")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -55,7 +55,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def ready_folder(path: Path) -> Path:
-    """The runs folder, made if absent. Raises RunError if it cannot be written."""
+    """The runs folder, created if it does not exist. Raises RunError if it cannot be written."""
     path = path.expanduser().resolve()
     try:
         path.mkdir(parents=True, exist_ok=True)

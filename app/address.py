@@ -1,7 +1,7 @@
-"""What comes back after a reload: project, pair, run and step from the address bar, and the prompts and settings that
-the browser keeps of the project, for each of its tabs. A bare address opens the project that was used last.
+"""What is restored after a reload: project, pair, run and step from the address bar, and the prompts and settings of
+the project, which the browser keeps for each of its tabs. An address without a project opens the project used last.
 
-The browser's side of it is page/static/address.js and storage.js.
+The browser's part is in page/static/address.js and storage.js.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ def decisions(teacher: str | None, student: str | None, prompts: choice.Choice |
 
 
 class Restoring:
-    """Puts back what an address names and a browser kept."""
+    """Restores what an address names and what the browser kept."""
 
     def __init__(
         self,
@@ -61,10 +61,10 @@ class Restoring:
         ]  # fmt: skip
 
     def restore(self, visitor: Visitor, query: dict[str, Any], prompts: Any, run: Any, verdict: Any) -> Updates:
-        """Project, pair, run and step from the address bar's `query`; the rest as the browser kept it.
+        """Project, pair, run and step come from the address bar's `query`; the browser kept the rest.
 
-        What the page shows already is not sent again: each part that is sent is drawn anew, and what depends on it is
-        read anew.
+        What the page already shows is not sent again, because everything that is sent is drawn again, and everything
+        that depends on it is read again.
         """
         query, prompts, run, verdict = (
             value if isinstance(value, dict) else {} for value in (query, prompts, run, verdict)
@@ -81,7 +81,7 @@ class Restoring:
         if verdict:
             updates[self.kept.verdict] = verdict
         if config.teacher.server:
-            # it is asked what it has once the summary has changed
+            # the server is asked which model it has once the summary has changed
             updates[self.pair.summary] = pair_tab.reading()
         return updates
 
@@ -118,5 +118,5 @@ class Restoring:
 
 
 def _unlike(values: Updates, before: Updates) -> Updates:
-    """The values that differ from before, and each None: gr.Number shows None as 0 until it is sent."""
+    """The values that differ from before, and all that are None: gr.Number shows None as 0 until None is sent."""
     return {each: value for each, value in values.items() if value is None or value != before[each]}

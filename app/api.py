@@ -25,15 +25,15 @@ def build(studio: Studio) -> None:
     """Add the endpoints to the page."""
 
     def inspect(visitor: Visitor, teacher: str, student: str, text: str) -> tuple[str, dict]:
-        """What is wrong (or nothing), and the report."""
+        """An error message (empty if there is none), and the report."""
         try:
             return "", read_document(studio, teacher, student, text, visitor.token).report.to_dict()
         except SimCTError as error:
             return one_line(error), {}
 
-    # the others act without a visitor, in public without any token
+    # the other endpoints act without a visitor, and in public without any token
     def estimate(run_yaml: str) -> dict:
-        """Memory, time and cost of the run that a run.yaml (its text) describes, on every machine known."""
+        """Memory, time and cost of the run that the text of a run.yaml describes, on every known machine."""
         with errors_as_lines():
             if len(run_yaml) > MOST_YAML:
                 raise ConfigError(f"This run.yaml has {len(run_yaml):,} characters; give at most {MOST_YAML:,}.")
@@ -61,7 +61,7 @@ def build(studio: Studio) -> None:
 
 @contextmanager
 def errors_as_lines() -> Iterator[None]:
-    """While open, an error for people reaches the client as its one line."""
+    """Inside this context, an error for people reaches the client as its one line."""
     try:
         yield
     except SimCTError as error:

@@ -1,6 +1,7 @@
-"""Named projects: a pair, its prompts, settings and runs under one name, kept by the browser (page/static/storage.js).
+"""Named projects: a pair, its prompts, settings and runs under one name, stored in the browser
+(page/static/storage.js).
 
-The server knows of a project only the name, which a run carries that was launched in it.
+The server knows only the name of a project, from the runs that were launched in it.
 """
 
 import json
@@ -21,12 +22,12 @@ LONGEST_NAME = 60
 MOST_OFFERED = 200
 NONE = ("No project", "")
 ONCE = {**QUIET, "trigger_mode": "once"}
-# how an event gets what the browser knows: project, projects, tour, and `was`, the name that another tab changed
+# how an event gets what the browser knows: project, projects, tour, and `was`, the name before another tab changed it
 KNOWN = {"js": scripts.call("knownProjects")}
 
 
 def field() -> gr.Dropdown:
-    """The choice of a project; a new name begins one."""
+    """The choice of a project; a new name starts a new project."""
     return gr.Dropdown(
         [NONE],
         value="",
@@ -42,14 +43,14 @@ def field() -> gr.Dropdown:
 
 
 def shown(query: Mapping[str, Any]) -> gr.Dropdown:
-    """The project that the page opens, among the projects of this browser."""
+    """The project that the page opens, in the list of this browser's projects."""
     name = _clean(query.get("project"))
     known = dict.fromkeys([*_names(query)[:MOST_OFFERED], *([name] if name else [])])
     return gr.Dropdown(choices=[NONE, *((each, each) for each in known)], value=name)
 
 
 def checked_name(name: str | None) -> str | None:
-    """The project that a run is launched in; None for none. Raises ConfigError for what could not be a name."""
+    """The name of the project that a run is launched in; None for none. Raises ConfigError if it cannot be a name."""
     cleaned = " ".join((name or "").split())
     if len(cleaned) > LONGEST_NAME or not cleaned.isprintable():
         raise ConfigError(f"A project's name is one line of at most {LONGEST_NAME} characters. Choose a shorter one.")
@@ -57,9 +58,9 @@ def checked_name(name: str | None) -> str | None:
 
 
 def move_runs(studio: Studio, visitor: Visitor, before: str, after: str | None) -> int:
-    """Put this visitor's runs of the project `before` into `after`, or into none; returns how many they are.
+    """Move this visitor's runs of the project `before` to `after`, or to no project; returns their number.
 
-    Raises RunError for a run whose status cannot be written.
+    Raises RunError if the status of a run cannot be written.
     """
     found = [run for run, status in own_runs(studio, visitor) if status.project == before]
     for run in found:
@@ -68,10 +69,10 @@ def move_runs(studio: Studio, visitor: Visitor, before: str, after: str | None) 
 
 
 class ProjectEditor:
-    """Rename and delete, below the field of the project, which `edit` opens.
+    """Rename and delete, below the project field; `edit` opens it.
 
-    The server gives the runs another project; then the browser, which keeps the rest, does its part (`changed`). The
-    hidden button `followed` is pressed in every other tab that has the same project open.
+    The server moves the runs to another project; then the browser changes what it keeps (`changed`). The hidden button
+    `followed` is pressed in every other tab that has the same project open.
     """
 
     def __init__(self, studio: Studio, project: gr.Dropdown, edit: gr.Button) -> None:
@@ -175,11 +176,11 @@ class ProjectEditor:
         return {**self._fold(), self.changed: json.dumps(["delete", asked, ""])}
 
     def _follow(self, known: dict[str, Any] | None) -> Updates:
-        """What another tab has done to the project that is open here."""
+        """Follow what another tab did to the project that is open here."""
         known = known or {}
         was, now = _clean(known.get("was")), _clean(known.get("project"))
         if now:
-            note = markup.passing(f"“{was}” is called “{now}” now. It was renamed in another tab.")
+            note = markup.passing(f"“{was}” is now called “{now}”. It was renamed in another tab.")
         else:
             line = f"“{was}” was deleted in another tab. To keep what is on this page, type the name of a new project."
             note = markup.note("warn", line)

@@ -1,4 +1,4 @@
-"""Answers as they are written, token by token, and how likely the teacher finds those of the students."""
+"""Answers, shown token by token as they are written, and how likely the teacher finds the students' answers."""
 
 import time
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ MOST_TOKENS = 2048
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are written: greedily at temperature 0, otherwise with the run's own top-p and so on."""
+    """How answers are sampled: greedily at temperature 0, otherwise with the run's own top-p and other settings."""
 
     temperature: float = 0.0
     length: int = 64
@@ -57,7 +57,9 @@ class Answer:
 
 
 def prompts_of(studio: Studio, run: RunFolder, token: str | bool | None) -> "list[Prompt]":
-    """Prompts of the run to try: first those it is evaluated on, if they come with it, then those it trains on."""
+    """Prompts of the run to try: first those that it is evaluated on, if the run has them, then those that it trains
+    on.
+    """
     config = run.config()
     found: list[Prompt] = []
     if "demo" in config.evaluation.tasks:
@@ -65,7 +67,7 @@ def prompts_of(studio: Studio, run: RunFolder, token: str | bool | None) -> "lis
     try:
         return [*found, *prompt_source.read(studio, config.data, token).prompts[: OFFERED - len(found) // 2]]
     except SimCTError:
-        # the other models can be asked even if the data is gone
+        # the models can answer other prompts even if the data is gone
         return found
 
 
@@ -108,9 +110,9 @@ def reply(
 
 
 def write(models: RunModels, question: Question, answers: dict[str, Answer], work: Work) -> None:
-    """Fill `answers` with one for each side, and those of the students with how likely the teacher finds them.
+    """Fill `answers` with one for each side, and add how likely the teacher finds the students' answers.
 
-    Raises a one-line SimCTError; Stopped after a cancel.
+    Raises a one-line SimCTError, or Stopped after a cancel.
     """
     messages = conversation(question.text, models.config.data.system)
     answers.update({side: Answer() for side in in_order(question.sides)})

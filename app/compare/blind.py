@@ -1,4 +1,6 @@
-"""Blind test: two answers in random order, a vote, and then who wrote which; the votes are kept with the run."""
+"""Blind test: two answers in random order, a vote, and then which model wrote which. The votes are kept with the
+run.
+"""
 
 import secrets
 from collections.abc import Iterator
@@ -46,7 +48,7 @@ class BlindTab:
                     ask = gr.Button("Answer", variant="primary", elem_id="blind-ask", min_width=120, interactive=False)
                     draw = gr.Button("Another prompt", elem_id="blind-draw", min_width=140, interactive=False)
                     cancel = gr.Button("Stop", elem_id="blind-stop", min_width=80, interactive=False)
-        # what needs a run, once its models are known
+        # these work only once the models of a run are known
         self.starts = [ask, draw]
         self.note = markup.panel(elem_id="blind-note", min_height=24)
         self.answers = markup.panel(markup.empty(START), elem_id="blind-answers", min_height=150)
@@ -58,7 +60,7 @@ class BlindTab:
         self.tally = markup.panel(elem_id="blind-tally")
         with gr.Row(elem_classes="tools"):
             save = gr.Button("Votes as JSON", size="sm", min_width=130, elem_id="blind-save", scale=0)
-        # what is being voted on: the prompt, and for left and right who answered what
+        # what is being voted on: the prompt and, for left and right, the model and its answer
         self.open = gr.State(None)
         self.report = gr.State(None)
         self.work = LongWork(studio, self.note, cancel, hides=False)
@@ -78,7 +80,7 @@ class BlindTab:
         downloads.offer(studio, {save: votes_json}, {"report": self.report}, self.note)
 
     def show(self, run: RunFolder, offered: list[tuple[str, str]]) -> Updates:
-        """The models and the votes of another run; the student before against after is proposed."""
+        """The models and the votes of another run. By default the student before is compared with the student after."""
         sides = [side for _, side in offered]
         one = "before" if "before" in sides else next(iter(sides), None)
         other = next((side for side in ("after", "teacher", *sides) if side in sides and side != one), None)
@@ -125,7 +127,7 @@ class BlindTab:
         temperature: float | None,
         length: float | None,
     ) -> Iterator[Updates]:
-        """Both answers at once, when both are there: who is slower would say who it is."""
+        """Show both answers together once both are finished; the time of each would reveal its model."""
         try:
             if not (text or "").strip():
                 raise DataError("There is no prompt. Write one, or press Another prompt.")
@@ -166,7 +168,7 @@ class BlindTab:
         return vote
 
     def _vote(self, visitor: Visitor, run_id: str | None, asked: dict[str, str] | None, choice: Choice) -> Updates:
-        """Keep the vote, and say who wrote which answer."""
+        """Keep the vote, and say which model wrote which answer."""
         try:
             if not asked:
                 raise DataError("Nothing to vote on yet. Press Answer first.")

@@ -19,7 +19,7 @@ from simct.errors import DataError, SimCTError
 
 MOST_TURNS, MOST_CHARACTERS = 200, 20_000
 START = "Choose a model and write a message. You can change the model at any time; it reads the whole conversation."
-# a turn: role, content, and for an answer by whom it was written
+# a turn: role, content and, for an answer, which model wrote it
 Turn = dict[str, str]
 
 
@@ -31,7 +31,7 @@ class ChatTab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=280):
                 self.model = gr.Dropdown([], label="Model", elem_id="chat-model", filterable=False)
-                # filled with the text of the run before it can be changed
+                # filled with the run's text before it can be edited
                 self.system = gr.Textbox(
                     label="System text", lines=2, max_lines=8, elem_id="chat-system", interactive=False
                 )
@@ -48,7 +48,7 @@ class ChatTab:
                     again = gr.Button("Answer again", elem_id="chat-again", min_width=130, interactive=False)
                     cancel = gr.Button("Stop", elem_id="chat-stop", min_width=80, interactive=False)
                     clear = gr.Button("Clear", elem_id="chat-clear", min_width=80)
-        # what begins an answer, once the models are known
+        # these start an answer, once the models are known
         self.starts = [send, again]
         self.note = markup.panel(elem_id="chat-note", min_height=24)
         self.turns = gr.State([])
@@ -96,7 +96,7 @@ class ChatTab:
         yield from self._answer(visitor, [*turns, {"role": "user", "content": text}], before=turns, **asked)
 
     def _again(self, visitor: Visitor, turns: list[Turn], **asked: Any) -> Iterator[Updates]:
-        """Let the chosen model answer the last message once more, in place of the answer that it has."""
+        """Let the chosen model answer the last message again, and replace the present answer."""
         questions = turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
         if not questions:
             yield {self.note: markup.note("error", "There is nothing to answer yet. Send a message first.")}
@@ -114,7 +114,7 @@ class ChatTab:
         temperature: float | None,
         length: float | None,
     ) -> Iterator[Updates]:
-        """The answer to `turns` as it is written. If it cannot begin, the conversation is as `before`."""
+        """The answer to `turns`, shown as it is written. If it cannot start, the conversation goes back to `before`."""
         try:
             if not side:
                 raise DataError("Choose a model first.")

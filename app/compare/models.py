@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from simct.tokenization.pair import TokenizerPair
     from simct.tokenization.token_bytes import TokenBytes
 
-# a side is one of these, step-N for a checkpoint, TEACHER, or of several teachers TEACHER:NAME
+# a side is one of these, step-N for a checkpoint, TEACHER, or TEACHER:NAME if there are several teachers
 STUDENTS = {"before": "Student before", "after": "Student after"}
 TEACHER, CHECKPOINT = "teacher", "step-"
 
@@ -39,7 +39,7 @@ def title(side: str) -> str:
 
 
 def in_sentence(side: str) -> str:
-    """The title within a sentence, in which a teacher's name keeps its case."""
+    """The title inside a sentence; the name of a teacher keeps its case."""
     words = title(side)
     return words[0].lower() + words[1:]
 
@@ -54,12 +54,12 @@ def teachers_by_side(config: RunConfig) -> dict[str, ModelConfig]:
 
 
 def served_teachers(config: RunConfig) -> list[str]:
-    """The sides of the run's teachers that are on a server, and so have no weights here."""
+    """The sides of the run's teachers that are on a server and therefore have no weights here."""
     return [side for side, teacher in teachers_by_side(config).items() if teacher.server]
 
 
 def served_line(config: RunConfig) -> str:
-    """What stands above the models of a run whose teacher, or some of whose teachers, cannot answer; else nothing."""
+    """The line above the models of a run that says which teachers cannot answer; empty if all can."""
     served = served_teachers(config)
     if not served:
         return ""
@@ -79,7 +79,9 @@ def checkpoint_step(side: str) -> int | None:
 
 
 def in_order(sides: Iterable[str]) -> list[str]:
-    """Sides in the order of training: before, checkpoints by step, after, and the teachers last, as they are given."""
+    """Sides in the order of training: before, checkpoints by step, after, and the teachers last, in their given
+    order.
+    """
 
     def place(side: str) -> tuple[int, int]:
         step = checkpoint_step(side)
@@ -94,7 +96,7 @@ def side_config(side: str, config: RunConfig) -> ModelConfig:
 
 
 def model_of(side: str, run: RunFolder, config: RunConfig) -> str:
-    """The model of a side as the fields of the pair name it: pinned, or the run's own folder."""
+    """The name of a side's model, as in the fields of the pair: a pinned id, or the run's own folder."""
     if side == "after":
         return str(run.model_dir)
     model = side_config(side, config)
@@ -107,7 +109,7 @@ def is_here(side: str, run: RunFolder, config: RunConfig) -> bool:
 
 
 def offered_sides(studio: Studio, run: RunFolder, config: RunConfig, token: str | bool | None) -> list[tuple[str, str]]:
-    """(label, side) of every model of the run that can answer, with its size where it would be downloaded."""
+    """(label, side) of every model of the run that can answer, with its size if it must be downloaded."""
     offered, status = [], run.status()
     served = served_teachers(config)
     steps = (f"{CHECKPOINT}{step}" for step in whole_checkpoints(run))
@@ -117,7 +119,7 @@ def offered_sides(studio: Studio, run: RunFolder, config: RunConfig, token: str 
             if not (run.model_dir / "config.json").is_file():
                 continue
             if status.model_step not in (None, status.step):
-                # a run that was resumed and then forced to stop has the model of its last ordinary stop
+                # a run that was resumed and then forced to stop has the model of its last normal stop
                 label = f"{label} {status.model_step:,} steps"
         model = model_of(side, run, config)
         if is_folder(model):
@@ -135,7 +137,7 @@ def whole_checkpoints(run: RunFolder) -> list[int]:
 
 @dataclass(frozen=True)
 class RunModels:
-    """A run with everything needed to let its models answer. Make it by `of`, which checks that they may be loaded.
+    """A run with everything that its models need to answer. Create it with `of`, which checks that they may be loaded.
 
     pairs: the student with each teacher, by the teacher's side. reader: the teacher that reads the students' answers.
     """
@@ -149,11 +151,11 @@ class RunModels:
 
     @classmethod
     def of(cls, studio: Studio, run: RunFolder, token: str | bool | None, sides: Iterable[str] = ()) -> Self:
-        """For the given sides; raises a one-line SimCTError, such as for models that this studio may not load."""
+        """For the given sides. Raises a one-line SimCTError, for example for models that this studio may not load."""
         config = run.config()
         teachers, student = teachers_by_side(config), model_of("before", run, config)
         asked = [side for side in teachers if side in set(sides)]
-        # the first teacher that answers reads the students; their tokens are the same in every pair
+        # the first teacher that can answer reads the students' answers; a student has the same tokens in every pair
         reader = next(iter([*asked, *teachers]))
         pairs = {}
         for side in dict.fromkeys([reader, *asked]):
@@ -173,7 +175,7 @@ class RunModels:
     def prompt_ids(self, side: str, messages: "list[Message]", room: int = 0) -> list[int]:
         """The ids of a conversation in the side's own template, by the tokenizer of the run's pair.
 
-        Raises a one-line SimCTError, also where they and `room` further tokens are more than the model can read.
+        Raises a one-line SimCTError, also if they and `room` more tokens are more than the model can read.
         """
         from app.reading import models
 
@@ -192,7 +194,8 @@ class RunModels:
         return model_facts.source(self.studio, model, self.token, side_config(side, self.config))
 
     def load(self, side: str, work: Work) -> "PreTrainedModel":
-        """The model of a side in evaluation mode. A few are kept in memory; the one unused for longest goes first.
+        """The model of a side in evaluation mode. A few are kept in memory; the least recently used one is dropped
+        first.
 
         Raises a one-line SimCTError; Stopped after a cancel.
         """
@@ -210,7 +213,7 @@ def load(
         kept.move_to_end(key)
         return kept[key]
     if not is_folder(model) and (size := model_facts.facts(studio, model, token).size):
-        # refused before gigabytes are fetched for a machine that cannot hold them
+        # refuse now, before gigabytes are downloaded that this machine cannot hold
         weights.precision(size, weights.free_memory())
     studio.models.make_room_to_answer()
     if side == "after":
@@ -222,7 +225,7 @@ def load(
 
 
 def _changed(side: str, run: RunFolder) -> int | None:
-    """When what the run itself wrote for a side was changed last."""
+    """When the files that the run itself wrote for a side were last changed."""
     step = checkpoint_step(side)
     path = run.model_dir / "config.json" if side == "after" else run.checkpoints_dir / side / STEP_FILE
     if side != "after" and step is None:

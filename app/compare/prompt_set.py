@@ -28,7 +28,7 @@ START = "Write or upload prompts, tick who answers, and press Answer all."
 
 @dataclass
 class Answered:
-    """What the table shows: the models across, the prompts down, an answer by (prompt, model)."""
+    """What the table shows: a column per model, a row per prompt, and the answer by (prompt, model)."""
 
     sides: list[str]
     prompts: list[str]
@@ -67,7 +67,7 @@ class PromptSetTab:
                         "Answer all", variant="primary", elem_id="set-ask", min_width=130, interactive=False
                     )
                     cancel = gr.Button("Stop", elem_id="set-stop", min_width=80, interactive=False)
-        # what begins the answers, once the models are known
+        # these start the answers, once the models are known
         self.starts = [ask]
         self.note = markup.panel(elem_id="set-note", min_height=24)
         self.table = markup.panel(markup.empty(START), elem_id="set-table", min_height=120)
@@ -84,7 +84,7 @@ class PromptSetTab:
         downloads.offer(studio, {save: answers_csv}, {"found": self.found}, self.note)
 
     def show(self, offered: list[tuple[str, str]], here: list[str]) -> Updates:
-        """The models of another run; ticked are those whose weights are on this machine."""
+        """The models of another run. Those whose weights are on this machine are ticked."""
         return {
             self.sides: gr.CheckboxGroup(choices=offered, value=here),
             **dict.fromkeys(self.starts, gr.Button(interactive=True)),
@@ -95,7 +95,7 @@ class PromptSetTab:
         return [self.sides, *self.starts]
 
     def _upload(self, visitor: Visitor, path: str | None) -> Updates:
-        """The prompts of a file in place of those in the field."""
+        """Replace the prompts in the field with those of a file."""
         if not path:
             return {}
         try:
@@ -115,7 +115,7 @@ class PromptSetTab:
         temperature: float | None,
         length: float | None,
     ) -> Iterator[Updates]:
-        """The table as it fills: one model after another answers all prompts, so that each is loaded once."""
+        """The table as it fills up. Each model answers all prompts before the next one, so that each is loaded once."""
         try:
             found = Answered(in_order(sides), prompts_in(text))
             if not sides:

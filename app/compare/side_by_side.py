@@ -21,7 +21,7 @@ START = "Choose a prompt or write one, then press Answer."
 
 
 class SideBySideTab:
-    """Models and prompt above, one column a model below, then the scores of the run."""
+    """Models and prompt above, then a column for each model, then the scores of the run."""
 
     def __init__(self, studio: Studio, run: gr.Dropdown) -> None:
         self.studio = studio
@@ -42,7 +42,7 @@ class SideBySideTab:
                         "Answer", variant="primary", elem_id="compare-ask", min_width=160, interactive=False
                     )
                     cancel = gr.Button("Stop", elem_id="compare-stop", min_width=90, scale=0, interactive=False)
-        # what begins an answer, once the models are known
+        # these start an answer, once the models are known
         self.starts = [self.ask]
         self.note = markup.panel(elem_id="compare-note", min_height=24)
         self.answers = markup.panel(elem_id="compare-answers", min_height=170)
@@ -61,7 +61,7 @@ class SideBySideTab:
         return [self.sides, self.offered, self.results, self.answers, self.ask]
 
     def show(self, run: RunFolder, offered: list[tuple[str, str]], here: list[str], prompts: list[str]) -> Updates:
-        """The models, prompts and scores of a run; ticked are the models that are `here`."""
+        """The models, prompts and scores of a run. The models that are `here` are ticked."""
         return {
             self.sides: gr.CheckboxGroup(choices=offered, value=here),
             self.offered: gr.Dropdown(choices=list(dict.fromkeys(prompts)), value=None),
@@ -71,7 +71,7 @@ class SideBySideTab:
         }
 
     def nothing(self, why: str) -> Updates:
-        """The content without a run that can be shown."""
+        """The content if there is no run to show."""
         return {
             self.sides: gr.CheckboxGroup(choices=[], value=[]),
             self.offered: gr.Dropdown(choices=[]),
@@ -81,7 +81,7 @@ class SideBySideTab:
         }
 
     def _pick(self, visitor: Visitor, run_id: str | None, text: str) -> Updates:
-        """A prompt of the run, and its answer in the data."""
+        """Fill in a prompt of the run, and show its answer in the data."""
         try:
             found = owned_run(self.studio, run_id, visitor)
             offered = answers.prompts_of(self.studio, found, visitor.token)
@@ -100,7 +100,9 @@ class SideBySideTab:
         temperature: float | None,
         length: float | None,
     ) -> Iterator[Updates]:
-        """Every chosen model's answer as it is written; then how likely the teacher finds the students'."""
+        """Every chosen model's answer, shown as it is written; then how likely the teacher finds the students'
+        answers.
+        """
         try:
             if not (text or "").strip():
                 raise DataError("There is no prompt. Write one, or choose one of the run's.")

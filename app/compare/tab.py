@@ -1,4 +1,4 @@
-"""Compare: talk to the models of a run. Four views: side by side, a chat, a blind test, and a set of prompts."""
+"""Compare: ask the models of a run, in four views: side by side, a chat, a blind test, and a set of prompts."""
 
 import gradio as gr
 
@@ -16,11 +16,11 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
 from simct.errors import SimCTError
 
-NO_RUN = "Answers appear here once a run has begun. Launch one under Train."
+NO_RUN = "Answers appear here once a run has started. Launch one under Train."
 
 
 class CompareTab:
-    """The run above, and the views as tabs. `refresh` fills the list of runs; the views follow the chosen run."""
+    """The run above, and the views as tabs. `refresh` fills the list of runs; the views show the chosen run."""
 
     def __init__(self, studio: Studio, runs: RunsTab) -> None:
         self.studio = studio
@@ -42,13 +42,13 @@ class CompareTab:
         self.refresh = Handler(studio, self._refresh, {"chosen": runs.chosen, "current": self.run}, [self.run], LATEST)
         views = (self.side_by_side, self.chat, self.blind, self.prompt_set)
         shown = [self.served, *(component for view in views for component in view.outputs)]
-        # not to be pressed while they are about the run before
+        # disabled while they are still about the previous run
         starts = [button for view in views for button in view.starts]
         self.run.change(None, starts, starts, js=scripts.call("disabled"), **PRIVATE)
         Handler(studio, self._show, {"run_id": self.run}, shown, in_turn("compare")).on(self.run.change)
 
     def _refresh(self, visitor: Visitor, chosen: str | None, current: str | None) -> Updates:
-        """Runs that have begun, the one chosen under Runs picked."""
+        """The runs that have started, with the one chosen under Runs selected."""
         begun = [(run, status) for run, status in visible(self.studio, visitor) if status.step]
         options = one_line_options(begun)
         ids = [run_id for _, run_id in options]
@@ -56,14 +56,14 @@ class CompareTab:
         return {self.run: gr.Dropdown(choices=options, value=picked)}
 
     def _show(self, visitor: Visitor, run_id: str | None) -> Updates:
-        """Who can answer, the run's own prompts, its scores and its votes."""
+        """The models that can answer, the run's own prompts, its scores and its votes."""
         if not run_id:
             return {self.served: "", **self.side_by_side.nothing(markup.empty(NO_RUN))}
         try:
             run = owned_run(self.studio, run_id, visitor)
             config = run.config()
             offered = models.offered_sides(self.studio, run, config, visitor.token)
-            # not ticked at first: models that have to be downloaded, and checkpoints, of which there may be many
+            # not ticked at first: models that must be downloaded, and checkpoints, because there may be many
             whole = [side for _, side in offered if models.checkpoint_step(side) is None]
             here = [side for side in whole if models.is_here(side, run, config)]
             prompts = [each.text for each in answers.prompts_of(self.studio, run, visitor.token)]

@@ -1,4 +1,6 @@
-"""Answers as HTML: side by side, colored by how likely the teacher finds each unit; as a conversation; as a table."""
+"""Answers as HTML: side by side, with colors for how likely the teacher finds each unit; as a conversation; as a
+table.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +10,13 @@ from app.compare.models import in_sentence, title
 from app.page import markup
 from simct.evaluation.votes import Tally
 
-# probability per token from which a unit counts as this likely
+# the smallest probability per token at which a unit counts as this likely
 LEVELS = ((0.5, "likely", "over 50%"), (0.1, "fair", "10–50%"), (0.01, "rare", "1–10%"), (0.0, "never", "under 1%"))
 SIGNIFICANT = 0.05
 
 
 def cards(answers: Mapping[str, Answer]) -> str:
-    """One card for each model, and what the colors mean once there are any."""
+    """One card for each model, and a legend once there are colors."""
     drawn = "".join(_card(side, answer) for side, answer in answers.items())
     colored = any(answer.units for answer in answers.values())
     return f'<div class="answers">{drawn}</div>{legend() if colored else ""}'
@@ -26,7 +28,7 @@ def legend() -> str:
 
 
 def facts(answer: Answer) -> list[str]:
-    """How long an answer is, how long it took, and how it ended."""
+    """The length of an answer, how long it took, and how it ended."""
     found = [f"{len(answer.ids):,} tokens", f"{answer.seconds:.1f} s"] if answer.ids else []
     if answer.ended:
         found.append("ended")
@@ -70,7 +72,7 @@ def _unit(unit: dict[str, Any]) -> str:
 
 
 def conversation(turns: Sequence[Mapping[str, str]], answer: tuple[str, Answer] | None = None) -> str:
-    """A chat: its turns, each with who wrote it, and the answer that is being written."""
+    """A chat: its turns, each with its author, and the answer that is being written."""
     drawn = [_turn(turn["role"], turn.get("by", ""), markup.escape(turn["content"])) for turn in turns]
     if answer is not None:
         side, written = answer
@@ -85,7 +87,7 @@ def _turn(role: str, by: str, body: str) -> str:
 
 
 def blind(left: str, right: str, names: tuple[str, str] | None = None, choice: str = "") -> str:
-    """Two answers without their authors, or with them after the vote."""
+    """Two answers, without their models before the vote and with them after it."""
     heads = ("Left", "Right") if names is None else (f"Left: {title(names[0])}", f"Right: {title(names[1])}")
     marks = ["your choice" if choice == side else "" for side in ("left", "right")]
     pairs = zip(("left", "right"), heads, marks, (left, right), strict=True)
@@ -94,7 +96,7 @@ def blind(left: str, right: str, names: tuple[str, str] | None = None, choice: s
 
 
 def tally_table(counted: Sequence[Tally]) -> str:
-    """Each two models with their votes, and whether the difference could be chance."""
+    """The votes for each pair of models, and whether the difference could be chance."""
     if not counted:
         return markup.empty("No votes yet.")
     rows = [
@@ -113,7 +115,7 @@ def verdict(tally: Tally) -> str:
 
 
 def prompt_table(sides: Sequence[str], prompts: Sequence[str], answers: Mapping[tuple[int, str], Answer]) -> str:
-    """The prompts down, the models across, with the answers that there are so far."""
+    """A row per prompt and a column per model, with the answers so far."""
     rows = [
         (prompt, *(answers[at, side].text if (at, side) in answers else "" for side in sides))
         for at, prompt in enumerate(prompts)

@@ -1,4 +1,4 @@
-"""The choice of prompts, as plain data that the browser keeps, and the values of the fields that show it again."""
+"""The chosen prompts, as plain data that the browser keeps, and the field values that restore them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from simct.hub.errors import page_url
 
 EMBEDDED, HUB, UPLOAD, WRITTEN = "Embedded", "Hub dataset", "Upload a file", "Write or paste"
 SOURCES = (EMBEDDED, HUB, UPLOAD, WRITTEN)
-# settings of `data` by the names of the fields that show them: where each part is read from, and which prompts are used
+# settings of `data` by the names of their fields: where each part is read from, and which prompts are used
 MAPPING = {
     "column": "column", "answer": "answer_column", "system_column": "system_column",
     "completion": "completion_column", "checker": "checker_column", "template": "template",
@@ -30,9 +30,9 @@ SELECTION = {
     "deduplicate": "deduplicate", "shortest": "min_tokens", "longest": "max_tokens", "held_out": "held_out",
     "held_out_seed": "held_out_seed",
 }  # fmt: skip
-# the settings that decide which row has which number
+# the settings that determine the number of each row
 ROWS = ("source", "prompts", "split", "config_name", "revision")
-# settings that the button of a warning may set
+# settings that the button next to a warning may change
 CHANGEABLE = ("exclude_rows", "deduplicate", "min_tokens", "max_tokens", "template", "system")
 # settings that this step has no field for
 ELSEWHERE = ("held_out_prompts", "held_out_split", "teacher_column")
@@ -72,7 +72,7 @@ class Fields:
 def chosen(
     studio: Studio, before: Choice, described: dict[str, Any], fields: Fields, visitor: Visitor | None = None
 ) -> Choice:
-    """The choice as it will be kept; columns, excluded rows and facts of an abandoned source are dropped.
+    """The choice to keep; columns, excluded rows and facts of a previous source are dropped.
 
     `described` is what hub_dataset learned about the dataset that was chosen last.
     """
@@ -94,7 +94,7 @@ def chosen(
     if same and fields.source != EMBEDDED:
         now |= {setting: (getattr(fields, name) or "").strip() for name, setting in MAPPING.items()}
     if same:
-        # a loaded run.yaml may hold more than the fields show
+        # a loaded run.yaml may contain more than the fields show
         now |= {name: before[name] for name in ELSEWHERE if before.get(name)}
         if all(now.get(name) == before.get(name) for name in ROWS):
             now["exclude_rows"] = [each.strip() for each in (fields.excluded or "").split(",") if each.strip()]
@@ -102,8 +102,9 @@ def chosen(
 
 
 def with_change(before: Choice, change: Mapping[str, Any]) -> Choice:
-    """The choice with what a warning's button sets, which comes from the page; excluded rows are added to those there
-    are. Raises ConfigError."""
+    """The choice with the change that the button of a warning makes, which comes from the page. New excluded rows are
+    added to the present ones. Raises ConfigError.
+    """
     config = RunConfig()
     for name, value in change.items():
         if name not in CHANGEABLE:
@@ -117,7 +118,7 @@ def with_change(before: Choice, change: Mapping[str, Any]) -> Choice:
 
 
 def _of_file(studio: Studio, before: Choice, fields: Fields, visitor: Visitor | None) -> Choice:
-    """An uploaded file or a written text, kept next to the runs; the previous one if nothing new is given."""
+    """An uploaded file or a written text, kept next to the runs; the previous one if there is nothing new."""
     if fields.source == WRITTEN and (fields.text or "").strip():
         return {"prompts": written.keep_text(studio, fields.text or "", visitor), "name": written.NAME}
     if fields.source == UPLOAD and fields.upload:
@@ -160,7 +161,7 @@ def license_notes(data: Choice) -> list[tuple[str, str]]:
 
 
 def kept(data: DataConfig) -> Choice:
-    """What the browser keeps about prompts that a run.yaml names."""
+    """The choice that the browser keeps for the prompts of a run.yaml."""
     plain = {name: getattr(data, name) for name in FIELDS}
     if data.prompts == str(demo.PROMPTS):
         return {**plain, "source": EMBEDDED}
@@ -196,7 +197,7 @@ def selection(data: Choice) -> dict[str, Any]:
 
 
 def name_of(data: Choice | None) -> str:
-    """A name for the prompts that people recognize."""
+    """A name for the prompts that people will recognize."""
     data = data or START
     named = data.get("name") if data.get("source") in (UPLOAD, WRITTEN) else data.get("prompts")
     return "embedded prompts" if named == str(demo.PROMPTS) else str(named or "no prompts yet")

@@ -23,7 +23,7 @@ DUPLICATE_NAMES = {"": "Keep them", "exact": "Remove copies", "normalized": "Als
 
 
 class MappingForm:
-    """The columns from which the parts of a prompt are read, or a template; hidden for the embedded prompts."""
+    """The columns that the parts of a prompt are read from, or a template; hidden for the embedded prompts."""
 
     def __init__(self) -> None:
         with gr.Group(visible=False) as self.group:
@@ -41,7 +41,7 @@ class MappingForm:
         self.fields: dict[str, Component] = {**self.columns, "template": self.template}
 
     def options(self, columns: Sequence[str], data: choice.Choice) -> dict[Any, Any]:
-        """Updates that offer these columns, and show the chosen ones."""
+        """Updates that offer these columns and select the chosen ones."""
         offered = _offered(columns)
         return {
             field: gr.Dropdown(choices=offered, value=data.get(choice.MAPPING[name]) or "")
@@ -82,7 +82,7 @@ class SelectionForm:
             self.events += [field.submit, field.blur]
 
     def shown(self, data: choice.Choice) -> dict[Any, Any]:
-        """Updates that show what was chosen."""
+        """Updates that show the choice."""
         return {self.fields[name]: value for name, value in choice.selection(data).items()}
 
 

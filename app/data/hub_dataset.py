@@ -1,4 +1,4 @@
-"""A dataset on the Hub: found while its name is typed, then its configuration and split."""
+"""A dataset on the Hub: searched while its name is typed, then its configuration and split."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ KEPT = ("revision", "license")
 class HubDataset:
     """The three fields and the line under them.
 
-    `described` holds what is known about the dataset that was chosen last: id, revision, license, configs.
+    `described` holds the facts about the dataset that was chosen last: id, revision, license, configs.
     """
 
     def __init__(self, studio: Studio) -> None:
@@ -56,7 +56,7 @@ class HubDataset:
         Handler(studio, self.show_splits, splits, [self.split, self.described], turn).on(self.config.input)
 
     def search(self, visitor: Visitor, typed: str, before: Sequence[hub_notes.Choice] = ()) -> Updates:
-        """Datasets on the Hub whose id contains the text typed so far, and then what the list offered `before`."""
+        """Datasets on the Hub whose id contains the text typed so far, followed by what the list offered `before`."""
         query = (typed or "").strip()
         if len(query) < MIN_QUERY:
             return {}
@@ -79,12 +79,12 @@ class HubDataset:
         }
 
     def describe(self, visitor: Visitor, name: str, before: dict[str, Any]) -> Updates:
-        """Configurations, splits and license of the dataset chosen; one line if it cannot be read."""
+        """Configurations, splits and license of the chosen dataset; one line if it cannot be read."""
         name = (name or "").strip()
         if not name:
             return {self.line: ""}
         if name == before.get("id") and before.get("configs"):
-            # the field was only left, and the configuration may have been chosen meanwhile
+            # the visitor only left the field, and may have chosen the configuration in the meantime
             return {}
         from app.reading import prompts
 

@@ -39,7 +39,7 @@ def keep_upload(studio: Studio, path: str, visitor: Visitor | None = None) -> st
 
 
 def guard_prompts(studio: Studio, prompts: str) -> None:
-    """Raises DataError for no prompts, and in public for a file that was neither embedded nor uploaded.
+    """Raises DataError if there are no prompts and, in public, for a file that was neither embedded nor uploaded.
 
     The owner of an upload is checked where a visitor names it (app.server.paths.check_data).
     """
@@ -53,13 +53,13 @@ def guard_prompts(studio: Studio, prompts: str) -> None:
 def rows_of(studio: Studio, data: DataConfig, token: str | bool | None) -> RowsReading:
     """The first rows of a file or a Hub dataset, as they are shown.
 
-    Raises a one-line DataError or HubError, also for no rows at all.
+    Raises a one-line DataError or HubError, also if there are no rows.
     """
     return studio.kept(_rows)(studio, place(studio, data, token))
 
 
 def place(studio: Studio, data: DataConfig, token: str | bool | None) -> DataAt:
-    """Where a worker reads these prompts. Raises DataError where this studio may not read them."""
+    """Where a worker reads these prompts. Raises DataError if this studio may not read them."""
     guard_prompts(studio, data.prompts)
     return DataAt.of(data, explicit_token(token))
 
@@ -97,7 +97,7 @@ def preview(studio: Studio, data: DataConfig, token: str | bool | None) -> tuple
 def report(
     studio: Studio, teacher: str, student: str, data: DataConfig, run: RunConfig, token: str | bool | None
 ) -> "tuple[PromptsReading, PromptReport]":
-    """What was read, and the report on it for a pair. Raises a one-line SimCTError."""
+    """The prompts that were read, and the report on them for a pair. Raises a one-line SimCTError."""
     source = read(studio, data, token)
     sides = _sides(studio, teacher, student, run, token)
     limits = [run.training.max_length, *(context_length(studio, side) for side in sides)]
@@ -108,7 +108,7 @@ def report(
 def _sides(
     studio: Studio, teacher: str, student: str, run: RunConfig, token: str | bool | None
 ) -> tuple[Source, Source]:
-    """Both models, to be read as the run renders prompts for them."""
+    """Both models, with the settings by which the run renders prompts for them."""
     return (
         model_facts.source(studio, teacher, token, run.teacher),
         model_facts.source(studio, student, token, run.student),

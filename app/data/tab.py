@@ -1,4 +1,4 @@
-"""Data: where the prompts come from and which column is which, as both models will read them."""
+"""Data: where the prompts come from, which column is which, and how both models will read the prompts."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from simct.errors import DataError, SimCTError
 
 
 class DataTab:
-    """The source on the left, its rows on the right, and below them the prompts as both models read them.
+    """The source on the left, its rows on the right, and below, the prompts as both models read them.
 
     `chosen` holds `data` of run.yaml as plain data, and the name shown for it. `fields` has the names of choice.Fields.
     `page` are the fields of all steps: `notices.select` may ask for one of another step (app.train.checklist.step_of).
@@ -58,7 +58,7 @@ class DataTab:
             height=160,
             elem_id="prompt-file",
         )
-        # the text after a reload of the page, for the field below unless something was typed there meanwhile
+        # the text after a reload of the page, for the field below unless something was typed there in the meantime
         self.written = markup.held()
         self.text = gr.Textbox(
             label="Your prompts",
@@ -152,7 +152,7 @@ class DataTab:
 
     def _choose(self, visitor: Visitor, before: Choice, described: dict[str, Any], **fields: Any) -> Updates:
         now = choice.chosen(self.studio, before, described, Fields(**fields), visitor)
-        # otherwise the next change would apply values of the previous source to the new one
+        # otherwise the next change would apply the values of the previous source to the new one
         left = {"template": "template", "excluded": "exclude_rows"}
         gone = {self.fields[name]: "" for name, setting in left.items() if fields[name] and not now.get(setting)}
         return {self.chosen: now, **gone}
@@ -171,7 +171,7 @@ class DataTab:
         }
 
     def _preview(self, visitor: Visitor, data: Choice, template: str) -> Updates:
-        """The first prompts as the template that is being typed makes them."""
+        """The first prompts, made with the template that is being typed."""
         try:
             wanted = prompt_source.data_config({**(data or START), "template": (template or "").strip()})
             wanted = paths.check_data(self.studio, visitor, wanted)
@@ -180,7 +180,7 @@ class DataTab:
             return {self.preview: markup.note("error", _in_the_fields_words(error, data or START))}
 
     def _change(self, before: Choice, event: gr.EventData) -> Updates:
-        """Set what the button next to a warning sets, which mostly leaves prompts out."""
+        """Make the change of the button next to a warning; most buttons leave prompts out."""
         change = (event._data or {}).get("change")
         if not isinstance(change, dict):
             return {}
@@ -227,7 +227,7 @@ class DataTab:
             line = markup.note("error", data.get("error") or _in_the_fields_words(error, data))
             return self._nothing(line, markup.empty("Rows appear once they can be read."))
         if data.get("source") == WRITTEN and not text:
-            # the page was reloaded; text that is being written is never replaced
+            # the page was reloaded; never replace text that is being written
             found[self.written] = written.text_of_file(self.studio, data["prompts"], visitor)
         return found
 
@@ -245,10 +245,10 @@ class DataTab:
         shown: int,
         more: list[tuple[str, str]],
     ) -> Updates:
-        """What every panel of the step shows, with `more` notices. Raises a one-line SimCTError."""
+        """The content of every panel of the step, with `more` notices. Raises a one-line SimCTError."""
         wanted = paths.check_data(self.studio, visitor, prompt_source.data_config(data))
         first = prompt_source.rows_of(self.studio, wanted, visitor.token)
-        # the columns can be chosen even if those found by name do not work
+        # let the visitor choose columns even if those found by name do not work
         mapping = self.mapping.options(first.columns, data)
         try:
             source = prompt_source.read(self.studio, wanted, visitor.token)
@@ -286,7 +286,7 @@ class DataTab:
 
 
 def _in_the_fields_words(error: SimCTError, data: Choice) -> str:
-    """The error with the upload's original name, and with the field to use in place of the setting's name."""
+    """The error with the upload's original name, and with the label of the field instead of the setting's name."""
     line = one_line(error).replace(str(data.get("prompts")), str(data.get("name") or data.get("prompts")))
     line = line.replace("Name the prompt column with data.column", "Choose the prompt column below")
     return line.replace("data.template", "the prompt template")

@@ -1,4 +1,4 @@
-"""What the Data step shows: raw rows, prompts as each model reads them, their lengths, and what may go wrong."""
+"""The HTML of the Data step: raw rows, prompts as each model reads them, their lengths, and warnings."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ SPECIAL = "A special token: it has no bytes"
 
 
 def line(source: PromptsReading, report: "PromptReport", data: DataConfig) -> str:
-    """How many prompts there are, where they are read from, and how many of them a run trains on, as notes."""
+    """Notes on how many prompts there are, where they are read from, and how many of them a run trains on."""
     summary = source.summary
     counted = "1 prompt" if report.prompts == 1 else f"{report.prompts:,} prompts"
     if source.total is None or source.total > summary.rows:
@@ -38,7 +38,7 @@ def line(source: PromptsReading, report: "PromptReport", data: DataConfig) -> st
 
 
 def used(source: PromptsReading, report: "PromptReport", data: DataConfig) -> str:
-    """How many of the prompts a run trains on and holds out, and what the settings leave out."""
+    """How many of the prompts a run trains on, holds out and leaves out."""
     own = data.held_out_prompts or data.held_out_split
     held_out = f"those of {own} are held out" if own else f"it holds out {report.held_out:,}"
     out = dict(source.summary.left_out)
@@ -48,7 +48,7 @@ def used(source: PromptsReading, report: "PromptReport", data: DataConfig) -> st
 
 
 def parts_table(source: PromptsReading) -> str:
-    """The columns from which each part of a prompt is read, and the columns that could be used instead."""
+    """The columns that each part of a prompt is read from, and the columns that could be used instead."""
     summary = source.summary
     rows = [
         (part.capitalize(), columns or "–", ", ".join(summary.alternatives.get(part, [])) or "–")
@@ -68,19 +68,19 @@ def notices(
 ) -> str:
     """Problems first, then warnings, those about rows before those about templates; `more` come from elsewhere.
 
-    Next to each is a button that leaves out the prompts that it is about. Where that makes no sense, a button sets what
-    solves it or leads to the field in which to solve it, and the others say what to do.
+    Next to each is a button that leaves out the prompts in question. If that would not help, the button changes the
+    setting that solves the problem or leads to the field to change; the remaining notices say what to do.
     """
     lines = [_finding("error", each, page) for each in report.findings if each.problem]
     lines += _about_source(source, page)
     lines += [_finding("warn", each, page) for each in report.findings if not each.problem]
     lines += _sampled(source, report)
     lines += [_elsewhere(kind, text, page) for kind, text in more]
-    return "".join(lines) or markup.note("ok", "No warnings: every prompt reaches both models.")
+    return "".join(lines) or markup.note("ok", "No warnings: both models can read every prompt.")
 
 
 def _sampled(source: PromptsReading, report: "PromptReport") -> list[str]:
-    """Where rows can be excluded and not all were read: which rows the buttons are about."""
+    """If rows can be excluded and not all were read: which rows the buttons are about."""
     summary = source.summary
     rows = any("exclude_rows" in each.change for each in report.findings)
     rows = rows or any(skipped.rows for skipped in summary.skipped.values())
@@ -95,7 +95,7 @@ def _sampled(source: PromptsReading, report: "PromptReport") -> list[str]:
 
 
 def _about_source(source: PromptsReading, page: PageFields) -> list[str]:
-    """What is noticed about the rows, columns and files that the prompts are read from."""
+    """Notices about the rows, columns and files that the prompts are read from."""
     summary = source.summary
     rows = [row for skipped in summary.skipped.values() for row in skipped.rows]
     skipped = _with_buttons("warn", summary.skipped_line, [_button({"exclude_rows": row_ranges(rows)})])
@@ -115,7 +115,7 @@ def _finding(kind: str, finding: "Finding", page: PageFields) -> str:
 
 
 def _elsewhere(kind: str, text: str, page: PageFields) -> str:
-    """A note whose web addresses are links, with the way to the fields of the settings that it names."""
+    """A note whose web addresses are links, with buttons that lead to the fields of the settings that it names."""
     ways = [field.button() for field in page.named_in(text)]
     return hub_notes.linked_note(kind, page.in_labels(text)) + _ways(ways)
 
@@ -129,7 +129,7 @@ def _ways(buttons: Sequence[str]) -> str:
 
 
 def _button(change: Mapping[str, Any], label: str = EXCLUDE) -> str:
-    """A button that sets what solves the warning before it (static/findings.js)."""
+    """A button that makes the change that solves the warning before it (static/findings.js)."""
     held = markup.escape(json.dumps(change))
     tested = "exclude" if label == EXCLUDE else "change"
     text = markup.escape(label)
@@ -137,7 +137,9 @@ def _button(change: Mapping[str, Any], label: str = EXCLUDE) -> str:
 
 
 def left_out(verdict: dict[str, Any] | None, teacher: str, student: str) -> list[tuple[str, str]]:
-    """What Inspect left out of the student's answers when it measured the pair, by reason; empty if it did not."""
+    """The student's answers that Inspect left out when it measured the pair, by reason; empty if it did not measure
+    it.
+    """
     from simct.data.exclusions import exclusion_line
 
     verdict = verdict or {}
@@ -171,7 +173,7 @@ def raw_table(rows: Sequence[Mapping[str, str | None]], columns: Sequence[str], 
 
 
 def both_readings(readings: Iterable[PromptReading]) -> str:
-    """One prompt in both models' own templates, cut into their own tokens, side by side."""
+    """One prompt in both models' own templates and tokens, side by side."""
     return f'<div class="sides">{"".join(map(_reading, readings))}</div>'
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from simct.data.prompts import Prompt
 
 MOST_CHARACTERS = 200_000
-MOST_EDITED = 500  # prompts of a source that are copied into the text
+MOST_EDITED = 500  # the most prompts of a source that are copied into the text
 NAME = "written prompts"
 
 
@@ -42,7 +42,7 @@ def keep_text(studio: Studio, text: str, visitor: Visitor | None = None) -> str:
 
 
 def text_of_file(studio: Studio, path: str, visitor: Visitor) -> str:
-    """The text of a file that keep_text wrote for this visitor, as people edit it; empty if it cannot be read."""
+    """The text of a file that keep_text wrote for this visitor, ready to edit; empty if it cannot be read."""
     if not studio.uploads.owns(Path(path).resolve(), visitor, studio.public):
         return ""
     try:
@@ -58,7 +58,7 @@ def text_of_file(studio: Studio, path: str, visitor: Visitor) -> str:
 
 
 def text_of_prompts(prompts: "Sequence[Prompt]") -> tuple[str, int]:
-    """Prompts as a text to edit, and their number: plain text if each is only a user's text, else JSON Lines."""
+    """Prompts as a text to edit, and their number. Plain text if each prompt is a single user text, else JSON Lines."""
     shown = prompts[:MOST_EDITED]
     plain = all(len(each.messages) == 1 and each.answer is None and not each.tools for each in shown)
     texts = [each.text for each in shown]
@@ -76,7 +76,7 @@ def text_of_prompts(prompts: "Sequence[Prompt]") -> tuple[str, int]:
 
 
 def _row_of(prompt: "Prompt") -> dict[str, Any]:
-    """The row of a file that is read as this prompt."""
+    """The row of a file that gives this prompt when it is read."""
     messages = [dict(message) for message in prompt.messages]
     row: dict[str, Any] = {"prompt": prompt.text} if len(messages) == 1 else {"messages": messages}
     if prompt.answer is not None:
@@ -85,7 +85,7 @@ def _row_of(prompt: "Prompt") -> dict[str, Any]:
 
 
 def _is_plain(texts: Sequence[str]) -> bool:
-    """Whether lines or paragraphs are enough to separate the texts."""
+    """Whether the texts can be separated by lines or paragraphs."""
     several = any("\n" in text for text in texts)
     return not any("\n\n" in text or text[:1] in ("{", "[") for text in texts) and not (several and len(texts) == 1)
 

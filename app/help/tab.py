@@ -1,4 +1,4 @@
-"""Help: the documentation on a page of the studio, where every step's link leads, from this machine's own files."""
+"""Help: the documentation, read from this machine's files, on the page of the studio that every step links to."""
 
 import re
 from pathlib import Path
@@ -26,10 +26,10 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
 
 
 class HelpTab:
-    """One page of the documentation at a time. `panel` hears of links to it, wherever they are."""
+    """One page of the documentation at a time. `panel` is notified when a link to the documentation is followed."""
 
     def __init__(self, studio: Studio, tabs: gr.Tabs, panel: gr.HTML) -> None:
-        markup.panel('<h2>Help</h2><p class="lead">The documentation, as it comes with this studio.</p>')
+        markup.panel('<h2>Help</h2><p class="lead">The documentation of this studio.</p>')
         first = next(iter(PAGES))
         self.page = gr.Radio(
             [(title, name) for name, title in PAGES.items()], value=first, label="Page", elem_id="documentation-page"
@@ -53,14 +53,14 @@ class HelpTab:
 
 
 def links() -> gr.HTML:
-    """A hidden component that tells the server which link to the documentation was followed."""
+    """A hidden component that reports to the server which link to the documentation was followed."""
     return markup.panel(
         '<i class="links"></i>', elem_id="documentation-links", js_on_load=scripts.when_loaded("documentation")
     )
 
 
 def text_of(page: str) -> str:
-    """A page in Markdown. Links to other pages stay; pictures and links to files that are not shown become text."""
+    """A page in Markdown. Links to other pages stay; images and links to files that are not shown become text."""
     try:
         text = (FOLDER / f"{page}.md").read_text(encoding="utf-8")
     except OSError:

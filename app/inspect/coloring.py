@@ -1,4 +1,4 @@
-"""The colors of the text: by the kind of each unit, or by both models' scores once they were requested."""
+"""The colors of the text: by the kind of each unit, or by both models' scores once they have been requested."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,9 +20,9 @@ KINDS = "kind of unit"
 
 
 class TextScores:
-    """The button, its progress, and what the units are shaded by afterward.
+    """The button, its progress, and the choice of what shades the units afterward.
 
-    `outputs` are the components that a new text sets back, with `fresh`.
+    `outputs` are the components that a new text resets, with `fresh`.
     """
 
     def __init__(self, studio: Studio, document: gr.State, at: gr.Number, lanes_panel: gr.HTML, server: Any) -> None:
@@ -45,13 +45,13 @@ class TextScores:
         shading.on(self.shade.input)
 
     def button(self, document: Document, visitor: Visitor, server: str | None) -> tuple[str, str]:
-        """The button's label, and why it is disabled. This asks the Hub for sizes."""
+        """The button's label, and the reason if it is disabled. This asks the Hub for sizes."""
         if server:
             return WORDS, weights.served_line(self.studio)
         return weights.button(self.studio, document.teacher, document.student, visitor.token, WORDS)
 
     def fresh(self, button: tuple[str, str] | None) -> Updates:
-        """Nothing scored yet; without a `button` the one that is there stays."""
+        """Nothing scored yet. Without `button`, the present button stays."""
         updates: Updates = {self.shade: gr.Radio(visible=False, value=KINDS)}
         if button is None:
             return updates
@@ -61,11 +61,11 @@ class TextScores:
         return {self.score: gr.Button(words, interactive=not refused), self.note: markup.note("quiet", refused)}
 
     def _offer(self, visitor: Visitor, document: Document | None, server: str | None) -> Updates:
-        """Scoring is offered, or not, when the teacher's server was chosen or left."""
+        """Offer scoring or not, after the teacher's server was chosen or left."""
         return self._offered(*self.button(document, visitor, server)) if document else {}
 
     def _score(self, visitor: Visitor, document: Document | None, unit: float, server: str | None) -> Iterator[Updates]:
-        """Both models' scores of every unit, or of those read before a cancel."""
+        """Both models' scores of every unit, or of the units read before a cancel."""
         if document is None or server:
             refused = weights.served_line(self.studio) if server else "There is no text to score."
             yield {self.note: markup.note("error", refused)}

@@ -23,7 +23,7 @@ from simct.report import facts
 TEXTS, MOST_TEXTS = 1_000, 1_000_000
 TOP = 50
 LEAD = (
-    "The same over many texts: what exact matching loses and SimCT recovers, by kind of text. Datasets are streamed, "
+    "The same for many texts: what exact matching loses and SimCT recovers, by kind of text. Datasets are streamed, "
     "and counts are kept for the next time."
 )
 
@@ -81,7 +81,7 @@ class CorpusTab:
 def measure_corpus(
     studio: Studio, teacher: str, student: str, source: TextSource, token: str | bool | None, work: Work
 ) -> PairReport:
-    """simct.inspection.corpus's report of the texts. Raises a one-line SimCTError."""
+    """The report of simct.inspection.corpus on the texts. Raises a one-line SimCTError."""
     from app.reading import texts
 
     work.step("Reading both tokenizers…")
@@ -104,7 +104,7 @@ def measure_corpus(
 
 
 def report_line(report: PairReport, name: str, seconds: float) -> str:
-    """The amount of text that was counted, and what was left out."""
+    """How much text was counted, and what was left out."""
     counted = f"{report.texts:,} texts of {name}, {report.student_tokens:,} student tokens, in {seconds:.1f} s"
     if report.texts_remembered:
         counted += f" ({report.texts_remembered:,} counted before)"
@@ -114,7 +114,7 @@ def report_line(report: PairReport, name: str, seconds: float) -> str:
 
 
 def given(found: PairReport | None) -> PairReport:
-    """Raises DataError where nothing was measured."""
+    """The report. Raises DataError if nothing was measured."""
     if found is None:
         raise DataError("There is nothing to save. Measure a corpus first.")
     return found

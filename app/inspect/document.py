@@ -1,4 +1,4 @@
-"""The inspected text: tokenized by both sides once, shown one page at a time."""
+"""The inspected text, tokenized once by both sides and shown one page at a time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ REPORTED = 4_000
 
 @dataclass(eq=False)
 class Document:
-    """One text under one pair. `scores` are both models' scores of its first units, once they were requested."""
+    """One text under one pair. `scores` are both models' scores of its first units, once they have been requested."""
 
     teacher: str
     student: str
@@ -60,7 +60,7 @@ class Document:
         return [show_unit(self.pair, self.spelled, index) for index in range(start, min(stop, len(self)))]
 
     def page(self, at: int, shade: str | None = None) -> str:
-        """The lanes of the page that holds unit `at`, shaded where `shade` is one of lanes.SHADES."""
+        """The lanes of the page with unit `at`, shaded if `shade` is one of lanes.SHADES."""
         first = at // PAGE * PAGE
         units = [lanes.unit(self.pair, row) for row in self.segments(first, first + PAGE)]
         return lanes.lanes(
@@ -115,7 +115,7 @@ def chosen_unit(event: gr.EventData) -> int | None:
 
 
 def given(found: Document | None) -> Document:
-    """The document; raises DataError if no text has been read."""
+    """The document. Raises DataError if no text has been read."""
     if found is None:
         raise DataError("There is no text to save. Type or paste some.")
     return found

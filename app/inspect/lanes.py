@@ -1,4 +1,4 @@
-"""Both segmentations over the same text: two lanes, cut into aligned units, colored by kind or by a model's score."""
+"""Both segmentations of the same text: two lanes, cut into aligned units, colored by kind or by a model's score."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from simct.report.formats import number, share
 if TYPE_CHECKING:
     from simct.inspection.coverage import PairLookup
 
-# what can shade a unit: name -> (field of a score, the value of the deepest shade, explanation)
+# what can shade a unit: name -> (field of a score, the value with the deepest shade, explanation)
 SHADES = {
     "KL": ("kl", 8.0, "reverse KL between the candidates at the unit's start; deepest at 8 nats"),
     "Student": ("student_logprob", -8.0, "how little the student expected it; deepest at a log-probability of −8"),
@@ -23,7 +23,7 @@ SHADES = {
 
 @dataclass(frozen=True)
 class DrawnUnit:
-    """A unit with the (id, piece) of both sides, the pieces drawn from the tokens' exact bytes."""
+    """A unit with the (id, piece) of both sides; the pieces are made from the tokens' exact bytes."""
 
     shown: ShownUnit
     student: list[tuple[int, str]]
@@ -48,10 +48,10 @@ def lanes(
     *,
     legend: bool = True,
 ) -> str:
-    """The legend, the lanes and the line about the unit in hand. Lines of the text stay lines.
+    """The legend, the lanes and the line about the selected unit. Lines of the text stay lines.
 
     `units` are those from index `first` of the text on, `counts` the units of the whole text by kind, `chosen` the
-    index of the unit in hand, and `scores` (of the first units, or none) what both models gave them.
+    index of the selected unit, and `scores` both models' scores of the first units, if there are any.
     """
     lines: list[list[str]] = [[]]
     seen = dict.fromkeys(facts.UNIT_KINDS, 0)
@@ -65,8 +65,8 @@ def lanes(
     return (
         f"{_legend(counts or seen, shade if scores else None) if legend else ''}"
         '<div class="lanes" role="group" aria-label="Aligned units; arrow keys move between them, Enter chooses one">'
-        f'{body}</div><p class="unit-line" aria-live="polite">Point at a unit, or use the arrow keys, for its ids and '
-        "bytes; click or press Enter to look at that position.</p>"
+        f'{body}</div><p class="unit-line" aria-live="polite">Point at a unit, or use the arrow keys, to see its '
+        "ids and bytes; click or press Enter to look at that position.</p>"
     )
 
 

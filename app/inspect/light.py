@@ -1,4 +1,4 @@
-"""A measured pair at a glance: a traffic light and one sentence."""
+"""A traffic light and one sentence about a measured pair."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ from simct.inspection.verdict import LITTLE_MASS, LITTLE_RECOVERED
 from simct.report import facts
 from simct.report.formats import share
 
-# nats of a unit below which two models say the same
+# nats per unit below which two models practically agree
 NO_DIFFERENCE = 1e-3
-# share of the answers that must have been measured for a pair to be called good
+# the share of answers that must be measurable before a pair is called good
 ENOUGH_ANSWERS = 0.5
 
 
@@ -30,7 +30,7 @@ def light(measured: Reliability) -> Light:
         return Light(
             "red",
             f"Difficult pair: only {share(measured.mass_teacher)} of the teacher's probability is on tokens that the "
-            "student has, too.",
+            "student also has.",
         )
     if max(measured.kl_shared, measured.kl_recovered) < NO_DIFFERENCE:
         return Light("yellow", "Nothing to learn: both models already give these answers the same probabilities.")
@@ -46,7 +46,7 @@ def light(measured: Reliability) -> Light:
 
 
 def draw(measured: Reliability) -> str:
-    """The light with its sentence, why, and the recommended method."""
+    """The light with its sentence, the reasons, and the recommended method."""
     color, sentence = light(measured)
     words = facts.verdict_text(measured)
     return (

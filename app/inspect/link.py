@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 PARTS = ("text", "position", "corpus", "reliability", "other_pairs")
-# as links had it before
+# the form of older links
 FORMER = {"several": "other_pairs"}
 
 
 def place(query: Mapping[str, str]) -> tuple[str, int]:
-    """Which part and which unit the query of an address names; anything else is the text and its first unit."""
+    """The part and the unit that the query of an address names; by default the text and its first unit."""
     part, at = str(query.get("part", "")), str(query.get("at", ""))
     part = FORMER.get(part, part)
     return (part if part in PARTS else PARTS[0]), (int(at) if at.isdecimal() and len(at) < 10 else 0)

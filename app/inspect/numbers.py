@@ -30,7 +30,7 @@ def headline(report: PairReport) -> str:
 
 
 def disagreements(report: PairReport) -> str:
-    """The texts that the two sides cut differently, most frequent first."""
+    """The texts that the two sides split differently, most frequent first."""
     if not report.top_disagreements:
         return "<h3>Most frequent disagreements</h3>" + markup.empty("None: every token of this text is shared.")
     rows = [

@@ -1,4 +1,4 @@
-"""Inspect, other pairs: students for this teacher, or teachers for this student, in one table to be sorted."""
+"""Inspect, other pairs: students for this teacher, or teachers for this student, in one sortable table."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -99,7 +99,7 @@ class OtherPairsTab:
         )
 
     def _search(self, visitor: Visitor, typed: str, before: Sequence[hub_notes.Choice] = ()) -> Updates:
-        """Models on the Hub whose id holds what has been typed so far, and then what the list offered `before`."""
+        """Models on the Hub whose id contains the text typed so far, followed by what the list offered `before`."""
         query = (typed or "").strip()
         if len(query) < model_field.MIN_QUERY or is_folder(query):
             return {}
@@ -127,7 +127,8 @@ def inspect_others(
     token: str | bool | None,
     work: Work,
 ) -> list[PairRow]:
-    """A row for each pair of `models` with the teacher or the student of `pair`; those refused last, with the reason.
+    """A row for each pair of `models` with the teacher or the student of `pair`; refused pairs come last, with the
+    reason.
 
     Raises a one-line SimCTError.
     """
@@ -145,7 +146,7 @@ def inspect_others(
 def _counted(
     pairs: Sequence[tuple[str, str]], names: Sequence[str], work: Work
 ) -> Iterator[tuple[tuple[str, str], str]]:
-    """Pairs with the model that each is about, until a cancel."""
+    """The reports of the pairs, each with its model, until a cancel."""
     work.step("Inspecting, pairs:")
     for number, each in enumerate(zip(pairs, names, strict=True)):
         work.progress(number, len(pairs))
@@ -155,7 +156,7 @@ def _counted(
 
 
 def _row(studio: Studio, pair: tuple[str, str], refused: str | None, token: str | bool | None, work: Work) -> PairRow:
-    """The row of a pair without weights, or with the reason why it cannot be used."""
+    """The row of a pair without weights, or with the reason that it cannot be used."""
     from app.reading import texts
     from simct.inspection.compare_pairs import with_coverage
 
@@ -179,7 +180,7 @@ def _sorted(rows: Sequence[PairRow], by: str) -> list[PairRow]:
 
 
 def _with_verdicts(studio: Studio, rows: Sequence[PairRow], token: str | bool | None, work: Work) -> list[PairRow]:
-    """The rows with what was measured of each pair that can be used; loads both models of each."""
+    """The rows, with a measurement of each usable pair; this loads both models of each."""
     from simct.inspection.compare_pairs import compare_pairs
     from simct.inspection.corpus import dataset_texts
 

@@ -1,4 +1,4 @@
-"""The table of several pairs, which can be sorted in the browser and saved."""
+"""The table of several pairs, to sort in the browser and to save."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ SAVED = (
 
 
 def draw(rows: Sequence[PairRow], side: str) -> str:
-    """The table, its headings buttons that sort; `side` is what the rows differ in."""
+    """The table with headings that sort it; `side` is the side in which the rows differ."""
     verdicts = any(row.method for row in rows)
     heads = [(side.capitalize(), "", "text")]
     heads += [(fact.label, fact.explanation, "number") for fact in (facts.pair_facts(rows[0]) if rows else [])]
@@ -60,7 +60,7 @@ def _cell(value: object, html: str, kind: str = "") -> str:
 
 
 def given(rows: Sequence[PairRow] | None) -> Sequence[PairRow]:
-    """Raises DataError where there are no rows."""
+    """The rows. Raises DataError if there are none."""
     if not rows:
         raise DataError("There is nothing to save. Inspect some pairs first.")
     return rows

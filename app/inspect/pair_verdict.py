@@ -1,4 +1,4 @@
-"""The verdict on the Pair page: measured at once where that is quick, else by one button; and what to do with it."""
+"""The verdict on the Pair page: measured at once if that is quick, else with one button; and how to continue."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,7 +27,7 @@ from simct.inspection.records import Reliability
 from simct.report.formats import duration, human_size
 
 PROMPT_TOKENS = 128
-# a pair whose weights are here is measured without being asked if it takes at most this many seconds
+# a pair with local weights is measured automatically if that takes at most this many seconds
 AT_ONCE_SECONDS = 15
 IN_ADVANCE = markup.note("quiet", "Measured in advance: the result comes with the studio.")
 STARTING_SECONDS = 5
@@ -37,7 +37,7 @@ AGAIN = "Measure again"
 class PairVerdict:
     """The button with its cost, the traffic light, and `train`, which continues with the recommended settings.
 
-    A new page has the verdict on the embedded pair. `due` names the pair that is to be measured without being asked.
+    A new page has the verdict on the embedded pair. `due` names the pair that will be measured automatically.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PairVerdict:
         outputs = [*self.work.outputs, self.drawn, self.verdict, self.train, self.measure]
         measure = Handler(studio, self._measure, inputs, outputs, LONG)
         measure.on(self.measure.click)
-        # after the pair that is being measured
+        # must end after the measurement of the present pair
         measure.on(self.due.change, how={**LONG, "trigger_mode": "always_last"})
 
     def _show(
@@ -78,7 +78,7 @@ class PairVerdict:
         verdict: dict[str, Any] | None,
         server: str | None = None,
     ) -> Iterator[Updates]:
-        """The verdict on this pair, or the download and time to measure it."""
+        """The verdict on this pair, or the download size and the time to measure it."""
         nothing = {
             self.drawn: "", self.note: "", self.measure: gr.Button(visible=False), self.train: gr.Button(visible=False),
         }  # fmt: skip
@@ -156,9 +156,9 @@ class PairVerdict:
 
 
 def measuring_seconds(studio: Studio, teacher: str, student: str, token: str | bool | None) -> float | None:
-    """Seconds that measuring takes on this machine, an order of magnitude; None if that is not known.
+    """A rough estimate of the seconds that measuring takes on this machine; None if it is not known.
 
-    The student writes as in one step of training, and both models read what it wrote.
+    The student writes as in one training step, and both models read what it wrote.
     """
     from app.reading import runs
     from simct.estimate.machines import MACHINES

@@ -1,4 +1,4 @@
-"""Inspect, one position: the candidates as SimCT sees them there, and with weights both models' masses on them."""
+"""Inspect, one position: the candidates as SimCT sees them there and, with weights, both models' masses on them."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,13 +18,13 @@ from simct.inspection.records import Candidates
 
 WORDS = "Load both models"
 LEAD = (
-    "At the start of a unit both models have read the same text. SimCT compares them on the tokens they share, and on "
+    "At the start of a unit, both models have read the same text. SimCT compares them on the tokens they share, and on "
     "the unit itself if it is several tokens on either side."
 )
 
 
 class PositionTab:
-    """The unit in its surroundings, then what is compared there. `show` draws the position."""
+    """The unit with its context, then what is compared there. `show` draws the position."""
 
     def __init__(self, studio: Studio, text: TextTab, server: Component) -> None:
         self.studio, self.at = studio, text.at
@@ -59,7 +59,9 @@ class PositionTab:
     def redraw(
         self, visitor: Visitor, document: Document | None, unit: float, server: str | None = None
     ) -> Iterator[Updates]:
-        """Draw the position, with weights if they are in memory and the teacher is not on a `server`."""
+        """Draw the position, with the models' masses if their weights are in memory and the teacher is not on a
+        `server`.
+        """
         loaded = document is not None and bool(
             self.studio.models.pair_of(document.teacher, document.student, visitor.token)
         )
@@ -124,7 +126,7 @@ def _next(document: Document, unit: int) -> int:
 
 
 def _next_disagreement(document: Document, unit: int) -> int:
-    """The next one, from the start again after the last."""
+    """The next disagreement; after the last one, the first."""
     target = document.disagreement(unit, 1)
     return target if target is not None else document.disagreement(-1, 1) or unit
 
@@ -132,7 +134,7 @@ def _next_disagreement(document: Document, unit: int) -> int:
 def read_position(
     studio: Studio, document: Document, unit: int, token: str | bool | None, with_weights: bool, work: Work
 ) -> Candidates:
-    """What simct.inspection.candidates finds at a unit, with both models' masses if asked. Raises a SimCTError."""
+    """What simct.inspection.candidates finds at a unit, with both models' masses on request. Raises a SimCTError."""
     from app.reading import texts
     from simct.inspection.candidates import candidates_at
 

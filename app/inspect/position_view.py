@@ -1,4 +1,4 @@
-"""What `candidates.candidates_at` found at one position, drawn."""
+"""The HTML of what `candidates.candidates_at` found at one position."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ MEASURED = ("student_mass", "teacher_mass", "student_q", "teacher_q", "written")
 
 
 def surroundings(found: Document, unit: int) -> str:
-    """The lanes of the units about `unit`."""
+    """The lanes of the units around `unit`."""
     first = max(0, unit - AROUND)
     rows = found.segments(first, unit + AROUND + 1)
     units = [lanes.unit(found.pair, row) for row in rows]
@@ -25,8 +25,9 @@ def surroundings(found: Document, unit: int) -> str:
 
 
 def draw(found: Candidates, served: bool = False) -> str:
-    """Everything about one position: its unit, the numbers, the candidates, and what is no candidate. No numbers are
-    promised of a teacher that is `served`."""
+    """Everything about one position: its unit, the numbers, the candidates, and what is not a candidate. If the teacher
+    is `served`, the page does not announce numbers.
+    """
     if isinstance(found, MeasuredCandidates):
         return _unit(found) + _measured(found)
     return _unit(found) + ("" if served else _unmeasured())
@@ -68,7 +69,7 @@ def _unshared(found: MeasuredCandidates) -> str:
 
 
 def given(found: Candidates | None) -> Candidates:
-    """Raises DataError where no position was chosen."""
+    """The position. Raises DataError if none was chosen."""
     if found is None:
         raise DataError("There is no position to save. Choose a unit first.")
     return found
@@ -80,6 +81,6 @@ def as_dict(found: Candidates) -> dict[str, Any]:
 
 
 def candidates_csv(found: Candidates) -> str:
-    """The candidates shown, one a line; masses where both models were loaded."""
+    """The candidates shown, one per line, with masses if both models were loaded."""
     names = NAMES + (MEASURED if isinstance(found, MeasuredCandidates) else ())
     return saving.as_csv(names, [[row.to_dict()[name] for name in names] for row in found.rows])

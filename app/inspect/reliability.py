@@ -1,4 +1,4 @@
-"""Inspect, reliability: both models measured on a few of the student's answers, and the recommended method."""
+"""Inspect, reliability: both models are measured on a few of the student's answers, and a method is recommended."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ LEAD = (
 
 @dataclass(frozen=True)
 class Measurement:
-    """A measurement to make: `chosen` are the prompts of the Data step, `length` the most tokens of an answer.
+    """A measurement to make: `chosen` are the prompts of the Data step, `length` is the most tokens of an answer.
 
     `run` holds the settings of Train, of which only the chat templates and the teacher's server matter; `key` is that
     server's.
@@ -75,7 +75,7 @@ def with_server(run: dict[str, Any] | None, server: str | None, listed: float | 
 class ReliabilityTab:
     """The source of the prompts, the button, and the results.
 
-    `verdict` is what the browser keeps of a measured pair, and `train` continues with the settings it recommends.
+    `verdict` is what the browser keeps about a measured pair; `train` continues with the recommended settings.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class ReliabilityTab:
         server: str | None = None,
         listed: float | None = None,
     ) -> Updates:
-        """The measurement of this pair that the browser keeps, and whether the pair can be measured here."""
+        """The measurement of this pair that the browser has kept, and whether the pair can be measured here."""
         report = reliability_view.kept(verdict, teacher, student)
         words, refused = weights.button(self.studio, teacher, student, visitor.token, WORDS, bool(server))
         nothing = markup.empty("This pair has not been measured yet.")
@@ -148,7 +148,7 @@ class ReliabilityTab:
         listed: float | None,
         **fields: Any,
     ) -> Iterator[Updates]:
-        """Load both models, let the student answer, measure; stopped early, what was measured until then."""
+        """Load both models, let the student answer, and measure; after a cancel, show what was measured until then."""
         key = teacher_keys.of(self.studio, visitor, server)
         settings = with_server(run, server, listed)
         wanted = Measurement(teacher, student, chosen, TextSource(**fields), int(length or TOKENS), settings, key)
@@ -171,7 +171,7 @@ class ReliabilityTab:
 
 
 def measure_reliability(studio: Studio, wanted: Measurement, token: str | bool | None, work: Work) -> Reliability:
-    """simct.inspection.reliability's report of the pair. Raises a one-line SimCTError."""
+    """The report of simct.inspection.reliability on the pair. Raises a one-line SimCTError."""
     from simct.inspection.reliability import measure_pair
 
     config = _run_config(studio, wanted, token)

@@ -1,4 +1,6 @@
-"""What `reliability.measure_pair` found, drawn: the verdict in words with its numbers, and each number as a plot."""
+"""The HTML of what `reliability.measure_pair` found: the verdict in words with its numbers, and plots of the
+numbers.
+"""
 
 import json
 from typing import Any
@@ -14,7 +16,7 @@ from simct.report import charts, facts
 
 
 def keep(teacher: str, student: str, measured: Reliability) -> dict[str, Any]:
-    """The record of a measured pair for the browser, which the Train step reads."""
+    """The record of a measured pair that the browser keeps and the Train step reads."""
     return {
         "teacher": teacher,
         "student": student,
@@ -27,7 +29,7 @@ def keep(teacher: str, student: str, measured: Reliability) -> dict[str, Any]:
 
 
 def in_advance() -> dict[str, Any]:
-    """The record of the embedded pair, which was measured in advance and comes with the studio."""
+    """The record of the embedded pair. It was measured in advance and comes with the studio."""
     report = json.loads(demo.MEASURED.read_text(encoding="utf-8"))
     return {**keep(str(demo.TEACHER), str(demo.STUDENT), Reliability.from_dict(report)), "in_advance": True}
 
@@ -84,7 +86,7 @@ def _splits(measured: Reliability) -> str:
 
 
 def given(known: dict[str, Any] | None, teacher: str, student: str) -> dict[str, Any]:
-    """The kept measurement with the pair's names, to save. Raises DataError where there is none."""
+    """The kept measurement with the pair's names, to save. Raises DataError if there is none."""
     measured = kept(known, teacher, student)
     if measured is None:
         raise DataError("This pair has not been measured yet.")

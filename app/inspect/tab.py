@@ -62,7 +62,7 @@ class InspectTab:
         self.position.show.on(tabs["position"].select)
         self.reliability.show.on(tabs["reliability"].select)
         Handler(self.studio, self._look, {}, [self.views]).on(self.text.look.click)
-        # a page that comes back to a position has no text yet when the view is first drawn
+        # a page that is restored at a position has no text yet when the view is first drawn
         inputs = {"part": self.part, **self.position.inputs}
         read = Handler(self.studio, self._position_of_new_text, inputs, self.position.outputs, self.position.show.how)
         read.on(self.text.document.change)

@@ -1,4 +1,4 @@
-"""Inspect, the text: both segmentations of the visitor's own text, and the coverage on it."""
+"""Inspect, the text: both segmentations of the visitor's own text, and its coverage."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,7 +26,9 @@ DEFAULT_TEXT = (
     "def area(radius):\n    return 3.14159 * radius ** 2\n"
     "Größe, naïve café, 東京 — 🙂🚀 done."
 )
-LEAD = "Where the two tokenizers cut the same text in the same places and where they do not. This needs no weights."
+LEAD = (
+    "See where the two tokenizers split the same text in the same places and where they do not. This needs no weights."
+)
 
 
 class TextTab:
@@ -96,7 +98,7 @@ class TextTab:
         unit: float,
         server: str | None = None,
     ) -> Iterator[Updates]:
-        """The lanes and numbers of `text` under the chosen pair; on error one line, and the rest empty."""
+        """The lanes and numbers of `text` under the chosen pair; on an error, one line and nothing else."""
         before = document
         same_pair = before is not None and (before.teacher, before.student) == (teacher, student)
         if before is not None and same_pair and before.text == text:
@@ -132,7 +134,7 @@ class TextTab:
         return {self.document: None, **dict.fromkeys(panels, "")}
 
     def _turn(self, what: str, step: int) -> Callable[..., Updates]:
-        """What a button of the pager does: to the next or previous page or disagreement."""
+        """Go to the next or previous page or disagreement."""
 
         def turn(document: Document | None, unit: float, shade: str) -> Updates:
             if document is None:
@@ -175,7 +177,7 @@ def _report_html(document: Document | None, verdict: dict[str, Any] | None) -> D
 
 
 def _report(found: Document, verdict: dict[str, Any] | None) -> PairReport:
-    """The numbers with the pair's names and, where it was measured, its reliability."""
+    """The numbers with the pair's names and, if it was measured, its reliability."""
     measured = reliability_view.kept(verdict, found.teacher, found.student)
     report = numbers.named(found.report, found.teacher, found.student)
     return replace(report, reliability=measured) if measured else report

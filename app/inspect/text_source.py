@@ -25,13 +25,13 @@ EMBEDDED, CHOSEN, UPLOAD, DATASET = "Embedded prompts", "Prompts of the Data ste
 ELSEWHERE = (UPLOAD, DATASET)
 FILE_TYPES = [".txt", ".jsonl", ".json", ".csv", ".parquet", ".md", ".py"]
 MAX_ROW = 100_000
-# of a text that is shown unit by unit
+# the most characters of a text that is shown unit by unit
 MAX_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True)
 class TextSource:
-    """The values of a TextSourceForm; `number` says how many texts, or which one."""
+    """The values of a TextSourceForm; `number` is how many texts to read, or which one."""
 
     kind: str
     upload: str | None = None
@@ -52,7 +52,7 @@ class TextSource:
 class TextSourceForm:
     """The fields. A field that the kind of source does not need is hidden. `inputs` have the names of TextSource.
 
-    `number` and `button`, which belong to the page, are placed among them; with `always` the number stays whatever the
+    `number` and `button`, which belong to the page, are placed among them. With `always`, the number is shown for every
     source.
     """
 
@@ -120,7 +120,7 @@ def texts(studio: Studio, source: TextSource, token: str | bool | None, limit: i
 
 
 def data_config(studio: Studio, chosen: dict[str, Any] | None, source: TextSource) -> DataConfig:
-    """The source as the `data` of a run, for prompts to answer; `chosen` are those of the Data step.
+    """The source as the `data` of a run, for prompts to answer; `chosen` are the prompts of the Data step.
 
     Raises a one-line DataError.
     """
@@ -137,7 +137,7 @@ def data_config(studio: Studio, chosen: dict[str, Any] | None, source: TextSourc
 
 
 def _uploaded(path: str | None) -> str:
-    """An uploaded file, as text where no reader knows its kind. Raises DataError for a path that no upload made."""
+    """An uploaded file, read as text if no reader knows its type. Raises DataError for a path that is not an upload."""
     if not path:
         raise DataError("There is no file yet. Choose one to upload.")
     uploaded = arrived_file(path)
@@ -158,7 +158,7 @@ def _named(studio: Studio, dataset: str | None) -> str:
 
 
 class OneText:
-    """One text of a file or dataset for the field `text`: a whole text file, or one row of anything else."""
+    """One text of a file or dataset for the field `text`: a whole text file, or one row of any other source."""
 
     def __init__(self, studio: Studio, text: gr.Textbox) -> None:
         self.studio, self.text = studio, text
@@ -188,7 +188,7 @@ class OneText:
 
 
 def one_text(studio: Studio, source: TextSource, token: str | bool | None) -> str:
-    """A text file whole, or the row that the source's number names. Raises a one-line SimCTError."""
+    """A whole text file, or the row with the source's number. Raises a one-line SimCTError."""
     from app.reading import texts as reading
 
     row = min(max(int(source.number or 0), 0), MAX_ROW)

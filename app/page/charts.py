@@ -1,7 +1,7 @@
-"""Line charts: plain data that static/charts.js draws with Plotly, in the page's colors, light and dark.
+"""Line charts: plain data that static/charts.js draws with Plotly, in the page's light and dark colors.
 
-Gradio brings Plotly along for gr.Plot. It is loaded from this studio once a chart is in view, and never from elsewhere.
-gr.Plot itself rebuilds its chart at every change, which would lose the zoom and the crosshair during a run.
+Plotly comes with Gradio, for gr.Plot. It is loaded from this studio once a chart is in view, never from elsewhere.
+gr.Plot itself rebuilds its chart at every change and would lose the zoom and the crosshair during a run.
 """
 
 import math
@@ -25,7 +25,7 @@ Band = Sequence[tuple[float, float, float]]
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart over the steps: (step, value), and behind it a band (step, low, high).
+    """One line of a chart over the steps, as (step, value), with a band behind it, as (step, low, high).
 
     color: 0 to 5, by default the line's place in its chart.
     """
@@ -38,7 +38,7 @@ class Line:
 
 @dataclass(frozen=True)
 class LineChart:
-    """A chart over the steps. axis: what its values are. percent: they are shares.
+    """A chart over the steps. axis: the name of its values. percent: whether they are shares.
 
     bounds: of the vertical axis, by default those of the values. noisy: whether the smoothing control applies to it.
     """
@@ -52,7 +52,7 @@ class LineChart:
 
 
 def thin(points: Sequence[Any]) -> Sequence[Any]:
-    """At most MOST_POINTS of them and the last one."""
+    """At most MOST_POINTS points, and the last one."""
     stride = math.ceil(len(points) / MOST_POINTS)
     return points if stride <= 1 else [*points[:-1:stride], points[-1]]
 
@@ -60,7 +60,7 @@ def thin(points: Sequence[Any]) -> Sequence[Any]:
 def data(charts: Sequence[LineChart], key: str, tools: bool = True, empty: str = "") -> dict[str, Any]:
     """The value of a `place`. Values that are not finite are left out, and so are charts without any.
 
-    key: what the charts are of: zoom and crosshair stay while it stays, and are shared by all places with this key.
+    key: what the charts show. Zoom and crosshair stay as long as the key stays; all places with this key share them.
     tools: whether the controls for smoothing and the axis are shown. empty: the text shown if there is no chart.
     """
     described = [_described(chart) for chart in charts]
@@ -98,7 +98,9 @@ def _rounded(value: float) -> float:
 
 
 def place(elem_id: str) -> gr.HTML:
-    """Where charts are drawn; its value is that of `data`. The drawing is left alone when the value changes."""
+    """A place where charts are drawn; its value comes from `data`. Gradio does not draw it again when the value
+    changes.
+    """
     return markup.panel(
         data((), ""), elem_id=elem_id, html_template='<div class="lines"></div>', js_on_load=when_loaded("charts")
     )
@@ -111,5 +113,5 @@ def plotly_asset() -> str:
 
 
 def script() -> str:
-    """Where charts.js finds Plotly, as an element of the page's head."""
+    """A script element of the page's head that tells charts.js where Plotly is."""
     return f'<script>window.studio ??= {{}}; window.studio.plotly = "{plotly_asset()}";</script>'

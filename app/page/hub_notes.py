@@ -1,4 +1,4 @@
-"""Answers of the Hub as HTML: a search result in two lines, and notes with links."""
+"""Results from the Hub as HTML: a search result in two lines, and notes with links."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from html import escape
 from app.page import markup
 from simct.hub.search import ModelHit
 
-# what a list shows, and the value that it stands for
+# the label that a list shows, and its value
 Choice = tuple[str, str]
 # between the facts about a search result
 SEPARATOR = " · "
@@ -20,7 +20,7 @@ def linked_note(kind: str, text: str) -> str:
 
 
 def note_with(kind: str, html: str) -> str:
-    """A note that holds our own HTML; its text flows as one."""
+    """A note that contains our own HTML as one flow of text."""
     return markup.note(kind, "@").replace("@", f"<bdi>{html}</bdi>") if html else ""
 
 
@@ -42,10 +42,10 @@ def count(number: float) -> str:
 
 
 def offered(found: Sequence[Choice], before: Sequence[Choice]) -> list[Choice]:
-    """What a list offers while its field is typed into: what was found, then what it offered before.
+    """The options of a list while the visitor types: what was found, then what the list offered before.
 
-    Gradio's list fails, and its field with it, if it becomes shorter while it is open. It shows only what contains the
-    typed text.
+    Gradio's list and its field fail if the list becomes shorter while it is open. Gradio shows only options that
+    contain the typed text.
     """
     values = {value for _, value in found}
     return [*found, *(each for each in before if each[1] not in values)]
@@ -54,7 +54,8 @@ def offered(found: Sequence[Choice], before: Sequence[Choice]) -> list[Choice]:
 def label(hit: ModelHit, query: str = "") -> str:
     """A search result: its id, and below it facts that help to choose. Unknown facts are left out.
 
-    A list shows only labels that contain the typed text, so words that the Hub matched separately are added at the end.
+    A list shows only labels that contain the typed text, so the query is added at the end if the Hub matched its words
+    separately.
     """
     parts = [
         f"{count(hit.parameters)} parameters" if hit.parameters else "",
@@ -70,5 +71,5 @@ def label(hit: ModelHit, query: str = "") -> str:
 
 
 def is_label(text: str) -> bool:
-    """Whether `text` is what a list shows of a model, which its field holds for a moment after a choice."""
+    """Whether `text` is the label of a model in a list; the field contains it for a moment after a choice."""
     return SEPARATOR in text

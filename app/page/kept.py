@@ -1,4 +1,4 @@
-"""What the browser keeps of a project besides its pair, as components of the page that several steps read and fill."""
+"""What the browser keeps for a project in addition to its pair, as components that several steps read and fill."""
 
 from dataclasses import dataclass
 

@@ -15,27 +15,27 @@ EXPIRES_SECONDS = 8
 
 
 def panel(value: Any = "", **options: Any) -> gr.HTML:
-    """A place for HTML of this module, without Gradio's styling."""
+    """A place for HTML from this module, without Gradio's styling."""
     return gr.HTML(value, apply_default_css=False, **options)
 
 
 def held(value: str = "") -> gr.Textbox:
     """A text that the page holds and never shows.
 
-    Gradio forgets that a component is hidden if it is updated before its step is opened, so a class hides it, too.
+    Gradio shows a hidden component that is updated before its step is opened, so a CSS class hides it as well.
     """
     return gr.Textbox(value, visible="hidden", elem_classes="held")
 
 
 def heading(title: str, lead: str = "", docs: str = "") -> str:
-    """The head of a step, with a link to the page of the documentation (and #section) that is about it."""
+    """The head of a step, with a link to its page (and #section) of the documentation."""
     link = f'<button type="button" class="docs" data-testid="docs" data-docs="{escape(docs)}">Documentation</button>'
     line = f'<p class="lead">{escape(lead)}</p>' if lead else ""
     return f'<div class="title"><h2>{escape(title)}</h2>{link if docs else ""}</div>{line}'
 
 
 def visible_bytes(data: bytes) -> str:
-    """Bytes as text if they are UTF-8, and each remaining byte as ⟨F0⟩; unescaped."""
+    """Bytes as text where they are UTF-8, and every other byte as ⟨F0⟩; not escaped."""
     return "".join(
         f"⟨{ord(char) - 0xDC00:02X}⟩" if 0xDC80 <= ord(char) <= 0xDCFF else visible(char)
         for char in data.decode("utf-8", errors="surrogateescape")
@@ -51,21 +51,21 @@ def note(kind: str, text: str) -> str:
 
 
 def passing(text: str) -> str:
-    """One line that says that something was done, which goes after a while (static/expiring.js)."""
-    # the same words again are another message
+    """One line that says that something was done; it disappears after a while (static/expiring.js)."""
+    # the same text again counts as a new message
     place = f'<p data-expires="{EXPIRES_SECONDS}" data-at="{time.monotonic_ns()}"'
     return note("ok", text).replace("<p", place, 1)
 
 
 def stale(head: str, before: str, doing: str) -> str:
-    """The previous content under `head`, dimmed and inactive, below a line that says how it is being updated."""
+    """The previous content under `head`, dimmed and inactive, below a line that says that it is being updated."""
     body = before.removeprefix(head)
     rest = f'<div class="stale" aria-hidden="true" inert>{body}</div>' if body else ""
     return f"{head}{note('busy', doing)}{rest}"
 
 
 def stamped(html: str, edit: str) -> str:
-    """`html` of the version `edit` of the form. static/form.js dims older versions."""
+    """`html`, marked with the version `edit` of the form. static/form.js dims older versions."""
     return f'{html}<i hidden data-edit="{escape(edit)}"></i>'
 
 
@@ -81,11 +81,11 @@ def tiles(items: Iterable[tuple[str, str, str]]) -> str:
 def table(
     headers: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[int] = (), raw: Sequence[int] = ()
 ) -> str:
-    """A table; columns in `numeric` are set flush right, columns in `raw` are HTML made by this module."""
+    """A table; columns in `numeric` are right-aligned, columns in `raw` are HTML from this module."""
 
     def cell(tag: str, column: int, text: str) -> str:
         kind = ' class="num"' if column in numeric else ""
-        tag = tag if text else "td"  # a heading is never empty
+        tag = tag if text else "td"  # headings must not be empty
         body = text if tag == "td" and column in raw else escape(str(text))
         return f"<{tag}{kind}>{body}</{tag}>"
 
@@ -122,6 +122,6 @@ def empty(text: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """An error for people: our own messages unchanged, any other with its class."""
+    """An error for people: our own messages unchanged, any other error with its class."""
     text = " ".join(str(error).split())
     return text if isinstance(error, SimCTError) else f"{type(error).__name__}: {text}"[:300]

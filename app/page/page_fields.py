@@ -10,7 +10,7 @@ _NAME = re.compile(r"\b[a-z]+(?:_[a-z]+)*\.[a-z]+(?:_[a-z]+)*\b")
 
 @dataclass(frozen=True)
 class Field:
-    """A field of the page: its label, its id, the step it is on, and the folded group it is in, if it is in one."""
+    """A field of the page: its label, its id, its step, and its folded group, if it is in one."""
 
     label: str
     elem_id: str
@@ -25,7 +25,7 @@ class Field:
 
 @dataclass(frozen=True)
 class PageFields:
-    """The field of each setting that the page has one for."""
+    """The fields of the page, by setting."""
 
     by_setting: Mapping[str, Field]
 
@@ -33,12 +33,12 @@ class PageFields:
         return self.by_setting.get(setting or "")
 
     def in_labels(self, text: str) -> str:
-        """`text` with the labels of fields in place of the names that run.yaml has for them."""
+        """`text` with the labels of fields instead of the names that they have in run.yaml."""
         found = self.by_setting
         return _NAME.sub(lambda name: f"“{found[name[0]].label}”" if name[0] in found else name[0], text)
 
     def named_in(self, text: str) -> Iterator[Field]:
-        """The fields of the settings that `text` names, in their order."""
+        """The fields of the settings that `text` names, in the same order."""
         for name in dict.fromkeys(_NAME.findall(text)):
             if name in self.by_setting:
                 yield self.by_setting[name]

@@ -1,4 +1,4 @@
-"""The state of publishing as HTML: one line, how far an upload is, links to what was made."""
+"""The state of publishing as HTML: one line, the progress of the upload, and links to what was created."""
 
 from app.page import hub_notes, markup
 from simct.report.formats import human_size
@@ -18,7 +18,7 @@ def publishing_line(status: PublishingStatus) -> str:
             sent = status.sent or 0
             line += f" {human_size(sent)} of {human_size(status.total)}."
             bar = markup.progress(sent, status.total)
-        return bar + markup.note("busy", f"{line} It continues when this page is closed.")
+        return bar + markup.note("busy", f"{line} It continues if you close this page.")
     if status.state == "failed":
         line = hub_notes.linked_note("error", status.error or "Publishing failed.")
         before = f"Published before and still there: {hub_notes.link(status.url, name)}" if status.url else ""

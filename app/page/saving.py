@@ -1,4 +1,4 @@
-"""What a visitor saves, as text: numbers as JSON and as comma-separated lines."""
+"""Files that a visitor saves: numbers as JSON and as CSV."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ def as_json(report: Mapping[str, Any]) -> str:
 
 
 def as_csv(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Comma-separated lines. Cells that a spreadsheet would run as formulas are set in text."""
+    """Comma-separated lines. Cells that a spreadsheet would run as formulas are marked as text."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(headers)

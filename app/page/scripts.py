@@ -1,4 +1,4 @@
-"""The page's own JavaScript: the files of static/, loaded with the page, and how its events call them."""
+"""The page's own JavaScript: the files of static/, loaded with the page, and how events call them."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ STATIC = Path(__file__).parent / "static"
 
 
 def head() -> str:
-    """All of them, and the script that saves the report's charts, as elements of the page's head."""
+    """All scripts, and the one that saves the report's charts, as elements of the page's head."""
     files = [*sorted(STATIC.glob("*.js")), charts.SCRIPT]
     return "\n".join(f"<script>{path.read_text(encoding='utf-8')}</script>" for path in files)
 
@@ -20,7 +20,7 @@ def styles() -> list[Path]:
 
 
 def call(name: str, *arguments: str) -> str:
-    """A function of static/*.js for the `js` of an event: it gets `arguments`, and then the event's inputs."""
+    """A function of static/*.js for the `js` of an event. It gets `arguments` and then the event's inputs."""
     first = "".join(f"{json.dumps(argument)}, " for argument in arguments)
     return f"(...values) => studio.{name}({first}...values)"
 

@@ -1,9 +1,9 @@
-"""The look: quiet grays, ink for what is pressed, the visitor's own fonts, light and dark."""
+"""The look of the page, light and dark: quiet grays, dark ink for buttons, and the visitor's own fonts."""
 
 import gradio as gr
 
 LINKS = (("", "#0b62a4"), ("_dark", "#7cbcf2"))
-# Gradio's own are too pale to read (tests/app/test_contrast.py)
+# Gradio's own colors are too pale to read (tests/app/test_contrast.py)
 TEXT = {
     "body_text_color_subdued": "*neutral_500",
     "input_placeholder_color": "*neutral_500",
@@ -17,7 +17,7 @@ TEXT = {
 
 
 def theme() -> gr.themes.Base:
-    """Quiet grays, ink for what is pressed, the visitor's own fonts."""
+    """Quiet grays, dark ink for buttons, the visitor's own fonts."""
     sans = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "sans-serif")
     mono = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "Consolas", "monospace")
     base = gr.themes.Base(
@@ -35,7 +35,7 @@ def theme() -> gr.themes.Base:
         block_shadow="none",
         block_label_background_fill="transparent",
         block_title_text_weight="500",
-        # a button that can be pressed from now on is readable at once
+        # a button is readable as soon as it is enabled
         button_transition="background-color 0.2s ease, border-color 0.2s ease",
         border_color_primary="#d9dde2",
         border_color_primary_dark="#343b45",

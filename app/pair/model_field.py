@@ -1,5 +1,4 @@
-"""One model of the pair: searched while its name is typed, its revision, and what is known about it next to the
-field."""
+"""One model of the pair: a search while its name is typed, its revision, and the facts about it next to the field."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,15 +19,15 @@ MIN_QUERY = 2
 HELP = "Type to search the Hub. A local folder works too."
 PUBLIC_HELP = "Type to search the Hub."
 SERVER_HELP = "Type to search the Hub. {}he address of a server works too."
-TRAINED_HERE = "Only a teacher can be on a server: the student is trained here."
+TRAINED_HERE = "Only a teacher can be on a server, because the student is trained here."
 NEWEST = ("newest of main", "")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What was found out about the model of a field, or one line on what is wrong.
+    """What was found out about the model of a field, or one line that says what is wrong.
 
-    Both where what was typed is no model, so that the field keeps `model`.
+    Both are set if the typed text is not a model, so that the field keeps `model`.
     """
 
     model: str
@@ -37,10 +36,10 @@ class Reading:
 
 
 class ModelField:
-    """The field, the line under it, and the choice of a revision folded away.
+    """The field, the line under it, and the folded choice of a revision.
 
     A new page shows the default model, about which `default` is known. `asked` holds what was typed last, until
-    something is chosen, `offered` what the list offers, and `read` the model that was chosen last.
+    something is chosen; `offered` is what the list offers, and `read` is the model that was chosen last.
 
     After `connect`, `revised` is the event that follows the choice of a revision, and `search_arguments` turns the
     values of the filters into arguments of search_models.
@@ -88,11 +87,11 @@ class ModelField:
         self.revised = revise.on(self.revision.input)
 
     def search(self, visitor: Visitor, typed: str, before: Sequence[hub_notes.Choice] = (), **filters: str) -> Updates:
-        """Models on the Hub whose id holds what has been typed so far, and then what the list offered `before`."""
+        """Models on the Hub whose id contains the text typed so far, followed by what the list offered `before`."""
         query = (typed or "").strip()
         if len(query) < MIN_QUERY or is_folder(query) or is_address(query) or query in model_facts.EMBEDDED.values():
             return {}
-        # keys may be handled after the choice that followed them, when the field holds what the list showed
+        # key events may be handled after the choice that followed them; the field then holds the label from the list
         if hub_notes.is_label(query):
             return {}
         from simct.hub.search import search_models
@@ -106,7 +105,7 @@ class ModelField:
         if found:
             updates |= {self.field: gr.Dropdown(choices=options), self.offered: options}
         if query in {hit.id for hit in found}:
-            # an id typed whole and chosen gets its line from what reads it, which a late answer must not replace
+            # the line for a typed and chosen id comes from reading the model; a late search result must not replace it
             return updates
         narrowed = ", with these filters" if any(filters[name] for name in ("size", "license", "access")) else ""
         line = (
@@ -133,8 +132,7 @@ class ModelField:
         return {self.revision: gr.Dropdown(choices=options, value=chosen or "", interactive=True)}
 
     def shows(self, typed: str, reading: Reading) -> Updates:
-        """The line about what was read, next to a field that holds the model; a word that is not a model is
-        replaced."""
+        """The line about what was read, next to the field with the model; a word that is not a model is replaced."""
         known = [reading.model] if reading.model and reading.model not in model_facts.EMBEDDED else []
         options = choices(known)
         kept = reading.model == typed
@@ -143,7 +141,7 @@ class ModelField:
             self.offered: options,
         }
         if reading.error:
-            # what was typed is left in `asked`: it may be searched again with other filters
+            # the typed text stays in `asked`, because it may be searched again with other filters
             return {**updates, self.note: hub_notes.linked_note("error", reading.error)}
         line = reading.facts.line() if reading.facts else ""
         return {**updates, self.note: markup.note("ok", line), self.asked: "", self.read: reading.model}
@@ -154,20 +152,21 @@ class ModelField:
 
 
 def help_text(side: str, public: bool) -> str:
-    """What may be typed into the field of a side."""
+    """The text that says what may be typed into the field of a side."""
     if side == "teacher":
         return SERVER_HELP.format("T" if public else "A local folder or t")
     return PUBLIC_HELP if public else HELP
 
 
 def is_address(typed: str | None) -> bool:
-    """Whether what was typed is meant as an address."""
+    """Whether the typed text is meant as an address."""
     return (typed or "").strip().lower().startswith(("http://", "https://"))
 
 
 def read_or_keep(studio: Studio, side: str, model: str, before: str, visitor: Visitor) -> Reading:
-    """What was found out about `model`. A word that cannot be read as one does not replace the one chosen `before`, and
-    neither does the address of a server, which has its own field."""
+    """What was found out about `model`. A word that is not a model does not replace the model chosen `before`, and
+    neither does the address of a server, which has its own field.
+    """
     if is_address(model) and before:
         kept = read_or_keep(studio, side, before, before, visitor)
         return kept if side == "teacher" else replace(kept, error=kept.error or TRAINED_HERE)
@@ -190,12 +189,12 @@ def _no_choice(reason: str) -> gr.Dropdown:
 
 
 def choices(found: Sequence[str] | Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What the list offers: what was found (ids, or labels with ids), then the embedded models."""
+    """The options of the list: what was found (ids, or labels with ids), then the embedded models."""
     embedded = [(name, path) for path, name in model_facts.EMBEDDED.items()]
     return [(each, each) if isinstance(each, str) else each for each in found] + embedded
 
 
 def shown(model: str) -> gr.Dropdown:
-    """The field holding `model`, which may be one that no list has offered yet."""
+    """The field with `model`, which may not have been in any list yet."""
     known = [] if model in model_facts.EMBEDDED else [model]
     return gr.Dropdown(choices=choices(known), value=model)

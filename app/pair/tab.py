@@ -37,7 +37,7 @@ SORTS = [("Most downloads", "downloads"), ("Most likes", "likes"), ("Trending", 
 
 
 class PairTab:
-    """Two fields, the line next to each, and what the pair has in common; `below` is the place for the verdict."""
+    """Two fields, a line next to each, and what the pair has in common; `below` is the place for the verdict."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -62,7 +62,7 @@ class PairTab:
             view.summary(default, teacher.default, student.default), elem_id="pair-summary", min_height=220
         )
         self.next = gr.Button("Inspect this pair →", variant="primary", elem_classes="next")
-        # the address of a server that was typed where the teacher is chosen
+        # the address of a server that was typed into the teacher's field
         self.address = gr.Textbox("", visible="hidden", elem_id="typed-server")
         self.sides = (teacher, student)
         self.teacher, self.student = teacher.field, student.field
@@ -77,8 +77,7 @@ class PairTab:
             self.refresh.on(side.revised.then)
 
     def _refresh(self, visitor: Visitor, **values: str) -> Iterator[Updates]:
-        """Read both models, with a note in the meantime; then show a line next to each field, and the pair's
-        summary."""
+        """Read both models, with a note in the meantime; then show a line next to each field and the pair's summary."""
         models = tuple(values[side.side] for side in self.sides)
         chosen = tuple(values[f"{side.side}_read"] for side in self.sides)
         found: list[Reading] = []
@@ -118,7 +117,7 @@ class PairTab:
 
 
 def reading() -> str:
-    """What stands in the place of the summary until a pair is read for the first time."""
+    """The placeholder for the summary until a pair is read for the first time."""
     return markup.empty("Reading both tokenizers…")
 
 
@@ -127,7 +126,7 @@ def _reading(model: str, seconds: float) -> str:
 
 
 def _same(teacher: str, student: str) -> bool:
-    """Whether both sides are one model, at one revision."""
+    """Whether both sides are the same model at the same revision."""
     one, other = ((model_facts.location(model), split_revision(model)[1]) for model in (teacher, student))
     return one == other
 

@@ -12,9 +12,9 @@ HIGH, LOW = 0.6, 0.3
 
 
 def summary(pair: PairReading, teacher: Facts, student: Facts, same: bool = False) -> str:
-    """The headline numbers and their meaning, one column per model, and lines on licenses and origins.
+    """The headline numbers with their meaning, one column per model, and lines about licenses and origins.
 
-    `same`: both sides are one model.
+    `same`: both sides are the same model.
     """
     rows = [
         ("Vocabulary", *(f"{model.vocabulary:,} tokens" for model in (teacher, student))),
@@ -35,7 +35,7 @@ def _numbers(pair: PairReading, student_vocabulary: int) -> str:
     return markup.tiles(
         [
             (f"{pair.shared_tokens:,}", "shared tokens", "Tokens of both vocabularies with exactly the same bytes"),
-            (f"{pair.jaccard:.1%}", "vocabulary overlap", "Shared tokens over all tokens of both (Jaccard)"),
+            (f"{pair.jaccard:.1%}", "vocabulary overlap", "Shared tokens divided by all tokens of both (Jaccard)"),
             (
                 f"{pair.shared_tokens / max(1, student_vocabulary):.1%}",
                 "of the student's tokens",
@@ -46,7 +46,7 @@ def _numbers(pair: PairReading, student_vocabulary: int) -> str:
 
 
 def judged(of_student: float, same_vocabulary: bool, same_model: bool) -> tuple[str, str]:
-    """(kind of note, sentence): whether the vocabularies share many tokens, and what follows."""
+    """(kind of note, sentence): whether the vocabularies share many tokens, and what that means."""
     if same_model:
         return "warn", (
             "Teacher and student are the same model, so there is nothing to learn unless the teacher reads its own "

@@ -1,5 +1,6 @@
-"""The card of a run next to its Publish button: shown as it will be read, edited in place, reset to the generated
-one."""
+"""The card of a run next to its Publish button: shown as people will see it, edited in place, reset to the generated
+one.
+"""
 
 import gradio as gr
 
@@ -19,7 +20,7 @@ EDITED = "Edited by you, and kept with the run."
 
 
 class CardPanel:
-    """The card with its buttons above it, and its source between them while it is edited."""
+    """The card with its buttons above it; while it is edited, its source is in between."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -33,7 +34,7 @@ class CardPanel:
         self.note = markup.panel(elem_id="card-note")
         self.editor = gr.Textbox(
             label="Card source",
-            info="Markdown. The metadata for the Hub comes first, between two lines of ---.",
+            info="Markdown. The metadata for the Hub comes first, between two lines with ---.",
             lines=18,
             max_lines=40,
             visible=False,
@@ -43,7 +44,7 @@ class CardPanel:
         self.outputs = [self.card, self.note, self.editor, self.edit, self.reset]
 
     def connect(self, run: gr.Dropdown, repo: gr.Textbox, what: gr.Radio) -> None:
-        """Edit, keep what was written when the field is left, and go back to the generated card."""
+        """Connect editing, saving when the visitor leaves the field, and going back to the generated card."""
         turn, modes = in_turn("card"), [self.editor, self.edit, self.done]
         which = {"run_id": run, "repo_id": repo, "what": what}
         keep = Handler(self.studio, self._keep, {**which, "text": self.editor}, self.outputs, turn)
@@ -77,7 +78,7 @@ class CardPanel:
         return {self.card: EMPTY, self.note: "", self.editor: "", self.edit: edit, self.reset: reset}
 
     def _keep(self, visitor: Visitor, run_id: str | None, repo_id: str | None, what: str, text: str) -> Updates:
-        """Keep what was written, and show what is published now."""
+        """Save what was written, and show the card that would be published now."""
         try:
             run = owned_run(self.studio, run_id, visitor)
             repo = (repo_id or "").strip()
@@ -90,7 +91,7 @@ class CardPanel:
             return {self.note: markup.note("error", one_line(error))}
 
     def _reset(self, visitor: Visitor, run_id: str | None, repo_id: str | None, what: str) -> Updates:
-        """Forget what was edited, and show the generated card."""
+        """Discard the edits, and show the generated card."""
         try:
             run = owned_run(self.studio, run_id, visitor)
             reset_card(run)

@@ -1,4 +1,4 @@
-"""The model card as people will read it, without asking any other machine for anything."""
+"""The model card as people will see it, without a request to any other machine."""
 
 import base64
 import re
@@ -17,11 +17,12 @@ PICTURE = re.compile(r"!\[([^\]]*)\](?:\(([^)\s]*)[^)]*\))?")
 def card_preview(run: RunFolder, card: str) -> str:
     """Markdown for the page: the body with the run's own curve in it, then the metadata as a block.
 
-    HTML is shown as text, and pictures from elsewhere are named only: a card may be edited to hold anything.
+    HTML is shown as text, and only the names of images from elsewhere are shown, because an edited card may contain
+    anything.
     """
     front, body = card_parts(card)
     pieces = FENCE.split(body)
-    # every second piece is code, which is shown as it is anyway
+    # every second piece is code, which is shown unchanged
     shown = "".join(piece if index % 2 else _tamed(run, piece) for index, piece in enumerate(pieces))
     return f"{shown.strip()}\n\n### Metadata\n\n```yaml\n{front.strip().replace('```', '')}\n```"
 
@@ -33,6 +34,6 @@ def _tamed(run: RunFolder, text: str) -> str:
             return f"*Picture: {found[1]}*"
         return f"![{found[1]}](data:image/png;base64,{base64.b64encode(curve).decode()})"
 
-    # a `<` that begins markup, and only that: quotations and comparisons stay as they are
+    # only a `<` that begins markup; quotations and comparisons stay as they are
     text = re.sub(r"<(?=[a-zA-Z/!?])", lambda found: escape(found[0]), text)
     return PICTURE.sub(picture, text)

@@ -1,4 +1,4 @@
-"""Publish: a finished student, its card to read and to edit, one click, and the links to what was made."""
+"""Publish: a finished student, its card to read and edit, one click, and links to what was created."""
 
 from typing import Any
 
@@ -25,15 +25,15 @@ from simct.runs.status import PublishingStatus
 EVERY_SECONDS = 1.0
 WEIGHTS = [("Merged model", "merged"), ("Adapter alone", "adapter"), ("Both", "both")]
 ABOUT_WEIGHTS = (
-    "The run trained a LoRA adapter. Merged: a whole model, which any program loads. Adapter: a small file for people "
-    "who have the student already. Both: the adapter goes to its own repository, NAME-adapter."
+    "The run trained a LoRA adapter. Merged: a whole model, which any program can load. Adapter: a small file for "
+    "people who have the student already. Both: the adapter goes to its own repository, NAME-adapter."
 )
 
 
 class PublishTab:
-    """Run, destination and what goes along on the left; the card as people will read it on the right.
+    """Run, destination and options on the left; the card as people will see it on the right.
 
-    `refresh` fills the list of runs; `show` then reads the fields and shows state and card.
+    `refresh` fills the list of runs; `show` then reads the fields and shows the state and the card.
     """
 
     def __init__(self, studio: Studio, runs: RunsTab) -> None:
@@ -60,7 +60,7 @@ class PublishTab:
         self.show = Handler(studio, self._show, which, shown, turn)
         self.show_after(Handler(studio, self._empty_repo, {}, [self.repo], turn).on(self.run.input).then)
         self._suggest(self.repo.blur)
-        # not `input`, which Gradio does not fire for what is pasted
+        # not `input`, which Gradio does not fire for pasted text
         self.show.on(self.repo.change)
         self.show.on(self.what.input)
         once = {**PRIVATE, "trigger_mode": "once"}
@@ -95,7 +95,7 @@ class PublishTab:
             self.rollouts = gr.Checkbox(False, label="Also its rollouts, as a dataset", elem_id="publish-now-rollouts")
             self.space = gr.Checkbox(False, label="Also a chat demo, as a Space", elem_id="publish-now-space")
         self.account = markup.panel(elem_id="publish-account")
-        # on this machine only: in a Space people sign in with their account
+        # only on this machine; in a Space, people sign in with their account
         self.token = gr.Textbox(
             label="Access token",
             info="Kept in this page only. Empty: the account stored on this machine.",
@@ -110,12 +110,13 @@ class PublishTab:
         self.note = markup.panel(markup.note("quiet", ""), elem_id="publish-note")
 
     def show_after(self, trigger: Any) -> None:
-        """State and card after an event, and the name suggested for the repository, unless one was typed in the
-        meantime."""
+        """The state and the card after an event, and the suggested repository name, unless one was typed in the
+        meantime.
+        """
         self._suggest(self.show.on(trigger).then)
 
     def _suggest(self, trigger: Any) -> None:
-        """Put the suggested name into the field after an event, if it is empty and nobody is about to type there."""
+        """Put the suggested name into the field after an event, if it is empty and the visitor is not typing there."""
         names, keep = [self.suggested, self.repo], scripts.call("keepTyped", "publish-repo")
         trigger(None, names, self.repo, js=keep, **PRIVATE)
 
@@ -129,7 +130,7 @@ class PublishTab:
         }
 
     def _refresh(self, visitor: Visitor, chosen: str | None, current: str | None) -> Updates:
-        """Finished runs, with the one chosen under Runs picked."""
+        """Finished runs, with the one chosen under Runs selected."""
         finished = [each for each in visible(self.studio, visitor) if each[1].state == "finished"]
         options = one_line_options(finished)
         ids = [run_id for _, run_id in options]
@@ -137,7 +138,9 @@ class PublishTab:
         return {self.run: gr.Dropdown(choices=options, value=picked)}
 
     def _show(self, visitor: Visitor, run_id: str | None, repo_id: str | None, what: str) -> Updates:
-        """State and card of a run; where it was published, or would be, if nothing is named yet."""
+        """The state and the card of a run. If no repository is named yet, the one where the run was or would be
+        published.
+        """
         if not run_id:
             return {self.suggested: "", self.note: markup.note("quiet", "No finished run yet."), **self.card.nothing()}
         try:
@@ -177,7 +180,7 @@ class PublishTab:
         rollouts: bool,
         space: bool,
     ) -> Updates:
-        """Begin to publish in the background; one line if that cannot even begin."""
+        """Start publishing in the background; one line if it cannot start."""
         from simct.publishing.process import start_publishing
 
         try:
@@ -202,7 +205,7 @@ class PublishTab:
             return {self.note: markup.note("error", one_line(error))}
 
     def _watch(self, visitor: Visitor, run_id: str | None) -> Updates:
-        """How far it is, while it lasts."""
+        """Show the progress while publishing is under way."""
         try:
             return self._state(publishing_state(owned_run(self.studio, run_id, visitor)))
         except SimCTError as error:

@@ -26,7 +26,7 @@ MERGED_ONLY = "GGUF files are made from a merged model. Publish the merged model
 
 
 class UsagePanel:
-    """Folded code below the fields of Publish: one tab for each program."""
+    """Folded code below the fields of Publish, with one tab per program."""
 
     def __init__(self) -> None:
         with gr.Accordion("How to use the student", open=False, elem_id="usage"):
@@ -56,10 +56,10 @@ class UsagePanel:
 
 
 def conversion_steps(repo_id: str) -> str:
-    """How a Space makes a GGUF file of the student, which Ollama and llama.cpp read, as HTML."""
+    """How to let a Space convert the student to a GGUF file, which Ollama and llama.cpp read, as HTML."""
     space = f'<a href="{CONVERTER}" target="_blank" rel="noopener">GGUF My Repo</a>'
     steps = (
-        f"Open the Space {space} and sign in there. It runs llama.cpp, so nothing is installed here.",
+        f"Open the Space {space} and sign in there. It runs llama.cpp, so you install nothing here.",
         f"Enter the repository below, keep the kind {GGUF_KIND}, and submit.",
         f"It makes {markup.escape(gguf_repo(repo_id))} in your account. Run the last command on a machine with Ollama.",
     )

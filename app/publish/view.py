@@ -1,11 +1,11 @@
-"""Whose account publishes, and what the button does now."""
+"""Which account publishes, and what the button does now."""
 
 from app.page import markup
 from simct.runs.status import PublishingStatus
 
 
 def account_line(name: str | None, public: bool, typed: bool) -> str:
-    """Who publishes; without an account, how to sign in."""
+    """Which account publishes; without one, how to sign in."""
     if name:
         return markup.note("ok", f"Publishing as {name}.")
     if public:

@@ -1,4 +1,5 @@
-"""Reading strangers' files: functions that a child process runs, and the plain records that they return.
+"""Reading untrusted files: functions that run in a child process, and the plain records that they return.
 
-Each takes the child's Worker first. Nothing here imports Gradio: the children share what is imported once.
+Each takes the child's Worker as its first argument. Nothing here imports Gradio, because all children share what is
+imported once.
 """

@@ -1,4 +1,4 @@
-"""What a worker finds in the embedded pair, written down, so that the first page need not wait for a worker."""
+"""What a worker would find in the embedded pair, as constants, so that the first page does not wait for a worker."""
 
 from app.reading.records import ModelReading, PairReading
 from simct import demo

@@ -1,4 +1,4 @@
-"""One model, or a pair, from its small files: its kind, its tokenizer, and how it reads a conversation."""
+"""A model or a pair, read from its small files: its kind, its tokenizer, and how it reads a conversation."""
 
 import json
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ def _card_license(card: Path) -> str:
 
 
 def read_hub_model(worker: Worker, source: Source) -> ModelReading:
-    """A model on the Hub, at the revision given. Raises a one-line SimCTError."""
+    """A model on the Hub, at the given revision. Raises a one-line SimCTError."""
     worker.step(f"The model {source.name!r}")
     adapter = check_model_files(source.model, source.revision, source.token)
     tokens = tokens_of(worker, source)

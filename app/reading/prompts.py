@@ -19,10 +19,10 @@ from simct.workers.child import Worker
 SAMPLE = 2000
 HUB_ROWS = 100
 PREVIEWED = 5
-LOOKED_AT = 50  # rows in which those are looked for
-# the most characters of a shown cell, and of all prompts in a result
+LOOKED_AT = 50  # the number of rows in which to look for them
+# the most characters of a displayed cell, and of all prompts in a result
 MOST_CELL, MOST_TEXT = 240, 8_000_000
-LARGEST_COUNTED = 2**26  # bytes of files whose rows are counted for the preview
+LARGEST_COUNTED = 2**26  # the most bytes of files whose rows are counted for the preview
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +80,14 @@ def _said(prompt: Prompt) -> str:
 def read_both(
     worker: Worker, at: DataAt, teacher: Source, student: Source, number: int
 ) -> tuple[PromptReading, PromptReading]:
-    """Prompt `number`, from 1 on, as the student and as the teacher read it. Raises a one-line SimCTError."""
+    """Prompt `number`, counted from 1, as the student and as the teacher read it. Raises a one-line SimCTError."""
     prompts = read_prompt_set(worker, at).prompts
     prompt = prompts[min(max(number, 1), len(prompts)) - 1]
     return prompt_reading(worker, "student", student, prompt), prompt_reading(worker, "teacher", teacher, prompt)
 
 
 def read_prompt_set(worker: Worker, at: DataAt) -> PromptSet:
-    """All prompts of those rows, for further work in the child."""
+    """All prompts of those rows, for more work in the child."""
     return worker.kept(_prompts, at, _rows_of(worker, at), size=2)
 
 

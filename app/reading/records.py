@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from simct.inspection.coverage import Spelled
     from simct.inspection.records import PairReport
 
-# of `data` in run.yaml: which rows, and what becomes of them
+# settings of `data` in run.yaml: which rows to read, and how they become prompts
 SOURCE_FIELDS = ("prompts", "split", "config_name", "revision")
 FIELDS = (
     *SOURCE_FIELDS, "column", "answer_column", "system_column", "template", "system", "limit", "completion_column",
@@ -23,9 +23,9 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model is read from, and with which token; `name` is its name for people.
+    """Where a model is read from, and with which token; `name` is the name to show.
 
-    The rest says how a run renders prompts for it: the name of its chat template, thinking, and its own system text.
+    The rest is how a run renders prompts for it: the name of its chat template, thinking, and its own system text.
     """
 
     name: str
@@ -39,7 +39,9 @@ class Source:
 
 @dataclass(frozen=True)
 class ServerAt:
-    """Where a server is, and how it may be asked: with which key, for whose Hub login, and only if it is `public`."""
+    """The address of a server and how to connect to it: with which key, for whose Hub login, and whether only if
+    `public`.
+    """
 
     address: str
     listed: int
@@ -73,7 +75,7 @@ class PairReading:
 
 @dataclass(frozen=True)
 class ShownToken:
-    """A token to be shown: its id, its bytes, and its name if it has no bytes."""
+    """A token to show: its id, its bytes, and its name if it has no bytes."""
 
     id: int
     data: bytes | None
@@ -82,7 +84,9 @@ class ShownToken:
 
 @dataclass(frozen=True)
 class PromptReading:
-    """A prompt as one side reads it: its first tokens, how many there are, and in `error` why it cannot be read."""
+    """A prompt as one side reads it: its first tokens, their total number, and in `error` the reason if it cannot be
+    read.
+    """
 
     side: str
     tokens: tuple[ShownToken, ...] = ()
@@ -92,14 +96,14 @@ class PromptReading:
 
 @dataclass(frozen=True)
 class TextTokens:
-    """The bytes of the ids that one side of a text has."""
+    """The bytes of the ids that occur on one side of a text."""
 
     bytes_of: dict[int, bytes | None]
 
 
 @dataclass(frozen=True)
 class TextPair:
-    """The data of a pair that are needed to show one text."""
+    """The data of a pair that is needed to show one text."""
 
     teacher: TextTokens
     student: TextTokens
@@ -128,7 +132,7 @@ class TextsAt:
 
 @dataclass(frozen=True)
 class RowsReading:
-    """The first rows of a source as they are shown, its columns, and its number of rows if that is known."""
+    """The first rows of a source, ready to show, its columns, and its number of rows if known."""
 
     rows: tuple[dict[str, str | None], ...]
     columns: tuple[str, ...]
@@ -149,7 +153,9 @@ class PromptsReading:
 
 @dataclass(frozen=True)
 class ReadPrompt:
-    """A prompt as it was read from a row, to be shown: its text with the roles of several messages, and its answer."""
+    """A prompt as it was read from a row, ready to show: its text, with roles if there are several messages, and its
+    answer.
+    """
 
     row: int
     text: str
@@ -158,7 +164,9 @@ class ReadPrompt:
 
 @dataclass(frozen=True)
 class DataAt:
-    """Which prompts: the `data` of run.yaml as JSON, when its file was last changed, and the token to read with."""
+    """Which prompts to read: the `data` of run.yaml as JSON, when its file was last changed, and the token to read it
+    with.
+    """
 
     fields: str
     changed: int
@@ -172,7 +180,7 @@ class DataAt:
 
     @property
     def source(self) -> "DataAt":
-        """The same rows, whatever is made of them."""
+        """The same rows, without the settings that turn them into prompts."""
         plain = DataConfig(**{name: getattr(self.config, name) for name in SOURCE_FIELDS})
         return replace(self, fields=json.dumps([getattr(plain, name) for name in FIELDS]))
 

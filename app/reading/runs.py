@@ -49,7 +49,7 @@ def estimate(
     n_prompts: int | None,
     here: str | None,
 ) -> Estimate:
-    """The estimate on every machine known, and on the one named `here` as such. Raises a one-line SimCTError."""
+    """The estimate on every known machine, and on this one if it is given as `here`. Raises a one-line SimCTError."""
     configs = []
     for model in config.models:
         worker.step(f"The config of {model.model!r}")
@@ -95,7 +95,9 @@ def preflight(
 
 
 def accept(worker: Worker, *sources: Source) -> None:
-    """Read each model's tokenizer and config once, before the studio's own process does. Raises as their readers do."""
+    """Read each model's tokenizer and config once, before the studio's own process does. Raises the errors of their
+    readers.
+    """
     for source in sources:
         tokens_of(worker, source)
         context_length(worker, source)

@@ -1,4 +1,4 @@
-"""A teacher's server as a worker asks it: what it answers is read where it can do no harm."""
+"""Requests to a teacher's server, made by a worker, so that its responses are read where they can do no harm."""
 
 from app.reading.models import tokens_of
 from app.reading.records import ServerAt, Source
@@ -14,8 +14,9 @@ def names(worker: Worker, server: ServerAt) -> list[str]:
 
 
 def look(worker: Worker, server: ServerAt, teacher: Source) -> ServerReport:
-    """What the server has, whether its tokens are those of `teacher`, and how fast it is. Raises a one-line
-    SimCTError."""
+    """Which model the server has, whether its tokens are those of `teacher`, and how fast it is. Raises a one-line
+    SimCTError.
+    """
     tokens = tokens_of(worker, teacher)
     worker.step("The teacher's server")
     config = ModelConfig(model=teacher.model, server=server.address, top_logprobs=server.listed)

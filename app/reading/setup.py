@@ -1,4 +1,4 @@
-"""The setup of every child: the libraries that read files, and the Hub that its parent uses."""
+"""The setup of every child: the libraries that read files, and the same Hub as its parent."""
 
 import os
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ PRELOADED = (
 
 @dataclass(frozen=True)
 class HubSettings:
-    """Which Hub a process uses, and where it keeps downloads."""
+    """Which Hub a process uses, and where it stores downloads."""
 
     endpoint: str
     address: str
@@ -78,7 +78,7 @@ def get_ready(worker: Worker, settings: HubSettings) -> None:
 
 
 def explicit_token(token: str | bool | None) -> str | bool | None:
-    """The token for a child, which knows none itself: for None, the one stored on this machine."""
+    """The token to pass to a child, which has none itself. None means the token stored on this machine."""
     from huggingface_hub import get_token
 
     return get_token() if token is None else token

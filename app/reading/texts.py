@@ -17,7 +17,7 @@ from simct.workers.child import Worker
 
 
 def read_text(worker: Worker, teacher: Source, student: Source, text: str, top: int) -> TextReading:
-    """The text cut by both sides. Raises a one-line SimCTError."""
+    """The text as both sides split it. Raises a one-line SimCTError."""
     pair = pair_of(worker, teacher, student)
     worker.step(f"This text, cut by {teacher.name!r} and {student.name!r},")
     try:
@@ -41,7 +41,7 @@ def read_position(worker: Worker, teacher: Source, student: Source, text: str, u
 def measure_texts(
     worker: Worker, teacher: Source, student: Source, texts: TextsAt, top: int, total: int | None
 ) -> PairReport:
-    """The report of a corpus, or of the counts so far if the parent stops it; rows without text are counted.
+    """The report of a corpus, or of the counts so far if the parent stops it. Rows without text are counted.
 
     Raises a one-line SimCTError.
     """
@@ -60,7 +60,7 @@ def compare_texts(worker: Worker, teacher: Source, student: Source, texts: Texts
 
 
 def one_text(worker: Worker, texts: TextsAt, skip: int, most: int, name: str) -> str:
-    """The texts after the first `skip` as one. Raises DataError for more than `most` characters."""
+    """The texts after the first `skip`, joined into one. Raises DataError for more than `most` characters."""
     worker.step(f"{name!r}")
     found = ""
     for piece in islice(_texts(texts), skip, None):

@@ -1,4 +1,6 @@
-"""What a visitor may do with a run: which buttons make sense, which actions need confirmation, and performing them."""
+"""What a visitor may do with a run: which buttons to offer, which actions need confirmation, and the actions
+themselves.
+"""
 
 from app.server.visitor import Visitor
 from simct.jobs import actions
@@ -9,7 +11,7 @@ ACTIONS = ("stop", "kill", "resume", "retry", "duplicate", "delete", "fetch", "p
 
 
 def allowed_actions(run: RunFolder | None, status: RunStatus | None) -> dict[str, bool]:
-    """Which buttons make sense now."""
+    """The buttons that make sense now."""
     if run is None or status is None:
         return dict.fromkeys(ACTIONS, False)
     finished = status.state == "finished"
@@ -27,7 +29,9 @@ def allowed_actions(run: RunFolder | None, status: RunStatus | None) -> dict[str
 
 
 def question(action: str, run: RunFolder) -> tuple[str, str] | None:
-    """The question before an action that cannot be undone or costs money, and its button; None for other actions."""
+    """The question before an action that cannot be undone or costs money, and the label of its button; None for other
+    actions.
+    """
     rental = actions.rental_of(run)
     if action == "kill":
         lost = " All progress since its last checkpoint will be lost." if run.status().step else ""

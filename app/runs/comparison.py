@@ -26,7 +26,7 @@ COLUMNS = ("before", "best", "after", "change", "teacher")
 
 
 class RunComparison:
-    """A field to choose runs, and the comparison of those chosen; collapsed, because most people have one run."""
+    """A field to choose runs, and the comparison of the chosen runs; collapsed, because most people have one run."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -70,7 +70,7 @@ def compared(runs: Sequence[RunFolder]) -> str:
 
 
 def drawn(runs: Sequence[RunFolder]) -> dict[str, Any]:
-    """The curves of the runs in the same charts, named by their letters."""
+    """The curves of the runs in the same charts, labeled with the letters of the runs."""
     named = _named(runs) if len(runs) > 1 else {}
     metrics = {letter: run.metrics() for letter, run in named.items()}
     evaluations = {letter: evaluations_of(run) for letter, run in named.items()}
@@ -95,7 +95,7 @@ def _who(named: dict[str, RunFolder]) -> str:
 
 
 def _scores(named: dict[str, RunFolder]) -> str:
-    """Every result before training, at the best checkpoint and at the end, with its change."""
+    """Every result before training, at the best checkpoint and at the end, with the change."""
     results = [{row.name: row for row in run_results(run).rows} for run in named.values()]
     rows = []
     for name in dict.fromkeys(name for each in results for name in each):

@@ -49,7 +49,7 @@ def of_run(metrics: Records) -> list[LineChart]:
 
 
 def _by_teacher(metrics: Records) -> list[LineChart]:
-    """The loss against each of several teachers, and its share of the rows."""
+    """The loss against each of several teachers, and each teacher's share of the rows."""
     keys = dict.fromkeys(key for record in metrics for key in record if key.startswith("share_"))
     names = [key.removeprefix("share_") for key in keys]
     if not names:
@@ -90,7 +90,7 @@ def _both_directions(evaluations: Sequence[Evaluation]) -> list[Line]:
 
 
 def _of_teacher(evaluations: Sequence[Evaluation], teacher: str) -> list[Evaluation]:
-    """The evaluations with the distance to one of several teachers only."""
+    """The evaluations, with the distance to only one of several teachers."""
     return [replace(each, directions=each.teachers.get(teacher, {})) for each in evaluations]
 
 
@@ -115,7 +115,7 @@ def scores_of(evaluations: Sequence[Evaluation], task: str) -> list[tuple[float,
 
 
 def of_several(metrics: Mapping[str, Records], evaluations: Mapping[str, Sequence[Evaluation]]) -> list[LineChart]:
-    """The curves of several runs by name over each other; a run has the same color in every chart."""
+    """The curves of several runs, by name, in the same charts; a run has the same color in every chart."""
 
     def lines(name: str) -> list[Line]:
         return [Line(run, points(records, name), color=color) for color, (run, records) in enumerate(metrics.items())]

@@ -11,7 +11,7 @@ from simct.evaluation.records import Evaluation
 from simct.report.evaluations import MISSING, RunResults, run_results
 from simct.runs.folder import RunFolder
 
-# what this panel shows is read again when one of these changes
+# this panel is read again when one of these changes
 FILES = ("evaluations.jsonl", "teacher.jsonl")
 
 
@@ -73,7 +73,7 @@ def _fixed_prompt(index: int, evaluations: Sequence[Evaluation], kept: Mapping[s
 
 
 def marked(text: str, other: str | None) -> str:
-    """`text` as HTML, with the words marked that are not in the same place in `other`."""
+    """`text` as HTML; words that are not at the same place in `other` are marked."""
     if other is None:
         return escape(text)
     words, others = (re.findall(r"\s+|[^\s]+", each) for each in (text, other))

@@ -36,7 +36,7 @@ class LabelEditor:
         return [self.name, self.tags, self.note]
 
     def connect(self, star: gr.Button, changed: gr.State) -> None:
-        """Save on a click; a click on `star` adds the run's star or removes it. `changed` is when either was done."""
+        """Save on a click; a click on `star` adds or removes the run's star. `changed` follows either."""
         self.changed = changed
         inputs = {"run_id": self.chosen, "name": self.name, "tags": self.tags, "note": self.note}
         outputs = [self.outcome, changed]
@@ -44,7 +44,7 @@ class LabelEditor:
         Handler(self.studio, self._star, {"run_id": self.chosen}, outputs, ONCE).on(star.click)
 
     def shown(self, run: RunFolder | None) -> Updates:
-        """The fields as the run has them."""
+        """The fields with the run's values."""
         label = read_label(run) if run else RunLabel()
         return {self.name: label.name, self.tags: ", ".join(label.tags), self.note: label.note}
 

@@ -1,4 +1,4 @@
-"""The list of runs: which ones a visitor sees, filtered by words, state and project, and the label of each."""
+"""The list of runs: which runs a visitor sees, filters by words, state and project, and the label of each run."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from simct.runs.status import RunStatus
 
 PAGE = 30
 STATES = ["All runs", "Active", "Finished", "Stopped", "Failed", "Starred"]
-# a choice of the project filter; every other one is NAMED with the name of a project
+# a choice of the project filter; every other choice is NAMED followed by the name of a project
 ANY, THIS, NONE, NAMED = "any", "this", "none", "named "
 SEARCHED = ("project", "method", "kind", "teacher", "student", "flavor", "namespace", "message", "error", "state")
 
@@ -29,7 +29,7 @@ def visible(studio: Studio, visitor: Visitor) -> list[tuple[RunFolder, RunStatus
 
 
 def project_filter(names: Sequence[str], chosen: str = ANY) -> gr.Dropdown:
-    """The choice of one of the projects that runs belong to; not shown where no run belongs to one."""
+    """The choice of a project, among those with runs; hidden if no run belongs to a project."""
     choices = [("All projects", ANY), ("This project", THIS), *((name, f"{NAMED}{name}") for name in names)]
     choices.append(("No project", NONE))
     value = chosen if chosen in {each for _, each in choices} else ANY
@@ -37,7 +37,7 @@ def project_filter(names: Sequence[str], chosen: str = ANY) -> gr.Dropdown:
 
 
 def filtered_project(chosen: str | None, project: str | None) -> str | None:
-    """The name of the project that was `chosen` in the filter, empty for runs in none; None for every run.
+    """The name of the project that was `chosen` in the filter; empty for runs without a project, None for all runs.
 
     `project` is the one that the page is in.
     """
@@ -49,8 +49,9 @@ def filtered_project(chosen: str | None, project: str | None) -> str | None:
 
 
 def filtered(listed: Listed, words: str, state: str, project: str | None = None) -> list[tuple[RunFolder, RunStatus]]:
-    """Those in `state` and in `project` that have every word in their label, id, project, method, models, machine or
-    message. An empty `project` is for runs in none, and None for every run."""
+    """The runs in `state` and `project` that have every word in their label, id, project, method, models, machine or
+    message. An empty `project` means runs without a project, None means all runs.
+    """
     wanted = (words or "").lower().split()
 
     def fits(run: RunFolder, status: RunStatus) -> bool:
@@ -84,7 +85,7 @@ def options(listed: Listed, waiting: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def count_line(shown: int, found: int, all_runs: int) -> str:
-    """How many runs are not shown, if any."""
+    """A line on how many runs are shown, if some are not."""
     if not all_runs:
         return markup.empty("No runs yet. Launch one under Train.")
     if not found:

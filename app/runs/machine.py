@@ -16,16 +16,16 @@ from simct.report.formats import dollars, share, size
 from simct.runs.folder import RunFolder
 from simct.runs.status import RunStatus
 
-# the estimate of a run, made once by the studio that shows it
+# the estimate of a run, computed once by the studio that shows it
 ESTIMATE_FILE = "estimate.json"
 # the speed is the mean over this many steps
 RECENT = 20
-# above this multiple of the estimate, something differs from the plan
+# more than this multiple of the estimate means that something is not as planned
 OVER = 1.15
 
 
 def panel(run: RunFolder, status: RunStatus, metrics: list[dict[str, Any]]) -> str:
-    """Tiles with what is known; empty for a run that has not trained."""
+    """Tiles with the known numbers; empty for a run that has not trained."""
     used = status.usage or {}
     tiles = [*_speed(metrics), *_memory(run, used), *_load(used), *_money(status)]
     if not tiles:
@@ -86,7 +86,7 @@ def _money(status: RunStatus) -> list[tuple[str, str, str]]:
 
 
 def spent_so_far(status: RunStatus) -> float | None:
-    """US dollars that a Job can have cost so far, at most up to its time limit; None for other runs."""
+    """The most US dollars that a Job can have cost so far, limited by its timeout; None for other runs."""
     if not (status.remote and status.price and status.hours and status.started_at):
         return None
     until = time.time() if status.active else status.finished_at or status.started_at
@@ -98,7 +98,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 class PeakEstimates:
-    """Estimates the peak memory of runs that train, one at a time and each once, and keeps it in their folders."""
+    """Estimates the peak memory of each training run once, one run at a time, and keeps it in the run's folder."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -106,7 +106,7 @@ class PeakEstimates:
         self.turn = threading.Lock()
 
     def ask(self, visitor: Visitor, run: RunFolder, status: RunStatus) -> None:
-        """Begin an estimate, unless the run has one, one was begun before, or the run is not training now."""
+        """Start an estimate, unless the run has one, one was already started, or the run is not training now."""
         if status.state != "running" or run.id in self.asked or (run.path / ESTIMATE_FILE).exists():
             return
         self.asked.add(run.id)

@@ -25,8 +25,8 @@ SIGNS = {
 
 
 def label(run: RunFolder, status: RunStatus | None = None, place: str | None = None) -> str:
-    """Lines: star, name and tags, if there are any; state, step (or place in the queue) and rented machine; method,
-    student, when; distance, if measured.
+    """The lines of a label: star, name and tags, if any; state, step (or place in the queue) and rented machine;
+    method, student and time; distance, if measured.
     """
     status = status or run.status()
     when = datetime.fromtimestamp(status.created_at or 0).strftime("%d %b %H:%M")
@@ -72,7 +72,7 @@ def _title(path: Path, changed: tuple[int, int] | None) -> dict[str, str]:
 
 
 def stamp(run: RunFolder, name: str) -> tuple[int, int] | None:
-    """Time and size of a file of the run, None while it is absent."""
+    """Time and size of a file of the run; None if it does not exist."""
     try:
         found = (run.path / name).stat()
     except OSError:

@@ -13,12 +13,12 @@ from app.server.visitor import Visitor
 from simct.runs.status import RunStatus
 
 EVERY_SECONDS = 10.0
-# how many of the newest runs are watched; the end of older ones was seen long ago
+# how many of the newest runs are watched; older ones ended long ago
 WATCHED = 20
 
 
 class RunNotices:
-    """Checks the visitor's newest runs, whichever step is open, and passes changes to the browser.
+    """Checks the visitor's newest runs on every step, and passes changes to the browser.
 
     `ask` turns on the browser's notifications, which a browser allows only after a click.
     """

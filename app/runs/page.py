@@ -1,4 +1,4 @@
-"""What the Runs page shows, as plain data: read at every refresh and compared with what was shown before."""
+"""The content of the Runs page as plain data, read at every refresh and compared with the previous content."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +16,9 @@ from simct.runs.sharing import SHARE_FILE
 
 @dataclass(frozen=True)
 class Look:
-    """The run to show, its place in the queue, the Hub's last error about Jobs, the runs that are listed, and all that
-    the page shows as plain data, to find what has changed."""
+    """The run to show, its place in the queue, the Hub's last error about Jobs, the listed runs, and the content of the
+    page as plain data, to find what has changed.
+    """
 
     run: RunFolder | None
     place: str | None
@@ -35,8 +36,9 @@ def look(
     length: int,
     project: str | None = None,
 ) -> Look:
-    """What the page shows now of the runs that fit `words`, `state` and `project`: at most `length` of them, and the
-    run `run_id`, or else the first. `project` is as in listing.filtered."""
+    """The present content of the page: at most `length` of the runs that match `words`, `state` and `project`, and the
+    run `run_id`, or else the first one. `project` is as in listing.filtered.
+    """
     trouble = studio.background.trouble.get(visitor.owner)
     listed = listing.visible(studio, visitor)
     found = listing.filtered(listed, words, state, project)

@@ -1,6 +1,7 @@
-"""A read-only link to a run: made and withdrawn by its owner, and the page that it opens, for people without account.
+"""A read-only link to a run, which its owner creates and withdraws, and the page that it opens, for people without an
+account.
 
-The key stands behind the # of the address, so that no server's log and no other site gets it.
+The key follows the # in the address, so it does not appear in server logs and is not sent to other sites.
 """
 
 from collections.abc import Callable
@@ -26,15 +27,15 @@ PATH = "run"
 EVERY_SECONDS = 3.0
 ONCE = {**QUIET, "trigger_mode": "once"}
 LEAD = (
-    "Everyone who has the link can follow this run: its progress, curves, answers and settings, but not its log. "
-    "Readers need no account and can change nothing."
+    "Anyone with the link can follow this run: its progress, curves, answers and settings, but not its log. They need "
+    "no account and can change nothing."
 )
-HEADER = '<header class="top"><h1>SimCT Studio</h1><p>A run that was shared with you, to read.</p></header>'
-WITHOUT = "Open a link to a run: the one in the address is not whole."
+HEADER = '<header class="top"><h1>SimCT Studio</h1><p>A run that was shared with you, read-only.</p></header>'
+WITHOUT = "The link in the address is incomplete. Ask for the whole link to the run."
 
 
 class ShareLink:
-    """The link of the chosen run, folded; `fields` are renewed when another run is chosen."""
+    """The link of the chosen run, folded; `fields` are updated when another run is chosen."""
 
     def __init__(self, studio: Studio, chosen: gr.Radio) -> None:
         self.studio = studio
@@ -49,7 +50,7 @@ class ShareLink:
                     "Withdraw the link", size="sm", min_width=140, visible=False, elem_id="share-withdraw"
                 )
             self.outcome = markup.panel(elem_id="share-note")
-        # what the browser completes to the address, which the server does not know
+        # the browser adds the address of the page, which the server does not know
         self.path = markup.held()
         self.path.change(None, self.path, self.link, js=scripts.call("linkToRun"), **PRIVATE)
         for button, act in ((self.make, self._make), (self.withdraw, self._withdraw)):
@@ -60,7 +61,7 @@ class ShareLink:
         return [self.path, self.link, self.make, self.withdraw]
 
     def shown(self, run: RunFolder | None) -> Updates:
-        """The link that the run has."""
+        """The present link to the run."""
         link = link_of(run) if run else None
         return {
             self.path: link or "",
@@ -73,10 +74,10 @@ class ShareLink:
         return self._change(visitor, run_id, make_link, "")
 
     def _withdraw(self, visitor: Visitor, run_id: str | None) -> Updates:
-        return self._change(visitor, run_id, withdraw_link, "Withdrawn. The link shows nothing now.")
+        return self._change(visitor, run_id, withdraw_link, "Withdrawn. The link no longer shows anything.")
 
     def _change(self, visitor: Visitor, run_id: str | None, act: Callable[[RunFolder], object], done: str) -> Updates:
-        """The link after `act` on the owner's run, and what was done."""
+        """The link after `act` on the owner's run, and a message on what was done."""
         try:
             run = owned_run(self.studio, run_id, visitor)
             act(run)
@@ -86,7 +87,7 @@ class ShareLink:
 
 
 class SharedRun:
-    """The page of a link. It has no button, and whatever it shows is read from the one run that the link names."""
+    """The page of a link. It has no buttons, and everything on it is read from the one run that the link names."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -98,7 +99,7 @@ class SharedRun:
         self.evaluations = markup.panel(elem_id="shared-evaluations", js_on_load=when_loaded("timeline"))
         self.samples = markup.panel(elem_id="shared-samples")
         self.settings = markup.panel(elem_id="shared-settings")
-        # times of files are too large for the browser's numbers
+        # file times are too large for the browser's numbers
         self.seen = gr.State({})
         link = markup.held()
         self.panels = [self.head, self.results, self.left_out, self.samples, self.settings]
@@ -108,7 +109,7 @@ class SharedRun:
         look.on(gr.Timer(EVERY_SECONDS).tick)
 
     def look(self, link: str | None, seen: dict[str, Any] | None) -> Updates:
-        """What has changed of the run that the link opens."""
+        """What has changed in the run that the link opens."""
         try:
             run = linked_run(self.studio.runs_dir, link or "")
         except SimCTError as error:
@@ -134,7 +135,7 @@ class SharedRun:
 
 
 def _settings(run: RunFolder) -> str:
-    """The settings as they may be published."""
+    """The settings as they would be published."""
     try:
         text = public_yaml(run.config())
     except SimCTError as error:

@@ -1,4 +1,4 @@
-"""Runs: the list of waiting, active and past runs, read from their folders, and the chosen run to watch and act on."""
+"""Runs: the list of waiting, active and past runs, read from their folders, and the chosen run with its actions."""
 
 import time
 from collections.abc import Callable
@@ -40,8 +40,8 @@ DONE_HERE = ("stop", "kill", "resume", "retry", "delete", "fetch")
 class RunsTab:
     """The list on the left, the chosen run on the right, refreshed while the step is open.
 
-    `seen` is what this page shows as plain data, `stale_since` when it was found to differ from the run folders or an
-    action may have changed them, and `pending` the action and the run that a question is about.
+    `seen` is the content of this page as plain data. `stale_since` is when it was found to differ from the run folders,
+    or when an action may have changed them. `pending` is the action and the run that a question is about.
     """
 
     def __init__(self, studio: Studio, project: gr.Dropdown) -> None:
@@ -178,7 +178,7 @@ class RunsTab:
         return {self.chosen: choices(self.studio, run_id, visitor), **self._stale()} if isinstance(run_id, str) else {}
 
     def _look(self, visitor: Visitor, run_id: str | None, before: dict[str, Any], **wanted: Any) -> Updates:
-        """Whether anything that is shown has changed. That it has is one small update, which asks for `refresh`."""
+        """Check whether anything that is shown has changed. If so, one small update asks for `refresh`."""
         now = self._now(visitor, run_id, **wanted)
         return self._stale() if now.shown != before else {}
 
@@ -202,7 +202,7 @@ class RunsTab:
         return page.look(self.studio, visitor, run_id, words, state, length, wanted)
 
     def _refresh(self, visitor: Visitor, run_id: str | None, before: dict[str, Any], **wanted: Any) -> Updates:
-        """What changed since this page was last updated; files that did not change are not read again."""
+        """Show what changed since this page was last updated; unchanged files are not read again."""
         found = self._now(visitor, run_id, **wanted)
         run, now = found.run, found.shown
         picked = run.id if run else None
@@ -250,12 +250,12 @@ class RunsTab:
         return updates
 
     def _do(self, action: str, run_id: str | None, visitor: Visitor) -> Updates:
-        """Act on the run; returns a note, the hidden question, and the run to show."""
+        """Perform the action; returns a note, the hidden question, and the run to show."""
         updates: Updates = {self.confirm: gr.Row(visible=False), self.pending: None, **self._stale()}
         try:
             run = owned_run(self.studio, run_id, visitor)
             if action in ("resume", "retry"):
-                # its run.yaml may come from elsewhere, or from a time when the visitor owned other files
+                # its run.yaml may come from another machine, or from a time when the visitor owned other files
                 paths.check_run(self.studio, visitor, run.config(), here=not run.status().remote)
             message, new = perform(action, run, visitor)
         except SimCTError as error:

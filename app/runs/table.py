@@ -1,4 +1,4 @@
-"""All listed runs as a sortable table: what they are, and their distance and score before and after training."""
+"""All listed runs as a sortable table with their distance and score before and after training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ COLUMNS = {
     "Distance after": NUMBER, "Score before": NUMBER, "Best score": NUMBER, "Score after": NUMBER, "Started": NUMBER,
     "Project": TEXT,
 }  # fmt: skip
-# what a row is made from, in addition to the status
+# the files that a row is made from, in addition to the status
 FILES = ("label.json", "evaluation.json", "evaluations.jsonl")
 KEPT = 1024
 
@@ -30,19 +30,19 @@ Stamps = tuple[tuple[int, int] | None, ...]
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows, as HTML, and the value that it is sorted by; empty values come last."""
+    """The HTML of a cell, and the value that it is sorted by; empty values come last."""
 
     html: str
     value: str
 
 
 def stamps(run: RunFolder, status: RunStatus) -> list:
-    """Changes when the row does."""
+    """Stamps that change when the row changes."""
     return [run.id, status.state, status.step, status.distance, status.project, *(stamp(run, name) for name in FILES)]
 
 
 def table(studio: Studio, listed: Listed, chosen: str | None) -> str:
-    """The runs in the order of the list; static/sorting.js sorts them by a click on a heading."""
+    """The runs in the order of the list; static/sorting.js sorts them after a click on a heading."""
     if not listed:
         return ""
     columns = dict(COLUMNS)
@@ -86,7 +86,7 @@ def _cells(studio: Studio, run: RunFolder, status: RunStatus) -> list[Cell]:
 
 
 def _name(run: RunFolder, label: RunLabel, pair: str) -> Cell:
-    """A button that opens the run: its star and name, or its pair; its tags."""
+    """A button that opens the run, with its star and name (or its pair), and its tags."""
     shown = f"{'★ ' * label.starred}{label.name or pair}"
     tags = "".join(f"<i>{escape(tag)}</i>" for tag in label.tags)
     chips = f'<span class="chips">{tags}</span>' if tags else ""

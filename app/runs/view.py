@@ -40,7 +40,7 @@ def panels(run: RunFolder, place: str | None = None, trouble: str | None = None)
 
 
 def head(run: RunFolder, metrics: list[dict], place: str | None = None, trouble: str | None = None) -> str:
-    """State, pair, progress, times, and the reason if it failed."""
+    """State, pair, progress, times, and the reason if the run failed."""
     status = run.status()
     _, teacher, student = names(run, status)
     extra = ""
@@ -59,7 +59,9 @@ def head(run: RunFolder, metrics: list[dict], place: str | None = None, trouble:
 
 
 def published(run: RunFolder) -> str:
-    """Where the student was published, or what a run that publishes by itself will do or why it did not."""
+    """Where the student was published; for a run that publishes by itself, what it will do or why it did not
+    publish.
+    """
     record = publishing_state(run)
     if record.state != "none":
         return publishing_line(record)
@@ -88,7 +90,7 @@ def _note(run: RunFolder) -> str:
 
 
 def facts(run: RunFolder, status: RunStatus, metrics: list[dict]) -> list[str]:
-    """Method, steps, speed, how long it took or will take, and the project."""
+    """Method, steps, speed, the time it took or will take, and the project."""
     step, total = status.step, status.total_steps or 0
     found = [names(run, status)[0], f"step {step:,} of {total:,}"]
     seconds = [record["seconds"] for record in metrics[-20:] if record.get("seconds")]
@@ -145,7 +147,7 @@ def left_out(metrics: list[dict]) -> str:
     if not counts:
         return markup.note("quiet", "Every answer could be supervised.")
     reasons = "; ".join(f"{count:,} × {reason}" for reason, count in counts.most_common())
-    return markup.note("warn", f"Answers left out or cut: {reasons}.")
+    return markup.note("warn", f"Answers left out or cut off: {reasons}.")
 
 
 def samples(run: RunFolder) -> str:

@@ -1,5 +1,6 @@
 """How the page answers, in a real browser: nothing that was typed is lost while a step opens, and no update is sent
-twice or for nothing."""
+twice or for nothing.
+"""
 
 import json
 import os
@@ -189,7 +190,7 @@ def test_answers_can_be_asked_for_once_the_models_are_known(studio, run):
 
 def test_without_a_run_no_answer_can_be_asked_for(studio):
     studio.open("?step=compare")
-    expect(studio.at("#compare-answers")).to_contain_text("once a run has begun")
+    expect(studio.at("#compare-answers")).to_contain_text("once a run has started")
     expect(studio.at("#compare-ask")).to_be_disabled()
     studio.page.get_by_role("tab", name="Chat").click()
     expect(studio.at("#chat-send")).to_be_disabled()

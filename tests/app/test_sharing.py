@@ -72,7 +72,7 @@ def test_only_the_owner_makes_and_withdraws_a_link_and_whoever_has_it_reads(publ
     assert set(share._withdraw(ANN, run.id)) > {share.path}
     gone = page.look(made[share.path], seen[page.seen])
     assert "shows no run" in gone[page.head] and gone[page.curves]["charts"] == [] and gone[page.settings] == ""
-    assert "not whole" in page.look("", None)[page.head]
+    assert "link in the address is incomplete" in page.look("", None)[page.head]
 
 
 @pytest.mark.skipif(studio_page.CHROMIUM is None, reason="no Chromium on this machine")
