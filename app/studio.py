@@ -56,7 +56,7 @@ from simct.jobs import actions
 from simct.report import charts
 
 MAX_UPLOAD = "200mb"
-# for uploads in Gradio's temporary folder: seconds between two checks, and the largest age of a file
+# for uploads in Gradio's temporary folder: seconds between two checks, and the maximum age of a file
 FORGET_UPLOADS = (3600, 24 * 3600)
 MOST_WAITING = 256
 
@@ -65,7 +65,7 @@ HEADER = """<header class="top"><h1>SimCT Studio</h1>
 
 
 class StudioPage:
-    """The whole page; `kept` is what the browser keeps of a project besides its pair."""
+    """The whole page; `kept` is what the browser keeps for a project in addition to its pair."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -164,7 +164,7 @@ class StudioPage:
         self.publish.show_after(self.publish.refresh.on(steps["publish"].select).then)
 
     def _open_step_of(self, event: gr.EventData) -> Updates:
-        """Open the step with the field that the button of a message leads to."""
+        """Open the step with the field that a message's button leads to."""
         step = step_of(event)
         return {self.tabs: gr.Tabs(selected=step)} if step else {}
 
@@ -199,7 +199,9 @@ class StudioPage:
         show.on(self.train.launched.change)
 
     def _show_run(self, visitor: Visitor, run_id: str) -> Updates:
-        """The run and its step at once: a step that opened before would read the run that was chosen until then."""
+        """Choose the run and open its step in one update: a step that opened first would read the previously chosen
+        run.
+        """
         return {**self.runs.choose(visitor, run_id), self.tabs: gr.Tabs(selected="runs")}
 
     def _measure(self) -> Updates:
@@ -254,7 +256,7 @@ class StudioPage:
             {**QUIET, "js": scripts.call("recall", "data run verdict")},
         )
         restored = restore.on(self.blocks.load)
-        # such as with a full queue: the fields would stay disabled
+        # for example if the queue is full; the fields would otherwise stay disabled
         restored.failure(None, js=scripts.call("restoreAgain"), **PRIVATE)
         text = self.inspect.text.text
         restored = restored.then(None, text, text, js=scripts.call("recallText"), **PRIVATE)
@@ -274,17 +276,17 @@ def build(studio: Studio) -> gr.Blocks:
 
 
 def serve(studio: Studio, host: str = "127.0.0.1", port: int | None = None, allow_hosts: Sequence[str] = ()) -> None:
-    """Serve the page, say where it is, and block. `allow_hosts` are further names that it answers to."""
+    """Serve the page, print its address, and block. `allow_hosts` are more names that it answers to."""
     client.fail_fast()
     gradio.routes.StateHolder = Sessions  # type: ignore[misc]
     gradio.routes.CustomCORSMiddleware = Preflights  # type: ignore[misc]
     templates = gradio.routes.templates.env
     templates.loader = opening.loader(templates.loader)
-    # a computing thread yields after one millisecond instead of five, so that requests are answered sooner
+    # a computing thread gives way after one millisecond instead of five, so that requests are answered sooner
     sys.setswitchinterval(0.001)
     page = build(studio)
     import_behind(studio, studio.background.start)
-    # the class and its arguments, in the form in which Gradio's server takes middleware
+    # the class and its arguments, in the form that Gradio's server expects for middleware
     guard = (Guard, (), {"hosts": Hosts.of(host, studio.public, allow_hosts), "uploads": studio.uploads})
     # all events of the page go through the queue, where visitors take turns
     _, url, _ = page.queue(default_concurrency_limit=4, max_size=MOST_WAITING, api_open=False).launch(

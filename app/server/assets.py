@@ -1,7 +1,7 @@
-"""Gradio's own files in the browser. A page names the modules that draw it, and no file is fetched twice.
+"""Faster loading of Gradio's own files: a page names the modules that it needs in advance, and no file is loaded twice.
 
-Scripts and style sheets are kept compressed: a page asks for about a hundred of them at once, and Gradio would read and
-compress each of them again. The folder has a few megabytes of them, compressed.
+Scripts and style sheets are kept compressed in memory, a few megabytes in all. A page requests about a hundred of them
+at once, and Gradio would read and compress each of them again.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ FOLDER = "/assets/"
 PAGES = ("/", "/run")
 ENTRY = re.compile(r'src="\./assets/(index-[\w-]+\.js)"')
 IMPORT = re.compile(r'\b(?:from|import)"\./([\w-]+\.js)"')
-# what a file imports once it runs: the frame of the page, and what fills it
+# what a file imports when it runs: the frame of the page, and its contents
 LATER = re.compile(r"import\(`\./((?:Index|Blocks)-[\w-]+\.js)`\)")
-# the files of a type of component, as places in the list of all of them
+# the files of a component type, as indices into the list of all files
 DEPENDENCIES = re.compile(r"m\.f=\[(.*?)\]")
 COMPONENT = r"\b{}:\{{(?=(?:base|example|component):\(\)).*?\bcomponent:\(\).*?__vite__mapDeps\(\[([\d,]+)\]\)"
-# the types that a new page draws
+# the component types that a new page draws
 FIRST = (
     "accordion", "button", "column", "dropdown", "form", "html", "json", "row", "state", "tabitem", "tabs", "textbox",
     "timer",
@@ -42,7 +42,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Assets:
-    """The application `app`, whose scripts and style sheets are answered from memory once they have been read."""
+    """The application `app`, with scripts and style sheets served from memory once they have been read."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -63,7 +63,7 @@ class Assets:
         await send({"type": "http.response.body", "body": body})
 
     async def _body(self, scope: Scope) -> bytes | None:
-        """The compressed file that is asked for; None if it is not one of these, or is wanted otherwise."""
+        """The requested file, compressed; None if it is not one of these, or is requested in another form."""
         named = NAME.fullmatch(own_path(scope))
         if not named or not any(name == b"accept-encoding" and b"gzip" in value for name, value in scope["headers"]):
             return None
@@ -77,23 +77,24 @@ class Assets:
 
 
 def own_path(scope: Scope) -> str:
-    """The path of a request below the studio's address."""
+    """The path of a request, relative to the studio's address."""
     path, root = str(scope["path"]), str(scope.get("root_path") or "")
     return (path.removeprefix(root) or "/") if root else path
 
 
 def headers(path: str) -> list[Header]:
-    """Headers of the answer for a path of the studio."""
+    """The response headers for a path of the studio."""
     if path.startswith(FOLDER):
         return [KEPT]
     return [(b"link", LINK.encode())] if path in PAGES and LINK else []
 
 
 def _link() -> str:
-    """The files of every page, which the browser would otherwise find one after the other, each in the one before.
+    """The files of every page. Without this header the browser would find them one after another, each in the previous
+    one.
 
-    Those of the first step's components come after the page's own, and together, so that no part is drawn long before
-    another. Empty where Gradio's files are not laid out like this.
+    The files of the first step's components come after the page's own, and together, so that no part is drawn long
+    before another. Empty if Gradio's files are not laid out as expected.
     """
     try:
         frame = modules()
@@ -119,9 +120,9 @@ def modules() -> list[str]:
 
 
 def tree(names: list[str]) -> str:
-    """The one of the modules that has the class of the tree of all components, and their types.
+    """The module with the class of the component tree, and the types of the components.
 
-    Raises LookupError where there is none.
+    Raises LookupError if there is none.
     """
     found = [name for name in names if "as AppTree" in text(name)]
     return found[0]
@@ -141,7 +142,7 @@ def text(name: str) -> str:
 
 
 def _found(pattern: re.Pattern[str], within: str) -> str:
-    """The first match. Raises LookupError where there is none."""
+    """The first match. Raises LookupError if there is none."""
     found = pattern.search(within)
     if not found:
         raise LookupError(f"Gradio's files do not have {pattern.pattern}.")

@@ -1,7 +1,7 @@
 """A studio's background work for all runs: starting runs that are due, and keeping Jobs up to date.
 
 One thread advances the local queue. Each visitor's Jobs are queried with that visitor's own token, which stays in
-memory as long as the studio runs; failing requests are repeated less and less often, and never block a page.
+memory as long as the studio runs. Failing requests are retried less and less often, and never block a page.
 """
 
 import threading
@@ -44,14 +44,14 @@ class Background:
     thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start looking after the runs in a separate thread."""
+        """Start the background work in a separate thread."""
         if not self.public:
             self.tokens[None] = None
         self.thread = threading.Thread(target=self._run, daemon=True, name="background")
         self.thread.start()
 
     def meet(self, visitor: Visitor) -> None:
-        """Register a visitor: their Jobs are queried from now on, and their waiting runs get their token."""
+        """Register a visitor. From now on their Jobs are queried, and their waiting runs get their token."""
         owner, token = visitor.owner, visitor.own_token
         if self.public and (owner is None or token is None):
             return
@@ -62,7 +62,7 @@ class Background:
                     actions.provide_token(run, token)
 
     def turn(self) -> None:
-        """One round of work; requests continue in the background."""
+        """Do one round of work; requests continue in the background."""
         actions.advance(self.runs_dir)
         self._behind("uploads", UPLOAD_SECONDS, self._forget_uploads, None, None)
         for owner, token in list(self.tokens.items()):
@@ -74,7 +74,7 @@ class Background:
                     self._behind(run.id, JOB_SECONDS, self._refresh, run, owner, token)
 
     def _behind(self, name: object, every: float, work: Callable[..., None], *arguments: Any) -> None:
-        """Do `work` in another thread if it is due and not already running."""
+        """Run `work` in another thread if it is due and not already running."""
         pace = self.pace.setdefault(name, BackOff(every))
         if name in self.busy or not pace.due():
             return
@@ -89,7 +89,7 @@ class Background:
             self.trouble.pop(owner, None)
         except Exception as error:
             pace.failed(error)
-            self.trouble[owner] = f"{one_line(error)} Looking again in {pace.next - time.monotonic():.0f} s."
+            self.trouble[owner] = f"{one_line(error)} Trying again in {pace.next - time.monotonic():.0f} s."
         finally:
             self.busy.discard(name)
 
@@ -106,7 +106,7 @@ class Background:
         actions.refresh(run, token)
 
     def _follow(self, run: RunFolder, token: str | None) -> None:
-        """Save the Job's output in the run folder. If that breaks off, the next round starts it again."""
+        """Save the Job's output in the run folder. If this is interrupted, the next round starts it again."""
         try:
             actions.follow_log(run, token, wanted=lambda: run.status().active)
         except SimCTError:
@@ -119,7 +119,7 @@ class Background:
             try:
                 self.turn()
             except Exception as error:
-                # such as a full disk, which may have room in the next round
+                # for example a full disk, which may have space in the next round
                 self.trouble[None] = one_line(error)
             time.sleep(EVERY_SECONDS)
 

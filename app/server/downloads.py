@@ -1,4 +1,4 @@
-"""Files that a button makes and the visitor's browser saves."""
+"""Files that a button creates and the visitor's browser saves."""
 
 import functools
 import json
@@ -20,7 +20,7 @@ TYPES = {"json": "application/json", "csv": "text/csv", "html": "text/html"}
 
 @dataclass(frozen=True)
 class Download:
-    """A file to save; `remark` is what to know about it."""
+    """A file to save, and a `remark` about it."""
 
     name: str
     content: str
@@ -30,7 +30,9 @@ class Download:
 def buttons(
     files: Mapping[str, tuple[str, Callable[..., Download]]], place: str, min_width: int
 ) -> dict[gr.Button, Callable[..., Download]]:
-    """A small button for each file, which is given by name with its label and what makes it. Ids begin with `place`."""
+    """A small button for each file. `files` has the label and the function of each, by name. Element ids begin with
+    `place`.
+    """
     return {
         gr.Button(label, size="sm", min_width=min_width, elem_id=f"{place}-{name}"): make
         for name, (label, make) in files.items()
@@ -43,7 +45,7 @@ def offer(
     inputs: Mapping[str, Component],
     note: gr.HTML,
 ) -> None:
-    """A click on a button of `files` saves what its function, called with the values of `inputs`, returns.
+    """Let a click on a button of `files` save what its function returns for the values of `inputs`.
 
     Messages go to `note`.
     """
@@ -56,7 +58,7 @@ def offer(
         except SimCTError as error:
             return {file: "", note: markup.note("error", one_line(error))}
         sent = {"name": made.name, "type": TYPES[made.name.rsplit(".", 1)[1]], "content": made.content}
-        # the same file again is another change
+        # saving the same file again must count as a change
         sent["at"] = str(time.monotonic_ns())
         return {file: json.dumps(sent), note: markup.note("quiet", made.remark)}
 

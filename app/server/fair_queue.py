@@ -1,8 +1,8 @@
-"""Gradio's queue, made fair: visitors are served in turn, however many requests another visitor has sent.
+"""A fair version of Gradio's queue: visitors take turns, no matter how many requests one of them has sent.
 
-Gradio has one queue for all and refuses everyone once it is full. Here each visitor has a limited number of places, and
-the next request comes from the visitor with the fewest running ones. Limits on how often a function runs at once count
-per page; calls of the public API, which anyone may make from anywhere, are counted together.
+Gradio has one queue for all visitors and refuses everyone once it is full. Here each visitor has a limited number of
+places, and the visitor with the fewest running requests is served next. Limits on how often a function runs at once
+count per page; calls of the public API, which anyone may make from anywhere, are counted together.
 """
 
 import time
@@ -26,7 +26,9 @@ Pushed = tuple[bool, str | list[dict[str, Any]], Literal["success", "error", "qu
 
 
 class FairQueue(Queue):
-    """Gradio's queue with places by visitor. `served` is when each visitor's last request was started."""
+    """Gradio's queue with a limited number of places per visitor. `served` is when each visitor's last request was
+    started.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -44,7 +46,7 @@ class FairQueue(Queue):
             for event in line.queue
         )
         if own >= (MOST_CALLS_WAITING if call else MOST_WAITING):
-            return False, f"You already have {own} requests waiting. Wait until some have ended.", "queue_full"
+            return False, f"You already have {own} requests waiting. Wait until some have finished.", "queue_full"
         return await super().push(body, request, username)
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:
@@ -85,10 +87,12 @@ class FairQueue(Queue):
 
 
 def is_call(fn: Any) -> bool:
-    """Whether a function belongs to the public API and not to the page."""
+    """Whether a function belongs to the public API rather than the page."""
     return bool(fn.api_visibility == "public")
 
 
 def turn_of(event: Event) -> tuple[str, str]:
-    """The key of requests that end in the order they began: for one place of a page, or by a visitor to the API."""
+    """The key of requests that must end in the order in which they began: those for one place of a page, or those of
+    one visitor to the API.
+    """
     return event.concurrency_id, caller(event.request.scope) if is_call(event.fn) else event.session_hash

@@ -1,6 +1,6 @@
-"""Checks of every request before Gradio gets it: the studio's names, the paths it uses, and limits per visitor.
+"""Checks of every request before Gradio receives it: the studio's names, its paths, and limits per visitor.
 
-They run inside Gradio's session, so that a visitor who has signed in is known by their account.
+They run inside Gradio's session, so that a signed-in visitor is known by account.
 """
 
 import time
@@ -18,7 +18,7 @@ from app.server.hosts import Hosts
 from app.server.uploads import MOST_BYTES, Uploads
 from app.server.visitor import caller
 
-# the paths of the page and of Gradio's clients; Gradio offers more, such as fetching any address
+# the paths of the page and of Gradio's clients; Gradio has more, such as one that fetches any address
 PATHS = ("/", "/run", "/config", "/favicon.ico", "/manifest.json", "/robots.txt", "/theme.css", "/logout")
 FOLDERS = ("/assets/", "/static/", "/svelte/", "/pwa_icon", "/login/")
 API = "/gradio_api/"
@@ -28,11 +28,11 @@ CALLS = (
 )  # fmt: skip
 # a text of a million characters, as JSON
 MOST_BODY = 16_000_000
-# a file with the lines around it
+# an uploaded file, including the multipart lines around it
 MOST_UPLOAD = MOST_BYTES + 100_000
-# requests that a visitor may have open: a page has two, and those it waits for
+# open requests per visitor: each page has two, and those that it waits for
 MOST_OPEN = 96
-# requests that change or compute something, at once and then each second
+# requests that change or compute something: at once, and then per second
 BURST, PER_SECOND = 240, 8.0
 MOST_KNOWN = 10_000
 
@@ -46,7 +46,7 @@ class Allowance:
     open: int = 0
 
     def take(self) -> bool:
-        """Use one request, if one is left."""
+        """Take one request from the allowance, if one is left."""
         now = time.monotonic()
         self.left, self.at = min(BURST, self.left + (now - self.at) * PER_SECOND), now
         if self.left < 1:
@@ -90,17 +90,17 @@ class Guard:
                 self.uploads.arrived(who)
 
     def _limit(self, scope: Scope, who: str, allowance: Allowance) -> tuple[int, str | None, int]:
-        """The status and the reason to refuse a request, if there is one, and the bytes that an upload may have."""
+        """The status and the reason if the request is refused, and the most bytes that an upload may have."""
         limited = self.hosts.public
         if limited and allowance.open >= MOST_OPEN:
-            return 429, f"You have {MOST_OPEN} requests open. Wait until some have ended.", 0
+            return 429, f"You have {MOST_OPEN} requests open. Wait until some have finished.", 0
         if scope.get("method") in ("GET", "HEAD", "OPTIONS"):
             return 200, None, 0
         if limited and not allowance.take():
             return 429, "You have sent many requests at once. Wait a moment.", 0
         length = content_length(scope)
         if length is None:
-            return 411, "A request with a body must say how long it is.", 0
+            return 411, "A request with a body needs a Content-Length header.", 0
         uploading = own_path(scope) == f"{API}upload"
         most = MOST_UPLOAD if uploading else MOST_BODY
         if length > most:
@@ -120,7 +120,7 @@ class Guard:
     def _with_headers(self, send: Send, more: Sequence[assets.Header] = ()) -> Send:
         async def sent(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                # what is not there is not kept either
+                # a missing file must not be cached either
                 own = [*self.hosts.headers(), *(more if message["status"] == 200 else ())]
                 names = {name for name, _ in own}
                 kept = [each for each in message.get("headers", []) if each[0].lower() not in names]
@@ -139,7 +139,7 @@ class Guard:
 
 
 class Preflights(CustomCORSMiddleware):
-    """Gradio's layer for other origins, which comes before the guard, without its own answer to preflights."""
+    """Gradio's middleware for other origins, which runs before the guard, without its own response to preflights."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "OPTIONS":
@@ -148,7 +148,9 @@ class Preflights(CustomCORSMiddleware):
 
 
 def served(path: str) -> bool:
-    """Whether the studio uses the path. Files must be made by it or uploaded to it, and are never an address."""
+    """Whether the studio uses the path. A file must have been created by the studio or uploaded to it, never an
+    address.
+    """
     if ".." in Path(path).parts or path.startswith((f"{API}file=http:", f"{API}file=https:")):
         return False
     if path.startswith(API):
@@ -157,6 +159,6 @@ def served(path: str) -> bool:
 
 
 def content_length(scope: Scope) -> int | None:
-    """The bytes of a request's body according to its header; None if it does not say."""
+    """The number of bytes of a request's body, from its header; None without the header."""
     named = [value for name, value in scope["headers"] if name.lower() == b"content-length"]
     return int(named[0]) if len(named) == 1 and named[0].isdigit() and len(named[0]) < 16 else None

@@ -1,4 +1,4 @@
-"""How events of the page reach their handlers: inputs by name, the visitor first, updates by component."""
+"""How events of the page call their handlers: the visitor first, inputs by name, updates by component."""
 
 import functools
 import inspect
@@ -15,24 +15,24 @@ Component = gr.blocks.Block
 
 # not part of the public API
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-# updates without a spinner; with no component to show progress on, the browser does not walk through all outputs each
-# time that a request of any handler begins, runs or ends
+# updates without a spinner; without a component that shows progress, the browser does not go through all outputs
+# whenever a request of any handler begins, runs or ends
 QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden", "show_progress_on": []}
-# updates after each input; a later input waits for the earlier one, so that none is lost
+# updates after every input; a later input waits for the earlier one, so that none is lost
 LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
-# started once, and running until it ends or is canceled, at the same time as anything else
+# started once; runs until it ends or is canceled, at the same time as anything else
 LONG: dict[str, Any] = {**QUIET, "trigger_mode": "once", "concurrency_limit": None}
 
 
 def in_turn(name: str) -> dict[str, Any]:
-    """Updates to the same place: they end in the order they began, so that the last one stays."""
+    """Updates to the same place, which end in the order in which they began, so that the last one stays."""
     return {**LATEST, "concurrency_id": name, "concurrency_limit": 1}
 
 
 class Handler:
-    """A function with the components it reads, by the names of its parameters, and the components it may change.
+    """A function with the components that it reads, by parameter name, and the components that it may change.
 
-    The function takes the Visitor first if it has a parameter `visitor`, and returns Updates or yields them.
+    The function takes the Visitor first if it has a parameter `visitor`. It returns or yields Updates.
     """
 
     def __init__(
@@ -47,7 +47,9 @@ class Handler:
         self.inputs, self.outputs, self.how = dict(inputs or {}), list(outputs), how
 
     def on(self, *triggers: Any, how: Mapping[str, Any] | None = None) -> Any:
-        """Call the function on these events. Returns what has `then`, the event that follows its answer."""
+        """Call the function on these events. Returns the object whose `then` is the event after the function has
+        finished.
+        """
         options = {"inputs_kwargs": self.inputs, "outputs": self.outputs, **(self.how if how is None else how)}
         if len(triggers) == 1:
             return triggers[0](self.function, **options)
@@ -55,7 +57,7 @@ class Handler:
 
 
 def _never_empty(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` with no updates said in Gradio's way: it would take an empty dict for a value."""
+    """`function` with "no updates" in Gradio's form, because Gradio would take an empty dict for a value."""
 
     @functools.wraps(function)
     def answered(*arguments: Any, **named: Any) -> Any:
@@ -70,7 +72,9 @@ def _never_empty(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def as_gradio_calls_it(studio: Studio, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function(visitor, ...)` with parameters that Gradio fills in with who has signed in, in place of the visitor."""
+    """`function(visitor, ...)` with the parameters that Gradio fills in about who has signed in, instead of the
+    visitor.
+    """
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
     if not parameters or parameters[0].name != "visitor":

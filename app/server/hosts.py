@@ -1,4 +1,4 @@
-"""The host names that a studio answers to, so that no other page can reach it by its own name (DNS rebinding)."""
+"""The host names that a studio answers to, so that no other website can reach it under its own name (DNS rebinding)."""
 
 import ipaddress
 import os
@@ -10,18 +10,17 @@ from urllib.parse import urlsplit
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 EVERYWHERE = ("0.0.0.0", "::", "")
-# further names, in addition to --allow-host
+# more names, in addition to --allow-host
 ALLOWED = "SIMCT_ALLOW_HOSTS"
-# the page of the Hub that shows a Space in a frame
+# the Hub, which shows a Space in a frame
 HUB = "https://huggingface.co"
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """`names` are this studio's own. `any_address`: it listens on every interface, and so answers to IP addresses.
-
-    An IP address cannot be rebound: a page that was opened by an address has that address as its origin.
+    """`names` are this studio's own names. `any_address`: it listens on every interface, so it answers to IP addresses.
+    An IP address cannot be rebound: a page that was opened by an IP address has that address as its origin.
     """
 
     names: frozenset[str]
@@ -33,7 +32,7 @@ class Hosts:
     def of(
         cls, host: str, public: bool, allowed: Iterable[str] = (), environment: Mapping[str, str] = os.environ
     ) -> Self:
-        """The names of a studio that listens on `host`. A Space finds its names in the environment."""
+        """The names of a studio that listens on `host`. The names of a Space are in its environment variables."""
         listed = [*allowed, *environment.get(ALLOWED, "").split(",")]
         if public:
             listed += environment.get("SPACE_HOST", "").split(",")
@@ -47,7 +46,7 @@ class Hosts:
         return name is not None and (name in self.names or (self.any_address and _is_address(name)))
 
     def refusal(self, method: str, headers: list[tuple[bytes, bytes]]) -> str | None:
-        """Why a request is refused; None if it is for this studio and comes from its own page or a program."""
+        """The reason to refuse a request; None if it is for this studio and comes from its own page or a program."""
         named = _values(headers, b"host")
         if len(named) != 1 or not self.answers(named[0]):
             shown = name_of(named[0]) if len(named) == 1 else None
@@ -61,7 +60,7 @@ class Hosts:
             return None
         elsewhere = not all(self._is_own(origin, named[0]) for origin in origins)
         site, mode = (" ".join(_values(headers, name)) for name in (b"sec-fetch-site", b"sec-fetch-mode"))
-        # another page may only link to the studio
+        # other websites may only link to the studio
         if site in ("cross-site", "same-site") and not (reads and mode == "navigate"):
             elsewhere = True
         return (
@@ -69,7 +68,7 @@ class Hosts:
         )
 
     def _is_own(self, origin: str, host: str) -> bool:
-        """Whether a page of `origin` is this studio's own, where the request names `host`."""
+        """Whether a page from `origin` is this studio's own, if the request names `host`."""
         try:
             parts = urlsplit(origin)
             name = (parts.hostname or "").rstrip(".")
@@ -78,12 +77,12 @@ class Hosts:
         return parts.scheme in ("http", "https") and (parts.netloc.lower() == host.lower() or name in self.given)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers of every answer: what a page may load and who may show it in a frame."""
+        """The headers of every response: what a page may load and who may show it in a frame."""
         hub = f" {HUB} https://cdn-avatars.huggingface.co" if self.public else ""
         framed = f"'self' {HUB}" if self.public else "'none'"
         policy = {
             "default-src": "'self'",
-            # the page's own scripts are in its head, and Gradio compiles those of events
+            # the page's own scripts are inline in its head, and Gradio compiles the scripts of events
             "script-src": "'self' 'unsafe-inline' 'unsafe-eval' blob:",
             "style-src": "'self' 'unsafe-inline'",
             "img-src": f"'self' data: blob:{hub}",
@@ -102,7 +101,7 @@ class Hosts:
             "Referrer-Policy": "same-origin",
         }
         if not self.public:
-            # a Space is shown in the Hub's frame, which this older header cannot name
+            # the Hub shows a Space in a frame, and this older header cannot name an allowed site
             sent |= {"X-Frame-Options": "DENY", "Cross-Origin-Resource-Policy": "same-origin"}
         return [(name.lower().encode(), value.encode()) for name, value in sent.items()]
 

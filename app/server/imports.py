@@ -1,6 +1,6 @@
-"""The libraries that read tokenizers and models take seconds to import: after the first paint, and in one thread.
+"""Import the libraries that read tokenizers and models, which takes seconds, in one thread after the first paint.
 
-If two threads import at once, one of them may find torch or transformers half imported.
+If two threads import at once, one of them may see torch or transformers half imported.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import gradio as gr
 from app.server.fair_queue import FairQueue
 from app.server.studio import Studio
 
-# every module of simct that the pages import only when they need it
+# the modules of simct that pages import only when they need them
 LATE = """
 config.sections tokenization.token_bytes tokenization.model_tokens tokenization.pair
 losses losses.head models.loading models.teachers training.checkpoints
@@ -27,7 +27,7 @@ jobs.hf.hardware jobs.hf.spending jobs.hf.history jobs.hf.job publishing.process
 
 
 def import_behind(studio: Studio, then: Callable[[], object]) -> None:
-    """Import them in a separate thread, and then call `then`; the page's handlers wait for that."""
+    """Import them in a separate thread, and then call `then`. The page's handlers wait for this."""
     studio.imported.clear()
     studio.workers.nursery.start()
 
@@ -47,19 +47,19 @@ def import_all(studio: Studio) -> None:
         for name in ("datasets", *(f"simct.{name}" for name in LATE), *ours):
             importlib.import_module(name)
     finally:
-        # the page that needs a module reports if it cannot be imported
+        # if a module cannot be imported, the page that needs it reports that
         studio.imported.set()
 
 
-# what a page's configuration says of each component for callers of the API, and of those that come with Gradio
+# keys of a component in the page's configuration that only callers of the API and components outside Gradio need
 FOR_CALLERS = ("api_info", "api_info_as_input", "api_info_as_output", "example_inputs", "skip_api")
 OF_CUSTOM = "component_class_id"
-# and of each component and event for Gradio's server: no file of its browser side contains these words
+# keys of components and events that only Gradio's server needs: no file of its browser code contains these words
 FOR_SERVER = ("preserved_by_key", "delete_callback", "time_to_live", "collects_event_data", "max_batch_size")
 
 
 class Page(gr.Blocks):
-    """A page that is served at once, and whose handlers run when the imports are done, for all visitors in turn."""
+    """A page that is served at once. Its handlers run once the imports are done, and visitors take turns."""
 
     def __init__(self, studio: Studio, **options: Any) -> None:
         self.studio = studio
@@ -79,9 +79,9 @@ class Page(gr.Blocks):
         return self
 
     def get_config_file(self) -> Any:
-        """The configuration as every visitor gets it, without what no browser reads.
+        """The configuration that every visitor gets, without the parts that no browser reads.
 
-        Only components of the public API say how they are called.
+        Only components of the public API keep the description for callers.
         """
         config = super().get_config_file()
         public = [fn for fn in self.fns.values() if fn.api_visibility == "public"]
@@ -102,11 +102,11 @@ class Page(gr.Blocks):
         final: bool,
         simple_format: bool = False,
     ) -> list[Any]:
-        """What a handler yields, after the first time as its difference from the time before.
+        """The values that a handler yields; after the first one, as differences from the previous one.
 
-        Gradio's browser side changes the earlier update in place by such a difference, also when the page has not
-        applied it yet, so that a new value is lost if the handler soon yields again. Here updates of properties are
-        sent whole.
+        Gradio's browser code applies such a difference in place to the earlier update, even if the page has not applied
+        that update yet. A new value is then lost if the handler soon yields again. Here, updates of properties are sent
+        whole.
         """
         known = self.pending_diff_streams[session_hash] if session_hash else {}
         begun = run in known

@@ -1,4 +1,4 @@
-"""The machine that the studio runs on, as estimates know it."""
+"""The machine that the studio runs on, in the form that estimates use."""
 
 from typing import TYPE_CHECKING
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def this_machine() -> "Machine":
-    """The GPU of this machine as the estimate knows it, else its CPU."""
+    """The GPU of this machine in the form that estimates use; without one, its CPU."""
     import torch
 
     from simct.estimate.machines import MACHINES, this_cpu

@@ -16,7 +16,7 @@ MOST_ANSWERING = 3
 
 @dataclass(frozen=True, eq=False)
 class LoadedPair:
-    """Both models in evaluation mode. `key` says who loaded which pair, as access differs by visitor."""
+    """Both models in evaluation mode. `key` says who loaded which pair, because access differs by visitor."""
 
     key: tuple[str, str, str | bool | None]
     pair: "TokenizerPair"
@@ -26,14 +26,14 @@ class LoadedPair:
 
 @dataclass
 class Models:
-    """`turn` is held by the only task that may load weights: two tasks would need the memory of both."""
+    """Only the task that holds `turn` may load weights, because two tasks would need the memory of both."""
 
     pair: LoadedPair | None = None
     answering: "OrderedDict[tuple[object, ...], PreTrainedModel]" = field(default_factory=OrderedDict)
     turn: threading.Lock = field(default_factory=threading.Lock)
 
     def pair_of(self, teacher: str, student: str, token: str | bool | None) -> LoadedPair | None:
-        """The pair's weights, if they are the ones in memory."""
+        """The weights of the pair, if they are in memory."""
         return self.pair if self.pair is not None and self.pair.key == (teacher, student, token) else None
 
     def forget_pair(self) -> None:
@@ -42,7 +42,7 @@ class Models:
         gc.collect()
 
     def make_room_to_answer(self) -> None:
-        """Free the pair and the least recently used answering models, for one more."""
+        """Free the pair and the least recently used answering models, to make room for one more."""
         while len(self.answering) >= MOST_ANSWERING:
             self.answering.popitem(last=False)
         self.forget_pair()

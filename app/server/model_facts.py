@@ -30,9 +30,9 @@ EMBEDDED = {str(demo.TEACHER): TEACHER_NAME, str(demo.STUDENT): STUDENT_NAME} | 
 
 @dataclass(frozen=True)
 class Facts:
-    """One model as the Pair step shows it. `size` is in bytes of safetensors, None where unknown.
+    """One model as the Pair step shows it. `size` is in bytes of safetensors, None if unknown.
 
-    `revision` is the commit, `hit` what the Hub says of the model; both are None for a folder.
+    `revision` is the commit, and `hit` is what the Hub says about the model; both are None for a folder.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Facts:
 
 
 def display_name(model: str) -> str:
-    """A model as people name it: the embedded ones by role, folders by their last part; several joined by " + "."""
+    """The display name of a model: embedded models by role, folders by their last part; several are joined by " + "."""
     if " + " in model:
         return " + ".join(map(display_name, model.split(" + ")))
     if model in EMBEDDED:
@@ -68,12 +68,12 @@ def display_name(model: str) -> str:
 
 
 def joined(model: str, revision: str | None) -> str:
-    """A model and its revision as the fields of the pair hold them."""
+    """A model and its revision, joined as in the fields of the pair."""
     return f"{model}@{revision}" if revision and model not in EMBEDDED and not is_folder(model) else model
 
 
 def location(model: str) -> str:
-    """Where to load a model of the fields from: its folder, or its id without the revision."""
+    """Where to load a model named in a field from: its folder, or its id without the revision."""
     return str(Path(model).expanduser()) if is_folder(model) else split_revision(model)[0]
 
 
@@ -131,7 +131,7 @@ def _folder_facts(studio: Studio, model: str) -> Facts:
 
 
 def _changed(folder: Path) -> int:
-    """When a file of the folder was changed last, so that it is read again then."""
+    """When a file of the folder was last changed, so that a changed folder is read again."""
     try:
         return max((path.stat().st_mtime_ns for path in folder.iterdir() if path.is_file()), default=0)
     except OSError:

@@ -1,7 +1,7 @@
-"""The page's HTML: Gradio's, with the module static/opening.mjs beside the one that starts Gradio in the browser.
+"""The page's HTML: Gradio's own, with the module static/opening.mjs next to the one that starts Gradio in the browser.
 
-The module changes methods of Gradio's class of the components' tree, and so is only there in the version that it was
-written for; any other opens the page more slowly.
+The module replaces methods of Gradio's component tree class, so it is added only for the Gradio version that it was
+written for. With any other version, the page opens more slowly.
 """
 
 import gradio
@@ -15,13 +15,13 @@ TEMPLATE = "frontend/index.html"
 
 
 def loader(others: BaseLoader | None) -> BaseLoader | None:
-    """What finds Gradio's templates, this page's HTML first."""
+    """The loader that finds Gradio's templates, this page's HTML first."""
     html = page()
     return ChoiceLoader([DictLoader({TEMPLATE: html}), others]) if html and others else others
 
 
 def page() -> str | None:
-    """The template of the page; None where Gradio is another one than the module was written for."""
+    """The template of the page; None for a Gradio version that the module was not written for."""
     if gradio.__version__ != GRADIO:
         return None
     module = (STATIC / "opening.mjs").read_text(encoding="utf-8").replace("CORE", assets.tree(assets.modules()))

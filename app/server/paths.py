@@ -1,7 +1,8 @@
 """Resolving names from visitors: the only place where such a name becomes a path of this machine.
 
-A name is parsed first (its revision split off, its folders resolved, links followed). Then it must be on the Hub, in
-the package, an upload of the visitor, or in one of their runs. On a personal machine every folder is allowed.
+A name is parsed first: its revision is split off, its folders are resolved, and links are followed. Then it must be on
+the Hub, in the package, an upload of the visitor, or in one of their runs. On a personal machine, every folder is
+allowed.
 """
 
 from pathlib import Path
@@ -35,7 +36,9 @@ def check_revision(revision: str | None, error: type[SimCTError] = ModelError) -
 
 
 def check_model(studio: Studio, model: str | None) -> str:
-    """A model that a visitor names, trimmed. In public it must be embedded or on the Hub. Raises ModelError."""
+    """A model that a visitor names, without surrounding spaces. In public it must be embedded or on the Hub. Raises
+    ModelError.
+    """
     model = (model or "").strip()
     if not model or "\0" in model:
         raise ModelError("Choose a model: type to search the Hub, or give the path of a local folder.")
@@ -52,9 +55,10 @@ def check_model(studio: Studio, model: str | None) -> str:
 
 
 def check_data(studio: Studio, visitor: Visitor, data: DataConfig) -> DataConfig:
-    """The prompts that a visitor chose, in place: in public embedded, on the Hub or an upload of theirs.
+    """Check the prompts that a visitor chose, in place. In public they must be embedded, on the Hub or the visitor's
+    upload.
 
-    A file that they brought before they signed in becomes their account's. Raises DataError or RunError.
+    A file that they uploaded before they signed in becomes their account's. Raises DataError or RunError.
     """
     data.prompts = _prompts(studio, visitor, data.prompts)
     if data.held_out_prompts:
@@ -89,14 +93,16 @@ def owned_file(studio: Studio, visitor: Visitor, name: str) -> Path | None:
 
 
 def is_kept_here(studio: Studio, name: str) -> bool:
-    """Whether `name` is an upload or an input of some run: whose it is was checked when it was named."""
+    """Whether `name` is an upload or an input of some run. Its owner was checked when it was named."""
     root, path = studio.runs_dir.resolve(), Path(name).resolve()
     parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
     return len(parts) > 1 and (parts[0] == studio.uploads.folder.name or parts[1] == "inputs")
 
 
 def check_tasks(studio: Studio, visitor: Visitor, tasks: list[str]) -> list[str]:
-    """Tasks that a visitor names: by name, or the visitor's own file of prompts and answers. Raises ConfigError."""
+    """Check tasks that a visitor names: a task name, or the visitor's own file of prompts and answers. Raises
+    ConfigError.
+    """
     return [task if is_task_name(task) else _task_file(studio, visitor, task) for task in tasks]
 
 
@@ -112,19 +118,19 @@ def _task_file(studio: Studio, visitor: Visitor, task: str) -> str:
 
 
 def check_run(studio: Studio, visitor: Visitor, config: RunConfig, here: bool = False) -> RunConfig:
-    """A run that a visitor described, in place, with every name in it resolved. Raises a one-line SimCTError.
+    """Check a run that a visitor described, in place, and resolve every name in it. Raises a one-line SimCTError.
 
-    They never choose its folder. `here`: it trains on the machine of the studio, which in public sends no
-    requests for a visitor and has one device for each run.
+    Visitors never choose its folder. `here`: it trains on the studio's machine, which in public sends no requests for a
+    visitor and has one device for each run.
     """
     config.output = None
     for number, model in (*numbered_teachers(config), ("", config.student)):
         model.model = check_model(studio, model.model)
-        # a name that still holds a revision would be parsed again, as another name
+        # a name that still contains a revision would be parsed again, as a different name
         if studio.public and split_revision(model.model)[1]:
             raise ModelError(f"{quoted(model.model)} is not a model. Give its revision by itself.")
         check_revision(model.revision)
-        # the scores of a Job are in its own repository, under the one name that they have there
+        # the scores of a Job are in its own repository, always under the same name
         if model.scores and studio.public and model.scores != f"inputs/scores{number}":
             found = owned_file(studio, visitor, model.scores) if "\0" not in model.scores else None
             if found is None:

@@ -1,4 +1,4 @@
-"""The repository that a student is published in: its name, checked, or suggested from the run."""
+"""The repository in which a student is published: a name, checked or suggested from the run."""
 
 import re
 
@@ -15,7 +15,7 @@ LONGEST = 96
 
 
 def suggested_repo_id(studio: Studio, run: RunFolder, visitor: Visitor) -> str:
-    """A repository for a run that was never published: the visitor's account, the student and the method."""
+    """A repository name for a run that was never published: the visitor's account, the student and the method."""
     name = visitor.owner or account(studio, visitor.token)
     if not name:
         return ""
@@ -30,7 +30,7 @@ def suggested_name(config: RunConfig) -> str:
 
 
 def account(studio: Studio, token: str | bool | None) -> str | None:
-    """Whose token it is; None if there is none, or the Hub does not say."""
+    """The account of the token; None if there is none, or if the Hub does not tell."""
     known = token if isinstance(token, str) else None if token is False else get_token()
     if not known:
         return None

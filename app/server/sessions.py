@@ -1,8 +1,8 @@
-"""Gradio's state of each page: only the values of its components, without a description of every component.
+"""Gradio's state of each page: only its components' values, without a description of every component.
 
-Gradio would describe all components again for each page that sends anything, on the thread that answers requests:
-seventy new pages at once would block everyone for ten seconds. The descriptions serve its links that restore a page;
-the studio has its own links (app/address.py).
+For each page that sends anything, Gradio would describe all components again, on the thread that answers requests.
+Seventy new pages at once would block everyone for ten seconds. Gradio needs the descriptions for links that restore a
+page; the studio has its own links (app/address.py).
 """
 
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from gradio.state_holder import SessionState, StateHolder
 
 
 class Sessions(StateHolder):
-    """The pages that are open, each described as far as it has changed."""
+    """The open pages, each with only what has changed on it."""
 
     def __getitem__(self, session_id: str) -> SessionState:
         if session_id not in self.session_data:

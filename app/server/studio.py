@@ -1,4 +1,4 @@
-"""One studio: what it may do, where its runs are, and everything that it keeps in memory.
+"""One studio: its permissions, its runs folder, and everything that it keeps in memory.
 
 Two studios in one process share nothing: each has its own caches.
 """
@@ -22,7 +22,7 @@ from simct.jobs.local.confinement import UPLOADS
 
 TEACHER_NAME = "Embedded teacher"
 STUDENT_NAME = "Embedded student"
-# a Space whose GPU is lent to one call at a time (zero_gpu.py)
+# a Space that lends its GPU to one call at a time (zero_gpu.py)
 ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 Arguments = ParamSpec("Arguments")
@@ -30,11 +30,12 @@ Result = TypeVar("Result")
 
 
 class Studio:
-    """`public` is a Space: visitors name no folders of the machine, and act with their own token only.
+    """`public`: the studio is a Space, where visitors cannot name folders of the machine and act only with their own
+    token.
 
-    `workers` read what comes from visitors and the Hub, in separate processes; `models` are the weights in memory;
-    `background` looks after the runs; `uploads` are visitors' files; `imported` is set once the libraries that take
-    seconds to import are there.
+    `workers` read files from visitors and the Hub in separate processes; `models` are the weights in memory;
+    `background` manages the runs; `uploads` are visitors' files; `imported` is set once the libraries that take seconds
+    to import have been imported.
     """
 
     def __init__(self, runs_dir: Path, public: bool | None = None) -> None:
@@ -46,7 +47,7 @@ class Studio:
         self.background = Background(self.runs_dir, self.public)
         self.imported = threading.Event()
         self.imported.set()
-        # held while a tokenizer that a worker has accepted is loaded, so that two threads do not load the same one
+        # held while a tokenizer that a worker has accepted is loaded, so that two threads do not both load it
         self.reading = threading.Lock()
         self._kept: dict[Callable[..., Any], Callable[..., Any]] = {}
 
@@ -56,11 +57,13 @@ class Studio:
 
     @property
     def trains_here(self) -> bool:
-        """Whether runs may use this machine. The owner of a Space must allow it, as all visitors share its hardware."""
+        """Whether runs may use this machine. The owner of a Space must allow it, because all visitors share its
+        hardware.
+        """
         return not self.public or (os.environ.get("SIMCT_TRAIN_HERE") == "1" and not ZERO_GPU)
 
     def visitor(self, token: gr.OAuthToken | None, profile: gr.OAuthProfile | None) -> Visitor:
-        """The visitor of a request. Without a token: the stored one on this machine, none in public."""
+        """The visitor who sent a request. Without a token, the one stored on this machine is used; in public, none."""
         nobody = False if self.public else None
         return Visitor(token.token if token else nobody, profile.username if profile else None)
 
@@ -70,7 +73,9 @@ class Studio:
         return self.visitor(None, None)
 
     def kept(self, function: Callable[Arguments, Result], size: int = 8) -> Callable[Arguments, Result]:
-        """`function`, its `size` latest results kept by its arguments. A token among them separates visitors."""
+        """`function` with its `size` latest results cached by its arguments. A token among the arguments separates
+        visitors.
+        """
         found = self._kept.get(function)
         if found is None:
             found = self._kept.setdefault(function, lru_cache(maxsize=size)(function))

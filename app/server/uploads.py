@@ -1,7 +1,7 @@
 """Visitors' uploads: limits on their size, where they are kept, who owns them, and for how long.
 
-A file is first in Gradio's temporary folder. Files that a run may need are copied next to the runs: in public into a
-folder of the account, or, for a visitor who has not signed in, into one whose name only their browser knows.
+A file arrives in Gradio's temporary folder. Files that a run may need are copied next to the runs: in public, into a
+folder of the account or, for a visitor who has not signed in, into one whose name only their browser knows.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ from simct.data.formats import suffix_of
 from simct.errors import DataError, RunError
 from simct.files import write_atomically
 
-# of one file
+# the most bytes of one file
 MOST_BYTES = 200_000_000
-# of one visitor in a day, and of all visitors together on the disk
+# the most bytes per visitor and day, and of all visitors together on disk
 MOST_A_DAY, MOST_IN_ALL = 1_000_000_000, 20_000_000_000
 DAY = 24 * 3600.0
-# how long it is kept next to the runs, or longer if a run uses it
+# how long a file is kept next to the runs, unless a run uses it
 KEPT_SECONDS = 30 * DAY
 UNSIGNED = re.compile(r"visitor-[0-9a-f]{32}")
 BY_CONTENT = re.compile(r"[0-9a-f]{32}(\.[a-z0-9]+){0,2}")
@@ -46,11 +46,13 @@ class Uploads:
     under_way: dict[str, int] = field(default_factory=dict)
 
     def refusal(self, who: str, length: int) -> str | None:
-        """Why this visitor may not upload `length` bytes now; None if they may, and then these bytes are counted."""
+        """The reason why this visitor may not upload `length` bytes now; None if they may, and then these bytes are
+        counted.
+        """
         now = time.time()
         recent = [each for each in self.brought.get(who, []) if now - each[0] < DAY]
         if self.under_way.get(who, 0) >= 4:
-            return "You are uploading four files. Wait until one has arrived."
+            return "You are already uploading four files. Wait until one has finished."
         if sum(size for _, size in recent) + length > MOST_A_DAY:
             return (
                 f"You have uploaded {MOST_A_DAY / 1e9:g} GB within a day, which is the limit. Use a dataset on the Hub."
@@ -65,14 +67,14 @@ class Uploads:
         return None
 
     def arrived(self, who: str) -> None:
-        """An upload has ended, whole or not."""
+        """Record that an upload has ended, complete or not."""
         left = self.under_way.get(who, 0) - 1
         self.under_way[who] = left
         if left <= 0:
             del self.under_way[who]
 
     def keep(self, path: str, visitor: Visitor, public: bool) -> str:
-        """Copy an upload next to the runs, under a name made from its content; returns the path of the copy.
+        """Copy an upload next to the runs, under a name that depends on its content; returns the path of the copy.
 
         Raises DataError for a path that is not an upload, RunError if the copy cannot be written.
         """
@@ -80,7 +82,7 @@ class Uploads:
         return self.keep_bytes(uploaded.read_bytes(), suffix_of(uploaded), visitor, public)
 
     def keep_bytes(self, data: bytes, suffix: str, visitor: Visitor, public: bool) -> str:
-        """Keep a visitor's data next to the runs, named by its content; returns the path.
+        """Save a visitor's data next to the runs, under a name that depends on its content; returns the path.
 
         Raises RunError if it cannot be written, and in public if there is no room left.
         """
@@ -101,7 +103,7 @@ class Uploads:
         if not public:
             return True
         if len(parts) == 1:
-            # the names of earlier versions, made from the content alone
+            # names from earlier versions, which depend only on the content
             return bool(BY_CONTENT.fullmatch(parts[0]))
         return len(parts) == 2 and (parts[0] == visitor.folder or bool(UNSIGNED.fullmatch(parts[0])))
 
@@ -121,7 +123,7 @@ class Uploads:
             if path.name not in named:
                 with contextlib.suppress(OSError):
                     path.unlink()
-                    path.parent.rmdir()  # once it is empty; the folder of the others stays
+                    path.parent.rmdir()  # only if it is empty
 
 
 def arrived_file(path: str | None) -> Path:

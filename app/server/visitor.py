@@ -14,7 +14,7 @@ from simct.runs.status import RunStatus
 if TYPE_CHECKING:
     from app.server.studio import Studio
 
-# addresses of proxies in front of a studio, which are trusted to name the visitor
+# addresses of proxies in front of a studio that are trusted to name the visitor
 INTERNAL = [
     ipaddress.ip_network(each)
     for each in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "::1", "fc00::/7")
@@ -23,7 +23,8 @@ INTERNAL = [
 
 @dataclass(frozen=True)
 class Visitor:
-    """`token` is what the Hub's clients take: the visitor's own; None, the one stored on this machine; False, none.
+    """`token` is in the form that the Hub's clients take: the visitor's own token, None for the one stored on this
+    machine, False for none.
 
     `owner` is the account that signed in, None if there is none.
     """
@@ -33,7 +34,7 @@ class Visitor:
 
     @property
     def own_token(self) -> str | None:
-        """The visitor's own token, which a run may be given; None if there is none."""
+        """The visitor's own token, which may be passed to a run; None if there is none."""
         return self.token if isinstance(self.token, str) and self.token else None
 
     @property
@@ -61,8 +62,8 @@ def own_runs(studio: "Studio", visitor: Visitor) -> list[tuple[RunFolder, RunSta
 def caller(scope: Mapping[str, Any]) -> str:
     """The sender of a request, for limits: an account, or the network address of a visitor who has not signed in.
 
-    `scope` is that of ASGI. A trusted proxy appends the visitor's address; anything that a visitor forged is to the
-    left of it. For IPv6 it is the network, as one visitor has all its addresses.
+    `scope` is the ASGI scope. A trusted proxy appends the visitor's address, so anything that a visitor forged is to
+    the left of it. For IPv6 the network counts, because one visitor has all of its addresses.
     """
     profile = ((scope.get("session") or {}).get("oauth_info") or {}).get("userinfo") or {}
     if profile.get("preferred_username"):

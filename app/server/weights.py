@@ -28,18 +28,19 @@ SERVED = (
 )
 
 
-NO_WEIGHTS = "The teacher is on a server, so it has no weights here that could be read at each position."
+NO_WEIGHTS = "The teacher is on a server, so its weights are not here to be read at each position."
 MEASURE = "Reliability measures this pair through the server."
 
 
 def served_line(studio: Studio) -> str:
-    """Why the weights of a teacher on a server are not offered, and what is possible."""
+    """A line that says why the weights of a teacher on a server are not offered, and what you can do instead."""
     return f"{NO_WEIGHTS} {SERVED if studio.public else MEASURE}"
 
 
 def size(studio: Studio, teacher: str, student: str, token: str | bool | None, served: bool = False) -> int:
-    """Bytes of both models' weights files, or with a teacher that is `served` of the student's; unknown ones count
-    nothing. Raises a one-line SimCTError."""
+    """Bytes of both models' weights files, or only the student's if the teacher is `served`. Unknown sizes count as 0.
+    Raises a one-line SimCTError.
+    """
     models = (student,) if served else (teacher, student)
     return sum(model_facts.facts(studio, model, token).size or 0 for model in models)
 
@@ -68,7 +69,7 @@ def allow(studio: Studio, teacher: str, student: str, token: str | bool | None, 
 def button(
     studio: Studio, teacher: str, student: str, token: str | bool | None, words: str, served: bool = False
 ) -> tuple[str, str]:
-    """What the button says with the size it stands for, and why it cannot be pressed (or nothing)."""
+    """The label of the button with the size of the weights, and the reason if it is disabled."""
     try:
         bytes_ = allow(studio, teacher, student, token, served)
     except SimCTError as error:
@@ -115,7 +116,7 @@ def load_one(
 def load_own(folder: Path, dtype: str, work: Work) -> "PreTrainedModel":
     """The student of a run, from the run's own folder. Raises a one-line SimCTError.
 
-    It must be a whole model: an adapter from a Job's repository could name someone else's folder as its base.
+    It must be a whole model, because an adapter from a Job's repository could name someone else's folder as its base.
     """
     from simct.config.sections import ModelConfig
     from simct.hub.model_files import ADAPTER_CONFIG
@@ -129,7 +130,7 @@ def load_own(folder: Path, dtype: str, work: Work) -> "PreTrainedModel":
 
 
 def fetch(studio: Studio, model: str, side: str, token: str | bool | None, work: Work) -> model_facts.Facts:
-    """Download the model's files, unless they are here."""
+    """Download the model's files, unless they are already here."""
     facts = model_facts.facts(studio, model, token)
     if facts.revision:
         work.step(f"Downloading the {side} {facts.name}…")
@@ -139,7 +140,7 @@ def fetch(studio: Studio, model: str, side: str, token: str | bool | None, work:
 
 
 def _download(facts: model_facts.Facts, token: str | bool | None, work: Work) -> None:
-    """Download the weights into the Hub's cache, counting bytes for the page; a cancel ends the download."""
+    """Download the weights into the Hub's cache and count bytes for the page; a cancel ends the download."""
     from simct.hub.downloads import fetch_weights
     from simct.hub.errors import hub_error
 
@@ -155,7 +156,9 @@ def _download(facts: model_facts.Facts, token: str | bool | None, work: Work) ->
 
 
 def precision(bytes_: int, room: int | None) -> str:
-    """float32 where it fits in `room` bytes even if the files hold 16 bits, else bfloat16; or a ModelError."""
+    """float32 if it fits in `room` bytes, even for files in 16 bits; else bfloat16. Raises ModelError if neither
+    fits.
+    """
     if room is None or 2.2 * bytes_ < room:
         return "float32"
     if 1.1 * bytes_ < room:
@@ -167,7 +170,7 @@ def precision(bytes_: int, room: int | None) -> str:
 
 
 def free_memory() -> int | None:
-    """Free bytes of the GPU, or of this machine if that is known."""
+    """Free bytes of the GPU or, if known, of this machine."""
     import torch
 
     if torch.cuda.is_available() and not ZERO_GPU:

@@ -1,4 +1,4 @@
-"""Long work in its own thread, with progress; it stops on request, or when no one waits for it any more."""
+"""Long work in its own thread, with progress. It stops on request, or when no one is waiting for it anymore."""
 
 import contextvars
 import threading
@@ -16,7 +16,7 @@ from simct.errors import SimCTError
 
 EVERY_SECONDS = 0.3
 # shown for an error that is not a SimCTError; its traceback goes to the server's output
-UNEXPECTED = "This ended unexpectedly ({}). The studio's own output has the details."
+UNEXPECTED = "This ended unexpectedly ({}). The details are in the studio's own output."
 
 
 class Stopped(SimCTError):
@@ -24,7 +24,7 @@ class Stopped(SimCTError):
 
 
 class Work:
-    """The progress of a task: a line for people, and counts in the format `form`; `total` may be unknown."""
+    """The progress of a task: a line of text, and counts in the format `form`; `total` may be unknown."""
 
     def __init__(self) -> None:
         self.doing = "Starting…"
@@ -53,7 +53,7 @@ class Work:
         self.doing, self.done, self.total, self.form = doing, 0, None, "{:,}".format
 
     def running_after(self, seconds: float) -> bool:
-        """Wait at most this long; returns whether it is still running."""
+        """Wait at most this many seconds; returns whether the task is still running."""
         if self._thread is None:
             return False
         self._thread.join(seconds)
@@ -77,7 +77,7 @@ class Work:
 
     def start(self, task: Callable[["Work"], Any], turn: "threading.Lock | None" = None) -> "Work":
         """Run `task` in its own thread, once it holds `turn`."""
-        # the thread keeps the visitor's request, because a ZeroGPU is lent to that visitor
+        # the thread keeps the visitor's request, because ZeroGPU lends the GPU to that visitor
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run, task, turn), daemon=True)
         self._thread.start()
@@ -100,7 +100,7 @@ class Work:
 
 
 def follow(task: Callable[[Work], Any], turn: "threading.Lock | None" = None) -> Iterator[Work]:
-    """Yield the task's Work a few times a second until it has ended, and then a last time.
+    """Yield the task's Work a few times a second until it has ended, and then one last time.
 
     The task is stopped when the caller stops iterating.
     """
@@ -114,9 +114,9 @@ def follow(task: Callable[[Work], Any], turn: "threading.Lock | None" = None) ->
 
 
 class LongWork:
-    """The place on the page for long work: a line for its progress or its error, and its cancel button.
+    """The place on the page for long work: a line for its progress or its error, and a cancel button.
 
-    `outputs` are the components that change; a handler that uses `run` names them among its own.
+    `outputs` are the components that change; a handler that uses `run` includes them in its own outputs.
     """
 
     def __init__(self, studio: Studio, note: gr.HTML, cancel: gr.Button | None = None, *, hides: bool = True) -> None:
@@ -137,7 +137,7 @@ class LongWork:
     ) -> Iterator[Updates]:
         """Updates while `task` runs, and those of `finished` or `failed` when it has ended.
 
-        `weights`: the task reads weights, and waits for any other that does.
+        `weights`: the task reads weights, so it waits for any other task that does.
         """
         for work in follow(task, self.studio.models.turn if weights else None):
             if work.running:

@@ -1,7 +1,8 @@
-"""A Space with ZeroGPU lends its visitors a GPU for one call at a time, in a separate process. Elsewhere: nothing.
+"""ZeroGPU: such a Space lends its visitors a GPU for one call at a time, in a separate process. Elsewhere, this is
+unused.
 
-On such a Space PyTorch sees a GPU, which the studio's own process cannot use: models stay on the CPU there.
-The call that measures a pair gets the GPU and loads the models itself, from files that were downloaded before.
+On such a Space, PyTorch sees a GPU that the studio's own process cannot use, so its models stay on the CPU. The call
+that measures a pair gets the GPU and loads the models itself, from files that were downloaded before.
 """
 
 from collections.abc import Iterator
@@ -14,21 +15,23 @@ from simct.config import RunConfig
 from simct.errors import RunError
 from simct.inspection.records import Reliability
 
-# bytes of the GPU that two models may fill
+# the most bytes of the GPU that two models may use
 MEMORY = 60_000_000_000
-# requested seconds: to load two models, for each answer, and at most, within the quota of most visitors
+# seconds to request: for loading two models, for each answer, and at most, within the quota of most visitors
 LOADING, EACH_ANSWER, MOST = 40, 2, 240
 
 
 def seconds(config: RunConfig, answers: int, token: str | bool | None) -> int:
-    """How many seconds of the GPU are requested."""
+    """The number of seconds to request the GPU for."""
     return min(MOST, LOADING + EACH_ANSWER * answers)
 
 
 def measuring(
     config: RunConfig, answers: int, token: str | bool | None
 ) -> Iterator[tuple[int, int | None, Reliability | None, str]]:
-    """Measure the pair; yields measured answers, all answers, finally the report, and the error, if any."""
+    """Measure the pair; yields the number of measured answers, the number of all answers, the final report, and the
+    error, if any.
+    """
     from simct.inspection.reliability import measure_pair
     from simct.models.loading import device_for_training
 
@@ -41,7 +44,7 @@ def measuring(
 
 
 def measure_pair(config: RunConfig, answers: int, token: str | bool | None, task: Work) -> Reliability:
-    """The report of simct.inspection.reliability.measure_pair, made on the GPU that is lent. Raises RunError."""
+    """The report of simct.inspection.reliability.measure_pair, computed on the lent GPU. Raises RunError."""
     task.step("Waiting for a GPU…")
     report = None
     try:
@@ -51,7 +54,7 @@ def measure_pair(config: RunConfig, answers: int, token: str | bool | None, task
             task.step("Measuring on a GPU, answers:")
             task.progress(done, total)
     except gr.Error as error:
-        # such as an exhausted quota; some errors give their reason only in the title
+        # for example an exhausted quota; some errors give their reason only in the title
         raise RunError(f"No GPU was lent: {error.message!s} ({error.title}).") from error
     if report is None:
         raise RunError("The GPU was taken back before the pair was measured. Choose fewer or shorter answers.")

@@ -1,4 +1,4 @@
-"""The gallery of recipes on the Pair page: what each needs and what to expect, and a button that takes it whole."""
+"""The gallery of recipes on the Pair page: what each needs, what to expect, and a button that fills it in."""
 
 from html import escape
 
@@ -15,15 +15,15 @@ from simct.presets.recipes import RECIPES, Recipe
 from simct.report import formats
 
 LEAD = (
-    "A recipe fills in Pair, Data and Train. Time and cost are this studio's own estimates: expect the right order of "
-    "magnitude. Results are quoted from where they were measured."
+    "A recipe fills in Pair, Data and Train. Time and cost are rough estimates by this studio. Each result names its "
+    "source."
 )
 
 
 class Gallery:
     """The recipes that this studio can read, folded.
 
-    `panel.select` asks for one (`recipe_of`), and `note` says what was filled in.
+    `panel.select` fires when one is chosen (`recipe_of` says which), and `note` says what was filled in.
     """
 
     def __init__(self, studio: Studio) -> None:
@@ -43,11 +43,11 @@ class Gallery:
 
     def taken(self, name: str) -> str:
         """The line that says what was filled in."""
-        return markup.note("ok", f"Pair, data and settings are those of the recipe {_title(self.recipes[name])}.")
+        return markup.note("ok", f"Pair, data and settings now come from the recipe {_title(self.recipes[name])}.")
 
 
 def _is_readable(studio: Studio, config: RunConfig) -> bool:
-    """Whether a visitor may read its prompts: in public not a file that is built first."""
+    """Whether a visitor may read its prompts; in public, a file that must be built first is not readable."""
     prompts = config.data.prompts
     return not studio.public or prompts in EMBEDDED_PROMPTS or not suffix_of(prompts)
 

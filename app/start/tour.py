@@ -1,7 +1,7 @@
-"""The tour: the whole procedure on the embedded pair, with a caption on each page. page/static/tour.js carries it out.
+"""The tour: the whole workflow on the embedded pair, with a caption on each page. page/static/tour.js runs it.
 
-It uses the buttons and fields that a person uses, in its own project, so that the visitor's pair and settings
-stay as they are, and whatever holds for a visitor holds for it: sign-in, queue and limits.
+It uses the same buttons and fields as a person, in its own project. The visitor's pair and settings stay as they are,
+and the tour has the same sign-in, queue and limits as a visitor.
 """
 
 import json
@@ -22,12 +22,12 @@ SENTENCE = "Say it plainly: The physician must utilise the circular table on Mon
 
 @dataclass(frozen=True)
 class Stop:
-    """A caption on the page `step`. `look` selects what to look at.
+    """A caption on the page `step`. `look` is a selector of what to look at.
 
-    Next works once `ready` selects something that is shown; until then `waiting` says what is happening. `fill` (a
-    field and its text) and `press` (a button) are what the tour does on arrival, once `press` can be pressed.
-    `next_presses` is a button that Next, labeled `next`, presses, after which the page opens the next step by itself.
-    `trouble` selects what means that something went wrong, and `in_trouble` says so.
+    Next works once something that `ready` selects is visible; until then, `waiting` says what is happening. On arrival,
+    the tour fills `fill` (a field and its text) and presses `press` (a button) once it is enabled. Next has the label
+    `next`; if `next_presses` is set, it presses that button, and the page then opens the next step by itself. If
+    something that `trouble` selects is visible, something went wrong, and the tour shows `in_trouble`.
     """
 
     step: str
@@ -47,8 +47,8 @@ class Stop:
 PAIR = Stop(
     "pair",
     "A teacher and a student",
-    "This pair is a toy that comes with the studio: less than a million weights each, for one small task. It shows how "
-    "things work, not what a real pair will score. The tiles say how much of the two vocabularies is the same.",
+    "This pair is a toy that comes with the studio: less than a million weights each, for one small task. It shows "
+    "how things work, not what a real pair will score. The tiles say how much the two vocabularies have in common.",
     look="#pair-summary .tiles",
     ready="#pair-summary .tile",
     waiting="Reading both tokenizers…",
@@ -56,17 +56,17 @@ PAIR = Stop(
 INSPECT = Stop(
     "inspect",
     "Where the tokenizers disagree",
-    "Both models read the same text, each in its own tokens. Matching exact tokens can use the plain units only; SimCT "
+    "Both models read the same text, each in its own tokens. Exact matching can use only the plain units; SimCT "
     "recovers the blue ones.",
     look="#inspect-lanes",
     ready="#inspect-lanes .unit",
-    waiting="Cutting the text…",
+    waiting="Splitting the text…",
 )
 TRAIN = Stop(
     "train",
     "Settings, estimate and checks",
-    "The form holds a short run of 60 steps. Next to it are its memory, time and cost, and anything that would keep "
-    "it from working. The next button launches it.",
+    "The form describes a short run of 60 steps. Next to it are its memory, time and cost, and anything that would "
+    "make it fail. The next button launches it.",
     look="#train-outcome",
     ready="#launch:not(:disabled):not([data-outdated])",
     waiting="Checking the run…",
@@ -78,8 +78,9 @@ TRAIN = Stop(
 TRAIN_ELSEWHERE = Stop(
     "train",
     "Settings, estimate and checks",
-    "The form holds a short run, with its memory, time and cost next to it. This Space has no hardware of its own to "
-    "train on, so the tour ends here: rent a machine under Where it trains, or run the studio on your own machine.",
+    "The form describes a short run, with its memory, time and cost next to it. This Space has no hardware of its own "
+    "to train on, so the tour ends here. To train, rent a machine under Where it trains, or run the studio on your "
+    "own machine.",
     look="#train-outcome",
     ready="#train-estimate .tile",
     waiting="Estimating…",
@@ -91,14 +92,14 @@ RUNS = Stop(
     "answers change. At the end both are scored on prompts that it has not seen.",
     look="#run-head",
     ready="#run-head .pill-finished",
-    waiting="The run is on its way…",
+    waiting="The run is in progress…",
     trouble="#run-head :is(.pill-failed, .pill-stopped)",
     in_trouble="The run did not finish. The line below its name says why.",
 )
 COMPARE = Stop(
     "compare",
     "Before and after",
-    "Student before, student after and teacher answer the same prompt. What the teacher would hardly have said is "
+    "Student before, student after and teacher answer the same prompt. Units that the teacher finds unlikely are "
     "marked.",
     look="#compare-answers",
     ready=".answer[data-side=after] .said",
@@ -120,12 +121,12 @@ CARD = Stop(
 
 
 def stops(studio: Studio) -> list[Stop]:
-    """The stops in a studio: without a machine to train on, those up to the estimate."""
+    """The stops in a studio; without a machine to train on, only those up to the estimate."""
     return [PAIR, INSPECT, *((TRAIN, RUNS, COMPARE, CARD) if studio.trains_here else (TRAIN_ELSEWHERE,))]
 
 
 def tour_config() -> RunConfig:
-    """The tour's run: the preset of `simct demo` with fewer and larger steps, as benchmarks/stress.py has them."""
+    """The tour's run: the preset of `simct demo` with fewer and larger steps, as in benchmarks/stress.py."""
     config = load_preset("demo-cpu")
     config.training.steps, config.training.learning_rate = 60, 3e-4
     config.evaluation.samples = 100
@@ -133,20 +134,20 @@ def tour_config() -> RunConfig:
 
 
 def script(studio: Studio) -> str:
-    """The stops as an element of the page's head, for tour.js."""
+    """The stops as a script element in the page's head, for tour.js."""
     held = json.dumps([asdict(stop) for stop in stops(studio)], ensure_ascii=False).replace("</", "<\\/")
     return f"<script>window.studio ??= {{}}; window.studio.tourStops = {held};</script>"
 
 
 class TourStart:
-    """The button that starts the tour, and what it is."""
+    """The button that starts the tour, with an explanation."""
 
     def __init__(self, studio: Studio) -> None:
         minutes = " (about a minute)" if studio.trains_here else ""
         with gr.Row(elem_id="start", equal_height=True):
             self.button = gr.Button(f"Try it{minutes}", size="md", scale=0, min_width=220, elem_id="try-it")
             markup.panel(
-                '<p class="lead">The whole procedure on a toy pair that comes with the studio. Your own pair and '
+                '<p class="lead">The whole workflow on a toy pair that comes with the studio. Your own pair and '
                 "settings stay as they are.</p>"
             )
         self.button.click(None, js=scripts.call("startTour"), **PRIVATE)

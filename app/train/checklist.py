@@ -1,4 +1,4 @@
-"""The checklist next to Launch: the preflight of the current form, repeated whenever the form changes."""
+"""The checklist next to Launch: the checks of the current form, repeated whenever the form changes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,8 +22,8 @@ from simct.preflight.records import Preflight, from_error
 class Checklist:
     """The list and a button to check again. `start` is the Launch button, which is enabled if there is no problem.
 
-    `panel.select` reports that a field of another step is wanted; `step_of` returns that step. `panel.edit` reports
-    that a problem is to be solved; `fix_of` returns how.
+    `panel.select` fires when a button leads to a field of another step; `step_of` returns that step. `panel.edit` fires
+    when a button solves a problem; `fix_of` returns how.
     """
 
     def __init__(self, studio: Studio, start: gr.Button) -> None:
@@ -35,14 +35,14 @@ class Checklist:
         self.shown = gr.State("")
 
     def connect(self, described: gr.Textbox, place: Mapping[str, Component], ready: Any) -> None:
-        """Check the version of the form that `described` holds, at `place`, on the event `ready`."""
+        """On the event `ready`, check the version of the form in `described`, for training at `place`."""
         inputs = {"shown": self.shown, "described": described, **place}
         check = Handler(self.studio, self._check, inputs, [self.panel, self.shown, self.start], in_turn("checklist"))
         check.on(self.again.click)
         check.on(ready)
 
     def _check(self, visitor: Visitor, shown: str, described: str, **chosen: Any) -> Iterator[Updates]:
-        """The last list dimmed and Launch off while it is checked; then the new one."""
+        """Dim the last list and disable Launch during the check; then show the new list."""
         version, place = version_of(described), Place(**chosen)
         yield {self.panel: view.stale(shown, "Checking…"), self.start: gr.Button(interactive=False)}
 
@@ -71,7 +71,7 @@ class Checklist:
             if work.running:
                 yield {self.panel: view.stale(shown, f"{work.doing} {work.seconds:.0f} s")}
         if work.error:
-            # a failed check does not block launching, which checks again
+            # if the check itself fails, launching is still possible, because it checks again
             html, ready = view.HEAD + markup.note("error", work.error), True
         else:
             html, ready = work.result
@@ -83,7 +83,7 @@ class Checklist:
 
 
 def fix_of(event: gr.EventData) -> tuple[str, float] | None:
-    """The setting and the value that the button of a problem sets."""
+    """The setting, and the value that the button of a problem gives it."""
     asked = event._data or {}
     setting, value = asked.get("setting"), asked.get("fix")
     if isinstance(value, int | float) and isinstance(setting, str) and view.FIELDS.get(setting):

@@ -1,5 +1,6 @@
-"""The checklist next to Launch as HTML: problems with a way to their fields, then warnings; passed checks are
-collapsed."""
+"""The checklist next to Launch as HTML: problems with buttons that lead to their fields, then warnings; passed checks
+are collapsed.
+"""
 
 from collections.abc import Sequence
 from html import escape
@@ -16,7 +17,7 @@ HEAD = "<h3>Before you launch</h3>"
 
 
 def _known_fields() -> dict[str, Field]:
-    """The field of each setting that the page has one for."""
+    """The fields of the page, by setting."""
     found = {
         name: Field(fields.label(name), fields.elem_id(name), "train", group)
         for group, rows in [("", fields.BASIC), ("", fields.PUBLISH), *fields.FOLDED.items()]
@@ -77,7 +78,7 @@ def summary(found: Preflight) -> tuple[str, str]:
 
 
 def stale(before: str, doing: str) -> str:
-    """The last checklist dimmed, while what it says is checked again."""
+    """The last checklist, dimmed while the checks run again."""
     return markup.stale(HEAD, before, doing)
 
 
@@ -101,7 +102,7 @@ def _line(check: Check) -> str:
 
 
 def _fix(field: Field, check: Check) -> str:
-    """Sets the field to what solves the problem, where that is known."""
+    """A button that sets the field to the value that solves the problem, if one is known."""
     if check.fix is None:
         return ""
     return (

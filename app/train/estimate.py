@@ -1,4 +1,6 @@
-"""The estimate next to the form: memory, time and cost of the run, here and on machines of Hugging Face Jobs."""
+"""The estimate next to the form: memory, time and cost of the run, on this machine and on those of Hugging Face
+Jobs.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ ASSUMED_PROMPT = 256
 
 @dataclass(frozen=True)
 class Shown:
-    """The estimate as HTML, and the run's steps; `done` once it is about the requested version."""
+    """The estimate as HTML, and the run's steps; `done` once it is the estimate of the requested version."""
 
     html: str
     steps: int | None = None
@@ -38,8 +40,8 @@ class Shown:
 def prompt_facts(
     studio: Studio, config: RunConfig, token: str | bool | None, rows: int | None
 ) -> tuple[int, int | None]:
-    """(tokens of the longest prompt that is read here, how many prompts there are), as far as is known."""
-    # the longest prompt is much the same in the template of any teacher
+    """(tokens of the longest prompt read here, number of prompts), as far as they are known."""
+    # the longest prompt is about equally long in any teacher's template
     teacher, *_, student = _names(config)
     try:
         first = with_one_teacher(config, teachers_of(config)[0])
@@ -47,16 +49,16 @@ def prompt_facts(
     except SimCTError:
         return ASSUMED_PROMPT, rows
     known = source.total or rows or source.count
-    if known <= source.summary.rows:  # all of them were looked at
+    if known <= source.summary.rows:  # all of the prompts were read
         known = len(report.trained_rows) + report.held_out
     longest = min(report.longest, config.data.max_tokens or report.longest)
     return longest or ASSUMED_PROMPT, min(known, config.data.limit or known)
 
 
 def estimate(studio: Studio, config: RunConfig, token: str | bool | None, rows: int | None = None) -> "Estimate":
-    """The estimate of a run on every machine known, with this one as `here`. Raises a one-line SimCTError.
+    """The estimate of a run on every known machine, with this one as `here`. Raises a one-line SimCTError.
 
-    `rows` is the number of rows of the dataset, if that is known.
+    `rows` is the number of rows of the dataset, if known.
     """
     from app.reading import runs
     from simct.estimate.machines import MACHINES
@@ -104,7 +106,9 @@ def views(
 
 
 def _machine(found: "Estimate", place: Place) -> "MachineEstimate | None":
-    """The machine at the place: this one, a rented one by the name of its GPU, else the cheapest that fits."""
+    """The machine at the chosen place: this one, or a rented one by the name of its GPU, else the cheapest that
+    fits.
+    """
     if place.where == HERE and found.here:
         return found.here
     rented = [each for each in found.hardware if (place.flavor or "").startswith(each.name)]
@@ -116,10 +120,10 @@ def _machine(found: "Estimate", place: Place) -> "MachineEstimate | None":
 
 
 def view(found: "Estimate", place: Place) -> str:
-    """Tiles for the machine at the chosen place, and the table of all others."""
+    """Tiles for the machine at the chosen place, and a table of the other machines."""
     first = _machine(found, place)
     if first is None:
-        head = markup.note("error", f"Needs {size(found.peak)}: more than any one machine known here has.")
+        head = markup.note("error", f"Needs {size(found.peak)}, more than any known machine has.")
         return f"{HEAD}{head}{_table(found.hardware)}"
     where = "this machine" if first is found.here else f"one {first.name}"
     peak, steps, trained, prompt = estimates.estimate_facts(found)

@@ -19,7 +19,7 @@ CHOICE_NAMES = {
     **{name: {"auto": "Automatic"} for name in ("teacher.dtype", "student.dtype", "training.mixed_precision")},
     "divergence": {name: words[0].upper() + words[1:] for name, words in DIVERGENCES.items()},
 }
-# the step of an arrow key, if it does not follow from the value
+# the step of the arrow keys, if it does not follow from the value
 STEPS = {"training.seed": 1, "training.epochs": 0.5, "lora.rank": 8, "lora.alpha": 8}
 SHARE_STEP = 0.05
 PLACEHOLDERS = {"method_options": "mass_mask: 0.5", "teachers": "- model: owner/name\n  weight: 1"}
@@ -29,7 +29,7 @@ BASIC = (
     ("training.steps", "training.batch_size", "training.learning_rate", "rollout.max_new_tokens"),
     ("training.epochs", "lora.rank", "evaluation.tasks"),
 )
-# what the switch "Publish when finished" reveals
+# the fields that the switch "Publish when finished" reveals
 PUBLISH = (
     ("publish.repo_id", "publish.what"),
     ("publish.private", "publish.rollouts", "publish.space", "publish.only_if_improved"),
@@ -73,12 +73,12 @@ SERVED = (("teacher.server",), ("teacher.top_logprobs", "teacher.price_per_milli
 
 
 def default(name: str) -> Any:
-    """What the setting is where nothing is said of it."""
+    """The value of a setting that is not set."""
     return SETTINGS[name].default
 
 
 def build(name: str, value: Any) -> FormField:
-    """The field of the setting `name` (such as training.steps), holding `value`."""
+    """The field of the setting `name` (such as training.steps), with `value`."""
     setting = SETTINGS[name]
     common: dict[str, Any] = {"label": label(name), "info": info(name), "elem_id": elem_id(name), "min_width": 150}
     if name in TASK_LISTS:
@@ -103,7 +103,7 @@ def elem_id(name: str) -> str:
 
 
 def step(name: str, value: float | None) -> float:
-    """The step of an arrow key in a number field with this value: about a tenth of it.
+    """The step of the arrow keys in a number field with this value: about a tenth of it.
 
     static/form.js keeps the step of a scaled field at a tenth of its magnitude.
     """
@@ -119,7 +119,7 @@ def step(name: str, value: float | None) -> float:
 
 
 def is_scaled(name: str) -> bool:
-    """Whether the setting is a positive number of any magnitude, such as a learning rate."""
+    """Whether the setting is a positive number of unknown magnitude, such as a learning rate."""
     setting = SETTINGS[name]
     return float in setting.kinds and setting.lowest is None and setting.highest != 1 and name not in STEPS
 
@@ -130,7 +130,7 @@ def classes(name: str) -> list[str]:
 
 
 def is_choice(name: str) -> bool:
-    """Whether the setting is one of a few values; empty is then "" and not None."""
+    """Whether the setting is one of a few values; an empty setting is then "" instead of None."""
     setting = SETTINGS[name]
     return bool(setting.choices) or (bool in setting.kinds and setting.optional)
 
@@ -156,7 +156,7 @@ def info(name: str) -> str:
     setting = SETTINGS[name]
     meaning, *more = setting.help.rstrip(".").split(". ")
     usual = [sentence.partition(";")[0] for sentence in more if sentence.startswith("Usual: ")]
-    # a repository is named wherever its field is shown
+    # wherever this field is shown, a repository must be named
     optional = setting.optional and not is_choice(name) and name != "publish.repo_id"
     empty = [f"Empty: {setting.empty}"] if optional else []
     return "".join(f"{sentence}. " for sentence in (meaning, *usual, *empty)).strip()

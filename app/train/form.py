@@ -21,14 +21,15 @@ from simct.presets import load_preset
 from simct.report.formats import plural
 
 STEPS, REPOSITORY = "training.steps", "publish.repo_id"
-# the switch, by which the form's values say whether the run publishes; without it a repository's name has no effect
+# the switch that says in the form's values whether the run publishes; if it is off, a repository's name has no effect
 PUBLISH = "publish"
 
 
 @dataclass(frozen=True)
 class RunForm:
     """`fields` maps a dotted name of run.yaml to its component, `infos` to the text under its label, and `groups` to
-    the folded group of the field, if it is in one. `publish` is the switch that shows `publishing`."""
+    the folded group of the field, if it is in one. `publish` is the switch that shows `publishing`.
+    """
 
     fields: dict[str, FormField]
     infos: dict[str, str | None]
@@ -42,7 +43,7 @@ class RunForm:
         return {**self.fields, PUBLISH: self.publish}
 
     def gathered(self, text: str) -> tuple[str, dict[str, Any]]:
-        """The number of a version and the fields' values, from the text in which the page sends them."""
+        """The number of a version and the fields' values, from the text that the page sends."""
         edit, *sent = json.loads(text)
         fields = zip(self.values.items(), sent, strict=True)
         return str(edit), {name: field.preprocess(value) for (name, field), value in fields}
@@ -50,7 +51,7 @@ class RunForm:
     def config(
         self, base: dict[str, Any] | None, teacher: str, student: str, data: DataConfig, values: Mapping[str, Any]
     ) -> RunConfig:
-        """The run that `base` with the fields on it describes. Raises ConfigError for a value that is not allowed."""
+        """The run that `base` describes with the fields' values. Raises ConfigError for a value that is not allowed."""
         config, problems = self.read(base, teacher, student, data, values)
         if problems:
             raise ConfigError(problems[0].text)
@@ -59,7 +60,7 @@ class RunForm:
     def read(
         self, base: dict[str, Any] | None, teacher: str, student: str, data: DataConfig, values: Mapping[str, Any]
     ) -> tuple[RunConfig, list[Check]]:
-        """The same, and the invalid values, whose settings stay as they are in `base`."""
+        """The same run, and the invalid values, whose settings stay as they are in `base`."""
         config, problems = base_config(base), []
         config.data = data
         wanted: dict[str, Any] = {}
@@ -69,8 +70,8 @@ class RunForm:
         if not values[PUBLISH]:
             wanted[REPOSITORY] = None
         elif not (wanted[REPOSITORY] or "").strip():
-            problems.append(problem("Name a repository, or switch off “Publish when finished”.", setting=REPOSITORY))
-        # a list of teachers takes the place of the one in the pair and of what is set of it
+            problems.append(problem("Name a repository, or turn off “Publish when finished”.", setting=REPOSITORY))
+        # a list of teachers replaces the teacher of the pair and its settings
         several = bool(str(wanted.get("teachers") or "").strip())
         if several:
             config.teacher = ModelConfig()
@@ -90,14 +91,15 @@ class RunForm:
         return {**shown, PUBLISH: config.publish.repo_id is not None}
 
     def filled(self, config: RunConfig) -> Updates:
-        """The fields as they show `config`."""
+        """Updates that fill the fields with `config`."""
         return {self.values[name]: value for name, value in self.shown(config).items()}
 
     def marked(
         self, before: Sequence[str], problems: Sequence[Check], overridden: str = ""
     ) -> tuple[list[str], Updates]:
-        """The fields that are marked, and updates: what is wrong is shown under each label in an open group, and no
-        longer under those of `before`. `overridden` says why the steps are out of use, if they are."""
+        """The marked fields, and updates that show what is wrong under each label in an open group and remove the marks
+        of `before`. `overridden` says why the steps are disabled, if they are.
+        """
         reasons = {check.setting: check for check in reversed(problems) if check.setting in self.fields}
         updates: Updates = {
             self.fields[name]: gr.update(info=self.infos[name], elem_classes=fields.classes(name), interactive=True)
@@ -114,7 +116,7 @@ class RunForm:
         return list(reasons), updates
 
     def steps(self, problems: Sequence[Check], overridden: str) -> Updates:
-        """The field of the steps, out of use where they are overridden; left alone where its value is wrong."""
+        """The field of the steps, disabled if they are overridden; unchanged if its value is wrong."""
         field = self.fields[STEPS]
         if any(check.setting == STEPS for check in problems):
             return {}
@@ -124,7 +126,7 @@ class RunForm:
 
 
 def overridden(epochs: float | None, steps: int | None) -> str:
-    """That epochs decide the steps, and how many they are, if that is known; empty where they do not."""
+    """The text that says that epochs decide the steps, and how many steps that is, if known; empty if they do not."""
     if epochs is None:
         return ""
     passes = f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
@@ -132,18 +134,18 @@ def overridden(epochs: float | None, steps: int | None) -> str:
 
 
 def _reason(check: Check) -> str:
-    """What is allowed, for a line under the label of the field; else the whole message."""
+    """The allowed values, for a line under the label of the field; else the whole message."""
     _, found, allowed = check.message.partition("; it must be ")
     return FIELDS.in_labels(f"It must be {allowed}" if found else check.message)
 
 
 def base_config(kept: dict[str, Any] | None) -> RunConfig:
-    """The run that the browser kept, as far as it can be read, else the starting one."""
+    """The run that the browser kept, as far as it can be read; else the starting one."""
     return config_from_brief(kept) if kept else starting_config()
 
 
 def starting_config() -> RunConfig:
-    """The form's first content: the preset that trains the embedded pair in a minute or two."""
+    """The form's initial content: the preset that trains the embedded pair in a minute or two."""
     return load_preset("demo-cpu")
 
 
@@ -154,7 +156,8 @@ def settings_form(
 ) -> RunForm:
     """Create the fields: the common ones first, the rest in folded groups by subject.
 
-    `beside_method` follows the first. `elsewhere` are fields of the form on another step, in the folded `group`.
+    `beside_method` comes after the first field. `elsewhere` are fields of the form on another step, in the folded
+    `group`.
     """
     default = leaves(starting_config().model_dump())
     made: dict[str, FormField] = dict(elsewhere or {})
@@ -187,7 +190,7 @@ def settings_form(
 
 
 def _shown(name: str, value: Any) -> Any:
-    """A setting's value in its field: None is empty in choices and texts, and lists are texts."""
+    """A setting's value in its field: in choices and texts, None is "", and lists become texts."""
     if isinstance(value, dict):
         return yaml.safe_dump(value, sort_keys=False).strip() if value else ""
     if fields.SETTINGS[name].entries:

@@ -1,5 +1,6 @@
-"""The preflight of the form's run. All of it happens in `run_preflight`, with the visitor's token, and reads only what
-this studio may read."""
+"""The checks of the form's run. They all run in `run_preflight`, with the visitor's token, and read only what this
+studio may read.
+"""
 
 from collections.abc import Callable
 
@@ -30,13 +31,15 @@ def run_preflight(
     on_progress: OnProgress | None = None,
     teacher_key: str | None = None,
 ) -> Preflight:
-    """All checks that are possible before `config` starts at `place`, with the key of its teacher's server if any.
-    Never raises; the config is not changed."""
+    """All checks that are possible before `config` starts at `place`, with the key of its teacher's server, if any.
+
+    Never raises, and does not change the config.
+    """
     refused = _refused(studio, config)
     if refused:
         return Preflight(refused)
     planned = config.model_copy(deep=True)
-    planned.output = None  # the studio names the folder
+    planned.output = None  # the studio chooses the folder
 
     def report_progress(done: int, total: int | None) -> None:
         if on_progress:
@@ -53,7 +56,7 @@ def run_preflight(
 
 
 def place_of(studio: Studio, chosen: ChosenPlace | None = None) -> Place:
-    """The place of the run, in the preflight's form."""
+    """The place of the run, in the form that the checks use."""
     if chosen is None or chosen.where == HERE:
         return Place(runs_dir=str(studio.runs_dir), public=studio.public)
     namespace = (chosen.namespace or "").strip() or None
@@ -61,7 +64,7 @@ def place_of(studio: Studio, chosen: ChosenPlace | None = None) -> Place:
 
 
 def _refused(studio: Studio, config: RunConfig) -> list[Check]:
-    """Problems with names that this studio never reads: in public, any folder of its machine."""
+    """Problems with names that this studio never reads: in public, every folder of its machine."""
     found = []
     for side, model in (*named_teachers(config), ("student", config.student)):
         try:

@@ -1,4 +1,4 @@
-"""Preparing a run: checking it, and pinning models and data to their commits."""
+"""Prepare a run: check it, and pin models and data to their commits."""
 
 from app.server import model_facts
 from app.server.studio import Studio
@@ -29,13 +29,13 @@ def pin_and_check(
 ) -> RunConfig:
     """`config` with models and dataset pinned to their commits. Raises a one-line SimCTError if it cannot run.
 
-    `place` is where it will train; None for this machine. `teacher_key` is that of the teacher's server.
+    `place` is where it will train; None for this machine. `teacher_key` is the key of the teacher's server.
     """
     # torch and transformers take seconds to import
     from app.train.preflight import place_of, run_preflight
 
     for model in config.models:
-        # a run stays with the commit it was launched on
+        # a run keeps the commit with which it was launched
         model.revision = model_facts.facts(studio, model_facts.joined(model.model, model.revision), token).revision
     run_preflight(studio, config, token, place_of(studio, place), teacher_key=teacher_key).refuse()
     if local_path(config.data.prompts) is None and not config.data.revision:

@@ -1,4 +1,4 @@
-"""Train: a preset, a method and settings, their estimate, the exact run.yaml and command, and launch."""
+"""Train: a preset, a method and settings, the estimate, the exact run.yaml and command, and Launch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -38,9 +38,9 @@ COMMAND = "simct distill --config run.yaml"
 class TrainTab:
     """The form on the left, and its estimate, checklist and run.yaml on the right.
 
-    `run` holds the settings that the browser keeps. `state` holds the version of the form, from which everything next
-    to it follows. `loaded` holds a whole RunConfig that was loaded, whose pair and prompts belong to other steps;
-    `launched` the id of the last launched run, which belongs to the `project`.
+    `run` holds the settings that the browser keeps. `state` holds the version of the form, which everything next to the
+    form depends on. `loaded` holds a whole RunConfig that was loaded; its pair and prompts belong to other steps.
+    `launched` is the id of the last launched run, which belongs to the `project`.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class TrainTab:
         groups = list(dict.fromkeys(self.form.groups.values()))
         outputs: list[Component] = [self.pair, self.yaml, self.save, self.suggested, state.described, self.wrong]
         outputs += [self.estimate, self.estimated, *self.form_outputs]
-        # one event for what is typed: the browser looks up the component of each event before it draws the page
+        # one event for all typing, because the browser looks up the component of each event before it draws the page
         listed = [field for name, field in self.form.fields.items() if self._is_reported(name, field)]
         place = (self.place.where, self.place.flavor, self.place.namespace)
         changes = (self.touched.edit, *(field.change for field in (*listed, *place)))
-        # before anything else that these events do
+        # this must come before everything else that these events do
         state.follow(self.run, pair.teacher.change, pair.student.change, kept.prompts.change, *changes)
         gathered = state.gather(self.form.values.values())
         preview = Handler(studio, self._preview, inputs, [*outputs, *groups], in_turn("train")).on(gathered)
@@ -90,7 +90,7 @@ class TrainTab:
         self._wire_launch(pair, kept.prompts)
 
     def _is_reported(self, name: str, field: FormField) -> bool:
-        """Whether Gradio reports the field's changes: a list, or filled in by the page, or on another step."""
+        """Whether Gradio reports the field's changes: it is a list, is filled in by the page, or is on another step."""
         return isinstance(field, gr.Dropdown) or name == REPOSITORY or name in self.server.fields
 
     def _build_form(self) -> None:
@@ -99,11 +99,11 @@ class TrainTab:
             [(title, name) for name, title in list_presets().items()],
             value="demo-cpu",
             label="Start from",
-            info="A preset fills in the settings below and leaves pair and prompts as they are.",
+            info="A preset fills in the settings below and keeps your pair and prompts.",
             filterable=False,
             elem_id="preset",
         )
-        # the preset that was taken last, and how often one was chosen again
+        # the preset that was used last, and how often the same one was chosen again
         self.taken = markup.held(self.preset.value)
         self.again = markup.held("0")
         with gr.Row(elem_id="preset-row"):
@@ -121,7 +121,7 @@ class TrainTab:
         self.estimate = markup.panel(markup.note("busy", "Estimating…"), elem_id="train-estimate", min_height=150)
         self.place = PlaceForm(self.studio)
         with gr.Column(elem_id="train-note"):
-            # on the file that was loaded, and on the last launch
+            # notes on the loaded file and on the last launch
             self.note, self.outcome = markup.panel(), markup.panel()
         where = str(self.place.where.value)
         self.start = gr.Button(_launch_on(where), variant="primary", interactive=False, elem_id="launch")
@@ -153,9 +153,9 @@ class TrainTab:
             )
 
     def _wire_version(self, read: Any) -> None:
-        """What follows from a version once it was read (the event `read`).
+        """Update everything that depends on a version once it was read (the event `read`).
 
-        Each has its own event, because Gradio repeats everything that an event does if one part of it was postponed.
+        Each part has its own event, because Gradio repeats everything in an event if one part of it was postponed.
         """
         form, state = self.form, self.state
         inputs = {"described": state.described, "estimated": self.estimated, **self.place.fields}
@@ -174,7 +174,7 @@ class TrainTab:
         show.on(method.change, verdict.change, pair.teacher.change, pair.student.change)
 
     def _wire_publishing(self) -> None:
-        """Show what the switch reveals, with a repository filled in that follows the student and the method."""
+        """Show the fields that the switch reveals, and fill in a repository name from the student and the method."""
         form = self.form
         show = Handler(self.studio, self._show_publishing, {PUBLISH: form.publish}, [form.publishing], LATEST)
         show.on(form.publish.change)
@@ -188,7 +188,7 @@ class TrainTab:
     def _wire_files(self, pair: PairTab) -> None:
         inputs = {"name": self.preset, **pair.inputs, "run": self.run}
         outputs = [self.taken, self.preset_note, self.whole, *self.form_outputs]
-        # not `input`, which also follows when the list is left as it was
+        # not `input`, which also fires when the list is left unchanged
         take_new = Handler(self.studio, self._take_new, {**inputs, "taken": self.taken}, outputs, LATEST)
         take_new.on(self.preset.change)
         counted = [self.preset, self.taken, self.again]
@@ -207,7 +207,7 @@ class TrainTab:
         served: list[Any] = [field.input for field in self.server.fields.values()]
         decisions = [prompts.change, pair.teacher.change, pair.student.change, *served]
         gr.on(decisions, None, outputs=self.outcome, js=scripts.call("empty"), **PRIVATE)
-        # one event for all fields: the browser searches every event for every component when it builds the page
+        # one event for all fields, because the browser searches every event for every component when it builds the page
         self.touched.input(None, None, [self.outcome, self.note], js=scripts.call("emptyBoth"), **PRIVATE)
         name = Handler(self.studio, self._name_place, {"where": self.place.where}, [self.start])
         name.on(self.place.where.change)
@@ -221,11 +221,11 @@ class TrainTab:
         launch.on(self.start.click, how={**QUIET, "trigger_mode": "once"})
 
     def load(self, config: RunConfig) -> Updates:
-        """The form, and the settings that the browser keeps, for a loaded run."""
+        """Fill the form, and the settings that the browser keeps, from a loaded run."""
         return {self.run: brief(config), **self.form.filled(config)}
 
     def _resolved(self, visitor: Visitor, version: Version) -> RunConfig:
-        """The run of a version, checked, with nothing in it but the visitor's own. Raises SimCTError."""
+        """The run of a version, checked, with only files and models that the visitor may use. Raises SimCTError."""
         return paths.check_run(self.studio, visitor, version.config())
 
     def _preview(
@@ -240,10 +240,10 @@ class TrainTab:
         estimated: tuple[str, str],
         **place: Any,
     ) -> Updates:
-        """A version of the form: run.yaml as it would be written, what the browser keeps of it, and what is wrong.
+        """Show a version of the form: its run.yaml, what the browser keeps of it, and what is wrong.
 
-        The reason stands beside each field that is wrong, and beside the steps that epochs decide them. An estimate
-        that takes no time is sent along.
+        The reason is shown next to each wrong field, and next to the steps if epochs decide them. An estimate that
+        takes no time is sent along.
         """
         edit, fields = self.form.gathered(values)
         config, problems = self.form.read(run, teacher, student, prompt_source.data_config(prompts), fields)
@@ -273,7 +273,7 @@ class TrainTab:
         }
 
     def _fix(self, event: gr.EventData) -> Updates:
-        """Set a field to what solves the problem whose button was pressed."""
+        """Set a field to the value that solves the problem whose button was pressed."""
         setting, value = fix_of(event) or ("", 0)
         return {self.form.fields[setting]: value} if setting in self.form.fields else {}
 
@@ -286,7 +286,9 @@ class TrainTab:
     def _estimate(
         self, visitor: Visitor, described: str, estimated: tuple[str, str], **chosen: Any
     ) -> Iterator[Updates]:
-        """The estimate for a version of the form, and beside the steps how many they are where epochs decide them."""
+        """Show the estimate for a version of the form and, if epochs decide the steps, their number next to the
+        field.
+        """
         version = version_of(described)
         edit, before = estimated
         if edit == version.edit and before:
@@ -307,7 +309,7 @@ class TrainTab:
                 yield {self.estimate: shown.html}
 
     def _config_of(self, visitor: Visitor, described: str) -> tuple[RunConfig, int | None]:
-        """The run, and how many prompts it has, for the choice of a machine."""
+        """The run and its number of prompts, for the choice of a machine."""
         version = version_of(described)
         config = self._resolved(visitor, version)
         return config, estimate.prompt_facts(self.studio, config, visitor.token, version.rows)[1]
@@ -318,7 +320,7 @@ class TrainTab:
     def _launch(
         self, visitor: Visitor, edit: str, described: str, project: str | None, **chosen: Any
     ) -> Iterator[Updates]:
-        """Start the run that run.yaml describes where it was chosen; its id, or one line on why not."""
+        """Start the run of run.yaml at the chosen place; returns its id, or one line that says why it did not start."""
         version, place = version_of(described), Place(**chosen)
 
         def start(work: Work) -> RunFolder:
@@ -341,7 +343,7 @@ class TrainTab:
     def _take_preset(self, name: str, teacher: str, student: str, run: dict[str, Any]) -> Updates:
         config, kept = load_preset(name), base_config(run).teacher
         for setting in SERVED:
-            # where the teacher is belongs to the pair
+            # the teacher's server belongs to the pair
             setattr(config.teacher, setting, getattr(kept, setting))
         same = (config.teacher.model, config.student.model) == (teacher, student)
         pair = " → ".join(model_facts.display_name(each.model) for each in (config.teacher, config.student))

@@ -1,4 +1,6 @@
-"""A teacher on a server, chosen on the Pair step: its address and key, and what it answers, asked at once."""
+"""A teacher on a server, chosen on the Pair step: its address, its key, and facts that the server is asked for at
+once.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,10 +33,10 @@ EXPLAINED = "The model above is then read for its tokenizer and chat template on
 
 
 class TeacherServer:
-    """The fields of the server, and the line on it. `fields` belong to the form of Train, by their names in run.yaml.
+    """The fields of the server, and a line about it. `fields` belong to the form of Train, by their names in run.yaml.
 
-    `asked` are its address and how many tokens it lists. The key is taken out of its field as soon as it is there, and
-    never sent back.
+    `asked` are its address and how many tokens it lists. The key is removed from its field as soon as it is entered,
+    and is never sent back.
     """
 
     def __init__(self, studio: Studio, pair: PairTab) -> None:
@@ -49,7 +51,7 @@ class TeacherServer:
             self.asked: dict[str, Component] = {"server": self.server, "listed": self.fields[LISTED]}
             self.key = gr.Textbox(
                 label="Key of the server",
-                info="Sent to this server only, and kept in the studio's memory until it ends.",
+                info="Sent only to this server, and kept in memory until the studio is closed.",
                 type="password",
                 html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
                 elem_id="server-key",
@@ -68,7 +70,7 @@ class TeacherServer:
         outputs = [server, self.note, self.group, pair.address]
         taken = Handler(studio, self._take, {"typed": pair.address}, outputs, LATEST).on(pair.address.change)
         found = Handler(studio, self._choose, asked, [pair.teacher], in_turn("pair"))
-        # an address that was typed into either field: the model that the server has is chosen, then read
+        # after an address is typed into either field, the server's model is chosen and then read
         ask.on(pair.refresh.on(found.on(taken.then).then).then)
         ask.on(pair.refresh.on(found.on(server.submit).then).then)
         ask.on(server.blur, listed.submit, listed.blur, again.click, pair.summary.change)
@@ -80,11 +82,11 @@ class TeacherServer:
         opened.on(server.change)
 
     def _open(self, server: str | None) -> Updates:
-        """A server that was restored or loaded with a run shows."""
+        """Show a server that was restored or loaded with a run."""
         return {self.group: gr.Accordion(open=True)} if server else {}
 
     def _take(self, typed: str | None) -> Updates:
-        """The address that was typed where the teacher is chosen, in its own field."""
+        """Move an address that was typed into the teacher's field to its own field."""
         if not typed:
             return {}
         address, opened = typed, {self.group: gr.Accordion(open=True), self.pair.address: ""}
@@ -93,7 +95,7 @@ class TeacherServer:
         return {**opened, self.fields[SERVER]: address, self.note: markup.note("busy", "Asking the server…")}
 
     def _choose(self, visitor: Visitor, server: str | None, listed: float | None, teacher: str | None) -> Updates:
-        """The model that the server has as the teacher, where its name is one that can be read here."""
+        """Choose the server's model as the teacher, if a model with its name can be read here."""
         if not server or self._refused(visitor, server):
             return {}
         from app.reading import servers
@@ -102,12 +104,12 @@ class TeacherServer:
         try:
             names = self.studio.workers.run(servers.names, at, what="The teacher's server")
         except SimCTError:
-            return {}  # which is said by `_ask`
+            return {}  # `_ask` reports this
         known = [name for name in names if self._is_readable(name)]
         return {self.pair.teacher: shown(known[0])} if known and teacher not in names else {}
 
     def _is_readable(self, name: str) -> bool:
-        """Whether a server's name of a model is one of the Hub, or on one's own machine a folder."""
+        """Whether the server's name for a model is a Hub id or, on a personal machine, a folder."""
         if is_folder(name):
             return not self.studio.public and Path(name).is_dir()
         return is_repository(name) and "/" in name
@@ -115,7 +117,7 @@ class TeacherServer:
     def _ask(
         self, visitor: Visitor, server: str | None, listed: float | None, teacher: str | None
     ) -> Iterator[Updates]:
-        """What the server has, whether its tokens are the teacher's, and how fast it is; or what is wrong."""
+        """Which model the server has, whether its tokens are the teacher's, and how fast it is; or what is wrong."""
         refused = self._refused(visitor, server) if server else ""
         if not server or refused or is_address(teacher):
             yield {self.note: markup.note("quiet", refused)} if not is_address(teacher) else {}
@@ -131,7 +133,9 @@ class TeacherServer:
             if found.same_tokenizer is False:
                 return markup.note("error", f"The server's tokens are not those of {name}. Choose its model above.")
             unknown = (
-                "" if found.same_tokenizer else " It is not known whether its tokens are those of the model above."
+                ""
+                if found.same_tokenizer
+                else " The studio does not know whether its tokens are those of the model above."
             )
             same = f" Its tokens are those of {name}." if found.same_tokenizer else unknown
             return markup.note("ok" if found.same_tokenizer else "warn", found.line() + same)
@@ -143,7 +147,7 @@ class TeacherServer:
                 yield {self.note: work.result or markup.note("error", _in_labels(work.error))}
 
     def _refused(self, visitor: Visitor, server: str) -> str:
-        """Why the server is not asked, or nothing."""
+        """The reason why the server is not asked, if there is one."""
         if self.studio.public and visitor.owner is None:
             return teacher_keys.SIGN_IN
         return "" if is_server_address(server) else NOT_PLAIN
@@ -154,19 +158,21 @@ class TeacherServer:
         return ServerAt(server, int(listed or fields.default(LISTED)), key, token, self.studio.public)
 
     def _keep_key(self, visitor: Visitor, server: str | None, key: str | None) -> Updates:
-        """Keep the key for this server, and empty its field."""
+        """Keep the key for this server, and clear its field."""
         if not (key or "").strip():
             return {}
         try:
             teacher_keys.keep(self.studio, visitor, server or "", key or "")
         except SimCTError as error:
             return {self.key: "", self.note: markup.note("error", one_line(error))}
-        kept = "A key is kept for this server. Enter another one to replace it."
+        kept = "A key for this server is stored in memory. Enter another one to replace it."
         return {self.key: gr.Textbox(value="", placeholder=kept)}
 
 
 def _in_labels(error: str) -> str:
-    """An error of the server, with the field of the key in place of the environment's variable. No run is here yet."""
+    """An error of the server that names the key's field instead of the environment variable, because there is no run
+    yet.
+    """
     remedy = f"Set the environment variable {KEY_VARIABLE}."
     line = error.replace(remedy, "Enter it under Key of the server.")
     return FIELDS.in_labels(line.replace("; a run that stopped here can be resumed.", "."))

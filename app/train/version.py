@@ -1,7 +1,7 @@
-"""Versions of the form: its content at one moment, for everything on the page that follows from it.
+"""Versions of the form: its content at one moment, for everything on the page that depends on it.
 
-Every change of the form, the pair or the prompts begins a new version (static/form.js). Parts of the page about an
-older version are dimmed until they are updated, and Launch waits.
+Every change of the form, the pair or the prompts begins a new version (static/form.js). Parts of the page that show an
+older version are dimmed until they are updated, and Launch waits for them.
 """
 
 import json
@@ -18,7 +18,7 @@ from simct.errors import ConfigError, DataError
 from simct.preflight.records import Check
 from simct.records import Record
 
-# js that runs for every event, also while an earlier one is under way
+# scripts run for every event, even while an earlier one is in progress
 EVERY: dict[str, Any] = {**PRIVATE, "trigger_mode": "multiple"}
 
 
@@ -26,8 +26,8 @@ EVERY: dict[str, Any] = {**PRIVATE, "trigger_mode": "multiple"}
 class Version(Record):
     """The form at one moment.
 
-    edit: its number. run: the settings, in brief. rows: how many rows the dataset has, where that is known.
-    problems: what is wrong with single values, or else with all of them together (`readable`).
+    edit: its number. run: the settings, in brief. rows: how many rows the dataset has, if known.
+    problems: what is wrong with single values, or else with all of them together (not `readable`).
     """
 
     edit: str = ""
@@ -56,10 +56,11 @@ def version_of(kept: str) -> Version:
 
 
 class FormState:
-    """The page's record of the form: the number of the newest version, and the version that was read last.
+    """The page's record of the form: the number of the newest version, and the last version that was read.
 
-    It is outside the steps, whose parts exist only once they are opened. All are texts: gr.JSON reports a change
-    whenever anything about it is updated. `values` is what the page sends: the number, and the value of each field.
+    It is outside the steps, because their components exist only once they are opened. All values are texts, because
+    gr.JSON reports a change whenever anything about it is updated. `values` is what the page sends: the number, and the
+    value of each field.
     """
 
     def __init__(self) -> None:
@@ -68,20 +69,20 @@ class FormState:
         self.described = gr.Textbox("", visible="hidden", elem_id="form-described")
 
     def follow(self, run: Component, *changes: Any) -> None:
-        """Begin a version with each of `changes`, and when other settings were loaded into `run`."""
+        """Begin a version on each of `changes`, and when other settings are loaded into `run`."""
         self.begin_with(lambda *event, **how: gr.on(list(changes), *event, **how))
         loaded: Any = run
         loaded.change(None, [run, self.described], self.edit, js=scripts.call("loadedRun"), **EVERY)
 
     def begin_with(self, change: Any) -> None:
-        """Begin a version with an event."""
+        """Begin a version on an event."""
         change(None, None, self.edit, js=scripts.call("edited"), **EVERY)
 
     def gather(self, fields: Iterable[Component]) -> Any:
-        """Gather the fields of each new version. Returns the event that follows, for which `values` is ready.
+        """Collect the fields of each new version. Returns the next event, at which `values` is ready.
 
-        They are one input of that event, as the browser looks up every input of an answered event whenever the status
-        of any event changes.
+        All fields are one input of that event, because the browser looks up every input of every event whenever the
+        status of any event changes.
         """
         self.edit.change(None, [self.edit, *fields], self.values, js=scripts.call("gathered"), **EVERY)
         return self.values.change

@@ -1,4 +1,4 @@
-"""Lines of the Train step as HTML: the pair and the prompts, and the measurement of the chosen method."""
+"""Lines of the Train step as HTML: the pair and the prompts, and the verdict on the chosen method."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def is_measured(verdict: dict[str, Any] | None, teacher: str, student: str) -> b
 def method_line(verdict: dict[str, Any] | None, teacher: str, student: str, method: str) -> str:
     """The verdict on this pair's methods, compared with the chosen method."""
     if not verdict or not is_measured(verdict, teacher, student):
-        return markup.note("quiet", "Which method suits this pair has not been measured yet.")
+        return markup.note("quiet", "It has not been measured yet which method suits this pair.")
     words = str(verdict.get("words") or "")
     if verdict.get("method") == method:
         return markup.note("ok", f"Measured for this pair: {words}")

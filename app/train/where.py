@@ -1,4 +1,6 @@
-"""Where a run trains: this machine, or a rented one of Hugging Face Jobs, with its price and a confirmed limit."""
+"""Where a run trains: on this machine, or on a rented one of Hugging Face Jobs, with its price and a confirmed
+limit.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,10 +46,11 @@ class Place:
 
 
 class PlaceForm:
-    """The choice of a place; the fields of a rented machine are shown only for one. `fields` have the names of Place.
+    """The choice of a place; the fields for a rented machine are shown only if one is chosen. `fields` have the names
+    of Place.
 
-    After `connect`, `config_of(visitor, described)` returns the RunConfig to train, and the number of prompts (None if
-    it is not known).
+    After `connect`, `config_of(visitor, described)` returns the RunConfig to train and the number of prompts (None if
+    unknown).
     """
 
     def __init__(self, studio: Studio) -> None:
@@ -55,7 +58,7 @@ class PlaceForm:
         choices = [HERE, JOBS] if studio.trains_here else [JOBS]
         self.where = gr.Radio(choices, value=choices[0], label="Where it trains", elem_id="where-form")
         with gr.Column(visible=choices[0] == JOBS, elem_id="rented") as self.rented:
-            flavor = gr.Dropdown([], label="Machine", info="Machines that the run fits, as estimated", elem_id="flavor")
+            flavor = gr.Dropdown([], label="Machine", info="Machines large enough for the run", elem_id="flavor")
             with gr.Row():
                 namespace = gr.Dropdown(
                     [], label="Paid by", allow_custom_value=True, min_width=130, elem_id="namespace"
@@ -89,8 +92,9 @@ class PlaceForm:
         described: Component,
         config_of: Callable[[Visitor, str], tuple[RunConfig, int | None]],
     ) -> None:
-        """List the machines that fit whenever a version of the form was `read`. A machine that is then chosen for the
-        first time begins another version."""
+        """List the machines that fit whenever a version of the form was `read`. When a machine is then chosen for the
+        first time, another version begins.
+        """
         self.config_of = config_of
         inputs: dict[str, Component] = {"where": self.where, "flavor": self.flavor, "namespace": self.namespace}
         inputs["described"] = described
@@ -113,12 +117,12 @@ class PlaceForm:
         payers, note = _payers(visitor)
         if not fitting:
             note = markup.note(
-                "error", "The run does not fit any machine on Jobs. Lower micro-batch tokens or lengths."
+                "error", "No machine on Jobs is large enough for this run. Lower micro-batch tokens or lengths."
             )
         elif fitting[0].fits is None:
-            note = markup.note("warn", f"Whether it fits could not be estimated: {fitting[0].why}")
+            note = markup.note("warn", f"Could not estimate whether the run fits: {fitting[0].why}")
         lines = [(each.line(), each.machine.name) for each in fitting]
-        # what was chosen is not sent again, as it may have been changed meanwhile
+        # the chosen values are not sent again, because the visitor may have changed them in the meantime
         kept: dict[str, Any] = {} if flavor in names else {"value": next(iter(names), None)}
         payer: dict[str, Any] = {} if namespace else {"value": next(iter(payers), None)}
         return {
@@ -133,7 +137,7 @@ class PlaceForm:
     def _ask_to_confirm(
         self, flavor: str | None, timeout: float | None, limit: float | None, prices: dict[str, float] | None
     ) -> Updates:
-        """The line to tick, which is unticked whenever what it says has changed."""
+        """The line to tick; it is unticked whenever its text changes."""
         price = (prices or {}).get(flavor or "")
         if price is None or not limit or limit <= 0 or not timeout or timeout <= 0:
             return {self.confirmed: gr.Checkbox(value=False, interactive=False, label=CHOOSE_FIRST)}
@@ -157,7 +161,7 @@ def _machine_rows(offered: Sequence["Offer"]) -> list[tuple[str, ...]]:
 
 
 def _payers(visitor: Visitor) -> tuple[list[str], str]:
-    """Accounts that a Job can be charged to, or a line on why none is known."""
+    """Accounts that a Job can be charged to, or a line that says why none is known."""
     from huggingface_hub import get_token
 
     from simct.jobs.hf.history import namespaces_of
@@ -172,7 +176,7 @@ def _payers(visitor: Visitor) -> tuple[list[str], str]:
 
 
 def start(studio: Studio, config: RunConfig, place: Place, visitor: Visitor, project: str | None = None) -> RunFolder:
-    """Start the run (checked, models pinned) at `place`, in a named project; it may have to wait.
+    """Start the run (checked, with models pinned) at `place`, in a named project; it may have to wait.
 
     Raises a one-line SimCTError.
     """

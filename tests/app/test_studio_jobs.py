@@ -86,9 +86,9 @@ def test_a_hub_that_is_slow_or_down_holds_nobody_up_and_is_asked_less_and_less(h
     behind.turn()
     assert behind.trouble.get(None) is None  # it came back before the Hub had answered
     until(lambda: behind.trouble.get(None))
-    assert "Looking again in" in behind.trouble[None] and "\n" not in behind.trouble[None]
+    assert "Trying again in" in behind.trouble[None] and "\n" not in behind.trouble[None]
     assert run.status().state == "queued"
-    assert "Looking again" in run_view.head(run, [], trouble=behind.trouble[None])
+    assert "Trying again" in run_view.head(run, [], trouble=behind.trouble[None])
     for fault in hub.faults:
         fault.delay = 0.0
     waits = []

@@ -1,7 +1,7 @@
 'use strict';
 
 // Accessibility that Gradio's components lack. Areas that scroll are in the tab order, so they can be scrolled with the
-// keyboard. An area for files is named by the text in it.
+// keyboard. A drop area for files gets its text as its name.
 {
   const PLACES = '#steps :is(.html-container, .scroll, .lanes, .read, .cm-scroller, pre, .prose table)';
   const scrolls = (place) => {

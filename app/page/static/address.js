@@ -1,14 +1,14 @@
 'use strict';
 
-// What is restored after a reload: project, pair, step and run from the address bar, prompts and settings from what this
-// tab of the browser kept for the project (storage.js).
+// What is restored after a reload: project, pair, step and run come from the address bar; prompts and settings come
+// from what this browser tab kept for the project (storage.js).
 {
   const AGAIN_MS = 3000;
 
-  // Until the page has been restored, nothing it shows is written back.
+  // Nothing that the page shows is saved before the page has been restored.
   let restored = false;
 
-  // The address as the page keeps it. The address of an earlier step in the history may name earlier choices.
+  // The current address. The address of an earlier step in the history may name earlier choices.
   let now = null;
 
   const change = (edit, entry = false) => {
@@ -24,7 +24,7 @@
     if (value) url.searchParams.set(name, value);
     else url.searchParams.delete(name);
   };
-  // A narrow screen has some of the tabs in a menu.
+  // On a narrow screen, some of the tabs are in a menu.
   const openStep = (step) => {
     const row = document.querySelector('#steps > .tab-wrapper');
     const isShown = (element) => element.getClientRects().length > 0 && getComputedStyle(element).visibility !== 'hidden';
@@ -58,7 +58,7 @@
     const code = btoa(String.fromCharCode(...bytes)).replace(/\+/g, '-').replace(/\//g, '_').replace(/=+$/, '');
     return code.length > MOST_ENCODED ? null : code;
   };
-  // A link can be made to unfold into gigabytes.
+  // A malicious link could decompress into gigabytes.
   const MOST_DECODED = 1000000;
   const decode = async (code) => {
     const bytes = Uint8Array.from(atob(code.replace(/-/g, '+').replace(/_/g, '/')), char => char.charCodeAt(0));
@@ -79,13 +79,13 @@
 
   window.studio ??= {};
   Object.assign(window.studio, {
-    // Opens the page again, a little later than the others that were refused with it.
+    // Loads the page again, at a slightly different time than other pages that were refused at the same moment.
     restoreAgain: () => {
       document.querySelector('#where .where').textContent = 'The studio is busy. Trying again…';
       setTimeout(() => { window.location.reload(); }, AGAIN_MS * (1 + Math.random()));
     },
 
-    // Returns the label of the button for notifications, which the browser keeps as well.
+    // Returns the label of the button for notifications; the browser also keeps whether they are on.
     startRemembering: () => {
       restored = true;
       window.studioRestored = true;
@@ -109,8 +109,9 @@
       if (restored) window.studio.keepInProject('pair', {teacher, student});
     },
 
-    // Gradio says late which step was opened: another may have been opened since, and a new entry for this one would
-    // erase those that Forward leads to. Returns the timer of the runs, which are watched while they are shown.
+    // Gradio reports late which step was opened. Another may have been opened since, and a new history entry for this
+    // one would erase those that Forward leads to. Returns the timer of the runs, which are watched while they are
+    // shown.
     openedStep: (step) => {
       const selected = document.querySelector('#steps > .tab-wrapper [role=tab][aria-selected=true]')?.dataset.tabId;
       if (restored && (!selected || selected === step)) {
@@ -130,8 +131,8 @@
       if (restored) window.studio.keepInProject(name, value);
     },
 
-    // Returns the address as a dictionary with the project and the names of all projects, and then each value that is
-    // kept under `names`: null if there is none or it cannot be read.
+    // Returns the address as a dictionary with the project and the names of all projects, and then each value kept
+    // under `names`: null if there is none or it cannot be read.
     recall: (names) => {
       const query = Object.fromEntries(new URLSearchParams(window.location.search));
       const project = window.studio.recallProject(query);
@@ -141,7 +142,7 @@
       return [{...pair, ...query, project, projects: window.studio.projects()}, ...names.split(' ').map(kept)];
     },
 
-    // Updated while the visitor types; a text that is too long is left out of the address.
+    // Updates the address while the visitor types; a text that is too long is left out.
     rememberText: async (text) => {
       typed += 1;
       const turn = typed;

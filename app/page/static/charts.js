@@ -50,7 +50,7 @@
     return values.map(value => {
       average = weight * average + (1 - weight) * value;
       scale = weight * scale + (1 - weight);
-      // without the noise of the last digits, which an axis around equal values would show
+      // without the noise in the last digits, which the axis would show if all values are equal
       return Number((average / scale).toPrecision(8));
     });
   };
@@ -147,7 +147,7 @@
     .flatMap(place => [...place.views.values()]);
 
   const stepOf = (view) => (crosshair.key === view.place.value.key ? crosshair.step : null);
-  // A chart that is being drawn has no axes for a crosshair yet; it gets the crosshair afterward.
+  // A chart that is still being drawn has no axes for a crosshair yet; it gets the crosshair afterward.
   const mark = (view) => {
     const step = stepOf(view);
     if (!view.drawn || view.busy) return;
@@ -340,7 +340,7 @@
     refresh(place);
   };
 
-  // Another theme has other colors.
+  // The colors depend on the theme.
   const watchTheme = () => new MutationObserver(() => places.forEach(refresh))
     .observe(document.body, {attributes: true, attributeFilter: ['class']});
   if (document.body) watchTheme();

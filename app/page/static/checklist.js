@@ -1,7 +1,7 @@
 'use strict';
 
-// Buttons of messages that lead to the field in which something is solved, and the checklist next to Launch. For a field
-// of another step, the server opens that step and then calls focusField.
+// Buttons in messages that lead to the field to change, and the checklist next to Launch. For a field of another step,
+// the server opens that step and then calls focusField.
 {
   let wanted = null;
   const shown = (field) => field && field.getClientRects().length > 0;
@@ -14,7 +14,7 @@
 
   window.studio ??= {};
   Object.assign(window.studio, {
-    // Called until the field can be used: a step or a group takes a moment to open.
+    // Called repeatedly until the field can be used, because a step or a group takes a moment to open.
     focusField: (tries = 100) => {
       if (!wanted) return;
       const field = document.getElementById(wanted.field);
@@ -28,7 +28,7 @@
       field.querySelector('input, textarea, select, button')?.focus({preventScroll: true});
     },
 
-    // Leads to the field of the button that was clicked, if it was one; `here` is the step that the button is on.
+    // If such a button was clicked, goes to its field; `here` is the step of the button.
     leadToField: (event, trigger, here) => {
       const button = event.target.closest('[data-field]');
       if (!button) return;

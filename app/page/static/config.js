@@ -1,7 +1,8 @@
 'use strict';
 
-// The page's configuration never changes: Svelte need not watch it, as it does with plain objects, while Gradio reads all
-// of it again and again before it draws anything. And an event that follows another one has no component to be looked up.
+// The page's configuration never changes, so this keeps Svelte from watching it, as it would watch plain objects:
+// Gradio reads all of it again and again before it draws anything. Also, an event that follows another one has no
+// component to look up.
 {
   class Fixed {}
   const fix = (...objects) => {

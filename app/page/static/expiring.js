@@ -1,7 +1,7 @@
 'use strict';
 
-// Success messages disappear after as many seconds as [data-expires] says; a message under the pointer or with the focus
-// stays until the pointer or the focus leaves it. `data-at` distinguishes a message from the next one, which Gradio may
+// Success messages disappear after as many seconds as [data-expires] says; a message under the pointer or with the
+// focus stays until the pointer or the focus leaves it. `data-at` tells a message from the next one, which Gradio may
 // write into the same element.
 {
   const known = new WeakMap();

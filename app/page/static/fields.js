@@ -2,18 +2,18 @@
 
 {
   const UNCHANGED = {__type__: 'update'};
-  // The repository that was suggested last.
+  // The last suggested repository.
   let suggested = null;
 
-  // Whether somebody is in a field, perhaps about to type: nothing is put into it then.
+  // Whether the visitor is in a field and may be about to type; nothing is filled in then.
   const isEdited = (id) => document.activeElement?.closest(`#${id}`) != null;
 
   window.studio ??= {};
   Object.assign(window.studio, {
-    // The current text of a search field, once: when several keys come quickly, the event's own value may belong to an
-    // earlier key, and keys that change nothing (arrows, Enter) must not replace the list in which they move. A value
-    // that is already chosen is not searched: a late answer would replace what is known about it. Nor is one that was
-    // entered, after which the field is left before the next frame.
+    // The current text of a search field, once per text. When several keys are pressed quickly, the event's own value
+    // may belong to an earlier key, and keys that change nothing (arrows, Enter) must not replace the list in which
+    // they move. A value that is already chosen is not searched, because a late result would replace what is known
+    // about it. Nor is a value that was confirmed with Enter, after which the field is left before the next frame.
     typed: async (id, chosen, ...rest) => {
       const field = document.querySelector(`#${id} input`);
       await new Promise(resolve => { requestAnimationFrame(resolve); });
@@ -23,7 +23,7 @@
       return [fresh ? value : '', ...rest];
     },
 
-    // Text that was typed in the meantime stays.
+    // Keep text that was typed in the meantime.
     keepTyped: (id, suggestion, typed) => typed || isEdited(id) ? UNCHANGED : suggestion,
 
     // The repository to publish to: the suggested one, unless another one was typed.
@@ -37,10 +37,10 @@
 
     emptyBoth: () => ['', ''],
 
-    // Counts how often a preset was chosen that was the last one taken, as that changes no value.
+    // Counts how often the same preset was chosen again, because that changes no value.
     chosenAgain: (name, taken, times) => name === taken ? String(Number(times) + 1) : times,
 
-    // The updates that disable as many buttons as there are values.
+    // Updates that disable as many buttons as there are values.
     disabled: (...buttons) => buttons.map(() => ({__type__: 'update', interactive: false})),
 
     // The buttons in the gallery of recipes load a recipe.

@@ -1,12 +1,12 @@
 'use strict';
 
-// What is typed into a field before the field has been filled would be replaced by what it is filled with. So the
-// fields of a step are disabled until the page has been restored, and until the step has been drawn: Gradio fills a
-// step or a folded group in the frames after it is first opened.
+// Text that is typed into a field before the page fills that field would be overwritten. So the fields of a step are
+// disabled until the page has been restored and the step has been drawn: Gradio fills a step or a folded group in the
+// frames after it is first opened.
 {
   const PLACES = '#project, #steps [role=tabpanel], #steps [data-testid=accordion-content]';
   const FIELDS = 'input, textarea, select';
-  // frames without another field, after which a place counts as drawn
+  // after this many frames without a new field, a place counts as drawn
   const QUIET_FRAMES = 3;
 
   const begun = new WeakSet();

@@ -1,6 +1,6 @@
 'use strict';
 
-// Warnings about prompts: the button next to a warning leaves out the prompts that it is about, or sets what solves it.
+// Warnings about prompts: the button next to a warning leaves out the prompts in question or changes the right setting.
 window.studio ??= {};
 Object.assign(window.studio, {
   findings: (element, trigger) => {

@@ -4,7 +4,7 @@
 // waits, until the server has updated them: an updated panel carries the number of its version in data-edit.
 {
   let edits = 0;
-  // The version that the server knows.
+  // The version that the server has.
   let written = '';
   const TOGETHER_MS = 40;
   const PANELS = ['train-pair', 'train-estimate', 'checklist'];
@@ -29,7 +29,7 @@
     if (!panels.length) return;
     const outdated = panels.map(isOutdated);
     for (const [index, panel] of panels.entries()) dim(panel, outdated[index]);
-    // run.yaml comes with the line about the pair
+    // run.yaml is updated together with the line about the pair
     dim(byId('run-yaml'), outdated[0]);
     dim(byId('launch'), outdated.some(Boolean));
     if (!outdated[0]) for (const block of document.querySelectorAll('.corrected')) block.classList.remove('corrected');
@@ -60,8 +60,8 @@
 
   window.studio ??= {};
   Object.assign(window.studio, {
-    // Changes that come together, such as those of a preset, make one version, once there are no more of them. The
-    // server receives it once the step is open.
+    // Changes that come together, such as those of a preset, become one version once they stop. The server receives it
+    // once the step is open.
     edited: async () => {
       edits += 1;
       const edit = edits;
@@ -70,20 +70,20 @@
       return edit === edits ? name() : written;
     },
 
-    // Settings equal to those that were read last are not a change, unless fields held something else that was wrong.
+    // Settings that equal the last ones read are not a change, unless some fields had wrong values.
     loadedRun: (run, described) => {
       const last = described ? JSON.parse(described) : {};
       const known = last.readable !== false && JSON.stringify(run) === JSON.stringify(last.run);
       return known ? written : window.studio.edited();
     },
 
-    // A version as one text: its number, and the value of each field.
+    // A version as one text: its number and the value of each field.
     gathered: (...values) => JSON.stringify(values),
 
     openForm: () => written = String(edits),
 
-    // Reports that a person has changed something in the form, and as an edit what was typed or ticked. A list reports
-    // only that it was left; Gradio reports what was chosen.
+    // Reports that a person has changed something in the form, and reports typing and ticking as an edit. A list only
+    // reports that it was left; Gradio reports what was chosen.
     touched: (element, trigger) => {
       const form = element.closest('#train-form');
       const isList = (event) => event.target.matches('[role=combobox]');

@@ -1,7 +1,7 @@
 'use strict';
 
-// Help: a "?" next to every field, number, chart and column, which opens one popover; and links to the documentation.
-// The words come with the page (app/help/words.py), so no request to a server is needed.
+// Help: a "?" next to every field, number, chart and column, which opens a popover; and links to the documentation. The
+// texts come with the page (app/help/words.py), so no request to a server is needed.
 {
   let open = null;
   let box = null;
@@ -79,7 +79,7 @@
     if (name && text && lacks(heading)) add(heading, name, text);
   };
 
-  // If the server redraws an element whose help is open, the help continues at the element's new button.
+  // If the server redraws an element whose help is open, the help stays open at the element's new button.
   const follow = () => {
     if (!open || open.isConnected) return;
     const again = [...document.querySelectorAll('button.help')].find(
@@ -127,7 +127,7 @@
   }, true);
   window.addEventListener('resize', () => open && place(open));
 
-  // Links to the documentation: `data-docs` names a page and perhaps a section, and so do links between its pages.
+  // Links to the documentation: `data-docs` names a page and optionally a section; links between pages do the same.
   let section = '';
   const slug = (text) => text.toLowerCase().replace(/[^\w\s-]/g, '').trim().replace(/\s+/g, '-');
   const wanted = (target) => {

@@ -1,8 +1,7 @@
 'use strict';
 
-// The lanes of aligned units. One unit is in the tab order; arrows move between units, and the line under the lanes
-// describes the one that has the focus. Choosing one (click, Enter) is sent to the server, which does not draw the
-// lanes again for it.
+// The lanes of aligned units. One unit is in the tab order; arrow keys move between units, and the line under the lanes
+// describes the focused one. Choosing a unit (click, Enter) is sent to the server, which does not redraw the lanes.
 window.studio ??= {};
 Object.assign(window.studio, {
   lanes: (element, trigger, watch) => {

@@ -1,6 +1,6 @@
 'use strict';
 
-// A log that follows new lines until the reader scrolls up, and shows only the lines with all words of the filter.
+// A log that follows new lines until the reader scrolls up, and shows only lines that contain all words of the filter.
 window.studio ??= {};
 Object.assign(window.studio, {
   log: (element, _trigger, watch, props) => {

@@ -1,6 +1,7 @@
 'use strict';
 
-// Runs that ended while the visitor looked elsewhere: their number before the page's title, and a notification for each.
+// Runs that ended while the visitor was in another tab: their number in front of the page's title, and a notification
+// for each.
 {
   const KEY = 'simct-notify';
   const title = document.title;

@@ -1,11 +1,11 @@
-// Gradio prepares the components of all steps before it draws the first one. What it does several hundred times there,
-// each time over all events or all components, is done here with an index, and what it would do twice is done once; the
-// results are the same. Gradio's names for it are those of its version in app/server/opening.py.
+// Gradio prepares the components of all steps before it draws the first one. There it searches all events or all
+// components several hundred times; this code uses an index instead, and does once what Gradio does twice. The results
+// are the same. The names from Gradio's code belong to the version in app/server/opening.py.
 import {AppTree} from './assets/CORE';
 
 const {get_state, reload} = AppTree.prototype;
 
-// The names of the events of each component, by the list of all events.
+// The names of each component's events, cached for each list of all events.
 const attached = new WeakMap();
 const attachedBy = (events) => {
   const names = new Map();
@@ -26,7 +26,7 @@ AppTree.prototype.find_attached_events = (node, events) => {
   return node;
 };
 
-// The nodes by component, by the root of their tree.
+// The nodes by component, cached for each root of a tree.
 const nodes = new WeakMap();
 const nodesOf = (root) => {
   const found = new Map();
@@ -37,7 +37,7 @@ const nodesOf = (root) => {
   note(root);
   return found;
 };
-// Before the first components are there, the value of each is that of its node.
+// Before the first components exist, the value of each is that of its node.
 AppTree.prototype.get_state = async function (id) {
   if (this.resolved) return get_state.call(this, id);
   const {root} = this;
@@ -46,7 +46,7 @@ AppTree.prototype.get_state = async function (id) {
   return node ? {value: node.props.props.value} : get_state.call(this, id);
 };
 
-// A new tree is built once more from the same components.
+// Gradio builds a new tree a second time from the same components.
 const built = new WeakSet();
 AppTree.prototype.reload = function (components, ...rest) {
   const isNew = !built.has(this);

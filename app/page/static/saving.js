@@ -1,6 +1,6 @@
 'use strict';
 
-// Files that the visitor's own browser saves. They arrive through a hidden field, so the server keeps nothing of them.
+// Files that the visitor's own browser saves. They arrive through a hidden field, so the server does not keep them.
 window.studio ??= {};
 Object.assign(window.studio, {
   saveBlob: (blob, name) => {

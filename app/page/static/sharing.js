@@ -1,7 +1,7 @@
 'use strict';
 
-// Read-only links to a run (app/runs/sharing.py): the run and its key stand behind the # of the address, which no server
-// gets to see.
+// Read-only links to a run (app/runs/sharing.py): the run and its key follow the # in the address, which no server
+// receives.
 window.studio ??= {};
 Object.assign(window.studio, {
   linkToRun: (link) => {

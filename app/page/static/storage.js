@@ -1,11 +1,11 @@
 'use strict';
 
-// What the browser keeps of a project: its pair, prompts, settings and verdict. Each tab keeps its own copy, so two tabs
-// do not overwrite each other; a new tab begins with what any tab kept last. There is also a project without a name.
-// If one tab renames a project, the others follow. If one tab deletes it, the others keep nothing more of it.
+// What the browser keeps for a project: its pair, prompts, settings and verdict. Each tab keeps its own copy, so two
+// tabs do not overwrite each other; a new tab starts with the last copy of any tab. There is also a project without a
+// name. If one tab renames a project, the others follow. If one tab deletes it, the others save nothing more of it.
 {
   const PROJECTS = 'simct-projects';
-  // earlier names, and what each is called now
+  // earlier names, with the present name of each
   const RENAMED = 'simct-renamed';
   const KEPT = ['pair', 'data', 'run', 'verdict'];
   const LONGEST_NAME = 60;
@@ -21,7 +21,7 @@
       return null;
     }
   };
-  // names, the project used last first
+  // names, with the project used last in front
   const known = () => {
     const names = read(localStorage, PROJECTS);
     return Array.isArray(names) ? names.filter(each => typeof each === 'string') : [];
@@ -40,13 +40,13 @@
   };
 
   let project = '';
-  // Whether the project has been opened, and so is among those known.
+  // Whether the project has been opened and is therefore among the known ones.
   let opened = false;
-  // What this tab holds of a project that another tab has deleted.
+  // What this tab has of a project that another tab has deleted.
   let held = null;
   // The name before another tab changed it.
   let was = '';
-  // Nothing more is kept of a project that was deleted here.
+  // Save nothing more of a project that was deleted here.
   let leaving = false;
 
   const open = (name) => {
@@ -75,7 +75,7 @@
   window.addEventListener('storage', event => {
     if (event.key === PROJECTS) follow();
   });
-  // A tab that was asleep gets no such event.
+  // A sleeping tab gets no such event.
   document.addEventListener('visibilitychange', follow);
 
   const rename = (before, after) => {
@@ -113,7 +113,7 @@
     useProject: (name = project) => {
       project = name;
       opened = true;
-      // nobody returns to the project of the tour
+      // the project of the tour is never reopened
       if (window.studio.isTour()) return;
       localStorage.setItem(PROJECTS, JSON.stringify([name, ...known().filter(each => each !== name)]));
     },
@@ -133,8 +133,8 @@
       return read(sessionStorage, key) ?? read(localStorage, key);
     },
 
-    // A name from the list opens that project in place of this one. A new name creates a project with what is here.
-    // Returns the value for the field.
+    // A name from the list opens that project instead of this one. A new name creates a project from what is on the
+    // page. Returns the value for the field.
     openProject: (chosen) => {
       const name = nameNow(clean(chosen));
       if (name === project && !held) return name;
@@ -150,13 +150,13 @@
       return name;
     },
 
-    // What the server has to know to rename, delete or follow a project, in place of an event's first value.
+    // What the server needs in order to rename, delete or follow a project, instead of an event's first value.
     knownProjects: (_first, ...rest) => [
       {project, projects: window.studio.projects(), was, tour: window.studio.isTour()},
       ...rest,
     ],
 
-    // The browser's part of what the server has done: ["rename", before, after] or ["delete", name, ""] as JSON.
+    // Does the browser's part after the server's: ["rename", before, after] or ["delete", name, ""] as JSON.
     changeProject: (done) => {
       if (!done) return;
       const [kind, before, after] = JSON.parse(done);

@@ -1,7 +1,7 @@
 'use strict';
 
-// The answers to fixed prompts over a run's evaluations: the slider shows those of one evaluation at a time. It stays
-// where it was put when newer evaluations arrive, and otherwise shows the newest.
+// The answers to fixed prompts over a run's evaluations; the slider selects one evaluation. Once moved, the slider
+// stays where it is when newer evaluations arrive; otherwise it shows the newest.
 window.studio ??= {};
 Object.assign(window.studio, {
   timeline: (element, _trigger, watch) => {

@@ -1,15 +1,15 @@
 'use strict';
 
-// The tour of app/start/tour.py: a caption bar at the bottom of the page. It opens the steps, presses what a person would
-// press, and waits for what a person would wait for. It is active while the address says so; its other state is kept in
-// this tab, so a reload changes nothing.
+// The tour of app/start/tour.py: a caption bar at the bottom of the page. It opens steps, presses buttons and waits, as
+// a person would. It is active while the address says so; the rest of its state is kept in this tab, so it survives a
+// reload.
 {
   const KEY = 'simct-tour';
   const EVERY_MS = 250;
   const LEAVE_MS = 8000;
   // after this time, a line about trouble is no longer about an earlier attempt
   const FRESH_MS = 2000;
-  // what the visitor has chosen, which the tour leaves alone
+  // the visitor's own choices, which the tour does not change
   const DECIDED = ['teacher', 'student', 'run', 'part', 'at', 'project'];
 
   const stops = () => window.studio.tourStops ?? [];
@@ -37,7 +37,7 @@
   let state = null;
   let stop = null;
   let acted = false;
-  // when the button that leads to the next stop was pressed, and the run that was shown then
+  // when the button that leads to the next stop was pressed, and the run that was shown at that time
   let pressed = null;
   let before = null;
   let leaving = false;
@@ -98,9 +98,9 @@
     return line ? line.textContent.trim().replace(/^[✓!✕…·]/u, '') : stop.waiting;
   };
 
-  // A list of runs shows the newest one before it shows the one that was launched.
+  // A list of runs shows the previous newest run before it shows the one that was just launched.
   const isOther = () => stop.step === 'runs' && shown('#run-head code')?.textContent !== parameter('run');
-  // The page itself opens the next step once the action of the pressed button has succeeded.
+  // The page opens the next step by itself once the action of the pressed button has succeeded.
   const pass = (trouble) => {
     if (pressed === null) return;
     if (parameter('step') === stops()[state.stop + 1].step && parameter('run') !== before) {
@@ -129,7 +129,7 @@
     sessionStorage.removeItem(KEY);
     window.location.assign(back);
   };
-  // A run of the tour that is active, or about to start, is stopped as a person would stop it before the page is left.
+  // Before the page is left, stop a run of the tour that is active or about to start, as a person would.
   const end = () => {
     if (leaving) return;
     if (pressed === null && (stop.step !== 'runs' || shown(stop.ready))) return leave();
