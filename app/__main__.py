@@ -11,6 +11,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from simct.errors import RunError, SimCTError
+from simct.files import expanded
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,7 +57,7 @@ def check_port(host: str, port: int) -> None:
 
 def ready_folder(path: Path) -> Path:
     """The runs folder, created if it does not exist. Raises RunError if it cannot be written."""
-    path = path.expanduser().resolve()
+    path = expanded(path).resolve()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -21,6 +21,14 @@ LOCK_TRIES = 5
 LOCK_PAUSE = 0.01
 
 
+def expanded(path: str | Path) -> Path:
+    """`path` with a leading ~ replaced by the home folder; unchanged where there is no such user.
+
+    Path.expanduser raises RuntimeError for these.
+    """
+    return Path(os.path.expanduser(path))
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace `path` as a whole: a reader or a crash sees the old content or the new, never a mixture.
 

@@ -13,6 +13,7 @@ from simct.config import (
     brief_yaml,
     config_from_brief,
     config_from_dict,
+    config_from_text,
     divergence_of,
     leaves,
     load_config,
@@ -271,3 +272,16 @@ def test_a_run_is_described_without_torch(code):
     code += f"; import sys; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "teacher: t\nstudent: s\ndata: {prompts: p}\ntraining: {steps: 3}\ntraining: {seed: 2}\n",
+        "teacher: t\nstudent: s\ndata: {prompts: p}\ntraining: {steps: 3, steps: 4}\n",
+    ],
+)
+def test_a_setting_that_is_given_twice_is_refused(text):
+    with pytest.raises(ConfigError, match=r"'(training|steps)' is given twice, again in line \d") as caught:
+        config_from_text(text, "'run.yaml'")
+    assert "\n" not in str(caught.value)

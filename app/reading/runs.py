@@ -1,7 +1,6 @@
 """A run before it starts: its run.yaml, its estimate, and its preflight."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from app.reading.models import tokens_of
@@ -14,6 +13,7 @@ from simct.data.prompts import PromptSet
 from simct.estimate.memory import load_shape_config
 from simct.estimate.records import Estimate
 from simct.estimate.time_and_cost import estimate_run
+from simct.files import expanded
 from simct.hub.repo_ids import is_folder
 from simct.jobs.hf.hardware import Offer, offers
 from simct.preflight.checklist import run_checks
@@ -80,7 +80,7 @@ def preflight(
 
     def tokens(model: ModelConfig, token: str | bool | None) -> TokenBytes:
         folder = is_folder(model.model)
-        where = str(Path(model.model).expanduser()) if folder else model.model
+        where = str(expanded(model.model)) if folder else model.model
         named = Source(model.model, where, model.revision, None if folder else token, model.chat_template)
         return tokens_of(worker, named)
 

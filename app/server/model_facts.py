@@ -14,6 +14,7 @@ from simct import demo
 from simct.config import RunConfig
 from simct.config.sections import ModelConfig
 from simct.errors import ModelError
+from simct.files import expanded
 from simct.hub.repo_ids import is_folder, split_revision
 from simct.report.formats import human_size
 
@@ -74,7 +75,7 @@ def joined(model: str, revision: str | None) -> str:
 
 def location(model: str) -> str:
     """Where to load a model named in a field from: its folder, or its id without the revision."""
-    return str(Path(model).expanduser()) if is_folder(model) else split_revision(model)[0]
+    return str(expanded(model)) if is_folder(model) else split_revision(model)[0]
 
 
 def allowed(studio: Studio, model: str) -> str:
@@ -111,7 +112,7 @@ def facts(studio: Studio, model: str, token: str | bool | None) -> Facts:
 
 
 def _folder_facts(studio: Studio, model: str) -> Facts:
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if not folder.is_dir():
         raise ModelError(f"There is no folder {model!r}. Check the path, or give a Hub id like owner/name.")
     read = embedded.MODELS.get(model)

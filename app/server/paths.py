@@ -16,6 +16,7 @@ from simct.config.tasks import named_tasks, rename_tasks
 from simct.config.teachers import numbered_teachers
 from simct.errors import ConfigError, DataError, ModelError, SimCTError
 from simct.evaluation.task_names import is_task_name
+from simct.files import expanded
 from simct.hub.repo_ids import is_folder, is_repository, is_revision, split_revision
 from simct.runs.folder import RunFolder
 from simct.setting import quoted
@@ -108,7 +109,7 @@ def check_tasks(studio: Studio, visitor: Visitor, tasks: list[str]) -> list[str]
 
 def _task_file(studio: Studio, visitor: Visitor, task: str) -> str:
     if "\0" not in task and Path(task).suffix in (".jsonl", ".json"):
-        path = owned_file(studio, visitor, task) if studio.public else Path(task).expanduser()
+        path = owned_file(studio, visitor, task) if studio.public else expanded(task)
         if path is not None and path.is_file():
             return str(path)
     raise ConfigError(

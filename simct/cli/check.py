@@ -71,6 +71,8 @@ def checked(options: argparse.Namespace, config: RunConfig | ConfigError) -> Pre
 def planned_run(options: argparse.Namespace, config: RunConfig) -> PlannedRun:
     from simct.preflight.planned import Place, PlannedRun
 
+    cli_jobs.check_where(options)
+
     place = Place(
         on_jobs=options.on == cli_jobs.JOBS,
         runs_dir=options.runs,

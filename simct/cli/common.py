@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from simct.config import RunConfig, load_config, set_option, validate
 from simct.errors import ConfigError, DataError, HubError, RunError
+from simct.files import expanded
 from simct.methods import METHODS
 
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 RUNS = "runs"
 # Seconds between two queries about a Job.
 REMOTE_SECONDS = 5.0
+
+
+# the flags that add_run_options adds, without --runs
+RUN_OPTIONS = ("config", "preset", "teacher", "student", "prompts", "method", "steps", "seed", "output", "set")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +51,27 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="any other setting of run.yaml; `simct settings` lists them",
     )
     parser.add_argument("--runs", default=RUNS, help="where runs are kept (default: %(default)s)")
+
+
+def refuse_unused(options: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    """Raise ConfigError if one of these flags was given, because nothing would read it; `why` completes "--name …"."""
+    for name in names:
+        value = getattr(options, name, None)
+        if not (value is None or value is False or value == []):
+            raise ConfigError(f"--{name.replace('_', '-')} {why}")
+
+
+def check_output_file(path: str | None) -> None:
+    """Raise ConfigError if a file cannot be written here, before the work whose result it gets."""
+    if not path:
+        return
+    file = expanded(path).absolute()
+    if file.is_dir():
+        raise ConfigError(f"Cannot write {path!r}: it is a folder. Give the name of a file.")
+    if not file.parent.is_dir():
+        raise ConfigError(f"There is no folder to write {path!r} in: create it first.")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ConfigError(f"Cannot write {path!r}: permission denied. Choose another file.")
 
 
 def methods_help() -> str:
@@ -227,7 +254,7 @@ def find_run(name: str, runs_dir: str) -> RunFolder:
 
 def read_text(path: str) -> str:
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = expanded(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{path!r} is not UTF-8 text (byte {error.start}). Convert it first.") from error
     except OSError as error:
@@ -239,5 +266,5 @@ def read_text(path: str) -> str:
 
 def write_json(path: str | None, report: dict) -> None:
     if path:
-        Path(path).expanduser().write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        expanded(path).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"written: {path}")

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from simct.cli.arguments import at_once, rows, seed, tokens
-from simct.cli.common import prepare_hub, write_json
+from simct.cli.common import check_output_file, prepare_hub, write_json
 from simct.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ def run_evaluate(options: argparse.Namespace) -> int:
         raise ConfigError("--top-logprobs is about --teacher-server, which was not given.")
     if options.teacher_server and len(options.teacher or ()) > 1:
         raise ConfigError("--teacher-server holds one teacher. Give --teacher once.")
+    if options.teacher_system and not options.teacher:
+        raise ConfigError("--teacher-system is about --teacher, which was not given.")
+    check_output_file(options.json)
     named = options.tasks if options.tasks is not None else "" if options.teacher else "demo"
     tasks = [task.strip() for task in named.split(",") if task.strip()]
     if not tasks and not options.teacher:

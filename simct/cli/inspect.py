@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simct.cli import arguments
-from simct.cli.common import prepare_hub, read_text, write_json
+from simct.cli.common import check_output_file, prepare_hub, read_text, write_json
 from simct.cli.terminal import progress, stoppable
 from simct.config import RunConfig, config_from_dict
 from simct.config.precision import AUTO
 from simct.config.sections import DTYPES, DataConfig
 from simct.errors import ConfigError, DataError
+from simct.files import expanded
 
 if TYPE_CHECKING:
     import torch
@@ -130,11 +132,12 @@ def _check(options: argparse.Namespace) -> None:
     for name in ("column", "subset", "dataset_revision", "limit"):
         if getattr(options, name) is not None and not options.dataset:
             raise ConfigError(f"--{name.replace('_', '-')} is about --dataset, which was not given.")
-    if options.at is not None and not options.at.removeprefix("u").isdigit():
+    if options.at is not None and not re.fullmatch(r"u?[0-9]{1,18}", options.at):
         raise ConfigError(f"--at takes a byte offset such as 120, or a unit such as u7, got {options.at!r}.")
-    for path in filter(None, (options.json, options.html)):
-        if not Path(path).expanduser().absolute().parent.is_dir():
-            raise ConfigError(f"There is no folder to write {path!r} in: create it first.")
+    if options.csv and expanded(options.csv).is_file():
+        raise ConfigError(f"--csv takes a folder, and {options.csv!r} is a file.")
+    check_output_file(options.json)
+    check_output_file(options.html)
 
 
 class _Sample:
@@ -351,10 +354,10 @@ def _write(
         except AlignmentError:  # one side cannot spell the text; the report says so
             units = []
         page = html_report(report, units, scores)
-        Path(options.html).expanduser().write_text(page, encoding="utf-8", errors="replace")
+        expanded(options.html).write_text(page, encoding="utf-8", errors="replace")
         print(f"written: {options.html}")
     if options.csv:
-        for path in write_tables(report, Path(options.csv).expanduser()):
+        for path in write_tables(report, expanded(options.csv)):
             print(f"written: {path}")
 
 

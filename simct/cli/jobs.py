@@ -8,11 +8,12 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from simct.cli.arguments import dollars, rows, whole_number
-from simct.cli.common import RUNS, find_run, follow
-from simct.errors import ConfigError, RunError, SimCTError
+from simct.cli.common import RUNS, find_run, follow, refuse_unused
+from simct.errors import ConfigError, RunError, SimCTError, quoted
+from simct.runs.status import State
 
 if TYPE_CHECKING:
     # these are imported when they are used, because `simct --help` does not need them
@@ -36,6 +37,19 @@ ACTIONS = {
     "sync": "make run folders of Jobs that were started elsewhere",
 }
 HERE, JOBS = "here", "hf-jobs"
+RENTAL = ("flavor", "namespace", "timeout", "spend_limit")
+# the flags that each action reads, besides --runs
+READ: dict[str, tuple[str, ...]] = {
+    "list": ("json", "state", "tag", "star"),
+    "log": ("lines",),
+    "label": ("name", "note", "tag", "untag", "star", "unstar"),
+    "duplicate": ("set", *RENTAL),
+    "resume": RENTAL,
+    "retry": RENTAL,
+    "sync": ("namespace",),
+}
+FLAGS = tuple(dict.fromkeys(flag for flags in READ.values() for flag in flags))
+LOG_LINES = 200
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,8 +64,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     jobs.add_argument("folder", metavar="RUN", nargs="?", help="run folder or id")
     jobs.add_argument("--runs", default=RUNS, help="where runs are kept (default: %(default)s)")
     jobs.add_argument("--json", action="store_true", help="list as JSON")
-    jobs.add_argument("--state", help="list only runs in this state")
-    jobs.add_argument("--lines", type=rows, default=200, help="lines of the log (default: %(default)s)")
+    jobs.add_argument("--state", choices=get_args(State), help="list only runs in this state")
+    jobs.add_argument("--lines", type=rows, help=f"lines of the log (default: {LOG_LINES})")
     jobs.add_argument(
         "--set", action="append", default=[], metavar="A.B=C", help="a setting that the duplicate changes"
     )
@@ -67,8 +81,8 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     label.add_argument("--tag", action="append", default=[], help="add a tag; also: list only runs that have it")
     label.add_argument("--untag", action="append", default=[], metavar="TAG", help="remove a tag")
     star = label.add_mutually_exclusive_group()
-    star.add_argument("--star", action="store_true", default=None, help="star it; also: list starred runs only")
-    star.add_argument("--unstar", dest="star", action="store_false", help="remove the star")
+    star.add_argument("--star", action="store_true", help="star it; also: list starred runs only")
+    star.add_argument("--unstar", action="store_true", help="remove the star")
 
 
 def add_where_options(parser: argparse.ArgumentParser) -> None:
@@ -125,12 +139,21 @@ def start(options: argparse.Namespace, config: RunConfig) -> RunFolder:
     """Start `config` where `options` say, or queue it; returns the run. Raises a one-line SimCTError."""
     from simct.jobs import actions
 
+    check_where(options)
     if options.on == HERE:
         return actions.start_here(options.runs, config, gpus=options.gpus)
     rental = rental_from(options, config)
     run = actions.start_on_jobs(options.runs, config, rental)
     print(f"on Hugging Face Jobs: {rental.line()}  ({run.status().job_url})", flush=True)
     return run
+
+
+def check_where(options: argparse.Namespace) -> None:
+    """Raise ConfigError for a flag that is about the other place, where nothing would read it."""
+    if options.on == HERE:
+        refuse_unused(options, RENTAL, f"is about a run on Hugging Face Jobs. Add --on {JOBS}, or leave it out.")
+    else:
+        refuse_unused(options, ["gpus"], "is about this machine. Choose a machine of Jobs with --flavor.")
 
 
 def rental_from(options: argparse.Namespace, config: RunConfig) -> Rental:
@@ -161,6 +184,10 @@ def rental_from(options: argparse.Namespace, config: RunConfig) -> Rental:
 
 
 def run_jobs(options: argparse.Namespace) -> int:
+    unread = [flag for flag in FLAGS if flag not in READ.get(options.action, ())]
+    refuse_unused(options, unread, f"is not read by `simct jobs {options.action}`. See `simct jobs --help`.")
+    if options.folder and options.action in ("list", "sync"):
+        raise ConfigError(f"`simct jobs {options.action}` takes no run, got {quoted(options.folder)}.")
     if options.action == "sync":
         return sync(options)
     if options.action == "list":
@@ -193,7 +220,7 @@ def act(options: argparse.Namespace, run: RunFolder) -> int:
         case "label":
             print_label(options, run)
         case "log":
-            print(actions.log(run, options.lines))
+            print(actions.log(run, options.lines or LOG_LINES))
         case "delete":
             print(actions.delete(run))
         case "stop" | "kill":
@@ -217,9 +244,10 @@ def print_label(options: argparse.Namespace, run: RunFolder) -> None:
     """Change the run's label as the options say, and print it."""
     from simct.runs.labels import change_label, read_label
 
-    wanted = (options.name, options.note, options.star)
+    star = True if options.star else False if options.unstar else None
+    wanted = (options.name, options.note, star)
     if any(each is not None for each in wanted) or options.tag or options.untag:
-        label = change_label(run, options.name, options.note, options.tag, options.untag, options.star)
+        label = change_label(run, options.name, options.note, options.tag, options.untag, star)
     else:
         label = read_label(run)
     print(f"{run.id}: {label.line or 'no name, tags or star'}")
@@ -246,6 +274,7 @@ def rental_again(options: argparse.Namespace, run: RunFolder, config: RunConfig 
     from simct.jobs import actions
 
     if not run.status().remote:
+        refuse_unused(options, RENTAL, f"is about a run on Hugging Face Jobs, and {run.id} is on this machine.")
         return None
     last = actions.rental_of(run)
     if last is not None:
@@ -282,6 +311,9 @@ def list_jobs(options: argparse.Namespace) -> int:
         line = f"{message}  [{measured}]" if measured else message
         line = f"{read_label(run).line}  {line}".lstrip()
         print(f"{run.id:44} {status.state:9} {progress:>11}  {status.machine:12} {line}")
+    if not rows and not options.json:
+        chosen = options.state or options.tag or options.star
+        print(f"There {'is no such run' if chosen else 'are no runs'} in {str(Path(options.runs).absolute())!r}.")
     if trouble is not None:
         raise trouble
     return 0

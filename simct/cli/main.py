@@ -7,11 +7,13 @@ Errors that a person can fix are one line on standard error, with exit status 2.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from simct import __version__
 from simct.cli import check as cli_check
 from simct.cli import evaluate as cli_evaluate
 from simct.cli import inspect as cli_inspect
@@ -21,20 +23,23 @@ from simct.cli import settings as cli_settings
 from simct.cli import teach as cli_teach
 from simct.cli.arguments import at_once, command_parser, rows, steps, tokens
 from simct.cli.common import (
+    RUN_OPTIONS,
     RUNS,
     add_run_options,
+    check_output_file,
     config_from_options,
     find_run,
     follow,
     methods_help,
     prepare_hub,
     read_text,
+    refuse_unused,
     write_json,
 )
 from simct.config.optimization import KEPT
 from simct.config.publish import WEIGHTS
 from simct.config.sections import CHECKERS
-from simct.errors import SimCTError, brief
+from simct.errors import ConfigError, SimCTError, brief
 
 if TYPE_CHECKING:
     # these are imported when they are used, because `simct --help` does not need them
@@ -48,8 +53,18 @@ if TYPE_CHECKING:
 LONGEST_LINE = 1000
 
 
+# flags that describe a new run
+OF_WARMUP = ("samples_per_prompt", "checker", "keep", "allow_code_execution")
+NOT_RESUMED = (*RUN_OPTIONS, *OF_WARMUP, "publish", "publish_what", "gpus")
+NO_CHANGES = (
+    "is not read with --resume: the run continues as its run.yaml says. Edit that file, or make a changed copy with "
+    "`simct jobs duplicate`."
+)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    _print_any_text()
     try:
         options = build_parser().parse_args(arguments)
         return options.run(options) or 0
@@ -71,10 +86,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _print_any_text() -> None:
+    """Print a question mark for a character that the terminal's encoding lacks, instead of ending with an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(
         prog="simct", description="On-policy distillation between models that tokenize text differently."
     )
+    parser.add_argument("--version", action="version", version=f"simct {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     cli_inspect.add_parser(commands)
     cli_check.add_parser(commands)
@@ -186,6 +209,7 @@ def start_or_resume(options: argparse.Namespace, describe: Callable[[], RunConfi
     from simct.jobs import actions
 
     if options.resume is not None:
+        refuse_unused(options, NOT_RESUMED, NO_CHANGES)
         run = find_run(options.resume, options.runs)
         print(actions.resume(run, rental=cli_jobs.rental_again(options, run)), flush=True)
     else:
@@ -210,6 +234,10 @@ def run_warmup(options: argparse.Namespace) -> int:
         options.set = [f"{name}={value}" for name, value in flags.items() if value is not None] + options.set
         return config_from_options(options)
 
+    if options.private and not options.push_to:
+        raise ConfigError("--private is about --push-to, which was not given.")
+    if options.push_to and options.detach:
+        raise ConfigError("--push-to pushes the answers when the warm-up is done. Leave out --detach.")
     run = start_or_resume(options, describe)
     if options.detach:
         return 0
@@ -229,6 +257,7 @@ def run_estimate(options: argparse.Namespace) -> int:
     from simct.estimate.time_and_cost import estimate_run
     from simct.report.text import format_estimate
 
+    check_output_file(options.json)
     config = config_from_options(options)
     prepare_hub(*(model.model for model in config.models))
     report = estimate_run(config, options.hardware, options.devices, options.prompt_tokens, options.n_prompts)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from simct.cli.common import config_from_options, follow
 from simct.config import RunConfig, leaves
 from simct.errors import ConfigError, RunError
+from simct.files import expanded
 from simct.setting import quoted
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def folder_of(options: argparse.Namespace, config: RunConfig, seed: int) -> Path
     """The folder of a seed's run: --output, or a descriptive name under --runs, followed by the seed."""
     named = options.preset or (Path(options.config).stem if options.config else config.method)
     base = options.output or str(Path(options.runs) / named)
-    return Path(f"{base}-seed-{seed}").expanduser().resolve()
+    return expanded(f"{base}-seed-{seed}").resolve()
 
 
 def _run_of(

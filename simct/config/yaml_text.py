@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from simct.errors import ConfigError, brief
+from simct.errors import ConfigError, brief, quoted
 
 MOST_CHARACTERS = 100_000
 MOST_LEVELS = 20
@@ -12,7 +12,17 @@ MOST_ALIASES = 20
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads plain values without dates: a revision named 2024-01-01 stays a text."""
+    """Reads plain values without dates: a revision named 2024-01-01 stays a text. A name may be given only once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        seen: set[str] = set()
+        for key in names:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"{quoted(key.value)} is given twice, again in line {line}. Keep one of the two.")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 Loader.yaml_implicit_resolvers = {

@@ -87,7 +87,10 @@ def _translate(error: BaseException, repo_id: str | None, kind: str, writing: bo
     if isinstance(error, hub.LocalTokenNotFoundError):
         return HubError(f"You are not signed in to the Hub: {SIGN_IN}, then try again.")
     if isinstance(error, hub.HFValidationError):
-        return about(f"{quoted(name)} is not a repository id. Give owner/name, of letters, digits, '-', '_' and '.'.")
+        folder = ", and there is no such folder here" if name.count("/") > 1 else ""
+        return about(
+            f"{quoted(name)} is not a repository id{folder}. Give owner/name, of letters, digits, '-', '_' and '.'."
+        )
     if _refused_card(error):
         return HubError(f"The Hub refused the card's metadata: {_first_line(error, skip=1)}")
     if isinstance(error, hub.HfHubHTTPError):

@@ -6,11 +6,12 @@ from pathlib import Path
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from simct.errors import HubError, quoted
+from simct.files import expanded
 
 
 def is_folder(model: str) -> bool:
     """Whether `model` is a folder, or looks like the path of one."""
-    return model.startswith(("/", "./", "../", "~")) or Path(model).expanduser().is_dir()
+    return model.startswith(("/", "./", "../", "~")) or expanded(model).is_dir()
 
 
 def split_revision(model: str | None) -> tuple[str, str | None]:
@@ -26,7 +27,7 @@ def hub_id(name: str) -> str | None:
         validate_repo_id(name)
     except HFValidationError:
         return None
-    return None if Path(name).expanduser().exists() else name
+    return None if expanded(name).exists() else name
 
 
 # the Hub's rules; as names become paths in the cache, two dots in a row are never allowed

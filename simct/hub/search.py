@@ -6,12 +6,12 @@ anything into the metadata of a repository, so a field of the wrong type counts 
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub.utils import validate_repo_id
 
 from simct.errors import HubError, ModelError
+from simct.files import expanded
 from simct.hub import client
 from simct.hub.client import ask, hub_api
 from simct.hub.errors import hub_error
@@ -150,7 +150,7 @@ def check_access(repo_id: str, token: str | bool | None = None, kind: str = "mod
     """
     if not repo_id.strip():
         raise ModelError(f"The {kind} is empty. Give a Hub id like owner/name, or a local folder.")
-    if Path(repo_id).expanduser().exists():
+    if expanded(repo_id).exists():
         return
     try:
         validate_repo_id(repo_id)

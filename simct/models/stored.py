@@ -19,7 +19,7 @@ import pyarrow.parquet
 import torch
 
 from simct.errors import ConfigError, RunError, brief
-from simct.files import read_json, write_atomically
+from simct.files import expanded, read_json, write_atomically
 from simct.losses.divergence import LOG_ZERO
 from simct.losses.teacher_rows import ListedRows
 from simct.tokenization.token_bytes import TokenBytes
@@ -96,7 +96,7 @@ class StoredTeacher:
     context_length = None
 
     def __init__(self, folder: str | Path, tokens: TokenBytes) -> None:
-        self.folder, self.tokens = Path(folder).expanduser(), tokens
+        self.folder, self.tokens = expanded(folder), tokens
         self.vocabulary = max(len(tokens.bytes_of), max(tokens.end_ids) + 1)
         about, path = read_json(self.folder / ABOUT), self.folder / SCORES
         if not about or not path.is_file():

@@ -13,6 +13,7 @@ from simct.config.precision import trained_dtype
 from simct.config.teachers import named_teachers
 from simct.errors import SimCTError
 from simct.estimate.memory import SIZES, Shape, estimate_memory
+from simct.files import expanded
 from simct.preflight.planned import STUDENT, NotRead, PlannedRun
 from simct.preflight.records import Check, ok, problem, warning
 from simct.preflight.weights import INDEX, SINGLE
@@ -120,7 +121,7 @@ def check_disk(planned: PlannedRun) -> list[Check]:
     """Check the space for checkpoints and the student in the runs folder, and for downloads in the Hub's cache."""
     if planned.place.on_jobs:
         return []
-    folder = _existing(Path(planned.config.output or planned.place.runs_dir).expanduser().absolute())
+    folder = _existing(expanded(planned.config.output or planned.place.runs_dir).absolute())
     cache = _existing(Path(constants.HF_HUB_CACHE).absolute())
     student, download = planned.shape("student"), _download_bytes(planned)
     run = disk_bytes(planned.config, student) if student else 0

@@ -1,7 +1,6 @@
 """Whether both models can be read: access, kinds of files, config.json, whole weights, and licenses."""
 
 import warnings
-from pathlib import Path
 
 import torch
 from huggingface_hub import repocard
@@ -11,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from simct.config import local_path
 from simct.config.teachers import named_teachers
 from simct.errors import HubError, SimCTError, brief
+from simct.files import expanded
 from simct.hub.licenses import NOT_ADVICE, license_concerns
 from simct.hub.model_files import Adapter, check_model_files
 from simct.hub.retry import passing
@@ -150,7 +150,7 @@ def _license(planned: PlannedRun, side: str) -> str | None:
     hit = planned.hit(side)
     if hit is not None:
         return hit.license
-    card = Path(planned.model(side).model).expanduser() / "README.md"
+    card = expanded(planned.model(side).model) / "README.md"
     try:
         stated = (repocard.metadata_load(card) or {}).get("license") if card.is_file() else None
     except Exception:  # an unreadable card states no license

@@ -1,13 +1,13 @@
 """Whether run.yaml is valid: every value, the rules between them, the optimizer, the trained parts, the folder."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from simct.config import validate
 from simct.errors import SimCTError
 from simct.estimate.memory import check_trained
+from simct.files import expanded
 from simct.preflight.planned import NotRead, PlannedRun
 from simct.preflight.records import Check, from_error, ok, problem
 from simct.training.optimizer import build_optimizer
@@ -43,7 +43,7 @@ def check_output(planned: PlannedRun) -> list[Check]:
     output = planned.config.output
     if not output:
         return []
-    path = Path(output).expanduser()
+    path = expanded(output)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         return [problem(f"The run folder {output!r} is not empty.", "Choose another with --output.", "output")]
     return []

@@ -22,6 +22,7 @@ from simct.config.tasks import rename_tasks
 from simct.config.teachers import method_of, teacher_names
 from simct.errors import DataError
 from simct.evaluation.records import evaluations_of
+from simct.files import expanded
 from simct.hub.redact import redact
 from simct.hub.repo_ids import hub_id
 from simct.inspection.records import PairReport
@@ -55,7 +56,7 @@ def shown_name(name: str) -> str:
     """The name of a model or data source on the card: its Hub id, or only the last part of a local path."""
     if hub_id(name):
         return name
-    path = Path(name).expanduser()
+    path = expanded(name)
     demo = Path(simct.__file__).parent / "demo"
     if path.resolve().is_relative_to(demo):
         return f"SimCT Studio demo {path.resolve().relative_to(demo).as_posix()}"

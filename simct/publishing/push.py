@@ -21,7 +21,7 @@ from simct.config import RunConfig
 from simct.config.publish import WEIGHTS
 from simct.errors import HubError, RunError, SimCTError, quoted
 from simct.evaluation.records import evaluations_of
-from simct.files import acquire_lock, is_locked
+from simct.files import acquire_lock, expanded, is_locked
 from simct.hub import client
 from simct.hub.client import hub_api
 from simct.hub.errors import hub_error, page_url
@@ -333,7 +333,7 @@ def student_license(config: RunConfig, token: str | bool | None) -> str | None:
 
 
 def _is_demo(student: str) -> bool:
-    return Path(student).expanduser().resolve().is_relative_to(Path(__file__).parents[1] / "demo")
+    return expanded(student).resolve().is_relative_to(Path(__file__).parents[1] / "demo")
 
 
 def _one_line(error: BaseException, repo_id: str) -> SimCTError:

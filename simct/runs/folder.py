@@ -35,7 +35,17 @@ from simct.config.precision import Precision
 from simct.config.tasks import rename_tasks
 from simct.config.teachers import teacher_names
 from simct.errors import ConfigError, RunError
-from simct.files import acquire_lock, append_jsonl, keep_jsonl, locked, read_json, read_jsonl, tail, write_atomically
+from simct.files import (
+    acquire_lock,
+    append_jsonl,
+    expanded,
+    keep_jsonl,
+    locked,
+    read_json,
+    read_jsonl,
+    tail,
+    write_atomically,
+)
 from simct.runs.checkpoints import newest_whole
 from simct.runs.status import (
     PublishingStatus,
@@ -68,7 +78,7 @@ class RunFolder:
         of the first status.json. Raises RunError if the folder is not empty or cannot be written.
         """
         if config.output:
-            path = Path(config.output).expanduser().resolve()
+            path = expanded(config.output).resolve()
             if not path.name.isprintable():
                 raise RunError(f"The run folder {config.output!r} has a name that cannot be printed. Choose another.")
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -77,7 +87,7 @@ class RunFolder:
                 )
         else:
             name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{config.method}-{secrets.token_hex(3)}"
-            path = Path(runs_dir).expanduser().resolve() / name
+            path = expanded(runs_dir).resolve() / name
         run, is_new = cls(path), not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from simct.errors import RunError, quoted
+from simct.files import expanded
 from simct.runs.folder import RUN_ID, RunFolder
 from simct.runs.status import RunStatus, read_status
 
@@ -18,7 +19,7 @@ def open_run(runs_dir: str | Path, run_id: str) -> RunFolder:
     """The run `run_id` under `runs_dir`. Raises RunError when the id is malformed or no such run exists."""
     if not RUN_ID.fullmatch(run_id or ""):
         raise RunError(f"{quoted(run_id)} is not a run id. See `simct jobs` for the list.")
-    root = Path(runs_dir).expanduser().resolve()
+    root = expanded(runs_dir).resolve()
     run = RunFolder((root / run_id).resolve())
     if run.path.parent != root or not run.exists:
         raise RunError(f"There is no run {quoted(run_id)} in {str(root)!r}. See `simct jobs` for the list.")
@@ -30,7 +31,7 @@ def list_statuses(runs_dir: str | Path) -> list[tuple[RunFolder, RunStatus]]:
 
     A status.json is only read again after it was replaced, so a long history costs one `stat` per run.
     """
-    root = Path(runs_dir).expanduser().resolve()
+    root = expanded(runs_dir).resolve()
     found = []
     try:
         # no run has a name that cannot be shown

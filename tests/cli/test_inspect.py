@@ -225,7 +225,8 @@ def test_what_cannot_be_done_is_a_line(tokenizers_only, text_file, rows_file, tm
     assert "--column is about --dataset" in line("--text", text_file, "--column", "x")
     assert "no column 'x'; it has id, body" in line("--dataset", rows_file, "--column", "x")
     assert "--limit must be at least 1" in line("--dataset", rows_file, "--limit", "0")
-    assert "u7" in line("--text", text_file, "--at", "here")
+    for place in ("here", "²", "uu7", "9" * 5000):
+        assert "u7" in line("--text", text_file, "--at", place)
     assert "There is no byte 9999" in line("--text", text_file, "--at", "9999")
     assert "There is no unit 9999" in line("--text", text_file, "--at", "u9999")
     assert "no folder" in line("--text", text_file, "--html", str(tmp_path / "none" / "r.html"))

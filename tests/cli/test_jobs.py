@@ -91,6 +91,27 @@ def test_every_action_on_a_run(runs_dir, capsys):
     assert "no run" in refused(capsys, "jobs", "watch", run.id, *at)
 
 
+def test_flags_and_names_that_an_action_does_not_read_are_refused(runs_dir, capsys):
+    at = ["--runs", runs_dir]
+    assert "There are no runs in" in call(capsys, "jobs", *at)
+    assert call(capsys, "jobs", *at, "--json") == "[]\n"
+    run = new(runs_dir)
+    assert "There is no such run in" in call(capsys, "jobs", *at, "--state", "failed")
+    assert "invalid choice: 'running now'" in refused(capsys, "jobs", *at, "--state", "running now")
+    assert "takes no run, got" in refused(capsys, "jobs", "list", run.id, *at)
+    for action, flag in (
+        ("resume", ["--set", "training.steps=9"]), ("stop", ["--json"]), ("delete", ["--tag", "x"]),
+        ("kill", ["--lines", "3"]), ("list", ["--set", "a=b"]), ("log", ["--unstar"]), ("watch", ["--flavor", "t4"]),
+    ):  # fmt: skip
+        line = refused(capsys, "jobs", action, *([] if action == "list" else [run.id]), *flag, *at)
+        assert f"{flag[0]} is not read by `simct jobs {action}`" in line
+    for action in ("resume", "retry", "duplicate"):
+        line = refused(capsys, "jobs", action, run.id, "--flavor", "t4-small", *at)
+        assert "--flavor is about a run on Hugging Face Jobs" in line
+    assert "★" in call(capsys, "jobs", "label", run.id, "--star", *at)
+    assert "★" not in call(capsys, "jobs", "label", run.id, "--unstar", *at)
+
+
 def test_a_run_goes_to_jobs_only_with_a_machine_and_a_limit(pair, runs_dir, hub, capsys):
     hub.run_jobs = False
     arguments = ["distill", *pair, "--on", "hf-jobs", "--steps", "5", "--runs", runs_dir]

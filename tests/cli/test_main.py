@@ -11,6 +11,7 @@ import pytest
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import simct
 from simct.cli.common import progress_bar, show_log
 from simct.cli.main import main
 from simct.runs.folder import RunFolder
@@ -18,7 +19,7 @@ from simct.runs.status import RunStatus
 from tests.support.commands import refused
 from tests.support.hub_server import HubServer
 from tests.support.random_pair import TEMPLATE, random_model, student_tokenizer
-from tests.support.run_folders import runs_in
+from tests.support.run_folders import made_up_run, runs_in
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,64 @@ def test_settings_out_of_range_and_files_that_do_not_exist(folders, prompts_file
     assert "no run" in refused(capsys, "publish", "missing", "--repo-id", "me/x", "--runs", str(tmp_path))
     assert "needs a run id" in refused(capsys, "jobs", "stop")
     assert runs_in(tmp_path) == []
+
+
+def test_a_flag_that_nothing_would_read_is_refused(folders, prompts_file, tmp_path, capsys):
+    run = made_up_run(tmp_path, steps=2, state="stopped")
+    resumed = ["distill", "--resume", str(run.path)]
+    for flag in (["--steps", "9"], ["--set", "training.steps=9"], ["--publish", "me/x"], ["--config", "run.yaml"]):
+        assert f"{flag[0]} is not read with --resume" in refused(capsys, *resumed, *flag)
+    assert "--flavor is about a run on Hugging Face Jobs" in refused(capsys, *resumed, "--flavor", "t4-small")
+    assert "--checker is not read" in refused(capsys, "warmup", "--resume", str(run.path), "--checker", "none")
+    pair = ["--teacher", folders[0], "--student", folders[1], "--prompts", prompts_file]
+    for command in ("distill", "check"):
+        assert "Add --on hf-jobs" in refused(capsys, command, *pair, "--timeout", "4h")
+        assert "--gpus is about this machine" in refused(capsys, command, *pair, "--on", "hf-jobs", "--gpus", "2")
+    assert "--private is about --push-to" in refused(capsys, "warmup", *pair, "--private")
+    assert "Leave out --detach" in refused(capsys, "warmup", *pair, "--push-to", "me/x", "--detach")
+    assert "--teacher-system is about --teacher" in refused(
+        capsys, "evaluate", "--model", folders[1], "--teacher-system", "Be brief."
+    )
+
+
+def test_a_file_for_results_is_checked_before_the_work(folders, tmp_path, capsys, monkeypatch):
+    def never(*arguments, **options):
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr("simct.evaluation.tasks.evaluate_model", never)
+    monkeypatch.setattr("simct.estimate.time_and_cost.estimate_run", never)
+    (tmp_path / "file").touch()
+    pair = ["--teacher", folders[0], "--student", folders[1]]
+    for command in (["evaluate", "--model", folders[0]], ["estimate", *pair], ["inspect", *pair]):
+        assert "it is a folder" in refused(capsys, *command, "--json", tmp_path)
+        assert "no folder" in refused(capsys, *command, "--json", tmp_path / "none" / "x.json")
+        assert "no folder" in refused(capsys, *command, "--json", "~no-such-user/x.json")
+    assert "takes a folder" in refused(capsys, "inspect", *pair, "--csv", tmp_path / "file")
+
+
+def test_the_home_of_a_user_who_does_not_exist_is_a_name_like_any_other(folders, prompts_file, tmp_path, capsys):
+    assert main(["jobs", "--runs", "~no-such-user"]) == 0
+    assert "There are no runs in" in capsys.readouterr().out
+    assert "no-such-user" in refused(capsys, "inspect", "--teacher", "~no-such-user/x", "--student", folders[1])
+    assert "no-such-user" in refused(capsys, "publish", "~no-such-user/run", "--repo-id", "me/x")
+
+
+def test_a_model_that_reads_like_a_path_is_said_to_be_missing(folders, capsys):
+    line = refused(capsys, "inspect", "--teacher", "models/my/teacher", "--student", folders[1])
+    assert "there is no such folder" in line
+
+
+def test_any_encoding_of_the_terminal_can_show_the_output(folders, prompts_file):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    pair = ["--teacher", folders[0], "--student", folders[1], "--prompts", prompts_file]
+    done = run_command(environment, "check", *pair)
+    assert done.returncode in (0, 2) and "? All settings are valid" in done.stdout and not done.stderr
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"simct {simct.__version__}\n"
 
 
 def test_an_unwritable_or_full_disk_is_a_line(folders, capsys):

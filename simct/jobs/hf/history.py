@@ -16,6 +16,7 @@ from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
 from simct.config import load_run_config, save_config
 from simct.errors import RunError, SimCTError
+from simct.files import expanded
 from simct.hub.client import hub_api
 from simct.hub.errors import hub_error
 from simct.hub.retry import patiently
@@ -97,7 +98,7 @@ def rebuild(
     Existing folders are updated to a newer Job, such as one started elsewhere or just before a crash, and runs that
     never got a Job are marked as failed. Folders of other owners are not touched. Raises a one-line HubError.
     """
-    root = Path(runs_dir).expanduser().resolve()
+    root = expanded(runs_dir).resolve()
     made, seen = [], set()
     for namespace in namespaces:
         for job in list_jobs(namespace, token):

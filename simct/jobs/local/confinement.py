@@ -30,7 +30,7 @@ from simct.evaluation.sandbox.child import (
     prctl,
     restrict_self,
 )
-from simct.files import cache_folder
+from simct.files import cache_folder, expanded
 from simct.jobs.local.environment import HIDDEN
 from simct.runs.folder import RunFolder
 
@@ -148,7 +148,7 @@ def _caches() -> list[Path]:
     """Where models, datasets and vocabularies are kept for all runs; made now, as a run cannot make them."""
     home = os.environ.get("HF_HOME")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    hub = Path(home).expanduser() if home else Path(base) / "huggingface"
+    hub = expanded(home) if home else Path(base) / "huggingface"
     folders = [hub / each for each in ("hub", "datasets", "xet", "assets", "evaluate")]
     folders += [Path(os.environ[each]) for each in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_XET_CACHE")
                 if os.environ.get(each)]  # fmt: skip

@@ -184,6 +184,8 @@ def _environment(
         # the run only sees its own devices, but starts the next run on any of them
         environment["SIMCT_DEVICES"] = ",".join(queue_devices)
     environment.setdefault("PYTHONUNBUFFERED", "1")
+    # log.txt is UTF-8 in every locale, and no character ends a run
+    environment["PYTHONIOENCODING"] = "utf-8:replace"
     environment.setdefault("TOKENIZERS_PARALLELISM", "false")
     if devices is not None and "cpu" not in devices:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)

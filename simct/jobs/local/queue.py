@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from simct.errors import RunError, SimCTError
-from simct.files import acquire_lock
+from simct.files import acquire_lock, expanded
 from simct.jobs.local import job as local_job
 from simct.runs.folder import RunFolder
 from simct.runs.listing import list_statuses
@@ -129,7 +129,7 @@ def provide_token(run: RunFolder, token: str) -> None:
 
 def advance(runs_dir: str | Path) -> list[RunFolder]:
     """Notice dead runs, and start every waiting run that is due and has a device; returns the started runs."""
-    root = Path(runs_dir).expanduser().resolve()
+    root = expanded(runs_dir).resolve()
     if not any(status.active_here for _, status in list_statuses(root)):
         return []
     started = []

@@ -32,3 +32,9 @@ def test_a_visitor_s_run_gets_its_own_token_or_none(monkeypatch):
     without = local_job._environment(None, ["cpu"], 3, (), "ann")
     assert not SECRETS.keys() & without.keys() and without["HF_HUB_DISABLE_IMPLICIT_TOKEN"] == "1"
     assert local_job._environment(None, ["cpu"], 3, ())["WANDB_API_KEY"] == "x"  # one's own machine
+
+
+def test_a_log_is_written_as_utf_8_in_every_locale(monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    for owner in (None, "ann"):
+        assert local_job._environment(None, ["cpu"], 3, (), owner)["PYTHONIOENCODING"] == "utf-8:replace"
