@@ -112,6 +112,8 @@ def _recognized(rows: Sequence[Row], names: list[str], data: DataConfig) -> Colu
         answers = tuple(name for name in answers if name not in fields or data.answer_column)
         return Columns("template", None, (), system, answers, _newlines(data.template), fields)
     prompt = data.column or next(_prompts(known, answers), None)
+    if prompt is None and not any(names):
+        raise DataError(f"{data.prompts!r} has rows without any column. Give one with prompts.")
     if prompt is None:
         raise DataError(
             f"{data.prompts!r} has none of the columns {', '.join(PROMPT_COLUMNS)}; it has {', '.join(names)}. Name "
@@ -242,9 +244,27 @@ def asked_in(row: Row, columns: Columns) -> tuple[list[dict[str, Any]], str | No
     if _is_missing(value):
         raise Unusable("an empty prompt")
     if not isinstance(value, str):
-        raise Unusable(f"a prompt must be text or messages, and one is a {_kind(value)}")
-    more = [cell for name in columns.context if isinstance(cell := row.get(name), str) and cell.strip()]
+        raise Unusable(f"a prompt must be text or messages, and one is {_kind(value)}")
+    more = [text for name in columns.context if (text := text_of(row.get(name), f"its {name}"))]
     return _as_user("\n\n".join([value, *more])), None
+
+
+def text_of(value: Any, what: str) -> str:
+    """The text in a cell that comes with the prompt: a text or number, the text of messages or parts, lines of a list.
+
+    Empty for an empty cell. Raises Unusable, which calls the cell `what`, for anything else: no text is left out.
+    """
+    if _is_missing(value):
+        return ""
+    if isinstance(value, str):
+        return value if value.strip() else ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, list):
+        return "\n".join(filter(None, (text_of(each, what) for each in value)))
+    if isinstance(value, dict) and isinstance(inner := value.get("content", value.get("text")), str | list):
+        return text_of(inner, what)
+    raise Unusable(f"{what} is {_kind(value)}, not text")
 
 
 def _as_user(text: str) -> list[dict[str, Any]]:
@@ -256,4 +276,5 @@ def _as_user(text: str) -> list[dict[str, Any]]:
 def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return "true or false"
-    return {int: "number", float: "number", dict: "record"}.get(type(value), type(value).__name__)
+    known = {int: "a number", float: "a number", dict: "a record", list: "a list", bytes: "binary data"}
+    return known.get(type(value), f"of type {type(value).__name__}")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from simct.data.compressed import expansion_error, most_expanded, open_bytes
+from simct.data.csv_rows import delimiter_of, table_rows
 from simct.errors import DataError
 
 # by the last suffix of a file's name, without that of a compression
@@ -291,44 +292,8 @@ def _csv_rows(path: Path, encoding: str, notes: FileNotes, split: str) -> Iterat
     notes.delimiters[delimiter] += 1
     csv.field_size_limit(LONGEST_LINE)
     with open_text(path, encoding, newline="") as text:
-        reader = csv.reader(text, delimiter=delimiter)
-        names = [name.strip() for name in next(reader, [])]
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error:
-                yield Unreadable("a row is not valid CSV")
-                continue
-            if not any(cells):
-                continue
-            if len(names) == 1:  # there is no delimiter
-                cells = [delimiter.join(cells)]
-            if len(cells) < len(names) or any(cells[len(names) :]):
-                yield Unreadable("a row and the header have different numbers of cells")
-                continue
-            yield dict(zip(names, cells, strict=False))
-
-
-def delimiter_of(sample: str) -> str:
-    """The character between cells: the one that gives most rows of the sample the same number of cells as the header.
-
-    It may be any character of the header that is not part of a usual column name; it is a comma if none fits.
-    """
-    header = sample.lstrip().partition("\n")[0]
-    found = ",", 0.0
-    for candidate in dict.fromkeys(char for char in header if not (char.isalnum() or char in " _-.\"'\r")):
-        try:
-            rows = [row for row in csv.reader(io.StringIO(sample, newline=""), delimiter=candidate) if row]
-        except (csv.Error, ValueError, TypeError):
-            continue
-        # the sample may end within its last row
-        body = rows[1:-1] or rows[1:]
-        fitting = sum(len(row) == len(rows[0]) for row in body) / len(body) if body else 1.0
-        if len(rows[0]) > 1 and (score := fitting + len(rows[0]) / 1000) > found[1]:
-            found = candidate, score
-    return found[0]
+        for row in table_rows(text, delimiter):
+            yield Unreadable(row) if isinstance(row, str) else row
 
 
 def _parquet_rows(path: Path) -> Iterator[Row | Unreadable]:

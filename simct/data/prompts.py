@@ -12,7 +12,7 @@ from itertools import chain, islice
 from typing import Any
 
 from simct.config.sections import CHECKERS, MOST_EXCLUDED, DataConfig
-from simct.data.columns import Columns, answer_of, asked_in, recognize
+from simct.data.columns import Columns, answer_of, asked_in, recognize, text_of
 from simct.data.conversations import LONGEST_TEXT, Message, Unusable
 from simct.data.formats import Row, Unreadable
 from simct.data.selection import Duplicates, ExcludedRows
@@ -291,7 +291,7 @@ class _Reader:
 
     def _system(self, row: Row, columns: Columns) -> str | None:
         for name in columns.system:
-            if isinstance(cell := row.get(name), str) and cell.strip():
+            if cell := text_of(row.get(name), f"its {name}"):
                 self.used["system"][name] += 1
                 return cell
         return self.data.system
@@ -316,7 +316,8 @@ class _Reader:
 
     def _look_for_unread(self, row: Row) -> None:
         for name in row.keys() - self._known:
-            if _holds_text(row[name]):
+            # a column without a name is the index that pandas writes
+            if name.strip() and _holds_text(row[name]):
                 self.unread[name] = self.rows
                 self._known.add(name)
 

@@ -67,6 +67,35 @@ def test_dialects(name):
     assert set(found.summary.unread) <= {"id", "category", "model"}
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(42, "42"), (0, "0"), (["1", 2], "1\n2"), ([{"type": "text", "text": "X"}], "X"), ({"content": "X"}, "X")],
+)
+def test_no_text_next_to_the_prompt_is_left_out(value, text):
+    [prompt] = read({"instruction": "Add", "input": value, "output": "A"}).prompts
+    assert prompt.text == f"Add\n\n{text}"
+    [prompt] = read({"system": value, "question": "Q"}).prompts
+    assert prompt.messages[0] == {"role": "system", "content": text}
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, True, [{"type": "image"}], b"x"])
+def test_a_row_whose_context_is_not_text_is_skipped(value):
+    rows = [{"instruction": "Add", "input": value, "output": "A"}, {"instruction": "Add", "input": None, "output": "A"}]
+    found = read(*rows)
+    assert [prompt.row for prompt in found.prompts] == [2] and "its input is" in found.summary.skipped_line
+    found = read({"system": value, "question": "Q"}, {"system": "", "question": "Q"})
+    assert [prompt.row for prompt in found.prompts] == [2] and "its system is" in found.summary.skipped_line
+
+
+def test_a_column_without_a_name_is_no_text_that_somebody_misses():
+    assert read({"": "0", "prompt": "Q"}).summary.unread_line == ""
+
+
+def test_rows_without_columns_are_one_line():
+    with pytest.raises(DataError, match="rows without any column"):
+        read({})
+
+
 def test_rows_may_differ_in_their_optional_columns():
     found = read({"prompt": "Q"}, {"prompt": "Q", "system": "S", "answer": "A"}, {"prompt": "Q", "response": "B"})
     assert [prompt.answer for prompt in found.prompts] == [None, "A", "B"]

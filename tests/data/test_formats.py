@@ -13,7 +13,8 @@ import pytest
 
 from simct.config.sections import DataConfig
 from simct.data import formats
-from simct.data.formats import FileNotes, Unreadable, delimiter_of, encoding_of, rows_in, rows_of_file, suffix_of
+from simct.data.csv_rows import delimiter_of
+from simct.data.formats import FileNotes, Unreadable, encoding_of, rows_in, rows_of_file, suffix_of
 from simct.data.prompts import read_prompts
 from simct.errors import DataError
 from tests.support import hostile
@@ -151,6 +152,29 @@ def test_rows_of_another_width_are_not_guessed_at(tmp_path):
     path.write_text("prompt,answer\nWhat is\n2+2?,4\nOne, two?,3\nFine?,1,,\n")
     width = Unreadable("a row and the header have different numbers of cells")
     assert rows_of(path) == [width, {"prompt": "2+2?", "answer": "4"}, width, {"prompt": "Fine?", "answer": "1"}]
+
+
+@pytest.mark.parametrize("answer", ['"it is ""7"""', "7"])
+def test_a_quotation_mark_that_is_not_closed_costs_one_row(tmp_path, answer):
+    path = tmp_path / "p.csv"
+    good = [f"a {number},{answer}" for number in range(20)]
+    path.write_text("\n".join(["prompt,answer", *good[:5], '"a 17 inch screen,4', *good[5:]]) + "\n")
+    rows = rows_of(path)
+    assert [row["prompt"] for row in rows if isinstance(row, dict)] == [f"a {number}" for number in range(20)]
+    assert [row.reason for row in rows if not isinstance(row, dict)] == ["a quotation mark in a row is not closed"]
+
+
+def test_lines_of_a_text_are_not_taken_for_rows(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text('prompt,answer,id\n"one\ntwo, too\nthree",4\nx,y,1\n')
+    unreadable, row = rows_of(path)
+    assert isinstance(unreadable, Unreadable) and row == {"prompt": "x", "answer": "y", "id": "1"}
+
+
+def test_columns_of_one_name_are_all_kept(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("prompt,prompt,,prompt 2\na,b,c,d\n")
+    assert rows_of(path) == [{"prompt": "a", "prompt 2": "b", "": "c", "prompt 2 2": "d"}]
 
 
 def test_lines_that_are_not_json_are_rows_that_cannot_be_read(tmp_path):
