@@ -134,7 +134,8 @@ def _invert(
     if cut.whole:
         target_B1 = uniform_B[:, None]
         final_B = uniform_B < cumulative_BK[:, -1]
-        last_B1 = torch.full_like(ids_BK[:, :1], ids_BK.shape[1] - 1)
+        # where rounding leaves the whole mass below the draw, the last token that may be drawn
+        last_B1 = (sorted_BK > 0).sum(dim=-1, keepdim=True) - 1
     else:
         inside_BK = cut.inside(sorted_BK, cumulative_BK)
         last_B1 = inside_BK.sum(dim=-1, keepdim=True) - 1

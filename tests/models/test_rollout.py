@@ -121,6 +121,13 @@ def test_the_ends_of_the_uniform_range_stay_inside_the_nucleus():
     assert drawn.tolist() == [0, 0]
 
 
+def test_the_largest_draw_never_picks_a_token_without_probability():
+    """Rounding may leave a row's whole mass below the largest draw."""
+    logits_BV = 3 * torch.randn(512, 1000, generator=torch.Generator().manual_seed(0))
+    logits_BV[:, 900:] = float("-inf")
+    assert pick_tokens(logits_BV, torch.full((512,), 1 - 2**-24), 1.0, 1.0).max() < 900
+
+
 def test_uniforms_depend_on_seed_step_and_sample_only():
     together = uniforms(7, 3, [0, 1, 2], 5)
     assert torch.equal(together[1:2], uniforms(7, 3, [1], 5))
