@@ -39,6 +39,7 @@ def field() -> gr.Dropdown:
         scale=0,
         min_width=190,
         elem_id="project",
+        elem_classes="takes-text",
     )
 
 

@@ -6,7 +6,7 @@ do.
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def brief(error: BaseException | str, most: int = 300) -> str:
@@ -30,6 +30,14 @@ def quoted(value: object) -> str:
     except (ValueError, RecursionError):
         return "a value too large to show"
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """The first `most` of the names, each of readable length, and how many more there are."""
+    names = list(names)
+    shown = [name if len(name) <= SHOWN_CHARACTERS else f"{name[: SHOWN_CHARACTERS - 1]}…" for name in names[:most]]
+    more = len(names) - most
+    return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
 
 
 class SimCTError(Exception):

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import gradio as gr
+
 from app.compare.models import RunModels, in_order, is_teacher, title
 from app.data import prompt_source
+from app.page import amounts
 from app.server.studio import Studio
 from app.server.work import Work
 from simct import demo
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 OFFERED = 40
 MOST_TOKENS = 2048
+HOTTEST = 10
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,22 @@ class Sampling:
     @property
     def tokens(self) -> int:
         return max(1, min(self.length, MOST_TOKENS))
+
+
+def sampling(temperature: float | None, length: float | None, default: int, seed: int = 0) -> Sampling:
+    """What two fields say; `default` is the length where its field is empty. Raises ConfigError."""
+    return Sampling(
+        amounts.real("Temperature", temperature, 0.0, 0, HOTTEST),
+        amounts.whole("Tokens at most", length, default, 1, MOST_TOKENS),
+        seed,
+    )
+
+
+def sampling_fields(name: str, length: int) -> tuple[gr.Number, gr.Number]:
+    """Temperature and length, for `sampling`."""
+    info, options = "0: always the most likely.", {"min_width": 110}
+    temperature = amounts.field(0.0, "Temperature", info=info, step=0.1, elem_id=f"{name}-temperature", **options)
+    return temperature, amounts.field(length, "Tokens at most", info="Per answer.", elem_id=f"{name}-length", **options)
 
 
 @dataclass(frozen=True)

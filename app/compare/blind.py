@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app.compare import view
-from app.compare.answers import Answer, Sampling, conversation, prompts_of, reply
+from app.compare.answers import Answer, conversation, prompts_of, reply, sampling, sampling_fields
 from app.compare.models import RunModels
 from app.page import markup, saving
 from app.page.markup import one_line
@@ -23,6 +23,7 @@ from simct.errors import DataError, SimCTError
 from simct.evaluation.votes import Choice, Vote, add_vote, tallies, votes_of, votes_report
 from simct.runs.folder import RunFolder
 
+LENGTH = 128
 START = "Two models answer the same prompt. You see the answers without their names, and choose the better one."
 BOTH = "Both models are answering… {:.0f} s"
 VOTES: dict[Choice, str] = {"left": "Left is better", "tie": "Tie", "right": "Right is better"}
@@ -38,10 +39,7 @@ class BlindTab:
                 self.one = gr.Dropdown([], label="One model", elem_id="blind-one", filterable=False)
                 self.other = gr.Dropdown([], label="The other", elem_id="blind-other", filterable=False)
                 with gr.Row():
-                    temperature = gr.Number(0.0, label="Temperature", info="0: always the most likely.", minimum=0,
-                                            min_width=110, elem_id="blind-temperature")  # fmt: skip
-                    length = gr.Number(128, label="Tokens at most", info="Per answer.", precision=0, minimum=1,
-                                       min_width=110, elem_id="blind-length")  # fmt: skip
+                    temperature, length = sampling_fields("blind", LENGTH)
             with gr.Column(scale=3, min_width=320):
                 self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=10, elem_id="blind-prompt")
                 with gr.Row():
@@ -133,18 +131,18 @@ class BlindTab:
                 raise DataError("There is no prompt. Write one, or press Another prompt.")
             if not one or not other or one == other:
                 raise DataError("Choose two different models.")
+            wanted = sampling(temperature, length, LENGTH, secrets.randbelow(2**31))
             run = owned_run(self.studio, run_id, visitor)
         except SimCTError as error:
             yield {self.note: markup.note("error", one_line(error))}
             return
-        sampling = Sampling(float(temperature or 0), int(length or 128), secrets.randbelow(2**31))
         left, right = (one, other) if secrets.randbelow(2) else (other, one)
         written = {left: Answer(), right: Answer()}
 
         def write(work: Work) -> None:
             models = RunModels.of(self.studio, run, visitor.token, written)
             for side, answer in written.items():
-                reply(models, side, conversation(text, models.config.data.system), sampling, answer, work)
+                reply(models, side, conversation(text, models.config.data.system), wanted, answer, work)
                 work.step("Both models are answering…")
 
         def running(work: Work) -> Updates:

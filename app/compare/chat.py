@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app.compare import view
-from app.compare.answers import Answer, Sampling, reply
+from app.compare.answers import Answer, reply, sampling, sampling_fields
 from app.compare.models import RunModels, title
 from app.page import markup
 from app.page.markup import one_line
@@ -17,6 +17,7 @@ from app.server.visitor import Visitor, owned_run
 from app.server.work import LongWork, Work
 from simct.errors import DataError, SimCTError
 
+LENGTH = 256
 MOST_TURNS, MOST_CHARACTERS = 200, 20_000
 START = "Choose a model and write a message. You can change the model at any time; it reads the whole conversation."
 # a turn: role, content and, for an answer, which model wrote it
@@ -36,10 +37,7 @@ class ChatTab:
                     label="System text", lines=2, max_lines=8, elem_id="chat-system", interactive=False
                 )
                 with gr.Row():
-                    temperature = gr.Number(0.0, label="Temperature", info="0: always the most likely.", minimum=0,
-                                            min_width=110, elem_id="chat-temperature")  # fmt: skip
-                    length = gr.Number(256, label="Tokens at most", info="Per answer.", precision=0, minimum=1,
-                                       min_width=110, elem_id="chat-length")  # fmt: skip
+                    temperature, length = sampling_fields("chat", LENGTH)
             with gr.Column(scale=3, min_width=320):
                 self.talk = markup.panel(markup.empty(START), elem_id="chat-talk", min_height=170)
                 self.message = gr.Textbox(label="Message", lines=1, max_lines=10, elem_id="chat-message")
@@ -118,6 +116,7 @@ class ChatTab:
         try:
             if not side:
                 raise DataError("Choose a model first.")
+            wanted = sampling(temperature, length, LENGTH, secrets.randbelow(2**31))
             run = owned_run(self.studio, run_id, visitor)
         except SimCTError as error:
             yield {self.note: markup.note("error", one_line(error))}
@@ -125,11 +124,10 @@ class ChatTab:
         messages: Any = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
         if (system or "").strip():
             messages.insert(0, {"role": "system", "content": system.strip()})
-        sampling = Sampling(float(temperature or 0), int(length or 256), secrets.randbelow(2**31))
         answer = Answer()
 
         def write(work: Work) -> None:
-            reply(RunModels.of(self.studio, run, visitor.token, [side]), side, messages, sampling, answer, work)
+            reply(RunModels.of(self.studio, run, visitor.token, [side]), side, messages, wanted, answer, work)
 
         def running(work: Work) -> Updates:
             return {self.talk: view.conversation(turns, (side, answer)), self.message: ""}

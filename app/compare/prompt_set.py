@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import gradio as gr
 
 from app.compare import view
-from app.compare.answers import Answer, Sampling, conversation, reply
+from app.compare.answers import Answer, conversation, reply, sampling, sampling_fields
 from app.compare.models import RunModels, in_order, title
 from app.data import prompt_source
 from app.page import markup, saving
@@ -22,6 +22,7 @@ from simct.config.sections import DataConfig
 from simct.errors import DataError, SimCTError
 from simct.files import read_file
 
+LENGTH = 64
 MOST_PROMPTS, MOST_CHARACTERS = 50, 100_000
 START = "Write or upload prompts, tick who answers, and press Answer all."
 
@@ -58,10 +59,7 @@ class PromptSetTab:
             with gr.Column(scale=2, min_width=280):
                 self.sides = gr.CheckboxGroup([], label="Who answers", elem_id="set-sides")
                 with gr.Row():
-                    temperature = gr.Number(0.0, label="Temperature", info="0: always the most likely.", minimum=0,
-                                            min_width=110, elem_id="set-temperature")  # fmt: skip
-                    length = gr.Number(64, label="Tokens at most", info="Per answer.", precision=0, minimum=1,
-                                       min_width=110, elem_id="set-length")  # fmt: skip
+                    temperature, length = sampling_fields("set", LENGTH)
                 with gr.Row():
                     ask = gr.Button(
                         "Answer all", variant="primary", elem_id="set-ask", min_width=130, interactive=False
@@ -120,11 +118,11 @@ class PromptSetTab:
             found = Answered(in_order(sides), prompts_in(text))
             if not sides:
                 raise DataError("No model is chosen. Tick at least one.")
+            wanted = sampling(temperature, length, LENGTH)
             run = owned_run(self.studio, run_id, visitor)
         except SimCTError as error:
             yield {self.note: markup.note("error", one_line(error))}
             return
-        sampling = Sampling(float(temperature or 0), int(length or 64))
 
         def write(work: Work) -> None:
             models = RunModels.of(self.studio, run, visitor.token, found.sides)
@@ -132,7 +130,7 @@ class PromptSetTab:
                 for at, prompt in enumerate(found.prompts):
                     found.answers[at, side] = Answer()
                     messages = conversation(prompt, models.config.data.system)
-                    reply(models, side, messages, sampling, found.answers[at, side], work)
+                    reply(models, side, messages, wanted, found.answers[at, side], work)
                     work.step(f"{title(side)} has answered {at + 1} of {len(found.prompts)}…")
 
         def so_far(work: Work) -> Updates:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import gradio as gr
 
 from app.compare import answers, view
-from app.compare.answers import Answer, Question, Sampling
+from app.compare.answers import Answer, Question
 from app.compare.models import RunModels
 from app.page import markup
 from app.page.markup import one_line
@@ -17,6 +17,7 @@ from app.server.work import LongWork, Work
 from simct.errors import DataError, SimCTError
 from simct.runs.folder import RunFolder
 
+LENGTH = 64
 START = "Choose a prompt or write one, then press Answer."
 
 
@@ -29,10 +30,7 @@ class SideBySideTab:
             with gr.Column(scale=2, min_width=300):
                 self.sides = gr.CheckboxGroup([], label="Who answers", elem_id="compare-sides")
                 with gr.Row():
-                    temperature = gr.Number(
-                        0.0, label="Temperature", info="0: always the most likely.", minimum=0, min_width=110
-                    )
-                    length = gr.Number(64, label="Tokens at most", info="Per answer.", precision=0, min_width=110)
+                    temperature, length = answers.sampling_fields("compare", LENGTH)
             with gr.Column(scale=3, min_width=320):
                 self.offered = gr.Dropdown([], label="A prompt of the run", elem_id="compare-picked", filterable=True)
                 self.prompt = gr.Textbox(label="Prompt", lines=3, max_lines=10, elem_id="compare-prompt")
@@ -108,11 +106,11 @@ class SideBySideTab:
                 raise DataError("There is no prompt. Write one, or choose one of the run's.")
             if not sides:
                 raise DataError("No model is chosen. Tick at least one.")
+            question = Question(text, sides, answers.sampling(temperature, length, LENGTH))
             found = owned_run(self.studio, run_id, visitor)
         except SimCTError as error:
             yield {self.note: markup.note("error", one_line(error))}
             return
-        question = Question(text, sides, Sampling(float(temperature or 0), int(length or 64)))
         written: dict[str, Answer] = {}
 
         def write(work: Work) -> None:

@@ -76,8 +76,8 @@ def chosen(
 
     `described` is what hub_dataset learned about the dataset that was chosen last.
     """
-    now: Choice = {"source": fields.source, "system": (fields.system or "").strip(), "limit": fields.limit}
-    now |= {setting: getattr(fields, name) for name, setting in SELECTION.items()}
+    now: Choice = {"source": fields.source, "system": (fields.system or "").strip(), "limit": _sendable(fields.limit)}
+    now |= {setting: _sendable(getattr(fields, name)) for name, setting in SELECTION.items()}
     same = fields.source == before.get("source")
     if fields.source == EMBEDDED:
         now |= {"prompts": str(demo.PROMPTS)}
@@ -99,6 +99,16 @@ def chosen(
         if all(now.get(name) == before.get(name) for name in ROWS):
             now["exclude_rows"] = [each.strip() for each in (fields.excluded or "").split(",") if each.strip()]
     return now
+
+
+def _sendable(value: Any) -> Any:
+    """A field's value, but an integer that is too large for the page's JSON as a float, so that it can be refused."""
+    return float(value) if isinstance(value, int) and abs(value) >= 2**63 else value
+
+
+def without_prompts(before: Choice) -> Choice:
+    """The choice without the file that it names, which the visitor has removed."""
+    return {**before, "prompts": "", "name": ""}
 
 
 def with_change(before: Choice, change: Mapping[str, Any]) -> Choice:

@@ -58,8 +58,8 @@ class SelectionForm:
         with gr.Accordion(SELECTION, open=False, elem_id="selection"):
             duplicates = gr.Dropdown(names, value="", label="Duplicates", filterable=False, elem_id="duplicates")
             with gr.Row():
-                shortest = _number("Shortest, tokens", "Empty: no limit.", "shortest")
-                longest = _number("Longest, tokens", "Empty: all that fit.", "longest")
+                shortest = number("Shortest, tokens", "Empty: no limit.", "shortest")
+                longest = number("Longest, tokens", "Empty: all that fit.", "longest")
             excluded = gr.Textbox(
                 label="Excluded rows",
                 info="Counted from 1, such as 7, 20-29. Empty: none.",
@@ -67,8 +67,8 @@ class SelectionForm:
                 elem_id="excluded-rows",
             )
             with gr.Row():
-                held_out = _number("Held-out prompts", "At most a tenth of all.", "held-out", shown["held_out"], 0)
-                seed = _number("Held-out seed", "Changes the choice.", "held-out-seed", shown["held_out_seed"], 0)
+                held_out = number("Held-out prompts", "At most a tenth of all.", "held-out", shown["held_out"])
+                seed = number("Held-out seed", "Changes the choice.", "held-out-seed", shown["held_out_seed"])
         self.fields: dict[str, Component] = {
             "deduplicate": duplicates,
             "shortest": shortest,
@@ -86,8 +86,10 @@ class SelectionForm:
         return {self.fields[name]: value for name, value in choice.selection(data).items()}
 
 
-def _number(label: str, info: str, elem_id: str, value: int | None = None, least: int = 1) -> gr.Number:
-    return gr.Number(value, label=label, info=info, precision=0, minimum=least, min_width=130, elem_id=elem_id)
+def number(label: str, info: str, elem_id: str, value: int | None = None, min_width: int = 130) -> gr.Number:
+    """A whole number. Its limits are those of the setting: with limits of its own, Gradio would refuse every event of
+    the step, in words that do not name the field."""
+    return gr.Number(value, label=label, info=info, step=1, min_width=min_width, elem_id=elem_id)
 
 
 def _column(name: str) -> gr.Dropdown:

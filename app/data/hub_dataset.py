@@ -33,13 +33,25 @@ class HubDataset:
             allow_custom_value=True,
             filterable=True,
             elem_id="prompt-dataset",
+            elem_classes=["takes-text", "searched"],
         )
         with gr.Row():
             self.config = gr.Dropdown(
-                [], label="Configuration", allow_custom_value=True, elem_id="prompt-config", min_width=120
+                [],
+                label="Configuration",
+                allow_custom_value=True,
+                elem_classes="takes-text",
+                elem_id="prompt-config",
+                min_width=120,
             )
             self.split = gr.Dropdown(
-                ["train"], value="train", label="Split", allow_custom_value=True, elem_id="prompt-split", min_width=120
+                ["train"],
+                value="train",
+                label="Split",
+                allow_custom_value=True,
+                elem_classes="takes-text",
+                elem_id="prompt-split",
+                min_width=120,
             )
         self.line = markup.panel(elem_id="dataset-note")
         self.described, self.offered = gr.State({}), gr.State([])

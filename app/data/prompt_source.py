@@ -8,10 +8,10 @@ from app.reading.setup import explicit_token
 from app.server import model_facts, paths
 from app.server.studio import Studio
 from app.server.visitor import Visitor
-from simct.config import RunConfig, set_option
+from simct.config import RunConfig, rules, set_option
 from simct.config.sections import DataConfig
 from simct.data.formats import COMPRESSED, READERS
-from simct.errors import DataError
+from simct.errors import ConfigError, DataError
 from simct.hub.repo_ids import is_repository
 
 if TYPE_CHECKING:
@@ -21,13 +21,28 @@ SUFFIXES = tuple(READERS) + COMPRESSED
 
 
 def data_config(chosen: dict[str, Any] | None) -> DataConfig:
-    """The `data` of run.yaml from what the browser kept. Raises ConfigError for a value of the wrong type."""
-    config = RunConfig()
+    """The `data` of run.yaml from what the browser kept. Raises ConfigError for a value that is not allowed."""
+    data, refused = read_choice(chosen)
+    if refused:
+        raise refused[0]
+    return data
+
+
+def read_choice(chosen: dict[str, Any] | None) -> tuple[DataConfig, list[ConfigError]]:
+    """The same, and an error for each value that is not allowed, whose setting keeps its default."""
+    config, refused = RunConfig(), []
     for name in FIELDS:
         value = (chosen or {}).get(name)
-        if value not in (None, "", []):
-            set_option(config, f"data.{name}", value)
-    return config.data
+        try:
+            if value not in (None, "", []):
+                set_option(config, f"data.{name}", value)
+        except ConfigError as error:
+            refused.append(error)
+    try:
+        rules.check_data(config)
+    except ConfigError as error:
+        refused.append(error)
+    return config.data, refused
 
 
 def keep_upload(studio: Studio, path: str, visitor: Visitor | None = None) -> str:

@@ -6,7 +6,7 @@ import gradio as gr
 
 from app.data import choice, prompt_source, view, written
 from app.data.choice import EMBEDDED, HUB, SOURCES, START, UPLOAD, WRITTEN, Choice, Fields
-from app.data.forms import MappingForm, SelectionForm
+from app.data.forms import MappingForm, SelectionForm, number
 from app.data.hub_dataset import HubDataset
 from app.page import markup, scripts
 from app.page.kept import Kept
@@ -60,6 +60,8 @@ class DataTab:
         )
         # the text after a reload of the page, for the field below unless something was typed there in the meantime
         self.written = markup.held()
+        # whether the visitor has deleted all of it, as the event says: after a reload it is empty until it is filled in
+        self.emptied = markup.held()
         self.text = gr.Textbox(
             label="Your prompts",
             info="One per line; separate longer ones with a blank line. JSON Lines also work.",
@@ -84,15 +86,7 @@ class DataTab:
                 min_width=180,
                 elem_id="system-text",
             )
-            limit = gr.Number(
-                None,
-                label="Use at most",
-                info="Empty: all.",
-                precision=0,
-                minimum=1,
-                min_width=110,
-                elem_id="limit",
-            )
+            limit = number("Use at most", "Empty: all.", "limit", min_width=110)
         self.selection = SelectionForm()
         self.source, self.system, self.limit = source, system, limit
         self.fields: dict[str, Component] = {
@@ -110,18 +104,15 @@ class DataTab:
 
     def _wire(self, pair: PairTab, run: gr.JSON) -> None:
         turn = in_turn("data")
-        choose = Handler(
-            self.studio,
-            self._choose,
-            {"before": self.chosen, "described": self.hub.described, **self.fields},
-            [self.chosen, self.fields["template"], self.fields["excluded"]],
-            turn,
-        )
-        left: list[gr.Textbox | gr.Number] = [self.text, self.system, self.limit, self.mapping.template]
+        inputs = {"emptied": self.emptied, "before": self.chosen, "described": self.hub.described, **self.fields}
+        outputs = [self.chosen, self.fields["template"], self.fields["excluded"]]
+        choose = Handler(self.studio, self._choose, inputs, outputs, turn)
+        Handler(self.studio, self._remove, inputs, outputs, turn).on(self.upload.clear)
+        choose.on(self.text.submit, self.text.blur, how={**turn, "js": scripts.call("sayEmptied", "prompt-text")})
+        left: list[gr.Textbox | gr.Number] = [self.system, self.limit, self.mapping.template]
         choose.on(
             self.source.input,
             self.upload.upload,
-            self.upload.clear,
             self.hub.described.change,
             self.hub.split.input,
             *(column.input for column in self.mapping.columns.values()),
@@ -150,12 +141,20 @@ class DataTab:
         """The fields as the browser kept them."""
         return {self.fields[name]: value for name, value in choice.restored(data).items()}
 
-    def _choose(self, visitor: Visitor, before: Choice, described: dict[str, Any], **fields: Any) -> Updates:
+    def _choose(
+        self, visitor: Visitor, before: Choice, described: dict[str, Any], emptied: str, **fields: Any
+    ) -> Updates:
+        if emptied and fields["source"] == WRITTEN:
+            before = choice.without_prompts(before)
         now = choice.chosen(self.studio, before, described, Fields(**fields), visitor)
         # otherwise the next change would apply the values of the previous source to the new one
         left = {"template": "template", "excluded": "exclude_rows"}
         gone = {self.fields[name]: "" for name, setting in left.items() if fields[name] and not now.get(setting)}
         return {self.chosen: now, **gone}
+
+    def _remove(self, visitor: Visitor, before: Choice, **asked: Any) -> Updates:
+        """The uploaded file was removed: its prompts are not used any longer."""
+        return self._choose(visitor, choice.without_prompts(before), **asked)
 
     def _reading(self) -> Updates:
         return {self.note: markup.note("busy", "Reading the prompts…")}
@@ -177,7 +176,7 @@ class DataTab:
             wanted = paths.check_data(self.studio, visitor, wanted)
             return {self.preview: view.preview(prompt_source.preview(self.studio, wanted, visitor.token))}
         except SimCTError as error:
-            return {self.preview: markup.note("error", _in_the_fields_words(error, data or START))}
+            return {self.preview: markup.note("error", self._in_the_fields_words(error, data or START))}
 
     def _change(self, before: Choice, event: gr.EventData) -> Updates:
         """Make the change of the button next to a warning; most buttons leave prompts out."""
@@ -224,7 +223,7 @@ class DataTab:
         try:
             found = self._look(visitor, teacher, student, data, run, int(shown or 1), more)
         except SimCTError as error:
-            line = markup.note("error", data.get("error") or _in_the_fields_words(error, data))
+            line = markup.note("error", data.get("error") or self._in_the_fields_words(error, data))
             return self._nothing(line, markup.empty("Rows appear once they can be read."))
         if data.get("source") == WRITTEN and not text:
             # the page was reloaded; never replace text that is being written
@@ -253,7 +252,7 @@ class DataTab:
         try:
             source = prompt_source.read(self.studio, wanted, visitor.token)
         except DataError as error:
-            line = markup.note("error", _in_the_fields_words(error, data))
+            line = markup.note("error", self._in_the_fields_words(error, data))
             table = view.raw_table(first.rows, first.columns)
             return {**mapping, **self._nothing(line, table)}
         settings = choice.run_settings(run)
@@ -284,9 +283,9 @@ class DataTab:
         except SimCTError as error:
             return {self.readings: markup.note("error", one_line(error))}
 
-
-def _in_the_fields_words(error: SimCTError, data: Choice) -> str:
-    """The error with the upload's original name, and with the label of the field instead of the setting's name."""
-    line = one_line(error).replace(str(data.get("prompts")), str(data.get("name") or data.get("prompts")))
-    line = line.replace("Name the prompt column with data.column", "Choose the prompt column below")
-    return line.replace("data.template", "the prompt template")
+    def _in_the_fields_words(self, error: SimCTError, data: Choice) -> str:
+        """The error with the upload's original name, and with the fields' labels in place of the settings' names."""
+        line, prompts, name = one_line(error), data.get("prompts"), data.get("name")
+        line = line.replace(prompts, name) if prompts and name else line
+        line = line.replace("Name the prompt column with data.column", "Choose the prompt column below")
+        return self.page.in_labels(line.replace("data.template", "the prompt template"))

@@ -8,7 +8,7 @@ import gradio as gr
 
 from app.inspect import numbers, text_source
 from app.inspect.text_source import TextSource, TextSourceForm
-from app.page import markup, saving
+from app.page import amounts, markup, saving
 from app.pair.tab import PairTab
 from app.server import downloads, model_facts
 from app.server.downloads import Download
@@ -34,10 +34,7 @@ class CorpusTab:
     def __init__(self, studio: Studio, pair: PairTab) -> None:
         self.studio = studio
         markup.panel(f'<p class="lead">{LEAD}</p>')
-        limit = gr.Number(
-            TEXTS, label="At most", precision=0, minimum=1, maximum=MOST_TEXTS, min_width=110,
-            elem_id="corpus-limit", render=False,
-        )  # fmt: skip
+        limit = amounts.field(TEXTS, "At most", min_width=110, elem_id="corpus-limit", render=False)
         kinds = (text_source.EMBEDDED, text_source.UPLOAD, text_source.DATASET)
         source = TextSourceForm(studio, "corpus", kinds, limit)
         with gr.Row(elem_classes="tools"):
@@ -86,7 +83,7 @@ def measure_corpus(
 
     work.step("Reading both tokenizers…")
     sides = model_facts.source(studio, teacher, token), model_facts.source(studio, student, token)
-    limit = min(max(int(source.number or TEXTS), 1), MOST_TEXTS)
+    limit = amounts.whole("At most", source.number, TEXTS, 1, MOST_TEXTS)
     found = text_source.texts(studio, source, token, limit)
     work.step("Reading and counting, texts:")
     total = limit if source.kind == text_source.DATASET else None

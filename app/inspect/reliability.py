@@ -9,7 +9,7 @@ import gradio as gr
 from app.data import prompt_source
 from app.inspect import reliability_view, text_source
 from app.inspect.text_source import TextSource, TextSourceForm
-from app.page import markup, saving
+from app.page import amounts, markup, saving
 from app.page.kept import Kept
 from app.pair.tab import PairTab
 from app.server import downloads, model_facts, paths, teacher_keys, weights, zero_gpu
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 WORDS = "Measure this pair"
 ANSWERS, MOST_ANSWERS = 16, 256
 TOKENS, MOST_TOKENS = 64, 2048
+LENGTH = "Tokens per answer, at most"
 LEAD = (
     "The student answers a few prompts, and both models read the answers. Their probabilities give a verdict: which "
     "method suits this pair, and why. This loads both models; a CPU is enough for small ones."
@@ -47,7 +48,7 @@ class Measurement:
     student: str
     chosen: dict[str, Any] | None
     source: TextSource
-    length: int = TOKENS
+    length: float | None = TOKENS
     run: dict[str, Any] | None = None
     key: str | None = field(default=None, repr=False)
 
@@ -87,16 +88,11 @@ class ReliabilityTab:
     ) -> None:
         self.studio, self.verdict = studio, kept.verdict
         markup.panel(f'<p class="lead">{LEAD}</p>')
-        answers = gr.Number(
-            ANSWERS, label="Answers", precision=0, minimum=1, maximum=MOST_ANSWERS, min_width=90,
-            elem_id="reliability-answers", render=False,
-        )  # fmt: skip
+        answers = amounts.field(ANSWERS, "Answers", min_width=90, elem_id="reliability-answers", render=False)
         kinds = (text_source.CHOSEN, text_source.UPLOAD, text_source.DATASET)
         with gr.Accordion("Prompts and answers", open=False):
             source = TextSourceForm(studio, "reliability", kinds, answers, always=True)
-            length = gr.Number(
-                TOKENS, label="Tokens per answer, at most", precision=0, minimum=1, maximum=MOST_TOKENS, min_width=120
-            )
+            length = amounts.field(TOKENS, LENGTH, min_width=120, elem_id="reliability-length")
         with gr.Row(elem_classes="tools"):
             self.measure = gr.Button(WORDS, size="sm", variant="primary", min_width=200, elem_id="reliability-measure")
             cancel = gr.Button("Cancel", size="sm", min_width=80, visible=False, elem_id="reliability-cancel")
@@ -151,7 +147,7 @@ class ReliabilityTab:
         """Load both models, let the student answer, and measure; after a cancel, show what was measured until then."""
         key = teacher_keys.of(self.studio, visitor, server)
         settings = with_server(run, server, listed)
-        wanted = Measurement(teacher, student, chosen, TextSource(**fields), int(length or TOKENS), settings, key)
+        wanted = Measurement(teacher, student, chosen, TextSource(**fields), length, settings, key)
 
         def measure(work: Work) -> Reliability:
             if wanted.source.kind == text_source.CHOSEN:
@@ -175,7 +171,7 @@ def measure_reliability(studio: Studio, wanted: Measurement, token: str | bool |
     from simct.inspection.reliability import measure_pair
 
     config = _run_config(studio, wanted, token)
-    answers = min(max(int(wanted.source.number or ANSWERS), 1), MOST_ANSWERS)
+    answers = amounts.whole("Answers", wanted.source.number, ANSWERS, 1, MOST_ANSWERS)
     prompts = prompt_source.read_given(studio, config.data, token).prompts
     if ZERO_GPU and not wanted.server:
         model_facts.accept(studio, wanted.teacher, wanted.student, token, config)
@@ -233,7 +229,7 @@ def _run_config(studio: Studio, wanted: Measurement, token: str | bool | None) -
     if wanted.server:
         teacher |= {"server": wanted.server, "top_logprobs": settings.teacher.top_logprobs}
     data = text_source.data_config(studio, wanted.chosen, wanted.source)
-    rollout = {"max_new_tokens": wanted.length}
+    rollout = {"max_new_tokens": amounts.whole(LENGTH, wanted.length, TOKENS, 1, MOST_TOKENS)}
     return config_from_dict({"teacher": teacher, "student": student, "data": data, "rollout": rollout})
 
 

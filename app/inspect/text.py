@@ -138,7 +138,7 @@ class TextTab:
 
         def turn(document: Document | None, unit: float, shade: str) -> Updates:
             if document is None:
-                return {}
+                return {self.turned: markup.note("error", "There is no text to go through. Type or paste some.")}
             at = document.clamp(unit)
             target = document.turned(at, step) if what == "page" else document.disagreement(at, step)
             if target is None:

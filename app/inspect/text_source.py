@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app.data import prompt_source
-from app.page import markup
+from app.page import amounts, markup
 from app.reading.records import TextsAt
 from app.reading.setup import explicit_token
 from app.server.handler import LATEST, QUIET, Component, Handler, Updates
@@ -162,9 +162,7 @@ class OneText:
 
     def __init__(self, studio: Studio, text: gr.Textbox) -> None:
         self.studio, self.text = studio, text
-        row = gr.Number(
-            0, label="Row", precision=0, minimum=0, maximum=MAX_ROW, min_width=90, elem_id="text-row", render=False
-        )
+        row = amounts.field(0, "Row", min_width=90, elem_id="text-row", render=False)
         button = gr.Button("Show this text", size="sm", min_width=110, elem_id="text-load", render=False)
         form = TextSourceForm(studio, "text", (UPLOAD, DATASET), row, button)
         self.note = markup.panel(elem_id="text-source-note")
@@ -191,7 +189,7 @@ def one_text(studio: Studio, source: TextSource, token: str | bool | None) -> st
     """A whole text file, or the row with the source's number. Raises a one-line SimCTError."""
     from app.reading import texts as reading
 
-    row = min(max(int(source.number or 0), 0), MAX_ROW)
+    row = amounts.whole("Row", source.number, 0, 0, MAX_ROW)
     whole = source.kind == UPLOAD and Path(_uploaded(source.upload)).suffix.lower() == ".txt"
     where = texts(studio, source, token, MAX_ROW if whole else row + 1)
     asked = (where, 0 if whole else row, MAX_CHARACTERS, source.name)

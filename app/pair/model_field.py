@@ -56,6 +56,7 @@ class ModelField:
             allow_custom_value=True,
             filterable=True,
             elem_id=side,
+            elem_classes=["takes-text", "searched"],
         )
         self.note = markup.panel(markup.note("ok", self.default.line()), elem_id=f"{side}-note")
         with gr.Accordion("Revision", open=False, elem_id=f"{side}-revisions") as self.accordion:

@@ -137,7 +137,9 @@ def _filters() -> dict[str, gr.Dropdown]:
         return {
             "task": gr.Dropdown(TASKS, value=TASKS[0][1], label="Task", filterable=False, min_width=150),
             "size": gr.Dropdown(SIZES, value="", label="Size", filterable=False, min_width=150),
-            "license": gr.Dropdown(LICENSES, value="", label="License", allow_custom_value=True, min_width=150),
+            "license": gr.Dropdown(
+                LICENSES, value="", label="License", allow_custom_value=True, elem_classes="takes-text", min_width=150
+            ),
             "access": gr.Dropdown(ACCESS, value="", label="Access", filterable=False, min_width=150),
             "order": gr.Dropdown(SORTS, value="downloads", label="Order", filterable=False, min_width=150),
         }

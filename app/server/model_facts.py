@@ -1,5 +1,6 @@
 """Facts about a model before it is used: whether it can be read, its kind and its size."""
 
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from app.server.studio import STUDENT_NAME, TEACHER_NAME, Studio
 from simct import demo
 from simct.config import RunConfig
 from simct.config.sections import ModelConfig
-from simct.errors import ModelError
+from simct.errors import ModelError, quoted
 from simct.files import expanded
 from simct.hub.repo_ids import is_folder, split_revision
 from simct.report.formats import human_size
@@ -113,8 +114,8 @@ def facts(studio: Studio, model: str, token: str | bool | None) -> Facts:
 
 def _folder_facts(studio: Studio, model: str) -> Facts:
     folder = expanded(model)
-    if not folder.is_dir():
-        raise ModelError(f"There is no folder {model!r}. Check the path, or give a Hub id like owner/name.")
+    if not os.path.isdir(folder):
+        raise ModelError(f"There is no folder {quoted(model)}. Check the path, or give a Hub id like owner/name.")
     read = embedded.MODELS.get(model)
     if read is None:
         read = studio.kept(_read_folder, 16)(studio, source(studio, model, None), _changed(folder))

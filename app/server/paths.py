@@ -5,6 +5,7 @@ the Hub, in the package, an upload of the visitor, or in one of their runs. On a
 allowed.
 """
 
+import os
 from pathlib import Path
 
 from app.server.studio import Studio
@@ -81,9 +82,9 @@ def _prompts(studio: Studio, visitor: Visitor, prompts: str) -> str:
 
 def owned_file(studio: Studio, visitor: Visitor, name: str) -> Path | None:
     """The file or folder `name` if it is this visitor's upload or is in one of their runs; else None."""
-    path = Path(name).resolve()
-    if not path.exists():
+    if not os.path.exists(name):
         return None
+    path = Path(name).resolve()
     if studio.uploads.owns(path, visitor, studio.public):
         return studio.uploads.of_account(path, visitor)
     root = studio.runs_dir.resolve()
@@ -110,7 +111,7 @@ def check_tasks(studio: Studio, visitor: Visitor, tasks: list[str]) -> list[str]
 def _task_file(studio: Studio, visitor: Visitor, task: str) -> str:
     if "\0" not in task and Path(task).suffix in (".jsonl", ".json"):
         path = owned_file(studio, visitor, task) if studio.public else expanded(task)
-        if path is not None and path.is_file():
+        if path is not None and os.path.isfile(path):
             return str(path)
     raise ConfigError(
         f"evaluation.tasks names {quoted(task)}, which is neither a task nor a file of yours with prompts and answers. "

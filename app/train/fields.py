@@ -88,10 +88,8 @@ def build(name: str, value: Any) -> FormField:
     if bool in setting.kinds:
         return gr.Checkbox(value, **common)
     if int in setting.kinds or float in setting.kinds:
-        whole = int in setting.kinds
-        return gr.Number(
-            value, precision=0 if whole else None, step=step(name, value), elem_classes=classes(name), **common
-        )
+        # not rounded to a whole number: the run's settings refuse one that is not whole
+        return gr.Number(value, step=step(name, value), elem_classes=classes(name), **common)
     if setting.entries:
         return gr.Textbox(value, placeholder=PLACEHOLDERS.get(name), lines=4, **common)
     return gr.Textbox(value, placeholder=PLACEHOLDERS.get(name), **common)

@@ -246,7 +246,9 @@ class TrainTab:
         takes no time is sent along.
         """
         edit, fields = self.form.gathered(values)
-        config, problems = self.form.read(run, teacher, student, prompt_source.data_config(prompts), fields)
+        data, refused = prompt_source.read_choice(prompts)
+        config, problems = self.form.read(run, teacher, student, data, fields)
+        problems = [*map(from_error, refused), *problems]
         readable = not problems
         if readable:
             try:

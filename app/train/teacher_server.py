@@ -3,7 +3,6 @@ once.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import gradio as gr
@@ -25,7 +24,7 @@ from app.train.fields import FormField
 from simct.config.rules import is_server_address
 from simct.errors import SimCTError
 from simct.hub.redact import KEY_VARIABLE
-from simct.hub.repo_ids import is_folder, is_repository
+from simct.hub.repo_ids import is_folder, is_here, is_repository
 
 SERVER, LISTED = "teacher.server", "teacher.top_logprobs"
 NOT_PLAIN = "Give the address of a server without a name, password or query, such as https://example.com."
@@ -111,7 +110,7 @@ class TeacherServer:
     def _is_readable(self, name: str) -> bool:
         """Whether the server's name for a model is a Hub id or, on a personal machine, a folder."""
         if is_folder(name):
-            return not self.studio.public and Path(name).is_dir()
+            return not self.studio.public and is_here(name)
         return is_repository(name) and "/" in name
 
     def _ask(

@@ -61,7 +61,12 @@ class PlaceForm:
             flavor = gr.Dropdown([], label="Machine", info="Machines large enough for the run", elem_id="flavor")
             with gr.Row():
                 namespace = gr.Dropdown(
-                    [], label="Paid by", allow_custom_value=True, min_width=130, elem_id="namespace"
+                    [],
+                    label="Paid by",
+                    allow_custom_value=True,
+                    min_width=130,
+                    elem_classes="takes-text",
+                    elem_id="namespace",
                 )
                 timeout = gr.Number(4, label="End after, hours", min_width=130, elem_id="timeout")
                 limit = gr.Number(5, label="Spend at most, $", min_width=130, elem_id="spend-limit")

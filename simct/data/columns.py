@@ -11,7 +11,7 @@ from simct.config.sections import DataConfig
 from simct.data.conversations import Unusable, conversation, last_answer, messages_in, transcript
 from simct.data.formats import Row
 from simct.data.tools import tools_in
-from simct.errors import DataError, quoted
+from simct.errors import DataError, listed, quoted
 
 PROMPT_COLUMNS = (
     "messages", "prompt", "question", "problem", "instruction", "conversations", "conversation", "query", "input",
@@ -87,9 +87,7 @@ def recognize(rows: Sequence[Row], data: DataConfig) -> Columns:
     for setting in NAMED_COLUMNS:
         named = getattr(data, setting)
         if named and named not in names:
-            raise DataError(
-                f"{data.prompts!r} has no column {quoted(named)} (data.{setting}); it has {', '.join(names)}."
-            )
+            raise DataError(f"{data.prompts!r} has no column {quoted(named)} (data.{setting}); it has {listed(names)}.")
     found = _recognized(rows, names, data)
     read = {*found.asked, *found.system, *found.answers}
     tools = [name for name in names if name.strip().lower() in TOOL_COLUMNS and name not in read]
@@ -116,7 +114,7 @@ def _recognized(rows: Sequence[Row], names: list[str], data: DataConfig) -> Colu
         raise DataError(f"{data.prompts!r} has rows without any column. Give one with prompts.")
     if prompt is None:
         raise DataError(
-            f"{data.prompts!r} has none of the columns {', '.join(PROMPT_COLUMNS)}; it has {', '.join(names)}. Name "
+            f"{data.prompts!r} has none of the columns {', '.join(PROMPT_COLUMNS)}; it has {listed(names)}. Name "
             "the prompt column with data.column, or join several with data.template."
         )
     answers = tuple(name for name in answers if name != prompt)
@@ -178,10 +176,10 @@ def template_fields(template: str, names: Sequence[str], data: DataConfig) -> tu
     missing = next((field for field in fields if field not in names), None)
     if missing is not None:
         raise DataError(
-            f"data.template names a column {quoted(missing)}, and {data.prompts!r} has {', '.join(names)}. {BRACES}"
+            f"data.template names a column {quoted(missing)}, and {data.prompts!r} has {listed(names)}. {BRACES}"
         )
     if not fields:
-        raise DataError(f"data.template names no column. {data.prompts!r} has {', '.join(names)}.")
+        raise DataError(f"data.template names no column. {data.prompts!r} has {listed(names)}.")
     return tuple(dict.fromkeys(fields))
 
 

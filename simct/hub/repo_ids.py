@@ -1,7 +1,7 @@
 """Names of models and repositories: whether one is a valid id on the Hub, `id@revision`, or a local folder."""
 
+import os
 import re
-from pathlib import Path
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
@@ -9,9 +9,14 @@ from simct.errors import HubError, quoted
 from simct.files import expanded
 
 
+def is_here(name: str) -> bool:
+    """Whether `name` is a file or folder; unlike Path.exists, False for a name that is too long for one."""
+    return os.path.exists(expanded(name))
+
+
 def is_folder(model: str) -> bool:
     """Whether `model` is a folder, or looks like the path of one."""
-    return model.startswith(("/", "./", "../", "~")) or expanded(model).is_dir()
+    return model.startswith(("/", "./", "../", "~")) or os.path.isdir(expanded(model))
 
 
 def split_revision(model: str | None) -> tuple[str, str | None]:
@@ -27,7 +32,7 @@ def hub_id(name: str) -> str | None:
         validate_repo_id(name)
     except HFValidationError:
         return None
-    return None if expanded(name).exists() else name
+    return None if is_here(name) else name
 
 
 # the Hub's rules; as names become paths in the cache, two dots in a row are never allowed
@@ -37,7 +42,7 @@ REVISION = re.compile(r"[A-Za-z0-9][\w./+-]{0,250}")
 
 def is_repository(name: str) -> bool:
     """Whether `name` can only mean a repository on the Hub: it looks like one, and no file here has that name."""
-    return bool(REPOSITORY.fullmatch(name)) and ".." not in name and not Path(name).exists()
+    return bool(REPOSITORY.fullmatch(name)) and ".." not in name and not os.path.exists(name)
 
 
 def is_revision(revision: str) -> bool:

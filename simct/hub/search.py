@@ -11,10 +11,10 @@ from typing import Any
 from huggingface_hub.utils import validate_repo_id
 
 from simct.errors import HubError, ModelError
-from simct.files import expanded
 from simct.hub import client
 from simct.hub.client import ask, hub_api
 from simct.hub.errors import hub_error
+from simct.hub.repo_ids import is_here
 
 # sort orders by their label, with the Hub's name
 SORTS = {"downloads": "downloads", "likes": "likes", "trending": "trendingScore"}
@@ -150,7 +150,7 @@ def check_access(repo_id: str, token: str | bool | None = None, kind: str = "mod
     """
     if not repo_id.strip():
         raise ModelError(f"The {kind} is empty. Give a Hub id like owner/name, or a local folder.")
-    if expanded(repo_id).exists():
+    if is_here(repo_id):
         return
     try:
         validate_repo_id(repo_id)

@@ -26,7 +26,7 @@ from simct.config.sections import DataConfig
 from simct.data.conversations import Unusable, messages_in
 from simct.data.formats import Unreadable, file_encoding, format_of, open_text
 from simct.data.sources import RowSource, open_rows
-from simct.errors import DataError, brief, quoted
+from simct.errors import DataError, brief, listed, quoted
 from simct.files import cache_folder, write_cache
 from simct.inspection.coverage import Counts
 from simct.inspection.records import PairReport
@@ -220,12 +220,12 @@ def _column_texts(data: DataConfig, source: RowSource, column: str | None, skipp
 def _text_column(source: str, row: dict, column: str | None) -> str:
     if column is not None:
         if column not in row:
-            raise DataError(f"{source!r} has no column {quoted(column)}; it has {', '.join(row)}.")
+            raise DataError(f"{source!r} has no column {quoted(column)}; it has {listed(row)}.")
         return column
     found = next((name for name in TEXT_COLUMNS if name in row), None)
     found = found or next((name for name, value in row.items() if isinstance(value, str)), None)
     if found is None:
-        raise DataError(f"{source!r} has no column of text; it has {', '.join(row)}. Name one with --column.")
+        raise DataError(f"{source!r} has no column of text; it has {listed(row)}. Name one with --column.")
     return found
 
 

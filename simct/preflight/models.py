@@ -1,5 +1,6 @@
 """Whether both models can be read: access, kinds of files, config.json, whole weights, and licenses."""
 
+import os
 import warnings
 
 import torch
@@ -152,7 +153,7 @@ def _license(planned: PlannedRun, side: str) -> str | None:
         return hit.license
     card = expanded(planned.model(side).model) / "README.md"
     try:
-        stated = (repocard.metadata_load(card) or {}).get("license") if card.is_file() else None
+        stated = (repocard.metadata_load(card) or {}).get("license") if os.path.isfile(card) else None
     except Exception:  # an unreadable card states no license
         return None
     return stated if isinstance(stated, str) else None

@@ -8,6 +8,11 @@
   // Whether the visitor is in a field and may be about to type; nothing is filled in then.
   const isEdited = (id) => document.activeElement?.closest(`#${id}`) != null;
 
+  // A text that is empty may be one that has not been filled in yet.
+  window.addEventListener('input', event => {
+    if (event.target instanceof HTMLTextAreaElement) event.target.dataset.edited = 'true';
+  }, {capture: true});
+
   window.studio ??= {};
   Object.assign(window.studio, {
     // The current text of a search field, once per text. When several keys are pressed quickly, the event's own value
@@ -34,6 +39,12 @@
     },
 
     empty: () => '',
+
+    // The values of an event, the first of which becomes whether the visitor has deleted the text of a field.
+    sayEmptied: (id, _emptied, ...rest) => {
+      const {value, dataset} = document.querySelector(`#${id} textarea`);
+      return [dataset.edited && !value.trim() ? 'yes' : '', ...rest];
+    },
 
     emptyBoth: () => ['', ''],
 
