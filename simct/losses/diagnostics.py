@@ -6,6 +6,7 @@ Shapes: D sampled units, R rows of those units, V vocabulary, K distinct strings
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from simct.losses.side import Side
@@ -72,8 +73,11 @@ def _skipped(units: UnitBatch, student: Side, teacher: Side) -> bool:
 
 def _prefix_conflict(pair: "TokenizerPair", p_student_DV: torch.Tensor, p_teacher_DV: torch.Tensor) -> torch.Tensor:
     """Student probability [D] of shared tokens that a more likely teacher token strictly extends."""
-    vocabulary, columns = pair_strings(pair).teacher, pair.teacher_to_shared.numpy()
-    students = pair.shared_student_ids.numpy()
+    vocabulary = pair_strings(pair).teacher
+    # by string and not by id: of several ids with equal bytes, such as "1" and <0x31>, any may be the shared one
+    column_K = np.full(vocabulary.size + 1, -1)
+    column_K[vocabulary.rank_of_id[pair.shared_teacher_ids].numpy()] = np.arange(len(pair.shared_teacher_ids))
+    shared = torch.stack([pair.shared_teacher_ids, pair.shared_student_ids], 1).numpy()
     top = p_teacher_DV[:, : len(pair.teacher.bytes_of)].topk(min(TOP_STRINGS, len(pair.teacher.bytes_of)), dim=1)
     hits: dict[tuple[int, int, int], float] = {}
     for row, (ids, masses) in enumerate(zip(top.indices.tolist(), top.values.tolist(), strict=True)):
@@ -81,11 +85,9 @@ def _prefix_conflict(pair: "TokenizerPair", p_student_DV: torch.Tensor, p_teache
             data = pair.teacher.bytes_of[token] or b""
             for size in range(1, len(data)):
                 rank = vocabulary.rank_of.get(data[:size])
-                if rank is None:
-                    continue
-                shorter = int(vocabulary.id_of_rank[rank])
-                if columns[shorter] >= 0:
-                    key = (row, shorter, int(students[columns[shorter]]))
+                if rank is not None and column_K[rank] >= 0:
+                    shorter, of_student = shared[column_K[rank]].tolist()
+                    key = (row, shorter, of_student)
                     hits[key] = max(hits.get(key, 0.0), mass)
     conflict_D = p_student_DV.new_zeros(len(p_student_DV))
     if hits:
@@ -104,6 +106,6 @@ def _hindsight(pair: "TokenizerPair", ids_D: torch.Tensor, p_DV: torch.Tensor) -
         if data is None:
             continue
         low, high = vocabulary.longer(data)
-        beyond = p_DV[row, vocabulary.id_of_rank[low:high].to(p_DV.device)].sum()
+        beyond = p_DV[row, vocabulary.ids_between(low, high).to(p_DV.device)].sum()
         shares.append(beyond / (beyond + p_DV[row, token]).clamp_min(1e-30))
     return torch.stack(shares) if shares else p_DV.new_zeros(0)

@@ -66,6 +66,12 @@ class SortedVocabulary:
         low, high = self.starting(prefix)
         return low + (low < high and self.strings[low] == prefix), high
 
+    def ids_between(self, low: int, high: int) -> torch.Tensor:
+        """All ids of the strings of ranks [low, high), int64."""
+        doubled_rank = self.rank_of_id[self.doubled_ids]
+        doubled = self.doubled_ids[(doubled_rank >= low) & (doubled_rank < high)]
+        return torch.cat([self.id_of_rank[low:high], doubled])
+
     def starting(self, prefix: bytes) -> tuple[int, int]:
         """Ranks [low, high) of the tokens that start with `prefix`, itself included."""
         low = bisect_left(self.strings, prefix)

@@ -9,8 +9,10 @@ from simct.losses import compute
 from simct.losses.divergence import divergence, divergence_with_gradient
 from simct.losses.strings import pair_strings, text_rows
 from simct.methods import METHODS
+from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.units import as_sequences, build_units, merge_with_next
 from tests.support.loss_cases import TEXTS, case, same_pair, sequence, tiny_pair
+from tests.support.trained_tokenizers import byte_level, sentencepiece_bpe
 
 FORWARD_AND_REVERSE = ["forward_kl", "reverse_kl"]
 
@@ -276,6 +278,18 @@ def test_prefix_conflict_is_student_mass_on_prefixes_of_heavier_teacher_strings(
     p = torch.softmax(student, -1)[0]
     expected = p[pair.student.encode(b"t")[0]] + p[pair.student.encode(b"th")[0]]
     assert result.stats["prefix_conflict_mass"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_prefix_conflicts_with_a_teacher_that_has_byte_pieces():
+    """Of the ids "t" and <0x74>, which have equal bytes, the shared one counts, whichever comes first."""
+    pair = TokenizerPair.from_pretrained(sentencepiece_bpe(), byte_level())
+    assert sum(data == b"t" for data in pair.teacher.bytes_of) == 2
+    student = torch.zeros(1, len(pair.student.bytes_of))
+    teacher = torch.full((1, len(pair.teacher.bytes_of)), -9.0)
+    [longer], [t] = pair.teacher.encode(b"te"), pair.student.encode(b"t")
+    teacher[0, longer], student[0, t] = 5.0, 3.0
+    result = compute("simct", pair, student, teacher, pair.student.encode(b"a"), pair.teacher.encode(b"a"))
+    assert result.stats["prefix_conflict_mass"] == pytest.approx(torch.softmax(student, -1)[0, t].item(), rel=1e-5)
 
 
 def test_ids_of_any_container_mean_the_same():
