@@ -155,7 +155,8 @@ def sandboxed_code_metric() -> Iterator[None]:
 
 
 class _Guarded:
-    """A task manager that lets no task run generated code without permission, or outside the sandbox."""
+    """A task manager that lets no task run generated code without permission, or outside the sandbox, and none whose
+    score is better when it is lower: scores are compared, and the best one kept, as shares of right answers."""
 
     def __init__(self, manager: Any, allowed: bool) -> None:
         self._manager, self._allowed = manager, allowed
@@ -166,6 +167,12 @@ class _Guarded:
     def load(self, *arguments: Any, **options: Any) -> dict:
         loaded = self._manager.load(*arguments, **options)
         for name, task in loaded["tasks"].items():
+            metric, higher_is_better = next(iter(task.higher_is_better().items()), ("", True))
+            if not higher_is_better:
+                raise ConfigError(
+                    f"Task {name!r} is scored by {metric}, which is better when it is lower. Choose a task that counts "
+                    "right answers."
+                )
             if not getattr(task, "UNSAFE_CODE", False):
                 continue
             if not self._allowed:

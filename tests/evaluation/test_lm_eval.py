@@ -112,6 +112,13 @@ def code_task(folder: Path, utils: str = CODE_UTILS) -> str:
     return str(path)
 
 
+def test_a_score_that_is_better_when_lower_is_refused(installed, teacher, tmp_path):
+    task = Path(plain_task(tmp_path))
+    task.write_text(task.read_text().replace("higher_is_better: true", "higher_is_better: false"))
+    with pytest.raises(ConfigError, match="scored by exact_match, which is better when it is lower"):
+        evaluate_task(*teacher, str(task), EvaluationConfig(tasks=[str(task)], max_new_tokens=4))
+
+
 def test_a_task_file_scores_as_our_own_evaluation_does(installed, teacher, tmp_path):
     model, tokens = teacher
     task, own = plain_task(tmp_path), str(tmp_path / "data.jsonl")
