@@ -1,4 +1,4 @@
-"""`simct check`: all checks that are possible before a run starts, as a checklist; `distill` also begins with them."""
+"""`simct check`: all checks that are possible before a run starts, as a checklist. `distill` also runs them first."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MARKS = {"ok": "✓", "warning": "!", "problem": "✕"}
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check = commands.add_parser(
         "check",
-        help="check everything that can be known before a run starts, with remedies (no weights)",
-        description="The exit status is 2 if something would end the run, else 0.",
+        help="check everything that can be known before a run starts, and say how to fix it (no weights)",
+        description="The exit status is 2 if there is a problem that would end the run, and 0 otherwise.",
     )
     check.add_argument("run_yaml", nargs="?", metavar="run.yaml", help="the same as --config")
     add_run_options(check)
@@ -48,7 +48,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 def _described(options: argparse.Namespace) -> RunConfig | ConfigError:
-    """The run as the options describe it, rules between settings left to the checks."""
+    """The run that the options describe; rules between settings are left to the checks."""
     try:
         return described_run(options)
     except ConfigError as error:
@@ -85,7 +85,7 @@ def planned_run(options: argparse.Namespace, config: RunConfig) -> PlannedRun:
 
 
 def refuse_problems(options: argparse.Namespace, config: RunConfig) -> None:
-    """Run the checks before a run starts: print the data and the warnings, raise the first problem."""
+    """Run the checks before a run starts: print the data summary and the warnings, and raise the first problem."""
     found = checked(options, config)
     for each in found.checks:
         if each.state == "warning":
@@ -104,7 +104,7 @@ def as_json(found: Preflight) -> dict:
 
 
 def format_checklist(found: Preflight) -> str:
-    """The checklist for a terminal: a line for each check under its subject, the remedy under it."""
+    """The checklist for a terminal: a line for each check under its subject, and the remedy below it."""
     lines: list[str] = []
     subject = None
     for each in found.checks:
@@ -125,7 +125,7 @@ def summary(found: Preflight) -> str:
 
     warnings = plural(len(found.warnings), "warning")
     if found.problems:
-        return f"{plural(len(found.problems), 'problem')}, {warnings}: the run cannot start like this."
+        return f"{plural(len(found.problems), 'problem')}, {warnings}: the run cannot start until you fix this."
     return f"Ready to start, {warnings}." if found.warnings else "Ready to start."
 
 

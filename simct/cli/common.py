@@ -1,4 +1,4 @@
-"""Functions that the commands share: flags that describe a run, finding and following a run, reading and writing."""
+"""Functions that several commands use: flags that describe a run, finding and following a run, reading and writing."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ RUN_OPTIONS = ("config", "preset", "teacher", "student", "prompts", "method", "s
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add the flags that describe a run, for every command that takes one."""
-    parser.add_argument("--config", help="run.yaml; flags below override it")
-    parser.add_argument("--preset", help="a run that is ready to start; `simct presets` lists them")
+    parser.add_argument("--config", help="run.yaml; the flags below override it")
+    parser.add_argument("--preset", help="a ready-made run; `simct presets` lists them")
     parser.add_argument("--teacher", help="Hub id or local folder")
     parser.add_argument("--student", help="Hub id or local folder")
     parser.add_argument("--prompts", help="JSONL, CSV or Parquet file, or Hub dataset id")
     parser.add_argument("--method", choices=tuple(METHODS), help="how the two models are compared")
     parser.add_argument("--steps", help="optimizer steps")
-    parser.add_argument("--seed", help="decides the order of prompts and every random draw")
+    parser.add_argument("--seed", help="decides the order of prompts and all random numbers")
     parser.add_argument("--output", help="the run folder (new or empty); by default one under --runs")
     parser.add_argument(
         "--set",
@@ -75,7 +75,7 @@ def check_output_file(path: str | None) -> None:
 
 
 def methods_help() -> str:
-    """What each method compares, for the end of a command's --help."""
+    """What each method compares, for the end of a command's --help text."""
     lines = [f"  {name:10} {method.line.replace('`', '')}" for name, method in METHODS.items()]
     return "\n".join(["methods:", *lines, "", "Their options: simct settings method_options"])
 
@@ -120,14 +120,14 @@ def described_run(options: argparse.Namespace) -> RunConfig:
 
 
 def prepare_hub(*names: str | None) -> None:
-    """Configure the Hub's clients, and check once whether the Hub answers if one of `names` is on it."""
+    """Configure the Hub's clients. If one of `names` is on the Hub, check once whether the Hub answers."""
     from simct.hub.client import prepare_clients
 
     prepare_clients([name for name in names if name])
 
 
 def follow(run: RunFolder) -> int:
-    """Print the run's place in the queue, then its log until it ends; Ctrl-C asks it to write a checkpoint and stop.
+    """Print the run's place in the queue, then its log until it ends. Ctrl-C asks it to write a checkpoint and stop.
 
     Returns the exit status; raises RunError when the run fails.
     """
@@ -158,7 +158,7 @@ def follow(run: RunFolder) -> int:
 
 
 class FollowedLog:
-    """Prints new lines of a run's log, and changes of its place in the queue or of its Job."""
+    """Prints new lines of a run's log, and changes of its place in the queue or its Job."""
 
     def __init__(self, run: RunFolder):
         from simct.hub.retry import BackOff
@@ -173,14 +173,14 @@ class FollowedLog:
         path = self.run.log_path
         if path.is_file():
             with open(path, encoding="utf-8", errors="replace") as log:
-                # a Job's log is downloaded whole, and that of a second Job may be shorter than the printed part
+                # a Job's log is downloaded as a whole, and the log of a second Job may be shorter than the printed part
                 log.seek(self.position if self.position <= path.stat().st_size else 0)
                 show_log(log.read(), self.bar, self.run.status())
                 self.position = log.tell()
         self._show_stage()
 
     def _show_stage(self) -> None:
-        """The stage of the run: in a terminal next to the bar, updated; elsewhere one line when a stage begins."""
+        """Show the stage of the run: in a terminal, next to the bar; elsewhere, one line when a stage begins."""
         from simct.report.progress import progress_line
         from simct.runs.progress import Progress
 
@@ -195,7 +195,7 @@ class FollowedLog:
         self.stage = text
 
     def _refresh(self) -> None:
-        """Bring the run's status up to date and print a new message of the queue or the Job."""
+        """Update the run's status, and print a new message of the queue or the Job."""
         from simct.jobs import actions
 
         try:
@@ -217,7 +217,7 @@ def progress_bar() -> tqdm:
 
 
 def show_log(text: str, bar: tqdm, status: RunStatus) -> None:
-    """Print a piece of the log; in a terminal the lines of steps move the bar instead."""
+    """Print a piece of the log; in a terminal, lines of steps move the bar instead."""
     if bar.disable:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -229,7 +229,7 @@ def show_log(text: str, bar: tqdm, status: RunStatus) -> None:
             bar.write(line, file=sys.stdout)
     step, total = status.step, status.total_steps
     if total and step and bar.n == 0:
-        # a resumed run has taken its earlier steps before
+        # a resumed run took its first steps earlier
         bar.reset(total)
         bar.initial = bar.n = step - 1
     if step > bar.n:
@@ -246,7 +246,7 @@ def find_run(name: str, runs_dir: str) -> RunFolder:
         if name and run.exists:
             return run
     except (OSError, ValueError, RuntimeError):
-        pass  # such a text cannot be a path
+        pass  # some texts cannot be a path
     if os.sep in name:
         raise RunError(f"{name!r} is not a run folder: it has no status.json.")
     return open_run(runs_dir, name)

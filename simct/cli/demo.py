@@ -1,7 +1,7 @@
 """`simct demo`: the main steps on the embedded pair, without a browser.
 
 Inspects the two tokenizers, distills with each method from the same start, seed and settings, scores before and after,
-and prints the results, good or bad. Each run leaves an ordinary run folder with a loadable student.
+and prints the results, good or bad. Each run leaves a normal run folder with a loadable student.
 """
 
 import time
@@ -19,14 +19,14 @@ from simct.tokenization.pair import TokenizerPair
 
 METHODS = {
     "simct": "SimCT: shared tokens and recovered multi-token units",
-    "strict": "strict: exactly shared tokens only",
+    "strict": "strict: shared tokens only",
     "marginal": "marginal: both models' masses on the same strings",
 }
 PRESET = "demo-cpu"
 
 
 def run_tour(runs_dir: str, steps: int | None = None) -> int:
-    """Carry out the demo under `runs_dir` and print it. Raises SimCTError if a run fails."""
+    """Run the demo under `runs_dir` and print its results. Raises SimCTError if a run fails."""
     started = time.monotonic()
     pair = TokenizerPair.from_pretrained(str(TEACHER), str(STUDENT))
     prompts = load_prompts(DataConfig(prompts=str(PROMPTS), limit=500))

@@ -25,7 +25,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--seed", type=seed, default=0, help="seed of samples and few-shot examples (default: %(default)s)"
     )
     evaluate.add_argument(
-        "--allow-code-execution", action="store_true", help="let tasks run what the model wrote, in a sandbox"
+        "--allow-code-execution", action="store_true", help="let tasks run code that the model wrote, in a sandbox"
     )
     evaluate.add_argument(
         "--allow-task-code",
@@ -45,9 +45,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--teacher",
         metavar="T",
         action="append",
-        help="Hub id or local folder, ID@REVISION for a revision; repeat it for each of several",
+        help="Hub id or local folder, ID@REVISION for a revision; repeat it for several teachers",
     )
-    distance.add_argument("--prompts", metavar="P", help="a file or Hub dataset of prompts that both models answer")
+    distance.add_argument("--prompts", metavar="P", help="a file or Hub dataset with prompts that both models answer")
     distance.add_argument("--teacher-system", metavar="TEXT", help="a system text that only the teacher reads")
     distance.add_argument("--teacher-server", metavar="URL", help="the teacher is on this server; see docs/running.md")
     distance.add_argument(
@@ -60,13 +60,15 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if bool(options.teacher) != bool(options.prompts):
         raise ConfigError("The distance needs both --teacher and --prompts. Give the one that is missing.")
     if options.teacher_server and not options.teacher:
-        raise ConfigError("--teacher-server needs --teacher: the model whose tokenizer and chat template it has.")
+        raise ConfigError(
+            "--teacher-server needs --teacher: the model whose tokenizer and chat template the server uses."
+        )
     if options.top_logprobs is not None and not options.teacher_server:
-        raise ConfigError("--top-logprobs is about --teacher-server, which was not given.")
+        raise ConfigError("--top-logprobs needs --teacher-server, which was not given.")
     if options.teacher_server and len(options.teacher or ()) > 1:
-        raise ConfigError("--teacher-server holds one teacher. Give --teacher once.")
+        raise ConfigError("--teacher-server serves one teacher. Give --teacher once.")
     if options.teacher_system and not options.teacher:
-        raise ConfigError("--teacher-system is about --teacher, which was not given.")
+        raise ConfigError("--teacher-system needs --teacher, which was not given.")
     check_output_file(options.json)
     named = options.tasks if options.tasks is not None else "" if options.teacher else "demo"
     tasks = [task.strip() for task in named.split(",") if task.strip()]
@@ -108,12 +110,12 @@ def _score(options: argparse.Namespace, tasks: list[str]) -> dict:
 
 
 def _served(options: argparse.Namespace) -> dict[str, int]:
-    """The report's fields about a teacher on a server, without its address, which is private."""
+    """The report's fields about a teacher on a server, without the server's address, which is private."""
     return {"teacher_top_logprobs": listed_tokens(options)} if options.teacher_server else {}
 
 
 def listed_tokens(options: argparse.Namespace) -> int:
-    """Tokens that the server lists at each position: the requested number, else the setting's default."""
+    """The number of tokens that the server lists at each position: as requested, else the setting's default."""
     from simct.config.sections import ModelConfig
 
     return options.top_logprobs or ModelConfig().top_logprobs
@@ -143,8 +145,10 @@ def _measure(options: argparse.Namespace, teacher: str) -> dict:
 
 
 def format_distances(found: Distances, teacher: str | None = None) -> str:
-    """Both directions for a terminal, with standard errors and what was left out; `teacher` names one of several."""
-    lines = [f"Distance to {teacher or 'the teacher'}, in bits per byte (0: they write alike)"]
+    """Both directions for a terminal, with standard errors and counts of what was left out; `teacher` names one of
+    several.
+    """
+    lines = [f"Distance to {teacher or 'the teacher'}, in bits per byte (0: they write the same way)"]
     for label, direction in (
         ("Student to teacher", found.student_to_teacher),
         ("Teacher to student", found.teacher_to_student),

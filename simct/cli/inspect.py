@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from simct.tokenization.pair import TokenizerPair
 
 ShouldStop = Callable[[], bool]
-SHOWN_CHARACTERS = 200_000  # characters of the text for the HTML report and --at
-LARGE_TEXT = 2**22  # characters; a longer file is read in pieces
+SHOWN_CHARACTERS = 200_000  # the most characters of the text for the HTML report and --at
+LARGE_TEXT = 2**22  # the most characters of a file that is read as a whole; a longer one is read in pieces
 COMPARED_TEXTS = 1_000
-PROMPTS_READ = 500  # prompts of --prompts, if they are the text
+PROMPTS_READ = 500  # the most prompts of --prompts that are used as the text
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     inspect = commands.add_parser("inspect", help="where two tokenizers disagree and what SimCT recovers (no weights)")
     add_pair(inspect)
-    text = inspect.add_argument_group("the text (by default that of --prompts, or a small balanced sample)")
+    text = inspect.add_argument_group("the text (by default the prompts of --prompts, or a small balanced sample)")
     text.add_argument("--text", metavar="FILE", help="a UTF-8 text file, or - for standard input")
     text.add_argument("--dataset", metavar="ID", help="a Hub dataset, or a JSONL, CSV, Parquet or text file; streamed")
-    text.add_argument("--column", metavar="C", help="with --dataset: the column; by default one that holds text")
+    text.add_argument("--column", metavar="C", help="with --dataset: the column; by default one with text")
     text.add_argument("--split", default="train", metavar="S", help="with --dataset (default: %(default)s)")
     text.add_argument("--subset", metavar="NAME", help="with --dataset: its configuration, if it has several")
     text.add_argument("--dataset-revision", metavar="REV", help="with --dataset: a branch, tag or commit")
@@ -141,7 +141,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 class _Sample:
-    """Keeps the beginning of a stream of texts, to be shown."""
+    """Keeps the beginning of a stream of texts, to show it."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -195,7 +195,7 @@ def _look_closer(
     texts: Iterable[str],
     should_stop: ShouldStop,
 ) -> tuple[PairReport, list[UnitScore]]:
-    """The report with the further requested parts (a position, reliability, other pairs), and all scores."""
+    """The report with the other requested parts (a position, reliability, other pairs), and all scores."""
     from simct.models.loading import device_for_training
 
     device = device_for_training()
@@ -215,7 +215,9 @@ def _read_with_models(
     device: torch.device,
     should_stop: ShouldStop,
 ) -> tuple[PairReport, list[UnitScore]]:
-    """The candidates at a position, and for the HTML report the scores of all units; the models only if requested."""
+    """The candidates at a position and, for the HTML report, the scores of all units. Models are loaded only if
+    requested.
+    """
     from simct.inspection.candidates import candidates_at, score_units
     from simct.losses.head import check_head
     from simct.models.loading import load_model
@@ -230,7 +232,7 @@ def _read_with_models(
             for loaded in (teacher, student):
                 check_head(loaded)
     if options.teacher_system and not options.before and (place is not None or (options.html and options.weights)):
-        raise ConfigError("The teacher reads --teacher-system before a prompt. Give --before PROMPT too.")
+        raise ConfigError("The teacher reads --teacher-system before a prompt, so give --before PROMPT too.")
     read_first = {"prompt": options.before, "teacher_system": options.teacher_system}
     if place is not None:
         found = candidates_at(pair, teacher, student, text, place, **read_first)
@@ -268,7 +270,7 @@ def _compare(
     device: torch.device,
     should_stop: ShouldStop,
 ) -> list[PairRow]:
-    """This pair and the others that were named, in one table."""
+    """This pair and the other named pairs in one table."""
     from simct.inspection.compare_pairs import compare_pairs
     from simct.report.text import format_pairs
 
@@ -323,7 +325,7 @@ def _at_revision(name: str, revision: str | None) -> str:
 
 
 def _unit_at(pair: TokenizerPair, text: str, place: str) -> int:
-    """The index of the unit at a byte offset, or with a given number."""
+    """The index of the unit at a byte offset, or of the unit with a given number."""
     import numpy as np
 
     from simct.inspection.coverage import spell
@@ -351,7 +353,7 @@ def _write(
     if options.html:
         try:
             units = show_units(pair, text)
-        except AlignmentError:  # one side cannot spell the text; the report says so
+        except AlignmentError:  # one side cannot spell the text, and the report says so
             units = []
         page = html_report(report, units, scores)
         expanded(options.html).write_text(page, encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""`simct jobs`: list runs, or act on one; and the flags that say where a run starts."""
+"""`simct jobs`: list runs, or act on one; and the flags for where a run starts."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ ACTIONS = {
     "retry": "the same run.yaml from the start, as a new run",
     "duplicate": "a new run with changes, given by --set",
     "delete": "remove a run that has ended, and its private repository if it was on Jobs",
-    "log": "the last lines that it printed",
+    "log": "the last lines of its log",
     "watch": "follow it until it ends",
-    "label": "its name, note, tags and star, changed by the options below",
-    "sync": "make run folders of Jobs that were started elsewhere",
+    "label": "show its name, note, tags and star, or change them with the options below",
+    "sync": "create run folders for Jobs that were started elsewhere",
 }
 HERE, JOBS = "here", "hf-jobs"
 RENTAL = ("flavor", "namespace", "timeout", "spend_limit")
@@ -86,7 +86,7 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_where_options(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say where a new run starts."""
+    """Add the flags for where a new run starts."""
     parser.add_argument("--on", choices=(HERE, JOBS), default=HERE, help="this machine or Hugging Face Jobs")
     parser.add_argument("--gpus", type=whole_number(1, 1024), help="GPUs of this machine to take (default: 1)")
     add_rental_options(parser)
@@ -114,7 +114,7 @@ MOST_HOURS = 24 * 365
 
 
 class TimeLimit(float):
-    """Hours, with the text that gave them."""
+    """A number of hours, with the text that it was given as."""
 
     text: str
 
@@ -136,7 +136,7 @@ def time_limit(text: str) -> TimeLimit:
 
 
 def start(options: argparse.Namespace, config: RunConfig) -> RunFolder:
-    """Start `config` where `options` say, or queue it; returns the run. Raises a one-line SimCTError."""
+    """Start or queue `config` where `options` say; returns the run. Raises a one-line SimCTError."""
     from simct.jobs import actions
 
     check_where(options)
@@ -157,7 +157,7 @@ def check_where(options: argparse.Namespace) -> None:
 
 
 def rental_from(options: argparse.Namespace, config: RunConfig) -> Rental:
-    """The machine that the options name, with the most it may cost. Raises ConfigError if an option is missing."""
+    """The machine that the options name, with its spending limit. Raises ConfigError if an option is missing."""
     from simct.jobs.backend import Rental
     from simct.jobs.hf.hardware import offers
     from simct.jobs.hf.spending import chosen_hours
@@ -172,7 +172,9 @@ def rental_from(options: argparse.Namespace, config: RunConfig) -> Rental:
         names = ", ".join(each.machine.name for each in offered)
         raise ConfigError(f"There is no machine {options.flavor!r}. Choose one of: {names}.")
     if offer.fits is False:
-        raise ConfigError(f"The run does not fit {options.flavor}: it {offer.why}. See all without --flavor.")
+        raise ConfigError(
+            f"The run does not fit {options.flavor}: it {offer.why}. Leave out --flavor to see all machines."
+        )
     if options.spend_limit is None:
         raise ConfigError(f"Set the most it may cost with --spend-limit. {offer.line()}.")
     longest = chosen_hours(offer.machine, options.timeout, options.spend_limit)
@@ -201,7 +203,7 @@ def run_jobs(options: argparse.Namespace) -> int:
 
 
 def advance(runs_dir: str | Path) -> None:
-    """Start the runs that are due; on a disk that cannot be written, runs can still be listed."""
+    """Start the runs that are due. If the disk cannot be written to, runs can still be listed."""
     from simct.jobs import actions
 
     try:
@@ -241,7 +243,7 @@ def act(options: argparse.Namespace, run: RunFolder) -> int:
 
 
 def print_label(options: argparse.Namespace, run: RunFolder) -> None:
-    """Change the run's label as the options say, and print it."""
+    """Change the run's label according to the options, and print it."""
     from simct.runs.labels import change_label, read_label
 
     star = True if options.star else False if options.unstar else None
@@ -269,8 +271,9 @@ def change(text: str) -> tuple[str, str]:
 
 
 def rental_again(options: argparse.Namespace, run: RunFolder, config: RunConfig | None = None) -> Rental | None:
-    """The machine for another Job of a run, by default its last one, with a new spending limit; None for a run of this
-    machine."""
+    """The machine for another Job of a run, by default its last one, with a new spending limit; None for a local
+    run.
+    """
     from simct.jobs import actions
 
     if not run.status().remote:
@@ -285,7 +288,9 @@ def rental_again(options: argparse.Namespace, run: RunFolder, config: RunConfig 
 
 
 def list_jobs(options: argparse.Namespace) -> int:
-    """Print the runs, newest first; active Jobs are refreshed first, and shown as last known if the Hub fails."""
+    """Print the runs, newest first. Active Jobs are updated first; if the Hub fails, their last known state is
+    shown.
+    """
     from simct.jobs import actions
     from simct.jobs.local import queue
     from simct.report.evaluations import distance_line
@@ -337,7 +342,7 @@ def message_line(run: RunFolder, status: RunStatus) -> str:
 
 
 def as_json(run: RunFolder, status: RunStatus, place: int | None) -> dict[str, Any]:
-    """A run for scripts: stable names, without this machine's processes."""
+    """A run for scripts, with stable names and without this machine's process ids."""
     from simct.runs.labels import read_label
 
     names = ["state", "step", "total_steps", "method", "teacher", "student", "owner"]
@@ -359,5 +364,5 @@ def sync(options: argparse.Namespace) -> int:
     for run in made:
         print(f"{run.id}: {run.status().state}")
     count = "1 run" if len(made) == 1 else f"{len(made)} runs"
-    print(f"{count} made from the Jobs of {', '.join(names)} in {time.monotonic() - began:.1f} s")
+    print(f"{count} created from the Jobs of {', '.join(names)} in {time.monotonic() - began:.1f} s")
     return 0

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-# characters of a message, which may quote the input
+# the most characters of a message, which may quote the input
 LONGEST_LINE = 1000
 
 
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"simct: {brief(error, LONGEST_LINE)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # the reader of our output, such as head, has ended
+        # the program that reads our output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -107,13 +107,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_estimate(commands)
     cli_evaluate.add_parser(commands)
     _add_publish(commands)
-    presets = commands.add_parser("presets", help="list the presets: runs that are ready to start")
+    presets = commands.add_parser("presets", help="list the presets, which are ready-made runs")
     presets.set_defaults(run=run_presets)
     cli_settings.add_parser(commands)
     cli_jobs.add_parser(commands)
     demo = commands.add_parser("demo", help="the main steps on the embedded pair: inspect, distill, evaluate")
     demo.add_argument("--runs", default=RUNS)
-    demo.add_argument("--steps", type=steps, help="fewer steps for a quicker look")
+    demo.add_argument("--steps", type=steps, help="fewer steps, for a quick look")
     demo.set_defaults(run=run_demo)
     return parser
 
@@ -133,7 +133,7 @@ def _add_distill(commands: Commands) -> None:
         "--seeds",
         type=at_once,
         metavar="N",
-        help="run N seeds, each in its own run folder, and print their means; run it again to continue",
+        help="run N seeds, each in its own run folder, and print their means; repeat the command to continue",
     )
     distill.add_argument("--detach", action="store_true", help="start it in the background and return")
     _add_no_check(distill)
@@ -145,8 +145,10 @@ def _add_warmup(commands: Commands) -> None:
     warmup = commands.add_parser("warmup", help="a warm start: the student imitates checked answers of the teacher")
     add_run_options(warmup)
     warmup.add_argument("--samples-per-prompt", type=at_once, metavar="K", help="answers of the teacher to each prompt")
-    warmup.add_argument("--checker", choices=CHECKERS, help="which answers pass")
-    warmup.add_argument("--keep", choices=KEPT, help="all that pass, or the shortest of each prompt")
+    warmup.add_argument("--checker", choices=CHECKERS, help="how answers are checked")
+    warmup.add_argument(
+        "--keep", choices=KEPT, help="which answers that pass are kept: all, or the shortest one per prompt"
+    )
     warmup.add_argument(
         "--allow-code-execution", action="store_true", help="let the checker 'code' run answers, in a sandbox"
     )

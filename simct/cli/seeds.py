@@ -1,6 +1,6 @@
 """`simct distill --seeds N`: one run per seed, each in its own folder, and one table of their means.
 
-The same command again continues them: finished seeds are kept, stopped ones are resumed.
+Repeating the command continues them: finished seeds are kept, and stopped ones are resumed.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 MOST_SEEDS = 1000
 MISSING = "–"
-# what differs between the seeds of one set, or is filled in when a run starts
+# settings that differ between the seeds, or that are filled in when a run starts
 OWN = ("output", "training.seed", "training.steps")
 
 
 def run_seeds(options: argparse.Namespace, start: Callable[[argparse.Namespace, RunConfig], RunFolder]) -> int:
-    """Run `options.seeds` seeds from the run's own on, one after another; `start(options, config)` starts one.
+    """Run `options.seeds` seeds, starting with the run's own, one after another; `start(options, config)` starts one.
 
-    Prints one table of the finished runs. Raises ConfigError for a folder that holds another run, RunError if
-    a seed failed.
+    Prints one table of the finished runs. Raises ConfigError if a folder contains another run, RunError if a seed
+    failed.
     """
     if not 1 <= options.seeds <= MOST_SEEDS:
         raise ConfigError(f"--seeds must be from 1 to {MOST_SEEDS:,}, got {options.seeds}.")
     if options.resume:
-        raise ConfigError("--seeds resumes its runs by itself: give the same command again, without --resume.")
+        raise ConfigError("--seeds resumes its runs by itself. Repeat the command without --resume.")
     config = config_from_options(options)
     runs = [_run_of(options, config, config.training.seed + place, start) for place in range(options.seeds)]
     if options.detach:
@@ -86,14 +86,14 @@ def _run_of(
 
 
 def _check_same(run: RunFolder, wanted: RunConfig) -> None:
-    """Raise ConfigError unless the run in this folder is that of the command."""
+    """Raise ConfigError unless the run in this folder is the run of the command."""
     there = leaves(run.config().model_dump())
     for name, value in leaves(wanted.model_dump()).items():
         steps_follow = name == "training.steps" and wanted.training.epochs is None
         if there[name] != value and (name not in OWN or steps_follow):
             raise ConfigError(
-                f"{str(run.path)!r} holds a run with {name} = {quoted(there[name])}, and this one has {quoted(value)}. "
-                "Choose another --output, or delete it."
+                f"{str(run.path)!r} contains a run with {name} = {quoted(there[name])}, but this run has "
+                f"{quoted(value)}. Choose another --output, or delete it."
             )
 
 
@@ -115,7 +115,7 @@ def seeds_table(runs: Sequence[RunFolder]) -> str:
 
 
 def _distance_rows(runs: Sequence[RunFolder]) -> list[tuple[str, str, str, str]]:
-    """Both directions in bits per byte, at the start and of the student that was kept."""
+    """Both directions in bits per byte, at the start and for the student that was kept."""
     from simct.evaluation.records import DIRECTIONS, Evaluation, evaluations_of
     from simct.publishing.card_results import kept_evaluation
 

@@ -47,7 +47,7 @@ def described() -> Iterator[tuple[str, str]]:
 
 
 def default_of(setting: Setting) -> str:
-    """The default as text; for an empty one, its meaning."""
+    """The default as text; for an empty default, what it means."""
     value = setting.default
     if value in (None, "", [], {}):
         return f"empty ({setting.empty})" if setting.empty else "empty"
@@ -57,7 +57,7 @@ def default_of(setting: Setting) -> str:
 
 
 def _text(head: str, setting: Setting) -> str:
-    """The setting on a few lines: name, allowed values, default, and its help, indented."""
+    """The setting in a few lines: name, allowed values, default and, indented, its help."""
     first = f"{head}: {setting.allowed or setting.expected}; default {default_of(setting)}"
     paragraphs = textwrap.wrap(first, 100, subsequent_indent="    ")
     return "\n".join([*paragraphs, textwrap.indent(textwrap.fill(setting.help, 96), "    ")])

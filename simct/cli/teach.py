@@ -1,4 +1,4 @@
-"""`simct teach`: a teacher's scores of the completions in the data, made once."""
+"""`simct teach`: a teacher's scores of the completions in the data, computed once."""
 
 import argparse
 from pathlib import Path
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     teach = commands.add_parser(
-        "teach", help="let the teacher score the data's completions once, for runs that do not load it"
+        "teach", help="let the teacher score the data's completions once, for runs that then do not load it"
     )
     teach.add_argument("run_yaml", metavar="RUN.yaml", type=Path, help="the run: its teacher, student and data")
-    teach.add_argument("--output", metavar="DIR", required=True, type=Path, help="the folder that gets the scores")
+    teach.add_argument("--output", metavar="DIR", required=True, type=Path, help="the folder to write the scores to")
     teach.add_argument("--teacher", metavar="NAME", help="which of several teachers, by its name in run.yaml")
     teach.set_defaults(run=run_teach)
 
@@ -37,7 +37,7 @@ def run_teach(options: argparse.Namespace) -> int:
 
 
 def only_teacher(config: "RunConfig", name: str | None) -> "RunConfig":
-    """The run with the teacher of this name alone. Raises ConfigError where the name is missing or unknown."""
+    """The run with only the teacher of this name. Raises ConfigError if the name is missing or unknown."""
     from simct.config.teachers import with_one_teacher
 
     if not config.teachers and name is None:

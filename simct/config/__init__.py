@@ -34,12 +34,12 @@ from simct.methods import DIVERGENCES, METHODS, checked_options
 from simct.setting import WHOLE, Section, problem, setting, settings_of
 
 KINDS = ("distill", "warmup")
-# Always written, even at their defaults.
+# These are always written, even at their defaults.
 ABOUT = ("teacher.model", "student.model", "data.prompts", "method", "training.steps", "training.learning_rate")
 
 CHECKS = (check_data, check_sizes, check_models, check_server, check_engine, check_evaluation, check_webhook)
 
-# How runs behaved before these settings existed.
+# What runs did before these settings existed.
 BEFORE: dict[str, dict[str, Any]] = {"data": {"held_out": 0}, "evaluation": {"every": 0}}
 
 
@@ -48,13 +48,13 @@ def _section(kind: type[Section]) -> Any:
 
 
 class RunConfig(Section):
-    """Everything that decides a run. `output` is the run folder; None lets the caller choose one under `runs/`."""
+    """Everything about a run. `output` is the run folder; None lets the caller choose one under `runs/`."""
 
     teacher: ModelConfig = _section(ModelConfig)
     teachers: list[TeacherConfig] = setting(
         "Teachers",
         [],
-        "Several teachers in place of one. Each has the settings of teacher, and name, weight, routes, method and "
+        "Several teachers instead of one. Each has the settings of teacher, and name, weight, routes, method and "
         "method_options.",
         max_length=MOST_TEACHERS,
     )
@@ -72,7 +72,7 @@ class RunConfig(Section):
     divergence: str | None = setting(
         "Divergence",
         None,
-        "How the two distributions are compared. Usual: the method's own; forward KL keeps answers more varied.",
+        "How the two distributions are compared. Usual: the method's own; forward KL gives more varied answers.",
         choices=tuple(DIVERGENCES),
         empty="the method's own",
     )
@@ -121,13 +121,13 @@ class RunConfig(Section):
 
 
 def divergence_of(config: RunConfig) -> str | None:
-    """The divergence the run uses: the one it names, or its method's own; None for a method that uses none."""
+    """The divergence of the run: the one it names, or its method's own; None for a method that uses none."""
     own = METHODS[config.method].divergence
     return own and (config.divergence or own)
 
 
 def validate(config: RunConfig) -> RunConfig:
-    """Check a whole run: every value, the names, the rules between settings; returns the same object.
+    """Check a whole run: every value, the names, and the rules between settings; returns the same object.
 
     Raises ConfigError with the setting, its value and what is allowed.
     """
@@ -136,7 +136,7 @@ def validate(config: RunConfig) -> RunConfig:
 
 
 def config_from_dict(mapping: Any) -> RunConfig:
-    """A checked RunConfig from plain data, in full or in brief. Raises ConfigError naming the setting."""
+    """A checked RunConfig from plain data, complete or brief. Raises ConfigError that names the setting."""
     return _validated(mapping)
 
 
@@ -148,7 +148,7 @@ def _validated(described: Any) -> RunConfig:
 
 
 def config_from_text(text: str, what: str = "This") -> RunConfig:
-    """A checked RunConfig from YAML. Raises ConfigError, which calls YAML that cannot be read `what`."""
+    """A checked RunConfig from YAML. Raises ConfigError, which calls the YAML `what` if it cannot be read."""
     return config_from_dict(read_yaml(text, what) or {})
 
 
@@ -158,9 +158,9 @@ def load_config(path: str | Path) -> RunConfig:
 
 
 def load_run_config(path: str | Path) -> RunConfig:
-    """Read and check the run.yaml of a run folder, which names every setting that existed when the run began.
+    """Read and check the run.yaml of a run folder, which has every setting that existed when the run started.
 
-    Settings that were added later get the values that keep the run as it began. Raises ConfigError as load_config does.
+    Settings that were added later get the values that keep the run as it was. Raises ConfigError as load_config does.
     """
     described = read_yaml(_text_of(path), repr(str(path))) or {}
     if isinstance(described, dict):
@@ -182,7 +182,7 @@ def _text_of(path: str | Path) -> str:
 
 
 def dump_config(config: RunConfig) -> str:
-    """The YAML of a run with every setting, so that it stays as it is when a default changes."""
+    """The YAML of a run with every setting, so that the run stays the same if a default changes."""
     return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
 
 
@@ -202,9 +202,9 @@ def leaves(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def brief(config: RunConfig) -> dict[str, Any]:
-    """The run as plain data with its models and data and everything that is not at its default.
+    """The run as plain data: its models, its data, and everything that is not at its default.
 
-    `output` is left out: it says where a run is stored, not what it does.
+    `output` is left out, because it says where a run is stored, not what it does.
     """
     defaults = leaves(RunConfig().model_dump())
     short: dict[str, Any] = {}
@@ -234,8 +234,8 @@ def brief_yaml(config: RunConfig) -> str:
 def config_from_brief(described: Mapping[str, Any]) -> RunConfig:
     """The run that `brief` wrote, from an untrusted place such as a browser.
 
-    Unknown or refused values keep their defaults, and `output` always does; rules between settings are left to
-    `validate`.
+    Unknown or invalid values are replaced by their defaults, and so is `output`, always; rules between settings are
+    left to `validate`.
     """
     config = RunConfig()
     for name, value in leaves(described).items():
@@ -248,7 +248,8 @@ def config_from_brief(described: Mapping[str, Any]) -> RunConfig:
 
 
 def set_option(config: RunConfig, dotted: str, value: Any) -> None:
-    """Set `a.b` in place, as `--set a.b=value` does. Text is read by the setting's type, as YAML for method options.
+    """Set `a.b` in place, as `--set a.b=value` does. Text is read according to the setting's type; method options as
+    YAML.
 
     Raises ConfigError for an unknown setting or a value that is not allowed; rules between settings are left to
     `validate`.
@@ -274,12 +275,12 @@ def set_option(config: RunConfig, dotted: str, value: Any) -> None:
         raise problem(error, type(owner), "".join(f"{parent}." for parent in parents)) from error
     setattr(owner, last, getattr(checked, last))
     if dotted == "training.steps":
-        # an explicit number of steps replaces the epochs of a preset
+        # an explicit number of steps overrides the epochs of a preset
         config.training.epochs = None
 
 
 def local_path(name: str) -> Path | None:
-    """The folder or file `name` means on this machine, or None when it reads as a Hub id."""
+    """The folder or file that `name` means on this machine, or None if it looks like a Hub id."""
     path = Path(os.path.expanduser(name))
     # unlike Path.exists, False for text that cannot be a path
     return path if os.path.exists(path) else None

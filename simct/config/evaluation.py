@@ -3,7 +3,7 @@
 from simct.config.sections import LARGEST_SEED, MOST_AT_ONCE, MOST_STEPS, MOST_TOKENS, NAME_CHARACTERS
 from simct.setting import Section, setting
 
-# The number of evaluations if none is given, and the longest answer that is measured, in tokens.
+# The default number of evaluations, and the longest answer that is measured, in tokens.
 USUAL_EVALUATIONS, LONGEST_ANSWER = 10, 128
 
 
@@ -36,16 +36,16 @@ class EvaluationConfig(Section):
     time_share: float = setting(
         "Evaluation time",
         0.1,
-        "Most of the run's time that evaluations may take; they become fewer or smaller to keep to it. Usual: 0.1.",
+        "The share of the run's time that evaluations may take; they become fewer or smaller to stay within it. "
+        "Usual: 0.1.",
         gt=0,
         lt=1,
     )
     best_by: str = setting(
         "Best by",
         "distance",
-        "What makes a checkpoint the best: the smallest distance to the teacher (distance), the lowest loss "
-        "(loss), or the "
-        "highest score of a tracked task (its name). Without evaluations the loss decides.",
+        "Which checkpoint is the best: the one with the smallest distance to the teacher (distance), the lowest loss "
+        "(loss), or the highest score in a tracked task (its name). Without evaluations, the loss decides.",
         allowed="distance, loss, or one of evaluation.tracked_tasks",
         required=True,
         max_length=NAME_CHARACTERS,
@@ -53,8 +53,8 @@ class EvaluationConfig(Section):
     patience: int | None = setting(
         "Patience",
         None,
-        "Evaluations without a better one after which the run ends. Usual: 3 to 5.",
-        empty="all steps are taken",
+        "End the run after this many evaluations without improvement. Usual: 3 to 5.",
+        empty="never end early",
         ge=1,
         le=MOST_STEPS,
     )
@@ -76,7 +76,7 @@ class EvaluationConfig(Section):
     batch_size: int = setting(
         "Answers at once", 50, "Answers written at once. Lower it when memory is short.", ge=1, le=MOST_AT_ONCE
     )
-    seed: int = setting("Seed", 0, "Decides lm-eval's few-shot examples.", ge=0, le=LARGEST_SEED)
+    seed: int = setting("Seed", 0, "Decides which few-shot examples lm-eval uses.", ge=0, le=LARGEST_SEED)
     allow_code_execution: bool = setting(
-        "Run written code", False, "Let tasks such as humaneval run what the model wrote, in a sandbox."
+        "Run written code", False, "Let tasks such as humaneval run code that the model wrote, in a sandbox."
     )

@@ -1,16 +1,16 @@
-"""Where a run sends a message about how it ended."""
+"""Where a run sends messages about its end and its health."""
 
 from simct.setting import Section, setting
 
 
 class NotifyConfig(Section):
-    """A webhook; nothing without one."""
+    """A webhook; without one, nothing is sent."""
 
     webhook: str | None = setting(
         "Webhook",
         None,
-        "An address that gets a JSON message when the run finishes, stops, fails or first becomes unhealthy. Chat "
-        "services such as Slack and Discord give out such addresses.",
+        "An address that gets a JSON message when the run finishes, stops, fails or first becomes unhealthy. You can "
+        "create such addresses in chat services such as Slack and Discord.",
         empty="none",
         max_length=4096,
     )

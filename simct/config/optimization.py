@@ -31,12 +31,12 @@ class LoraConfig(Section):
         le=1_000_000,
     )
     dropout: float = setting(
-        "LoRA dropout", 0.0, "Share of the adapters' inputs dropped in training. Usual: 0 to 0.1.", ge=0, lt=1
+        "LoRA dropout", 0.0, "Share of the adapters' inputs that are dropped in training. Usual: 0 to 0.1.", ge=0, lt=1
     )
     targets: list[str] = setting(
         "LoRA layers",
         ["all-linear"],
-        "Names of the layers that get adapters, whole or the last part, such as q_proj. Usual: all-linear.",
+        "Names of the layers that get adapters, in full or only the last part, such as q_proj. Usual: all-linear.",
         max_length=1000,
     )
 
@@ -45,12 +45,12 @@ class TrainingConfig(Section):
     """The optimization. `batch_size` is the number of rollouts in one optimizer step, over all processes."""
 
     steps: int = setting(
-        "Steps", 100, "Optimizer steps. Usual: 100 to 1,000; more while the loss still falls.", ge=1, le=MOST_STEPS
+        "Steps", 100, "Optimizer steps. Usual: 100 to 1,000; more if the loss is still falling.", ge=1, le=MOST_STEPS
     )
     epochs: float | None = setting(
         "Epochs",
         None,
-        "Passes over all prompts, in place of steps. Usual: 1 to 3.",
+        "Passes over all prompts, instead of steps. Usual: 1 to 3.",
         empty="steps decide",
         gt=0,
         le=MOST_EPOCHS,
@@ -58,15 +58,16 @@ class TrainingConfig(Section):
     batch_size: int = setting(
         "Rollouts per step",
         16,
-        "Completions in one step, over all processes. Usual: 16 to 64; more make steps steadier and slower.",
+        "Completions in one step, over all processes. Usual: 16 to 64; more completions make steps more stable and "
+        "slower.",
         ge=1,
         le=MOST_AT_ONCE,
     )
     micro_batch_tokens: int = setting(
         "Micro-batch tokens",
         8192,
-        "Most tokens in one forward and backward pass, padding included. Usual: 4,096 to 32,768; the result is the "
-        "same. It is halved automatically if memory runs out.",
+        "The most tokens in one forward and backward pass, including padding. Usual: 4,096 to 32,768; it does not "
+        "change the result. It is halved automatically if memory runs out.",
         ge=1,
         le=MOST_TOKENS,
     )
@@ -74,7 +75,7 @@ class TrainingConfig(Section):
         "Micro-batch size",
         None,
         "Completions in one pass, however long they are. Usual: empty; if it is set, micro-batch tokens are ignored.",
-        empty="as many as the micro-batch tokens hold",
+        empty="as many as fit in the micro-batch tokens",
         ge=1,
         le=MOST_AT_ONCE,
     )
@@ -95,7 +96,7 @@ class TrainingConfig(Section):
     schedule: str = setting(
         "Schedule",
         "cosine",
-        "How the learning rate falls after its warm-up. Usual: cosine; constant if you may train on later.",
+        "How the learning rate falls after its warm-up. Usual: cosine; constant if you may continue training later.",
         choices=SCHEDULES,
     )
     sft_weight: float = setting(
@@ -114,7 +115,9 @@ class TrainingConfig(Section):
         required=True,
         max_length=200,
     )
-    weight_decay: float = setting("Weight decay", 0.0, "Pull of the weights toward 0. Usual: 0 to 0.1.", ge=0, le=1000)
+    weight_decay: float = setting(
+        "Weight decay", 0.0, "How strongly the weights are pulled toward 0. Usual: 0 to 0.1.", ge=0, le=1000
+    )
     max_grad_norm: float = setting(
         "Gradient clipping",
         1.0,
@@ -125,7 +128,8 @@ class TrainingConfig(Section):
     ema_decay: float | None = setting(
         "Running mean",
         None,
-        "Decay of the running mean of the weights, which is saved. Usual: 0.99; use it if answers grow long.",
+        "Decay of the running mean of the weights; the mean is what is saved. Usual: 0.99; use it if answers grow "
+        "longer and longer.",
         empty="off",
         gt=0,
         lt=1,
@@ -136,26 +140,28 @@ class TrainingConfig(Section):
     parallel: str = setting(
         "Parallelism",
         "ddp",
-        "How several GPUs share the student: whole on each (ddp), split (fsdp2), or its gradients and optimizer state "
-        "split by DeepSpeed (zero2). Use fsdp2 for a student larger than a GPU.",
+        "How several GPUs share the student: a whole copy on each (ddp), split (fsdp2), or with gradients and "
+        "optimizer state split by DeepSpeed (zero2). Use fsdp2 for a student larger than a GPU.",
         choices=PARALLELS,
     )
     mixed_precision: str = setting(
         "Mixed precision",
         "auto",
-        "Number format of the arithmetic; the weights keep theirs. Usual: auto, which is bf16 where the student's "
-        "precision is auto and the device is faster in it, else no; fp16 on a T4.",
+        "Number format of the arithmetic; the weights keep their own. Usual: auto, which means bf16 if the student's "
+        "precision is auto and the device is faster in bf16, else no; fp16 on a T4.",
         choices=MIXED_PRECISIONS,
     )
     gradient_checkpointing: bool = setting(
         "Recompute activations",
         False,
-        "Compute activations again instead of keeping them: less memory, a third slower. Use it when memory is short.",
+        "Compute activations again instead of keeping them. Needs less memory and is a third slower. Use it when "
+        "memory is short.",
     )
     stop_on_collapse: bool = setting(
         "Stop on collapse",
         True,
-        "End a run whose answers no longer end, explode or vanish. Turn it off to study the collapse itself.",
+        "End the run if its answers no longer end, become very long or become empty. Turn it off to study such a "
+        "collapse.",
     )
     tracker: str | None = setting(
         "Tracker",
@@ -167,56 +173,57 @@ class TrainingConfig(Section):
     checkpoint_every: int = setting(
         "Checkpoint every",
         50,
-        "Steps between checkpoints. Usual: 50; fewer on machines that may be reclaimed.",
+        "Steps between checkpoints. Usual: 50; fewer on machines that may be taken away.",
         ge=1,
         le=MOST_STEPS,
     )
     keep_checkpoints: int = setting(
         "Checkpoints kept",
         2,
-        "Newest checkpoints that are kept, in addition to the best one. Each holds the trained weights and the "
-        "optimizer.",
+        "How many of the newest checkpoints are kept, in addition to the best one. Each has the trained weights and "
+        "the optimizer.",
         ge=1,
         le=1_000_000,
     )
     keep: str = setting(
         "Student kept",
         "last",
-        "Which student a finished run leaves: the last, or that of the best checkpoint (evaluation.best_by).",
+        "Which student a finished run saves: the last one, or that of the best checkpoint (evaluation.best_by).",
         choices=STUDENTS_KEPT,
     )
     samples_every: int = setting(
-        "Samples every", 10, "Steps between completions that are saved for reading.", ge=1, le=MOST_STEPS
+        "Samples every", 10, "Steps between completions that are saved for you to read.", ge=1, le=MOST_STEPS
     )
     max_length: int = setting(
         "Longest sequence",
         4096,
-        "Longest prompt and completion together; longer prompts are left out. Lower it when memory is short.",
+        "The most tokens of prompt and completion together; longer prompts are left out. Lower it when memory is "
+        "short.",
         ge=2,
         le=MOST_TOKENS,
     )
     seed: int = setting(
         "Seed",
         0,
-        "Decides the order of prompts and every random draw. Change it to see how much a result depends on chance.",
+        "Decides the order of prompts and all random numbers. Change it to see how much a result depends on chance.",
         ge=0,
         le=LARGEST_SEED,
     )
 
     def micro_batch(self, rollouts: int, length: int) -> int:
-        """Completions in one pass, were all `rollouts` of a process `length` tokens long."""
+        """Completions in one pass if all `rollouts` of a process are `length` tokens long."""
         return min(rollouts, self.micro_batch_size or max(1, self.micro_batch_tokens // length))
 
     @property
     def micro_batch_setting(self) -> str:
-        """The setting that decides what one pass holds."""
+        """The setting that limits one pass."""
         return "training.micro_batch_size" if self.micro_batch_size else "training.micro_batch_tokens"
 
 
 class WarmupConfig(Section):
-    """A warm start: the student imitates checked answers of the teacher, before it learns from its own.
+    """A warm start: the student imitates checked answers of the teacher, before it learns from its own answers.
 
-    Sampling takes temperature and top-p from `rollout`. `batch_size` is the examples of an optimizer step.
+    Sampling uses temperature and top-p from `rollout`. `batch_size` is the number of examples in an optimizer step.
     """
 
     samples_per_prompt: int = setting(
@@ -235,25 +242,25 @@ class WarmupConfig(Section):
     keep: str = setting(
         "Keep",
         "all",
-        "Which of the answers that pass are learned: all, or the shortest of each prompt, as in the paper.",
+        "Which of the answers that pass are learned: all, or the shortest one per prompt, as in the paper.",
         choices=KEPT,
     )
     min_tokens: int = setting(
-        "Shortest answer", 0, "Leave out answers of fewer tokens than this.", ge=0, le=MOST_TOKENS
+        "Shortest answer", 0, "Leave out answers with fewer tokens than this.", ge=0, le=MOST_TOKENS
     )
     max_tokens: int | None = setting(
         "Longest answer",
         None,
-        "Leave out answers of more tokens than this.",
-        empty="as long as they may be written",
+        "Leave out answers with more tokens than this.",
+        empty="no limit",
         ge=1,
         le=MOST_TOKENS,
     )
     max_repetition: float | None = setting(
         "Most repetition",
         None,
-        "Leave out answers of which more than this share repeats earlier text. Usual: 0.3 to 0.5.",
-        empty="not looked at",
+        "Leave out answers if more than this share of them repeats earlier text. Usual: 0.3 to 0.5.",
+        empty="not checked",
         ge=0,
         le=1,
     )
@@ -263,8 +270,8 @@ class WarmupConfig(Section):
     retry_budget: float = setting(
         "Retry budget",
         4.0,
-        "If many answers are cut, these are written again at twice the length, repeatedly, for at most this many "
-        "times the tokens of all first answers. 0 leaves them cut.",
+        "If many answers are cut off, they are written again with twice the length, repeatedly, for at most this many "
+        "times the tokens of all first answers. 0: never.",
         ge=0,
         le=1000,
     )
@@ -281,5 +288,5 @@ class WarmupConfig(Section):
         "Examples per step", 64, "Answers in one optimizer step. Usual: 16 to 128.", ge=1, le=MOST_AT_ONCE
     )
     allow_code_execution: bool = setting(
-        "Run written code", False, "Let the checker code run what the teacher wrote, in a sandbox."
+        "Run written code", False, "Let the checker 'code' run what the teacher wrote, in a sandbox."
     )

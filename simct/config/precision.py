@@ -1,4 +1,4 @@
-"""What the number formats of a run became where its settings say auto."""
+"""The number formats of a run, with every auto replaced by the chosen format."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ NAMES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 def trained_dtype(model: ModelConfig) -> str:
-    """The number format of a model's weights if they are trained."""
+    """The number format of a model's weights when they are trained."""
     return "float32" if model.dtype == AUTO else model.dtype
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The number formats of a run: of its models' weights, the teachers in order, and of the student's arithmetic in
-    training ("no": that of its weights)."""
+    """The number formats of a run: of the weights of the student and of each teacher in order, and of the student's
+    arithmetic in training ("no": the same as its weights).
+    """
 
     teachers: tuple[str, ...]
     student: str
@@ -29,13 +30,13 @@ class Precision:
 
     @classmethod
     def of(cls, config: RunConfig) -> Self:
-        """As the settings have it, auto included."""
+        """The formats in the settings, including auto."""
         teachers = tuple(teacher.dtype for teacher in config.teacher_models)
         return cls(teachers, config.student.dtype, config.training.mixed_precision)
 
     @classmethod
     def from_dict(cls, record: Any) -> Self | None:
-        """What `to_dict` gave; None for anything else."""
+        """From the result of `to_dict`; None for anything else."""
         if not isinstance(record, dict) or record.keys() != cls.__dataclass_fields__.keys():
             return None
         teachers, *others = (record[name] for name in cls.__dataclass_fields__)
@@ -57,9 +58,9 @@ class Precision:
         return f"student {self.student}" + ("" if mixed in ("no", self.student) else f" in {mixed} arithmetic")
 
     def filled(self, config: RunConfig) -> RunConfig:
-        """A copy of `config` with these formats in the place of auto; what it says itself stays."""
+        """A copy of `config` with these formats instead of auto; explicit formats stay."""
         config = config.model_copy(deep=True)
-        # one that was added to run.yaml later has none here, and is refused where the changes are looked at
+        # a teacher that was added to run.yaml later has no format here; the check of changes refuses it
         for model, dtype in [*zip(config.teacher_models, self.teachers, strict=False), (config.student, self.student)]:
             if model.dtype == AUTO:
                 model.dtype = dtype
@@ -69,7 +70,7 @@ class Precision:
 
 
 def precision_text(config: RunConfig) -> str:
-    """Of the student and of the teachers; that of a teacher elsewhere is not known here."""
+    """The formats of the student and the teachers; the format of a teacher elsewhere is not known here."""
     found = Precision.of(config)
     here = [f for model, f in zip(config.teacher_models, found.teachers, strict=True) if not model.elsewhere]
     teachers = f"teacher{'s' if len(here) > 1 else ''} {', '.join(here)}"

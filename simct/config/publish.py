@@ -1,4 +1,4 @@
-"""What a run pushes to the Hub by itself when it has finished."""
+"""What a finished run pushes to the Hub by itself."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ WEIGHTS = ("merged", "adapter", "both")
 
 
 class PublishConfig(Section):
-    """What the run itself pushes to the Hub once it has finished; nothing without a repository."""
+    """What the run itself pushes to the Hub once it has finished; without a repository, nothing."""
 
     repo_id: str | None = setting(
         "Publish to",
@@ -26,8 +26,8 @@ class PublishConfig(Section):
     what: str = setting(
         "Weights",
         "merged",
-        "After LoRA: merged, a whole model; adapter, the LoRA weights alone, which load onto the original student; or "
-        "both, the adapter in NAME-adapter. Usual: merged; adapter if the student is large.",
+        "After LoRA: merged, a whole model; adapter, the LoRA weights alone, which are loaded onto the original "
+        "student; or both, with the adapter in NAME-adapter. Usual: merged; adapter if the student is large.",
         choices=WEIGHTS,
     )
     rollouts: bool = setting("Rollouts", False, "Also push rollouts.jsonl, as the dataset NAME-rollouts.")
@@ -40,8 +40,9 @@ class PublishConfig(Section):
 
 
 def check_publish(config: "RunConfig") -> None:
-    """Raise ConfigError for a name that the Hub does not allow, for an adapter that the run does not make, or where
-    nothing would show an improvement."""
+    """Raise ConfigError for a name that the Hub does not allow, for an adapter that the run does not train, or if
+    nothing would show an improvement.
+    """
     publish = config.publish
     if publish.repo_id is None:
         return
@@ -60,7 +61,7 @@ def check_publish(config: "RunConfig") -> None:
     scored = bool(config.evaluation.tasks) or config.evaluation.every != 0
     if publish.only_if_improved and not scored:
         raise ConfigError(
-            "publish.only_if_improved is true, and the run measures nothing before and after. Add evaluation.tasks, "
+            "publish.only_if_improved is true, but the run measures nothing before and after. Add evaluation.tasks, "
             "or set it to false."
         )
 
@@ -71,12 +72,12 @@ def _check_weights(config: "RunConfig") -> None:
         return
     if config.lora.rank is None:
         raise ConfigError(
-            f"publish.what is {quoted(what)}, and this run trains no adapter. Set lora.rank, or publish.what to merged."
+            f"publish.what is {quoted(what)}, but this run trains no adapter. Set lora.rank, or publish.what to merged."
         )
     if config.training.parallel == "fsdp2":
         raise ConfigError(
-            f"publish.what is {quoted(what)}, and training.parallel fsdp2 saves the merged model only. Set "
+            f"publish.what is {quoted(what)}, but training.parallel fsdp2 saves only the merged model. Set "
             "publish.what to merged, or training.parallel to ddp."
         )
     if what == "adapter" and config.publish.space:
-        raise ConfigError("publish.space is true: the chat demo needs the merged model. Set publish.what to both.")
+        raise ConfigError("publish.space is true, but the chat demo needs the merged model. Set publish.what to both.")

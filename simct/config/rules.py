@@ -1,4 +1,4 @@
-"""Rules between settings, which a single value cannot break. Each raises ConfigError with the setting and its value."""
+"""Rules between several settings. Each raises ConfigError with the setting and its value."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ ROWS = re.compile(r"(\d{1,12})(?:\s*-\s*(\d{1,12}))?")
 
 
 def require(ok: bool, name: str, value: Any, allowed: str, fix: int | float | None = None) -> None:
-    """Raise ConfigError unless `ok`. `fix` is a value that would do, where one is known."""
+    """Raise ConfigError unless `ok`. `fix` is a value that would be allowed, if one is known."""
     if not ok:
         error = ConfigError(f"{name} is {quoted(value)}; it must be {allowed}.")
         error.fix = fix
@@ -31,7 +31,7 @@ def check_sizes(config: "RunConfig") -> None:
         "training.max_length",
         training.max_length,
         f"greater than rollout.max_new_tokens ({rollout.max_new_tokens})",
-        # the power of two that leaves as much room for the prompt
+        # a power of two that also leaves room for the prompt
         1 << (2 * rollout.max_new_tokens - 1).bit_length(),
     )
     require(
@@ -52,7 +52,7 @@ def check_sizes(config: "RunConfig") -> None:
         not training.sft_weight or rollout.dataset_fraction > 0,
         "training.sft_weight",
         training.sft_weight,
-        "0 unless rollout.dataset_fraction is given, because it is about the data's completions",
+        "0 unless rollout.dataset_fraction is set, because it applies to the data's completions",
         0,
     )
 
@@ -71,7 +71,7 @@ def check_data(config: "RunConfig") -> None:
 
 
 def is_row_range(text: str) -> bool:
-    """Whether a text is a row number from 1 on, or a range of them such as 20-29."""
+    """Whether a text is a row number, counted from 1, or a range such as 20-29."""
     found = ROWS.fullmatch(text.strip())
     return found is not None and 1 <= int(found[1]) <= int(found[2] or found[1])
 
@@ -90,19 +90,21 @@ def check_models(config: "RunConfig") -> None:
         student.system is None,
         "student.system",
         student.system,
-        "empty: only the teacher has its own system text; data.system is for both models",
+        "empty, because only the teacher has its own system text; data.system is for both models",
     )
-    require(not student.offload, "student.offload", True, "false: the student is trained on its device")
-    require(student.device != "auto", "student.device", "auto", "a device: only the teacher is spread over GPUs")
-    require(student.server is None, "student.server", student.server, "empty: the student is trained here")
-    require(not student.sharded, "student.sharded", True, "false: launch with training.parallel fsdp2 instead")
-    require(student.scores is None, "student.scores", student.scores, "empty: the student is trained")
+    require(not student.offload, "student.offload", True, "false, because the student is trained on its device")
+    require(
+        student.device != "auto", "student.device", "auto", "a device, because only the teacher is spread over GPUs"
+    )
+    require(student.server is None, "student.server", student.server, "empty, because the student is trained here")
+    require(not student.sharded, "student.sharded", True, "false; launch with training.parallel fsdp2 instead")
+    require(student.scores is None, "student.scores", student.scores, "empty, because the student is trained")
     for where, teacher in named_teachers(config):
         _check_place(config, teacher, where)
 
 
 def _check_place(config: "RunConfig", teacher: ModelConfig, where: str) -> None:
-    """Where a teacher's weights are, which leaves some other settings out."""
+    """Check where a teacher's weights are, because some settings exclude each other."""
     writes = bool(config.rollout.teacher_fraction)
     require(
         not teacher.offload
@@ -121,7 +123,7 @@ def _check_place(config: "RunConfig", teacher: ModelConfig, where: str) -> None:
 
 
 def check_server(config: "RunConfig") -> None:
-    """The rules of teachers whose weights are not here."""
+    """Check the rules for teachers whose weights are not here."""
     for (where, teacher), resolved in zip(named_teachers(config), teachers_of(config), strict=True):
         _check_scores(config, teacher, where)
         if teacher.elsewhere:
@@ -139,8 +141,8 @@ def _check_scores(config: "RunConfig", teacher: ModelConfig, where: str) -> None
         not teacher.scores or (config.rollout.dataset_fraction == 1 and config.kind == "distill"),
         f"{where}.scores",
         teacher.scores,
-        "empty unless rollout.on_policy_fraction is 0 and rollout.dataset_fraction is 1: only the data's completions "
-        "have scores",
+        "empty unless rollout.on_policy_fraction is 0 and rollout.dataset_fraction is 1, because only the data's "
+        "completions have scores",
     )
 
 
@@ -175,7 +177,7 @@ def check_webhook(config: "RunConfig") -> None:
 
 
 def is_server_address(text: str) -> bool:
-    """Whether `text` is a plain http or https address, with no secret in it."""
+    """Whether `text` is a plain http or https address without a secret in it."""
     try:
         address = urlsplit(text)
         port_is_right = address.port is None or address.port > 0
@@ -197,13 +199,13 @@ def check_engine(config: "RunConfig") -> None:
         rollout.engine == "vllm" or not rollout.ahead,
         "rollout.ahead",
         True,
-        "false unless rollout.engine is vllm: elsewhere the weights that are trained also write",
+        "false unless rollout.engine is vllm, because otherwise the weights that are trained also write",
     )
     require(
         rollout.engine != "vllm" or config.student.quantization is None,
         "student.quantization",
         config.student.quantization,
-        "empty with rollout.engine vllm, which is given plain weights",
+        "empty with rollout.engine vllm, which needs plain weights",
     )
 
 

@@ -1,6 +1,6 @@
 """The sections of a run about models, prompts and rollouts; simct.config.optimization and evaluation have the others.
 
-Each setting has its type, default, limits, label and help here. Lengths are in tokens of the student.
+Each setting has its type, default, limits, label and help here. Lengths are in the student's tokens.
 """
 
 from typing import Any
@@ -15,17 +15,17 @@ ENGINES = ("transformers", "vllm")
 CHECKERS = ("none", "text", "number", "maths", "code")
 DUPLICATES = ("exact", "normalized")
 
-# Upper limits, so that a typing mistake cannot fill a disk or a machine's memory.
+# Upper limits, so that a typo cannot fill a disk or a machine's memory.
 NAME_CHARACTERS, PROSE_CHARACTERS = 4096, 50_000
 MOST_TOKENS, MOST_AT_ONCE = 10_000_000, 65_536
-# of a list in run.yaml, and rows that are remembered for one reason
+# the most entries of a list in run.yaml, and the most rows that are remembered for one reason
 MOST_EXCLUDED = 2000
 MOST_STEPS, MOST_EPOCHS = 100_000_000, 10_000
 LARGEST_SEED = 2**32 - 1
 
 
 class ModelConfig(Section):
-    """A causal language model: Hub id or local folder. A text instead of a mapping is taken as `model`."""
+    """A causal language model: Hub id or local folder. A text instead of a mapping is used as `model`."""
 
     model: str = setting(
         "Model",
@@ -44,8 +44,8 @@ class ModelConfig(Section):
     dtype: str = setting(
         "Precision",
         "auto",
-        "Number format of the weights. Usual: auto, which keeps a teacher's 16 bits where the device computes in them, "
-        "and trains a student in float32, because small steps are lost to rounding in 16 bits.",
+        "Number format of the weights. Usual: auto, which keeps a teacher in 16 bits if the device computes in them, "
+        "and trains a student in float32, because 16 bits round small updates away.",
         choices=DTYPES,
     )
     enable_thinking: bool | None = setting(
@@ -73,48 +73,50 @@ class ModelConfig(Section):
     sharded: bool = setting(
         "Sharded",
         False,
-        "Split the teacher over all processes, each layer gathered while it runs. For a teacher larger than a GPU.",
+        "Split the teacher over all processes and gather each layer while it runs. Use it for a teacher larger than a "
+        "GPU.",
     )
     offload: bool = setting(
         "Offloaded",
         False,
-        "Keep the teacher in the CPU's memory and move each layer to the GPU only while it grades. For a teacher that "
-        "does not fit next to the student.",
+        "Keep the teacher in CPU memory and move each layer to the GPU only while it is used. Use it for a teacher "
+        "that does not fit next to the student.",
     )
     chat_template: str | None = setting(
         "Chat template",
         None,
-        "Name of the chat template to use. Name one if the tokenizer comes with several.",
+        "Name of the chat template to use. Set it if the tokenizer has several.",
         empty="the one called default",
         max_length=NAME_CHARACTERS,
     )
     server: str | None = setting(
         "Server",
         None,
-        "Address of a server that holds the teacher, such as https://example.com: an OpenAI-compatible one with "
-        "prompt_logprobs, as vLLM has. The model is then used only for its tokenizer and template.",
+        "Address of a server with the teacher, such as https://example.com. It must be OpenAI-compatible and support "
+        "prompt_logprobs, as vLLM does. The model is then used only for its tokenizer and template.",
         empty="the weights are loaded here",
         max_length=NAME_CHARACTERS,
     )
     top_logprobs: int = setting(
         "Listed tokens",
         64,
-        "Log-probabilities that a server lists at each position, or `simct teach` stores. Usual: 16 to 256; more are "
-        "more exact but take more space.",
+        "How many log-probabilities a server lists, or `simct teach` stores, at each position. Usual: 16 to 256; more "
+        "are more exact but take more space.",
         ge=1,
         le=1_000_000,
     )
     scores: str | None = setting(
         "Stored scores",
         None,
-        "Folder that `simct teach` wrote: the teacher's scores of the data's completions. No teacher is needed then.",
-        empty="the teacher itself scores",
+        "Folder written by `simct teach`, with the teacher's scores of the data's completions. The run then needs no "
+        "teacher.",
+        empty="the teacher scores during the run",
         max_length=NAME_CHARACTERS,
     )
     price_per_million_tokens: float | None = setting(
         "Server price",
         None,
-        "What the server costs for a million tokens, in dollars. Give it to see the cost of a run.",
+        "Price of the server for a million tokens, in dollars. Set it to see the cost of a run.",
         empty="unknown",
         ge=0,
         le=1e6,
@@ -122,15 +124,15 @@ class ModelConfig(Section):
     system: str | None = setting(
         "System text",
         None,
-        "A system text that only the teacher reads, before the data's own. Give one to teach the student what the "
-        "teacher does only when instructed.",
+        "A system text that only the teacher reads, before the data's own. Use it to teach the student what the "
+        "teacher does only with instructions.",
         empty="none",
         max_length=PROSE_CHARACTERS,
     )
 
     @property
     def elsewhere(self) -> bool:
-        """Whether its weights are not loaded here."""
+        """Whether the model's weights are loaded elsewhere."""
         return bool(self.server or self.scores)
 
     @model_validator(mode="before")
@@ -168,7 +170,7 @@ class DataConfig(Section):
     column: str | None = setting(
         "Prompt column",
         None,
-        "Column with the prompts or messages. Name it if it has an unusual name.",
+        "Column with the prompts or messages. Set it if the column has an unusual name.",
         empty="found by name",
         max_length=NAME_CHARACTERS,
     )
@@ -207,7 +209,7 @@ class DataConfig(Section):
         "Leave out repeated prompts: exact copies only, or normalized, which ignores case and spacing. "
         "Use it if many prompts repeat.",
         choices=DUPLICATES,
-        empty="duplicates stay",
+        empty="duplicates are kept",
     )
     min_tokens: int | None = setting(
         "Shortest prompt",
@@ -222,28 +224,29 @@ class DataConfig(Section):
         None,
         "Leave out prompts with more tokens, chat template included, in either model's tokens. Lower it if a few "
         "long prompts need much memory.",
-        empty="all that leave room for an answer",
+        empty="all prompts that leave room for an answer",
         ge=1,
         le=MOST_TOKENS,
     )
     held_out: int = setting(
         "Held-out prompts",
         64,
-        "Prompts that are not trained on, for the distance to the teacher: at most a tenth of the data. 0: none.",
+        "How many prompts are kept out of training, to measure the distance to the teacher: at most a tenth of the "
+        "data. 0: none.",
         ge=0,
         le=MOST_AT_ONCE,
     )
     held_out_seed: int = setting(
         "Held-out seed",
         0,
-        "Another number holds out other prompts. The choice depends on it and on the prompts' text alone.",
+        "A different number holds out different prompts. The choice depends only on it and on the prompts' text.",
         ge=0,
         le=LARGEST_SEED,
     )
     held_out_prompts: str | None = setting(
         "Held-out source",
         None,
-        "A separate file or dataset for the held-out prompts. Prompts in it are not trained on.",
+        "A separate file or dataset for the held-out prompts. The run does not train on prompts in it.",
         empty="part of the data",
         max_length=NAME_CHARACTERS,
     )
@@ -257,22 +260,22 @@ class DataConfig(Section):
     template: str | None = setting(
         "Prompt template",
         None,
-        "Text of every prompt, with columns in braces, such as {instruction} {input}; {{ and }} are braces. Use it "
-        "if a prompt is made from several columns.",
+        "Text of every prompt, with columns in braces, such as {instruction} {input}; {{ and }} stand for braces. Use "
+        "it if a prompt is made from several columns.",
         empty="the prompt column's text",
         max_length=PROSE_CHARACTERS,
     )
     system_column: str | None = setting(
         "System column",
         None,
-        "Column with the system text of each row. Name it if it has an unusual name.",
+        "Column with the system text of each row. Set it if the column has an unusual name.",
         empty="found by name",
         max_length=NAME_CHARACTERS,
     )
     completion_column: str | None = setting(
         "Completion column",
         None,
-        "Column with whole completions, for rollout.dataset_fraction. Name it if they are not the answers.",
+        "Column with whole completions, for rollout.dataset_fraction. Set it if they are not the answers.",
         empty="the reply in the conversation, else the answer",
         max_length=NAME_CHARACTERS,
     )
@@ -286,7 +289,8 @@ class DataConfig(Section):
     checker_column: str | None = setting(
         "Checker column",
         None,
-        "Column that names the checker of each row in a warm-up, for data of several kinds, such as maths and code.",
+        "Column that names the checker of each row in a warm-up, for data that mixes several kinds, such as maths and "
+        "code.",
         empty="warmup.checker for all rows",
         max_length=NAME_CHARACTERS,
     )
@@ -312,7 +316,8 @@ class RolloutConfig(Section):
     top_p: float = setting(
         "Top-p",
         0.95,
-        "Share of the probability that tokens are sampled from. Usual: 0.95; 1 is the whole distribution.",
+        "Sample from the most likely tokens that together have this probability. Usual: 0.95; 1 is the whole "
+        "distribution.",
         gt=0,
         le=1,
     )
@@ -335,8 +340,8 @@ class RolloutConfig(Section):
     repetition_penalty: float = setting(
         "Repetition penalty",
         1.0,
-        "Makes tokens that were read or written before less likely. Usual: 1 (off); 1.05 to 1.2 where completions "
-        "repeat themselves.",
+        "Makes tokens that were read or written before less likely. Usual: 1 (off); 1.05 to 1.2 if completions repeat "
+        "themselves.",
         gt=0,
         le=100,
     )
@@ -350,30 +355,32 @@ class RolloutConfig(Section):
     on_policy_fraction: float = setting(
         "On-policy share",
         1.0,
-        "Share written by the student; the teacher writes the rest. Lower it while the student writes nothing useful.",
+        "Share of completions that the student writes; the teacher writes the rest. Lower it while the student writes "
+        "nothing useful.",
         ge=0,
         le=1,
     )
     dataset_fraction: float = setting(
         "Dataset's share",
         0.0,
-        "Share of completions taken from the data; the teacher writes what this and the on-policy share leave. Use it "
-        "if the data has good ones.",
+        "Share of completions taken from the data; the teacher writes what remains. Use it if the data has good "
+        "completions.",
         ge=0,
         le=1,
     )
     batch_size: int | None = setting(
         "Written at once",
         None,
-        "Completions written at once, which bounds the KV cache. Lower it when memory runs out while writing.",
-        empty="all of a process",
+        "How many completions are written at once, which limits the KV cache. Lower it if memory runs out while "
+        "writing.",
+        empty="all completions of a process",
         ge=1,
         le=MOST_AT_ONCE,
     )
     engine: str = setting(
         "Engine",
         "transformers",
-        "What writes the completions. Use vllm on a GPU, where writing takes most of a step.",
+        "The engine that writes the completions. Use vllm on a GPU if writing takes most of a step.",
         choices=ENGINES,
     )
     vllm_url: str | None = setting(
@@ -389,11 +396,11 @@ class RolloutConfig(Section):
     ahead: bool = setting(
         "Write ahead",
         False,
-        "vLLM writes the next step's completions while this one is trained, with weights one step old.",
+        "vLLM writes the next step's completions while the current step trains, with weights that are one step old.",
     )
 
     @property
     def teacher_fraction(self) -> float:
-        """The share of completions that the teacher writes: what the student and the dataset leave."""
+        """The share of completions that the teacher writes: the remainder after the student and the dataset."""
         rest = 1 - self.on_policy_fraction - self.dataset_fraction
         return rest if rest > 1e-9 else 0.0

@@ -6,7 +6,7 @@ from simct.config import RunConfig
 
 
 def named_tasks(config: RunConfig) -> list[str]:
-    """Every task that the run scores, each once."""
+    """All tasks that the run scores, without duplicates."""
     return list(dict.fromkeys([*config.evaluation.tasks, *config.evaluation.tracked_tasks]))
 
 

@@ -1,4 +1,4 @@
-"""Several teachers of one run: each with the settings of a teacher, and its part in the loss."""
+"""Several teachers in one run, each with the settings of a teacher and its weight in the loss."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -18,37 +18,38 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class TeacherConfig(ModelConfig):
-    """One of several teachers. A text in its place is `model` alone."""
+    """One of several teachers. A plain text sets only `model`."""
 
     name: str = setting(
         "Name",
         "",
-        "What metrics, reports and the card call this teacher. Usual: empty, which takes the last part of its model.",
+        "The name of this teacher in metrics, reports and the card. Usual: empty, which uses the last part of its "
+        "model's name.",
         allowed="a short name of letters, digits, '-', '_' and '.'",
         max_length=64,
     )
     weight: float = setting(
         "Weight",
         1.0,
-        "How much each row counts that this teacher grades. Only the ratio of the weights matters. Usual: 1.",
+        "How much each row that this teacher grades counts. Only the ratio of the weights matters. Usual: 1.",
         gt=0,
         le=1e6,
     )
     routes: list[str] = setting(
         "Routes",
         [],
-        "Values of data.teacher_column whose rows this teacher grades. Empty takes its name.",
+        "Values of data.teacher_column whose rows this teacher grades. Empty: its name.",
         max_length=1000,
     )
     method: str | None = setting(
         "Method",
         None,
-        "How this teacher is compared with the student, where that differs from the run.",
+        "How this teacher is compared with the student, if that differs from the run's method.",
         choices=tuple(METHODS),
         empty="the run's method",
     )
     method_options: dict[str, Any] = setting(
-        "Method options", {}, "Options of the method for this teacher, in place of those of the run."
+        "Method options", {}, "Options of the method for this teacher, instead of those of the run."
     )
 
     @model_validator(mode="after")
@@ -59,7 +60,7 @@ class TeacherConfig(ModelConfig):
 
     @property
     def routed(self) -> list[str]:
-        """The values of the data's column whose rows it grades."""
+        """The values in the data's column whose rows this teacher grades."""
         return self.routes or [self.name]
 
 
@@ -75,9 +76,9 @@ def teachers_of(config: "RunConfig") -> list[TeacherConfig]:
 
 
 def with_one_teacher(config: "RunConfig", teacher: TeacherConfig) -> "RunConfig":
-    """The run as it would be with this teacher alone: its model as `teacher`, its method and options as the run's.
+    """The run with only this teacher: its model as `teacher`, its method and options as the run's.
 
-    Other sections are those of `config` itself. A run with one `teacher` is returned as it is.
+    Other sections are shared with `config`. A run with one `teacher` is returned unchanged.
     """
     if not config.teachers:
         return config
@@ -89,21 +90,25 @@ def with_one_teacher(config: "RunConfig", teacher: TeacherConfig) -> "RunConfig"
 
 
 def method_of(config: "RunConfig", teacher: TeacherConfig) -> tuple[str, dict[str, Any]]:
-    """The method that compares this teacher, with its options: those of the run belong to the run's method."""
+    """The method that compares this teacher, and its options; the run's options apply only to the run's method."""
     if teacher.method and teacher.method != config.method:
         return teacher.method, dict(teacher.method_options)
     return config.method, config.method_options | teacher.method_options
 
 
 def named_teachers(config: "RunConfig") -> list[tuple[str, ModelConfig]]:
-    """Where each teacher's settings are in run.yaml, and these: ("teacher", …), or ("teachers[0]", …) and so on."""
+    """The place of each teacher's settings in run.yaml, with the settings: ("teacher", …), or ("teachers[0]", …) and so
+    on.
+    """
     if not config.teachers:
         return [("teacher", config.teacher)]
     return [(f"teachers[{place}]", teacher) for place, teacher in enumerate(config.teachers)]
 
 
 def numbered_teachers(config: "RunConfig") -> list[tuple[str, ModelConfig]]:
-    """The run's teacher with "", or several with "-0", "-1" and so on, which end the names of their files in a Job."""
+    """The run's teacher with "", or several with "-0", "-1" and so on; these are suffixes of their file names in a
+    Job.
+    """
     return [(f"-{place}" if config.teachers else "", model) for place, model in enumerate(config.teacher_models)]
 
 
@@ -117,15 +122,15 @@ def check_teachers(config: "RunConfig") -> None:
     if not config.teachers:
         if config.data.teacher_column:
             raise ConfigError(
-                f"data.teacher_column is {quoted(config.data.teacher_column)}; it must be empty without teachers, a "
-                "list of whom each row chooses from."
+                f"data.teacher_column is {quoted(config.data.teacher_column)}; it must be empty without a list of "
+                "teachers to choose from."
             )
         return
     if config.teacher != ModelConfig():
         raise ConfigError("Both teacher and teachers are given. Keep one of them.")
     if config.kind == "warmup":
         raise ConfigError(
-            "teachers is given, and a warm-up takes one teacher, who writes its answers. Name it as teacher."
+            "teachers is given, but a warm-up needs one teacher, which writes the answers. Set teacher instead."
         )
     names: set[str] = set()
     for place, teacher in enumerate(config.teachers):
@@ -136,7 +141,8 @@ def check_teachers(config: "RunConfig") -> None:
             )
         if teacher.name in names:
             raise ConfigError(
-                f"{where}.name is {quoted(teacher.name)}, which is also another teacher's. Give each its own name."
+                f"{where}.name is {quoted(teacher.name)}, but another teacher has the same name. Give each its own "
+                "name."
             )
         names.add(teacher.name)
         _check_routes(config, teacher, where)
@@ -151,8 +157,8 @@ def check_teachers(config: "RunConfig") -> None:
 def _check_routes(config: "RunConfig", teacher: TeacherConfig, where: str) -> None:
     if teacher.routes and not config.data.teacher_column:
         raise ConfigError(
-            f"{where}.routes is {quoted(teacher.routes)}, and no column chooses the teacher. Name it as "
-            "data.teacher_column, or leave routes empty to combine the teachers by weight."
+            f"{where}.routes is {quoted(teacher.routes)}, but no column chooses the teacher. Set data.teacher_column, "
+            "or leave routes empty to combine the teachers by weight."
         )
     if any(not route.strip() for route in teacher.routes):
         raise ConfigError(f"{where}.routes is {quoted(teacher.routes)}; it must name values of data.teacher_column.")

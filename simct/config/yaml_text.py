@@ -1,4 +1,4 @@
-"""YAML from anyone, read within limits: plain values only, no bombs, and every mistake a ConfigError."""
+"""Read untrusted YAML within limits: only plain values, no YAML bombs, and a ConfigError for every mistake."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ MOST_ALIASES = 20
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads plain values without dates: a revision named 2024-01-01 stays a text. A name may be given only once."""
+    """Reads plain values but no dates, so a revision named 2024-01-01 stays a text. A name may be given only once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
@@ -34,8 +34,8 @@ Loader.yaml_implicit_resolvers = {
 def read_yaml(text: str, what: str = "This") -> Any:
     """The plain value that `text` describes. Raises ConfigError, which calls the text `what`.
 
-    Length, depth and aliases are checked before any value is made: nine aliases of nine aliases each, a few levels
-    deep, would be billions of values.
+    Length, depth and aliases are checked before any value is created, because nine aliases of nine aliases each, a few
+    levels deep, would be billions of values.
     """
     try:
         check_shape(text, what)
@@ -45,17 +45,19 @@ def read_yaml(text: str, what: str = "This") -> Any:
     except yaml.YAMLError as error:
         raise ConfigError(f"{what} is not valid YAML: {brief(error)}") from error
     except Exception as error:
-        # a constructor may raise anything, such as for a number of 5,000 digits
+        # a constructor may raise anything, for example for a number with 5,000 digits
         raise ConfigError(f"{what} is not valid YAML: a value in it cannot be read.") from error
 
 
 def check_shape(text: str, what: str) -> None:
     """Raise ConfigError if the text is too long, is nested too deeply, or has too many aliases.
 
-    It reads the parser's events only, and raises the parser's errors.
+    It only reads the parser's events, and raises the parser's errors.
     """
     if len(text) > MOST_CHARACTERS:
-        raise ConfigError(f"{what} has more than {MOST_CHARACTERS:,} characters, which no configuration needs.")
+        raise ConfigError(
+            f"{what} has more than {MOST_CHARACTERS:,} characters, which is too long for a configuration."
+        )
     level = aliases = 0
     for event in yaml.parse(text, Loader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -67,4 +69,4 @@ def check_shape(text: str, what: str) -> None:
         if level > MOST_LEVELS:
             raise ConfigError(f"{what} is nested more than {MOST_LEVELS} levels deep. Write settings as a.b: value.")
         if aliases > MOST_ALIASES:
-            raise ConfigError(f"{what} repeats values by more than {MOST_ALIASES} aliases. Write them out.")
+            raise ConfigError(f"{what} uses more than {MOST_ALIASES} aliases. Write the values out.")

@@ -172,7 +172,7 @@ def test_a_job_is_followed_listed_stopped_and_found_again_by_the_command(pair, r
     assert "step " in call(capsys, "jobs", "log", run.id, *at)
     assert "Set the most it may cost" in refused(capsys, "jobs", "resume", run.id, *at)
     other = runs_dir.parent / "other"
-    assert "1 run made from the Jobs of tester" in call(capsys, "jobs", "sync", "--runs", other)
+    assert "1 run created from the Jobs of tester" in call(capsys, "jobs", "sync", "--runs", other)
     assert open_run(other, run.id).status().state == "stopped"
     hub.run_jobs = False
     assert "Resumes in a new Job on cpu-basic" in call(

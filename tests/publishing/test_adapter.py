@@ -144,7 +144,7 @@ def described(student="acme/student", lora=None, training=None, **publish):
 def test_a_run_that_makes_no_adapter_cannot_ask_for_one(hub, base):
     with pytest.raises(ConfigError, match=r"trains no adapter\. Set lora\.rank"):
         described(what="adapter")
-    with pytest.raises(ConfigError, match="fsdp2 saves the merged model only"):
+    with pytest.raises(ConfigError, match="fsdp2 saves only the merged model"):
         described(what="both", lora=LORA, training={"parallel": "fsdp2"})
     with pytest.raises(ConfigError, match=r"publish\.what to both"):
         described(what="adapter", lora=LORA, space=True)

@@ -353,7 +353,7 @@ def test_one_teacher_and_several_are_not_both_given():
     about = {"student": "s", "data": {"prompts": "p"}}
     with pytest.raises(ConfigError, match=r"^Both teacher and teachers are given"):
         config_from_dict(about | {"teacher": "a", "teachers": ["b"]})
-    with pytest.raises(ConfigError, match="a warm-up takes one teacher"):
+    with pytest.raises(ConfigError, match="a warm-up needs one teacher"):
         config_from_dict(about | {"teachers": ["b"], "kind": "warmup"})
     with pytest.raises(ConfigError, match=r"^data\.teacher_column is 'k'; it must be empty without teachers"):
         config_from_dict(about | {"teacher": "a", "data": {"prompts": "p", "teacher_column": "k"}})
