@@ -131,7 +131,7 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("Give --text or --dataset, not both.")
     for name in ("column", "subset", "dataset_revision", "limit"):
         if getattr(options, name) is not None and not options.dataset:
-            raise ConfigError(f"--{name.replace('_', '-')} is about --dataset, which was not given.")
+            raise ConfigError(f"--{name.replace('_', '-')} needs --dataset, which was not given.")
     if options.at is not None and not re.fullmatch(r"u?[0-9]{1,18}", options.at):
         raise ConfigError(f"--at takes a byte offset such as 120, or a unit such as u7, got {options.at!r}.")
     if options.csv and expanded(options.csv).is_file():

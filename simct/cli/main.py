@@ -237,7 +237,7 @@ def run_warmup(options: argparse.Namespace) -> int:
         return config_from_options(options)
 
     if options.private and not options.push_to:
-        raise ConfigError("--private is about --push-to, which was not given.")
+        raise ConfigError("--private needs --push-to, which was not given.")
     if options.push_to and options.detach:
         raise ConfigError("--push-to pushes the answers when the warm-up is done. Leave out --detach.")
     run = start_or_resume(options, describe)

@@ -73,8 +73,7 @@ class ModelConfig(Section):
     sharded: bool = setting(
         "Sharded",
         False,
-        "Split the teacher over all processes and gather each layer while it runs. Use it for a teacher larger than a "
-        "GPU.",
+        "Split the teacher over all processes, gathering each layer while it runs. For a teacher larger than a GPU.",
     )
     offload: bool = setting(
         "Offloaded",
@@ -108,8 +107,7 @@ class ModelConfig(Section):
     scores: str | None = setting(
         "Stored scores",
         None,
-        "Folder written by `simct teach`, with the teacher's scores of the data's completions. The run then needs no "
-        "teacher.",
+        "Folder from `simct teach` with the teacher's scores of the data's completions. The run needs no teacher then.",
         empty="the teacher scores during the run",
         max_length=NAME_CHARACTERS,
     )
@@ -231,8 +229,7 @@ class DataConfig(Section):
     held_out: int = setting(
         "Held-out prompts",
         64,
-        "How many prompts are kept out of training, to measure the distance to the teacher: at most a tenth of the "
-        "data. 0: none.",
+        "Prompts to keep out of training, for the distance to the teacher: at most a tenth of the data. 0: none.",
         ge=0,
         le=MOST_AT_ONCE,
     )
@@ -289,8 +286,7 @@ class DataConfig(Section):
     checker_column: str | None = setting(
         "Checker column",
         None,
-        "Column that names the checker of each row in a warm-up, for data that mixes several kinds, such as maths and "
-        "code.",
+        "Column that names the checker of each row in a warm-up, for mixed data, such as maths and code.",
         empty="warmup.checker for all rows",
         max_length=NAME_CHARACTERS,
     )
@@ -316,8 +312,7 @@ class RolloutConfig(Section):
     top_p: float = setting(
         "Top-p",
         0.95,
-        "Sample from the most likely tokens that together have this probability. Usual: 0.95; 1 is the whole "
-        "distribution.",
+        "Sample from the most likely tokens with this total probability. Usual: 0.95; 1 is the whole distribution.",
         gt=0,
         le=1,
     )
@@ -355,8 +350,7 @@ class RolloutConfig(Section):
     on_policy_fraction: float = setting(
         "On-policy share",
         1.0,
-        "Share of completions that the student writes; the teacher writes the rest. Lower it while the student writes "
-        "nothing useful.",
+        "Share that the student writes; the teacher writes the rest. Lower it while the student writes nothing useful.",
         ge=0,
         le=1,
     )
@@ -371,8 +365,7 @@ class RolloutConfig(Section):
     batch_size: int | None = setting(
         "Written at once",
         None,
-        "How many completions are written at once, which limits the KV cache. Lower it if memory runs out while "
-        "writing.",
+        "Completions to write at once; limits the KV cache. Lower it if memory runs out while writing.",
         empty="all completions of a process",
         ge=1,
         le=MOST_AT_ONCE,

@@ -222,7 +222,7 @@ def test_what_cannot_be_done_is_a_line(tokenizers_only, text_file, rows_file, tm
         return refused(capsys, "inspect", "--teacher", tokenizers_only[0], "--student", tokenizers_only[1], *arguments)
 
     assert "not both" in line("--text", text_file, "--dataset", rows_file)
-    assert "--column is about --dataset" in line("--text", text_file, "--column", "x")
+    assert "--column needs --dataset" in line("--text", text_file, "--column", "x")
     assert "no column 'x'; it has id, body" in line("--dataset", rows_file, "--column", "x")
     assert "--limit must be at least 1" in line("--dataset", rows_file, "--limit", "0")
     for place in ("here", "²", "uu7", "9" * 5000):

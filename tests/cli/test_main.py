@@ -123,9 +123,9 @@ def test_a_flag_that_nothing_would_read_is_refused(folders, prompts_file, tmp_pa
     for command in ("distill", "check"):
         assert "Add --on hf-jobs" in refused(capsys, command, *pair, "--timeout", "4h")
         assert "--gpus is about this machine" in refused(capsys, command, *pair, "--on", "hf-jobs", "--gpus", "2")
-    assert "--private is about --push-to" in refused(capsys, "warmup", *pair, "--private")
+    assert "--private needs --push-to" in refused(capsys, "warmup", *pair, "--private")
     assert "Leave out --detach" in refused(capsys, "warmup", *pair, "--push-to", "me/x", "--detach")
-    assert "--teacher-system is about --teacher" in refused(
+    assert "--teacher-system needs --teacher" in refused(
         capsys, "evaluate", "--model", folders[1], "--teacher-system", "Be brief."
     )
 
