@@ -22,7 +22,7 @@ from simct.models.teachers import LocalTeacher, Teacher
 from simct.models.vllm import sample_seed
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.reasons import SPECIAL_INSIDE
-from simct.tokenization.segments import Placed, needs_placing, place_answer
+from simct.tokenization.segments import Placed, needs_placing, place_answer, read_plain
 from simct.tokenization.token_bytes import TokenBytes
 
 REPEATED = 4
@@ -265,13 +265,15 @@ def samples_of_teacher(
                 samples.append(Sample(prompt, placed.reader_ids, placed.ids, spans))
             continue
         try:
-            student_ids = pair.student.encode(pair.teacher.decode(body))
+            own, read = read_plain(teacher, student, rollout.completion_ids, rollout.ended)
         except ValueError as error:
             excluded[f"{OFF_POLICY}{error}"] += 1
             continue
-        if rollout.ended:
-            student_ids = [*student_ids, pair.student.end_ids[0]]
-        samples.append(_after_lead(Sample(prompt, student_ids, rollout.completion_ids), student_lead=student.lead))
+        excluded.update([CUT_BYTES] * (len(own) < len(rollout.completion_ids)))
+        if own:
+            samples.append(_after_lead(Sample(prompt, read, own), student_lead=student.lead))
+        else:
+            excluded[f"{OFF_POLICY}{NOTHING}"] += 1
     return samples
 
 
@@ -376,10 +378,6 @@ def is_repetitive(ids: list[int]) -> bool:
     """Whether more than half of an answer's sequences of REPEATED tokens have occurred in it before."""
     runs = [tuple(ids[start : start + REPEATED]) for start in range(len(ids) - REPEATED + 1)]
     return len(runs) >= 4 * REPEATED and len(set(runs)) < len(runs) / 2
-
-
-def placeholder(prompt: PreparedPrompt, pair: TokenizerPair) -> Sample:
-    return Sample(prompt, [int(pair.shared_student_ids[0])], [int(pair.shared_teacher_ids[0])])
 
 
 def shown_rollouts(

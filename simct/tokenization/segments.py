@@ -112,6 +112,17 @@ class _Segment:
     trailed: bool = True
 
 
+def read_plain(writer: Side, reader: Side, ids: Sequence[int], ended: bool) -> tuple[list[int], list[int]]:
+    """A plain answer without a character that its end cuts short: the writer's ids, and the reader's for their text.
+
+    Raises AlignmentError for text that the reader's vocabulary cannot spell, and for ids that spell nothing.
+    """
+    body = list(ids[:-1] if ended else ids)
+    kept = len(body) if ended else _whole_characters(writer.tokens, body)
+    read = reader.tokens.encode(writer.tokens.decode(body[:kept]))
+    return [*ids[: kept + ended]], read + [reader.tokens.end_ids[0]] * ended
+
+
 def place_answer(writer: Side, reader: Side, ids: Sequence[int], ended: bool) -> Placed:
     """The answer `ids` (with the end of turn last if `ended`) as the reader reads it."""
     body = list(ids[:-1] if ended else ids)

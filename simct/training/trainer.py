@@ -27,7 +27,6 @@ from simct.data.samples import (
     PreparedPrompt,
     Sample,
     StepPrompts,
-    placeholder,
     prompts_of_step,
     rollout_statistics,
     shown_rollouts,
@@ -284,7 +283,8 @@ class Trainer:
 
     def _placeholder(self) -> Sample:
         prompt = self.prompts[0]
-        return placeholder(prompt, self.teachers[prompt.teacher].pair)
+        pair = self.teachers[prompt.teacher].pair
+        return Sample(prompt, [int(pair.shared_student_ids[0])], [int(pair.shared_teacher_ids[0])])
 
     def _start_scoring(self, completions: list[list[Sample]]) -> Callable[[], list[Graded]]:
         """Ask each teacher for its rows; calling what this returns waits for them, one teacher after another."""

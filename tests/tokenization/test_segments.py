@@ -284,6 +284,23 @@ def test_a_teachers_plain_answer_is_learned_in_the_students_final_channel():
     assert pair.student.tokenizer.decode(sample.student_ids) == "<|channel|>final<|message|>the answer<|return|>"
 
 
+def test_a_character_that_a_teachers_answer_cuts_short_is_left_out():
+    pair = pair_of("plain", "plain")
+    whole = pair.teacher.encode(b"the answer ")
+    cut = [*whole, pair.teacher.byte_ids[0xE2], pair.teacher.byte_ids[0x82]]
+    excluded: Counter = Counter()
+    prompts = [PreparedPrompt(None, [1], [1])] * 3
+    rollouts = [
+        Rollout([], cut, False),
+        Rollout([], cut[-2:], False),
+        Rollout([], [*cut, pair.teacher.end_ids[0]], True),
+    ]
+    samples = samples_of_teacher(pair, prompts, rollouts, excluded)
+    check(pair, samples)
+    assert [sample.teacher_ids for sample in samples] == [whole, rollouts[2].completion_ids]
+    assert excluded == {CUT_BYTES: 2, "off-policy: nothing to supervise": 1}
+
+
 def test_what_a_teacher_wrote_in_channels_is_learned_as_a_think_block():
     pair = pair_of("channels", "thinks")
     excluded: Counter = Counter()
