@@ -69,15 +69,15 @@ def distance_rows(evaluations: Sequence[Evaluation], best_step: int | None = Non
 def _direction_rows(evaluations: Sequence[Evaluation], best_step: int | None, label: str) -> list[ResultRow]:
     shown = [each for each in _three(evaluations, best_step) if each]
     first, best, last = _three(on_common_prompts(shown), best_step)
-    if last is None:
+    if first is None and last is None:
         return []
-    changes = distance_change(first, last) if first else {}
+    changes = distance_change(first, last) if first and last else {}
     return [
         ResultRow(
             label.format(words.lower()),
             distance_text(first.directions.get(name) if first else None),
             distance_text(best.directions.get(name) if best else None),
-            distance_text(last.directions.get(name)),
+            distance_text(last.directions.get(name) if last else None),
             change=distance_change_text(changes[name]) if name in changes else MISSING,
         )
         for name, words in DIRECTIONS.items()
@@ -95,8 +95,6 @@ def distance_text(found: Distance | None) -> str:
 
 def _tracked_rows(evaluations: Sequence[Evaluation], best_step: int | None) -> list[ResultRow]:
     first, best, last = _three(evaluations, best_step)
-    if last is None:
-        return []
     found = []
     for task in dict.fromkeys(task for each in evaluations for task in each.tasks):
         before, after = (each.tasks.get(task) if each else None for each in (first, last))
@@ -202,5 +200,5 @@ def _three(
 ) -> tuple[Evaluation | None, Evaluation | None, Evaluation | None]:
     """Before training, the best, and the last one after training began."""
     by_step = {each.step: each for each in evaluations}
-    last = evaluations[-1] if evaluations else None
+    last = next((each for each in reversed(evaluations) if each.step), None)
     return by_step.get(0), by_step.get(best_step or -1), last

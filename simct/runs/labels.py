@@ -16,7 +16,8 @@ from simct.runs.folder import RunFolder
 
 LABEL_FILE = "label.json"
 LONGEST_NAME, LONGEST_NOTE, MOST_TAGS = 80, 4000, 12
-TAG = re.compile(r"[\w][\w.:/-]{0,29}")
+LONGEST_TAG = 30
+TAG = re.compile(rf"[\w][\w.:/-]{{0,{LONGEST_TAG - 1}}}")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,10 @@ class RunLabel:
         tags = tuple(dict.fromkeys(tag.strip().lstrip("#") for tag in self.tags if tag.strip()))
         wrong = next((tag for tag in tags if not TAG.fullmatch(tag)), None)
         if wrong is not None:
-            raise RunError(f"{quoted(wrong)} cannot be a tag. Use letters, digits and _ . : / - without spaces.")
+            raise RunError(
+                f"{quoted(wrong)} cannot be a tag. A tag has at most {LONGEST_TAG} letters, digits and _ . : / - and "
+                "begins with a letter or digit."
+            )
         if len(tags) > MOST_TAGS:
             raise RunError(f"A run has at most {MOST_TAGS} tags; these are {len(tags)}.")
         return RunLabel(name, note, tags, self.starred)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.support.run_folders import made_up_run, step_record
+from tests.support.run_folders import evaluation_record, made_up_run, step_record
 
 playwright = pytest.importorskip("playwright.sync_api")
 from tests.support import studio_page  # noqa: E402  (needs playwright)
@@ -196,3 +196,14 @@ def test_charts_have_the_colors_of_the_theme_and_fit_the_screen(browser, address
     studio.page.evaluate("document.body.classList.toggle('dark')")
     studio.page.wait_for_function(f"{color} !== '{series.strip()}'")
     studio.close()
+
+
+def test_steps_have_whole_numbers_each_once(studio, run):
+    """A run with one evaluation so far had ticks at -1, -1, 0, 1 and 1."""
+    (run.path / "evaluations.jsonl").write_text(json.dumps(evaluation_record(0)) + "\n")
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(step_record(step)) + "\n" for step in (1, 2, 3)))
+    studio.open("?step=runs")
+    for title, expected in (("Distance to the teacher", ["0"]), ("Loss", ["1", "2", "3"])):
+        figure = chart(studio, title)
+        expect_drawn(figure)
+        expect(figure.locator(".plot .xtick")).to_have_text(expected)

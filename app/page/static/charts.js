@@ -99,10 +99,18 @@
     }
     return found;
   };
+  // Steps are whole numbers: a few have a tick each, and one has nothing on either side.
+  const stepAxis = (view) => {
+    const ends = view.range ?? view.chart.lines.filter(line => line.x.length).flatMap(line => [line.x[0], line.x.at(-1)]);
+    const low = Math.min(...ends), high = Math.max(...ends);
+    const ticks = high - low < 6 ? {tick0: 0, dtick: 1} : {nticks: 6};
+    if (view.range) return {...ticks, range: [...view.range], autorange: false};
+    return low === high ? {...ticks, range: [low - 0.5, low + 0.5], autorange: false} : {...ticks, autorange: true};
+  };
   const layout = (view) => {
     const {chart, figure, place} = view, look = colors(figure), log = isLog(chart);
     const revision = `${place.value.key} ${resets}`;
-    const steps = view.range ? {range: [...view.range], autorange: false} : {autorange: true};
+    const steps = stepAxis(view);
     const axis = {gridcolor: look.line, linecolor: look.line, zeroline: false, color: look.dim};
     const title = (text) => ({text, standoff: 6, font: {size: 11, color: look.dim}});
     const span = chart.bounds && !log ? {range: [chart.bounds[0], chart.bounds[1]], autorange: false} : {autorange: true};
@@ -112,7 +120,7 @@
       paper_bgcolor: look.paper, plot_bgcolor: look.paper, font: {family: look.font, size: 11, color: look.dim},
       xaxis: {
         ...axis, title: title('step'), showspikes: true, spikemode: 'across', spikesnap: 'hovered data',
-        spikethickness: 1, spikedash: 'solid', spikecolor: look.dim, tickformat: ',d', nticks: 6, ...steps,
+        spikethickness: 1, spikedash: 'solid', spikecolor: look.dim, tickformat: ',d', ...steps,
       },
       yaxis: {
         ...axis, title: title(chart.axis), type: log ? 'log' : 'linear', uirevision: `${revision} ${log}`,
