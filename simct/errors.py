@@ -1,8 +1,8 @@
 """One exception tree: everything that a user can act on is a SimCTError.
 
-Each class also subclasses the built-in that a caller would expect, so that `except ValueError` works for bad values and
-`except OSError` for things that could not be reached. Messages are one line: what was wrong, with which value, what to
-do.
+Each class is also a subclass of the built-in exception that a caller would expect, so `except ValueError` works for bad
+values and `except OSError` for things that could not be reached. Messages are one line: what is wrong, with the value,
+and what to do.
 """
 
 import textwrap
@@ -21,7 +21,7 @@ LONGEST_LINE = 1500
 
 
 def quoted(value: object) -> str:
-    """`value` as an error quotes it: at most 80 characters."""
+    """`value` as quoted in an error: at most 80 characters."""
     if isinstance(value, str):
         # a text may be megabytes long
         value = value[: 2 * SHOWN_CHARACTERS]
@@ -43,7 +43,7 @@ def listed(names: Iterable[str], most: int = 12) -> str:
 class SimCTError(Exception):
     """The root of the tree. The command and the studio show its message and never a traceback.
 
-    A message that is too long to read, such as for a file with a million columns, is cut in the middle.
+    A message that is too long to read, for example about a file with a million columns, is cut in the middle.
     """
 
     def __init__(self, *parts: object) -> None:
@@ -56,7 +56,7 @@ class SimCTError(Exception):
 class ConfigError(SimCTError, ValueError):
     """A setting is unknown, missing, of the wrong type or out of range.
 
-    fix: a value that the setting may have instead, where one is known.
+    fix: a value that the setting may have instead, if one is known.
     """
 
     fix: int | float | None = None
@@ -75,7 +75,7 @@ class DataError(SimCTError, ValueError):
 
 
 class TemplateLosesText(DataError):
-    """A chat template drops, cuts off or reorders the text of a conversation; `rows`: of which rows, where known."""
+    """A chat template drops, cuts off or reorders the text of a conversation; `rows`: the rows, if known."""
 
     rows: Sequence[int] = ()
 

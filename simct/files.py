@@ -1,4 +1,4 @@
-"""Files as the whole project writes and reads them: atomic replacement, JSON, JSON lines, logs, locks, the cache."""
+"""How the whole project writes and reads files: atomic replacement, JSON, JSON lines, logs, locks, the cache."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-# what a full disk, a spent quota and a limit on the size of files raise
+# the errors for a full disk, a used-up quota and a limit on file size
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# how often, and how far apart in seconds, a lock is tried without waiting: another process may only be looking at it
+# number of tries for a lock without waiting, and seconds between them: another process may only be checking it
 LOCK_TRIES = 5
 LOCK_PAUSE = 0.01
 
@@ -38,7 +38,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def write_cache(path: Path, content: bytes) -> None:
-    """Replace a cache file as a whole. A full disk or a read-only folder is ignored: it is computed again next time."""
+    """Replace a cache file as a whole. A full disk or a read-only folder is ignored; the content is then computed again
+    next time.
+    """
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, content, durable=False)
@@ -68,7 +70,7 @@ def overwrite(path: Path, content: str) -> None:
         facts = os.fstat(file.fileno())
         if len(data) > max(facts.st_size, facts.st_blocks * 512):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        # in one call, so that a reader hardly ever sees a part
+        # in one call, so that a reader almost never sees an incomplete file
         os.pwrite(file.fileno(), data.ljust(facts.st_size), 0)
         os.fsync(file.fileno())
 
@@ -110,7 +112,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def append_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Append one line per record. A last line that a crash cut short is ended first, so it never joins a new one.
+    """Append one line per record. If a crash cut the last line short, it is ended first, so it never joins a new one.
 
     Raises OSError, and then leaves the file as it was.
     """

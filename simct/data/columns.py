@@ -37,13 +37,13 @@ MESSAGES, SHAREGPT, PREFERENCES = "chat messages", "ShareGPT conversations", "pr
 
 @dataclass(frozen=True)
 class Columns:
-    """The role of each column. Optional ones are looked for in every row, as rows may differ.
+    """The role of each column. Optional columns are looked up in every row, because rows may differ.
 
     format: the usual name of the dialect. prompt: the column of a text or a conversation, None with a template.
     context: columns whose text follows the prompt's. system, answers: the first of them that a row has is used.
     completion, checker, teacher: the columns named for them. tools: columns of functions that the model
-    may call. ignored: columns known to hold no text for the model. alternatives: columns that could be a part as
-    well, by their names.
+    may call. ignored: columns that are known to have no text for the model. alternatives: other columns that could be a
+    part, by their names.
     """
 
     format: str
@@ -68,7 +68,7 @@ class Columns:
     def template_with(self, name: str) -> str | None:
         """A template for the prompt as it is read now, followed by the text of another column.
 
-        None where the prompts are conversations, and for a name that a template cannot hold.
+        None if the prompts are conversations, or if a template cannot contain the name.
         """
         now = [self.template] if self.template is not None else [f"{{{each}}}" for each in self.asked]
         template = "\n\n".join([*now, f"{{{name}}}"])
@@ -201,7 +201,7 @@ def filled_template(template: str, row: Row) -> str:
 def answer_of(value: Any) -> str | None:
     """The reference answer in a cell: a text or number, the last turn of a conversation, the first of several.
 
-    None if the cell is empty or holds something else: a prompt needs no answer.
+    None if the cell is empty or has something else, because a prompt needs no answer.
     """
     if isinstance(value, str):
         if not value.strip():
@@ -225,7 +225,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def asked_in(row: Row, columns: Columns) -> tuple[list[dict[str, Any]], str | None]:
-    """The messages that a row wants answered, without the system column's, and the answer that follows them.
+    """The messages of a row to answer, without the system column's, and the answer that follows them.
 
     Raises Unusable for a row that holds none.
     """

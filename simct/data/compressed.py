@@ -9,12 +9,12 @@ from typing import Any, BinaryIO, cast
 
 from simct.errors import DataError, quoted
 
-# text rarely expands more than tenfold; a file that expands further than this was made to fill a disk
+# text rarely expands more than tenfold; a file that expands more than this was made to fill a disk
 MOST_EXPANSION, FREE_EXPANSION = 200, 2**24
 
 
 class _Expanded(io.RawIOBase):
-    """The content of a compressed file. Raises DataError once it is too much for the file's size."""
+    """The content of a compressed file. Raises DataError once it is too large for the file's size."""
 
     def __init__(self, source: BinaryIO, path: Path) -> None:
         self._source, self._name = source, path.name

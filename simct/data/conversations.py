@@ -1,4 +1,4 @@
-"""Conversations in every dialect: who speaks by any name, text as parts or JSON, tool calls and their results.
+"""Conversations in every dialect: any names for the speakers, text as parts or JSON, tool calls and their results.
 
 A conversation becomes a list of messages as chat templates read them: `role` (system, user, assistant, tool),
 `content` (text), and `tool_calls` of an assistant as {"type": "function", "id": ..., "function": {"name": ...,
@@ -30,11 +30,11 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 class Unusable(Exception):
-    """A row that cannot be a prompt; the text says why, in the same words for every row with the same problem."""
+    """A row that cannot be a prompt; the text says why, identically for all rows with the same problem."""
 
 
 def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
-    """The conversation after a system text: put before its own if it begins with one, unchanged for None."""
+    """The conversation with a system text in front, also in front of its own system text; unchanged for None."""
     if not system:
         return list(messages)
     if messages and messages[0]["role"] == "system":
@@ -74,7 +74,7 @@ def _role_of(turn: dict[str, Any]) -> Any:
 
 
 def conversation(turns: Sequence[Any]) -> tuple[list[Message], str | None]:
-    """The messages up to the place where the model answers, and the answer that the data has there.
+    """The messages up to the place where the model has to answer, and the answer in the data.
 
     That place is after the user's last message, or after the last result of a tool. Raises Unusable.
     """

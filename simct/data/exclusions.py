@@ -1,4 +1,4 @@
-"""Answers that cannot be supervised: how many, for which reasons, and what to do about it."""
+"""Answers that cannot be supervised: how many there are, why, and what to do about it."""
 
 from collections.abc import Mapping
 
@@ -10,15 +10,16 @@ PART = "part of an answer: "
 NOTHING = "nothing to supervise"
 OFF_POLICY = "off-policy: "
 GIVEN = "the data's completion: "
-# a run warns above the first share of left-out answers, and ends above the second
+# the share of left-out answers above which a run warns, and the share above which it ends
 WARN_SHARE, STOP_SHARE = 0.1, 0.9
 
 _REMEDIES = {
-    SPECIAL_INSIDE: "Their control tokens have no place in the teacher's chat template: set student.enable_thinking to "
-    "false, or choose a teacher whose template has the same parts.",
+    SPECIAL_INSIDE: "The teacher's chat template has no place for their control tokens: set student.enable_thinking "
+    "to false, or choose a teacher whose template has the same parts.",
     TEACHER_CANNOT_SPELL: "Choose a teacher whose vocabulary has every byte.",
     BEYOND_VOCABULARY: "Give the student the tokenizer that belongs to it.",
-    NOTHING: "Raise rollout.max_new_tokens, or warm the student up first: it writes nothing, or is cut immediately.",
+    NOTHING: "The student writes nothing or is cut off immediately: raise rollout.max_new_tokens, or warm the student "
+    "up first.",
     OFF_POLICY: "The teacher writes control tokens or text that the student cannot spell: set teacher.enable_thinking "
     "to false, or rollout.on_policy_fraction to 1.",
     GIVEN: "The student cannot spell the data's completions: choose another student, or lower "

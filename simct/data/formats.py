@@ -1,8 +1,8 @@
 """Rows of one file: JSON, JSON Lines, CSV with any delimiter, Parquet, Arrow or plain text.
 
-Files may be compressed, and text may be in any encoding; the encoding and the delimiter that were found are noted, so
-that people can check them. A row that cannot be read becomes `Unreadable`, with the reason: one bad line never costs
-the rest of the file.
+Files may be compressed, and text may be in any encoding; the detected encoding and delimiter are noted, so that people
+can check them. A row that cannot be read becomes `Unreadable`, with the reason, so one bad line never costs the rest of
+the file.
 """
 
 import codecs
@@ -20,7 +20,7 @@ from simct.data.compressed import expansion_error, most_expanded, open_bytes
 from simct.data.csv_rows import delimiter_of, table_rows
 from simct.errors import DataError
 
-# by the last suffix of a file's name, without that of a compression
+# by the last suffix of a file's name, without a suffix for compression
 READERS = {
     ".jsonl": "JSON Lines",
     ".ndjson": "JSON Lines",
@@ -35,7 +35,7 @@ COMPRESSED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
 KINDS = "JSONL, JSON, CSV, TSV, Parquet, Arrow or text, plain or as .gz or .zst"
 LONGEST_LINE = 2**24  # characters, far more than any prompt has
 LARGEST_JSON = 2**31  # bytes of a file that must be read whole
-# rows of a Parquet file that are read together: few, because one stored value may stand for all of them
+# rows of a Parquet file that are read together; only a few, because one stored value may be repeated for all of them
 BATCH_ROWS, CAREFUL_ROWS, CAREFUL_EXPANSION = 1000, 10, 20
 HEAD = 2**26  # bytes read to find the encoding
 SNIFFED = 2**16  # characters read to find the delimiter, and bytes to guess an encoding
@@ -48,7 +48,7 @@ OTHER_SCRIPTS = (
     "cp1251", "koi8_r", "koi8_u", "cp866", "cp1253", "cp1255", "cp1256", "cp874", "cp932", "euc_jp", "gb18030", "big5",
     "cp949",
 )  # fmt: skip
-# by charset_normalizer's names; without Hungarian, for which it mistakes short French
+# by charset_normalizer's names; without Hungarian, because it mistakes short French texts for Hungarian
 CENTRAL_LANGUAGES = ("Polish", "Czech", "Slovak", "Slovene", "Croatian", "Romanian")
 # columns that hold a conversation
 CONVERSATIONS = ("messages", "conversations", "conversation", "chosen", "rejected")
@@ -73,7 +73,7 @@ class FileNotes:
 
 
 def format_of(path: Path | str) -> str | None:
-    """The format that a file's name stands for, whether compressed or not; None if it is not supported."""
+    """The format of a file by its name, compressed or not; None if it is not supported."""
     suffixes = [suffix for suffix in suffix_of(path).split(".") if f".{suffix}" not in COMPRESSED]
     return READERS.get(f".{suffixes[-1]}")
 
@@ -89,7 +89,7 @@ def suffix_of(path: Path | str) -> str:
 
 
 def rows_of_file(path: Path, notes: FileNotes, split: str = "train") -> Iterator[Row | Unreadable]:
-    """The rows of one file, read as they are asked for. Raises DataError, and what libraries raise for bad files.
+    """The rows of one file, read one by one. Raises DataError, and whatever libraries raise for bad files.
 
     A text file has a row for each line, with the column `prompt`, and so has a list of texts in JSON. If one JSON
     file holds several splits, `split` is the one to read.
@@ -142,7 +142,7 @@ def encoding_of(data: bytes) -> str:
         return "iso2022_jp" if b"\x1b$" in data else "utf-8"
     lines = [line for line in data.splitlines() if not line.isascii()]
     if len(data) == HEAD:
-        lines = lines[:-1]  # it may end within a character
+        lines = lines[:-1]  # it may end in the middle of a character
     if 2 * sum(map(_is_utf8, lines)) >= len(lines):
         return "utf-8"
     return _guessed(b"\n".join(lines)[:SNIFFED])
@@ -181,7 +181,7 @@ def _guessed(data: bytes) -> str:
 
 
 def _mostly_alone(data: bytes) -> bool:
-    """Whether most bytes beyond ASCII stand alone, which is true of the accented letters of Latin script only."""
+    """Whether most bytes beyond ASCII have ASCII neighbors, which is true only of accented letters in Latin script."""
     runs = re.findall(rb"[\x80-\xff]+", data)
     return 4 * sum(len(run) == 1 for run in runs) >= 3 * sum(map(len, runs))
 

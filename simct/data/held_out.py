@@ -1,4 +1,4 @@
-"""Prompts that a run does not train on: chosen by a hash of their text, so that a duplicate is never on the other side.
+"""Prompts that a run does not train on, chosen by a hash of their text, so that it never trains on a duplicate of one.
 
 The run folder keeps them (held_out.jsonl), and a resumed run uses the same ones, even if its data has changed.
 """
@@ -15,7 +15,7 @@ from simct.data.prompts import Prompt, load_prompts
 from simct.errors import DataError
 from simct.runs.folder import RunFolder
 
-# the largest share of the data, whatever data.held_out says
+# the largest share of the data to hold out, whatever data.held_out says
 LARGEST_SHARE = 10
 
 
@@ -23,7 +23,7 @@ LARGEST_SHARE = 10
 class PromptSplit:
     """The prompts a run trains on, and the held-out ones in the order of their hashes, so that the first are a sample.
 
-    left_out: how many further duplicates of held-out prompts the data had.
+    left_out: how many more duplicates of held-out prompts the data had.
     """
 
     trained: list[Prompt]
@@ -42,7 +42,7 @@ def prompt_key(prompt: Prompt) -> str:
 
 
 def _order(seed: int) -> Callable[[str], str]:
-    """The order of hashes in which prompts are held out: their own for seed 0, as runs without a seed had it."""
+    """The order of hashes in which prompts are held out; for seed 0 their natural order, as in runs without a seed."""
     return lambda key: hashlib.sha256(f"{seed} {key}".encode()).hexdigest() if seed else key
 
 

@@ -18,11 +18,11 @@ SIDES = ("student", "teacher")
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to know about the prompts before a run, as one sentence.
+    """A problem or a warning about the prompts before a run, in one sentence.
 
-    problem: whether it stops or shrinks a run. change: what to set in `data` of run.yaml so that this is no longer so,
-    which mostly leaves prompts out; rows of exclude_rows come on top of those there are. setting: the one to look at
-    where nothing can be left out.
+    problem: whether it stops or shrinks a run. change: what to set in `data` of run.yaml to solve it,
+    which usually leaves prompts out; rows of exclude_rows are added to the present ones. setting: the setting to look
+    at if nothing can be left out.
     """
 
     text: str
@@ -72,7 +72,7 @@ class PromptReport:
         return sum(length > self.room for length in self._longer())
 
     def _longer(self) -> list[int]:
-        """The greater length of every prompt that both sides can read."""
+        """The longer of both lengths for every prompt that both sides can read."""
         return [max(both) for both in self.both_lengths() if both]
 
     def both_lengths(self) -> list[tuple[int, int] | None]:
@@ -158,7 +158,7 @@ def _counted_findings(report: PromptReport, data: DataConfig) -> list[Finding]:
         findings.append(Finding(f"{line}these are left out.", True, change, "rollout.max_new_tokens"))
     if report.duplicates:
         again = "is there" if report.duplicates == 1 else "are there"
-        line = f"{_counted(report.duplicates)} {again} more than once, and will be answered as often."
+        line = f"{_counted(report.duplicates)} {again} more than once, and will be answered each time."
         findings.append(Finding(line, False, {"deduplicate": "exact"}))
     if similar := report.similar - report.duplicates:
         line = f"{_counted(similar)} {'differs' if similar == 1 else 'differ'} from another only in case or spacing."

@@ -21,7 +21,7 @@ from simct.data.tools import Tool, is_empty, tools_in
 from simct.errors import DataError, quoted
 
 RECOGNIZED_ROWS = 100  # rows that decide the roles of the columns
-MOST_CHARACTERS = 2_000_000_000  # characters of all prompts, which are in memory together
+MOST_CHARACTERS = 2_000_000_000  # the most characters of all prompts, because they are all in memory
 SHOWN_REASONS = 6
 PARTS = ("system", "tools", "answer", "completion", "checker", "teacher")
 REPLY = "the reply in the conversation"
@@ -52,7 +52,7 @@ class Prompt:
 
 @dataclass
 class RowCount:
-    """How many rows something is true of, the first of them, counted from 1, and up to MOST_EXCLUDED of them."""
+    """A number of rows with something in common, the first of them, counted from 1, and up to MOST_EXCLUDED of them."""
 
     count: int = 0
     row: int = 0

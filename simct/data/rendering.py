@@ -1,4 +1,6 @@
-"""All prompts of a run in a model's own template: their ids, what the template refuses, and what was changed for it."""
+"""All prompts of a run in a model's own template: their ids, what the template refuses, and what was changed to fit
+it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -92,7 +94,7 @@ def render_prompts(
         rendered.ids.append(ids_of(tokenizer, found.text))
     if lost.count > MOST_LOST * len(prompts):
         share = f"{lost.count:,} of {_prompts(len(prompts))}"
-        refused = TemplateLosesText(f"{reason} It is so for {share}, first in row {lost.row:,}.")
+        refused = TemplateLosesText(f"{reason} This affects {share}, first in row {lost.row:,}.")
         refused.rows = lost.rows
         raise refused
     return rendered

@@ -30,7 +30,7 @@ SHOWN_VALUES = 6
 
 
 def grading_teachers(prompt: Prompt, config: RunConfig) -> tuple[int, ...]:
-    """The places, in the run's list, of the teachers that grade a prompt; none for a value that no route names."""
+    """The indices, in the run's list, of the teachers that grade a prompt; none for a value that no route names."""
     teachers = teachers_of(config)
     if not config.data.teacher_column:
         return tuple(range(len(teachers)))
@@ -38,7 +38,7 @@ def grading_teachers(prompt: Prompt, config: RunConfig) -> tuple[int, ...]:
 
 
 def unused_routes(prompts: Sequence[Prompt], config: RunConfig) -> str | None:
-    """A sentence about a route that no prompt has, which is a slip or a teacher without work; None if all are used."""
+    """A sentence about a route that no prompt has, which is a typo or a teacher without work; None if all are used."""
     if not config.data.teacher_column:
         return None
     found = Counter(prompt.route for prompt in prompts)
@@ -59,8 +59,8 @@ def left_out_by_route(prompts: Sequence[Prompt], config: RunConfig) -> str | Non
     if not values:
         return None
     return (
-        f"{values.total():,} of {len(prompts):,} prompts are left out, because no teacher is for what "
-        f"{quoted(config.data.teacher_column)} has there: {_values(values)}."
+        f"{values.total():,} of {len(prompts):,} prompts are left out, because no teacher has a route for their value "
+        f"in {quoted(config.data.teacher_column)}: {_values(values)}."
     )
 
 
@@ -186,7 +186,8 @@ def drawn_writer(
 
 
 def lengths_of_models(samples: Sequence[Sample], here: Sequence[bool]) -> tuple[int, ...]:
-    """The tokens that each model reads of a completion, the student's first: all but the last of the completion.
+    """The number of a completion's tokens that each model reads, the student's first: all but the completion's last
+    token.
 
     `samples` are its samples by teacher. `here` says which teachers read on this machine; the others have no place, and
     0 stands for one that does not grade it.

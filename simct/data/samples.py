@@ -32,7 +32,7 @@ REPEATED = 4
 class PreparedPrompt:
     """A prompt as the student and a teacher read it.
 
-    teacher: that teacher's place among those of the run. further: the prompt as each further teacher reads it.
+    teacher: that teacher's index in the run. further: the prompt as each other teacher reads it.
     """
 
     prompt: Prompt
@@ -93,7 +93,7 @@ def prompt_order(n_prompts: int, first: int, count: int, seed: int) -> list[int]
 
 @functools.lru_cache(maxsize=4)
 def _order_of_epoch(n_prompts: int, epoch: int, seed: int) -> np.ndarray:
-    # kept for the steps that follow: shuffling a million prompts takes tens of milliseconds
+    # kept for the next steps, because shuffling a million prompts takes tens of milliseconds
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 7919, epoch]))).permutation(n_prompts)
 
 
@@ -184,7 +184,7 @@ def _unreadable(tokens: TokenBytes, ids: list[int]) -> str | None:
         return None
     name = tokens.tokenizer.convert_ids_to_tokens(beyond)
     return (
-        f"The prompts of {tokens.tokenizer.name_or_path!r} hold the token {name!r} (id {beyond}), and the model's "
+        f"The prompts of {tokens.tokenizer.name_or_path!r} contain the token {name!r} (id {beyond}), and the model's "
         f"embedding has {tokens.rows} rows. Resize the embedding (model.resize_token_embeddings) and save the model, "
         "or give the tokenizer that belongs to it."
     )

@@ -47,7 +47,7 @@ def row_ranges(rows: Iterable[int], entries: Sequence[str] = ()) -> list[str]:
 class Duplicates:
     """Finds repeated prompts: the same messages and tools, or as data.deduplicate says.
 
-    Memory: 16 bytes and an entry of a set for each different prompt.
+    Memory: 16 bytes and a set entry for each different prompt.
     """
 
     def __init__(self, kind: str = "exact") -> None:
@@ -55,7 +55,7 @@ class Duplicates:
         self.seen: set[bytes] = set()
 
     def again(self, messages: "Sequence[Message]", tools: "Sequence[Tool]") -> bool:
-        """Whether such a prompt has occurred before; from now on it has."""
+        """Whether this prompt has occurred before; it counts as seen from now on."""
         said = [[message["role"], self._text(message["content"] or "")] for message in messages]
         calls = [message.get("tool_calls") for message in messages]
         written = json.dumps([said, calls, list(tools)], default=str)

@@ -1,6 +1,6 @@
 """Conversations as each model reads them: in its own chat template, or as plain text if it has none.
 
-All text must arrive: what a template writes is compared with its input. If it refuses or loses something, the same
+No text may be lost: what a template writes is compared with its input. If it refuses or loses something, the same
 conversation is tried in the other forms that templates support: content as a list of parts, the arguments of tool calls
 as text, consecutive user turns joined, the system text inside the user's message.
 """
@@ -20,7 +20,7 @@ from simct.data.tools import Tool, names_of
 from simct.errors import DataError, LimitError, TemplateLosesText, brief
 from simct.tokenization.chat_templates import apply_template, chat_template_of
 
-# The date for templates that write today's, so that a seed gives the same prompts every day.
+# The date for templates that write today's date, so that a seed gives the same prompts every day.
 TEMPLATE_DATE = datetime(2026, 1, 1, 12)
 MERGED, FOLDED, UNTOOLED = "merged", "folded", "without tools"
 
@@ -129,7 +129,7 @@ def prompt_ids(
 ) -> list[int]:
     """Token ids of the rendered conversation. Special tokens come from the template; the fallback adds BOS itself.
 
-    They never end with an EOS that the template did not write; some tokenizers would add one to every text.
+    They never end with an EOS that the template did not write, although some tokenizers would add one to every text.
     """
     return ids_of(tokenizer, rendering(tokenizer, messages, enable_thinking, tools).text)
 

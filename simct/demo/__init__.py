@@ -28,7 +28,7 @@ MEASURED = FOLDER / "measured.json"
 EVAL = FOLDER / "eval.jsonl"
 DEFAULT = DemoPair("default", TEACHER, STUDENT, PROMPTS, EVAL)
 
-# Here shared tokens are the first pieces of longer ones: one model splits what is a single token of the other.
+# In these pairs, shared tokens are the first pieces of longer tokens: one model splits what is one token for the other.
 STRESS_FOLDER = FOLDER / "stress"
 STRESS = {
     name: DemoPair(

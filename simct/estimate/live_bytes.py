@@ -1,5 +1,6 @@
-"""The bytes that passes on fake tensors hold: every storage that is made and freed is counted, although none has
-data."""
+"""The bytes that passes on fake tensors would hold: every storage that is created and freed is counted, although none
+has data.
+"""
 
 import weakref
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that operations make, as they come and go."""
+    """Counts the bytes of all storages that operations create and free."""
 
     def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
         super().__init__()
@@ -38,7 +39,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def make_fake(model: torch.nn.Module) -> None:
-    """Put fake CPU tensors in the place of meta ones: operations then take the same paths as on a device."""
+    """Replace meta tensors with fake CPU tensors, so that operations take the same paths as on a device."""
     made: dict[int, torch.Tensor] = {}
     for module in model.modules():
         kept: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)

@@ -1,4 +1,4 @@
-"""The machines that runs are estimated for: GPUs by the figures of their makers, and this CPU by measurement."""
+"""The machines that runs are estimated for: GPUs by their makers' figures, and this CPU by measurement."""
 
 import functools
 import time
@@ -18,7 +18,7 @@ COMPUTE_SHARE, BANDWIDTH_SHARE = 0.35, 0.6
 class Machine:
     """A GPU (or the CPU): memory in GiB, 16-bit peak in TFLOP/s, bandwidth in GB/s, US dollars per hour if known.
 
-    bfloat16: whether it computes in bfloat16; None for this machine's CPU, which is asked when it matters.
+    bfloat16: whether it computes in bfloat16; None for this machine's CPU, which is measured when it matters.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Machine:
 
 
 # Peak figures from the makers' data sheets (dense, 16 bit); prices are list prices of Hugging Face Jobs for one GPU at
-# the time of writing, and only a start: `prices` of estimate_run takes live ones.
+# the time of writing, and only defaults: `prices` of estimate_run takes live ones.
 MACHINES = (
     Machine("t4", 15.0, 65, 320, 0.40, bfloat16=False),
     Machine("l4", 22.5, 121, 300, 0.80),
@@ -49,7 +49,7 @@ MACHINES = (
 
 @functools.cache
 def this_cpu() -> Machine:
-    """This machine's CPU: its memory, and its speed by a quarter of a second of multiplying."""
+    """This machine's CPU: its memory, and its speed, measured in a quarter of a second."""
     import psutil
 
     size = 768

@@ -1,9 +1,9 @@
 """How much memory a run will need, from the two models' config.json alone: no weights are downloaded.
 
-Weights, gradients, optimizer states and the KV cache follow from shapes. What a forward and a backward pass hold at
-their peak is not guessed: the passes are run on fake tensors, which have shapes and no data, while every storage that
-comes and goes is counted; one and two periods of layers are enough; the rest is linear. The loss is
-counted from the size of its blocks. Sizes are in bytes.
+Weights, gradients, optimizer states and the KV cache follow from shapes. The peak of a forward and a backward pass is
+not guessed: the passes run on fake tensors, which have shapes but no data, while every storage that is created or freed
+is counted. One and two periods of layers are enough, because the rest is linear. The loss is counted from the size of
+its blocks. Sizes are in bytes.
 
 Shapes: B sequences of a micro-batch, L their length, V vocabulary, H hidden size, C shared columns.
 """
@@ -39,18 +39,18 @@ from simct.models.precision import computing_in, resolved
 SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Python, torch, transformers, datasets and accelerate as loaded by a run; on a GPU its context and libraries
 OVERHEAD = {"cpu": 560 << 20, "cuda": 900 << 20}
-# float32 copies of a block's logits that a method has at once, on each side: logits, probabilities, gradients, products
+# float32 copies of a block's logits that a method holds at once, per side: logits, probabilities, gradients, products
 LISTED_BYTES = 12  # an id and a log-probability of a teacher on a server
 LOSS_COPIES = 6
 # bytes for each logit of a decoding step: scores, softmax, sorted values with their ids, cumulative sums
 DECODING_BYTES = 44
-# fused by torch on CPUs and GPUs, as build_optimizer asks for
+# torch has fused versions of these for CPUs and GPUs, which build_optimizer uses
 FUSED = ("AdamW", "Adam", "SGD", "Adagrad")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One model by its config: parameter counts and what decides the size of caches and logits."""
+    """One model, from its config: parameter counts, and the numbers that decide the size of caches and logits."""
 
     name: str
     parameters: int
@@ -100,19 +100,19 @@ def _build(config: PretrainedConfig, model: ModelConfig) -> PreTrainedModel:
     config, dtype = copy.deepcopy(config), getattr(torch, trained_dtype(model))
     try:
         return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-    except Exception as error:  # a config can fail to fit its own model in many ways
+    except Exception as error:  # a config can be inconsistent with its own model in many ways
         kind = getattr(config, "model_type", "?")
         raise ModelError(f"Models of type {quoted(kind)} cannot be estimated: {brief(error)}") from error
 
 
 @remembered
 def shape_of(config: PretrainedConfig, model: ModelConfig, run: RunConfig | None = None) -> Shape:
-    """Counts of a model built without data; with `run`, what of it is trained."""
+    """The counts of a model that is built without data; with `run`, also how much of it is trained."""
     with torch.device("meta"):
         built = _build(config, model)
         parameters = {id(each): each.numel() for each in built.parameters()}
         head = built.get_output_embeddings().weight
-        # counts of adapters and frozen parts come from the very code that makes them
+        # adapters and frozen parts are counted by the same code that creates them
         trained = trainable_student(built, run) if run else None
         wanted = {id(each): each.numel() for each in (trained or built).parameters() if each.requires_grad}
     text = config.get_text_config()
@@ -132,7 +132,7 @@ def shape_of(config: PretrainedConfig, model: ModelConfig, run: RunConfig | None
 
 
 def check_trained(run: RunConfig, token: str | bool | None = None) -> None:
-    """Raise ConfigError for frozen parts or adapters that the student has no place for, found out without its weights.
+    """Raise ConfigError for frozen parts or adapters that match nothing in the student, without reading its weights.
 
     A student that cannot be read or built like this passes: loading it raises the error.
     """
@@ -142,7 +142,7 @@ def check_trained(run: RunConfig, token: str | bool | None = None) -> None:
     except ConfigError:
         raise
     except Exception:
-        # architectures differ in what they ask of a device without data
+        # some architectures do not work on a device without data
         return
 
 
@@ -244,7 +244,7 @@ def estimate_memory(
     configs: Sequence[PretrainedConfig] | None = None,
     bfloat16: bool | None = None,
 ) -> MemoryEstimate:
-    """Peak memory of `run` on each of `devices` devices ("cuda" or "cpu"), were all completions of full length.
+    """Peak memory of `run` on each of `devices` devices ("cuda" or "cpu"), if all completions have full length.
 
     `prompt_tokens` is the length of the longest prompt; `configs` are of the teachers in order, then the student.
     `bfloat16` says whether the devices compute in it, for settings that are auto: None asks the one here. Models are
@@ -273,7 +273,8 @@ def estimate_memory(
     loss = _losses(run, teachers, student, micro_batch * new_tokens, device)
     # from the second micro-batch on, all gradients are there from the start
     accumulated = gradients if local_batch > micro_batch else 0
-    # the optimizers of torch that are not fused work on copies: of all parameters at once on GPUs, else of one
+    # optimizers of torch that are not fused work on copies: on GPUs of all parameters at once, elsewhere of one at a
+    # time
     copies = student.trainable if device == "cuda" else 2 * min(student.largest, student.trainable)
     temporary = 0 if training.optimizer.removeprefix("torch.optim.") in FUSED else trained_size * copies
     base = sum(resident.values())
@@ -314,7 +315,7 @@ def _teacher_passes(
     length: int,
     device: str,
 ) -> tuple[int, int]:
-    """The same of all teachers as `_teacher_pass` gives of one; their rows of a micro-batch are there together."""
+    """`_teacher_pass` for all teachers; their rows of a micro-batch are in memory together."""
     each = zip(run.teacher_models, configs, shapes, strict=False)
     passes = [_teacher_pass(run, model, config, shape, batches, length, device) for model, config, shape in each]
     held = sum(held for held, _ in passes)
@@ -344,7 +345,7 @@ def _teacher_pass(
 
 
 def _resident(run: RunConfig, teachers: Sequence[Shape], student: Shape, device: str) -> dict[str, int]:
-    """What is in memory all the time."""
+    """The memory that is used all the time."""
     training, trained_size = run.training, SIZES[run.student.dtype]
     quantized = {"8bit": 1.0, "4bit": 0.6}
 
@@ -377,7 +378,7 @@ def _losses(run: RunConfig, teachers: Sequence[Shape], student: Shape, rows: int
 
 
 def loss_bytes(run: RunConfig, teacher: Shape, student: Shape, rows: int, device: str) -> int:
-    """What the loss holds at its peak for `rows` rows: the head's gradient, gathered columns, a block of logits."""
+    """The peak memory of the loss for `rows` rows: the head's gradient, gathered columns, a block of logits."""
     vocabulary = max(teacher.vocabulary, student.vocabulary)
     chunk = min(rows, chunk_rows_for(torch.device(device), vocabulary, run.method_options.get("chunk_rows")))
     student_size, teacher_size = SIZES[run.student.dtype], SIZES[run.teacher.dtype]

@@ -61,7 +61,7 @@ class ServedUse(Record):
 
 @dataclass
 class MemoryEstimate:
-    """Bytes on one device. `parts` are what there is; `phases` what is there at once, the largest being the peak."""
+    """Bytes on one device, by part (`parts`) and by phase of a step (`phases`); the largest phase is the peak."""
 
     parts: dict[str, int] = field(default_factory=dict)
     phases: dict[str, int] = field(default_factory=dict)
@@ -75,9 +75,9 @@ class MemoryEstimate:
 class Estimate(Record):
     """Memory in bytes on each device, time and cost of a run.
 
-    steps: None where they depend on data that is not known. parts are what memory is needed for; phases what is in
-    memory at once, the largest of them being the peak. here: this machine. served: only of a teacher on a server, whose
-    cost is not in those of the machines. teachers: each of several, which teacher is together.
+    steps: None if they depend on unknown data. parts: what the memory is needed for; phases: what is in memory at the
+    same time, the largest of them being the peak. here: this machine. served: only for a teacher on a server, whose
+    cost is not part of the machines' costs. teachers: each of several teachers; `teacher` is their sum.
     """
 
     teacher: TeacherSize

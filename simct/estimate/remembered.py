@@ -1,4 +1,4 @@
-"""Measures of a model that are kept for the next time the same is asked."""
+"""A cache for measurements of models."""
 
 import functools
 import json
@@ -19,7 +19,9 @@ class _Question:
 
 
 def remembered(measure: Measure) -> Measure:
-    """`measure` with its latest results kept: a form asks again at every change, and most change nothing here."""
+    """`measure` with its latest results cached: a form asks again after every change, and most changes do not affect
+    this.
+    """
     answer = functools.lru_cache(maxsize=256)(lambda question: measure(*question.arguments))
 
     def plain(argument: Any) -> Any:

@@ -1,10 +1,10 @@
 """The estimate of a run before it starts: memory on each kind of machine, time, and cost.
 
-Time is arithmetic over the speed of the machine. A decoding step reads all weights and the cache once, and starts a
-layer's kernels one by one, which is what takes the time in eager decoding of small models; a training pass is bound by
-multiplications: 2 for each weight and token forward, twice that backward, as much again as forward when activations are
-recomputed. Speeds are peak figures of the makers times a usual share. Expect the right order of magnitude, not an exact
-time; memory is the part that decides whether a run fits, and is counted much more closely (memory.py).
+Time is computed from the speed of the machine. A decoding step reads all weights and the cache once, and starts a
+layer's kernels one by one, which takes most of the time for small models. A training pass is bound by multiplications:
+2 for each weight and token forward, twice that backward, and the forward part once more if activations are recomputed.
+Speeds are the makers' peak figures times a usual share. Expect the right order of magnitude, not an exact time. Memory,
+which decides whether a run fits, is counted much more closely (memory.py).
 """
 
 import math
@@ -23,20 +23,20 @@ from simct.estimate.memory import SIZES, Shape, estimate_memory, run_shapes, sha
 from simct.estimate.records import Estimate, MachineEstimate, MemoryEstimate, ServedUse, StudentSize, TeacherSize
 from simct.models.precision import resolved
 
-# a layer of one decoding step, however small: on a CPU (measured) and on GPUs
+# seconds for a layer of one decoding step, however small: on a CPU (measured) and on GPUs
 LAYER_SECONDS = {"cpu": 0.0015, "cuda": 0.0008}
-# bytes a second from the CPU's memory to a GPU, which an offloaded teacher takes for each token that it writes
+# bytes per second from CPU memory to a GPU; an offloaded teacher transfers its weights for each token that it writes
 TRANSFER = 20e9
-# processes, imports and loading before the first step; the scores before and after are not counted
+# seconds for processes, imports and loading before the first step; scores before and after training are not counted
 STARTING_SECONDS = 15
 
 
 def step_seconds(
     run: RunConfig, teachers: Sequence[Shape], student: Shape, machine: Machine, prompt_tokens: int, devices: int = 1
 ) -> dict[str, float]:
-    """Seconds of one optimizer step: {"generating", "training"}, were all completions of full length.
+    """Seconds of one optimizer step, as {"generating", "training"}, if all completions have full length.
 
-    Of several teachers each grades every completion, or, where a column chooses, an equal share of them.
+    Each of several teachers grades every completion or, if a column chooses the teacher, an equal share of them.
     """
     new_tokens, batch = run.rollout.max_new_tokens, max(1, run.training.batch_size // devices)
     flops = machine.teraflops * 1e12 * COMPUTE_SHARE
@@ -44,7 +44,7 @@ def step_seconds(
     passes = 2 * student.parameters + 2 * student.parameters + 2 * student.trainable
     if run.training.gradient_checkpointing:
         passes += 2 * student.parameters
-    # a teacher on a server works at the same time, and how fast is not known
+    # a teacher on a server works at the same time, and its speed is not known
     here = zip(run.teacher_models, teachers, strict=True)
     graded = 2 * sum(shape.parameters for model, shape in here if not model.elsewhere) * _graded_share(run)
     # under mixed precision it writes with weights in bfloat16
@@ -81,7 +81,7 @@ def evaluation_seconds(
     training_seconds: float,
     devices: int = 1,
 ) -> float:
-    """Seconds of all evaluations along a run: of full-length answers, within their share of the time; without tasks.
+    """Seconds of all evaluations during a run: with full-length answers, within their share of the time, without tasks.
 
     The first and the last are always made, and the teacher answers once.
     """
@@ -109,7 +109,7 @@ def evaluation_seconds(
 def _answering(
     run: RunConfig, model: ModelConfig, shape: Shape, machine: Machine, prompts: int, prompt_tokens: int
 ) -> float:
-    """Seconds in which a teacher answers the held-out prompts, once; those of a server are not known."""
+    """Seconds in which a teacher answers the held-out prompts once; unknown for a server."""
     if model.server:
         return 0.0
     new_tokens = min(run.rollout.max_new_tokens, LONGEST_ANSWER)
@@ -121,7 +121,7 @@ def _answering(
 
 
 def evaluation_count(run: RunConfig, steps: int) -> int:
-    """Evaluations along a run of `steps`, the first and the last among them, were all of them affordable."""
+    """The number of evaluations in a run of `steps`, including the first and the last, if time allows all of them."""
     every = run.evaluation.every
     if every == 0 or not run.data.held_out:
         return 0
@@ -156,7 +156,7 @@ def _use_of_one(run: RunConfig, steps: int, prompt_tokens: int) -> tuple[int, in
     tokens = requests * length
     count = evaluation_count(run, steps)
     if count:
-        # what the student writes each time, and what the teacher writes once and reads once
+        # the student's answers of each evaluation, and the teacher's answers, which are written once and read once
         texts = math.ceil(run.data.held_out * share) * (count + 2)
         requests += texts
         tokens += texts * (prompt_tokens + min(rollout.max_new_tokens, LONGEST_ANSWER))
@@ -176,7 +176,7 @@ def estimate_run(
     """Memory, time and cost of `run` on `hardware`, or on every machine known.
 
     `n_prompts` is needed for runs given in epochs whose data is not on this machine; `prices` are US dollars per hour
-    by machine; `configs` the teachers' and then the student's, where they are loaded already. Raises ConfigError,
+    by machine; `configs` are the teachers' and then the student's, if they are already loaded. Raises ConfigError,
     ModelError or HubError (one line).
     """
     if devices < 1:
@@ -210,7 +210,7 @@ def estimate_run(
             cost=None if hours is None or price is None else hours * price * devices,
         )
         rows.append(row)
-    # the memory is that on the last machine, which computes in the formats of most
+    # the memory is for the last machine, which uses the same formats as most
     return Estimate(
         teacher=TeacherSize(" + ".join(each.name for each in teachers), sum(each.parameters for each in teachers)),
         teachers=[TeacherSize(each.name, each.parameters) for each in teachers] if run.teachers else None,

@@ -7,12 +7,12 @@ reading its own tokens of the same bytes under its own template. For a student S
     teacher to student   mean over texts x of T of  [log2 p_T(x) - log2 p_S(x)] / bytes(x)
 
 The writer's ids are those it sampled; the reader's are its own tokenization of the same bytes, so p_reader(x) is the
-probability of that tokenization, a lower bound of the text's. The end of the turn belongs to a text that ended: it is
-one event on both sides, whichever end-of-turn token stands for it. Both directions estimate a KL divergence of texts up
-to `max_new_tokens` tokens of the writer, are zero for a model compared with itself, and need no tokens in common.
+probability of that tokenization, a lower bound of the text's. A text that ended includes its end of turn, which is one
+event on both sides, whichever end-of-turn token was used. Both directions estimate a KL divergence of texts of up to
+`max_new_tokens` tokens of the writer. They are zero for a model compared with itself, and need no tokens in common.
 
-Not covered: text after trailing bytes that are not UTF-8 (cut off and counted), and answers that the reader cannot
-spell or that hold a control token (left out and counted by reason).
+Not covered: trailing bytes that are not UTF-8 (cut off and counted), and answers that the reader cannot spell or that
+contain a control token (left out and counted by reason).
 
 Shapes: N rows of a block, V candidates of a vocabulary, H hidden size, R rows.
 """
@@ -48,7 +48,7 @@ from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
 
-# the place of these draws in the seed sequence, different from that of every training step
+# the place of these random numbers in the seed sequence, different from those of all training steps
 DRAWS = 15_487_469
 # an answer that ended at once has no bytes; it counts as one byte
 LEAST_BYTES = 1
@@ -211,7 +211,7 @@ def sampled_answers(
 
 
 def even_batches(items: list[int], most: int) -> list[list[int]]:
-    """`items` in order, in as few batches of at most `most` as possible, all about equally large."""
+    """`items` in order, in as few batches of at most `most` items as possible, all about equally large."""
     count = math.ceil(len(items) / most)
     edges = [round(len(items) * number / count) for number in range(count + 1)] if count else []
     return [items[first:last] for first, last in itertools.pairwise(edges)]

@@ -1,7 +1,7 @@
-"""Health marks: what goes wrong with a student's answers although its loss looks good, and at which step it began.
+"""Health marks: problems with a student's answers although its loss looks good, and the step at which they began.
 
 Only the step records of metrics.jsonl are used: means over ten steps are compared with those of the first ten. The
-bounds are rules of thumb, well within those at which a run ends as collapsed (training/collapse.py).
+limits are rules of thumb, well below those at which a run ends as collapsed (training/collapse.py).
 """
 
 from collections import deque
@@ -71,7 +71,7 @@ ADVICE = {
     "smaller rollout.max_new_tokens.",
     "shrinking length": "Read the newest completions. If answers are cut short, lower training.learning_rate, or try "
     "another method.",
-    "lost end of turn": "Raise rollout.max_new_tokens if answers are merely cut; otherwise lower "
+    "lost end of turn": "Raise rollout.max_new_tokens if answers are only cut off; otherwise lower "
     "training.learning_rate or set training.ema_decay.",
     "repetition": "Lower training.learning_rate, set training.ema_decay, or sample with a higher rollout.temperature.",
 }
@@ -117,9 +117,9 @@ def _means(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 class HealthWatch:
-    """Follows a run step by step, and reports once that it became unhealthy: by a step's warning, or by a health mark.
+    """Follows a run step by step, and reports once when it becomes unhealthy, by a step's warning or a health mark.
 
-    `history` are the records of earlier steps, about which there has been a report if they gave a reason for one.
+    `history` are the records of earlier steps, which have already been reported if there was a reason.
     """
 
     def __init__(self, history: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -130,7 +130,9 @@ class HealthWatch:
             self.add(record)
 
     def add(self, record: Mapping[str, Any]) -> str | None:
-        """Add one step's record. Returns what is wrong and what to do, if that is the first time; None otherwise."""
+        """Add one step's record. Returns what is wrong and what to do the first time that something is; None
+        otherwise.
+        """
         if _is_whole(record):  # not so a step in which the student wrote nothing
             (self.first if len(self.first) < WINDOW else self.last).append(record)
         if self.reported:

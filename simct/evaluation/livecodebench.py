@@ -1,9 +1,9 @@
 """LiveCodeBench: problems of programming competitions, scored by running what the model wrote (arXiv 2403.07974).
 
 The task `livecodebench_v6` is release v6: the six files of livecodebench/code_generation_lite on the Hub, 1,055
-problems, of which the last file has the newest 175. A problem counts where the program passes all its tests, public and
-private, in the sandbox. The prompt is ours and the answer greedy, so scores compare with each other and only roughly
-with the scores that other harnesses publish.
+problems, of which the last file has the newest 175. A problem is solved if the program passes all its tests, public and
+private, in the sandbox. The prompt is our own and the answer is greedy, so scores are comparable with each other, and
+only roughly with those of other harnesses.
 """
 
 import base64
@@ -39,7 +39,7 @@ MOST_BYTES_OF_TESTS = 1 << 29
 class Problem:
     """A problem. function: the method to call; None reads standard input. file, start: where its line is in the data.
 
-    Its tests are read when they are needed: those of all problems together take gigabytes.
+    Its tests are read when they are needed, because the tests of all problems together take gigabytes.
     """
 
     question: str
@@ -93,7 +93,7 @@ def load_problems(samples: int | None = None) -> list[Problem]:
 
 
 def _problems() -> Iterator[Problem]:
-    """One file after another, so that no file is fetched of which no problem is wanted."""
+    """One file after another, so that files without a requested problem are not downloaded."""
     from huggingface_hub import hf_hub_download
 
     for name in FILES:
@@ -115,7 +115,7 @@ def _problems() -> Iterator[Problem]:
 
 
 def _problem(row: dict[str, Any], file: Path, start: int) -> Problem:
-    _tests(row)  # what cannot be read ends the evaluation before a model has answered
+    _tests(row)  # unreadable tests end the evaluation before a model has answered
     function = json.loads(row.get("metadata") or "{}").get("func_name") or None
     return Problem(str(row["question_content"]), str(row.get("starter_code") or ""), function, file, start)
 
@@ -140,7 +140,7 @@ def _private_tests(text: str) -> list[dict[str, Any]]:
 
 
 class _OnlyText(pickle.Unpickler):
-    """Reads a pickled text and nothing else: a pickle can name any function to call."""
+    """Reads a pickled text and nothing else, because a pickle can name any function to call."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it names {module}.{name}")

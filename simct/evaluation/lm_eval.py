@@ -1,8 +1,9 @@
 """Scores on tasks of lm-eval by name (gsm8k, minerva_math500, mbpp, humaneval …) or from a task's YAML file.
 
-A file is data, and one that holds code is refused, unless its owner has allowed it by a flag of the command.
-lm-eval's own runner is used on the model in memory. Its code tasks fetch a metric that runs what the model wrote; here
-that metric is ours, which runs it in the sandbox, and a task that would run code by other means is refused.
+A file is treated as data. A file that contains code is refused, unless its owner allows it by a flag of the command.
+lm-eval's own runner is used on the model in memory. Its code tasks download a metric that runs what the model wrote.
+Here that metric is replaced by ours, which runs the code in the sandbox, and a task that would run code in another way
+is refused.
 """
 
 import contextlib
@@ -35,11 +36,11 @@ def is_installed() -> bool:
 def check_task(task: str, allow_code_execution: bool = False, allow_task_code: bool = False) -> None:
     """Raise ConfigError unless `task` is registered by lm-eval or is a task's YAML file, and may be run.
 
-    `allow_task_code` lets a file hold Python code; nothing but the local command may set it.
+    `allow_task_code` lets a file contain Python code; only the local command may set it.
     """
     if not is_installed():
         raise ConfigError(
-            f"Task {task!r} is neither demo nor a JSONL file, and lm-eval, which may know it, is not installed. "
+            f"Task {task!r} is neither demo nor a JSONL file. It may be a task of lm-eval, which is not installed. "
             "Install it: pip install lm_eval."
         )
     if _is_file(task):
@@ -134,7 +135,8 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 @contextlib.contextmanager
 def sandboxed_code_metric() -> Iterator[None]:
-    """While open, `evaluate.load("code_eval")` returns our metric, so that lm-eval's code tasks run in the sandbox.
+    """In this context, `evaluate.load("code_eval")` returns our metric, so that lm-eval's code tasks run in the
+    sandbox.
 
     Any other metric is a program that would be downloaded and run, and is refused.
     """
@@ -156,7 +158,8 @@ def sandboxed_code_metric() -> Iterator[None]:
 
 class _Guarded:
     """A task manager that lets no task run generated code without permission, or outside the sandbox, and none whose
-    score is better when it is lower: scores are compared, and the best one kept, as shares of right answers."""
+    score is better when it is lower: scores are compared, and the best one kept, as shares of right answers.
+    """
 
     def __init__(self, manager: Any, allowed: bool) -> None:
         self._manager, self._allowed = manager, allowed

@@ -1,8 +1,8 @@
-"""A task of lm-eval in a YAML file: read as data, and refused if it holds code.
+"""A task of lm-eval in a YAML file: read as data, and refused if it contains code.
 
 lm-eval imports the Python file that a `!function` names, follows `include`, renders texts by Jinja, which can reach any
-Python object, and loads metrics and classes by name. So a file counts as data only if none of its settings can
-run anything, and its templates only insert columns of a row.
+Python object, and loads metrics and classes by name. So a file counts as data only if none of its settings can run
+anything and its templates only insert columns of a row.
 """
 
 from pathlib import PurePosixPath
@@ -54,7 +54,7 @@ GLOBALS = frozenset({"cycler", "joiner", "namespace", "lipsum", "range", "dict",
 
 
 def read_task_file(path: str) -> dict[str, Any]:
-    """The settings of a task's YAML file, which are all data. Raises ConfigError if the file holds code."""
+    """The settings of a task's YAML file, which are all data. Raises ConfigError if the file contains code."""
     text = _text(path)
     for tag in _tags(text, path):
         raise _holds_code(path, f"the tag {quoted(tag)}")
@@ -95,7 +95,7 @@ def _named(settings: Any, path: str) -> dict[str, Any]:
 
 def _holds_code(path: str, reason: str) -> ConfigError:
     return ConfigError(
-        f"The task file {path!r} holds code: {reason}. Give a task by its name; `simct evaluate --allow-task-code` "
+        f"The task file {path!r} contains code: {reason}. Give a task by its name; `simct evaluate --allow-task-code` "
         "scores your own file if you trust it."
     )
 

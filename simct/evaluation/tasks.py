@@ -36,7 +36,8 @@ SHOWN = 8
 
 
 def check_tasks(settings: EvaluationConfig, allow_task_code: bool = False) -> None:
-    """Refuse tasks that could not be scored: unknown ones, ones without answers, ones that hold or run code unasked.
+    """Refuse tasks that cannot be scored: unknown tasks, tasks without answers, and tasks that contain or run code
+    without permission.
 
     Raises ConfigError or DataError, before a model is loaded.
     """

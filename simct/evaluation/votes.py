@@ -21,7 +21,9 @@ CHOICES: tuple[Choice, ...] = ("left", "right", "tie")
 
 @dataclass(frozen=True)
 class Vote:
-    """What a person preferred: the answer on the left or on the right, or neither; and who had written which."""
+    """What a person preferred: the answer on the left, the one on the right, or neither; and which model wrote
+    which.
+    """
 
     prompt: str
     left: str
@@ -65,7 +67,7 @@ class Tally:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """The two-sided p-value of `wins` against `losses` if either is as likely; 1 without any."""
+    """The two-sided p-value of `wins` against `losses` if both are equally likely; 1 without any votes."""
     n, fewer = wins + losses, min(wins, losses)
     return min(1.0, 2 * sum(comb(n, k) for k in range(fewer + 1)) / 2**n)
 
@@ -84,7 +86,7 @@ def add_vote(run: RunFolder, vote: Vote) -> None:
 
 
 def tallies(votes: Iterable[Vote]) -> list[Tally]:
-    """One tally for each two models that were compared, in the order of their first vote."""
+    """One tally for each pair of models that was compared, in the order of their first vote."""
     by_pair: dict[frozenset[str], list[Vote]] = {}
     for vote in votes:
         by_pair.setdefault(frozenset((vote.left, vote.right)), []).append(vote)

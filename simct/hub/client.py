@@ -1,4 +1,6 @@
-"""The settings of the Hub's clients: they never hang, do not fill the log, and notice an unreachable Hub quickly."""
+"""Settings for the Hub's clients, so that they never hang, do not fill the log, and notice an unreachable Hub
+quickly.
+"""
 
 import logging
 import sys
@@ -13,7 +15,7 @@ from simct.config import local_path
 
 # how long a person waits for a search
 SEARCH_SECONDS = 10.0
-# an upload can take long: the Hub checks a commit of large files before it answers
+# an upload can take a long time, because the Hub checks a commit of large files before it answers
 CALL_SECONDS = 180.0
 
 
@@ -43,7 +45,7 @@ def ask(path: str, params: dict[str, Any], token: str | bool | None) -> Any:
     return response.json()
 
 
-# to find out whether the Hub gives any answer
+# seconds to wait when checking whether the Hub answers at all
 ANSWER_SECONDS = 10
 
 

@@ -1,8 +1,9 @@
-"""The `datasets` library, kept to a dataset's own files, to JSON of a bounded depth, and to values as they are stored.
+"""The `datasets` library, restricted to a dataset's own files, to JSON of limited depth, and to values as they are
+stored.
 
 The README of a dataset (or its .huggingface.yaml) lists its files, and the library would read anything named there: an
-address in the reader's network, a file of their machine, another repository. Only paths within the dataset are
-accepted. An image, sound or video in a row is likewise a file or an address to fetch and decode: it is left as it is
+address in the reader's network, a file on their machine, another repository. Only paths within the dataset are
+accepted. An image, sound or video in a row is likewise a file or an address to fetch and decode; it is left as it is
 stored, at any depth.
 """
 
@@ -33,7 +34,7 @@ class DeepJson(DataError):
 
 @cache
 def datasets_library() -> ModuleType:
-    """The `datasets` library; it raises DataError for a dataset that names files outside itself."""
+    """The `datasets` library, changed to raise DataError for a dataset that names files outside itself."""
     import datasets
     from datasets.utils.metadata import MetadataConfigs
 

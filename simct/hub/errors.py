@@ -70,7 +70,7 @@ def _causes(error: BaseException) -> list[BaseException]:
         cause = cause.__cause__ or cause.__context__
     if _refused_card(error):
         return chain
-    # the Hub's answer says more than the error of the cache that was tried after it
+    # the Hub's response says more than the error of the cache, which was tried next
     return sorted(chain, key=lambda each: not isinstance(each, hub.HfHubHTTPError))
 
 
@@ -170,7 +170,7 @@ def _of_request(error: hub.HfHubHTTPError, name: str, reason: str) -> HubError |
     if status == 412:
         return HubError(f"{name} was changed by someone else in the meantime. Try again.")
     if status == 413:
-        return HubError(f"The Hub finds a file of {name} too large{reason}.")
+        return HubError(f"A file of {name} is too large for the Hub{reason}.")
     if status == 429:
         wait = error.response.headers.get("Retry-After") or _reset_seconds(error)
         return HubError(

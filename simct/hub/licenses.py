@@ -8,8 +8,8 @@ import re
 from typing import Protocol
 
 NOT_ADVICE = "Not legal advice."
-# a family of licenses (ids of the Hub), its meaning as the teacher's license and as the student's, where an empty text
-# means that there is nothing to look up. The first match counts.
+# a family of licenses (Hub ids), what it means as the teacher's license and as the student's (empty: nothing to look
+# up). The first match counts.
 _FAMILIES = [
     (
         r"apache-2\.0|mit(-0)?|bsd(-\d-clause.*)?|isc|zlib|unlicense|0bsd|wtfpl|bsl-1\.0|ms-pl|ncsa|postgresql|afl-3\.0"

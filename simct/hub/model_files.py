@@ -1,7 +1,7 @@
 """The files in a model's folder or repository, checked before anything is downloaded or started.
 
-Weights are read from safetensors only. A LoRA or other PEFT adapter means its base model with the adapter merged into
-it; anything else that cannot be loaded is reported with what to do.
+Weights are read from safetensors only. A LoRA or other PEFT adapter stands for its base model with the adapter merged
+into it. Anything else that cannot be loaded is reported, with what to do.
 """
 
 import json
@@ -74,7 +74,7 @@ def adapter_of(model: str, revision: str | None = None, token: str | bool | None
     if not isinstance(base, str) or not base.strip():
         raise ModelError(f"The adapter {model!r} does not name its base model: set base_model_name_or_path in it.")
     here = local_path(base) is not None
-    # a repository must not choose which folder of this machine is read
+    # a repository must not decide which folder of this machine is read
     if (here and path is None) or (not here and base.startswith(("/", "~", "."))):
         raise ModelError(
             f"The adapter {model!r} names the folder {base!r} as its base model. Merge it where that folder is, or set "
@@ -87,7 +87,7 @@ def check_model_files(model: str, revision: str | None = None, token: str | bool
     """The adapter that `model` is, None for a whole model; raises ModelError, with what to do, if it cannot be loaded.
 
     It takes one request per repository (also for an adapter's base) and downloads only an adapter's config. If the Hub
-    does not answer, the model is accepted, as it may be cached.
+    does not answer, the model is accepted, because it may be cached.
     """
     problem = model_files_problem(model, revision, token)
     if problem:

@@ -15,13 +15,14 @@ _hidden: set[str] = set()
 
 
 def hide(key: str) -> None:
-    """Remove `key`, too, from what this process shows, logs or publishes from now on."""
+    """From now on, also remove `key` from everything that this process shows, logs or publishes."""
     _hidden.add(key)
 
 
 def redact(text: str) -> str:
     """`text` with everything that looks like a Hugging Face token replaced by its prefix and an ellipsis, and with the
-    keys of teachers' servers left out."""
+    keys of teachers' servers left out.
+    """
     known = {os.environ.get(name, "") for name in (KEY_VARIABLE, RUN_KEY_VARIABLE)} | _hidden
     for key in sorted(known, key=len, reverse=True):
         text = text.replace(key, "…") if len(key) >= SHORTEST_KEY else text

@@ -20,14 +20,14 @@ def is_folder(model: str) -> bool:
 
 
 def split_revision(model: str | None) -> tuple[str, str | None]:
-    """`id@revision` as its two parts; a folder that has an @ in its name is left alone."""
+    """`id@revision` as its two parts; a folder with an @ in its name is not split."""
     model = (model or "").strip()
     name, mark, revision = model.rpartition("@")
     return (name, revision) if mark and name and revision and not is_folder(model) else (model, None)
 
 
 def hub_id(name: str) -> str | None:
-    """`name` if it reads as a repository id on the Hub and is not a file or folder here, else None."""
+    """`name` if it looks like a repository id on the Hub and is not a file or folder here, else None."""
     try:
         validate_repo_id(name)
     except HFValidationError:

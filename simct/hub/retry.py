@@ -57,8 +57,9 @@ def patiently(call: Callable[[], Result], patience: float | None = None) -> Resu
 
 
 class BackOff:
-    """When to send the next of many requests: every `every` seconds; after failures later and later, up to five
-    minutes."""
+    """Decides when to send the next of many requests: every `every` seconds, and after failures later and later, up to
+    five minutes.
+    """
 
     LONGEST = 300.0
 

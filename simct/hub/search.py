@@ -205,7 +205,7 @@ def base_model_line(teacher: ModelHit, student: ModelHit) -> str | None:
         return f"The student's weights are quantized ({student.quantized}) and cannot be trained. Use its base model."
     shared = {teacher.id, teacher.base_model} & {student.id, student.base_model} - {None}
     if shared:
-        return f"Both come from {shared.pop()}: if they share one tokenizer, every method is ordinary distillation."
+        return f"Both come from {shared.pop()}. If they have the same tokenizer, every method is ordinary distillation."
     if student.base_model and student.base_relation != "finetune":
         how = _MADE.get(student.base_relation or "", "made")
         return f"The student was {how} from {student.base_model}, whose license may bind it too."

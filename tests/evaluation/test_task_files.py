@@ -94,7 +94,7 @@ def test_a_plain_file_is_data(tmp_path):
 @pytest.mark.parametrize("kind", CODE)
 def test_a_file_with_code_is_refused_by_name(tmp_path, kind):
     path = written(tmp_path, CODE[kind])
-    with pytest.raises(ConfigError, match="holds code") as got:
+    with pytest.raises(ConfigError, match="contains code") as got:
         check_tasks(EvaluationConfig(tasks=[path], allow_code_execution=True))
     assert "--allow-task-code" in str(got.value) and "\n" not in str(got.value)
     assert not (tmp_path / "ran").exists()
@@ -110,7 +110,7 @@ def test_only_a_flag_of_the_command_allows_code_and_no_run_yaml_can_hold_it(tmp_
         [sys.executable, "-m", "simct", "evaluate", "--model", "nowhere", "--tasks", path],
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
-    assert refused.returncode == 2 and "holds code" in refused.stderr and refused.stderr.count("\n") == 1
+    assert refused.returncode == 2 and "contains code" in refused.stderr and refused.stderr.count("\n") == 1
     assert not (tmp_path / "ran").exists()
 
 

@@ -266,7 +266,9 @@ def test_rows_of_no_teacher_are_left_out_and_counted(folders, data):
         load_prompts(config.data), load_teachers(config), config, 128, notices.append
     )
     assert [prompt.prompt.route for prompt in found] == ["math"] * 3 and too_long == 0
-    assert notices == ["2 of 5 prompts are left out, because no teacher is for what 'kind' has there: 'code' (2)."]
+    assert notices == [
+        "2 of 5 prompts are left out, because no teacher has a route for their value in 'kind': 'code' (2)."
+    ]
 
 
 def test_a_route_that_no_row_has_ends_the_run_with_what_there_is(folders, second, data, tmp_path):

@@ -24,12 +24,12 @@ from simct.evaluation.answers.texts import same_text, squeezed, states_text
 from simct.evaluation.sandbox.program import DEFAULT_LIMITS, Limits, run_program
 
 FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
-# longer expressions are not answers, and could keep a computer algebra system busy forever
+# longer expressions are not answers, and a computer algebra system might never finish them
 MAX_EXPRESSION = 4000
 # expressions that can take a computer algebra system forever: only evaluated with a time limit
 _COSTLY = re.compile(r"\^|\*\*|!|\d[eE]\d|\\(?:sum|prod|int|lim|binom)")
 
-# texts in which an expression is found by its markup or its place; other texts are expressions
+# texts with an expression that is found by its markup or position; other texts are expressions themselves
 _MATHS_OR_PROSE = re.compile(r"\$|\\[(\[]|[A-Za-z]{2}")
 
 
@@ -107,7 +107,7 @@ def maths_match(completion: str, reference: str) -> bool:
         return False
     from math_verify import parse, verify
 
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it would warn at each call without a limit
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # without a limit it would warn at each call
     limits = {} if main else {"parsing_timeout": None}
 
     def read(text: str) -> list:

@@ -59,7 +59,7 @@ def _leading(text: str, barely: bool = False) -> frozenset[str] | None:
     """The letters a text starts with; with `barely` also if words follow ("B Paris")."""
     shown = re.sub(r"^[\s\"'*_$]+", "", plain(text))
     found = _LEADS.match(shown)
-    # a lone lower-case letter is a word, unless it is in brackets
+    # a single lower-case letter is a word, unless it is in brackets
     if found and not found[1] and found[2].islower() and shown[found.end() : found.end() + 1] != ")":
         found = None
     if not found and barely:
@@ -74,7 +74,9 @@ def _leading(text: str, barely: bool = False) -> frozenset[str] | None:
 
 
 def _last(text: str) -> frozenset[str] | None:
-    """The letter that the last sentence ends with or names, unless it denies something or names several."""
+    """The letter that the last sentence ends with or names, unless the sentence denies something or names several
+    letters.
+    """
     shown = bare(plain([each for each in sentences(text) if each.strip()][-1])) if text.strip() else ""
     if _DENIES.search(shown):
         return None

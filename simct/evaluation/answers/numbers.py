@@ -7,7 +7,7 @@ from fractions import Fraction
 from simct.evaluation.answers.markup import bare, plain, without_emphasis
 from simct.evaluation.answers.statements import LONGEST, Statement, sentences, statements
 
-# longer numbers are not answers, and larger exponents would keep a computer busy forever
+# longer numbers are not answers, and computing larger exponents would never finish
 MAX_DIGITS = 300
 MAX_EXPONENT = 300
 
@@ -59,7 +59,7 @@ _UNIT_OF = {name: unit for unit, names in _UNITS.items() for name in (unit, *nam
 _UNIT = re.compile(
     r"\s*(?:(?P<square>sq\.?|square)\s+|(?P<cubic>cubic)\s+)?(?P<word>[%°¢$€£]|[A-Za-z]+)\.?(?:\s*\^\s*\{?(?P<power>[23])\}?)?"
 )
-# what makes a number a part of an expression, on its left and on its right
+# characters to the left and right of a number that make it part of an expression
 _JOINED_LEFT = re.compile(
     r"""(?:
         [√^_*×÷·{\\π±!]\s?
@@ -71,7 +71,7 @@ _JOINED_LEFT = re.compile(
     )$""",
     re.VERBOSE,
 )
-# what makes a sign a part of an expression: the 12 of 12 - 5, the x of x -5
+# what makes a sign part of an expression: the 12 in 12 - 5, the x in x -5
 _OPERAND = re.compile(r"(?:\b[A-Za-z]|\d|\))\s?$")
 _JOINED_RIGHT = re.compile(
     r"""\s?(?:
@@ -175,7 +175,8 @@ def quantity(text: str) -> Quantity | None:
 def stated_number(text: str) -> Quantity | None:
     """The number that a text (without its reasoning) gives as its answer; None if it gives none.
 
-    It is the number of its last stated answer, else one in bold that no later conclusion replaces, else its last.
+    It is the number of the last stated answer, else one in bold that no later conclusion replaces, else the last
+    number.
     """
     for statement in reversed(statements(text)):
         if re.search(r"\d", plain(statement.text)):

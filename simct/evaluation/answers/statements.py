@@ -66,7 +66,7 @@ def without_reasoning(text: str) -> str:
     if "<|channel" in text:
         text = _final_channel(text)
     text = _REASONING.sub(" ", text)
-    # a block that the prompt opened
+    # a think block that the prompt opened
     text = _CLOSED.split(text)[-1]
     text = _SPOKEN_CHANNELS.sub("", text)
     if _SPOKEN_ANALYSIS.match(text):
@@ -166,7 +166,7 @@ def sentences(text: str) -> list[str]:
         found.append(text[at : end.end()])
         at = end.end()
     found.append(text[at:])
-    # a sentence that also concludes is not just a courtesy
+    # a sentence that also states a conclusion is not just a closing phrase
     while len(found) > 1 and (not found[-1].strip() or _CLOSING.search(found[-1])):
         found.pop()
     return found

@@ -1,9 +1,9 @@
 """The script that `program.py` starts: it confines itself, then runs a program. Standard library only.
 
 Standard input is one JSON object: {"code", "cpu_seconds", "memory_bytes", "file_bytes", "processes", "readable",
-"packages", "scratch", "report", "secret"}; what happened goes to descriptor "report" as JSON lines. Three processes:
-this one adopts the orphans, the second is the first in its own process namespace (all others die with it), the third
-gives up all rights and runs the program. Numbers below are those of the Linux kernel's headers.
+"packages", "scratch", "report", "secret"}; what happened goes to descriptor "report" as JSON lines. There are three
+processes: this one adopts the orphans; the second is the first in its own process namespace, so that all others die
+with it; the third gives up all rights and runs the program. Numbers below are those of the Linux kernel's headers.
 """
 
 import builtins
@@ -157,7 +157,8 @@ def leave_namespaces() -> bool:
 def become_nobody(may_read_all: bool) -> None:
     """Change from root to nobody. `may_read_all` keeps the power to read all files (Python itself may be in root's
     home),
-    for machines where Landlock will then restrict reading to a few folders."""
+    for machines where Landlock will then restrict reading to a few folders.
+    """
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     prctl(PR_SET_KEEPCAPS, int(may_read_all))
@@ -166,14 +167,15 @@ def become_nobody(may_read_all: bool) -> None:
         kept = 1 << CAP_DAC_READ_SEARCH
         header = ctypes.create_string_buffer(struct.pack("Ii", CAPABILITY_VERSION, 0))
         data = ctypes.create_string_buffer(struct.pack("6I", kept, kept, 0, 0, 0, 0))
-        if libc.capset(header, data) < 0:  # this container does not let us keep the power: then give up everything
+        if libc.capset(header, data) < 0:  # this container does not let us keep this right, so give up everything
             data = ctypes.create_string_buffer(struct.pack("6I", 0, 0, 0, 0, 0, 0))
             check(libc.capset(header, data), "capset")
 
 
 def give_up_everything(job: dict) -> None:
     """Apply limits, an unprivileged user, file rules and call filters, in this order: each needs rights that the next
-    removes."""
+    removes.
+    """
     os.setsid()
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     limits = {
@@ -202,7 +204,7 @@ def send(job: dict, report: dict) -> None:
 
 
 def run_program(job: dict) -> None:
-    """Run the program and report: it passes only if it reaches its end, not if it exits before."""
+    """Run the program and report. It passes only if it reaches its end, not if it exits earlier."""
     report = {"outcome": "failed", "reason": "exited before it finished"}
     with contextlib.suppress(SystemExit):
         try:

@@ -1,4 +1,4 @@
-"""What runs inside the sandbox to try a program on the tests of a competition's problem. Standard library only.
+"""The code that tests a program on the tests of a competition problem, inside the sandbox. Standard library only.
 
 `livecodebench.py` sends this file's text with a call of `judge` behind it. A program either defines `Solution`, whose
 method is called with the arguments that a test lists as JSON, one per line, or reads standard input and prints. Texts
@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation
 from types import CodeType
 from typing import Any
 
-# what the sites that pose these problems import before a program
+# the imports that the sites of these problems put before a program
 PREAMBLE = """
 import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, sys
 from bisect import *
@@ -63,7 +63,7 @@ def _called(method: Callable[..., Any], test: dict) -> bool:
 
 
 def _printed(program: CodeType, text: str) -> str:
-    """What the program prints when it reads `text`, by whichever way: input(), sys.stdin or descriptor 0."""
+    """What the program prints when it reads `text` from input(), sys.stdin or descriptor 0."""
     with open("input", "wb") as file:
         file.write(text.encode())
     descriptor = os.open("input", os.O_RDONLY)

@@ -1,12 +1,11 @@
-"""Run a program that a model wrote, confined: no environment, no network, only its own files, small limits.
+"""Run a program that a model wrote, confined: no environment, no network, only its own files, low limits.
 
-The program runs in a process that has given up (see child.py) reading and writing outside a scratch folder
-(Landlock), sockets and a dozen other system calls (seccomp), gaining privileges, and, where the machine permits, seeing
-other processes or a network at all (namespaces). Started by root it runs as nobody. Its environment is empty, so it has
-no tokens to find. CPU time, memory, processes, open files and file sizes are limited by the kernel, their totals by
-this module, which ends the whole process tree. On a machine that cannot confine a program, it is not run.
-
-This keeps a program from doing harm; it does not protect a test from a program written to fool it.
+The program runs in a process (see child.py) that cannot read or write outside a scratch folder (Landlock), open sockets
+or make a dozen other system calls (seccomp), or gain privileges. If the machine permits it, the process also sees no
+other processes and no network (namespaces). If root starts it, it runs as nobody. Its environment is empty, so there
+are no tokens to find. The kernel limits CPU time, memory, processes, open files and file sizes; this module limits
+their totals and ends the whole process tree. On a machine that cannot confine a program, it is not run. This keeps a
+program from doing harm; it does not protect a test from a program written to fool it.
 """
 
 import contextlib
@@ -64,13 +63,13 @@ class Outcome:
 def why_unavailable() -> str | None:
     """Why programs cannot be confined on this machine, or None when they can."""
     if not sys.platform.startswith("linux"):
-        return "generated code is only run on Linux, which can confine it"
+        return "generated code runs only on Linux, which can confine it"
     from simct.evaluation.sandbox.child import DENIED, landlock_version
 
     if platform.machine() not in DENIED:
         return f"there is no system call filter for {platform.machine()} processors"
     if not landlock_version() and os.geteuid() != 0:
-        return "this kernel has no Landlock (Linux 5.13 or later), so files could not be kept from the program"
+        return "this kernel has no Landlock (Linux 5.13 or later), so the program could read any file"
     return None
 
 
@@ -83,14 +82,14 @@ def needs_permission(task: str) -> ConfigError:
 
 
 def check_can_confine(task: str) -> None:
-    """Raise ConfigError where this machine cannot confine what a task runs."""
+    """Raise ConfigError if this machine cannot confine the code that a task runs."""
     reason = why_unavailable()
     if reason:
         raise ConfigError(f"Task {task!r} was not run: {reason}.")
 
 
 def run_program(code: str, limits: Limits = DEFAULT_LIMITS) -> Outcome:
-    """Run Python source `code` in the sandbox. Raises RunError where this machine cannot confine it."""
+    """Run Python source `code` in the sandbox. Raises RunError if this machine cannot confine it."""
     reason = why_unavailable()
     if reason:
         raise RunError(f"Generated code was not run: {reason}. Use a Linux machine, or leave code tasks out.")
