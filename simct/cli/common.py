@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -242,9 +241,11 @@ def find_run(name: str, runs_dir: str) -> RunFolder:
     from simct.runs.listing import open_run
 
     try:
-        run = RunFolder(Path(os.path.expanduser(name)).resolve())
-        if name and run.exists:
-            return run
+        # also a folder under runs_dir that has a name of its own, such as one with a space
+        for folder in (expanded(name), expanded(runs_dir) / name):
+            run = RunFolder(folder.resolve())
+            if name and run.exists:
+                return run
     except (OSError, ValueError, RuntimeError):
         pass  # some texts cannot be a path
     if os.sep in name:

@@ -97,6 +97,11 @@ def check_model_files(model: str, revision: str | None = None, token: str | bool
         problem = model_files_problem(adapter.base, adapter.base_revision, token)
         if problem:
             raise ModelError(f"The base model of the adapter {model!r} cannot be loaded. {problem}")
+        if adapter_of(adapter.base, adapter.base_revision, token) is not None:
+            raise ModelError(
+                f"The base model of the adapter {model!r} is {adapter.base!r}, an adapter itself, and adapters do not "
+                "stack. Merge that one first, or give the merged model of its run."
+            )
     return adapter
 
 

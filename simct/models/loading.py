@@ -157,7 +157,11 @@ def merged_adapter(
         lacking = next((str(each.message) for each in raised if "missing adapter keys" in str(each.message)), None)
         if lacking:
             raise ModelError(f"The adapter {name!r} lacks weights that its config asks for: {brief(lacking)}")
-        return adapted.merge_and_unload()
+        merged = adapted.merge_and_unload()
+        for parameter in merged.parameters():
+            # PEFT has frozen the base, and a student is trained whole
+            parameter.requires_grad_(parameter.is_floating_point())
+        return merged
     except ModelError:
         raise
     except Exception as error:

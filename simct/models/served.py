@@ -33,6 +33,7 @@ ANSWER_SECONDS = 600.0
 CONNECT_SECONDS = 10.0
 # all waits of one request together, in seconds, while a run depends on it
 PATIENCE = 600.0
+LARGEST_ID = 2**31
 Spans = list[list[tuple[int, int]]]
 
 
@@ -81,7 +82,7 @@ class ServerClient:
             raise self._refusal(response)
         try:
             answer = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):  # not JSON, or nested too deeply
             answer = None
         if not isinstance(answer, dict):
             raise RunError(
@@ -120,7 +121,7 @@ def _message(response: httpx2.Response) -> str:
     """A server's error message as one line."""
     try:
         said: Any = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         said = response.text
     for name in ("error", "message", "detail"):
         said = said.get(name, said) if isinstance(said, dict) else said
@@ -313,7 +314,12 @@ class ServedTeacher:
                 f"The teacher's server at {self.client.url} gave no log-probability of token {token} that it was sent. "
                 "Check that it serves this model."
             ) from error
-        if not total <= 1.0 + 1e-2 or min(values) < 0:
+        if not 0 <= min(values) <= max(values) < LARGEST_ID:
+            raise RunError(
+                f"The teacher's server at {self.client.url} lists token ids that no vocabulary has. Check that it "
+                "serves this model."
+            )
+        if not total <= 1.0 + 1e-2:
             raise RunError(
                 f"The teacher's server at {self.client.url} gave probabilities that add up to {total:.3f}: they are "
                 "not those of one distribution. Start vLLM with --logprobs-mode raw_logprobs."

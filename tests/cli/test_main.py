@@ -152,6 +152,16 @@ def test_the_home_of_a_user_who_does_not_exist_is_a_name_like_any_other(folders,
     assert "no-such-user" in refused(capsys, "publish", "~no-such-user/run", "--repo-id", "me/x")
 
 
+def test_a_run_is_found_by_the_name_that_lists_show(tmp_path, capsys):
+    named = made_up_run(tmp_path, steps=1)
+    named.path.rename(tmp_path / "été 🙂 'x'")
+    assert main(["jobs", "--runs", str(tmp_path)]) == 0 and "été 🙂 'x'" in capsys.readouterr().out
+    assert main(["jobs", "log", "été 🙂 'x'", "--runs", str(tmp_path)]) == 0
+    assert "step 1/1" in capsys.readouterr().out
+    for name in ("no such run", "..", "", "a" * 3000):
+        assert "See `simct jobs`" in refused(capsys, "jobs", "log", name, "--runs", tmp_path) or not name
+
+
 def test_a_model_that_reads_like_a_path_is_said_to_be_missing(folders, capsys):
     line = refused(capsys, "inspect", "--teacher", "models/my/teacher", "--student", folders[1])
     assert "there is no such folder" in line

@@ -115,6 +115,7 @@ def test_an_adapter_is_loaded_merged_into_its_base(folder, tmp_path):
     assert torch.allclose(found, wanted, atol=1e-5)
     assert not torch.allclose(found, base, atol=1e-2)
     assert not any("lora" in name for name, _ in loaded.named_parameters())
+    assert all(parameter.requires_grad for parameter in loaded.parameters())  # such a student is trained whole
     tokens = load_tokens(str(tmp_path / "adapter"))  # the base's, as the adapter came without
     assert tokens.end_ids == load_tokens(str(folder)).end_ids and tokens.rows == 257
     pair = TokenizerPair.from_pretrained(str(tmp_path / "adapter"), str(folder))
@@ -134,7 +135,9 @@ def test_an_adapter_with_an_embedding_of_its_own_resizes_the_base(folder, tmp_pa
     adapted.save_pretrained(tmp_path / "adapter")
     tokenizer.save_pretrained(tmp_path / "adapter")
     assert embedding_rows(str(folder)) == 257 and adapter_rows(str(tmp_path / "adapter")) == 259
-    assert load(tmp_path / "adapter").get_output_embeddings().weight.shape[0] == 259
+    loaded = load(tmp_path / "adapter")
+    assert loaded.get_output_embeddings().weight.shape[0] == 259
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
     tokens = load_tokens(str(tmp_path / "adapter"))
     assert tokens.rows == 259 and b"<new>" in tokens.id_of
 
@@ -145,6 +148,15 @@ def test_adapters_that_do_not_fit_are_refused_in_one_line(folder, tmp_path):
     with pytest.raises(ModelError, match="Cannot load the adapter") as error:
         load(tmp_path / "adapter")
     assert "\n" not in str(error.value)
+
+
+def test_an_adapter_of_an_adapter_is_refused_before_any_weights_are_read(folder, tmp_path):
+    save_adapter(folder, tmp_path / "adapter")
+    save_adapter(folder, tmp_path / "second")
+    change_json(tmp_path / "second" / "adapter_config.json", base_model_name_or_path=str(tmp_path / "adapter"))
+    (tmp_path / "second" / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="an adapter itself, and adapters do not stack"):
+        load(tmp_path / "second")
 
 
 def test_an_adapter_that_lacks_weights_is_refused(folder, tmp_path):

@@ -20,7 +20,7 @@ from simct.losses.head import Head
 from simct.methods import METHODS
 from simct.models import served, server_address, server_keys
 from simct.models.loading import hidden_rows, load_model
-from simct.models.served import ServedTeacher
+from simct.models.served import ServedTeacher, ServerClient
 from simct.models.server_address import key_for, target_of
 from simct.models.server_check import look_at_server
 from simct.models.server_keys import keep_key, key_of
@@ -156,6 +156,7 @@ UNTRUE = {
     "no log-probability of token": last_entry(lambda entry: None),
     "gave no log-probability of token": last_entry(lambda entry: {"5": {"logprob": -1.0}}),
     "add up to": last_entry(lambda entry: {token: {"logprob": 0.0} for token in entry}),
+    "lists token ids that no vocabulary has": last_entry(lambda entry: entry | {str(10**30): {"logprob": -90.0}}),
     "lists 2 log-probabilities, and teacher.top_logprobs is 8": last_entry(lambda entry: dict(list(entry.items())[:2])),
 }
 
@@ -168,6 +169,16 @@ def test_an_answer_that_cannot_be_trusted_is_an_error(folders, server, reason):
     prompts, written = completions(pair)
     with pytest.raises(SimCTError, match=reason):
         teacher.start(prompts[1][:1], written[1][:1])()
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b'{"a":' * 100_000, b"<html></html>", b"\xff\xfe", b"[]", b""])
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_that_is_no_json_object_is_one_line(monkeypatch, content, status):
+    client = ServerClient("http://127.0.0.1:9", patience=0.1)
+    monkeypatch.setattr(client.http, "request", lambda *_, **__: httpx2.Response(status, content=content))
+    with pytest.raises(RunError, match="something other than JSON" if status == 200 else "answered 400: .") as caught:
+        client.request("/v1/models")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
 def test_the_servers_limit_is_quoted(folders, server):
