@@ -1,6 +1,7 @@
 """The candidates SimCT sees at one place of a text, and the scores of every unit: both models, side by side.
 
-This reads what the losses read, in their notation (docs/method.md), but shows it instead of summing it up.
+This reads the same numbers as the losses, in their notation (docs/method.md), but shows them instead of summing them
+up.
 Shapes: U units of a text, N units of a chunk, R rows of those units, V vocabulary, C shared columns, K rows of one
 unit.
 """
@@ -37,8 +38,8 @@ from simct.tokenization.token_bytes import TokenBytes
 from simct.tokenization.units import build_units, chunks_by_rows
 
 END_OF_TURN = "end of turn"
-WINDOW = 1024  # tokens of either side that are read at a time; at least half of them precede the scored units
-MOST_UNSHARED = 8  # tokens listed of each side that the other does not have
+WINDOW = 1024  # the most tokens of either side that are read at once; at least half of them precede the scored units
+MOST_UNSHARED = 8  # how many tokens to list of those that the other side does not have
 
 
 def candidates_at(
@@ -128,7 +129,7 @@ def _leads(pair: TokenizerPair, prompt: str | None, system: str | None) -> tuple
 
 
 def _room(teacher_model: PreTrainedModel, student_model: PreTrainedModel, leads: tuple[list[int], list[int]]) -> int:
-    """Tokens of either side that fit a window behind what both models read first."""
+    """The number of tokens of either side that fit in a window after the text that both models read first."""
     limits = [getattr(model.config, "max_position_embeddings", None) for model in (teacher_model, student_model)]
     room = min([WINDOW, *filter(None, limits)]) - max(map(len, leads))
     if room < 2:

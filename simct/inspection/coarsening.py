@@ -1,9 +1,10 @@
 """The KL that is seen when units are compared one by one but not when merged: Proposition 1 of arXiv 2605.07711.
 
-Two neighboring units make one distribution: the first unit's candidates, and, if the written candidate is
-chosen, the second unit's. Its KL is, by the chain rule, that of the first plus the student's probability of what was
-written times that of the second. Merged into one, the second unit is known only as "as written" or "otherwise". That
-is a coarser partition of the same events, so its KL is never larger. Shapes: U units, P pairs of neighboring units.
+Two neighboring units have a joint distribution: the first unit's candidates and, if the written candidate is chosen,
+the second unit's. By the chain rule, its KL is the KL of the first unit plus the student's probability of the written
+candidate times the KL of the second unit. If both units are merged, the second is known only as "as written" or
+"otherwise". That is a coarser partition of the same events, so its KL is never larger. Shapes: U units, P pairs of
+neighboring units.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""A pair measured on a whole corpus: read as a stream, stoppable at any time, cached by content.
+"""Measure a pair on a whole corpus: read as a stream, stoppable at any time, cached by content.
 
 Texts are counted in chunks. The counts of a chunk are kept in a file named by the chunk's text and by both tokenizers,
 so that measuring a corpus again, in part or after a stop, only takes the time to read it. Memory is bounded by a
@@ -39,10 +39,10 @@ TEXT_COLUMNS = (
     "response", "answer", "code",
 )  # fmt: skip
 CHUNK_CHARACTERS = 2**19
-PIECE_CHARACTERS = 2**14  # of a text file, cut at the end of a line
+PIECE_CHARACTERS = 2**14  # characters of a piece of a text file, cut at the end of a line
 MOST_DISAGREEMENTS = 200_000
 KEPT_BYTES = 2**29
-FORMAT = "1"  # the version of the files and of the counts
+FORMAT = "1"  # the version of the file format and of the counts
 PROGRESS_SECONDS = 0.1
 SHOWN_REASONS = 3
 
@@ -264,7 +264,7 @@ def _pair_key(pair: TokenizerPair) -> str | None:
 
 
 def _state(tokens: TokenBytes) -> str | None:
-    """A hash of how a tokenizer cuts text: equal vocabularies can be cut by different rules."""
+    """A hash of how a tokenizer splits text, because tokenizers with equal vocabularies can have different rules."""
     backend = getattr(tokens.tokenizer, "backend_tokenizer", None)
     try:
         if backend is not None:
@@ -316,5 +316,5 @@ def _forget_oldest(folder: Path) -> None:
             room -= stat.st_size
             if room < 0:
                 file.unlink(missing_ok=True)
-    except OSError:  # another process removes old files at the same time
+    except OSError:  # another process may remove old files at the same time
         return

@@ -1,4 +1,5 @@
-"""Gradients as lists of tensors, one a parameter: where they are compared, and how alike they are.
+"""Gradients as lists of tensors, one per parameter: the parameters on which they are compared, and how similar they
+are.
 
 Shapes: G gradients, N numbers of a piece of each.
 """
@@ -8,14 +9,16 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-GRADIENT_PARAMETERS = 200_000_000  # of the student, from its output backward, on which gradients are compared
+GRADIENT_PARAMETERS = 200_000_000  # the most parameters that are compared, from the output backward
 PIECE = 2**16
 
 Gradient = list[torch.Tensor]
 
 
 def last_parameters(student: PreTrainedModel) -> list[torch.nn.Parameter]:
-    """Trainable parameters from the model's end backward, GRADIENT_PARAMETERS of them at most, one tensor at least."""
+    """Trainable parameters from the model's end backward, at most GRADIENT_PARAMETERS of them and at least one
+    tensor.
+    """
     chosen: list[torch.nn.Parameter] = []
     count = 0
     for parameter in reversed([parameter for parameter in student.parameters() if parameter.requires_grad]):
@@ -30,8 +33,8 @@ def last_parameters(student: PreTrainedModel) -> list[torch.nn.Parameter]:
 class Comparison:
     """Compares exact matches with recovered units, and the two halves of the exact matches with each other.
 
-    None where one of the two is zero, as when nothing is recovered. `ratio`: the norm of the recovered gradient over
-    that of the exact one.
+    None if one of the two is zero, for example if nothing is recovered. `ratio`: the norm of the recovered gradient
+    over that of the exact one.
     """
 
     cosine: float | None
@@ -51,7 +54,7 @@ def compare(first: Gradient, second: Gradient, recovered: Gradient) -> Compariso
 
 
 def inner_products(gradients: list[Gradient]) -> torch.Tensor:
-    """float64 [G, G]: of every two, each read once, a piece that fits in the cache at a time."""
+    """The inner products of all pairs, float64 [G, G]. Each gradient is read once, in pieces that fit in the cache."""
     total_GG = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
     for parts in zip(*gradients, strict=True):
         for pieces in zip(*(part.flatten().split(PIECE) for part in parts), strict=True):

@@ -24,7 +24,7 @@ class KindTokens(Record):
 
 @dataclass(frozen=True)
 class Disagreement(Record):
-    """A text that the two sides cut differently, its bytes in hex, both sides' pieces, and how often it occurred."""
+    """A text that the two sides split differently, its bytes in hex, both sides' pieces, and how often it occurred."""
 
     text: str
     bytes: str

@@ -49,11 +49,11 @@ from simct.tokenization.token_bytes import TokenBytes
 from simct.tokenization.units import UnitBatch, build_units, chunks_by_rows
 
 ANSWERS_AT_A_TIME = 4
-# a step of the decode loop reads all weights, for however few answers
+# answers that are written together, because a decoding step reads all weights, no matter how few answers there are
 WRITTEN_AT_A_TIME = 16
-# what is kept of every unit, as score_chunk gives it
+# the numbers that are kept of every unit, from score_chunk
 COLUMNS = ("kl", "z_s", "z_t", "student_score", "teacher_score", "top_s", "top_t")
-Z_T_EDGES = [index / 10 for index in range(11)]  # of the histogram; its last bin is all above 1
+Z_T_EDGES = [index / 10 for index in range(11)]  # the edges of the histogram; its last bin is everything above 1
 
 
 def measure_pair(
@@ -262,7 +262,7 @@ class _Totals:
                 means = measure_units(self.pair, on_device, chunk_N.to(student.hidden_RH.device), student, teacher)
                 scored = score_chunk(units, chunk_N, student, teacher)
             for name, value in means.items():
-                # nothing extends past the end of turn, so it is not part of the mean of hindsight
+                # nothing extends past the end of turn, so it does not count in the mean of hindsight
                 ended = int(ends_T[units.teacher_start_U[chunk_N]].sum()) if name == "hindsight_mass" else 0
                 self.sums[name] += float(value) * (len(chunk_N) - ended)
                 self.weights[name] += len(chunk_N) - ended

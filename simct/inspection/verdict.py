@@ -24,7 +24,7 @@ ENOUGH_TO_DECIDE = 100
 FEW_CANDIDATES = 0.02  # share of units whose candidates have less than half of the teacher's mass
 MANY_CUT = 0.3  # share of answers that reach the length limit
 MANY_EXCLUDED = 0.1
-# Thresholds for saying which side splits what.
+# Thresholds for the sentence on which side splits tokens.
 ENOUGH_UNITS = 20
 NEARLY_ALWAYS = 0.7
 
@@ -73,7 +73,7 @@ def _method_for(measured: Reliability) -> tuple[str, dict[str, Any], list[str]]:
         return "strict", {"top_k": 16}, [f"{masses}.", *_why_strict(measured)]
     if measured.recovered_share < LITTLE_RECOVERED:
         reason = (
-            f"Exact matching covers {_covered(measured)} of the student's tokens: SimCT adds next to nothing here, and "
+            f"Exact matching covers {_covered(measured)} of the student's tokens: SimCT adds almost nothing here, and "
             "costs nothing."
         )
         return "simct", {}, [f"{masses}.", reason]
@@ -112,9 +112,9 @@ def _why_strict(measured: Reliability) -> list[str]:
         noise = measured.gradient_noise
         beside = "" if noise is None else f" (two halves of exact matches: {noise:.2f})"
         cosine = measured.gradient_cosine
-        reasons.append(f"Recovered units pull against exact matches: gradient cosine {cosine:.2f}{beside}.")
+        reasons.append(f"Recovered units work against exact matches: gradient cosine {cosine:.2f}{beside}.")
     reasons.append(
-        "On such pairs the published comparison (arXiv 2610.08448) has strict ahead of SimCT; this was not tried here."
+        "On such pairs, strict beats SimCT in the published comparison (arXiv 2610.08448); we have not tried this."
     )
     return reasons
 
@@ -125,7 +125,7 @@ def _against_shared_tokens(measured: Reliability) -> list[str]:
     if measured.prefix_conflict_mass > CONFLICT:
         reasons.append(
             f"{measured.prefix_conflict_mass:.1%} of the student's probability is on shared tokens that are only the "
-            "first piece of what the teacher writes whole; methods on shared tokens would forbid them."
+            "first piece of a longer teacher token; methods on shared tokens would forbid them."
         )
     if measured.hindsight_mass > HINDSIGHT:
         reasons.append(
@@ -135,8 +135,8 @@ def _against_shared_tokens(measured: Reliability) -> list[str]:
     for name, mass in (("teacher", measured.mass_teacher), ("student", measured.mass_student)):
         if mass < LITTLE_MASS:
             reasons.append(
-                f"Only {mass:.1%} of the {name}'s probability is on shared tokens; methods that look only there leave "
-                "the rest unguided."
+                f"Only {mass:.1%} of the {name}'s probability is on shared tokens; methods that look only there ignore "
+                "the rest."
             )
     return reasons
 
@@ -169,7 +169,7 @@ def _further_settings(measured: Reliability) -> Iterator[tuple[str, object, str]
         yield (
             "training.warmup_ratio",
             0.1,
-            f"Recovered units pull against exact matches (gradient cosine {cosine:.2f}): start slowly, with "
+            f"Recovered units work against exact matches (gradient cosine {cosine:.2f}): start slowly, with "
             "training.warmup_ratio at 0.1.",
         )
     written, ended = measured.answers_written, measured.answers_ended
@@ -178,7 +178,7 @@ def _further_settings(measured: Reliability) -> Iterator[tuple[str, object, str]
         yield (
             "rollout.max_new_tokens",
             2 * limit,
-            f"{written - ended} of {written} answers were cut at {limit} tokens: set rollout.max_new_tokens to "
+            f"{written - ended} of {written} answers were cut off at {limit} tokens: set rollout.max_new_tokens to "
             f"{2 * limit}, or warm the student up if it does not know how to end.",
         )
     excluded = whole_answers(measured.excluded)

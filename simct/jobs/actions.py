@@ -1,7 +1,8 @@
 """The actions on a run, wherever it is: start, stop, kill, resume, retry, duplicate, delete.
 
 The command and the studio only act through these. `token` only matters to runs on Hugging Face Jobs; modules that need
-the Hub's client are imported when they are used."""
+the Hub's client are imported when they are used.
+"""
 
 import os
 from collections.abc import Callable, Iterable
@@ -28,7 +29,9 @@ def backend_of(run: RunFolder) -> Backend:
 
 
 def publishes(run: RunFolder) -> bool:
-    """Whether a process on this machine is publishing the run, such as its own after it has finished."""
+    """Whether a process on this machine is publishing the run; it may be the run's own process after it has
+    finished.
+    """
     return local_job.publishes(run)
 
 
@@ -39,8 +42,9 @@ def start_here(
     gpus: int | None = None,
     token: str | None = None,
 ) -> RunFolder:
-    """Make a run of `config` and start it on this machine, or queue it; returns the run. Raises RunError,
-    and then leaves no run behind."""
+    """Create a run of `config` and start it on this machine, or queue it; returns the run. If this raises RunError, no
+    run is left behind.
+    """
     return this_machine.start(runs_dir, config, owner, gpus, token)
 
 
@@ -48,7 +52,8 @@ def start_on_jobs(
     runs_dir: str | Path, config: RunConfig, rental: Rental, token: str | None = None, owner: str | None = None
 ) -> RunFolder:
     """Make a run of `config` and start it on Hugging Face Jobs; returns the run. Raises HubError or RunError, and then
-    leaves no run behind, unless its Job may have started nevertheless."""
+    leaves no run behind, unless its Job may have started nevertheless.
+    """
     from simct.jobs.hf import backend as hugging_face_jobs
 
     return hugging_face_jobs.start(runs_dir, config, rental, token, owner)
@@ -128,7 +133,7 @@ def duplicate(run: RunFolder, changes: dict[str, str] | None = None, token: Toke
     backend_of(run).fetch_inputs(run, token)
     config = run.config()
     config.output = None
-    config.publish.repo_id = None  # a run with changes never replaces what the first one published
+    config.publish.repo_id = None  # a run with changes must never replace what the first one published
     for model in config.models:
         model.model = _here(run, model.model)
         if model.scores:

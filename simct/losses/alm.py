@@ -19,7 +19,7 @@ from simct.tokenization.units import UnitBatch
 if TYPE_CHECKING:
     from simct.tokenization.pair import TokenizerPair
 
-# If a model is certain of a chunk, "anything else" would be log 0.
+# If a model is certain of a chunk, the log of "anything else" would be log 0.
 LEAST_SURPRISE = 1e-7
 
 

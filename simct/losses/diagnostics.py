@@ -1,4 +1,4 @@
-"""What a step measures about the pair: the probability of the candidates, and where tokenization splits it.
+"""What a training step measures about the pair: the probability of the candidates, and where tokenization splits it.
 
 Measured on an even sample of the batch's units, because whole rows of both models are needed for it.
 Shapes: D sampled units, R rows of those units, V vocabulary, K distinct strings of a vocabulary.
@@ -20,7 +20,7 @@ SAMPLED_SHARE = 64  # one unit in this many
 MOST_SAMPLED = 128
 LARGE_HEADS = 2**25  # entries of both heads together
 SMALL_BATCH = 2048  # units
-TOP_STRINGS = 16  # teacher strings of a row that are searched for prefix conflicts
+TOP_STRINGS = 16  # how many teacher strings of a row are searched for prefix conflicts
 
 
 def measure(pair: "TokenizerPair", units: UnitBatch, student: Side, teacher: Side) -> dict[str, torch.Tensor | float]:
@@ -35,7 +35,7 @@ def measure(pair: "TokenizerPair", units: UnitBatch, student: Side, teacher: Sid
     if not len(units) or _skipped(units, student, teacher):
         return {}
     count = min(max(len(units) // SAMPLED_SHARE, 1), MOST_SAMPLED)
-    # the middle of each stretch, so that short batches are not only measured at their first unit
+    # the middle unit of each group, so that short batches are not only measured at their first unit
     unit_D = (torch.arange(count, device=units.student_start_U.device) * 2 + 1) * len(units) // (2 * count)
     return measure_units(pair, units, unit_D, student, teacher)
 

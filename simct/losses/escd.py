@@ -170,7 +170,7 @@ _GROUPS: "weakref.WeakKeyDictionary[PairStrings, Groups]" = weakref.WeakKeyDicti
 
 
 def groups_of(strings: PairStrings) -> Groups:
-    """The groups of a pair, made once and kept as long as its strings."""
+    """The groups of a pair, computed once and kept as long as its strings."""
     if strings not in _GROUPS:
         _GROUPS[strings] = Groups.of(strings)
     return _GROUPS[strings]
@@ -243,7 +243,8 @@ def _to_gradient(
     settings: LossSettings, rules: Rules, with_root: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Root loss of each row [N] (zero where no unit starts) and the sum of the child terms; the gradient takes the
-    logits' place. `target` is the teacher's at the rows `starts`."""
+    logits' place. `target` is the teacher's at the rows `starts`.
+    """
     vocabulary, device = strings.student, logits_NV.device
     p_NV = torch.softmax(logits_NV, -1)
     mass_NK = mass_by_string(p_NV, vocabulary)

@@ -1,8 +1,8 @@
 """marginal: compare the two models on text instead of on tokens (ours; see docs/method.md).
 
-Rows are all student boundaries and the teacher boundaries inside student tokens. At a row both models' distributions
-over what comes next are read as masses of byte strings; the teacher's strings are gathered into classes of student
-strings, so that a token which may be the first piece of a longer one is not held against the student; the loss is the
+Rows are all student boundaries and the teacher boundaries inside student tokens. At a row, both models' distributions
+over what comes next are read as masses of byte strings. The teacher's strings are grouped into classes of student
+strings, so that the student is not penalized for a token that may be the first piece of a longer one. The loss is the
 divergence between the class masses. Shapes: N rows of a chunk, K_S and K_T distinct strings of each side, V vocabulary,
 E listed teacher strings, Q pairs. Columns of student masses: K_S strings, then end of turn, then everything else.
 """
@@ -49,7 +49,8 @@ def accumulate(
 class Rules:
     """How strings become classes: `bpm` is the same machinery without joins and without rows inside student tokens.
 
-    listed: the teacher lists only some tokens, so that a string without teacher mass belongs to everything else."""
+    listed: the teacher lists only some tokens, so that a string without teacher mass belongs to everything else.
+    """
 
     bridge: bool
     join: bool
@@ -64,7 +65,7 @@ def accumulate_text(
 ) -> Totals:
     """`accumulate` by any `rules`."""
     strings = pair_strings(pair)
-    if strings.same_vocabulary:  # every string is its own class, and both models have the same boundaries
+    if strings.same_vocabulary:  # then every string is its own class, and both models have the same boundaries
         rules = replace(rules, bridge=False, join=False)
     rules = replace(rules, listed=isinstance(teacher, ListedSide))
     rows = text_rows(pair, units, rules.teacher_boundaries)
@@ -82,7 +83,7 @@ def accumulate_text(
             place = torch.from_numpy(np.searchsorted(wanted, teacher_rows))
             return theirs.read(place.to(settings.device))
 
-        # Matrix products are fastest on long blocks; the work between them is fastest on pieces that stay in the cache.
+        # Matrix products are fastest on large blocks; the work between them, on pieces that stay in the cache.
         for first in range(0, len(chunk), piece_rows):
             places = slice(first, first + piece_rows)
             piece, logits_NV = chunk[places], block.read(places)
@@ -197,7 +198,7 @@ def teacher_target(
     orphan_O = np.flatnonzero(
         (strings.whole_map.phi < 0) & (strings.whole_map.extend_low < strings.whole_map.extend_high)
     )
-    if len(orphan_O) and whole.any():  # tokens no student token is a prefix of: only without all single bytes
+    if len(orphan_O) and whole.any():  # only if the student lacks some single bytes
         listing = [strings.whole_map.take(orphan_O)] * int(whole.sum())
         owner, rank, _, phi, low, high = _gathered(listing, np.flatnonzero(whole), device)
         lists.append(Strings(owner, now_NK[owner, rank], phi, low, high))
@@ -245,7 +246,7 @@ def mass_by_string(p_NV: torch.Tensor, vocabulary: SortedVocabulary) -> torch.Te
         doubled = vocabulary.doubled_ids.to(device)
         mass_NK.index_add_(1, vocabulary.rank_of_id.to(device)[doubled], p_NV.index_select(1, doubled))
     mass_NK[:, vocabulary.size] = p_NV.index_select(1, vocabulary.end_ids.to(device)).sum(1)
-    # added up rather than 1 - the sum of the others, which rounding would make 0 where a model is nearly certain
+    # added up, because rounding would make 1 - (sum of the others) zero if a model is nearly certain
     mass_NK[:, vocabulary.size + 1] = p_NV.index_select(1, vocabulary.silent_columns(p_NV)).sum(1)
     return mass_NK
 

@@ -1,7 +1,7 @@
-"""Matrix products in float32 on AMD's CPUs, by the library that uses their whole vector units.
+"""Matrix products in float32 on AMD CPUs, by the library that uses their full vector units.
 
-torch multiplies float32 matrices by MKL, which uses AVX-512 on Intel's CPUs only. oneDNN, which torch uses for
-bfloat16, takes half as long on AMD's. Shapes: N rows, I inputs, O outputs.
+torch multiplies float32 matrices by MKL, which uses AVX-512 only on Intel CPUs. oneDNN, which torch uses for bfloat16,
+takes half as long on AMD CPUs. Shapes: N rows, I inputs, O outputs.
 """
 
 import functools
@@ -10,16 +10,18 @@ from typing import Any
 
 import torch
 
-# multiplications from which on oneDNN's product is faster, and from which on also with its preparation, which it makes
-# once for each shape
+# the number of multiplications above which oneDNN is faster, and above which it is faster even with its preparation,
+# which it does once per shape
 LEAST, LEAST_UNKNOWN = 2**21, 2**27
-# products of fewer rows, or of a multiple of them, are made again and again
+# products with fewer rows, or with a multiple of this number, recur often
 KNOWN_ROWS = 32
 
 
 @functools.cache
 def onednn_is_faster() -> bool:
-    """Whether this machine has such a CPU. It is not measured, so that a resumed run computes the same bits."""
+    """Whether this machine has such a CPU. This is not decided by a measurement, so that a resumed run computes the
+    same bits.
+    """
     known = pathlib.Path("/proc/cpuinfo")
     return (
         torch.backends.cpu.get_cpu_capability() == "AVX512"
@@ -39,7 +41,7 @@ def linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 
 
 def suits(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether oneDNN multiplies these faster."""
+    """Whether oneDNN is faster for this product."""
     work = inputs.numel() * len(weight)
     return (
         work >= LEAST
@@ -50,7 +52,7 @@ def suits(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
 
 
 def uses_onednn(weight: torch.Tensor) -> bool:
-    """Whether oneDNN makes large products with `weight` here: it prepares them once for each shape."""
+    """Whether oneDNN is used for large products with `weight` here; it prepares them once per shape."""
     return (
         weight.dtype == torch.float32
         and weight.device.type == "cpu"

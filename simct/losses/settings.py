@@ -1,4 +1,4 @@
-"""The settings that every method gets besides its own options."""
+"""The settings that every method gets in addition to its own options."""
 
 from dataclasses import dataclass
 

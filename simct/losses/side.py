@@ -19,7 +19,7 @@ from simct.losses.products import linear
 
 # Bytes of one block of float32 logits. Larger blocks need fewer passes over the lm_head's gradient, one per block.
 BLOCK_BYTES = {"cpu": 128 * 2**20, "cuda": 2**30}
-# Bytes of a piece of it, for methods that spend time on each piece, and of one for the others, for each thread.
+# Bytes of a piece of a block: for methods with a fixed cost per piece, and, per thread, for the others.
 PIECE_BYTES = {"cpu": 2**24}
 CACHED_BYTES = 2**20
 
@@ -29,7 +29,7 @@ ALL = slice(None)
 
 @dataclass(eq=False)
 class Block:
-    """Logits of some rows, kept as their product gave them, and the way back for gradients.
+    """Logits of some rows, kept as the matrix product returned them, and the path back for gradients.
 
     `read` gives some of the rows in float32 (or the given float64), which may be overwritten; `write` puts their
     gradient in their place, and `backward` adds what was written to what the side accumulates. With `logits_NC` and
@@ -74,7 +74,7 @@ class Block:
         self.add(self.product_NC if gradient_NC is None else self._of_product(gradient_NC, ALL).to(self.dtype))
 
     def _of_product(self, gradient_NC: torch.Tensor, rows: slice) -> torch.Tensor:
-        """The gradient with respect to the product, made in place of the one with respect to the logits."""
+        """The gradient with respect to the product; overwrites the gradient with respect to the logits."""
         slope_NC = self._slopes.pop(rows.start or 0, None)
         if slope_NC is not None:
             gradient_NC *= slope_NC
@@ -83,7 +83,7 @@ class Block:
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What is computed in between two products of this dtype."""
+    """The dtype for computations between two products of this dtype."""
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -190,7 +190,8 @@ class HeadSide:
 
     def finish(self) -> None:
         """Scatter the accumulated gradient of the shared columns into the gradient of the whole weight, and give that
-        of the hidden states, which was summed in float32, their own dtype."""
+        of the hidden states, which was summed in float32, their own dtype.
+        """
         if self.gradients[0] is not None:
             self.gradients[0] = self.gradients[0].to(self.hidden_RH.dtype)
         if self._wants_weight:
@@ -205,8 +206,9 @@ class HeadSide:
 def product_dtype(weight: torch.Tensor) -> torch.dtype:
     """The dtype in which a head's `weight` is multiplied.
 
-    That is its own, or bfloat16 if it is float32 under bfloat16 autocast. Under float16 autocast it stays float32: a
-    row's gradient is made here, before the loss is scaled, and most of it is less than float16 can hold.
+    This is its own dtype, or bfloat16 if it is float32 under bfloat16 autocast. Under float16 autocast it stays
+    float32, because a row's gradient is computed here, before the loss is scaled, and most of it is too small for
+    float16.
     """
     device = weight.device.type
     mixed = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
@@ -216,9 +218,9 @@ def product_dtype(weight: torch.Tensor) -> torch.dtype:
 def _add_product(
     total_CH: torch.Tensor | None, gradient_NC: torch.Tensor, hidden_NH: torch.Tensor, dtype: torch.dtype
 ) -> torch.Tensor:
-    """`total_CH` plus the product, in `dtype`: a sum of many products in bfloat16 would lose the small ones.
+    """`total_CH` plus the product, in `dtype`, because a sum of many products in bfloat16 would lose the small ones.
 
-    Not by oneDNN, which makes a copy of the transposed gradient.
+    oneDNN is not used here, because it would copy the transposed gradient.
     """
     if total_CH is None:
         return (gradient_NC.T @ hidden_NH).to(dtype)
@@ -230,8 +232,8 @@ def _add_product(
 class ListedSide:
     """Rows of a teacher that lists some tokens only: ids and log-probabilities [R, K], and the log of the rest [R].
 
-    Unused places of `ids_RK` hold `vocabulary`. A block of whole rows has one column more than the vocabulary, which
-    spells nothing and holds the rest; in a block of shared columns the rest is left out.
+    Unused places of `ids_RK` hold `vocabulary`. A block of whole rows has one more column than the vocabulary, which
+    stands for the rest and has no bytes; in a block of shared columns the rest is left out.
     """
 
     def __init__(
@@ -297,7 +299,7 @@ def piece_rows_for(device: torch.device, vocabulary: int) -> int:
 
 
 def pieces_of(block_NC: torch.Tensor) -> list[slice]:
-    """The rows of a block in pieces so small that a dozen operations find them in the cache of a core."""
+    """The rows of a block in pieces that are small enough to stay in a core's cache for a dozen operations."""
     rows, columns = block_NC.shape
     size = (
         max(CACHED_BYTES * torch.get_num_threads() // (4 * max(columns, 1)), 4)
@@ -321,7 +323,7 @@ class _OnePass(torch.autograd.Function):
             raise RuntimeError("The gradients of this loss were already used: call backward once.")
         finished, ctx.finished = ctx.finished, None
         if gradient.device.type == "cpu" and gradient.item() == 1:
-            return None, *finished  # a pass over the lm_head's gradient for nothing
+            return None, *finished  # would be a useless pass over the lm_head's gradient
         # In place: a copy of the lm_head's gradient would double the peak. A 0-d factor keeps the buffer's dtype.
         return None, *(None if value is None else value.mul_(gradient) for value in finished)
 

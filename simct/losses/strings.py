@@ -122,7 +122,7 @@ class PairStrings:
         """
         key = (teacher_prefix, student_prefix)
         if key not in self._maps:
-            if len(self._maps) > 50_000:  # thousands of contexts recur; the rest need not be kept
+            if len(self._maps) > 50_000:  # thousands of contexts occur again and again; the others are not kept
                 self._maps.clear()
             if teacher_prefix or not student_prefix:
                 ranks: Sequence[int] = range(*self.teacher.starting(teacher_prefix))

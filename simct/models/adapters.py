@@ -16,7 +16,7 @@ from simct.setting import quoted
 
 
 def trainable_student(student: PreTrainedModel, config: RunConfig) -> PreTrainedModel:
-    """`student` with parts frozen and LoRA added as the run says. Raises ConfigError if nothing is left to train."""
+    """`student` with the run's frozen parts and LoRA adapters. Raises ConfigError if nothing is left to train."""
     if config.lora.rank:
         torch.manual_seed(config.training.seed)  # adapters start at random
         student = _with_lora(student, config.lora, config.lora.rank)
@@ -37,8 +37,8 @@ ALL_LINEAR = "all-linear"
 def adapted_layers(student: torch.nn.Module, targets: list[str]) -> list[str] | str:
     """The full names of the layers that `targets` name, each by its whole name or its last parts.
 
-    PEFT would read a single text as a regular expression, which is never taken from input. Raises ConfigError for a
-    name that no layer has.
+    PEFT would treat a single text as a regular expression, and regular expressions never come from input. Raises
+    ConfigError for a name that no layer has.
     """
     if targets == [ALL_LINEAR]:
         return ALL_LINEAR

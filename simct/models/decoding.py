@@ -2,7 +2,7 @@
 
 All sequences of the batch end at the same place in the cache, and shorter ones are padded on the left, as in
 transformers' `generate`. A step appends one token to each of them, in place. What a sequence reads, and at which
-positions, does not depend on the others, so its logits do not either, except for rounding.
+positions, does not depend on the other sequences, so neither do its logits, except for rounding.
 
 Shapes: B sequences of a batch, H heads, L positions of the cache, D size of a head, V rows of the lm_head.
 """
@@ -23,17 +23,17 @@ from simct.models.plain_step import PlainStep, is_plain
 from simct.models.sampling import Sampling
 from simct.models.step_attention import STEP, added_mask, attending_by, suits_steps
 
-ROOM = 64  # positions by which a full cache grows
-# sequences leave and join the batch when this share of it is free: joining reads the weights once more
+ROOM = 64  # the number of positions by which a full cache grows
+# sequences leave and join the batch when this share of it is free, because joining reads the weights once more
 FREE_SHARE = 8
-PREFILL_TOKENS = 2**15  # of one forward pass over prompts, which bounds its activations
-# parameters of the layers from which on reading without padding saves more than attending to each prompt by itself
-# takes; and then tokens of the longest prompt, or padded places for each token
+PREFILL_TOKENS = 2**15  # the most tokens of one forward pass over prompts, which limits its activations
+# reading without padding saves more time than separate attention for each prompt costs if the layers have this many
+# parameters, and if the longest prompt has this many tokens or there are this many padded places per token
 LEAST_PACKED, LONG, LEAST_PADDED = 2**23, 128, 0.1
 # padded prompts share a forward pass if the shortest has this share of the longest's tokens, or at most this many fewer
 SIMILAR, NEARLY = 0.75, 16
 NEEDED = {"input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
-# they prepare inputs in their own way only beyond the context with which they were first trained
+# these prepare inputs in their own way only beyond the context length with which they were first trained
 OWN_PREPARATION_BEYOND_CONTEXT = {"phi3"}
 
 
@@ -45,8 +45,8 @@ def plain_model(model: Any) -> Any:
 def can_decode(model: PreTrainedModel, longest: int) -> bool:
     """Whether the loop decodes this model up to `longest` tokens (prompt and completion) as `generate` does.
 
-    Not where a layer forgets (sliding windows shorter than that), shares its keys or keeps a state, where inputs are
-    prepared in a way of the model's own, or where positions are scaled by the longest sequence of the batch.
+    It does not if a layer has a sliding window shorter than that, shares its keys or keeps a state, if the model
+    prepares inputs in its own way, or if positions are scaled by the longest sequence of the batch.
     """
     plain = plain_model(model)
     kind: Any = type(plain)
@@ -101,13 +101,14 @@ class GrowingLayer(DynamicLayer):
 
     def spread(self, lengths: list[int]) -> None:
         """Turn keys and values of sequences that were read packed [1, H, T, D] into those of a batch, with room for
-        more; all sequences end at the same place."""
+        more; all sequences end at the same place.
+        """
         self.keys, self.values = (_spread(each, lengths) for each in (self.keys, self.values))
         self.length = max(lengths)
 
 
 def _appended(buffer: torch.Tensor, states: torch.Tensor, length: int) -> torch.Tensor:
-    """The buffer with `states` after its first `length` positions, or a larger one where they do not fit."""
+    """The buffer with `states` after its first `length` positions; a larger one if they do not fit."""
     end = length + states.shape[2]
     if end > buffer.shape[2]:
         larger = buffer.new_zeros(*buffer.shape[:2], end + ROOM, buffer.shape[3])
@@ -143,8 +144,9 @@ class _Sequence:
 
 @dataclass
 class _Batch:
-    """Sequences in one cache, each from the position `starts` gives, all to the end. Finished ones are read on until
-    they leave; what is written for them is dropped."""
+    """Sequences in one cache, each from its position in `starts` to the end. Finished sequences keep running until they
+    leave; what is written for them is dropped.
+    """
 
     sequences: list[_Sequence]
     cache: Cache
@@ -202,7 +204,7 @@ class DecodeLoop:
         """Whether prompts are read one after another, without padding."""
         decoder: Any = decoder_of(self.model)
         large = decoder.num_parameters(exclude_embeddings=True) >= LEAST_PACKED
-        # the model hands on to its decoder what the attention needs to know
+        # the model passes on to its decoder what the attention needs
         return large and "kwargs" in parameters_of(type(self.model).forward) and packs(decoder, longest)
 
     def _read_prompts(self, sequences: list[_Sequence]) -> _Batch:
@@ -249,7 +251,7 @@ class DecodeLoop:
         return [(each.index, each.written) for each in written if each.finished]
 
     def _mask(self, batch: _Batch) -> torch.Tensor | None:
-        """What each sequence reads in a step, as the model takes it; None where all read everything."""
+        """What each sequence reads in a step, in the model's form; None if all read everything."""
         if self.whole_masks and not any(batch.starts):
             return None
         start_B1 = torch.tensor(batch.starts, device=self.device)[:, None]
@@ -268,7 +270,7 @@ class DecodeLoop:
             position_ids=position_BL,
             past_key_values=cache,
             use_cache=True,
-            # as an index, which copies that position: with a slice torch copies the lm_head for each sequence
+            # an index copies only that position; with a slice, torch would copy the lm_head for each sequence
             logits_to_keep=1 if ids_BL.shape[1] == 1 else torch.tensor([-1], device=self.device),
         )
         return output.logits[:, -1].to(device=self.device, dtype=torch.float32, copy=True)
@@ -295,7 +297,7 @@ class DecodeLoop:
         kept_rows = [torch.tensor(kept, dtype=torch.long, device=self.device) for kept in rows]
         layers: list[Any] = []
         for is_sliding in self.is_sliding:
-            # layer by layer, so that hardly more than one cache is in memory
+            # layer by layer, so that little more than one cache is in memory
             old = [cast(GrowingLayer, part.cache.layers.pop(0)) for part in parts]
             layers.append(joined_layers(old, kept_rows, length, is_sliding))
         return self._batch(sequences, Cache(layers=layers), length)
@@ -312,7 +314,7 @@ class DecodeLoop:
 
 
 def _may_leave(batch: _Batch) -> bool:
-    """Whether enough sequences are finished that taking them out saves more than it costs to copy the others."""
+    """Whether so many sequences are finished that removing them saves more than copying the others costs."""
     finished = len(batch.sequences) - len(batch.running)
     return finished >= max(1, len(batch.sequences) // FREE_SHARE)
 
@@ -330,7 +332,7 @@ def joined_layers(layers: list[GrowingLayer], rows: list[torch.Tensor], length: 
 def _gathered(buffers: list[torch.Tensor], lengths: list[int], rows: list[torch.Tensor], length: int) -> torch.Tensor:
     kept = [buffer.index_select(0, some.to(buffer.device)) for buffer, some in zip(buffers, rows, strict=True)]
     if len(kept) == 1:
-        return kept[0][:, :, lengths[0] - length :]  # it keeps its room
+        return kept[0][:, :, lengths[0] - length :]  # the buffer keeps its free space
     _, heads, _, size = buffers[0].shape
     gathered_BHLD = buffers[0].new_zeros(sum(map(len, kept)), heads, length + ROOM, size)
     first = 0

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 SHOWN_NAMES = 5
 
-# otherwise transformers asks a Space to convert weights that are not safetensors, and sends it the reader's token
+# otherwise transformers would ask a Space to convert weights that are not safetensors, and send it the reader's token
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 
 
@@ -46,7 +46,7 @@ def load_model(
 ) -> PreTrainedModel:
     """The causal LM in evaluation mode, in `model.dtype`, on `device`; an adapter merged into its base model.
 
-    auto is the format that suits a model which is only read (simct.models.precision).
+    auto is the format for a model that is only read (simct.models.precision).
 
     Raises ModelError (one line) if it cannot be loaded, or if the checkpoint lacks parameters or has other shapes, as
     these parameters would be random.
@@ -75,7 +75,7 @@ def _dtype_here(
     try:
         return dtype_of(model, load_config(name, revision, token), target)
     except Exception:
-        # why it cannot be read is said where it is loaded
+        # loading it reports why it cannot be read
         return trained_dtype(model)
 
 
@@ -253,9 +253,9 @@ def check_ids(model: Any, largest: int) -> None:
     rows = embedding_rows(model)
     if rows is not None and largest >= rows:
         raise ModelError(
-            f"The text holds token id {largest}, and the model's embedding has {rows} rows. The tokenizer was extended "
-            "without the model: resize its embedding (model.resize_token_embeddings) and save it, or give the "
-            "tokenizer that belongs to it."
+            f"The text contains token id {largest}, and the model's embedding has {rows} rows. The tokenizer was "
+            "extended without the model: resize its embedding (model.resize_token_embeddings) and save it, or give "
+            "the tokenizer that belongs to it."
         )
 
 
@@ -269,7 +269,8 @@ def embedding_rows(model: Any) -> int | None:
 
 def padding_id(model: Any, pad_id: int) -> int:
     """`pad_id`, unless it is beyond the embedding (a [PAD] that was added without resizing the model): masks hide it,
-    so any other id works."""
+    so any other id works.
+    """
     rows = embedding_rows(model)
     return pad_id if rows is None or pad_id < rows else 0
 

@@ -1,6 +1,6 @@
 """Sequences one after another in one row, so that a forward pass has no padding.
 
-All parts of a decoder but attention treat each position by itself; attention runs over one sequence at a time.
+Except for attention, a decoder computes every position separately. Attention runs over one sequence at a time.
 Shapes: L tokens of all sequences together, H heads, D size of a head.
 """
 
@@ -19,25 +19,27 @@ from simct.losses.products import KNOWN_ROWS, uses_onednn
 from simct.models.step_attention import attending_by
 
 PACKED = "simct_packed"
-# scores that the cache of a core holds, and queries that are compared with the keys before them together
+# the number of scores that fit in a core's cache, and the number of queries that are compared with earlier keys
+# together
 CACHED_SCORES = 2**19
 BLOCK = 128
-# tokens of the longest sequence whose probabilities are kept for the backward pass: they grow with the square of that
+# the longest sequence, in tokens, whose probabilities are kept for the backward pass; they grow with its square
 KEPT_LENGTH = 512
 PROBE = [[1, 2, 3], [4, 5, 6, 7]]
-# whether a decoder's hidden states were found to be those of the sequences read apart
+# results of checking that a decoder's hidden states are the same packed as for separate sequences
 _agreeing: weakref.WeakKeyDictionary[torch.nn.Module, bool] = weakref.WeakKeyDictionary()
 
 
 @functools.cache
 def parameters_of(forward: Callable[..., Any]) -> frozenset[str]:
-    """The names of what a model's forward pass takes."""
+    """The names of the parameters of a model's forward pass."""
     return frozenset(inspect.signature(forward).parameters)
 
 
 def attends_to_all(model: Any, longest: int) -> bool:
     """Whether each layer reads all earlier tokens of a sequence of `longest` tokens, has no other memory of them, and
-    knows places only by their position ids. `model` may be the whole model or its decoder."""
+    knows positions only from the position ids. `model` may be the whole model or its decoder.
+    """
     config = model.config.get_text_config(decoder=True)
     if getattr(model, "_is_stateful", False) or getattr(config, "alibi", False):
         return False
@@ -49,7 +51,9 @@ def attends_to_all(model: Any, longest: int) -> bool:
 
 
 def needs_no_mask(decoder: Any, longest: int) -> bool:
-    """Whether sequences that are padded on the right can be read without a mask: no position sees a later one."""
+    """Whether sequences that are padded on the right can be read without a mask, because no position sees a later
+    one.
+    """
     config = decoder.config.get_text_config(decoder=True)
     return config._attn_implementation == "sdpa" and attends_to_all(decoder, longest)
 
@@ -57,8 +61,8 @@ def needs_no_mask(decoder: Any, longest: int) -> bool:
 def packs(decoder: Any, longest: int) -> bool:
     """Whether `packed_states` reads sequences of up to `longest` tokens as this decoder reads each alone.
 
-    On a CPU, where a padded place costs what a token costs; not where gradient checkpointing runs a layer again later,
-    or where layers are split over processes.
+    Only on a CPU, where a padded position costs as much as a token; not if gradient checkpointing runs a layer again
+    later, or if layers are split over processes.
     """
     if next(decoder.parameters()).device.type != "cpu" or not getattr(decoder, "_supports_attention_backend", False):
         return False
@@ -74,7 +78,9 @@ def packs(decoder: Any, longest: int) -> bool:
 
 @torch.no_grad()
 def _agrees(decoder: PreTrainedModel) -> bool:
-    """Whether two short sequences have the same hidden states packed and apart: there are models of many kinds."""
+    """Whether two short sequences have the same hidden states packed and separately. This is tried, because models
+    differ.
+    """
     rows = getattr(decoder.get_input_embeddings(), "num_embeddings", 1)
     sequences = [[token % rows for token in sequence] for sequence in PROBE]
     was_training = decoder.training
@@ -83,7 +89,7 @@ def _agrees(decoder: PreTrainedModel) -> bool:
         packed_LH = packed_states(decoder, sequences)
         apart = [decoder(input_ids=torch.tensor([each]), use_cache=False).last_hidden_state[0] for each in sequences]
     except (TypeError, ValueError):
-        return False  # it does not hand on what attention needs to know
+        return False  # it does not pass on what attention needs
     finally:
         decoder.train(was_training)
     apart_LH = torch.cat(apart).float()
@@ -100,9 +106,9 @@ def packed_states(decoder: Any, sequences: list[list[int]]) -> torch.Tensor:
 
 
 def packed_inputs(model: Any, sequences: list[list[int]]) -> dict[str, Any]:
-    """What a model that attends by PACKED takes to read the sequences one after another.
+    """The inputs with which a model with PACKED attention reads the sequences one after another.
 
-    A further sequence is read with them where products are prepared, so that there are few numbers of tokens.
+    If products are prepared per shape, an extra sequence is read with them, so that only a few numbers of tokens occur.
     """
     tokens = sum(map(len, sequences))
     if tokens % KNOWN_ROWS and uses_onednn(next(model.parameters())):
@@ -127,11 +133,11 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention on each sequence of queries, keys and values [1, H, L, D]; returns [1, L, H, D].
 
-    transformers makes no mask for an attention of another name than its own.
+    transformers creates no mask for an attention with a name that is not its own.
     """
     own, dropped = AttentionInterface()["sdpa"], options.get("dropout", 0.0)
     outputs = []
-    # split and not sliced: the gradient of all parts is then a single tensor
+    # split instead of sliced, so that the gradient of all parts is a single tensor
     for part in zip(*(each.split(packed_lengths, dim=2) for each in (query, key, value)), strict=True):
         if query.dtype == torch.bfloat16 and not dropped:
             scale = options.get("scaling") or query.shape[-1] ** -0.5
@@ -143,8 +149,9 @@ def packed_attention(
 
 class _ProductAttention(torch.autograd.Function):
     """Causal attention of one sequence by plain matrix products: on CPUs, in bfloat16, up to twice as fast as torch's
-    fused kernel. Like that it keeps no probabilities of a long sequence for the backward pass. Those of a short one
-    take less memory than its other activations, and making them again takes 3 % of a training step of SmolLM2-135M.
+    fused kernel. Like that kernel, it keeps no probabilities of a long sequence for the backward pass. The
+    probabilities of a short sequence take less memory than its other activations, and computing them again would take 3
+    % of a training step of SmolLM2-135M.
 
     The R = H/K heads of queries [1, H, L, D] that share keys and values [1, K, L, D] are read together, a block of P
     positions at a time, which sees no later position: G = R·P rows.
@@ -186,7 +193,7 @@ class _ProductAttention(torch.autograd.Function):
 
 
 def _blocks(query_KRLD: torch.Tensor) -> list[tuple[slice, slice]]:
-    """Heads of keys and positions of queries whose scores stay in the cache together."""
+    """How many heads of keys and positions of queries fit in the cache together with their scores."""
     heads, shared, length, _ = query_KRLD.shape
     found = []
     for start in range(0, length, BLOCK):
@@ -197,7 +204,9 @@ def _blocks(query_KRLD: torch.Tensor) -> list[tuple[slice, slice]]:
 
 
 def kept_bytes(heads: int, length: int) -> int:
-    """What a layer keeps of the attention of one bfloat16 sequence of `length` tokens until its backward pass."""
+    """The bytes that a layer keeps, until its backward pass, of the attention of one bfloat16 sequence of `length`
+    tokens.
+    """
     if length > KEPT_LENGTH:
         return 0
     ends = [min(start + BLOCK, length) for start in range(0, length, BLOCK)]
@@ -216,7 +225,7 @@ def _put(states_KRLD: torch.Tensor, heads: slice, rows: slice, block_KGD: torch.
 
 
 def _probabilities(query_KGD: torch.Tensor, key_KLD: torch.Tensor) -> torch.Tensor:
-    """What each query reads of each position [K, G, L]; the last queries are those of the last positions."""
+    """The attention probabilities of each query [K, G, L]; the last queries belong to the last positions."""
     score_KGL = torch.bmm(query_KGD, key_KLD.transpose(1, 2))
     length = key_KLD.shape[1]
     block = (length - 1) % BLOCK + 1

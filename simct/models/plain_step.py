@@ -1,8 +1,8 @@
 """A decoding step of plain decoders: what transformers computes for one new token of each sequence, in half as many
 operations.
 
-On small models, starting operations takes longer than reading the weights. Shapes: B sequences, E hidden size, H heads
-of queries, K heads of keys and values, D size of a head, L positions, V rows of the lm_head.
+With small models, starting the operations takes longer than reading the weights. Shapes: B sequences, E hidden size, H
+heads of queries, K heads of keys and values, D size of a head, L positions, V rows of the lm_head.
 """
 
 from typing import Any
@@ -18,8 +18,9 @@ PLAIN = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3For
 
 
 def is_plain(model: Any) -> bool:
-    """Whether `PlainStep` computes what `model` does: it is one of these architectures as transformers has it, with
-    nothing added (adapters, quantized or split weights, hooks)."""
+    """Whether `PlainStep` computes the same as `model`: the model must be one of these architectures, as implemented in
+    transformers, with nothing added (adapters, quantized or split weights, hooks).
+    """
     if type(model).__name__ not in PLAIN or not type(model).__module__.startswith("transformers.models."):
         return False
     if model.config._attn_implementation != "sdpa" or torch.is_autocast_enabled(model.lm_head.weight.device.type):
@@ -31,7 +32,7 @@ def is_plain(model: Any) -> bool:
 
 
 def _is_known(module: torch.nn.Module) -> bool:
-    """Whether a module is of torch or transformers themselves, not one of a subclass that does more."""
+    """Whether a module's class comes from torch or transformers itself, and not from a subclass that does more."""
     return type(module) is Linear or type(module).__module__.startswith(
         ("torch.nn.modules.", "transformers.models.", "transformers.activations")
     )
@@ -49,7 +50,8 @@ class PlainStep:
         self, cache: Cache, ids_B1: torch.Tensor, mask: torch.Tensor | None, position_B1: torch.Tensor
     ) -> torch.Tensor:
         """Of the next token [B, V]; the keys and values of this one are added to the cache. `mask` [B, 1, 1, L] as the
-        attention takes it."""
+        attention takes it.
+        """
         states_BE = embedding(ids_B1[:, 0], self.decoder.embed_tokens.weight)
         cos_B1D, sin_B1D = self.decoder.rotary_emb(states_BE, position_B1)
         first, second = sin_B1D.chunk(2, dim=-1)

@@ -1,8 +1,8 @@
-"""Which number formats suit a model on a device, where a run leaves them open (`dtype: auto`, `mixed_precision: auto`).
+"""The number formats of a model on a device if a run leaves the choice open (`dtype: auto`, `mixed_precision: auto`).
 
-A model that is only read keeps the 16 bits of its checkpoint where the device computes in them, else it is float32.
-Weights that are trained are float32, because small steps are lost to rounding in 16 bits; their arithmetic is bfloat16
-on GPUs, and on CPUs that are faster in it, if the checkpoint is in 16 bits.
+A model that is only read keeps the 16 bits of its checkpoint if the device computes in them; otherwise it is float32.
+Weights that are trained are float32, because 16 bits round small updates away. Their arithmetic is bfloat16 on GPUs
+and, if the checkpoint is in 16 bits, on CPUs that are faster in bfloat16.
 """
 
 import functools
@@ -19,16 +19,16 @@ from simct.config.precision import AUTO, Precision
 from simct.config.sections import DTYPES, ModelConfig
 from simct.losses.products import linear
 
-# a decoding step of a few sequences and a training pass: rows, and the sides of the weight
+# the shapes to measure, for a decoding step of a few sequences and for a training pass: rows, and sizes of the weight
 PROBED = ((4, 2048, 2048), (256, 1024, 1024))
 PROBE_SECONDS = 0.5
 
 
 @functools.cache
 def cpu_prefers_bfloat16() -> bool:
-    """Whether this machine's CPU multiplies faster in bfloat16 than in float32: by half a second of both, once.
+    """Whether this machine's CPU multiplies faster in bfloat16 than in float32, from one measurement of half a second.
 
-    It does with AMX or AVX512-BF16, and is several times slower without.
+    With AMX or AVX512-BF16 it does; without, bfloat16 is several times slower.
     """
     gain = 1.0
     for rows, inner, outer in PROBED:
@@ -36,7 +36,7 @@ def cpu_prefers_bfloat16() -> bool:
         short = left.bfloat16(), right.bfloat16()
         once = {"float32": float("inf"), "bfloat16": float("inf")}
         ends = time.perf_counter() + PROBE_SECONDS / len(PROBED)
-        # one after the other, and the fastest of each: other work on the machine slows both
+        # alternating, and the fastest of each counts, because other work on the machine slows both
         while time.perf_counter() < ends or float("inf") in once.values():
             for name, (inputs, weight) in {"float32": (left, right), "bfloat16": short}.items():
                 once[name] = min(once[name], _seconds(inputs, weight))
@@ -55,7 +55,7 @@ def computes_bfloat16(device: torch.device | str) -> bool:
     device = torch.device(device)
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            return True  # for GPUs elsewhere: all but the oldest do
+            return True  # for GPUs that are not here: all but the oldest do
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and cpu_prefers_bfloat16()
@@ -65,10 +65,10 @@ def computes_bfloat16(device: torch.device | str) -> bool:
 def _replaced(
     modules: Iterable[torch.nn.Module], rounded: Callable[[torch.nn.Parameter], torch.Tensor]
 ) -> Iterator[None]:
-    """The modules with what `rounded` makes of their float32 weights in their place; a weight that they share is one.
+    """Replace the modules' float32 weights with the results of `rounded`; a shared weight stays shared.
 
-    The parameters stay as they are, as in torch.func.functional_call: DDP's hooks are on them, and another dtype would
-    drop the hooks.
+    The parameters themselves stay unchanged, as in torch.func.functional_call, because DDP's hooks are on them and
+    changing the dtype would drop the hooks.
     """
     named = [(module, name, each) for module in modules for name, each in module._parameters.items()]
     own = [(module, name, each) for module, name, each in named if each is not None and each.dtype == torch.float32]
@@ -86,9 +86,9 @@ def _replaced(
 
 @contextmanager
 def weights_in(model: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """`model` with its float32 weights rounded to `dtype`, and after that with its own again, bit for bit.
+    """In this context, `model` has its float32 weights rounded to `dtype`; afterward it has its own again, bit for bit.
 
-    For decoding, where every token reads all weights: under autocast they are cast for each of them.
+    This is for decoding, where every token reads all weights; autocast would cast them again for each token.
     """
 
     def rounded(weight: torch.nn.Parameter) -> torch.Tensor:
@@ -100,11 +100,11 @@ def weights_in(model: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
 
 @contextmanager
 def computing_in(decoder: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """`decoder` with its float32 weights rounded to `dtype` in what it computes; the gradients reach its own weights.
+    """In this context, `decoder` computes with its float32 weights rounded to `dtype`; gradients reach its own weights.
 
     For training passes, forward and backward. Each weight is rounded once, and hidden states are in `dtype` from layer
-    to layer; autocast would round the weights in every pass and keep norms and residuals in float32. Embeddings stay as
-    they are, so that the gradient of a frequent token is summed in float32; what is read from them is rounded.
+    to layer; autocast would round the weights in every pass and keep norms and residuals in float32. Embeddings are not
+    rounded, so that the gradient of a frequent token is summed in float32; only the vectors read from them are rounded.
     """
     kept = set(getattr(decoder, "_keep_in_fp32_modules_strict", None) or ())
     modules, hooks = [], []
@@ -122,7 +122,9 @@ def computing_in(decoder: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]
 
 
 def stored_dtype(config: PretrainedConfig) -> str:
-    """The number format that a model's config.json names for its weights; float32 where it names none known here."""
+    """The number format that a model's config.json names for its weights; float32 if it names none that is known
+    here.
+    """
     for each in (config, config.get_text_config()):
         name = str(getattr(each, "dtype", None) or "").removeprefix("torch.")
         if name in DTYPES and name != AUTO:
@@ -152,7 +154,8 @@ def precision_of(
     bfloat16: bool | None = None,
 ) -> Precision:
     """The number formats of `run` on a device of that kind. `configs` are of the teachers in order, then the student,
-    None where they are not known; `bfloat16` says whether the device computes in it, None asks the one here."""
+    None where they are not known; `bfloat16` says whether the device computes in it, None asks the one here.
+    """
     open_, stored = Precision.of(run), [stored_dtype(each) if each else "float32" for each in configs]
 
     def on(place: str) -> bool:
@@ -168,7 +171,7 @@ def precision_of(
     student = "float32" if open_.student == AUTO else open_.student
     mixed = open_.mixed_precision
     if mixed == AUTO:
-        # a dtype that is given is what the run computes in, as before there was auto
+        # the run computes in a dtype that is given explicitly, as it did before auto existed
         suits = open_.student == AUTO and (kind == "cuda" or (kind == "cpu" and stored[-1] != "float32"))
         mixed = "bf16" if suits and on(kind) else "no"
     return Precision(teachers, student, mixed)
@@ -180,5 +183,5 @@ def resolved(
     kind: str,
     bfloat16: bool | None = None,
 ) -> RunConfig:
-    """`run` with what `precision_of` says in the place of auto; itself where nothing is open."""
+    """`run` with the formats of `precision_of` instead of auto; unchanged if it has no auto."""
     return precision_of(run, configs, kind, bfloat16).filled(run) if Precision.of(run).open else run

@@ -1,4 +1,4 @@
-"""The student writes: batched sampling with the ids kept exactly as sampled.
+"""Writing completions: batched sampling, with the ids kept exactly as sampled.
 
 Models with a plain key-value cache are decoded by our own loop (decoding.py), all others by transformers'
 `generate`. In both, the draw of a token depends only on seed, step, sample index and position (sampling.py).

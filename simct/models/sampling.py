@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from transformers import TopKLogitsWarper
 
-# a draw is searched among so many of the most likely tokens, then among more, because sorting a whole vocabulary takes
-# longer than the lm_head
+# a token is first looked for among this many of the most likely tokens, then among more, because sorting a whole
+# vocabulary takes longer than the lm_head
 MOST_LIKELY = (16, 128)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the tokens of N samples are picked: greedily where `uniforms_NM` is None, else by these draws.
+    """How the tokens of N samples are picked: greedily if `uniforms_NM` is None, else by these random numbers.
 
     `n_candidates`: how many ids the tokenizer knows; rows of the lm_head beyond them spell nothing.
     """
@@ -93,7 +93,7 @@ def pick_tokens(
     top_k: int | None = None,
     min_p: float = 0.0,
 ) -> torch.Tensor:
-    """One token a row by inverting the truncated distribution; int64 [B].
+    """One token per row, by inverting the truncated distribution; int64 [B].
 
     The nucleus is the smallest set of the most likely tokens whose mass reaches `top_p`, of the `top_k` most likely
     ones where given, without those less likely than `min_p` times the most likely one; all as in transformers. Only

@@ -1,6 +1,6 @@
 """A teacher on a server: log-probabilities of texts from an OpenAI-compatible completions endpoint, as in vLLM.
 
-Token ids are sent, never text, and each answer is checked to be about exactly those ids. The server lists the most
+Token ids are sent, never text, and each response is checked to be for exactly those ids. The server lists the most
 likely tokens at each position and the written one; only the sum of all others is known. Requests that fail temporarily
 (429, 5xx, a lost connection) are repeated after growing waits, and a final failure is an error: a row is never left
 out. Shapes: R rows, K listed tokens.
@@ -28,7 +28,7 @@ from simct.models.vllm import sampling_body, until_end
 from simct.tokenization.token_bytes import TokenBytes
 
 REQUESTS_AT_ONCE = 16
-# reading a long text takes seconds, but a busy server may queue it
+# reading a long text takes only seconds, but a busy server may queue it
 ANSWER_SECONDS = 600.0
 CONNECT_SECONDS = 10.0
 # all waits of one request together, in seconds, while a run depends on it
@@ -129,7 +129,9 @@ def _message(response: httpx2.Response) -> str:
 
 
 def served_models(client: ServerClient) -> dict[str, dict[str, Any]]:
-    """What the server says of each model that it serves, by name. Raises RunError or ConfigError as `request` does."""
+    """What the server reports about each model that it serves, by name. Raises RunError or ConfigError as `request`
+    does.
+    """
     models = client.request("/v1/models").get("data")
     found = models if isinstance(models, list) else []
     return {str(each.get("id")): each for each in found if isinstance(each, dict)}
@@ -179,7 +181,7 @@ class ServedTeacher:
     def start(
         self, prompts: list[list[int]], completions: list[list[int]], spans: Spans | None = None
     ) -> Callable[[], ListedRows]:
-        """Send the texts at once; the rows come when the result is called. Raises then what `score` raises."""
+        """Send the texts now; calling the result returns the rows. That call raises what `score` raises."""
         wanted = spans or [[(0, len(completion))] for completion in completions]
         sent: list[Future] = [
             self.pool.submit(self._rows, prompt, completion, places)
@@ -199,7 +201,7 @@ class ServedTeacher:
         return wait
 
     def write(self, prompts: Sequence[list[int]], settings: RolloutConfig, seeds: Sequence[int]) -> list[Rollout]:
-        """One completion for each of `prompts`, sampled as `settings` say, each by its seed."""
+        """One completion for each of `prompts`, sampled with `settings`, each with its own seed."""
 
         def complete(prompt: list[int], seed: int) -> Rollout:
             body = {

@@ -16,7 +16,7 @@ from simct.config.rules import is_server_address
 from simct.errors import ConfigError
 from simct.hub.redact import KEY_VARIABLE, RUN_KEY_VARIABLE
 
-# servers of Hugging Face, the only ones that get the Hub's token
+# servers of Hugging Face, the only ones that receive the Hub's token
 OWN_HOST = ".endpoints.huggingface.cloud"
 
 
@@ -58,7 +58,8 @@ class Target:
 
 def target_of(url: str, public: bool | None = None) -> Target:
     """Where to send requests for `url`. Raises ConfigError if it is not an address or, where only `public` servers are
-    allowed (None: on a Space), is private or not https."""
+    allowed (None: on a Space), is private or not https.
+    """
     if not is_server_address(url):
         raise ConfigError(f"{url!r} is not the address of a server, such as https://example.com.")
     plain = url.rstrip("/").removesuffix("/v1")

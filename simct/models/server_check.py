@@ -55,7 +55,8 @@ def look_at_server(
     public: bool | None = None,
 ) -> ServerReport:
     """Ask the server that `config` names, with `key` or the one that key_for finds; `public`: only if it is a public
-    one (None: on a Space). Raises ConfigError or RunError for one that cannot be used."""
+    one (None: on a Space). Raises ConfigError or RunError for one that cannot be used.
+    """
     teacher = ServedTeacher(config, tokens, token, PATIENCE, key, public)
     try:
         ids = tokens.encode(PROBE.encode())
@@ -79,7 +80,7 @@ def _same_tokenizer(tokens: TokenBytes, ids: list[int], listed: list[Any]) -> bo
     for token, entries in zip(ids[1:], listed[1:], strict=True):
         text = entries[str(token)].get("decoded_token") if isinstance(entries.get(str(token)), dict) else None
         ours = str(tokens.tokenizer.decode([token]))
-        # a part of a character is shown in different ways
+        # servers show a part of a character in different ways
         if isinstance(text, str) and "\ufffd" not in text + ours:
             same.append(text.strip() == ours.strip())
     return all(same) if same else None

@@ -1,4 +1,4 @@
-"""Keys of teachers' servers that people gave to this process: in its memory only, each for its server and its owner."""
+"""Keys of teachers' servers that people entered, only in this process's memory, each for its server and its owner."""
 
 from collections import OrderedDict
 from urllib.parse import urlsplit
@@ -14,7 +14,8 @@ _keys: OrderedDict[tuple[str | None, str], str] = OrderedDict()
 
 def keep_key(owner: str | None, address: str, key: str) -> None:
     """Keep the key that `owner` (None: the user of this machine) gave for the server at `address`; an empty one forgets
-    it. Raises ConfigError, without the key, for what cannot be sent as one."""
+    it. Raises ConfigError, without the key, for what cannot be sent as one.
+    """
     place = (owner, _server_of(address))
     key = key.strip()
     if not (key.isascii() and key.isprintable() and " " not in key and len(key) <= MOST_CHARACTERS):

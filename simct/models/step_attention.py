@@ -1,4 +1,4 @@
-"""Attention of a decoding step, in which one new token of each sequence reads what the cache holds of its sequence.
+"""Attention of a decoding step, in which one new token of each sequence reads the cache of its sequence.
 
 Shapes: B sequences, H heads of queries, K heads of keys and values, L positions, D size of a head, R = H/K heads of
 queries that share keys and values, N = B·K.
@@ -12,9 +12,9 @@ import torch
 from transformers import AttentionInterface, PreTrainedModel
 
 STEP = "simct_step"
-# in float32, torch's kernel is as fast
+# in float32, torch's kernel is equally fast
 FASTER_IN = torch.bfloat16
-# what torch's kernel does for a few models, and this attention does not
+# options that torch's kernel supports for a few models and this attention does not
 OTHER = ("position_bias", "softcap", "cache")
 
 
@@ -31,7 +31,7 @@ def suits_steps(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def attending_by(config: Any, name: str) -> Iterator[None]:
-    """A model of this config, with the attention that was registered under this name in the place of its own."""
+    """In this context, a model of this config uses the attention registered under this name instead of its own."""
     own = config._attn_implementation
     config._attn_implementation = name
     try:
@@ -41,7 +41,7 @@ def attending_by(config: Any, name: str) -> Iterator[None]:
 
 
 def added_mask(reads: torch.Tensor) -> torch.Tensor:
-    """The mask that `step_attention` takes, of one that says what is read."""
+    """The mask that `step_attention` takes, made from a mask of what is read."""
     return torch.zeros(reads.shape, dtype=FASTER_IN).masked_fill_(~reads, float("-inf"))
 
 
@@ -61,7 +61,7 @@ def step_attention(
     if query.shape[2] != 1 or any(options.get(name) is not None for name in OTHER):
         return AttentionInterface()["sdpa"](module, query, key, value, attention_mask, scaling=scaling, **options)
     batch, heads, _, size = query.shape
-    # not in bfloat16: scores would be rounded, and products prepared anew for each number of positions
+    # not in bfloat16, because scores would be rounded and products prepared again for each number of positions
     exact = torch.promote_types(query.dtype, torch.float32)
     query_NRD = (query.to(exact) * (scaling or size**-0.5)).reshape(batch * key.shape[1], -1, size)
     score_NRL = torch.bmm(query_NRD, key.flatten(0, 1).to(exact).transpose(1, 2))

@@ -25,7 +25,7 @@ from simct.losses.teacher_rows import ListedRows
 from simct.tokenization.token_bytes import TokenBytes
 
 SCORES, ABOUT = "scores.parquet", "about.json"
-# texts that are read at once: a run asks for them in its own order
+# texts that are read at once, because a run asks for them in its own order
 TEXTS_AT_ONCE = 16
 SCHEMA = pyarrow.schema(
     {
@@ -125,7 +125,7 @@ class StoredTeacher:
     def start(
         self, prompts: list[list[int]], completions: list[list[int]], spans: Spans | None = None
     ) -> Callable[[], ListedRows]:
-        """The rows are read when they are asked for. Raises RunError for a text that was not scored."""
+        """The rows are read when the result is called. Raises RunError for a text that was not scored."""
         wanted = spans or [[(0, len(completion))] for completion in completions]
 
         def read() -> ListedRows:

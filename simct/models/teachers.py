@@ -29,14 +29,15 @@ Spans = list[list[tuple[int, int]]]
 
 
 class Teacher(Protocol):
-    """`start` asks for the rows that predict each id of `completions`, or those in `spans` of each, one sequence after
-    another; calling what it returns waits for them. Several may be started before the first is waited for."""
+    """`start` requests the rows that predict each id of `completions`, or those in `spans` of each, one sequence after
+    another; calling its result waits for them. Several requests may be started before the first result is called.
+    """
 
     tokens: TokenBytes
 
     @property
     def context_length(self) -> int | None:
-        """Most tokens that it reads at once, where that is known."""
+        """The most tokens that it reads at once, if known."""
 
     def start(
         self, prompts: list[list[int]], completions: list[list[int]], spans: Spans | None = None
@@ -76,7 +77,8 @@ class LocalTeacher:
 
     def offload(self, device: torch.device) -> None:
         """Keep the decoder in the CPU's memory; each of its layers is on `device` only while it runs. The lm_head stays
-        there, as the losses read its columns at every step."""
+        there, as the losses read its columns at every step.
+        """
         self.freeze(device)
         decoder = decoder_of(self.model)
         weights = {name: each.detach().cpu() for name, each in decoder.state_dict().items()}
@@ -108,7 +110,7 @@ class LocalTeacher:
 class PairedTeacher:
     """A teacher of a run with its tokenizer pair.
 
-    weight: how much a row counts that it grades. config: the run as it would be with this teacher alone.
+    weight: how much a row that it grades counts. config: the run with only this teacher.
     """
 
     name: str
@@ -145,7 +147,7 @@ def load_teachers(
 
 
 def writes(teacher: Teacher) -> bool:
-    """Whether it can answer prompts: stored scores cannot."""
+    """Whether it can answer prompts, which stored scores cannot."""
     return isinstance(teacher, ServedTeacher | LocalTeacher)
 
 

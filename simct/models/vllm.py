@@ -1,4 +1,4 @@
-"""The student writes in vLLM: in this process (colocated) or on a separate server.
+"""Writing completions with vLLM, in this process (colocated) or on a separate server.
 
 Before every step the student's weights are saved as safetensors and vLLM reloads them, so that rollouts come from the
 weights that are trained. A draw is seeded by (seed, step, sample index) alone, but vLLM's sums depend on what it
@@ -48,7 +48,7 @@ class VllmWriter:
         self._background = ThreadPoolExecutor(1)
         self._started: dict[int, Future] = {}
         known, rows = len(tokens.bytes_of), student.get_output_embeddings().weight.shape[0]
-        # the ids that spell something, if the lm_head has rows beyond them
+        # the ids with bytes, if the lm_head has more rows than that
         self.known_ids = list(range(known)) if rows > known else None
         if self.url:
             self.model = self._request("/v1/models")["data"][0]["id"]
@@ -144,7 +144,9 @@ class VllmWriter:
 
 
 def sampling_body(rollout: RolloutConfig, end_ids: tuple[int, ...]) -> dict[str, Any]:
-    """How vLLM is asked to sample; all is given, because the model's own generation config would change it."""
+    """The sampling parameters for vLLM; all are given, because otherwise the model's own generation config would
+    apply.
+    """
     return {
         "temperature": rollout.temperature,
         "top_p": rollout.top_p,

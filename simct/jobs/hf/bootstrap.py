@@ -1,6 +1,6 @@
 """The first program of a Job, which installs what the run needs and starts the runner."""
 
-# Run by the Job's Python before anything is installed: a fixed text whose settings come from the environment.
+# The Job's Python runs this before anything is installed; its settings come from the environment.
 BOOTSTRAP = """\
 import os, subprocess, sys, tempfile, time, zipfile
 os.environ["SIMCT_STARTED"] = str(time.time())

@@ -52,7 +52,8 @@ class Hardware:
 class Offer:
     """A machine with the estimate of a run on it. `fits` is None if no estimate could be made, `hours` if the speed is
     not
-    known; `why` is the reason why it does not fit, or why that is unknown."""
+    known; `why` is the reason why it does not fit, or why that is unknown.
+    """
 
     machine: Hardware
     fits: bool | None
@@ -83,7 +84,7 @@ def list_hardware(token: Token = None, gpu_memory: float = 0.0) -> list[Hardware
     for each in offered:
         gpu = each.accelerator
         if gpu and gpu.type != "gpu":
-            continue  # such as TPUs, which need a different build of PyTorch
+            continue  # for example TPUs, which need a different build of PyTorch
         machines.append(
             Hardware(
                 name=str(each.name),
@@ -162,7 +163,8 @@ class _Estimated:
 @lru_cache(maxsize=64)
 def _estimated(text: str, token: Token, kind: str, bfloat16: bool) -> _Estimated:
     """The run of the YAML `text` on "cuda" or "cpu", with or without bfloat16: seconds of work, done once for a
-    configuration. The token is part of the key, because access differs between visitors."""
+    configuration. The token is part of the key, because access differs between visitors.
+    """
     config = config_from_text(text)
     configs = shape_configs(config, token)
     config = resolved(config, configs, kind, bfloat16)

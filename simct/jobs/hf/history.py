@@ -117,7 +117,8 @@ def rebuild(
 def _make(run: RunFolder, job: RemoteJob, token: Token, owner: str | None) -> bool:
     """Make the run folder of `job`; returns whether its repository still had the files for that.
 
-    Anyone who can start a Job in the namespace can write its run.yaml, so it is read as data: paths in it are dropped.
+    Anyone who can start a Job in the namespace can write its run.yaml, so it is treated as data: paths in it are
+    dropped.
     """
     api = hub_api(token)
     try:
@@ -133,7 +134,7 @@ def _make(run: RunFolder, job: RemoteJob, token: Token, owner: str | None) -> bo
         save_config(config, run.path / "run.yaml")
     except OSError as error:
         raise RunError(f"Cannot write the run folder {str(run.path)!r}: {error.strerror}.") from error
-    # written in one step: readers see the run with its Job or not at all
+    # written in one step, so that readers see the run with its Job or not at all
     run.set_status(
         state="queued",
         step=0,
@@ -149,7 +150,7 @@ def _make(run: RunFolder, job: RemoteJob, token: Token, owner: str | None) -> bo
         patiently(lambda: download_reports(api, run, run.status()))
         apply_report(run, job.stage, job.message)
     except Exception as error:
-        shutil.rmtree(run.path, ignore_errors=True)  # it is made again the next time
+        shutil.rmtree(run.path, ignore_errors=True)  # the next rebuild creates it again
         raise hub_error(error, job.run_repo, kind="job") from error
     return True
 

@@ -45,7 +45,7 @@ PACKAGES = (
     "markupsafe",
 )
 
-# the names that files of this machine get in a Job, and which no other file of it can have
+# the names that files of this machine get in a Job; no other file of the Job can have them
 INPUT = re.compile(r"inputs/((teacher|scores)(-\d{1,2})?|student|prompts|held-out|task-\d{1,4})(\.[a-z0-9]{1,8}){0,2}")
 
 
@@ -98,7 +98,8 @@ def portable_config(config: RunConfig) -> tuple[RunConfig, dict[str, Path]]:
 
 def teacher_key(config: RunConfig, owner: str | None = None) -> dict[str, str]:
     """The secret with the key of the teacher's server: the one that the run's owner gave, or that of this machine; a
-    Space never gives its own."""
+    Space never gives its own.
+    """
     if not any(model.server for model in config.teacher_models):
         return {}
     own = None if on_space() else os.environ.get(KEY_VARIABLE)
@@ -109,8 +110,8 @@ def teacher_key(config: RunConfig, owner: str | None = None) -> dict[str, str]:
 def as_data(config: RunConfig) -> RunConfig:
     """A configuration from a Job's repository, which anyone may have written, without the paths in it.
 
-    Names of the Hub and of tasks stay, and so do paths under inputs/, which are in the run's own folder. Anything else
-    could name a file of the reader, and becomes an input that the run does not have.
+    Names of Hub repositories and tasks stay, and so do paths under inputs/, which are in the run's own folder. Anything
+    else could name a file of the reader, and is replaced by an input that the run does not have.
     """
     config.output = None
     named = [(f"teacher{number}", f"scores{number}", model) for number, model in numbered_teachers(config)]
@@ -153,7 +154,8 @@ def package_source() -> bytes:
 
 def pinned_packages(config: RunConfig) -> list[str]:
     """What the Job installs: the versions that run here (without a local build tag such as +cpu), and what the run's
-    own settings need, in the newest version if it is not installed here."""
+    own settings need, in the newest version if it is not installed here.
+    """
     maths = config.kind == "warmup" and config.warmup.checker == "maths"
     extra = {
         "lm_eval[math]": maths or not all(map(is_own_task, named_tasks(config))),

@@ -48,7 +48,7 @@ REPORT_FILES = (
 )  # fmt: skip
 # Files of a finished run that `fetch_model` downloads.
 STUDENT_FILES = ["model/*", "adapter/*"]
-# Further files of a warm-up: the teacher's answers, and the dataset of the kept ones.
+# More files of a warm-up: the teacher's answers, and the dataset of the kept ones.
 DATA_FILE = re.compile(r"(data|samples)/[A-Za-z0-9][\w.-]*")
 # Job stages to states of a run, for a Job that ended without reporting a state.
 ENDED = {

@@ -42,7 +42,8 @@ PRIVATE = ("extra", "pid", "pid_started", "group", "host", "heartbeat", "devices
 
 class Pusher:
     """Pushes the run to its repository; `sent` keeps the hash of each report pushed before, so that what has not
-    changed makes no commit."""
+    changed makes no commit.
+    """
 
     def __init__(self, api: HfApi, run: RunFolder, repo_id: str, attempt: str, every: float):
         self.api, self.run, self.repo_id, self.attempt, self.every = api, run, repo_id, attempt, every
@@ -87,20 +88,20 @@ class Pusher:
         content: dict[str, bytes | Path] = {"status.json": report_of(reported, self.attempt)}
         for name in [*REPORT_FILES[1:], *data_files(run)]:
             path = run.path / name
-            # no one else can watch its process, so only the end of publishing is reported
+            # no one else can see its process, so only the end of publishing is reported
             if path.exists() and not (name == "publish.json" and run.publishing().active):
                 content[name] = redact(path.read_text(encoding="utf-8", errors="replace")).encode()
         remote = self.api.list_repo_files(self.repo_id)
         newest, finished = run.latest_checkpoint(), status.state == "finished"
         stale = [name for name in remote if name.startswith("checkpoints/")] if finished or newest else []
         if publishes:
-            # the run does not count as finished yet: should the Job end now, it can still be resumed
+            # the run does not count as finished yet, so that it can still be resumed if the Job ends now
             content, stale = content | _student_files(run), []
         elif finished:
             content |= _student_files(run)
         elif newest is not None:
             prefix = newest.relative_to(run.path).as_posix() + "/"
-            if not any(name.startswith(prefix) for name in remote):  # otherwise all of it is there: a commit is whole
+            if not any(name.startswith(prefix) for name in remote):  # else all of it is there: a commit is whole
                 content |= _files_of(run, newest)
             stale = [name for name in stale if not name.startswith(prefix)]
         hashes = {name: hash(data) for name, data in content.items() if isinstance(data, bytes)}
@@ -140,7 +141,7 @@ def main() -> int:
 
 
 def stop_time() -> float:
-    """When the run has to be stopped, so that its checkpoint is pushed before the Job ends; in seconds of the clock."""
+    """When the run must be stopped so that its checkpoint is pushed before the Job ends; in seconds since the epoch."""
     seconds = float(os.environ.get("SIMCT_HOURS", "inf")) * 3600
     return float(os.environ.get("SIMCT_STARTED", time.time())) + seconds - min(LAST_SECONDS, seconds / 5)
 

@@ -1,4 +1,4 @@
-"""Runs on this machine: what simct.jobs.backend.Backend asks for, by the queue and the run's processes."""
+"""Runs on this machine: the functions of simct.jobs.backend.Backend, by means of the queue and the run's processes."""
 
 import time
 from collections.abc import Callable
@@ -21,8 +21,9 @@ def start(
     gpus: int | None = None,
     token: str | None = None,
 ) -> RunFolder:
-    """Make a run of `config` and start it, or let it wait its turn; returns the run. Raises RunError, and then leaves
-    no run behind."""
+    """Create a run of `config` and start it, or let it wait for its turn; returns the run. If this raises RunError, no
+    run is left behind.
+    """
     lent = bool(token or key_of(owner, config.teacher.server))
     run = RunFolder.create(runs_dir, config, owner, queued_at=time.time(), gpus=gpus or 1, lent=lent)
     try:

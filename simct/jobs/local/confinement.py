@@ -1,9 +1,9 @@
-"""What of this machine the processes of a visitor's run can reach, limited by Landlock (Linux 5.19 or later).
+"""Limits on what the processes of a visitor's run can reach on this machine, by Landlock (Linux 5.19 or later).
 
-Everything stays readable except the runs folder and what visitors upload. Of these the run has its own folder and the
-uploads of its own account. It writes its own folder, the caches of models and datasets, and devices. Landlock only
-allows: next to a hidden folder every other folder is allowed separately, and what is made next to it later is out of
-reach. Processes outside the run can be neither read (/proc/PID/environ) nor signaled.
+Everything stays readable except the runs folder and visitors' uploads, of which the run can reach only its own folder
+and its own account's uploads. It can write to its own folder, the caches of models and datasets, and devices. Landlock
+can only allow, not forbid: every folder next to a hidden one is allowed separately, and a folder that is created there
+later is out of reach. Processes outside the run can be neither read (/proc/PID/environ) nor signaled.
 """
 
 import contextlib
@@ -38,10 +38,10 @@ from simct.runs.folder import RunFolder
 UPLOADS = ".uploads"
 # in the run folder: the temporary folder of its processes
 TEMPORARY = ".temporary"
-# earlier versions refuse to move files between folders
+# earlier versions of Landlock refuse to move files between folders
 LEAST_VERSION = 2
 READ = EXECUTE | READ_FILE | READ_DIR
-# without the commands of devices (ioctl), which later versions know
+# without device commands (ioctl), which later versions support
 ALL = FILE_RIGHTS[3]
 # of root, as which some containers run: to read files by their number, load modules, reach disks and ports, trace
 # processes, administer, make devices, observe (which reads /proc/PID/environ), load programs into the kernel, restore
@@ -55,9 +55,9 @@ def account_folder(owner: str) -> str:
 
 
 def start(run: RunFolder, owner: str | None, command: list[str]) -> subprocess.Popen[bytes]:
-    """Start the command of a run that belongs to `owner`, with nothing of other visitors in reach.
+    """Start the command of a run that belongs to `owner`, without access to anything of other visitors.
 
-    Where the system refuses such limits, the command starts without them, and one line on standard output says so.
+    If the system refuses such limits, the command starts without them, and one line on standard output says so.
     """
     environment = {**os.environ, **_own_folders(run)}
     ruleset, reason = None, "no Landlock"
@@ -86,7 +86,7 @@ def remove_temporary(run: RunFolder) -> None:
 
 
 def rules(run: RunFolder, owner: str | None) -> Iterator[tuple[str, int]]:
-    """Each path that the run's processes may reach, with what they may do there and below."""
+    """Each path that the run's processes may access, with what they may do there and below."""
     root = run.path.resolve().parent
     hidden = [root, *(Path(each).resolve() for each in os.environ.get(HIDDEN, "").split(os.pathsep) if each)]
     for path in _around(Path("/"), hidden):
@@ -114,10 +114,10 @@ def own_files(run: RunFolder, root: Path, owner: str | None) -> Iterator[Path]:
         return  # the trainer reports it
     for path in _named_files(config):
         parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
-        # as earlier versions kept uploads
+        # where earlier versions kept uploads
         if len(parts) == 2 and parts[0] == UPLOADS and path.is_file():
             yield path
-        # what another run of the same account was given
+        # inputs of another run of the same account
         if len(parts) > 2 and parts[1] == "inputs" and RunFolder(root / parts[0]).status().owner == owner:
             yield path
 
@@ -132,7 +132,9 @@ def _named_files(config: RunConfig) -> Iterator[Path]:
 
 
 def _around(folder: Path, hidden: list[Path]) -> Iterator[Path]:
-    """The folder itself, or everything in it except the hidden folders and links, which might lead there."""
+    """The folder itself, or everything in it except hidden folders and links, because a link might lead to a hidden
+    folder.
+    """
     if folder in hidden:
         return
     if not any(each.is_relative_to(folder) for each in hidden):
@@ -145,7 +147,9 @@ def _around(folder: Path, hidden: list[Path]) -> Iterator[Path]:
 
 
 def _caches() -> list[Path]:
-    """Where models, datasets and vocabularies are kept for all runs; made now, as a run cannot make them."""
+    """The folders with models, datasets and vocabularies for all runs; created now, because a run cannot create
+    them.
+    """
     home = os.environ.get("HF_HOME")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     hub = expanded(home) if home else Path(base) / "huggingface"
@@ -171,7 +175,7 @@ def _own_folders(run: RunFolder) -> dict[str, str]:
 
 
 def _enter(ruleset: int) -> None:
-    """Between fork and exec: from here on the rules hold, for all descendants, too."""
+    """Runs between fork and exec: from here on the rules hold, also for all descendants."""
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     restrict_self(ruleset)
     drop_capabilities(CAPABILITIES)

@@ -1,7 +1,7 @@
-"""The environment of a process that trains for a visitor of a Space: what it needs, by name.
+"""The environment of a process that trains for a visitor of a Space: only the variables on a list.
 
-A Space keeps its secrets in its environment (that of the sign-in, keys of its owner), and what is not listed here stays
-there.
+A Space has secrets in its environment (the sign-in secret, keys of its owner). Variables that are not on the list are
+not passed on.
 """
 
 import os
@@ -23,9 +23,9 @@ FAMILIES = (
     "TRITON_", "ACCELERATE_", "HF_HUB_", "HF_DATASETS_", "HF_XET_", "SIMCT_",
 )  # fmt: skip
 WORDS = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL")
-# ends in a word that is no secret
+# ends in a word for a secret, but is not one
 PLAIN = frozenset({"HF_HUB_DISABLE_IMPLICIT_TOKEN"})
-# folders that a visitor's run must not read, in addition to the runs folder, separated as in PATH
+# more folders that a visitor's run must not read, besides the runs folder, separated as in PATH
 HIDDEN = "SIMCT_HIDDEN"
 
 
@@ -35,9 +35,11 @@ def is_visitors(owner: str | None) -> bool:
 
 
 def visitors_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What of this process's environment a visitor's run gets. Tokens are not among it: a run is given its own."""
+    """The part of this process's environment that a visitor's run gets, without tokens: a run gets its own token
+    separately.
+    """
     needed = {name: value for name, value in environment.items() if _is_needed(name)}
-    # where Gradio keeps what visitors upload
+    # where Gradio stores visitors' uploads
     uploads = environment.get("GRADIO_TEMP_DIR") or os.path.join(tempfile.gettempdir(), "gradio")
     return {HIDDEN: uploads, **needed}
 

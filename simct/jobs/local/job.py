@@ -33,7 +33,7 @@ from simct.runs.folder import TRAINER_LOCK, RunFolder
 from simct.runs.status import RunStatus
 
 LOCK_FILE = ".process.lock"
-# A process on another machine cannot be looked up; after this many seconds without a heartbeat it counts as dead.
+# A process on another machine cannot be checked; after this many seconds without a heartbeat it counts as dead.
 ELSEWHERE_SECONDS = 15 * 60.0
 # A step may take long: a run is reported as silent after this time, or after ten usual steps.
 SILENT_SECONDS = 5 * 60.0
@@ -96,7 +96,7 @@ def launch(
         options = ["--from-queue"] if queue_devices and not (token or key) else []
         command = [sys.executable, "-m", "simct.jobs.local.supervise", *options, str(run.path), "--"]
         command += training_command(run, resume, gpus)
-        # the supervisor removes `queued_at`, so that a run that we fail to start still waits
+        # the supervisor removes `queued_at`, so that a run that fails to start here keeps waiting
         run.set_status(
             state="queued",
             message="Loading the models",
@@ -276,7 +276,7 @@ def finalize(run: RunFolder, status: RunStatus) -> RunStatus:
     try:
         return run.set_status(**end)
     except OSError:
-        # the disk is full or read-only: it is shown anyway, and written once that is possible
+        # the disk is full or read-only; the status is shown anyway, and written once that is possible
         return dataclasses.replace(status, **end)
 
 
@@ -293,7 +293,7 @@ def _cause(run: RunFolder) -> str:
 
 
 def silence(run: RunFolder, status: RunStatus) -> float | None:
-    """Seconds since the last heartbeat of a run that trains here, once they are many; None while all is well."""
+    """Seconds since the last heartbeat of a run that trains here, if it is unusually long ago; else None."""
     if status.state not in ("running", "stopping") or status.remote:
         return None
     quiet = time.time() - status.heartbeat
@@ -342,7 +342,7 @@ def stop(run: RunFolder) -> RunStatus:
 
 
 def withdraw(run: RunFolder) -> bool:
-    """Stop a run that no process has started yet; returns whether it was one. Nothing can start it in the meantime."""
+    """Stop a run that no process has started yet, while nothing can start it; returns whether it was such a run."""
     lock = acquire(run)
     if lock is None:
         return False

@@ -32,8 +32,8 @@ RELEASE_SECONDS = 120.0
 
 Listed = Sequence[tuple[RunFolder, RunStatus]]
 
-# Visitors' tokens for their waiting runs, None for a run that needs the key of a server only. They are never on disk:
-# after a restart they are provided again.
+# Visitors' tokens for their waiting runs, None for a run that only needs the key of a server. They are never on disk,
+# so they must be provided again after a restart.
 _tokens: dict[Path, str | None] = {}
 
 
@@ -128,7 +128,7 @@ def provide_token(run: RunFolder, token: str) -> None:
 
 
 def advance(runs_dir: str | Path) -> list[RunFolder]:
-    """Notice dead runs, and start every waiting run that is due and has a device; returns the started runs."""
+    """Mark dead runs, and start every waiting run that is due and has a device; returns the started runs."""
     root = expanded(runs_dir).resolve()
     if not any(status.active_here for _, status in list_statuses(root)):
         return []
@@ -166,7 +166,8 @@ def _start(run: RunFolder, status: RunStatus, own_devices: list[str]) -> bool:
 
 def _lacks_token(run: RunFolder, status: RunStatus) -> bool:
     """Whether the run needs a token, or the key of its server, that this process does not have; the studio, which has
-    it, starts the run."""
+    it, starts the run.
+    """
     if not status.lent or run.path in _tokens:
         return False
     return status.owner is not None or local_job.given_key(run, None) is None

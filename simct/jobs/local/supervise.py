@@ -72,7 +72,7 @@ def wait_for_group(run: RunFolder) -> None:
         if run.status().active or local_job.publishes(run):
             ended = time.monotonic()
         elif time.monotonic() - ended > STRAY_SECONDS:
-            break  # such as a tracker's server, which uses no device
+            break  # for example a tracker's server, which uses no device
         time.sleep(0.1)
 
 
