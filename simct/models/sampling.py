@@ -138,9 +138,10 @@ def _invert(
         last_B1 = (sorted_BK > 0).sum(dim=-1, keepdim=True) - 1
     else:
         inside_BK = cut.inside(sorted_BK, cumulative_BK)
-        last_B1 = inside_BK.sum(dim=-1, keepdim=True) - 1
+        last_B1 = (inside_BK.sum(dim=-1, keepdim=True) - 1).clamp_min(0)
         target_B1 = uniform_B[:, None] * cumulative_BK.gather(1, last_B1)
         # tokens are sorted, so that none is inside after one that is not
         final_B = (cumulative_BK[:, -1] >= cut.top_p) | ~inside_BK[:, -1]
     position_B1 = torch.searchsorted(cumulative_BK, target_B1, right=True)
-    return ids_BK.gather(1, torch.minimum(position_B1, last_B1)).squeeze(1), final_B
+    # a row of NaN has no last token, and its loss will not be finite
+    return ids_BK.gather(1, torch.minimum(position_B1, last_B1).clamp_min(0)).squeeze(1), final_B

@@ -128,6 +128,13 @@ def test_the_largest_draw_never_picks_a_token_without_probability():
     assert pick_tokens(logits_BV, torch.full((512,), 1 - 2**-24), 1.0, 1.0).max() < 900
 
 
+@pytest.mark.parametrize(("top_p", "top_k"), [(1.0, None), (0.9, None), (1.0, 3)])
+def test_logits_that_are_not_numbers_still_pick_an_id(top_p, top_k):
+    """The loss of such a student is not finite, and the run says so."""
+    drawn = pick_tokens(torch.full((2, 40), float("nan")), torch.tensor([0.1, 0.9]), 1.0, top_p, top_k)
+    assert ((drawn >= 0) & (drawn < 40)).all()
+
+
 def test_uniforms_depend_on_seed_step_and_sample_only():
     together = uniforms(7, 3, [0, 1, 2], 5)
     assert torch.equal(together[1:2], uniforms(7, 3, [1], 5))
