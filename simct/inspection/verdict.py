@@ -1,11 +1,13 @@
 """The verdict on a pair: the recommended method and settings in plain words, each with the number it rests on."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from simct.data.exclusions import whole_answers
+from simct.errors import DataError
 from simct.inspection.records import Reliability
 from simct.inspection.text_kinds import TITLES
 
@@ -48,7 +50,11 @@ class Verdict:
 
 
 def verdict_of(measured: Reliability) -> Verdict:
-    """The method and settings that suit a pair, from the numbers of `measure_pair`; each reason has its number."""
+    """The method and settings that suit a pair, from the numbers of `measure_pair`; each reason has its number.
+
+    Raises DataError if a model's probabilities are not finite, from which nothing follows.
+    """
+    _check_finite(measured)
     method, options, reasons = _method_for(measured)
     units = measured.units_shared + measured.units_recovered
     if units < ENOUGH_TO_DECIDE:
@@ -59,6 +65,15 @@ def verdict_of(measured: Reliability) -> Verdict:
         if name:
             settings[name] = value
     return Verdict(method, options, reasons, {"method": method, "method_options": options} | settings)
+
+
+def _check_finite(measured: Reliability) -> None:
+    for name, numbers in (
+        ("teacher", (measured.mass_teacher, measured.candidate_mass, measured.hindsight_mass)),
+        ("student", (measured.mass_student, measured.prefix_conflict_mass)),
+    ):
+        if not all(map(math.isfinite, numbers)):
+            raise DataError(f"The {name}'s probabilities are not finite numbers. Measure the pair in float32.")
 
 
 def _method_for(measured: Reliability) -> tuple[str, dict[str, Any], list[str]]:

@@ -93,7 +93,7 @@ def _agrees(decoder: PreTrainedModel) -> bool:
     finally:
         decoder.train(was_training)
     apart_LH = torch.cat(apart).float()
-    limit = max(1e-3, 4 * torch.finfo(packed_LH.dtype).eps) * float(apart_LH.abs().max())
+    limit = max(1e-3, 4 * torch.finfo(packed_LH.dtype).eps) * float(apart_LH.nan_to_num(0.0, 0.0, 0.0).abs().max())
     return torch.allclose(packed_LH.float(), apart_LH, rtol=0, atol=limit, equal_nan=True)
 
 

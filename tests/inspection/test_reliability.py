@@ -12,7 +12,7 @@ from simct import losses
 from simct.config import config_from_dict
 from simct.data.samples import PreparedPrompt, Sample
 from simct.demo import PAIRS
-from simct.errors import RunError
+from simct.errors import DataError, RunError
 from simct.inspection import gradients, reliability
 from simct.inspection.records import MassHistogram, Reliability
 from simct.inspection.reliability import measure_pair, measure_samples
@@ -157,6 +157,19 @@ def test_measuring_tells_how_far_it_is_and_can_be_stopped():
     assert (report.answers_written, report.stopped) == (4, True) and report.verdict.startswith("Use ")
     with pytest.raises(RunError, match="before the first answer"):
         measure_pair(config, 12, should_stop=lambda: True)
+
+
+@pytest.mark.parametrize("side", ["teacher", "student"])
+def test_no_verdict_follows_from_probabilities_that_are_not_numbers(side):
+    pair = PAIRS["default"]
+    config = config_from_dict(
+        {"teacher": str(pair.teacher), "student": str(pair.student), "data": {"prompts": str(pair.prompts)}}
+    )
+    teacher, student = load_model(config.teacher), load_model(config.student)
+    with torch.no_grad():
+        (teacher if side == "teacher" else student).get_output_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(DataError, match=f"{side}'s probabilities are not finite"):
+        measure_pair(config, 2, models=(teacher, student))
 
 
 def test_the_gradient_cosine_is_that_of_the_two_parts_of_the_loss(tmp_path):
