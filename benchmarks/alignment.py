@@ -7,7 +7,7 @@ Both start from a student's sampled ids and end with the groups of tokens that s
 optional: pip install --no-deps trl==1.16.0) takes byte-level tokenizers only: it derives the student's offsets token by
 token, re-encodes the decoded text with encode_with_byte_offsets, and walks both lists; groups are compared with ours.
 Without --teacher and --student the pairs are the real tokenizers of the tests (requirements-test-tokenizers.txt).
-Times are process time of the fastest of five runs, so that other work on the machine counts less.
+Times are the process time of the fastest of five runs, so that other work on the machine matters less.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """python -m benchmarks.attacks [--only FAMILY]: for every family of attacks, how many were tried and how many failed.
 
 A case is a test with its parameters; this script only runs and counts them. `--long` adds the slow ones.
-How many examples the fuzzer tries beyond them is chosen by `python -m tests.fuzz.table`.
+`python -m tests.fuzz.table` runs the fuzzer with any number of examples.
 """
 
 import argparse

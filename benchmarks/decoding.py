@@ -3,12 +3,12 @@
     python -m benchmarks.decoding [--model smollm2-135m|embedded|FOLDER] [--prompts 48] [--batch 16] [--tokens 128]
                                   [--json OUT]
 
-Both write with the same draws. Answers end at different places: one id of every `--length` ends one. *Bound* is what no
-loop can save: the bare products of all weight matrices with as many rows as the loop had sequences in each of its
-steps, and with the tokens of the prompts. Seconds are CPU time on a CPU (other work on the machine then hardly shows)
-and wall clock on a GPU; the fastest of several repetitions counts. `smollm2-135m` has that model's shape and random
-weights, as confident as trained ones. Rounding depends on how many sequences share a batch, so a draw exactly between
-two tokens can fall on either; the number of equal answers is printed.
+Both write with the same random numbers. Answers end at different places: one id of every `--length` ends an answer.
+*Bound* is the time that no loop can avoid: the bare products of all weight matrices with as many rows as the loop had
+sequences in each of its steps, and with the tokens of the prompts. Seconds are CPU time on a CPU, so that other work on
+the machine hardly matters, and wall clock on a GPU; the fastest of several repetitions counts. `smollm2-135m` has that
+model's shape and random weights that predict as sharply as trained ones. Rounding depends on how many sequences share a
+batch, so a random number exactly between two tokens can select either; the number of equal answers is printed.
 """
 
 from __future__ import annotations

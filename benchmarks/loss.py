@@ -7,8 +7,9 @@
 Every cell runs in its own process. Next to a method are (c) the bare lm_head products that it cannot avoid (shared
 columns for single-token units, whole rows for the others; forward, and both backward products of the student), (b) the
 same method computed densely with autograd on whole logits, and (a) TRL's GOLD loss on whole logits where trl is
-installed. Seconds are CPU time of all threads on a CPU (other work on the machine then hardly shows) and wall clock on
-a GPU. Shapes: N student rows, V vocabulary, H hidden size, C shared columns. Peak memory is beyond weights and hidden
+installed. Seconds are CPU time of all threads on a CPU, so that other work on the machine hardly matters, and wall
+clock on a GPU.
+Shapes: N student rows, V vocabulary, H hidden size, C shared columns. Peak memory does not include weights and hidden
 states.
 """
 

@@ -1,4 +1,4 @@
-"""How soon the studio's page shows something and answers, beside the smallest page that Gradio can make.
+"""How fast the studio's page appears and responds, compared with the smallest page that Gradio can make.
 
     python -m benchmarks.page [--visits 7] [--runs 0] [--visitors 1] [--json OUT]
 
@@ -71,16 +71,16 @@ class Measure:
 
 MEASURES = {
     "command": Measure("from the command that starts the studio to its first step filled"),
-    "first": Measure("first step filled, opened as soon as the studio answers", 3000),
+    "first": Measure("first step filled, page opened as soon as the studio answers", 3000),
     "paint": Measure("first paint"),
     "filled": Measure("first step filled", 1000),
-    "text": Measure("a text changed on Inspect, until its units are shown", 300),
+    "text": Measure("text changed on Inspect, until its units are shown", 300),
     "click": Measure("a click: the next disagreement on Inspect", 300),
-    "field": Measure("a number changed on Train, until the estimate follows", 300),
-    "preset": Measure("a preset chosen, until the fields hold it", 500),
-    "rest": Measure("a preset chosen, until all that follows from it is shown", 500),
+    "field": Measure("number changed on Train, until the estimate is updated", 300),
+    "preset": Measure("preset chosen, until the fields are filled", 500),
+    "rest": Measure("preset chosen, until everything that depends on it is shown", 500),
     "runs": Measure("Runs opened, until a run is shown", 300),
-    "hub": Measure("a model of the Hub chosen, until it is read (a Hub without latency)", 300),
+    "hub": Measure("Hub model chosen, until its tokenizer is read (a Hub without latency)", 300),
 }
 
 

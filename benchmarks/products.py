@@ -65,7 +65,7 @@ class Products:
         return layers * tokens / rows + sum(2 * self.attention(model.config, length) for length in lengths)
 
     def attention(self, config: Any, length: int) -> float:
-        """The two products of every head of a sequence, half of each, because what comes later is not read."""
+        """The two products of every head of a sequence, half of each, because later positions are not read."""
         width = config.hidden_size // config.num_attention_heads
         # measured at a length near it, and scaled
         near = 1 << max(4, (length - 1).bit_length())

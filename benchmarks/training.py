@@ -69,7 +69,7 @@ def wide_pair(folder: Path) -> tuple[str, str]:
             continue
         torch.manual_seed(seed)
         model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **WIDE))
-        # as confident as trained models: most of the probability on a handful of tokens
+        # predictions as sharp as trained models': most of the probability is on a handful of tokens
         torch.nn.init.constant_(model.model.norm.weight, 25.0)
         model.save_pretrained(folder / name)
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token

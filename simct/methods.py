@@ -44,7 +44,7 @@ class LossOptions(Section):
     chunk_rows: int | None = setting(
         "Rows at a time",
         None,
-        "Rows whose logits exist at once. Lower it when memory is short.",
+        "How many rows of logits exist at once. Lower it when memory is short.",
         empty="as many as fit a fixed amount of memory",
         ge=1,
         le=10_000_000,
@@ -68,8 +68,8 @@ class SimctOptions(LossOptions):
     prefix_free: bool = setting(
         "Prefix-free candidates",
         False,
-        "Leave out, at a unit of several tokens, the shared token that is its own first piece. "
-        "Use it if the teacher's near-zero for first pieces does harm.",
+        "At a unit of several tokens, leave out the shared token that is its own first piece. Use it if the teacher's "
+        "near-zero probability for first pieces does harm.",
     )
     unit_mask_ratio: float = setting(
         "Units left out",
@@ -295,7 +295,7 @@ the teacher's, and the student learns that distribution.""",
         line="the teacher's mass on the student's tokens, and what may follow the token that the student wrote",
         paragraph="""\
 **ESCD** (arXiv 2609.34738). Where both models are at a token boundary, the student is compared with the teacher's mass
-moved to its own tokens; and where the token that it wrote begins a teacher token which it lacks, it learns to continue
+moved to its own tokens; and where the token that it wrote begins a teacher token that it lacks, it learns to continue
 toward that token.""",
         source="arXiv 2609.34738",
         divergence="forward_kl",
@@ -306,7 +306,7 @@ toward that token.""",
     Method(
         name="uld",
         title="ULD",
-        line="sorted probabilities, whatever tokens they belong to",
+        line="sorted probabilities, no matter which tokens they belong to",
         paragraph="""\
 **Universal Logit Distillation**: both models' probabilities are sorted, and the sorted lists are compared by their L1
 distance; which token has which probability plays no part.""",
@@ -349,7 +349,7 @@ def check_listed(method: str) -> None:
     if not METHODS[method].listed:
         able = ", ".join(name for name, row in METHODS.items() if row.listed)
         raise ConfigError(
-            f"method is {method!r}, which needs all of the teacher's probabilities, and a server lists only the most "
+            f"method is {method!r}, which needs all of the teacher's probabilities, but a server lists only the most "
             f"likely ones. Choose one of: {able}."
         )
 

@@ -1,7 +1,7 @@
 """A setting: its type, limits, label and help, and the error message for a wrong value.
 
-Settings are fields of pydantic models (`Section`), declared with `setting(...)`. Whatever shows or checks one reads it
-from there: run.yaml, `--set`, the form, `simct settings`, the documentation.
+Settings are fields of pydantic models (`Section`), declared with `setting(...)`. Everything that shows or checks a
+setting reads this declaration: run.yaml, `--set`, the form, `simct settings`, the documentation.
 """
 
 import math
@@ -258,7 +258,8 @@ def _is_misread(detail: Any) -> bool:
 
 def _named_by(path: list[str], section: type[Section]) -> tuple[str, Setting | None, dict[str, Setting], bool]:
     """What pydantic's path names: its dotted name, the setting (None if unknown), the settings next to it, and whether
-    it is a whole entry of a list."""
+    it is a whole entry of a list.
+    """
     known, found, name, rest = settings_of(section), None, "", list(path)
     while rest:
         part = rest.pop(0)

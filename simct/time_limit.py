@@ -1,4 +1,4 @@
-"""Bounds on the time and the memory that a stranger's program takes which runs as Python, such as a chat template."""
+"""Limits on the time and memory of an untrusted program that runs as Python, such as a chat template."""
 
 import ctypes
 import resource
@@ -36,7 +36,8 @@ def run_within(seconds: float, what: str, function: Callable[[], Result]) -> Res
 def memory_within(more: int) -> Iterator[None]:
     """Let this process use at most `more` further bytes of memory; beyond that, allocations raise MemoryError.
 
-    It only works in the main thread of a Linux process, as the limit is the whole process's; elsewhere it does nothing.
+    It only works in the main thread of a Linux process, because the limit applies to the whole process; elsewhere it
+    does nothing.
     """
     status = Path("/proc/self/status")
     if threading.current_thread() is not threading.main_thread() or not status.exists():
@@ -69,7 +70,7 @@ def _by_alarm(seconds: float, function: Callable[[], Result]) -> Result:
 
 
 def _by_thread(seconds: float, function: Callable[[], Result]) -> Result:
-    """Signals only reach the main thread; other threads are interrupted by Python's interface for debuggers."""
+    """Signals reach only the main thread; other threads are interrupted through Python's interface for debuggers."""
     raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
     thread = ctypes.c_ulong(threading.get_ident())
     done, changing = threading.Event(), threading.Lock()

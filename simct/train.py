@@ -1,4 +1,4 @@
-"""The only entry that trains: `accelerate launch -m simct.train run.yaml [--resume]`, local and remote alike.
+"""The training program: `accelerate launch -m simct.train run.yaml [--resume]`, on this machine and on Jobs alike.
 
 Loads what run.yaml names, scores the student, trains it, saves model/ and scores it again, and keeps the run folder up
 to date. On SIGTERM or SIGINT it writes a checkpoint and stops. Exit status: 0 finished or stopped, 2 for an error
@@ -64,7 +64,7 @@ class StopFlag:
 
 @dataclass
 class Process:
-    """This process's part in a run: what every phase needs."""
+    """This process's part in a run, with everything that every phase needs."""
 
     run: RunFolder
     config: RunConfig
@@ -87,7 +87,7 @@ class Process:
 
 
 def train_run(run: RunFolder, resume: bool = False) -> str:
-    """Carry out `run` in this process; returns its final state. Raises SimCTError for errors that a person can fix.
+    """Train `run` in this process; returns its final state. Raises SimCTError for errors that a person can fix.
 
     Distillation resumes from its last checkpoint only with `resume`; a warm-up always continues where it was.
     """
@@ -164,7 +164,8 @@ def score_before(process: Process, loaded: Loaded) -> None:
         for each in loaded.teachers:
             model = each.config.teacher
             if isinstance(each.teacher, LocalTeacher) and not (model.sharded or model.offload):
-                # one that will be sharded is still on the CPU: too slow there, too large for this process's device
+                # a teacher that will be sharded is still on the CPU, where it is too slow, and too large for this
+                # process's device
                 process.progress.stage("Scoring the teacher", unit="prompts")
                 of_teachers[each.name] = _scores(process, each.teacher.model, each.pair.teacher, model)
         if of_teachers:
@@ -311,7 +312,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not run.exists:
             raise RunError(f"{str(run.path)!r} is not a run folder. Start runs with `simct distill --config FILE`.")
-        # of several processes the first holds the run for all
+        # of several processes, the first holds the lock for all
         held = run.acquire_for_training() if os.environ.get("RANK", "0") == "0" else -1
         if held is None:
             raise RunError(f"Run {run.id} is already being trained by another process. Stop that one first.")

@@ -9,7 +9,7 @@ from simct.preflight.planned import NotRead, PlannedRun
 from simct.preflight.records import Check, Preflight, from_error, warning
 
 CheckFunction = Callable[[PlannedRun], list[Check]]
-# Quick checks without models come first: training begins with these, too, before it loads anything.
+# Quick checks without models come first; the training process also runs these before it loads anything.
 FIRST: tuple[tuple[str, CheckFunction], ...] = (
     ("Settings", settings.check_settings),
     ("Packages", packages.check_packages),
@@ -52,7 +52,7 @@ def run_checks(
         if on_progress:
             on_progress(subject, done, len(checks))
         known = {each.text for each in found}
-        # the same reason may be found twice, such as a gated config and tokenizer
+        # the same reason may be found twice, for example for a gated config and tokenizer
         new = (each for each in _carried_out(check, planned) if each.text not in known)
         found += [replace(each, subject=subject) for each in new]
     order = list(dict.fromkeys(subject for subject, _ in checks))

@@ -1,4 +1,4 @@
-"""Whether the machine can run it: device, memory against the estimate, disk space, the address of vLLM."""
+"""Whether the machine can run it: device, memory compared with the estimate, disk space, the address of vLLM."""
 
 import shutil
 from pathlib import Path
@@ -47,7 +47,7 @@ def check_device(planned: PlannedRun) -> list[Check]:
     if gpus:
         return [*found, ok(f"Device: {torch.cuda.get_device_name()}.")]
     if config.training.mixed_precision == "fp16":
-        line = "training.mixed_precision is 'fp16', which needs a GPU, and this machine has none."
+        line = "training.mixed_precision is 'fp16', which needs a GPU, but this machine has none."
         found.append(problem(line, "Set it to bf16 or no.", "training.mixed_precision"))
     try:
         here = [side for side in planned.sides if not planned.model(side).elsewhere]
@@ -65,7 +65,9 @@ def _count(gpus: int) -> str:
 
 
 def check_memory(planned: PlannedRun) -> list[Check]:
-    """Compare the estimated peak with the memory of this machine's device. A Job's machine is checked elsewhere."""
+    """Compare the estimated peak with the memory of this machine's device. The machine of a Job is checked
+    elsewhere.
+    """
     config = planned.config
     if planned.place.on_jobs or config.kind == "warmup":
         return []

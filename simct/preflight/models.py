@@ -1,4 +1,4 @@
-"""Whether both models can be read: access, kinds of files, config.json, whole weights, and licenses."""
+"""Whether both models can be read: access, file types, config.json, complete weights, and licenses."""
 
 import os
 import warnings
@@ -24,8 +24,9 @@ from simct.preflight.weights import missing_weights
 
 
 def check_models(planned: PlannedRun) -> list[Check]:
-    """All models: access, files, config, architecture, and from the headers of their weights whether these are all
-    there."""
+    """Check all models: access, files, config, architecture and, from their headers, whether the weights are
+    complete.
+    """
     found = [check for side in planned.sides for check in _guarded(planned, side)]
     student = planned.config.student
     for side, teacher in named_teachers(planned.config):
@@ -92,9 +93,9 @@ def check_teacher_server(planned: PlannedRun, side: str = "teacher") -> list[Che
     """A teacher's server: its model, its tokenizer, and how many log-probabilities it lists."""
     teacher, public = planned.model(side), planned.place.public or None
     if public and not isinstance(planned.token, str):
-        # a public studio asks no server for people it does not know
+        # a public studio does not connect to a server for visitors who have not signed in
         return []
-    # which is for the server of `teacher` alone
+    # the key is only for the server of `teacher`
     key = planned.teacher_key if side == "teacher" else None
     try:
         found = look_at_server(teacher, planned.tokens(side), planned.token, key, public)
@@ -154,6 +155,6 @@ def _license(planned: PlannedRun, side: str) -> str | None:
     card = expanded(planned.model(side).model) / "README.md"
     try:
         stated = (repocard.metadata_load(card) or {}).get("license") if os.path.isfile(card) else None
-    except Exception:  # an unreadable card states no license
+    except Exception:  # a card that cannot be read states no license
         return None
     return stated if isinstance(stated, str) else None

@@ -1,4 +1,4 @@
-"""Whether the packages that the settings ask for are installed, and whether trackers have the login they need."""
+"""Whether the packages that the settings need are installed, and whether trackers have the login that they need."""
 
 import importlib.util
 import netrc
@@ -24,7 +24,7 @@ WANDB = "https://api.wandb.ai"
 
 @dataclass(frozen=True)
 class Needed:
-    """A package that a setting asks for. `name` is what pip installs, `module` what is imported."""
+    """A package that a setting needs. `name` is what pip installs, `module` is what is imported."""
 
     name: str
     module: str
@@ -33,7 +33,7 @@ class Needed:
 
 
 def needed_packages(config: RunConfig, gpus: int | None = None) -> list[Needed]:
-    """The optional packages that the run's settings ask for."""
+    """The optional packages that the run's settings need."""
     training, tasks = config.training, named_tasks(config)
     deepspeed = (gpus or 1) > 1 and training.parallel.startswith("zero") and training.parallel
     maths = config.kind == "warmup" and config.warmup.checker == "maths"

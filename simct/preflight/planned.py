@@ -21,14 +21,14 @@ from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
 
 STUDENT = "student"
-# Prompts that are rendered and measured: so many evenly spaced ones, and the longest.
+# How many prompts are rendered and measured: evenly spaced ones, and the longest ones.
 SPACED, LONGEST = 100, 8
 
 Found = TypeVar("Found")
 
 
 class NotRead(Exception):
-    """A part that a check needs could not be read. The check that tried first has reported the reason."""
+    """A part that a check needs could not be read; the check that tried first has reported the reason."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Place:
     """Where the run will be: on this machine under `runs_dir`, or a Job on `flavor` that `namespace` pays.
 
     gpus: GPUs of this machine that it takes; None for one. push_to: repositories that are written at its end. public:
-    the run is a visitor's, so of the addresses that it names only the teacher's server is asked, if it is a public one.
+    the run belongs to a visitor, so only the teacher's server is contacted, if it is a public one.
     """
 
     on_jobs: bool = False
@@ -85,7 +85,7 @@ class PlannedRun:
         return [*self.teachers, STUDENT]
 
     def title(self, side: str) -> str:
-        """What a side is called: "Teacher", "Student", or "Teacher" and its name for one of several."""
+        """The title of a side: "Teacher", "Student", or "Teacher" and its name if there are several."""
         if side in (STUDENT, "teacher"):
             return side.capitalize()
         return f"Teacher {teachers_of(self.config)[self.teachers.index(side)].name}"
@@ -95,7 +95,7 @@ class PlannedRun:
         return f"{side}.{name}" if side in (STUDENT, "teacher") else "teachers"
 
     def model(self, side: str) -> ModelConfig:
-        """A side's settings. Raises NotRead where no model is named, which settings report."""
+        """A side's settings. Raises NotRead if no model is named, which the check of settings reports."""
         model = {**dict(named_teachers(self.config)), STUDENT: self.config.student}[side]
         if not model.model.strip():
             raise NotRead
@@ -105,7 +105,7 @@ class PlannedRun:
         return local_path(self.model(side).model) is None
 
     def hit(self, side: str) -> ModelHit | None:
-        """What the Hub says of a model that may be read; None for a folder."""
+        """What the Hub says about a model that may be read; None for a folder."""
         model = self.model(side)
         if not self.on_hub(side):
             return None
@@ -116,7 +116,9 @@ class PlannedRun:
         return self._once(f"config {side}", lambda: load_shape_config(model, self.token))
 
     def shape(self, side: str) -> Shape | None:
-        """The model's sizes, and of the student what is trained of it; None for a kind of model without an estimate."""
+        """The model's sizes and, for the student, how much is trained; None for a type of model that cannot be
+        estimated.
+        """
         run = self.config if side == STUDENT else None
         config, model = self.shape_config(side), self.model(side)
 
@@ -156,7 +158,7 @@ class PlannedRun:
 
     @property
     def spaced(self) -> list[Prompt]:
-        """Prompts from all over the training data, for shares."""
+        """Prompts from all over the training data, for measuring shares."""
         prompts = self.split.trained
         return prompts[:: max(1, len(prompts) // SPACED)][:SPACED]
 
@@ -199,7 +201,9 @@ class PlannedRun:
         return found if isinstance(found, int) and found > 0 else None
 
     def lengths(self, most: int | None = None) -> list[int]:
-        """Tokens of each prompt that all sides can read, the longest of them; with `most`, of the first so many."""
+        """Tokens of each prompt that all sides can read, by the side with the most; with `most`, only of the first
+        prompts.
+        """
         read = zip(*(self.rendered(side).ids[:most] for side in self.sides), strict=True)
         return [max(len(ids) for ids in each if ids) for each in read if all(each)]
 

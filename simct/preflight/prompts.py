@@ -12,7 +12,7 @@ from simct.preflight.planned import STUDENT, NotRead, PlannedRun
 from simct.preflight.records import PROBLEM, WARNING, Check, from_error, from_text, ok, problem, warning
 from simct.training.warmup import check_warmup
 
-# Above this share of prompts that are too long, there is a warning.
+# Above this share of too long prompts, there is a warning.
 MOST_TOO_LONG = 0.1
 
 
@@ -31,13 +31,15 @@ def check_prompts(planned: PlannedRun) -> list[Check]:
 
 
 def check_routes(planned: PlannedRun) -> list[Check]:
-    """Which of several teachers grades how many prompts; a route that no row has, and rows that no teacher is for."""
+    """Check which of several teachers grades how many prompts, and find routes without rows and rows without a
+    teacher.
+    """
     config, found = planned.config, []
     if not config.teachers:
         return []
     prompts = planned.split.trained
     if line := unused_routes(prompts, config):
-        # where only the first rows are read, the others may have it
+        # if only the first rows were read, the others may have it
         whole = planned.readers.prompts is read_prompts
         found.append(from_text(PROBLEM if whole else WARNING, line, "teachers"))
     if line := left_out_by_route(prompts, config):
@@ -70,7 +72,7 @@ def check_completions(planned: PlannedRun) -> list[Check]:
 
 
 def check_templates(planned: PlannedRun) -> list[Check]:
-    """Check each side's chat template on real rows: all text must arrive."""
+    """Check each side's chat template on real rows: no text may be lost."""
     found = []
     for side in planned.sides:
         try:
@@ -86,7 +88,7 @@ def check_templates(planned: PlannedRun) -> list[Check]:
         found += [Check(WARNING if read else PROBLEM, line, "", "data.prompts") for line in rendered.losses()]
         if read:
             how = "its chat template" if rendered.has_template else "plain text"
-            found.append(ok(f"{planned.title(side)}: {read:,} prompts rendered by {how}, all text arrives."))
+            found.append(ok(f"{planned.title(side)}: {read:,} prompts rendered by {how}, no text is lost."))
     return found
 
 

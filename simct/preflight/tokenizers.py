@@ -5,7 +5,7 @@ from simct.inspection.coverage import STUDENT_CANNOT_SPELL, inspect_pair
 from simct.preflight.planned import STUDENT, NotRead, PlannedRun
 from simct.preflight.records import Check, from_error, ok, problem, warning
 
-# Above this share of student tokens that no method on shared tokens reaches, there is a warning.
+# Above this share of student tokens that methods on shared tokens cannot use, there is a warning.
 MOST_NOT_COVERED = 0.05
 
 

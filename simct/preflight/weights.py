@@ -25,9 +25,9 @@ def missing_weights(
 ) -> str | None:
     """A sentence about weights that the checkpoint of `name` certainly lacks; else None.
 
-    `empty` is the model as its config describes it, without data. Certain: a shard that the index names is missing, or
-    a parameter is missing that the checkpoint has for other layers, or that is the head of an untied model. Raises
-    ModelError for a file that is damaged.
+    `empty` is the model as its config describes it, without data. Weights are certainly missing if a shard that the
+    index names is missing, or if a parameter is missing that the checkpoint has for other layers or that is the head of
+    an untied model. Raises ModelError for a file that is damaged.
     """
     path = local_path(name)
     names = _local_names(path) if path else _hub_names(name, revision, token)

@@ -1,4 +1,4 @@
-"""Recipes: presets with what they need and what to expect of them, each figure with where it is from.
+"""Recipes: presets with what they need and what to expect, each number with its source.
 
 `hours` and `cost` are this package's own estimates (simct.estimate.time_and_cost) for the machine, at its list price
 and without scored tasks; tests/test_recipes.py computes them again. Results are quoted only where they were measured.
@@ -20,7 +20,7 @@ MATHS_AND_CODE = "10,000 problems of mathematics and code, built by python -m to
 class Recipe:
     """A preset as a gallery shows it.
 
-    prompts: how many the estimate counts. machine: its name in simct.estimate.machines, or cpu. gpu: what it is called.
+    prompts: how many the estimate counts. machine: its name in simct.estimate.machines, or cpu. gpu: the name to show.
     hours, cost (US dollars): estimates; None where they depend on the visitor's own machine. source: who says what to
     expect, with its address on the web if it has one.
     """

@@ -68,10 +68,10 @@ def public_config(config: RunConfig) -> RunConfig:
     shown = config.model_copy(deep=True)
     shown.output = None
     shown.notify = NotifyConfig()  # a webhook's address is a secret
-    shown.publish = PublishConfig()  # whoever starts from this run publishes where they say
+    shown.publish = PublishConfig()  # people who start from this run choose their own place to publish
     for model in shown.models:
         model.model = shown_name(model.model)
-    # a server is of whoever ran this; the card says that there was one
+    # a server's address is private; the card only says that there was one
     for model in shown.teacher_models:
         model.server = model.price_per_million_tokens = None
         if model.scores:
@@ -207,7 +207,7 @@ def _curve(run: RunFolder, metrics: list[dict]) -> str:
 
 
 def _settings(config: RunConfig, adapter: bool) -> list[tuple[str, str]]:
-    """The settings that decide the result, in words; options that are off are left out."""
+    """The settings that determine the result, in words; options that are off are left out."""
     rows = _warmup_settings(config) if config.kind == "warmup" else _distillation_settings(config)
     lora, training = config.lora, config.training
     rows += [
@@ -228,7 +228,7 @@ def _settings(config: RunConfig, adapter: bool) -> list[tuple[str, str]]:
 
 
 def _probabilities(teacher: ModelConfig) -> str:
-    """Where they came from, for a teacher whose weights were elsewhere."""
+    """The source of the teacher's probabilities, for a teacher whose weights were elsewhere."""
     if not teacher.elsewhere:
         return ""
     whence = "stored in advance" if teacher.scores else "served over HTTP"

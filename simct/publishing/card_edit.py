@@ -1,6 +1,6 @@
 """The card of a run as it will be published: generated, or edited by a person and kept in the run folder.
 
-An edited card is in card.md, with PLACEHOLDER for the repository's name, so that it stays right when another name is
+An edited card is in card.md, with PLACEHOLDER for the repository's name, so that it stays correct when another name is
 chosen.
 """
 
@@ -93,16 +93,16 @@ def check_card(text: str, license: str | None = None) -> dict:
         raise HubError(
             f"The card's metadata is not YAML{where}: {getattr(error, 'problem', None) or error}."
         ) from error
-    except Exception as error:  # a constructor may raise anything, such as for 2024-99-99
+    except Exception as error:  # a constructor may raise anything, for example for 2024-99-99
         raise HubError("The card's metadata is not YAML: a value in it cannot be read.") from error
     if not isinstance(data, dict):
         raise HubError("The card's metadata must be `name: value` lines between two lines of ---.")
     if not front:
         raise HubError("The card has no metadata: begin it with a line of ---, `name: value` lines, and another ---.")
     if not body.strip():
-        raise HubError("The card says nothing below its metadata. Write something, or reset the card.")
+        raise HubError("The card has no text below its metadata. Write some, or reset the card.")
     if redact(text) != text:
-        raise HubError("The card holds what looks like an access token. Remove it before you publish.")
+        raise HubError("The card contains what looks like an access token. Remove it before you publish.")
     _check_license(data, license)
     _check_ids(data)
     _check_words(data)

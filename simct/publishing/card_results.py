@@ -87,9 +87,9 @@ def _distance_table(run: RunFolder) -> str:
     kept = run.status().model_step
     about = [
         f"The published student is that of step {kept:,}." if kept is not None else "",
-        "The distance to the teacher is the difference of both models' log-probabilities on texts that one of them"
-        " wrote; 0 means that they write alike. A change exceeds noise beyond two standard errors, or more if there"
-        " are fewer than sixty answers.",
+        "The distance to the teacher is the difference of both models' log-probabilities on texts that one of them "
+        "wrote; 0 means that they write the same way. A change exceeds noise beyond two standard errors, or more if "
+        "there are fewer than sixty answers.",
         *(escape(mark.text) for mark in found.marks),
     ]
     return "\n".join(lines) + "\n\n" + " ".join(filter(None, about))

@@ -27,7 +27,7 @@ MODEL_FILES = (
     "tekken.json",
     "*.jinja",
 )
-# Where transformers notes from which folder something was loaded.
+# The keys in which transformers records the folder from which something was loaded.
 _PATH_KEYS = ("_name_or_path", "name_or_path", "tokenizer_file", "vocab_file", "merges_file")
 
 

@@ -1,8 +1,8 @@
 """Pushing a run's student to the Hub, with its card; publishing again updates what is there.
 
-All files go in one commit, so the repository holds the old student or the new one and never half of either. Publishing
-has its own state in publish.json (publishing, published, failed) and never touches the run's status; in the meantime
-`stage` says what is being done, and `sent` of `total` how many bytes are uploaded.
+All files go into one commit, so the repository has either the old student or the new one, never parts of both.
+Publishing has its own state in publish.json (publishing, published, failed) and never touches the run's status; in the
+meantime `stage` says what is being done, and `sent` of `total` how many bytes are uploaded.
 """
 
 import json
@@ -157,7 +157,7 @@ def _publish(run: RunFolder, repo_id: str, wanted: Wanted, token: str | None) ->
     files = adapter_files(run, token) if alone else model_files(run)
     commit = _publish_student(api, run, repo_id, private, files, lambda: _checked_card(api, run, repo_id, token, alone))
     done: dict[str, str | None] = {"repo_id": repo_id, "url": page_url(repo_id), "commit": commit}
-    run.set_publishing(**done)  # kept even if what follows fails
+    run.set_publishing(**done)  # kept even if a later step fails
     if wanted.what == "both":
         done["adapter_url"] = _publish_adapter(api, run, repo_id, private, token)
         run.set_publishing(adapter_url=done["adapter_url"])
@@ -187,7 +187,8 @@ def _publish_student(
 
 def _publish_adapter(api: HfApi, run: RunFolder, model_id: str, private: bool, token: str | None) -> str:
     """Push the adapter in addition to the merged model, always with a generated card: an edited one is about the
-    model."""
+    model.
+    """
     repo_id = f"{model_id}-adapter"
 
     def card() -> str:
@@ -216,7 +217,7 @@ def _checked_card(api: HfApi, run: RunFolder, repo_id: str, token: str | None, a
     return text
 
 
-# what the Hub answers about the kinds of repository that are published here
+# the Hub's information about the types of repository that are published here
 RepoInfo = ModelInfo | DatasetInfo | SpaceInfo
 
 

@@ -1,4 +1,4 @@
-"""How much of an upload has been sent, read off the client's own progress bars, which count the bytes of each file."""
+"""How much of an upload has been sent, read from the client's own progress bars, which count the bytes of each file."""
 
 import contextlib
 import threading
@@ -17,7 +17,7 @@ def bytes_sent() -> int:
 
 @contextlib.contextmanager
 def watching(on_progress: Callable[[int], None]) -> Iterator[None]:
-    """Call `on_progress` with the bytes sent so far, every so often, while the block runs."""
+    """Call `on_progress` with the bytes sent so far, from time to time, while the block runs."""
     ended = threading.Event()
 
     def watch() -> None:

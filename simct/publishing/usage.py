@@ -9,7 +9,7 @@ from simct.hub.repo_ids import hub_id
 from simct.runs.folder import RunFolder
 
 CONVERTER = "https://huggingface.co/spaces/ggml-org/gguf-my-repo"
-# the Space's own choice: a quarter of the memory, little loss
+# the Space's default: a quarter of the memory, with little loss
 GGUF_KIND = "Q4_K_M"
 
 

@@ -1,7 +1,7 @@
 """Publishing by the run itself, as `publish` in its run.yaml asks: checked before it starts, done when it has finished.
 
-The run is finished before anything is pushed, so whatever the Hub answers, it stays finished and can be published again
-by one click or `simct publish`. A student that was published is not pushed a second time.
+The run is finished before anything is pushed. Whatever the Hub answers, it stays finished and can be published again
+with one click or `simct publish`. A student that was published is not pushed a second time.
 """
 
 import os
@@ -26,7 +26,7 @@ from simct.publishing.card_results import kept_evaluation
 from simct.publishing.push import begin, foreign, publish_run
 from simct.runs.folder import RunFolder
 
-# between tries, in seconds: some minutes of trouble at the Hub leave no student unpublished
+# seconds between tries, so that a few minutes of trouble at the Hub do not prevent publishing
 WAITS = (5.0, 30.0, 120.0, 300.0)
 WRITING_ROLES = ("admin", "write", "contributor")
 
@@ -122,7 +122,8 @@ def publish_when_finished(run: RunFolder, token: str | None = None) -> str | Non
 
 def not_improved(run: RunFolder) -> str | None:
     """Why the student counts as not improved, None if it did: something improved by more than noise, and nothing
-    became worse by more than noise, of its tasks' scores and of its distance to the teacher."""
+    became worse by more than noise, of its tasks' scores and of its distance to the teacher.
+    """
     scores = run.evaluation()
     after = scores.get("after", {})
     gains = {task: (score_change(scores.get("before", {}).get(task), each), 1) for task, each in after.items()}

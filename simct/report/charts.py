@@ -18,7 +18,7 @@ from simct.report.formats import number, share
 
 STYLE, SCRIPT = (Path(__file__).parent / "templates" / name for name in ("charts.css", "charts.js"))
 WIDTH = 360
-LABEL = 118  # room for the names of bars
+LABEL = 118  # width of the names of bars
 LARGEST_SHAPE = 6
 LONGEST_NAME = 17
 
@@ -185,7 +185,9 @@ def kl_ranges(measured: Reliability) -> Chart:
 
 def cosine_bar(measured: Reliability) -> Chart:
     """Whether recovered units pull the student in the same direction as exact matches."""
-    rows = [("exact · recovered", [measured.gradient_cosine], "Below 0 the two parts of the loss pull apart")]
+    rows = [
+        ("exact · recovered", [measured.gradient_cosine], "Below 0 the two parts of the loss work against each other")
+    ]
     return bars("cosine", "Gradient cosine", rows, ["value"], lambda value: f"{value:+.2f}", highest=1.0, lowest=-1.0)
 
 

@@ -150,7 +150,7 @@ def _start_distances(measured: Reliability) -> list[Fact]:
 
 
 def reliability_facts(measured: Reliability) -> list[Fact]:
-    """The numbers that a verdict rests on; masses are means over the units of the student's answers."""
+    """The numbers behind a verdict; masses are means over the units of the student's answers."""
     return [
         Fact(
             "Teacher mass on shared tokens",
@@ -186,7 +186,7 @@ def reliability_facts(measured: Reliability) -> list[Fact]:
             "Hindsight",
             measured.hindsight_mass,
             share,
-            "Of what the teacher could mean once its token is written, the share that extends past that token",
+            "Share of the teacher's possible continuations, once its token is written, that belong to a longer token",
         ),
         Fact(
             "KL of shared units, nats",
@@ -204,7 +204,7 @@ def reliability_facts(measured: Reliability) -> list[Fact]:
             "Gradient cosine",
             measured.gradient_cosine,
             signed,
-            "Between the gradients of exact matches and of recovered units; below 0 they pull apart",
+            "Between the gradients of exact matches and of recovered units; below 0 they work against each other",
             missing="none",
         ),
         *_further_facts(measured),
@@ -276,7 +276,12 @@ def split_facts(splits: Splits) -> list[Fact]:
     return [
         Fact("Student splits", splits.student_splits, count, "Units that the teacher writes in fewer tokens"),
         Fact("Teacher splits", splits.teacher_splits, count, "Units that the student writes in fewer tokens"),
-        Fact("Both split", splits.both_split, count, "Units of equally many tokens on both sides, cut differently"),
+        Fact(
+            "Both split",
+            splits.both_split,
+            count,
+            "Units with the same number of tokens on both sides, split differently",
+        ),
     ]
 
 

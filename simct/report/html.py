@@ -1,6 +1,6 @@
-"""The report of a pair as one self-contained HTML page: opened from disk, sent by mail, light or dark.
+"""The report of a pair as one self-contained HTML page, which can be opened from disk or sent by mail, light or dark.
 
-The templates escape every text; the page's script inserts text only as text; and the page allows itself no request.
+The templates escape every text, the page's script inserts text only as text, and the page forbids itself all requests.
 """
 
 from __future__ import annotations

@@ -59,12 +59,12 @@ def accepted_changes(kept: Path, config: RunConfig) -> list[str]:
         # if a run is given in epochs, its steps follow from its prompts
         if name == "output" or (name == "training.steps" and epochs):
             continue
-        # what auto became stays (simct.training.precision)
+        # the formats chosen for auto stay (simct.training.precision)
         if value == AUTO and ENTRY.sub("teacher", name) in PRECISION:
             continue
         if _inside_run(before, trained["output"]) == _inside_run(value, wanted["output"]):
             continue
-        # of several teachers may change what may of one
+        # for several teachers, the same settings may change as for one
         if not ENTRY.sub("teacher", name).startswith(CHANGEABLE):
             raise RunError(
                 f"run.yaml has {name} = {quoted(value)}, but the run was trained with {quoted(before)}. Put it back to "

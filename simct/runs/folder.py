@@ -58,7 +58,7 @@ from simct.runs.status import (
 
 # held by the training process for as long as it lives
 TRAINER_LOCK = ".trainer.lock"
-# files that only the training process replaces, and files that other processes replace, too
+# files that only the training process replaces, and files that other processes also replace
 OWN_FILES = ("evaluation.json", "inspect.json", "metrics.jsonl", "rollouts.jsonl")
 SHARED_FILES = ("status.json", "publish.json")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -133,7 +133,7 @@ class RunFolder:
         return load_run_config(path)
 
     def trained_config(self) -> RunConfig:
-        """The same, with the number formats that the run trained in where it says auto, once that is known."""
+        """The same, with auto replaced by the number formats that the run trained in, once they are known."""
         config, found = self.config(), Precision.from_dict(self.status().precision)
         return found.filled(config) if found else config
 
@@ -262,7 +262,7 @@ class RunFolder:
         status = self.status()
         if status.active:
             raise RunError(f"Run {self.id} is {status.state}. Stop it before deleting it.")
-        # without status.json it is not a run: an interrupted removal leaves nothing that looks like one
+        # without status.json it is not a run, so an interrupted removal leaves nothing that looks like a run
         (self.path / "status.json").unlink(missing_ok=True)
         shutil.rmtree(self.path)
 

@@ -22,7 +22,7 @@ TAG = re.compile(rf"[\w][\w.:/-]{{0,{LONGEST_TAG - 1}}}")
 
 @dataclass(frozen=True)
 class RunLabel:
-    """Empty fields mean that nothing was written. Tags are in the order in which they were given."""
+    """Empty fields mean that nothing was entered. Tags are in the order in which they were added."""
 
     name: str = ""
     note: str = ""
@@ -59,7 +59,7 @@ def read_label(run: RunFolder) -> RunLabel:
 
 
 def label_from(record: Mapping[str, Any]) -> RunLabel:
-    """The label that a parsed label.json holds, without what is wrong in it."""
+    """The label in a parsed label.json, without anything that is wrong in it."""
     found = RunLabel()
     texts = {name: value for name in ("name", "note") if isinstance(value := record.get(name), str)}
     tags = record.get("tags")

@@ -13,7 +13,7 @@ from simct.runs.folder import RunFolder
 from simct.runs.status import RunStatus
 
 EVERY_SECONDS = 1.0
-# an estimate from less than this is a guess
+# an estimate from fewer seconds would be a guess
 LEAST_SHARE, LEAST_SECONDS = 0.02, 1.0
 
 
@@ -33,7 +33,7 @@ class Progress:
 
     @classmethod
     def of(cls, status: RunStatus) -> Self | None:
-        """The stage that the run is at; None if it trains, has ended or does not say. Never raises."""
+        """The present stage of the run; None if it trains, has ended or does not say. Never raises."""
         record: Mapping[str, Any] = status.progress or {}
         text, unit, seconds = (record.get(name) for name in ("text", "unit", "seconds"))
         counts = [record.get(name) for name in ("done", "total", "start")]
@@ -57,7 +57,7 @@ class Progress:
 
 
 class Reporter:
-    """Writes the stages of a run to its status. One that is not `writing`, as on all but the main process, does not."""
+    """Writes the stages of a run to its status, unless it is not `writing`, as on all but the main process."""
 
     def __init__(self, run: RunFolder, writing: bool = True) -> None:
         self.run, self.writing = run, writing
@@ -70,7 +70,7 @@ class Reporter:
         self._write(message=text)
 
     def update(self, done: int, total: int | None = None) -> None:
-        """How far the stage is; written if it is a second since the last time, or the end."""
+        """Update the progress of the stage; it is written at most once per second, and at the end."""
         seconds = time.monotonic() - self._began
         total = self.current.total if total is None else total
         self.current = replace(self.current, done=done, total=total, seconds=round(seconds, 2))

@@ -18,7 +18,7 @@ NOTHING = "This link shows no run: it was withdrawn, or the run was deleted. Ask
 
 
 def link_of(run: RunFolder) -> str | None:
-    """What opens the run to everyone who has it, such as "20260101-120000-simct-a1b2c3:KEY"; None without a link."""
+    """The link, with which anyone can see the run, such as "20260101-120000-simct-a1b2c3:KEY"; None without a link."""
     key = read_json(run.path / SHARE_FILE).get("key")
     return f"{run.id}:{key}" if isinstance(key, str) and KEY.fullmatch(key) else None
 
@@ -38,7 +38,7 @@ def make_link(run: RunFolder) -> str:
 
 
 def withdraw_link(run: RunFolder) -> None:
-    """Let the link show nothing from now on. Raises RunError if its file cannot be removed."""
+    """Withdraw the link, so that it no longer shows anything. Raises RunError if its file cannot be removed."""
     try:
         (run.path / SHARE_FILE).unlink(missing_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Minimal aligned units: the finest segments of a text on whose two ends both tokenizers have a boundary.
+"""Minimal aligned units: the smallest segments of a text at whose two ends both tokenizers have a boundary.
 
 Boundaries are cumulative byte lengths; their intersection cuts both sequences (arXiv 2605.07711, section 3.1). Linear
 in bytes and tokens, without a Python loop.

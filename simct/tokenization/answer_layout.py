@@ -19,7 +19,7 @@ from simct.tokenization.token_bytes import TokenBytes
 
 ANSWER, REASONING = "answer-probe-4711", "reasoning-probe-0815"
 _USER = {"role": "user", "content": "hello"}
-# templates differ in what they call it
+# templates use different names for it
 _REASONED = {name: REASONING for name in ("reasoning_content", "thinking", "reasoning")}
 _TOOL_CALL = {"id": "callprobe", "type": "function", "function": {"name": "probe", "arguments": {"key": "value"}}}
 _ANSWERS: dict[str, dict[str, Any]] = {
@@ -122,7 +122,7 @@ def _rendered(
         return apply_template(tokenizer, messages, add_generation_prompt=add_generation_prompt, **options)
     except LimitError:
         raise
-    except Exception:  # templates may raise on anything, and a base model has none
+    except Exception:  # templates may raise anything, and a base model has none
         return None
 
 

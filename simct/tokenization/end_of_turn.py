@@ -1,4 +1,4 @@
-"""The end of a turn: which ids mean it to a model, and how they all become one event that both sides share."""
+"""The end of a turn: the ids that mean it to a model, and how they all become one event that both sides share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokenizer families as exact byte encoders: the bytes of each id, and an encoder without any step that changes bytes.
+"""Tokenizer families as exact byte encoders: the bytes of each id, and an encoder without steps that change bytes.
 
 A fast tokenizer's backend is rebuilt around the same model without post-processor, dummy prefix, special-token parsing
 and Unicode normalization, so the given tokenizer is never changed. Slow-only tokenizers (SentencePiece,
@@ -27,7 +27,7 @@ from simct.tokenization.spelling import SPACE, SentencePieceRun, Spelling, aroun
 ModelProto = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]  # generated code makes it at run time
 ADVICE = "choose a model whose tokenizer is byte-level BPE or SentencePiece without normalization"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-# no vocabulary is nearly as large; a larger id is a mistake or an attack
+# no vocabulary is nearly this large; a larger id is a mistake or an attack
 MAX_IDS = 1 << 23
 _CHANGES_TEXT = {"NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer", "Nmt", "Precompiled"}
 _DROPS_SPACES = {"Whitespace", "WhitespaceSplit", "BertPreTokenizer", "CharDelimiterSplit"}

@@ -75,7 +75,7 @@ def sides_of(
 
 
 def needs_placing(writer: Side, reader: Side, ids: Sequence[int]) -> bool:
-    """Whether an answer (without its end of turn) is more than plain text that the reader reads as it is."""
+    """Whether an answer (without its end of turn) is more than plain text that the reader can read unchanged."""
     if not ids or not 0 <= min(ids) <= max(ids) < len(writer.tokens.bytes_of):
         return False
     if writer.starts_in_reasoning and writer.layout.reasoning != reader.layout.reasoning:

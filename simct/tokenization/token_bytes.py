@@ -1,7 +1,8 @@
 """One tokenizer as exact bytes: the bytes of each token id, and the ids by which the tokenizer spells given bytes.
 
-Everything downstream compares models on bytes, so this module either is exact or refuses (TokenizerError) and says why.
-The families are read in families.py; here every spelling is checked against its input before it is returned.
+Everything downstream compares models on bytes, so this module is either exact or refuses with a reason
+(TokenizerError). The families are read in families.py; here every spelling is checked against its input before it is
+returned.
 """
 
 from __future__ import annotations

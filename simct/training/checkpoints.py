@@ -193,7 +193,7 @@ class BestCheckpoint:
 def best_checkpoint(folder: Path, by: str) -> BestCheckpoint | None:
     """The best checkpoint in `folder` so far.
 
-    None if there is none, or if best.json is damaged or compares by another value.
+    None if there is none, or if best.json is damaged or was made with another `best_by`.
     """
     record = read_json(folder / BEST_FILE)
     step, value = record.get("step"), record.get("value", record.get(by))
@@ -220,7 +220,7 @@ def note_best(
 def remove_old(folder: Path, step: int, keep: int) -> None:
     """Remove all checkpoints except the newest `keep` up to `step` and the best one."""
     best = read_json(folder / BEST_FILE).get("step")
-    # a stray folder with a higher number does not count as one of the newest
+    # a leftover folder with a higher number does not count as one of the newest
     steps = [each for each, _ in checkpoints_in(folder) if each <= step]
     for old in steps[keep:]:
         if old != best:

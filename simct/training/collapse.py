@@ -1,4 +1,4 @@
-"""Detects a collapsing student from the step records: runaway or vanishing length, no end of turn, odd ids."""
+"""Detects a collapsing student from the step records: exploding or vanishing length, no end of turn, unusual ids."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ WINDOW = 10
 class CollapseWatch:
     """Compares the last ten steps with the first ten of the run; raises RunError when the student has collapsed.
 
-    A student has collapsed when answers that mostly ended do so less than a quarter as often, when answers are four
-    times or a quarter as long, or when sampled ids are canonical tokenizations less than half as often. The numbers are
-    rules of thumb, wide enough that healthy runs of the embedded pairs never reach them. Steps in which the student
-    wrote nothing (all completions came from the teacher or the data) do not count.
+    A student has collapsed if answers that mostly ended now end less than a quarter as often, if answers are four times
+    or a quarter as long, or if sampled ids are canonical tokenizations less than half as often. The numbers are rules
+    of thumb, wide enough that healthy runs of the embedded pairs never reach them. Steps in which the student wrote
+    nothing (all completions came from the teacher or the data) do not count.
     """
 
     def __init__(self, records: Sequence[dict] = ()):

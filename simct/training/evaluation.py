@@ -141,7 +141,7 @@ class Evaluator:
         spent = self.teacher_seconds + sum(each.seconds for each in self.evaluations)
         pace = sum(self.step_seconds) / len(self.step_seconds)
         costs = Costs(pace, last.seconds, last.task_seconds, spent)
-        # clocks differ, and all processes must do the same
+        # clocks differ between processes, but all processes must do the same
         decided = [affordable(self.plan, step, steps, costs, share)]
         plan: EvaluationPlan = broadcast_object_list(decided)[0]
         if plan != self.plan:
@@ -239,7 +239,7 @@ class Evaluator:
         """Both directions over this process's prompts; the teacher reads what the student wrote."""
         texts = part.written.read
         if self.split_teacher:
-            # all processes make the same passes, as each holds a part of every layer
+            # all processes make the same passes, because each holds a part of every layer
             texts = {index: ids for each in gather_object([texts]) for index, ids in each.items()}
         read = read_log_probabilities(measured.paired.teacher, measured.prompts, texts, READ_AT_ONCE)
         return part.directions(measured, read)
@@ -275,7 +275,8 @@ class Evaluator:
 
     def _teachers(self, teachers: Sequence[PairedTeacher]) -> list[MeasuredTeacher]:
         """The teachers with one answer to each of their prompts: those in the run folder, or else drawn now and
-        kept."""
+        kept.
+        """
         if self._measured is None:
             found = measured_teachers(teachers, self.prompts)
             order = _order(found, len(self.prompts))
@@ -337,7 +338,7 @@ def _order(measured: Sequence[MeasuredTeacher], prompts: int) -> list[tuple[Meas
 
 
 def best_by_of(config: RunConfig, evaluator: Evaluator | None) -> str:
-    """What makes a checkpoint of the run the best: what run.yaml asks for, or the loss if that is not measured."""
+    """The value by which the best checkpoint is chosen: the one in run.yaml, or the loss if that is not measured."""
     wanted = config.evaluation.best_by
     if evaluator is None or (wanted == DISTANCE and not evaluator.measures_distance):
         return LOSS

@@ -36,4 +36,4 @@ class ExclusionWatch:
             together.update(excluded)
         if excluded_share(together, STEPS * self.answers) > STOP_SHARE:
             line = exclusion_line(together, STEPS * self.answers)
-            raise RunError(f"There is next to nothing to learn from. In the last {STEPS} steps {line}")
+            raise RunError(f"There is almost nothing to learn from. In the last {STEPS} steps {line}")

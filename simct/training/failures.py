@@ -7,7 +7,7 @@ import torch
 from simct.errors import SimCTError
 from simct.files import FULL
 
-# how safetensors (Rust) and torch (C++) report a write that failed; torch does not say why
+# how safetensors (Rust) and torch (C++) report a failed write; torch does not say why
 FULL_MESSAGES = (
     *(os.strerror(number) for number in FULL),
     "PytorchStreamWriter failed",

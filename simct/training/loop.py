@@ -88,7 +88,7 @@ class TrainingLoop:
 
     @property
     def done(self) -> bool:
-        """Whether the last step was taken, or `ended_early` set because the student no longer gets better."""
+        """Whether the last step was taken, or `ended_early` was set because the student no longer improves."""
         return self.ended_early or self.step >= self.training.steps
 
     def seconds(self) -> float:
@@ -101,7 +101,7 @@ class TrainingLoop:
         Raises RunError, before anything is applied, when the loss or the norm is not finite.
         """
         grad_norm = float(to_whole(self.accelerator.clip_grad_norm_(self.parameters, self.training.max_grad_norm)))
-        # under fp16 a gradient overflows now and then, and the scaler then skips the step
+        # under fp16, gradients overflow occasionally, and the scaler then skips the step
         if not (math.isfinite(loss) and (math.isfinite(grad_norm) or self.accelerator.scaler)):
             raise RunError(
                 f"Step {self.step}: loss {loss}, gradient norm {grad_norm}. The run stopped before applying it; lower "
@@ -142,7 +142,8 @@ class TrainingLoop:
 
     def note_best(self, value: float, higher_is_better: bool = False, better: bool | None = None) -> None:
         """Compare this step's checkpoint, which has been written, with the best one so far. `better` as in
-        simct.training.checkpoints."""
+        simct.training.checkpoints.
+        """
         if self.accelerator.is_main_process:
             note_best(self.checkpoints, self.step, self.best_by, value, higher_is_better, better)
         self.accelerator.wait_for_everyone()
@@ -154,7 +155,8 @@ class TrainingLoop:
 
     def load_best(self) -> int:
         """Load the state of the best checkpoint into the module, if there is one; returns the step of the module's
-        state."""
+        state.
+        """
         best = self.best
         if best is None or best.step == self.step:
             return self.step

@@ -1,9 +1,9 @@
 """Micro-batches: the part of a step that goes through the models in one forward and backward pass.
 
 `training.micro_batch_tokens` limits the tokens of a pass, padding included. Models that read packed sequences
-(simct.models.packing) have none; for others, sequences of similar length go together, so that it is little. The
-gradient of a step does not depend on the split, because the losses of all micro-batches are added up and divided once,
-by the rows of the whole step.
+(simct.models.packing) have no padding; for others, sequences of similar length go together, so that there is little.
+The gradient of a step does not depend on the split, because the losses of all micro-batches are added up and divided
+once, by the rows of the whole step.
 """
 
 import logging
@@ -31,14 +31,14 @@ PASS_TOKENS_OF_GPUS = 256
 
 @dataclass(frozen=True)
 class Padding:
-    """Tokens that the models read, and places that only pad them."""
+    """The number of tokens that the models read, and of positions that are only padding."""
 
     tokens: int = 0
     places: int = 0
 
     @property
     def share(self) -> float:
-        """The share of what the models computed that was padding."""
+        """The share of padding in what the models computed."""
         return self.places / max(1, self.tokens + self.places)
 
 
@@ -47,7 +47,7 @@ class MicroBatches(Generic[T]):
 
     lengths_of: the tokens of a sample for each model, 0 for one that does not read it. few_passes: each pass is
     expensive, because the teacher's weights are moved for it. packed: the models read without padding. With several
-    processes nothing is made smaller: they have to agree on their passes before one of them can run out of memory.
+    processes nothing is made smaller, because they agree on their passes before one of them can run out of memory.
     """
 
     def __init__(
@@ -69,7 +69,8 @@ class MicroBatches(Generic[T]):
 
     def split(self, samples: Sequence[T]) -> list[list[T]]:
         """The micro-batches of a step: `micro_batch_size` samples each, in order, where that is given; else within
-        `micro_batch_tokens`, the longest first, so that whatever does not fit in memory fails first."""
+        `micro_batch_tokens`, the longest first, so that whatever does not fit in memory fails first.
+        """
         if self.size:
             return [list(samples[start : start + self.size]) for start in range(0, len(samples), self.size)]
         lengths = [self.lengths_of(sample) for sample in samples]
@@ -79,7 +80,7 @@ class MicroBatches(Generic[T]):
         return [[samples[index] for index in sorted(order[start:end])] for start, end in reversed(groups)]
 
     def begin(self, part: list[T]) -> list[T]:
-        """Note that the pass of this micro-batch begins; returns it."""
+        """Record that the pass of this micro-batch begins; returns the micro-batch."""
         self._current = part
         return part
 
@@ -152,7 +153,8 @@ def similar_lengths(lengths: Sequence[Lengths], tokens: int, pass_tokens: int) -
 
 def packed_lengths(lengths: Sequence[Lengths], tokens: int) -> list[tuple[int, int]]:
     """(start, end) of each group of sequences, in order, of which each model reads at most `tokens`; a longer sequence
-    is a group of its own."""
+    is a group of its own.
+    """
     groups, start = [], 0
     for end in range(1, len(lengths) + 1):
         if end == len(lengths) or tokens_of_pass(lengths[start : end + 1], packed=True) > tokens:
@@ -172,7 +174,7 @@ def _area(lengths: Sequence[Lengths]) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the machine had no memory left: torch says so in its own ways on each kind of device."""
+    """Whether a device or the machine had no memory left, which torch reports differently on each kind of device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     message = str(error).lower()

@@ -29,7 +29,7 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], training: Training
     if not (isinstance(kind, type) and torch.optim.Optimizer in kind.__mro__[1:]):
         raise ConfigError(f"training.optimizer is {training.optimizer!r}; {module.__name__} has no such optimizer.")
     parameters = list(parameters)
-    # one pass over memory instead of one for each term, on the devices that have it
+    # one pass over memory instead of one for each term, on devices that support it
     fusible = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
     options = {"fused": True} if fusible and "fused" in inspect.signature(kind).parameters else {}
     try:

@@ -21,7 +21,7 @@ from simct.runs.folder import RunFolder
 
 
 def with_precision(run: RunFolder, config: RunConfig, resume: bool, token: str | None) -> RunConfig:
-    """`config` with number formats in the place of auto, the same on all processes.
+    """`config` with number formats instead of auto, the same on all processes.
 
     A resumed run keeps the formats that it was trained in, on any machine, so that it continues to exactly the same
     weights.
@@ -29,7 +29,7 @@ def with_precision(run: RunFolder, config: RunConfig, resume: bool, token: str |
     if not Precision.of(config).open:
         return config
     chosen: list[Precision | None] = [None]
-    # in the same way as Accelerator, which then finds it in place
+    # in the same way as Accelerator, which then finds it already set up
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     if state.is_main_process:
         chosen[0] = (recorded(run) if resume else None) or precision_of(
@@ -50,19 +50,21 @@ def _rounds_weights(accelerator: Accelerator) -> bool:
 
 
 def writing(accelerator: Accelerator, student: PreTrainedModel) -> AbstractContextManager[None]:
-    """For rollouts: under mixed precision the student writes as it reads."""
+    """Context for rollouts: under mixed precision, the student writes with the same rounding as it reads."""
     return weights_in(student, torch.bfloat16) if _rounds_weights(accelerator) else accelerator.autocast()
 
 
 def reading(accelerator: Accelerator, student: PreTrainedModel) -> AbstractContextManager[None]:
     """For the forward and backward passes of a step. Autocast, which Accelerate adds, then finds the decoder's weights
-    rounded."""
+    rounded.
+    """
     return computing_in(decoder_of(student), torch.bfloat16) if _rounds_weights(accelerator) else nullcontext()
 
 
 def recorded(run: RunFolder) -> Precision | None:
     """The formats that a run was trained in: from its last checkpoint, which is also copied to another machine, else
-    from its status."""
+    from its status.
+    """
     checkpoint = run.latest_checkpoint()
     found = _in_checkpoint(checkpoint) if checkpoint else None
     return found or Precision.from_dict(run.status().precision)
@@ -77,7 +79,7 @@ def _in_checkpoint(folder: Path) -> Precision | None:
 
 
 def _config_of(model: ModelConfig, token: str | None) -> PretrainedConfig | None:
-    """The model's config; None where no weights are loaded, and for one that cannot be read, which loading reports."""
+    """The model's config; None if no weights are loaded, or if it cannot be read, which loading will report."""
     if model.elsewhere:
         return None
     try:

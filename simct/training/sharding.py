@@ -46,7 +46,7 @@ def with_whole_weights(module: torch.nn.Module, work: Callable[[], T]) -> T:
     def inside() -> T:
         for layer in layers:
             layer.unshard()
-            # the processes write texts of unequal length: no layer may wait for the others
+            # the processes write texts of different length, so no layer may wait for the others
             layer.set_reshard_after_forward(False)
         try:
             return work()
@@ -128,7 +128,7 @@ def on_any_process(accelerator: Accelerator, flag: bool) -> bool:
 
 
 def on_all_processes(accelerator: Accelerator, count: int) -> int:
-    """The largest of the processes' counts, which all of them then go by."""
+    """The largest of the processes' counts, which all of them then use."""
     if accelerator.num_processes == 1:
         return count
     return int(accelerator.gather(torch.tensor([count], device=accelerator.device)).max())

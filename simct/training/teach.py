@@ -1,4 +1,4 @@
-"""Scores of a teacher on the completions that come with the data, made once, for runs that then need no teacher.
+"""A teacher's scores of the completions in the data, computed once, for runs that then need no teacher.
 
 Shapes: R rows, K listed tokens.
 """

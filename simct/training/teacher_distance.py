@@ -1,4 +1,5 @@
-"""The distance to each teacher of a run: its answers to the held-out prompts, drawn once, and who reads what.
+"""The distance to each teacher of a run: its answers to the held-out prompts, sampled once, and which model reads which
+text.
 
 A teacher's part in an evaluation covers the held-out prompts that it grades. With several teachers, the run's distance
 is on each prompt the mean of theirs, by weight.

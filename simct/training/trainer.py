@@ -206,7 +206,7 @@ class Trainer:
         """The completions of this process's prompts of a step, and the teacher's ids for them."""
         batch = self._prompts_of(step)
         own_prompts = list(batch.own.values())
-        # dropout, too, is a function of (seed, step), so that a resumed run draws what the uninterrupted one would
+        # dropout is also a function of (seed, step), so that a resumed run gets the same random numbers
         torch.manual_seed(step_seed(self.config.training.seed, step, self.process))
         if self.vllm is not None:
             rollouts = self._rollouts_of_vllm(self.vllm, step, batch)
@@ -262,7 +262,7 @@ class Trainer:
         # every process runs the same number of passes, if necessary over a sample that does not count
         parts += [[]] * (on_all_processes(self.accelerator, len(parts)) - len(parts))
         passes = [part or [[self._placeholder()]] for part in parts]
-        # a teacher elsewhere scores the coming micro-batches while this one is trained
+        # a teacher elsewhere scores the next micro-batches while this one trains
         started = [self._start_scoring(each) for each in passes]
         for number, (part, each_pass, graded) in enumerate(zip(parts, passes, started, strict=True)):
             self.micro_batches.begin(each_pass)
@@ -326,7 +326,8 @@ class Trainer:
 
     def _evaluate(self, record: dict[str, Any] | None = None) -> None:
         """Evaluate the student if an evaluation is due. `record` is the step's, or None for an evaluation that a
-        resumed run still lacks."""
+        resumed run still lacks.
+        """
         evaluator, loop = self.evaluator, self.loop
         if evaluator is None:
             return
@@ -335,7 +336,7 @@ class Trainer:
         if not evaluator.due(loop.step):
             return
         if loop.step:
-            # so that a kill during the evaluation costs no step, and the best student can be kept
+            # so that no step is lost if the run is killed during the evaluation, and the best student can be kept
             loop.checkpoint()
         found = evaluator.evaluate(loop.step, Subjects(self.student, loop.module, self.teachers, loop.average))
         if found is None:
@@ -365,7 +366,7 @@ class Trainer:
 
 
 def step_seed(seed: int, step: int, process: int) -> int:
-    """The seed of what a process draws in a step in addition to its rollouts."""
+    """The seed of a process's random numbers in a step other than those of its rollouts."""
     return int(np.random.SeedSequence([seed, 15485863, step, process]).generate_state(1, np.uint32)[0])
 
 

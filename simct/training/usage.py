@@ -12,18 +12,19 @@ from typing import Any
 import psutil
 import torch
 
-# glibc's options of mallopt: from which size on a block is the system's own, and how much free memory is kept
+# glibc's options of mallopt: the size above which a block is taken from the system separately, and the free memory to
+# keep
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
 LARGEST_KEPT, MOST_KEPT = 2**30, 2**31 - 1
-# asking the driver starts a process
+# querying the driver starts a process
 GPU_SECONDS, GPU_PATIENCE = 5.0, 2.0
 
 
 def keep_freed_memory() -> None:
     """Let this process keep memory that tensors have freed, for later tensors to use, where the C library is glibc.
 
-    It otherwise returns large blocks to the system, which clears them page by page before it hands them out again; on a
-    CPU that takes an eighth of a training step.
+    Otherwise glibc returns large blocks to the system, which clears them page by page before it hands them out again.
+    On a CPU that takes an eighth of a training step.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option is not None:

@@ -74,7 +74,7 @@ def warm_up(
     tokens = load_tokens(config.student.model, config.student.revision, token, config.student.chat_template)
     data = run.path / "data"
     if not (data / DATA_FILE).is_file():
-        # a student that cannot be trained is refused before the teacher spends hours on answers
+        # refuse a student that cannot be trained before the teacher spends hours on answers
         _load_student(config, accelerator, token)
         gc.collect()
         if not sample_answers(run, config, accelerator, prompts, stop_requested, token):

@@ -30,7 +30,7 @@ from simct.training.warmup_data import CUT, checker_of, write_dataset
 
 # the run.yaml that the teacher's answers were sampled with
 SAMPLED_WITH = "samples/run.yaml"
-# the share of prompts left without an answer, because theirs were cut, that is acceptable
+# the acceptable share of prompts that have no answer because theirs were cut off
 FEW_CUT = 0.1
 
 
@@ -225,7 +225,7 @@ def _reason(config: RunConfig, prompt: Prompt, rollout: Rollout, text: str) -> s
 
 
 def repetition(text: str, size: int = 32) -> float:
-    """The share of an answer's stretches of `size` characters that are there more than once, but for the first of each.
+    """The share of an answer's stretches of `size` characters that repeat an earlier one.
 
     0 for a text without repetition, near 1 for a text that repeats itself in circles. White space counts as one space.
     """

@@ -1,4 +1,4 @@
-"""The child's side: it does one piece of work after another, and keeps loaded files for the next one."""
+"""The child's side: it does one piece of work after another, and keeps loaded files for later ones."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from simct.workers.messages import ASK, ERROR, HELLO, PROGRESS, RESULT, STEP, ST
 Result = TypeVar("Result")
 # the largest file that a child may write, such as a download, in bytes
 LARGEST_FILE = 1 << 30
-# seconds of computing after which the system ends a child whose parent may be gone
+# seconds of computing time after which the system ends a child whose parent may be gone
 ABANDONED = 120
 REPORT_SECONDS = 0.1
 

@@ -1,8 +1,8 @@
 """Messages between a child and its parent: frames over a socket pair, with results as plain records.
 
-A parent pickles its requests, since the child trusts it. The answers come from our own code, but in a process where a
-library has read a stranger's file: only plain values, our own dataclasses and arrays are unpickled, so that even a
-compromised child cannot run code in its parent.
+A parent pickles its requests, because the child trusts it. The answers come from our own code, but from a process in
+which a library has read an untrusted file. So only plain values, our own dataclasses and arrays are unpickled, and even
+a compromised child cannot run code in its parent.
 """
 
 import io
@@ -16,7 +16,7 @@ from typing import Any
 HELLO, ASK, RESULT, ERROR, STEP, PROGRESS, STOP = b"h", b"a", b"r", b"e", b"s", b"p", b"x"
 HEAD = struct.Struct("!cQ")
 CHUNK = 1 << 20
-# seconds in which the other side must read a message: it does nothing else meanwhile
+# seconds within which the other side must read a message; it does nothing else in the meantime
 SEND_SECONDS = 60.0
 # classes that arrays and counters consist of, allowed besides our dataclasses
 CONSTRUCTORS = {

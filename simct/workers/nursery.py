@@ -33,7 +33,7 @@ ONE_THREAD = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
 }
-# a vocabulary has a hundred thousand long-lived objects, which the collector need not visit
+# a vocabulary has a hundred thousand long-lived objects, which the garbage collector need not visit
 COLLECT_AFTER = (100_000, 20, 50)
 START = (
     "import json, sys; start = json.loads(sys.argv[1]); sys.path[:] = start['path']; "

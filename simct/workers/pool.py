@@ -33,7 +33,7 @@ from simct.workers.nursery import Nursery
 MOST_CHILDREN = 6
 # seconds between checks of a working child
 LOOK_SECONDS = 0.02
-# seconds in which a new child must be ready: the first one waits for the imports
+# seconds within which a new child must be ready; the first one waits for the imports
 READY_SECONDS = 180.0
 # seconds for which a request waits for a free child
 FREE_SECONDS = 60.0
@@ -192,7 +192,7 @@ class Workers:
         with self._changed:
             while (child := self._chosen(near)) is None:
                 if not self._changed.wait(until - time.monotonic()):
-                    raise LimitError("Too much is being read at the moment. Try again in a minute.")
+                    raise LimitError("The studio is reading too many files at the moment. Try again in a minute.")
             child.near.append(near)
             self._busy.append(child)
             self._restock()
@@ -201,7 +201,7 @@ class Workers:
     def _chosen(self, near: Hashable) -> Child | None:
         """An idle child that worked on the same files, else the one that has been idle longest, else a fresh one.
 
-        A used child is faster at anything than a fresh one, whose memory is copied as it writes.
+        A used child is faster at everything than a fresh one, whose memory must be copied as it writes.
         """
         setup = self.setup()
         for child in [each for each in self._idle if each.setup != setup]:

@@ -271,7 +271,7 @@ def test_merged_units_have_no_more_kl_than_the_units(reports):
         ({"prefix_conflict_mass": 0.07}, "marginal", "7.0% of the student's probability"),
         ({"hindsight_mass": 0.3}, "marginal", "30.0% extends past"),
         ({"mass_teacher": 0.6}, "marginal", "Only 60.0% of the teacher's"),
-        ({"recovered_share": 0.001}, "simct", "next to nothing"),
+        ({"recovered_share": 0.001}, "simct", "almost nothing"),
         ({"gradient_cosine": -0.5}, "simct", "cosine -0.50"),
         (
             {"mass_student": 0.995, "gradient_cosine": -0.5, "gradient_noise": 0.4},
