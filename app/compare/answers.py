@@ -1,7 +1,7 @@
 """Answers, shown token by token as they are written, and how likely the teacher finds the students' answers."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,7 @@ class Answer:
     text: str = ""
     ended: bool = False
     seconds: float = 0.0
+    # waiting, loading, writing, done, cut (before its end), or none (nothing was written, and nothing will be)
     state: str = "waiting"
     units: list[dict[str, Any]] | None = None
 
@@ -127,6 +128,13 @@ def reply(
             break
     answer.ended = bool(answer.ids) and answer.ids[-1] in tokens.end_ids
     answer.state = "done" if answer.ended else "cut"
+
+
+def end(answers: Iterable[Answer]) -> None:
+    """Nothing more is written, after a failure or a cancel."""
+    for answer in answers:
+        if answer.state not in ("done", "cut"):
+            answer.state = "cut" if answer.ids else "none"
 
 
 def write(models: RunModels, question: Question, answers: dict[str, Answer], work: Work) -> None:

@@ -184,8 +184,8 @@ class RunModels:
         most = context_length(self.studio, source)
         if most and len(ids) + room > most:
             raise DataError(
-                f"The conversation has {len(ids):,} tokens and the answer may have {room:,}, but {in_sentence(side)} "
-                f"reads at most {most:,}. Clear the conversation, or ask for shorter answers."
+                f"The prompt has {len(ids):,} tokens and the answer may have {room:,}, but “{title(side)}” "
+                f"reads at most {most:,}. Shorten the prompt or the answer, or begin a new conversation."
             )
         return ids
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import gradio as gr
 
 from app.compare import view
-from app.compare.answers import Answer, conversation, reply, sampling, sampling_fields
+from app.compare.answers import Answer, conversation, end, reply, sampling, sampling_fields
 from app.compare.models import RunModels, in_order, title
 from app.data import prompt_source
 from app.page import markup, saving
@@ -137,8 +137,12 @@ class PromptSetTab:
             shown = view.prompt_table(found.sides, found.prompts, dict(found.answers))
             return {self.table: shown, self.found: found}
 
+        def failed(work: Work) -> Updates:
+            end(found.answers.values())
+            return so_far(work)
+
         yield from self.work.run(
-            write, lambda work: {**so_far(work), self.note: ""}, weights=True, running=so_far, failed=so_far
+            write, lambda work: {**so_far(work), self.note: ""}, weights=True, running=so_far, failed=failed
         )
 
 

@@ -119,6 +119,10 @@ class SideBySideTab:
         def so_far(work: Work) -> Updates:
             return {self.answers: view.cards(dict(written))} if written else {}
 
+        def failed(work: Work) -> Updates:
+            answers.end(written.values())
+            return so_far(work) or {self.answers: markup.empty(START)}
+
         yield from self.work.run(
-            write, lambda work: {**so_far(work), self.note: ""}, weights=True, running=so_far, failed=so_far
+            write, lambda work: {**so_far(work), self.note: ""}, weights=True, running=so_far, failed=failed
         )

@@ -15,6 +15,10 @@ LEVELS = ((0.5, "likely", "over 50%"), (0.1, "fair", "10–50%"), (0.01, "rare",
 SIGNIFICANT = 0.05
 
 
+# what a card says of an answer that has no text
+WITHOUT_TEXT = {"waiting": "Waiting…", "loading": "Loading…", "none": "No answer."}
+
+
 def cards(answers: Mapping[str, Answer]) -> str:
     """One card for each model, and a legend once there are colors."""
     drawn = "".join(_card(side, answer) for side, answer in answers.items())
@@ -43,7 +47,7 @@ def _card(side: str, answer: Answer) -> str:
         likely = sum(unit["probability"] >= LEVELS[0][0] for unit in answer.units)
         said.append(f"{likely} of {len(answer.units)} units likely")
     body = _units(answer.units) if answer.units else markup.escape(answer.text)
-    waiting = {"waiting": "Waiting…", "loading": "Loading…"}.get(answer.state, "") if not answer.text else ""
+    waiting = "" if answer.text else WITHOUT_TEXT.get(answer.state, "")
     return _section(side, title(side), " · ".join(said), f"{body}{_cursor(answer)}", waiting)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.page.charts import Line, LineChart
-from simct.evaluation.records import DIRECTIONS, Evaluation
+from simct.evaluation.records import DIRECTIONS, Evaluation, on_common_prompts
 from simct.report.evaluations import task_name
 from simct.report.formats import GIB
 
@@ -83,6 +83,8 @@ def of_evaluations(evaluations: Sequence[Evaluation]) -> list[LineChart]:
 
 
 def _both_directions(evaluations: Sequence[Evaluation]) -> list[Line]:
+    """Over the prompts that all evaluations measured: a later one may have fewer, and its mean would be of others."""
+    evaluations = on_common_prompts(evaluations)
     return [
         Line(words.lower(), distances_of(evaluations, name), band_of(evaluations, name))
         for name, words in DIRECTIONS.items()
@@ -116,6 +118,7 @@ def scores_of(evaluations: Sequence[Evaluation], task: str) -> list[tuple[float,
 
 def of_several(metrics: Mapping[str, Records], evaluations: Mapping[str, Sequence[Evaluation]]) -> list[LineChart]:
     """The curves of several runs, by name, in the same charts; a run has the same color in every chart."""
+    comparable = {run: on_common_prompts(found) for run, found in evaluations.items()}
 
     def lines(name: str) -> list[Line]:
         return [Line(run, points(records, name), color=color) for color, (run, records) in enumerate(metrics.items())]
@@ -123,7 +126,7 @@ def of_several(metrics: Mapping[str, Records], evaluations: Mapping[str, Sequenc
     def distances(name: str) -> list[Line]:
         return [
             Line(run, distances_of(found, name), band_of(found, name), color)
-            for color, (run, found) in enumerate(evaluations.items())
+            for color, (run, found) in enumerate(comparable.items())
         ]
 
     def scores(task: str) -> list[Line]:

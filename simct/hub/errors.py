@@ -74,6 +74,13 @@ def _causes(error: BaseException) -> list[BaseException]:
     return sorted(chain, key=lambda each: not isinstance(each, hub.HfHubHTTPError))
 
 
+def _is_about_a_header(error: BaseException) -> bool:
+    """Whether a header could not be sent as it is."""
+    if isinstance(error, UnicodeEncodeError):
+        return error.encoding == "ascii"
+    return isinstance(error, httpx2.LocalProtocolError) and "header value" in str(error)
+
+
 def _refused_card(error: BaseException) -> bool:
     return isinstance(error, ValueError) and "Invalid metadata in README.md" in str(error)
 
@@ -86,6 +93,9 @@ def _translate(error: BaseException, repo_id: str | None, kind: str, writing: bo
         return HubError("The disk is full. Free some space (the Hub cache is `hf cache list`) and try again.")
     if isinstance(error, hub.LocalTokenNotFoundError):
         return HubError(f"You are not signed in to the Hub: {SIGN_IN}, then try again.")
+    if _is_about_a_header(error):
+        # the token is the only header that comes from a person
+        return HubError(f"The access token has characters that no token has. Copy it again from {TOKENS_PAGE}.")
     if isinstance(error, hub.HFValidationError):
         folder = ", and there is no such folder here" if name.count("/") > 1 else ""
         return about(

@@ -168,6 +168,23 @@ def test_what_cannot_be_sent_leaves_the_conversation_as_it_was(local, run, tab):
     assert updates[chat.message] == long.strip()
 
 
+def test_a_model_that_cannot_answer_is_not_shown_as_if_it_still_would(local, run, tab):
+    """It said "Loading…" and "Waiting…" for ever."""
+    page, long = tab.side_by_side, "word " * 3000
+    sides = {"sides": ["before", "teacher"], "temperature": 0, "length": 12}
+    updates = ended(page._answer(local.nobody, run.id, text=long, **sides))
+    assert "“Student before” reads at most" in updates[page.note]
+    assert updates[page.answers].count("No answer.") == 2 and "…" not in updates[page.answers]
+    updates = ended(page._answer(local.nobody, run.id, text="hi", **{**sides, "temperature": -1}))
+    assert "“Temperature” is -1" in updates[page.note] and page.answers not in updates
+
+
+def test_an_answer_that_was_begun_is_cut_off(local, run, tab):
+    begun, whole, waiting = Answer(ids=[5], text="x", state="writing"), Answer(state="done"), Answer()
+    answers.end([begun, whole, waiting])
+    assert [each.state for each in (begun, whole, waiting)] == ["cut", "done", "none"]
+
+
 # blind test
 
 

@@ -33,6 +33,7 @@ from simct.report import facts, formats
 from simct.runs.folder import RunFolder
 from simct.runs.status import PublishingStatus, RunStatus
 from tests.support.hostile import HOSTILE
+from tests.support.run_folders import evaluation_record
 
 
 def make_run(local: Studio, **status) -> RunFolder:
@@ -359,6 +360,21 @@ def test_evaluations_are_shown_with_their_noise_and_their_answers(local):
     assert "<h4>Reference</h4>" in html and html.count("hidden>") == 2
     assert label(run).endswith("distance 0.91 → 0.61, best 0.51 at step 10")
     assert evaluations.timeline([], []) == "" == evaluations.results(make_run(local))
+
+
+def test_distances_are_drawn_over_the_prompts_that_all_evaluations_measured(local):
+    """Fewer prompts later looked like a change that the table beside the chart denied."""
+    run = make_run(local, state="finished", step=20)
+    bits = {str(index): 0.1 * index for index in range(10)}
+    for step, kept in ((0, 10), (20, 4)):
+        distance = {"bits": dict(list(bits.items())[:kept]), "bytes": 90 * kept, "excluded": {}}
+        both = {"student_to_teacher": distance, "teacher_to_student": distance}
+        run.append("evaluations.jsonl", {**evaluation_record(step), "distance": both, "prompts": kept})
+    found = evaluations_of(run)
+    drawn = [curves.of_evaluations(found)[0], curves.of_several({"a": [], "b": []}, {"a": found, "b": found})[0]]
+    for line in [line for chart in drawn for line in chart.lines]:
+        assert line.points[0][1] == pytest.approx(line.points[1][1])
+    assert "+0.000" in evaluations.results(run)
 
 
 def test_runs_are_compared_before_best_and_after(local):

@@ -9,6 +9,7 @@ from huggingface_hub.utils import _http
 from simct import demo
 from simct.errors import HubError, ModelError
 from simct.hub import client
+from simct.hub.errors import hub_error
 from simct.hub.search import search_models
 from simct.tokenization.token_bytes import load_tokenizer
 from tests.support.hub_server import HubServer
@@ -53,3 +54,12 @@ def test_a_hub_that_is_back_is_asked_again(hub, monkeypatch):
         with pytest.raises(HubError, match="Cannot reach the Hub"):
             search_models("acme")
     assert [hit.id for hit in search_models("acme")] == ["acme/kept"]
+
+
+@pytest.mark.parametrize("token", ["hf_é", "hf_😀", "hf_a\x01b", "hf_a\nb"])
+def test_a_token_that_no_header_can_hold_is_said_to_be_wrong(hub, token):
+    with pytest.raises(HubError, match=r"The access token has characters that no token has|refused the access token"):
+        try:
+            client.hub_api(token).whoami()
+        except Exception as error:
+            raise hub_error(error) from error
