@@ -87,14 +87,15 @@ def around_added(
 ) -> Callable[[str], list[int]]:
     """Let `encode` see only the text between the added tokens that are text (leftmost first, then longest)."""
     patterns: dict[str, int] = {}
+    whole: set[str] = set()  # those that match whole words only
     for token_id, token in added.items():
         text = (bytes_of[token_id] or b"").decode()
         # a token that spells spaces must not match a U+2581
-        if token.normalized or text == token.content:
-            patterns.setdefault(text, token_id)
+        if (token.normalized or text == token.content) and text not in patterns:
+            patterns[text] = token_id
+            whole |= {text} if token.single_word else set()
     if not patterns:
         return encode
-    whole = {token.content.replace(SPACE, " ") for token in added.values() if token.single_word}
     ordered = sorted(patterns, key=len, reverse=True)
     matcher = re.compile("|".join(rf"(?<!\w){re.escape(t)}(?!\w)" if t in whole else re.escape(t) for t in ordered))
 

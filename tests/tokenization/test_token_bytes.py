@@ -154,6 +154,15 @@ def test_added_tokens_that_are_text_are_found_longest_first():
     assert tokens.decode(ids) == b"<tool>  x<tool>s ab <ctl> zebra xzebras"
 
 
+def test_a_whole_word_of_visible_spaces_leaves_added_spaces_alone():
+    """In a vocabulary whose tokens spell spaces as spaces, U+2581 is any other character."""
+    added = [AddedToken("      ", special=False), AddedToken("▁▁▁▁▁▁", special=False, single_word=True)]
+    tokenizer = trained.with_text_tokens(added)
+    spaces = tokenizer.convert_tokens_to_ids("      ")
+    assert spaces in token_bytes(tokenizer).encode(b"x      y")
+    assert token_bytes(tokenizer).encode(b"x      y") == tokenizer.encode("x      y", add_special_tokens=False)
+
+
 def test_of_equal_bytes_the_emitted_id_is_kept():
     spaced = token_bytes(
         trained.with_text_tokens([AddedToken("the", special=False), AddedToken(" self", special=False)])
