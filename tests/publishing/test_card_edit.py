@@ -71,7 +71,7 @@ def test_what_the_hub_would_refuse_is_named_by_field(front, got):
 def test_a_card_without_metadata_or_words_is_refused():
     with pytest.raises(HubError, match="no metadata"):
         check_card("# Only words\n")
-    with pytest.raises(HubError, match="says nothing"):
+    with pytest.raises(HubError, match="has no text below"):
         check_card("---\nlicense: mit\n---\n\n")
 
 
