@@ -1,4 +1,6 @@
-"""Number fields. Gradio's own limits are not used: it refuses the whole event, in words that do not name the field."""
+"""Number fields. Gradio's own limits are not used, because Gradio refuses the whole event with a message that does not
+name the field.
+"""
 
 from typing import Any
 
@@ -8,12 +10,12 @@ from simct.errors import ConfigError
 
 
 def field(value: float | None, label: str, **options: Any) -> gr.Number:
-    """A field whose value is checked by who reads it, with `whole` or `real`."""
+    """A field whose value is checked by the code that reads it, with `whole` or `real`."""
     return gr.Number(value, label=label, **options)
 
 
 def whole(label: str, value: float | None, default: int, lowest: int, highest: int) -> int:
-    """The whole number in a field, or `default` where it is empty. Raises ConfigError with the field's label."""
+    """The whole number in a field, or `default` if it is empty. Raises ConfigError with the field's label."""
     if value is None:
         return default
     if not lowest <= value <= highest or value != int(value):
@@ -22,7 +24,7 @@ def whole(label: str, value: float | None, default: int, lowest: int, highest: i
 
 
 def real(label: str, value: float | None, default: float, lowest: float, highest: float) -> float:
-    """The number in a field, or `default` where it is empty. Raises ConfigError with the field's label."""
+    """The number in a field, or `default` if it is empty. Raises ConfigError with the field's label."""
     if value is None:
         return default
     if not lowest <= value <= highest:

@@ -29,7 +29,7 @@ def table_rows(text: Iterable[str], delimiter: str) -> Iterator[TableRow | str]:
 
 
 class _RowLines:
-    """The lines of a CSV file, which remembers those of the row that is being read."""
+    """The lines of a CSV file; it remembers the lines of the row that is being read."""
 
     def __init__(self, text: Iterable[str]) -> None:
         self.text, self.of_row = iter(text), list[str]()
@@ -44,7 +44,7 @@ class _RowLines:
 
 
 def _column_names(header: list[str]) -> list[str]:
-    """The names of the columns; one that was there before gets a number, so that no column hides another."""
+    """The names of the columns; a repeated name gets a number, so that no column hides another."""
     names: list[str] = []
     for name in map(str.strip, header):
         unique, number = name, 1

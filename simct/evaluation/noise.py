@@ -27,7 +27,7 @@ T_97_5 = (
     2.010, 2.009, 2.008, 2.007, 2.006, 2.005, 2.004, 2.003, 2.002, 2.002, 2.001,
 )  # fmt: skip
 SIGNIFICANCE = 0.05
-# the least n with 2 · 2^-n < SIGNIFICANCE: so often do n differences have the same sign by chance
+# the smallest n with 2 · 2^-n < SIGNIFICANCE, the probability that n differences have the same sign by chance
 FEWEST_CHANGED = 6
 RESAMPLES = 2000
 EXCEEDS, WITHIN = "exceeds noise", "within noise"
@@ -72,7 +72,7 @@ def paired_change(before: Mapping[int, float], after: Mapping[int, float]) -> Ch
 
 
 def standard_errors_needed(answers: int) -> float:
-    """How many standard errors from zero the mean of so many paired differences is beyond noise."""
+    """How many standard errors from zero the mean of this many paired differences must be to exceed noise."""
     return T_97_5[answers - 2] if 2 <= answers < len(T_97_5) + 2 else STANDARD_ERRORS
 
 

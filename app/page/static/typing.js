@@ -1,8 +1,8 @@
 'use strict';
 
-// Enter in a field that takes any text (.takes-text). Gradio chooses the first entry of the list that contains the text,
-// so that owner/model becomes owner/model-large. Here the text counts as it is typed, unless an arrow key was used to move
-// in the list; in a field that is searched (.searched) a word without a slash still chooses the entry that is marked.
+// Enter in a field that takes any text (.takes-text). Gradio chooses the first entry of the list that contains the
+// text, so that owner/model becomes owner/model-large. Here the typed text counts, unless an arrow key was used to move
+// in the list. In a search field (.searched), a word without a slash still chooses the marked entry.
 {
   const FIELD = '.takes-text input[role=combobox]';
   const MOVES = ['ArrowUp', 'ArrowDown', 'Home', 'End'];
