@@ -285,3 +285,10 @@ def test_a_setting_that_is_given_twice_is_refused(text):
     with pytest.raises(ConfigError, match=r"'(training|steps)' is given twice, again in line \d") as caught:
         config_from_text(text, "'run.yaml'")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "place"), [("a: 'x", "line 1"), ("a: 1\nb: [\n", "line 3"), ("a: *x", "line 1")])
+def test_where_yaml_cannot_be_read_is_said_in_plain_words(text, place):
+    with pytest.raises(ConfigError, match=rf"^'run.yaml' is not valid YAML: .* \({place}, column \d+\)") as caught:
+        config_from_text(text, "'run.yaml'")
+    assert "unicode string" not in str(caught.value) and "while parsing" not in str(caught.value)

@@ -78,7 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        line = f"{error.strerror}: {error.filename or ''}. Check the path and the free space."
+        where = f": {error.filename}" if error.filename else ""
+        line = f"{(error.strerror or str(error)).rstrip('.')}{where}. Check the path and the free space."
         print(f"simct: {brief(line, LONGEST_LINE)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

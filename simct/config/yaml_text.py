@@ -43,10 +43,19 @@ def read_yaml(text: str, what: str = "This") -> Any:
     except ConfigError:
         raise
     except yaml.YAMLError as error:
-        raise ConfigError(f"{what} is not valid YAML: {brief(error)}") from error
+        raise ConfigError(f"{what} is not valid YAML: {_reason(error)}") from error
     except Exception as error:
         # a constructor may raise anything, for example for a number with 5,000 digits
         raise ConfigError(f"{what} is not valid YAML: a value in it cannot be read.") from error
+
+
+def _reason(error: yaml.YAMLError) -> str:
+    """What the parser did not understand, and where."""
+    place = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None)
+    if not problem or place is None:
+        return brief(error)
+    return f"{brief(problem)} (line {place.line + 1}, column {place.column + 1}). Correct it there."
 
 
 def check_shape(text: str, what: str) -> None:

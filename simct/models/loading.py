@@ -108,9 +108,28 @@ def _whole_model(
         raise ModelError(f"Cannot load the model in {name!r}: {reason}") from error
     loaded, report = loaded_and_report
     _check_loaded(name, report)
+    if encodes(loaded):
+        raise ModelError(encoder_line(name, loaded))
     if getattr(loaded, "_hf_peft_config_loaded", False):
         raise ModelError(f"{name!r} holds an adapter that is not merged. Give a whole model, or the adapter alone.")
     return loaded
+
+
+def encodes(model: PreTrainedModel) -> bool:
+    """Whether a model reads the text after each position too, as BERT and RoBERTa do, and so cannot write.
+
+    Transformers loads such a checkpoint as a causal language model without an error.
+    """
+    is_encoder = getattr(model.config, "is_decoder", None) is False
+    return is_encoder and any(getattr(module, "is_decoder", None) is False for module in model.modules())
+
+
+def encoder_line(name: str, model: PreTrainedModel) -> str:
+    """Why an encoder is refused."""
+    return (
+        f"{name!r} is an encoder ({model.config.model_type}), which reads the text after each position too, so it "
+        "cannot write text. Choose a causal language model."
+    )
 
 
 def _check_loaded(name: str, report: dict) -> None:

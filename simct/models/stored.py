@@ -49,6 +49,28 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def ready_folder(folder: Path) -> None:
+    """Make the folder that gets the scores, before a teacher is loaded for them.
+
+    Raises ConfigError if it cannot be written, or holds files that are no scores.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot write scores to {str(folder)!r}: {error.strerror}. Choose another folder."
+        ) from error
+    others = [name for name in sorted(files) if name not in (SCORES, ABOUT, f".{SCORES}")]
+    if others:
+        raise ConfigError(
+            f"The folder {str(folder)!r} holds other files, such as {others[0]!r}. Choose a new or empty one for the "
+            "scores."
+        )
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"Cannot write scores to {str(folder)!r}: permission denied. Choose another folder.")
+
+
 def write_scores(
     folder: Path, about: dict[str, Any], scored: Iterable[list[tuple[bytes, ListedRows]]]
 ) -> dict[str, Any]:

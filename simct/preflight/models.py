@@ -10,12 +10,13 @@ from transformers import AutoModelForCausalLM
 
 from simct.config import local_path
 from simct.config.teachers import named_teachers
-from simct.errors import HubError, SimCTError, brief
+from simct.errors import HubError, ModelError, SimCTError, brief
 from simct.files import expanded
 from simct.hub.licenses import NOT_ADVICE, license_concerns
 from simct.hub.model_files import Adapter, check_model_files
 from simct.hub.retry import passing
 from simct.hub.search import check_access
+from simct.models.loading import encoder_line, encodes
 from simct.models.server_check import look_at_server
 from simct.models.stored import StoredTeacher
 from simct.preflight.planned import STUDENT, NotRead, PlannedRun
@@ -78,6 +79,8 @@ def _check_model(planned: PlannedRun, side: str) -> list[Check]:
         reason = brief(error, 160).rstrip(".")
         line = f"{name} is of type {kind!r}, which does not load as a language model: {reason}."
         return [*found, problem(line, "Choose a causal language model.", planned.setting(side, "model"))]
+    if encodes(empty):
+        raise ModelError(encoder_line(model.model, empty))
     missing = missing_weights(empty, *_source(model.model, model.revision, adapter), planned.token)
     if missing:
         return [

@@ -15,9 +15,10 @@ from simct.data.held_out import split_prompts
 from simct.data.prompts import load_prompts
 from simct.data.samples import prepare_prompts, samples_of_dataset
 from simct.errors import ConfigError, DataError
+from simct.files import expanded
 from simct.losses.teacher_rows import ListedRows, most_likely
 from simct.models.loading import device_for_training
-from simct.models.stored import text_key, write_scores
+from simct.models.stored import ready_folder, text_key, write_scores
 from simct.models.teachers import load_teacher
 from simct.tokenization.pair import TokenizerPair
 
@@ -37,6 +38,8 @@ def teach(
     """
     if config.teacher.scores:
         raise ConfigError("teacher.scores is set, but `simct teach` makes scores. Remove it.")
+    folder = expanded(folder)
+    ready_folder(folder)
     pair = TokenizerPair.of_run(config, token)
     prompts = split_prompts(load_prompts(config.data, token), config.data, token).trained
     given = [prompt for prompt in prompts if prompt.completion is not None]

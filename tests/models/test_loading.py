@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, LlamaForCausalLM, RobertaConfig
 
 from simct.config import DataConfig, ModelConfig, RunConfig
 from simct.data.prompts import Prompt
 from simct.data.samples import prepare_prompts
 from simct.errors import DataError, ModelError, TokenizerError
-from simct.models.loading import hidden_rows, load_model, pad_id_of
+from simct.models.loading import encodes, hidden_rows, load_model, pad_id_of
 from simct.models.rollout import generate
 from simct.tokenization.model_tokens import adapter_rows, embedding_rows, load_tokens
 from simct.tokenization.pair import TokenizerPair
@@ -101,6 +101,18 @@ def test_what_the_model_has_no_place_for_is_logged(folder, caplog):
     change_weights(folder, lambda weights: weights.pop("model.layers.7.mlp.up_proj.weight"))
     load(folder)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", [BertConfig, RobertaConfig])
+def test_an_encoder_is_refused_although_it_loads_as_a_language_model(tmp_path, kind):
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    for decoder in (False, True):
+        model = AutoModelForCausalLM.from_config(kind(vocab_size=64, is_decoder=decoder, **sizes))
+        model.save_pretrained(tmp_path / str(decoder))
+        assert encodes(model) is not decoder
+    assert not encodes(load(tmp_path / "True"))
+    with pytest.raises(ModelError, match="is an encoder"):
+        load(tmp_path / "False")
 
 
 # Adapters

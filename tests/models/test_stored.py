@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from simct.cli.main import main
-from simct.config import config_from_dict, save_config
+from simct.config import RunConfig, config_from_dict, save_config
 from simct.data.prompts import load_prompts
 from simct.data.samples import prepare_prompts
 from simct.errors import ConfigError, RunError
@@ -49,6 +49,25 @@ def train(config, folder):
         on_step=lambda record, samples: records.append(record),
     ).train()  # fmt: skip
     return student, records
+
+
+def test_the_folder_is_checked_before_the_teacher_is_loaded(tmp_path, monkeypatch):
+    def never(*arguments):
+        raise AssertionError("it was loaded")
+
+    monkeypatch.setattr("simct.training.teach.load_teacher", never)
+    monkeypatch.setattr("simct.training.teach.TokenizerPair.of_run", never)
+    (tmp_path / "file").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "status.json").write_text("{}")
+    for name, words in (("file", "Cannot write scores"), ("file/below", "Cannot write scores"), ("run", "other files")):
+        with pytest.raises(ConfigError, match=words):
+            teach(RunConfig(), tmp_path / name)
+    # what an interrupted command left is written again
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / ".scores.parquet").touch()
+    with pytest.raises(AssertionError, match="it was loaded"):
+        teach(RunConfig(), tmp_path / "half")
 
 
 def test_a_run_on_stored_scores_trains_what_it_does_with_the_teacher(config, tmp_path):
