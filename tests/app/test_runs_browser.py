@@ -173,3 +173,17 @@ def test_the_run_page_fits_a_phone(browser, address, made, scheme, width):
     expect(studio.page.get_by_test_id("runs-table")).to_be_visible()
     assert studio.page.evaluate("document.documentElement.scrollWidth") <= width
     studio.close()
+
+
+def test_a_name_without_spaces_is_not_cut_off_in_the_list_and_the_table(address, browser, made):
+    run = made()
+    save_label(run, RunLabel("W" * 80, "", ("t" * 30,)))
+    studio = studio_page.visitor(browser, address, 390, 800).open("?step=runs")
+    expect(studio.at("#run-head .run-title")).to_contain_text("W" * 80)
+    studio.at("#run-table button.label-wrap").click()
+    expect(studio.at("#run-table-rows .run-link").first).to_contain_text("W" * 80)
+    for place in ("#run-list label", "#run-table-rows .run-link", "#run-head"):
+        shown = studio.at(place).first
+        assert shown.evaluate("each => each.scrollWidth - each.clientWidth") <= 1, place
+    assert studio.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    studio.close()

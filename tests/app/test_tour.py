@@ -139,6 +139,17 @@ def test_the_tour_goes_the_whole_way_and_gives_the_page_back(studio, runs_dir):
 
 
 @in_browser
+def test_on_a_phone_the_caption_has_the_width_of_the_screen(browser, address):
+    studio = studio_page.visitor(browser, address, 390, 800).open("?step=pair")
+    studio.page.get_by_role("button", name="Try it (about a minute)").click()
+    bar = at_stop(studio, 1, "A teacher and a student")
+    assert bar.locator(".tour-text").bounding_box()["width"] > 340
+    assert bar.bounding_box()["height"] < 300
+    bar.get_by_role("button", name="Stop the tour").click()
+    studio.close()
+
+
+@in_browser
 def test_a_tour_that_is_stopped_stops_its_run(studio, runs_dir):
     before = {run.id for run in runs_in(runs_dir)}
     studio.open("?tour=1")
