@@ -14,12 +14,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import simct
 from simct.cli.common import progress_bar, show_log
 from simct.cli.main import main
+from simct.jobs.local import job as local_job
 from simct.runs.folder import RunFolder
 from simct.runs.status import RunStatus
 from tests.support.commands import refused
 from tests.support.hub_server import HubServer
 from tests.support.random_pair import TEMPLATE, random_model, student_tokenizer
 from tests.support.run_folders import made_up_run, runs_in
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +239,9 @@ def test_a_run_that_loses_its_model_fails_with_the_reason(folders, prompts_file,
     assert "Cannot load the model" in message and str(copy) in message
     (run,) = runs_in(tmp_path / "runs")
     assert run.status().state == "failed" and "Cannot load" in run.status().error
+    until(lambda: not local_job.is_locked(run))
+    log = run.log_path.read_text()
+    assert "Traceback" not in log and "Cannot load the model" in log.splitlines()[-1]
 
 
 def test_in_a_terminal_the_lines_of_steps_move_a_bar(capsys):

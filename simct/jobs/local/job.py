@@ -54,7 +54,9 @@ def training_command(run: RunFolder, resume: bool = False, gpus: int | None = No
         path = importlib.resources.files("simct") / PRESETS / f"{preset}.yaml"
         command += ["--config_file", str(path), "--num_processes", str(count)]
     else:
-        command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--num_processes", "1"]
+        # quiet: the launcher's own traceback would hide the reason that the trainer has logged
+        command += ["--quiet", "--num_machines", "1", "--num_processes", "1"]
+        command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
     if not count:
         threads = os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count() or 1)
         command += ["--cpu", "--num_cpu_threads_per_process", threads]
