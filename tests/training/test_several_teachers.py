@@ -334,9 +334,9 @@ BAD = {
     "no mapping": ([5], None, "teachers[0]: expected a mapping of settings, got 5."),
     "weight": ([{"model": "a", "weight": 0}], None, "teachers[0].weight is 0.0; it must be above 0"),
     "setting": ([{"model": "a", "wieght": 1}], None, "Unknown setting 'teachers[0].wieght'."),
-    "names": (["x/a", "y/a"], None, "teachers[1].name is 'a', which is also another teacher's."),
+    "names": (["x/a", "y/a"], None, "teachers[1].name is 'a', but another teacher has the same name."),
     "model": ([{"name": "a"}], None, "teachers[0].model is ''; it must be a Hub id or a local folder."),
-    "routes": ([{"model": "a", "routes": ["m"]}], None, "teachers[0].routes is ['m'], and no column chooses"),
+    "routes": ([{"model": "a", "routes": ["m"]}], None, "teachers[0].routes is ['m'], but no column chooses"),
     "option": ([{"model": "a", "method_options": {"z": 1}}], None, "teachers[0].method_options: Unknown option 'z'"),
     "sharded": ([{"model": "a", "sharded": True}], None, "teachers[0].sharded is True; it must be false"),
     "server": ([{"model": "a", "server": "ftp://a"}], None, "teachers[0].server is 'ftp://a'; it must be an address"),
@@ -357,5 +357,5 @@ def test_one_teacher_and_several_are_not_both_given():
         config_from_dict(about | {"teacher": "a", "teachers": ["b"]})
     with pytest.raises(ConfigError, match="a warm-up needs one teacher"):
         config_from_dict(about | {"teachers": ["b"], "kind": "warmup"})
-    with pytest.raises(ConfigError, match=r"^data\.teacher_column is 'k'; it must be empty without teachers"):
+    with pytest.raises(ConfigError, match=r"^data\.teacher_column is 'k'; it must be empty without a list of teachers"):
         config_from_dict(about | {"teacher": "a", "data": {"prompts": "p", "teacher_column": "k"}})
