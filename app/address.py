@@ -4,6 +4,7 @@ the project, which the browser keeps for each of its tabs. An address without a 
 The browser's part is in page/static/address.js and storage.js.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -11,6 +12,7 @@ import gradio as gr
 from app import projects
 from app.data import choice
 from app.data.tab import DataTab
+from app.inspect import link
 from app.inspect.tab import InspectTab
 from app.page import markup
 from app.page.kept import Kept
@@ -22,11 +24,12 @@ from app.runs.tab import RunsTab
 from app.server import model_facts
 from app.server.handler import Updates
 from app.server.studio import Studio
-from app.server.visitor import Visitor
+from app.server.visitor import Visitor, own_runs
 from app.start.tour import tour_config
 from app.train.form import base_config, starting_config
 from app.train.tab import TrainTab
 from simct.config import RunConfig
+from simct.errors import quoted
 
 STEPS = ("pair", "inspect", "data", "train", "runs", "compare", "publish", "help")
 
@@ -40,6 +43,28 @@ def decisions(teacher: str | None, student: str | None, prompts: choice.Choice |
     return f'<p class="where">{markup.escape(" · ".join(parts))}</p>'
 
 
+def missing(studio: Studio, visitor: Visitor, query: Mapping[str, Any]) -> str:
+    """What an address names that does not exist, and what was opened instead, in one line; empty if all of it exists.
+
+    Models are not among it: the steps say which of them cannot be read.
+    """
+    found = []
+    run_id, project, step, part = (str(query.get(name) or "") for name in ("run", "project", "step", "part"))
+    ids = [run.id for run, _ in own_runs(studio, visitor)] if run_id else []
+    if run_id and run_id not in ids:
+        instead = "The newest run was opened instead." if ids else "There are no other runs."
+        if studio.public and visitor.owner is None:
+            instead = "Sign in to see your runs."
+        found.append(f"Run {quoted(run_id)} is not here. It may have been deleted. {instead}")
+    if project and not query.get("tour") and project not in projects.project_names(query):
+        found.append(f"This browser had no project {quoted(project)}, so a new one was opened.")
+    if step and step not in STEPS:
+        found.append(f"There is no step {quoted(step)}. Pair was opened instead.")
+    if part and not link.is_part(part):
+        found.append(f"Inspect has no view {quoted(part)}. Text was opened instead.")
+    return " ".join(found)
+
+
 class Restoring:
     """Restores what an address names and what the browser kept."""
 
@@ -50,14 +75,15 @@ class Restoring:
         tabs: gr.Tabs,
         project: gr.Dropdown,
         kept: Kept,
+        note: gr.HTML,
     ) -> None:
-        self.studio, self.tabs, self.project, self.kept = studio, tabs, project, kept
+        self.studio, self.tabs, self.project, self.kept, self.note = studio, tabs, project, kept, note
         self.pair, self.inspect, self.data, self.train, self.runs = steps
         pair_and_data = [self.pair.teacher, self.pair.student, kept.prompts, *self.data.fields.values()]
         self.pair_and_data = pair_and_data
         self.everything = [
             *pair_and_data, project, self.runs.chosen, tabs, *self.inspect.place, kept.verdict, self.pair.summary,
-            *self.train.form_outputs,
+            *self.train.form_outputs, note,
         ]  # fmt: skip
 
     def restore(self, visitor: Visitor, query: dict[str, Any], prompts: Any, run: Any, verdict: Any) -> Updates:
@@ -72,6 +98,7 @@ class Restoring:
         config = tour_config() if query.get("tour") else base_config(run)
         updates: Updates = {
             self.runs.chosen: choices(self.studio, query.get("run"), visitor),
+            self.note: markup.note("warn", missing(self.studio, visitor, query)),
             **self._place(query),
             **_unlike(self.data.restored(prompts), self.data.restored(None)),
             **_unlike(self.train.load(config), self.train.load(starting_config())),

@@ -46,7 +46,7 @@ def field() -> gr.Dropdown:
 def shown(query: Mapping[str, Any]) -> gr.Dropdown:
     """The project that the page opens, in the list of this browser's projects."""
     name = _clean(query.get("project"))
-    known = dict.fromkeys([*_names(query)[:MOST_OFFERED], *([name] if name else [])])
+    known = dict.fromkeys([*project_names(query)[:MOST_OFFERED], *([name] if name else [])])
     return gr.Dropdown(choices=[NONE, *((each, each) for each in known)], value=name)
 
 
@@ -134,7 +134,7 @@ class ProjectEditor:
         return {**folded, self.edit: gr.Button(visible=named)}
 
     def _rename(self, visitor: Visitor, known: dict[str, Any] | None, name: str) -> Updates:
-        before, names = _clean((known or {}).get("project")), _names(known or {})
+        before, names = _clean((known or {}).get("project")), project_names(known or {})
         try:
             after = checked_name(name)
             if not after:
@@ -188,7 +188,7 @@ class ProjectEditor:
         return {**self._fold(note if was else ""), self.project: shown(known)}
 
 
-def _names(known: Mapping[str, Any]) -> list[str]:
+def project_names(known: Mapping[str, Any]) -> list[str]:
     """The names of all projects that the browser keeps."""
     listed = known.get("projects")
     return [name for name in map(_clean, listed if isinstance(listed, list) else []) if name]

@@ -81,7 +81,7 @@ class StudioPage:
                 )
                 self.project = projects.field()
                 edit = gr.Button("Edit…", size="sm", scale=0, min_width=70, visible=False, elem_id="project-edit")
-            ProjectEditor(studio, self.project, edit)
+            editor = ProjectEditor(studio, self.project, edit)
             self.kept = Kept(
                 prompts=gr.JSON(choice.START, visible="hidden"),
                 run=gr.JSON(brief(form.starting_config()), visible="hidden"),
@@ -91,7 +91,7 @@ class StudioPage:
             self.form_state = FormState()
             self._build_steps()
             steps = (self.pair, self.inspect, self.data, self.train, self.runs)
-            self.restoring = Restoring(studio, steps, self.tabs, self.project, self.kept)
+            self.restoring = Restoring(studio, steps, self.tabs, self.project, self.kept, editor.note)
             self._wire_tabs()
             self._wire_steps()
             self._wire_address()

@@ -50,12 +50,7 @@ class PromptSetTab:
                     max_lines=15,
                     elem_id="set-prompts",
                 )
-                upload = gr.UploadButton(
-                    "Upload a file",
-                    file_types=[".txt", *prompt_source.SUFFIXES],
-                    size="sm",
-                    elem_id="set-upload",
-                )
+                upload = gr.UploadButton("Upload a file", size="sm", elem_id="set-upload")
             with gr.Column(scale=2, min_width=280):
                 self.sides = gr.CheckboxGroup([], label="Who answers", elem_id="set-sides")
                 with gr.Row():

@@ -15,8 +15,11 @@ from app.server.handler import LATEST, PRIVATE, Handler, Updates, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
 from simct.errors import SimCTError
+from simct.runs.folder import RunFolder
+from simct.runs.status import RunStatus
 
 NO_RUN = "Answers appear here once a run has started. Launch one under Train."
+GONE = "The chosen run is no longer here. Choose another one."
 
 
 class CompareTab:
@@ -48,17 +51,21 @@ class CompareTab:
         Handler(studio, self._show, {"run_id": self.run}, shown, in_turn("compare")).on(self.run.change)
 
     def _refresh(self, visitor: Visitor, chosen: str | None, current: str | None) -> Updates:
-        """The runs that have started, with the one chosen under Runs selected."""
-        begun = [(run, status) for run, status in visible(self.studio, visitor) if status.step]
-        options = one_line_options(begun)
+        """The runs that have started, with the one chosen under Runs selected; none if the chosen one was deleted."""
+        options = one_line_options(self._begun(visitor))
         ids = [run_id for _, run_id in options]
-        picked = next((each for each in (chosen, current) if each in ids), next(iter(ids), None))
+        first = None if current else next(iter(ids), None)
+        picked = next((each for each in (chosen, current) if each in ids), first)
         return {self.run: gr.Dropdown(choices=options, value=picked)}
+
+    def _begun(self, visitor: Visitor) -> list[tuple[RunFolder, RunStatus]]:
+        return [(run, status) for run, status in visible(self.studio, visitor) if status.step]
 
     def _show(self, visitor: Visitor, run_id: str | None) -> Updates:
         """The models that can answer, the run's own prompts, its scores and its votes."""
         if not run_id:
-            return {self.served: "", **self.side_by_side.nothing(markup.empty(NO_RUN))}
+            why = markup.note("warn", GONE) if self._begun(visitor) else markup.empty(NO_RUN)
+            return {self.served: "", **self.side_by_side.nothing(why)}
         try:
             run = owned_run(self.studio, run_id, visitor)
             config = run.config()

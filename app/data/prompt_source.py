@@ -10,14 +10,12 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor
 from simct.config import RunConfig, rules, set_option
 from simct.config.sections import DataConfig
-from simct.data.formats import COMPRESSED, READERS
+from simct.data.formats import format_of, unknown_format
 from simct.errors import ConfigError, DataError
 from simct.hub.repo_ids import is_repository
 
 if TYPE_CHECKING:
     from simct.data.prompt_report import PromptReport
-
-SUFFIXES = tuple(READERS) + COMPRESSED
 
 
 def data_config(chosen: dict[str, Any] | None) -> DataConfig:
@@ -48,8 +46,11 @@ def read_choice(chosen: dict[str, Any] | None) -> tuple[DataConfig, list[ConfigE
 def keep_upload(studio: Studio, path: str, visitor: Visitor | None = None) -> str:
     """Copy an uploaded file from its temporary folder to a place next to the runs, where only this visitor can name it.
 
-    Raises DataError for a path that no upload made, RunError if the copy cannot be written.
+    Raises DataError for a path that no upload made and for a file that is not in a known format, RunError if the copy
+    cannot be written.
     """
+    if format_of(path) is None:
+        raise DataError(unknown_format(path))
     return studio.uploads.keep(path, visitor or studio.nobody, studio.public)
 
 

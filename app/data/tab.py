@@ -53,7 +53,6 @@ class DataTab:
         source = gr.Radio(SOURCES, value=EMBEDDED, label="Prompts from", elem_id="prompt-source")
         self.upload = gr.File(
             label="JSONL, JSON, CSV, TSV, Parquet or text, also compressed",
-            file_types=list(prompt_source.SUFFIXES),
             visible=False,
             height=160,
             elem_id="prompt-file",

@@ -10,5 +10,9 @@ FORMER = {"several": "other_pairs"}
 def place(query: Mapping[str, str]) -> tuple[str, int]:
     """The part and the unit that the query of an address names; by default the text and its first unit."""
     part, at = str(query.get("part", "")), str(query.get("at", ""))
-    part = FORMER.get(part, part)
-    return (part if part in PARTS else PARTS[0]), (int(at) if at.isdecimal() and len(at) < 10 else 0)
+    return (FORMER.get(part, part) if is_part(part) else PARTS[0]), (int(at) if at.isdecimal() and len(at) < 10 else 0)
+
+
+def is_part(part: str) -> bool:
+    """Whether an address may name this part."""
+    return part in PARTS or part in FORMER

@@ -23,7 +23,8 @@ from simct.hub.repo_ids import is_repository
 
 EMBEDDED, CHOSEN, UPLOAD, DATASET = "Embedded prompts", "Prompts of the Data step", "Upload a file", "Hub dataset"
 ELSEWHERE = (UPLOAD, DATASET)
-FILE_TYPES = [".txt", ".jsonl", ".json", ".csv", ".parquet", ".md", ".py"]
+# endings of files that are read as text; others have no ending
+PLAIN = ("", ".md", ".py")
 MAX_ROW = 100_000
 # the most characters of a text that is shown unit by unit
 MAX_CHARACTERS = 1_000_000
@@ -70,7 +71,6 @@ class TextSourceForm:
         kind = gr.Radio(list(kinds), value=shown, label="Source", elem_id=f"{name}-source", show_label=len(kinds) > 2)
         self.upload = gr.File(
             label="TXT, JSONL, CSV or Parquet",
-            file_types=FILE_TYPES,
             visible=shown == UPLOAD,
             height=110,
             elem_id=f"{name}-file",
@@ -137,11 +137,11 @@ def data_config(studio: Studio, chosen: dict[str, Any] | None, source: TextSourc
 
 
 def _uploaded(path: str | None) -> str:
-    """An uploaded file, read as text if no reader knows its type. Raises DataError for a path that is not an upload."""
+    """An uploaded file; one in PLAIN as a text file. Raises DataError for a path that is not an upload."""
     if not path:
         raise DataError("There is no file yet. Choose one to upload.")
     uploaded = arrived_file(path)
-    if uploaded.suffix.lower() in (".md", ".py"):
+    if uploaded.suffix.lower() in PLAIN:
         plain = uploaded.with_suffix(".txt")
         plain.write_bytes(uploaded.read_bytes())
         return str(plain)

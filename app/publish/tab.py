@@ -20,9 +20,11 @@ from simct.errors import HubError, SimCTError
 from simct.hub.model_files import ADAPTER_CONFIG
 from simct.hub.repo_ids import checked_repo_id
 from simct.publishing.push import publishing_state
-from simct.runs.status import PublishingStatus
+from simct.runs.folder import RunFolder
+from simct.runs.status import PublishingStatus, RunStatus
 
 EVERY_SECONDS = 1.0
+GONE = "The chosen run is no longer here. Choose another one."
 WEIGHTS = [("Merged model", "merged"), ("Adapter alone", "adapter"), ("Both", "both")]
 ABOUT_WEIGHTS = (
     "The run trained a LoRA adapter. Merged: a whole model, which any program can load. Adapter: a small file for "
@@ -55,7 +57,7 @@ class PublishTab:
         which, turn = {"run_id": self.run, "repo_id": self.repo, "what": self.what}, in_turn("card")
         controls = [self.note, self.publish, self.stop, self.timer]
         picked = {"chosen": runs.chosen, "current": self.run}
-        self.refresh = Handler(studio, self._refresh, picked, [self.run], turn)
+        self.refresh = Handler(studio, self._refresh, picked, [self.run, self.repo], turn)
         shown = [self.suggested, self.what, *controls, *self.card.outputs, *self.usage.outputs]
         self.show = Handler(studio, self._show, which, shown, turn)
         self.show_after(Handler(studio, self._empty_repo, {}, [self.repo], turn).on(self.run.input).then)
@@ -130,19 +132,27 @@ class PublishTab:
         }
 
     def _refresh(self, visitor: Visitor, chosen: str | None, current: str | None) -> Updates:
-        """Finished runs, with the one chosen under Runs selected."""
-        finished = [each for each in visible(self.studio, visitor) if each[1].state == "finished"]
-        options = one_line_options(finished)
+        """Finished runs, with the one chosen under Runs selected; none if the chosen one was deleted. The name of the
+        repository is emptied if it was meant for another run.
+        """
+        options = one_line_options(self._finished(visitor))
         ids = [run_id for _, run_id in options]
-        picked = next((run_id for run_id in (chosen, current) if run_id in ids), next(iter(ids), None))
-        return {self.run: gr.Dropdown(choices=options, value=picked)}
+        first = None if current else next(iter(ids), None)
+        picked = next((run_id for run_id in (chosen, current) if run_id in ids), first)
+        emptied = self._empty_repo() if current and picked != current else {}
+        return {self.run: gr.Dropdown(choices=options, value=picked), **emptied}
+
+    def _finished(self, visitor: Visitor) -> list[tuple[RunFolder, RunStatus]]:
+        return [each for each in visible(self.studio, visitor) if each[1].state == "finished"]
 
     def _show(self, visitor: Visitor, run_id: str | None, repo_id: str | None, what: str) -> Updates:
         """The state and the card of a run. If no repository is named yet, the one where the run was or would be
         published.
         """
         if not run_id:
-            return {self.suggested: "", self.note: markup.note("quiet", "No finished run yet."), **self.card.nothing()}
+            gone = bool(self._finished(visitor))
+            line = markup.note("warn", GONE) if gone else markup.note("quiet", "No finished run yet.")
+            return {self.suggested: "", self.note: line, **self.card.nothing()}
         try:
             run = owned_run(self.studio, run_id, visitor)
             status = publishing_state(run)

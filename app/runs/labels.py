@@ -35,13 +35,15 @@ class LabelEditor:
     def fields(self) -> list[gr.Textbox]:
         return [self.name, self.tags, self.note]
 
-    def connect(self, star: gr.Button, changed: gr.State) -> None:
-        """Save on a click; a click on `star` adds or removes the run's star. `changed` follows either."""
-        self.changed = changed
+    def connect(self, star: gr.Button, star_note: gr.HTML, changed: gr.State) -> None:
+        """Save on a click; a click on `star` adds or removes the run's star. `changed` follows either.
+
+        An error about the star goes to `star_note`, because the fields may be collapsed.
+        """
+        self.changed, self.star_note = changed, star_note
         inputs = {"run_id": self.chosen, "name": self.name, "tags": self.tags, "note": self.note}
-        outputs = [self.outcome, changed]
-        Handler(self.studio, self._save, inputs, outputs, ONCE).on(self.save.click)
-        Handler(self.studio, self._star, {"run_id": self.chosen}, outputs, ONCE).on(star.click)
+        Handler(self.studio, self._save, inputs, [self.outcome, changed], ONCE).on(self.save.click)
+        Handler(self.studio, self._star, {"run_id": self.chosen}, [star_note, changed], ONCE).on(star.click)
 
     def shown(self, run: RunFolder | None) -> Updates:
         """The fields with the run's values."""
@@ -61,8 +63,8 @@ class LabelEditor:
             run = owned_run(self.studio, run_id, visitor)
             change_label(run, starred=not read_label(run).starred)
         except SimCTError as error:
-            return {self.outcome: markup.note("error", one_line(error))}
-        return {self.changed: time.monotonic_ns()}
+            return {self.star_note: markup.note("error", one_line(error))}
+        return {self.star_note: "", self.changed: time.monotonic_ns()}
 
 
 def star_text(run: RunFolder | None) -> str:

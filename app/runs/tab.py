@@ -18,7 +18,7 @@ from app.server import paths
 from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
-from simct.errors import SimCTError
+from simct.errors import SimCTError, quoted
 from simct.evaluation.records import evaluations_of
 from simct.runs.folder import RunFolder
 
@@ -73,7 +73,7 @@ class RunsTab:
             *self.panels,
             *self.buttons.values(),
         ]
-        outputs += [self.evaluations, self.measured, self.curves, self.table, self.log, self.star]
+        outputs += [self.evaluations, self.measured, self.curves, self.table, self.log, self.star, self.note]
         outputs += [*self.label.fields, *self.share.fields]
         self.refresh = Handler(studio, self._refresh, inputs, outputs, LATEST)
         watching = {**QUIET, "trigger_mode": "once", "concurrency_limit": 8}
@@ -149,7 +149,7 @@ class RunsTab:
         self.look.on(self.timer.tick)
         fields = (self.chosen.input, self.words.input, self.state.input, self.within.input)
         self.refresh.on(*fields, self.stale_since.change)
-        self.label.connect(self.star, self.stale_since)
+        self.label.connect(self.star, self.note, self.stale_since)
         each = {**QUIET, "trigger_mode": "multiple"}
         opened = [self.chosen, self.stale_since]
         Handler(self.studio, self._open_from_table, {}, opened, each).on(self.table.select)
@@ -225,9 +225,20 @@ class RunsTab:
                 self.buttons[name]: gr.Button(interactive=now["allowed"][name], visible=_shown(name, now["allowed"]))
                 for name in ACTIONS
             }
+        if run_id and picked != run_id:
+            updates |= self._gone(visitor, run_id, picked)
         if run:
             self.estimates.ask(visitor, run, run.status())
         return updates | self._detail(run, changed, found.place, found.trouble)
+
+    def _gone(self, visitor: Visitor, run_id: str, picked: str | None) -> Updates:
+        """A line about the run that was shown, if it was deleted elsewhere and not only filtered out of the list."""
+        try:
+            owned_run(self.studio, run_id, visitor)
+        except SimCTError:
+            other = " Another one is shown." if picked else ""
+            return {self.note: markup.note("warn", f"Run {quoted(run_id)} is no longer here.{other}")}
+        return {}
 
     def _detail(self, run: RunFolder | None, changed: set[str], place: str | None, trouble: str | None) -> Updates:
         """The panels of the run that have changed."""
@@ -260,7 +271,7 @@ class RunsTab:
             message, new = perform(action, run, visitor)
         except SimCTError as error:
             return {**updates, self.note: markup.note("error", one_line(error))}
-        if new:
+        if new or action == "delete":
             updates[self.chosen] = choices(self.studio, new, visitor)
         return {**updates, self.note: markup.passing(message)}
 

@@ -17,9 +17,9 @@ from simct.runs.status import RunStatus
 
 TEXT, NUMBER = "text", "number"
 COLUMNS = {
-    "Run": TEXT, "Method": TEXT, "State": TEXT, "Steps": NUMBER, "Distance before": NUMBER, "Best distance": NUMBER,
-    "Distance after": NUMBER, "Score before": NUMBER, "Best score": NUMBER, "Score after": NUMBER, "Started": NUMBER,
-    "Project": TEXT,
+    "Run": TEXT, "Method": TEXT, "State": TEXT, "Steps": NUMBER, "Mean distance before": NUMBER,
+    "Best mean distance": NUMBER, "Mean distance after": NUMBER, "Score before": NUMBER, "Best score": NUMBER,
+    "Score after": NUMBER, "Started": NUMBER, "Project": TEXT,
 }  # fmt: skip
 # the files that a row is made from, in addition to the status
 FILES = ("label.json", "evaluation.json", "evaluations.jsonl")

@@ -45,9 +45,15 @@ class Visitor:
 
 def owned_run(studio: "Studio", run_id: str | None, visitor: Visitor) -> RunFolder:
     """The run, if this visitor may act on it. Raises RunError."""
-    run = open_run(studio.runs_dir, run_id or "")
-    if studio.public and (visitor.owner is None or run.status().owner != visitor.owner):
-        raise RunError(f"There is no run {quoted(run_id)} of yours.")
+    if not run_id:
+        raise RunError("No run is chosen. Choose one first.")
+    try:
+        run = open_run(studio.runs_dir, run_id)
+    except RunError:
+        run = None
+    if run is None or (studio.public and (visitor.owner is None or run.status().owner != visitor.owner)):
+        of_yours = " of yours" if studio.public else ""
+        raise RunError(f"There is no run {quoted(run_id)}{of_yours}. It may have been deleted. Choose another one.")
     return run
 
 

@@ -148,9 +148,7 @@ class TrainTab:
         )
         with gr.Row():
             self.save = gr.Button("Download run.yaml", size="sm", elem_id="save-yaml", min_width=140)
-            self.upload = gr.UploadButton(
-                "Load a run.yaml…", file_types=[".yaml", ".yml"], size="sm", elem_id="load-yaml", min_width=140
-            )
+            self.upload = gr.UploadButton("Load a run.yaml…", size="sm", elem_id="load-yaml", min_width=140)
 
     def _wire_version(self, read: Any) -> None:
         """Update everything that depends on a version once it was read (the event `read`).

@@ -18,7 +18,7 @@ from typing import Any
 
 from simct.data.compressed import expansion_error, most_expanded, open_bytes
 from simct.data.csv_rows import delimiter_of, table_rows
-from simct.errors import DataError
+from simct.errors import DataError, quoted
 
 # by the last suffix of a file's name, without a suffix for compression
 READERS = {
@@ -78,6 +78,14 @@ def format_of(path: Path | str) -> str | None:
     return READERS.get(f".{suffixes[-1]}")
 
 
+def unknown_format(path: Path | str) -> str:
+    """Why a file without a known format is refused, and what to do."""
+    name = Path(path).name
+    if suffix_of(name):
+        return f"{name!r} is not {KINDS}. Convert it to one of these."
+    return f"{name!r} has no ending that says how to read it. If it is text, rename it to {quoted(f'{name}.txt')}."
+
+
 def suffix_of(path: Path | str) -> str:
     """The end of a file's name that decides how it is read, such as .csv or .jsonl.gz, in lower case."""
     found: list[str] = []
@@ -96,7 +104,7 @@ def rows_of_file(path: Path, notes: FileNotes, split: str = "train") -> Iterator
     """
     kind = format_of(path)
     if kind is None:
-        raise DataError(f"{path.name!r} is not {KINDS}. Convert it to one of these.")
+        raise DataError(unknown_format(path))
     notes.formats[kind] += 1
     if kind == "Parquet":
         return _parquet_rows(path)

@@ -182,14 +182,14 @@ def score_text(result: Mapping[str, Any] | None) -> str:
 
 
 def distance_line(distance: Mapping[str, Any] | None) -> str:
-    """The distance in a run's status in short form, such as "distance 0.51 → 0.32, best 0.30 at step 60"."""
+    """The mean of both directions in a run's status, such as "mean distance 0.51 → 0.32, best 0.30 at step 60"."""
     values = {name: value for name, value in (distance or {}).items() if isinstance(value, int | float)}
     if "now" not in values and "before" not in values:
         return ""
     ends = [f"{values[name]:.2f}" for name in ("before", "now") if name in values]
     if values.get("step") == 0:
         ends = ends[:1]
-    line = f"distance {' → '.join(ends)}"
+    line = f"mean distance {' → '.join(ends)}"
     if {"best", "best_step"} <= values.keys():
         line += f", best {values['best']:.2f} at step {values['best_step']:,.0f}"
     return line

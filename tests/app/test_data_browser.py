@@ -23,6 +23,18 @@ def hub():
         yield server
 
 
+def test_a_file_that_cannot_be_read_is_refused_in_one_line(studio, tmp_path):
+    """Gradio refused a file without an ending before the studio saw it, without a word on the page."""
+    studio.open("?step=data")
+    studio.page.get_by_label("Upload a file").check()
+    for name, line in (("prompts", "'prompts' has no ending"), ("book.xlsx", "'book.xlsx' is not JSONL")):
+        (tmp_path / name).write_text("Say it plainly.\n")
+        studio.at("#prompt-file input[type=file]").set_input_files(tmp_path / name)
+        expect(studio.at("#prompt-note .note-error")).to_contain_text(line)
+        studio.at("#prompt-file").get_by_label("Clear").or_(studio.at("#prompt-file [aria-label*=emove]")).first.click()
+        expect(studio.at("#prompt-file input[type=file]")).to_have_count(1)
+
+
 def test_columns_are_joined_warnings_excluded_and_prompts_edited(studio, tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     studio.open("?step=data")

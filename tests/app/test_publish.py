@@ -1,5 +1,7 @@
 """Publish: whose account it is, and that a token typed into the page is used by its own visitor only."""
 
+import shutil
+
 import gradio as gr
 import pytest
 
@@ -8,6 +10,7 @@ from app.publish import view
 from app.publish.tab import PublishTab
 from app.runs.tab import RunsTab
 from tests.support.hub_server import TOKEN, HubServer
+from tests.support.run_folders import made_up_run
 
 
 def publish_tab(studio) -> PublishTab:
@@ -43,3 +46,24 @@ def test_a_repository_is_private_unless_one_says_otherwise(local):
 
 def test_an_account_is_shown_as_text():
     assert "&lt;b&gt;" in view.account_line("<b>", public=True, typed=False)
+
+
+def test_a_repository_is_never_kept_for_another_run(local):
+    """The name that was typed for one run would be that of another one's student."""
+    tab = publish_tab(local)
+    one, two = made_up_run(local.runs_dir), made_up_run(local.runs_dir)
+    kept = tab._refresh(local.nobody, one.id, one.id)
+    assert kept[tab.run].value == one.id and tab.repo not in kept
+    other = tab._refresh(local.nobody, two.id, one.id)
+    assert other[tab.run].value == two.id and other[tab.repo] == ""
+
+
+def test_a_chosen_run_that_is_gone_is_not_replaced_by_another(local):
+    tab = publish_tab(local)
+    gone, _ = made_up_run(local.runs_dir), made_up_run(local.runs_dir)
+    shutil.rmtree(gone.path)
+    found = tab._refresh(local.nobody, gone.id, gone.id)
+    assert found[tab.run].value is None and found[tab.repo] == ""
+    assert "no longer here" in tab._show(local.nobody, None, "", "merged")[tab.note]
+    refused = tab._publish(local.nobody, gone.id, "me/it", "merged", "", True, False, False)[tab.note]
+    assert f"There is no run &#x27;{gone.id}&#x27;. It may have been deleted." in refused

@@ -33,7 +33,7 @@ def made(runs_dir, address):
         return found[-1]
 
     yield make
-    for run in found:
+    for run in (each for each in found if each.exists):
         run.set_status(state="stopped", pid=None)
         run.delete()
 
@@ -80,7 +80,7 @@ def test_the_table_sorts_keeps_its_order_and_opens_a_run(studio, made):
     expect(links).to_have_text(["Beta", "★ Alpha"])
     for words in ("25.0%", "75.0%", "0.600", "0.400", "strict", "60"):
         expect(table).to_contain_text(words)
-    heading = table.locator("button[data-sort]", has_text="Best distance")
+    heading = table.locator("button[data-sort]", has_text="Best mean distance")
     heading.click()
     expect(links).to_have_text(["Beta", "★ Alpha"])
     heading.click()
@@ -93,6 +93,29 @@ def test_the_table_sorts_keeps_its_order_and_opens_a_run(studio, made):
     expect(studio.page).to_have_url(re.compile(one.id))
     studio.pick("#run-search", "Starred")
     expect(links).to_have_text(["★ Alpha"])
+
+
+def test_a_link_to_a_run_that_is_gone_and_a_star_that_cannot_be_saved_say_so(studio, made):
+    run, other = made(), made()
+    studio.open("?step=runs&run=20200101-000000-simct-abcdef&project=Gone&part=nowhere")
+    note = studio.at("#project-note .note-warn")
+    expect(note).to_contain_text("Run '20200101-000000-simct-abcdef' is not here.")
+    expect(note).to_contain_text("This browser had no project 'Gone'")
+    expect(note).to_contain_text("Inspect has no view 'nowhere'.")
+    expect(studio.at("#run-head")).to_contain_text(other.id)
+    # the name of the file is taken, so that the star cannot be saved
+    (other.path / "label.json").unlink(missing_ok=True)
+    (other.path / "label.json").mkdir()
+    studio.at("#star").click()
+    expect(studio.at("#run-note .note-error")).to_be_in_viewport()
+    (other.path / "label.json").rmdir()
+    # in another tab, or by the command
+    other.delete()
+    expect(studio.at("#run-note .note-warn")).to_contain_text(f"Run '{other.id}' is no longer here.")
+    expect(studio.at("#run-head")).to_contain_text(run.id)
+    studio.open(f"?step=runs&run={run.id}&project=Gone")
+    expect(studio.at("#run-head")).to_contain_text(run.id)
+    expect(studio.at("#project-note")).to_be_empty()
 
 
 def test_a_stage_shows_how_far_it_is(studio, made):

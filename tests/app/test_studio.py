@@ -358,7 +358,7 @@ def test_evaluations_are_shown_with_their_noise_and_their_answers(local):
     # only what differs from the teacher's answer is marked
     assert html.count("<mark>0</mark>") == 1 and html.count("<mark>20</mark>") == 1 and "<mark>10</mark>" not in html
     assert "<h4>Reference</h4>" in html and html.count("hidden>") == 2
-    assert label(run).endswith("distance 0.91 → 0.61, best 0.51 at step 10")
+    assert label(run).endswith("mean distance 0.91 → 0.61, best 0.51 at step 10")
     assert evaluations.timeline([], []) == "" == evaluations.results(make_run(local))
 
 
