@@ -5,6 +5,7 @@ values and `except OSError` for things that could not be reached. Messages are o
 and what to do.
 """
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -20,11 +21,21 @@ SHOWN_CHARACTERS = 80
 LONGEST_LINE = 1500
 
 
+# the name and password of an address, and the values of its query that are secrets
+_LOGIN = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]+@", re.I)
+_SECRET = re.compile(r"([?&][\w-]*(?:key|token|secret|password)[\w-]*=)[^&\s'\"]+", re.I)
+
+
+def without_credentials(text: str) -> str:
+    """`text` with the passwords and keys in its addresses replaced by an ellipsis."""
+    return _SECRET.sub(r"\1…", _LOGIN.sub(r"\1…@", text))
+
+
 def quoted(value: object) -> str:
-    """`value` as quoted in an error: at most 80 characters."""
+    """`value` as quoted in an error: at most 80 characters, without the secrets of an address."""
     if isinstance(value, str):
         # a text may be megabytes long
-        value = value[: 2 * SHOWN_CHARACTERS]
+        value = without_credentials(value)[: 2 * SHOWN_CHARACTERS]
     try:
         text = repr(value)
     except (ValueError, RecursionError):
@@ -43,13 +54,15 @@ def listed(names: Iterable[str], most: int = 12) -> str:
 class SimCTError(Exception):
     """The root of the tree. The command and the studio show its message and never a traceback.
 
-    A message that is too long to read, for example about a file with a million columns, is cut in the middle.
+    A message that is too long to read, for example about a file with a million columns, is cut in the middle. The
+    passwords and keys of addresses are left out.
     """
 
     def __init__(self, *parts: object) -> None:
-        if len(parts) == 1 and isinstance(parts[0], str) and len(parts[0]) > LONGEST_LINE:
+        if len(parts) == 1 and isinstance(parts[0], str):
+            message = without_credentials(parts[0])
             kept = LONGEST_LINE // 2
-            parts = (f"{parts[0][:kept]} … {parts[0][-kept:]}",)
+            parts = (message if len(message) <= LONGEST_LINE else f"{message[:kept]} … {message[-kept:]}",)
         super().__init__(*parts)
 
 

@@ -27,6 +27,7 @@ from simct.data.prompts import load_prompts
 from simct.errors import ConfigError, DataError, SimCTError, quoted
 from simct.estimate.memory import check_trained, load_shape_config
 from simct.estimate.time_and_cost import estimate_run
+from simct.hub.redact import redact
 from simct.jobs.hf import hardware as hf_hardware
 from simct.jobs.hf import spending
 from simct.jobs.local import job as local_job
@@ -248,6 +249,27 @@ def test_a_program_is_reported_the_same_line(tmp_path):
 def test_the_trainer_reported_of_no_run_says_so(tmp_path, capsys):
     assert train_main([str(tmp_path / "run.yaml")]) == 2
     assert "is not a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:swordfish@example.com:8000/v1",
+        "https://swordfish@example.com",
+        "https://example.com/v1?model=a&api_key=swordfish",
+        "https://user:" + "x" * 200 + "swordfish@example.com",
+    ],
+)
+def test_no_error_repeats_the_password_of_an_address(tmp_path, capsys, address):
+    assert "swordfish" not in quoted(address) + str(DataError(f"Cannot read {address!r}.")) + redact(address)
+    assert "example.com" in str(DataError(f"Cannot read {address!r}. Check it.")) and "Check it." in str(
+        DataError(f"Cannot read {address!r}. Check it.")
+    )
+    for setting in ("teacher.server", "rollout.vllm_url", "data.prompts", "teacher.model"):
+        given = ["--set", f"{setting}={address}", "--runs", str(tmp_path)]
+        assert cli(["distill", "--preset", "demo-cpu", *given]) == 2
+    shown = capsys.readouterr()
+    assert "swordfish" not in shown.out + shown.err
 
 
 def test_an_error_never_quotes_much_of_a_value_nor_grows_without_end():

@@ -10,7 +10,7 @@ from typing import Any
 from simct.config import local_path
 from simct.config.sections import DataConfig
 from simct.data.formats import KINDS, FileNotes, Row, Unreadable, format_of, known_rows, rows_of_file
-from simct.errors import DataError, HubError, brief
+from simct.errors import DataError, HubError, brief, quoted
 from simct.hub.data_files import DeepJson, datasets_library, undecoded
 from simct.hub.datasets import choice_error, dataset_error, wrong_choice
 from simct.hub.redact import redact
@@ -42,6 +42,11 @@ def open_rows(data: DataConfig, token: str | bool | None = None, streaming: bool
     Raises DataError or HubError (one line), possibly after the first rows.
     """
     path = local_path(data.prompts)
+    if path is None and "://" in data.prompts:
+        raise DataError(
+            f"{quoted(data.prompts)} is a web address. Give the id of a Hub dataset (owner/name), or download the file "
+            "and give its path."
+        )
     if path is None and names_a_path(data.prompts):
         raise DataError(f"There is no file {data.prompts!r}. Check the path.")
     try:

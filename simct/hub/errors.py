@@ -97,7 +97,7 @@ def _translate(error: BaseException, repo_id: str | None, kind: str, writing: bo
         # the token is the only header that comes from a person
         return HubError(f"The access token has characters that no token has. Copy it again from {TOKENS_PAGE}.")
     if isinstance(error, hub.HFValidationError):
-        folder = ", and there is no such folder here" if name.count("/") > 1 else ""
+        folder = ", and there is no such folder here" if name.count("/") > 1 and not writing else ""
         return about(
             f"{quoted(name)} is not a repository id{folder}. Give owner/name, of letters, digits, '-', '_' and '.'."
         )

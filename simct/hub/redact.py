@@ -3,6 +3,8 @@
 import os
 import re
 
+from simct.errors import without_credentials
+
 # the environment variable with the key of a teacher's server, and the one with a key that is for a single run
 KEY_VARIABLE = "SIMCT_TEACHER_KEY"
 RUN_KEY_VARIABLE = "SIMCT_RUN_TEACHER_KEY"
@@ -21,9 +23,9 @@ def hide(key: str) -> None:
 
 def redact(text: str) -> str:
     """`text` with everything that looks like a Hugging Face token replaced by its prefix and an ellipsis, and with the
-    keys of teachers' servers left out.
+    keys of teachers' servers and the passwords in addresses left out.
     """
     known = {os.environ.get(name, "") for name in (KEY_VARIABLE, RUN_KEY_VARIABLE)} | _hidden
     for key in sorted(known, key=len, reverse=True):
         text = text.replace(key, "…") if len(key) >= SHORTEST_KEY else text
-    return _TOKEN.sub(r"\1\2…", text)
+    return _TOKEN.sub(r"\1\2…", without_credentials(text))
