@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, set_seed
 from transformers import PreTrainedModel
 
 from simct.config import RunConfig
@@ -43,8 +43,9 @@ from simct.training.failures import explain_failure
 from simct.training.loaded import Loaded, load
 from simct.training.metrics import write_record
 from simct.training.precision import with_precision
-from simct.training.resuming import checkpoint_to_resume
+from simct.training.resuming import checkpoint_to_resume, start_over
 from simct.training.saved_student import keep_adapter, save_student
+from simct.training.sharding import LONGEST_WAIT
 from simct.training.trainer import Trained, Trainer
 from simct.training.usage import keep_freed_memory
 from simct.training.warmup import warm_up
@@ -112,7 +113,10 @@ def setup(run: RunFolder, resume: bool = False) -> Process:
     stop, config, token = StopFlag(), run.config(), os.environ.get("HF_TOKEN")
     config = with_precision(run, config, resume or config.kind == "warmup", token)
     accelerator = Accelerator(
-        mixed_precision=config.training.mixed_precision, log_with=config.training.tracker, project_dir=run.path
+        mixed_precision=config.training.mixed_precision,
+        log_with=config.training.tracker,
+        project_dir=run.path,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
     progress = Reporter(run, accelerator.is_main_process)
     process = Process(run, config, accelerator, stop, token, progress)
@@ -145,6 +149,8 @@ def resume_point(process: Process, resume: bool) -> Path | None:
     if process.is_main:
         try:
             chosen[0] = checkpoint_to_resume(run, process.config, process.log) if resume else None
+            if chosen[0] is None and process.config.kind == "distill":
+                start_over(run, process.config, process.log)
             run.forget_after(int(chosen[0].name.removeprefix("step-")) if chosen[0] else 0)
         except (SimCTError, OSError) as error:
             chosen[1] = explain_failure(error) or str(error)

@@ -64,6 +64,24 @@ def left_out_by_route(prompts: Sequence[Prompt], config: RunConfig) -> str | Non
     )
 
 
+def scored_prompts(prompts: Sequence[Prompt], config: RunConfig) -> tuple[list[Prompt], str | None]:
+    """The prompts that a run can learn from, and a sentence about those left out: a teacher with stored scores needs
+    the data's completion, because no other answer has scores.
+    """
+    stored = {place for place, model in enumerate(config.teacher_models) if model.scores}
+    if not stored:
+        return list(prompts), None
+    kept = [
+        each for each in prompts if each.completion is not None or stored.isdisjoint(grading_teachers(each, config))
+    ]
+    if len(kept) == len(prompts):
+        return kept, None
+    return kept, (
+        f"{len(prompts) - len(kept):,} of {len(prompts):,} prompts have no completion and are left out, because stored "
+        "scores are of the data's completions only."
+    )
+
+
 def _values(counted: Mapping[str | None, int]) -> str:
     ordered = sorted(counted.items(), key=lambda each: -each[1])
     shown = [f"{'nothing' if value is None else quoted(value)} ({count:,})" for value, count in ordered[:SHOWN_VALUES]]

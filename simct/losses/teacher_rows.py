@@ -3,6 +3,7 @@
 Shapes: R rows, V vocabulary, H hidden size, C shared columns, K listed tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +60,12 @@ def side_of(rows: TeacherRows, shared_ids_C: torch.Tensor, device: torch.device,
         )
     listed = (rows.ids_RK.to(device), rows.log_p_RK.to(device), rows.log_rest_R.to(device))
     return ListedSide(*listed, rows.vocabulary, shared_ids_C)
+
+
+def certain_rows(ids: Sequence[int], vocabulary: int) -> ListedRows:
+    """Rows of a teacher that is certain of each of these ids."""
+    ids_R1 = torch.tensor(ids)[:, None]
+    return ListedRows(ids_R1, torch.zeros(ids_R1.shape), torch.full((len(ids),), LOG_ZERO), vocabulary)
 
 
 @torch.no_grad()

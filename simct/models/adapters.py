@@ -52,7 +52,25 @@ def adapted_layers(student: torch.nn.Module, targets: list[str]) -> list[str] | 
                 f"part of a layer's name, such as q_proj, or {ALL_LINEAR}."
             )
         found |= dict.fromkeys(named)
+    _refuse_shared_weights(student, list(found))
     return list(found)
+
+
+def _refuse_shared_weights(student: torch.nn.Module, names: list[str]) -> None:
+    """Raise ConfigError for a layer that shares its weight: an adapter merged into it would change the other layer
+    too.
+    """
+    owners: dict[int, list[str]] = {}
+    for name, parameter in student.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(name.removesuffix(".weight"))
+    for name in names:
+        weight = getattr(student.get_submodule(name), "weight", None)
+        other = next((each for each in owners.get(id(weight), []) if each != name), None)
+        if other:
+            raise ConfigError(
+                f"lora.targets: {name} shares its weight with {other} in this student, so an adapter cannot be merged "
+                "into it. Leave it out."
+            )
 
 
 def _with_lora(student: PreTrainedModel, lora: LoraConfig, rank: int) -> Any:

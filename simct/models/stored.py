@@ -20,6 +20,7 @@ import torch
 
 from simct.errors import ConfigError, RunError, brief
 from simct.files import expanded, read_json, write_atomically
+from simct.hub.repo_ids import REPO_ID, is_folder
 from simct.losses.divergence import LOG_ZERO
 from simct.losses.teacher_rows import ListedRows
 from simct.tokenization.token_bytes import TokenBytes
@@ -113,11 +114,13 @@ def _record(key: bytes, rows: ListedRows) -> dict[str, Any]:
 
 
 class StoredTeacher:
-    """The scores in a folder as a teacher. Raises ConfigError for a folder that does not hold this teacher's scores."""
+    """The scores in a folder as a teacher, those of `model` if it is given.
 
-    context_length = None
+    context_length: the most tokens that this teacher read, if known. listed: how many tokens are stored for each
+    position. Raises ConfigError for a folder that does not hold this teacher's scores.
+    """
 
-    def __init__(self, folder: str | Path, tokens: TokenBytes) -> None:
+    def __init__(self, folder: str | Path, tokens: TokenBytes, model: str = "") -> None:
         self.folder, self.tokens = expanded(folder), tokens
         self.vocabulary = max(len(tokens.bytes_of), max(tokens.end_ids) + 1)
         about, path = read_json(self.folder / ABOUT), self.folder / SCORES
@@ -130,6 +133,15 @@ class StoredTeacher:
                 f"The scores in {str(folder)!r} are of {about.get('model')!r}, which has another tokenizer. Name "
                 "that model as teacher.model, or make the scores again."
             )
+        scored = str(about.get("model"))
+        # the same model may be in another folder now, but a repository keeps its name
+        if scored != model and all(map(REPO_ID.fullmatch, (scored, model))) and not is_folder(model):
+            raise ConfigError(
+                f"The scores in {str(folder)!r} are of {scored!r}, and teacher.model is {model!r}. Name the model that "
+                "was scored, or make the scores again."
+            )
+        self.context_length: int | None = about.get("context_length")
+        self.listed: int | None = about.get("listed")
         if about.get("sha256") != file_hash(path):
             raise ConfigError(f"{str(path)!r} has changed since it was written. Make it again with `simct teach`.")
         try:

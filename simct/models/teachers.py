@@ -166,7 +166,7 @@ def load_teacher(
     check_head do, ConfigError or RunError for a server that cannot be used.
     """
     if config.scores:
-        return StoredTeacher(config.scores, tokens)
+        return StoredTeacher(config.scores, tokens, config.model)
     if config.server:
         return ServedTeacher(config, tokens, token, key=key)
     # a teacher that will be sharded is too large for one device; it is moved there layer by layer

@@ -50,7 +50,7 @@ def _guarded(planned: PlannedRun, side: str) -> list[Check]:
 def _check_model(planned: PlannedRun, side: str) -> list[Check]:
     model, found = planned.model(side), []
     if model.scores:
-        StoredTeacher(model.scores, planned.tokens(side)).close()
+        StoredTeacher(model.scores, planned.tokens(side), model.model).close()
         return [ok(f"{planned.title(side)} {model.model}: stored scores.")]
     if model.server:
         return check_teacher_server(planned, side)

@@ -4,7 +4,7 @@ from collections import Counter
 
 from simct.data.exclusions import WARN_SHARE, excluded_share, exclusion_line
 from simct.data.prompts import read_prompts
-from simct.data.routing import grading_teachers, left_out_by_route, unused_routes
+from simct.data.routing import grading_teachers, left_out_by_route, scored_prompts, unused_routes
 from simct.data.samples import PreparedPrompt, to_samples
 from simct.errors import SimCTError
 from simct.models.rollout import Rollout
@@ -63,7 +63,10 @@ def check_completions(planned: PlannedRun) -> list[Check]:
     missing = sum(prompt.completion is None for prompt in prompts)
     if config.kind == "warmup" or not config.rollout.dataset_fraction or not missing:
         return []
-    if missing < len(prompts):
+    scored, unscored = scored_prompts(prompts, config)
+    if scored and unscored:
+        return [warning(unscored, setting="data.completion_column")]
+    if missing < len(prompts) and scored:
         line = f"{missing:,} of {len(prompts):,} prompts have no completion: the student answers these itself."
         return [warning(line, setting="data.completion_column")]
     share = f"rollout.dataset_fraction is {config.rollout.dataset_fraction:g}"

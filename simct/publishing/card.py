@@ -231,8 +231,12 @@ def _probabilities(teacher: ModelConfig) -> str:
     """The source of the teacher's probabilities, for a teacher whose weights were elsewhere."""
     if not teacher.elsewhere:
         return ""
-    whence = "stored in advance" if teacher.scores else "served over HTTP"
-    return f"{whence}; at each position the {teacher.top_logprobs:,} most likely tokens and the sum of all others"
+    if teacher.scores:
+        # how many were stored is in their folder, which may be on another machine
+        return "stored in advance; at each position the most likely tokens and the sum of all others"
+    return (
+        f"served over HTTP; at each position the {teacher.top_logprobs:,} most likely tokens and the sum of all others"
+    )
 
 
 def _teacher_settings(config: RunConfig) -> list[tuple[str, str]]:

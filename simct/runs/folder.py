@@ -8,6 +8,7 @@ held_out.jsonl    prompts that are not trained on
 evaluation.json   scores before and after
 evaluations.jsonl one line per evaluation along the run: distance to the teacher, scores, answers to fixed prompts
 teacher.jsonl     the teacher's answers to the held-out prompts, which every evaluation uses
+.started.yaml     the run.yaml of its last start without a checkpoint
 inspect.json      what the two tokenizers share, on the prompts' text
 votes.jsonl       what a person preferred in blind tests, one line per vote
 publish.json      the state of publishing, separate from the run's own

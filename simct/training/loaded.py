@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from simct.config import RunConfig
 from simct.data.held_out import PromptSplit, split_of_run
 from simct.data.prompts import Prompt, load_prompts
-from simct.data.routing import prepare_for_teachers, unused_routes
+from simct.data.routing import prepare_for_teachers, scored_prompts, unused_routes
 from simct.data.samples import PreparedPrompt
 from simct.errors import DataError
 from simct.estimate.time_and_cost import total_steps
@@ -18,6 +18,7 @@ from simct.inspection.coverage import inspect_pair
 from simct.losses.head import check_head
 from simct.methods import METHODS
 from simct.models.loading import load_model
+from simct.models.stored import StoredTeacher
 from simct.models.teachers import PairedTeacher, load_teachers
 from simct.runs.folder import RunFolder
 from simct.runs.progress import Reporter
@@ -53,6 +54,9 @@ def load(
     if unused := unused_routes(prompts, config):
         raise DataError(unused)
     split = split_of_run(run, config.data, prompts, token)
+    trained, unscored = scored_prompts(split.trained, config)
+    if unscored:
+        log(unscored)
     progress = Reporter(run, accelerator.is_main_process)
     fetch_models(config, token, progress)
     progress.stage("Loading the teachers" if config.teachers else "Loading the teacher")
@@ -63,7 +67,7 @@ def load(
     student = load_model(config.student, accelerator.device, token)
     check_head(student)
     context = getattr(student.config, "max_position_embeddings", None)
-    prepared, too_long = prepare_for_teachers(split.trained, teachers, config, context, log)
+    prepared, too_long = prepare_for_teachers(trained, teachers, config, context, log)
     held_out = _prepare_held_out(split.held_out[: config.data.held_out], teachers, config, context)
     config.training.steps = total_steps(config, len(prepared))
     _log_prompts(Loaded(teachers, prepared, held_out, student), config, split, too_long, log)
@@ -92,7 +96,8 @@ def _log_source(teacher: PairedTeacher, config: RunConfig, log: Callable[[str], 
     model, method = teacher.config.teacher, teacher.config.method
     if model.elsewhere:
         name = f"The scores of {teacher.name}" if config.teachers else "The teacher's scores"
-        where = f"{model.scores or model.server}, {model.top_logprobs} tokens at each position"
+        listed = teacher.teacher.listed if isinstance(teacher.teacher, StoredTeacher) else model.top_logprobs
+        where = f"{model.scores or model.server}, {listed} tokens at each position"
         log(f"{name} come from {where}: {method} {METHODS[method].listed}.")
 
 

@@ -18,6 +18,7 @@ from simct.losses.head import decoder_of
 from simct.models.precision import computing_in, precision_of, weights_in
 from simct.runs.checkpoints import CONFIG_FILE
 from simct.runs.folder import RunFolder
+from simct.training.sharding import LONGEST_WAIT
 
 
 def with_precision(run: RunFolder, config: RunConfig, resume: bool, token: str | None) -> RunConfig:
@@ -30,7 +31,7 @@ def with_precision(run: RunFolder, config: RunConfig, resume: bool, token: str |
         return config
     chosen: list[Precision | None] = [None]
     # in the same way as Accelerator, which then finds it already set up
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=LONGEST_WAIT)
     if state.is_main_process:
         chosen[0] = (recorded(run) if resume else None) or precision_of(
             config, [_config_of(model, token) for model in config.models], state.device.type

@@ -3,12 +3,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from simct.config import RunConfig
+from simct.config import RunConfig, dump_config
 from simct.errors import RunError
+from simct.files import write_atomically
 from simct.runs.changes import accepted_changes
 from simct.runs.checkpoints import CONFIG_FILE, newest_whole
 from simct.runs.folder import RunFolder
 from simct.training.warmup_answers import SAMPLED_WITH
+
+# the run.yaml that the files below were made with, until there is a checkpoint
+STARTED_WITH = ".started.yaml"
+BEFORE_TRAINING = ("held_out.jsonl", "teacher.jsonl", "evaluations.jsonl", "evaluation.json", "inspect.json")
 
 
 def checkpoint_to_resume(run: RunFolder, config: RunConfig, log: Callable[[str], None]) -> Path | None:
@@ -32,3 +37,23 @@ def checkpoint_to_resume(run: RunFolder, config: RunConfig, log: Callable[[str],
     if changes:
         log(f"run.yaml has changed since: {', '.join(changes)}.")
     return checkpoint
+
+
+def start_over(run: RunFolder, config: RunConfig, log: Callable[[str], None]) -> None:
+    """Begin a distillation that has no checkpoint. What an earlier start measured before training is kept if run.yaml
+    still describes it, and else removed, because it is of other models, prompts or answers.
+
+    Raises OSError.
+    """
+    try:
+        changed = any(
+            change.startswith(("evaluation.", "rollout."))
+            for change in accepted_changes(run.path / STARTED_WITH, config)
+        )
+    except RunError:
+        changed = True
+    if changed:
+        for name in BEFORE_TRAINING:
+            (run.path / name).unlink(missing_ok=True)
+        log("run.yaml has changed since the first start, which left no checkpoint: the run starts over.")
+    write_atomically(run.path / STARTED_WITH, dump_config(config))

@@ -4,6 +4,7 @@ A sharded parameter is a DTensor of which each process holds a part.
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
@@ -17,6 +18,10 @@ from simct.errors import ConfigError, RunError
 from simct.models.adapters import plain_state, without_adapters
 
 T = TypeVar("T")
+
+# How long a process waits for the others. It must outlast what one process does alone, such as scoring the student on
+# tasks; the usual ten minutes of NCCL do not. The launcher ends all processes as soon as one fails.
+LONGEST_WAIT = timedelta(days=7)
 
 
 def shard_teacher(teacher: torch.nn.Module) -> None:

@@ -77,6 +77,7 @@ def teach(
         "revision": config.teacher.revision,
         "tokenizer": pair.teacher.fingerprint,
         "listed": config.teacher.top_logprobs,
+        "context_length": teacher.context_length,
     }
     try:
         return write_scores(folder, about, scored())

@@ -35,9 +35,12 @@ from simct.data.samples import (
 from simct.errors import ConfigError, RunError
 from simct.evaluation.records import DISTANCE, at_least_as_near
 from simct.losses.head import decoder_of
+from simct.losses.teacher_rows import TeacherRows, certain_rows
 from simct.models.loading import pad_id_of
 from simct.models.packing import packs
 from simct.models.rollout import Rollout
+from simct.models.served import ServedTeacher
+from simct.models.stored import StoredTeacher
 from simct.models.teachers import LocalTeacher, PairedTeacher, Teacher, paired
 from simct.models.vllm import VllmWriter
 from simct.tokenization.pair import TokenizerPair
@@ -263,7 +266,7 @@ class Trainer:
         parts += [[]] * (on_all_processes(self.accelerator, len(parts)) - len(parts))
         passes = [part or [[self._placeholder()]] for part in parts]
         # a teacher elsewhere scores the next micro-batches while this one trains
-        started = [self._start_scoring(each) for each in passes]
+        started = [self._start_scoring(each, counts=bool(part)) for part, each in zip(parts, passes, strict=True)]
         for number, (part, each_pass, graded) in enumerate(zip(parts, passes, started, strict=True)):
             self.micro_batches.begin(each_pass)
             with nullcontext() if number == len(parts) - 1 else self.accelerator.no_sync(self.loop.module):
@@ -286,13 +289,20 @@ class Trainer:
         pair = self.teachers[prompt.teacher].pair
         return Sample(prompt, [int(pair.shared_student_ids[0])], [int(pair.shared_teacher_ids[0])])
 
-    def _start_scoring(self, completions: list[list[Sample]]) -> Callable[[], list[Graded]]:
-        """Ask each teacher for its rows; calling what this returns waits for them, one teacher after another."""
+    def _start_scoring(self, completions: list[list[Sample]], counts: bool = True) -> Callable[[], list[Graded]]:
+        """Ask each teacher for its rows; calling what this returns waits for them, one teacher after another.
+
+        A teacher elsewhere is not asked about a placeholder, which does not count.
+        """
         samples = [sample for each in completions for sample in each]
-        asked = []
+        asked: list[tuple[int, list[Sample], Callable[[], TeacherRows]]] = []
         for place in sorted({sample.prompt.teacher for sample in samples}):
             own = [sample for sample in samples if sample.prompt.teacher == place]
-            rows = self.teachers[place].teacher.start(
+            teacher = self.teachers[place].teacher
+            if not counts and isinstance(teacher, ServedTeacher | StoredTeacher):
+                asked.append((place, own, partial(certain_rows, own[0].teacher_ids, teacher.vocabulary)))
+                continue
+            rows = teacher.start(
                 [sample.prompt.teacher_ids for sample in own],
                 [sample.teacher_ids for sample in own],
                 [sample.teacher_spans for sample in own],

@@ -5,10 +5,11 @@ import sys
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from simct.config import RunConfig
 from simct.errors import ConfigError
-from simct.models.adapters import adapted_layers, trainable_student
+from simct.models.adapters import adapted_layers, merged_student, trainable_student
 from tests.support.tiny_models import save_tiny_model
 
 # what a backtracking matcher needs years for
@@ -59,3 +60,27 @@ def test_a_costly_pattern_costs_nothing():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.stdout == "refused\n", done.stderr
+
+
+@pytest.mark.parametrize("targets", [["lm_head"], ["q_proj", "embed_tokens"]])
+def test_layers_that_share_their_weight_get_no_adapter(targets):
+    """Merged into the shared weight, an adapter of one of them would change the other."""
+    tied = LlamaForCausalLM(LlamaConfig(
+        vocab_size=40, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        tie_word_embeddings=True,
+    ))  # fmt: skip
+    with pytest.raises(ConfigError, match=f"{targets[-1]} shares its weight with"):
+        adapted(tied, targets)
+
+
+def test_a_layer_with_its_own_weight_may_be_adapted_and_merged(student):
+    config = RunConfig()
+    config.lora.rank, config.lora.targets = 2, ["lm_head", "q_proj"]
+    model = trainable_student(student, config).eval()
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter)
+    ids_BL = torch.tensor([[3, 4, 5]])
+    expected_BLV = model(input_ids=ids_BL).logits.detach()
+    merged_BLV = merged_student(model, config)(input_ids=ids_BL).logits
+    torch.testing.assert_close(merged_BLV, expected_BLV, rtol=1e-4, atol=1e-4)

@@ -14,6 +14,8 @@ from simct.errors import ConfigError, RunError
 from simct.models.loading import load_model
 from simct.models.stored import ABOUT, SCORES, StoredTeacher, file_hash
 from simct.models.teachers import load_teacher, writes
+from simct.preflight.planned import PlannedRun
+from simct.preflight.prompts import check_completions
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
 from simct.train import train_run
@@ -124,3 +126,57 @@ def test_a_whole_run_needs_no_teacher(config, tmp_path):
     run = RunFolder.create(tmp_path / "runs", config)
     assert train_run(run) == "finished"
     assert [record["step"] for record in run.metrics()] == [1, 2]
+
+
+def test_prompts_without_completion_are_left_out(config, tmp_path, capfd):
+    """The student cannot answer them, because its answers have no scores."""
+    with open(config.data.prompts, "a") as file:
+        file.write("".join("\n" + json.dumps({"prompt": f"and {number}"}) for number in range(4)))
+    teach(config, tmp_path / "scores")
+    config.teacher.scores = str(tmp_path / "scores")
+    config.training.steps, config.evaluation.every = 4, 0
+    (checked,) = check_completions(PlannedRun(config))
+    assert checked.text.startswith("4 of 8 prompts have no completion and are left out")
+    run = RunFolder.create(tmp_path / "runs", config)
+    assert train_run(run) == "finished"
+    assert "4 of 8 prompts have no completion and are left out" in capfd.readouterr().out
+
+
+def test_prompts_beyond_the_teachers_context_are_left_out_as_when_they_were_scored(config, tmp_path):
+    config.training.max_length = 10_000
+    with open(config.data.prompts, "a") as file:
+        file.write("\n" + json.dumps({"prompt": "the cat and the hand " * 400, "completion": "12"}))
+    pair = TokenizerPair.of_run(config)
+    context = load_teacher(config.teacher, pair.teacher).context_length
+    longest = len(pair.teacher.tokenizer("the cat and the hand " * 400).input_ids)
+    assert context < longest < config.training.max_length
+    assert teach(config, tmp_path / "scores")["texts"] == len(GIVEN)
+    assert StoredTeacher(tmp_path / "scores", pair.teacher).context_length == context
+
+
+def test_a_process_with_fewer_micro_batches_needs_no_score_of_a_text_that_was_not_scored(config, tmp_path, monkeypatch):
+    """Processes make equally many passes, the last ones over a text that does not count."""
+    teach(config, tmp_path / "scores")
+    config.teacher.scores = str(tmp_path / "scores")
+    expected, before = train(config, tmp_path / "one")
+    monkeypatch.setattr("simct.training.trainer.on_all_processes", lambda accelerator, count: count + 1)
+    student, records = train(config, tmp_path / "two")
+    assert [each["loss"] for each in records] == [each["loss"] for each in before]
+    for found, wanted in zip(student.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+def test_the_log_says_how_many_tokens_are_stored_and_those_of_another_model_are_refused(config, tmp_path, capfd):
+    config.teacher.top_logprobs = 4
+    teach(config, tmp_path / "scores")
+    config.teacher.scores, config.teacher.top_logprobs = str(tmp_path / "scores"), 64
+    config.training.steps, config.evaluation.every = 1, 0
+    run = RunFolder.create(tmp_path / "runs", config)
+    assert train_run(run) == "finished"
+    assert ", 4 tokens at each position" in capfd.readouterr().out
+    pair = TokenizerPair.of_run(config)
+    about = json.loads((tmp_path / "scores" / ABOUT).read_text()) | {"model": "owner/large"}
+    (tmp_path / "scores" / ABOUT).write_text(json.dumps(about))
+    config.teacher.model = "owner/small"
+    with pytest.raises(ConfigError, match=r"are of 'owner/large', and teacher\.model is 'owner/small'"):
+        load_teacher(config.teacher, pair.teacher)

@@ -1,5 +1,6 @@
 """A run survives its disk: damaged checkpoints, cut files, an edited run.yaml, leftovers, a second process."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from simct.errors import RunError
 from simct.jobs import actions
 from simct.jobs.local import job as local_job
 from simct.runs.folder import RunFolder
+from simct.training.trainer import Trainer
 from tests.support.short_runs import assert_same_end, new_config, short_run, train_here, write_prompts
 
 
@@ -194,3 +196,40 @@ def test_a_run_of_relative_paths_resumes_from_any_working_directory(
     assert run.config().evaluation.tasks == [str(home / "p.jsonl"), "demo"]
     edit(run, evaluation__tasks=[])
     assert train_here(run) == 0
+
+
+def failed_at_once(folders, tmp_path, monkeypatch) -> RunFolder:
+    """A run whose first step failed, after the teacher had answered the held-out prompts."""
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("\n".join(json.dumps({"prompt": f"the cat {number}"}) for number in range(20)))
+    config = new_config(folders, prompts, steps=2)
+    config.data.held_out = 2
+    run = RunFolder.create(tmp_path / "runs", config)
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "rollout", lambda trainer, step: [][step])
+        assert train_here(run) == 1
+    assert run.latest_checkpoint() is None and [each["step"] for each in run.evaluations()] == [0]
+    return run
+
+
+def test_without_a_checkpoint_nothing_measured_for_another_run_yaml_is_kept(folders, tmp_path, monkeypatch, capfd):
+    run = failed_at_once(folders, tmp_path, monkeypatch)
+    assert all("the cat" in each["prompt"] for each in run.teacher_answers())
+    other = tmp_path / "other.jsonl"
+    other.write_text("\n".join(json.dumps({"prompt": f"a hand {number}"}) for number in range(20)))
+    edit(run, data__prompts=str(other))
+    assert train_here(run, "--resume") == 0
+    assert "the run starts over" in capfd.readouterr().out
+    assert len(run.teacher_answers()) == 2
+    assert all("a hand" in each["prompt"] for each in run.teacher_answers())
+    assert all("a hand" in each["messages"][0]["content"] for each in run.held_out())
+    assert [each["step"] for each in run.evaluations()] == [0, 2]
+
+
+def test_without_a_checkpoint_what_was_measured_is_kept_if_only_memory_is_saved(folders, tmp_path, monkeypatch, capfd):
+    run = failed_at_once(folders, tmp_path, monkeypatch)
+    before = (run.path / "teacher.jsonl").stat().st_mtime_ns, run.evaluations()[0]
+    edit(run, training__micro_batch_tokens=64)
+    assert train_here(run, "--resume") == 0
+    assert "starts over" not in capfd.readouterr().out
+    assert ((run.path / "teacher.jsonl").stat().st_mtime_ns, run.evaluations()[0]) == before

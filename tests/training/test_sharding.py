@@ -162,3 +162,18 @@ def test_plain_state_is_what_merging_gives_and_leaves_the_student_alone(tmp_path
     merged = merged_student(student, config).state_dict()
     assert set(plain) == set(merged)
     assert all(torch.allclose(plain[name], merged[name], atol=1e-6) for name in merged)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+def test_processes_wait_for_what_one_of_them_does_alone(tmp_path, dtype):
+    """Scores on tasks before training take hours, and the usual limit is ten minutes."""
+    config = new_config(tmp_path)
+    config.teacher.dtype = config.student.dtype = dtype
+    config.training.mixed_precision = "auto" if dtype == "auto" else "no"
+    run = RunFolder.create(tmp_path / "runs", config)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    process = subprocess.run(
+        [*command, "-m", "tests.support.wait_limit", str(run.path / "run.yaml")],
+        env={**os.environ, "ACCELERATE_USE_CPU": "1"}, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert process.stdout.count("2 processes wait 604800 s") == 2, process.stdout + process.stderr
