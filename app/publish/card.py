@@ -61,7 +61,7 @@ class CardPanel:
         line = markup.note("quiet", EDITED if edited else "")
         if edited:
             try:
-                check_card(text, license)
+                check_card(text, license, visitor.owner)
             except SimCTError as error:
                 line = markup.note("error", one_line(error))
         return {
@@ -117,4 +117,4 @@ def check(run: RunFolder, token: str | bool | None) -> None:
     """Raises a one-line HubError if an edited card could not be published as it is."""
     if edited_card(run) is not None:
         license = student_license(run.config(), token)
-        check_card(card_of(run, PLACEHOLDER, license), license)
+        check_card(card_of(run, PLACEHOLDER, license), license, run.status().owner)

@@ -168,7 +168,7 @@ def samples(run: RunFolder) -> str:
 
 def log(run: RunFolder) -> str:
     """The output of the trainer, or, before there is any, that of its Job, as text."""
-    return redact(run.log_tail(LOG_LINES) or tail(run.path / "job_log.txt", LOG_LINES))
+    return redact(run.log_tail(LOG_LINES) or tail(run.path / "job_log.txt", LOG_LINES), run.status().owner)
 
 
 def config(run: RunFolder) -> str:

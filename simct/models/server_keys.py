@@ -7,7 +7,8 @@ from simct.config.rules import is_server_address
 from simct.errors import ConfigError
 from simct.hub.redact import hide
 
-MOST_KEYS, MOST_CHARACTERS = 1000, 4096
+# of all accounts together, and of each
+MOST_KEYS, MOST_EACH, MOST_CHARACTERS = 10_000, 20, 4096
 
 _keys: OrderedDict[tuple[str | None, str], str] = OrderedDict()
 
@@ -22,8 +23,11 @@ def keep_key(owner: str | None, address: str, key: str) -> None:
         raise ConfigError("This is not a key: a key is one word of letters, digits and signs. Copy it again.")
     _keys.pop(place, None)
     if key:
-        hide(key)
+        hide(key, owner)
         _keys[place] = key
+        # an account that enters many keys replaces its own, not those of others
+        for oldest in [each for each in _keys if each[0] == owner][:-MOST_EACH]:
+            del _keys[oldest]
         while len(_keys) > MOST_KEYS:
             _keys.popitem(last=False)
 

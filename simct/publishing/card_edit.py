@@ -76,10 +76,11 @@ def card_parts(text: str) -> tuple[str, str]:
     return (parts[1], text[parts.end() :]) if parts else ("", text)
 
 
-def check_card(text: str, license: str | None = None) -> dict:
+def check_card(text: str, license: str | None = None, owner: str | None = None) -> dict:
     """The card's metadata. Raises a one-line HubError that names the field the Hub would refuse or misread.
 
-    The student's own `license`, as the Hub has it, is also accepted.
+    The student's own `license`, as the Hub has it, is also accepted. `owner`: the account whose card it is, and whose
+    keys it must not contain.
     """
     front, body = card_parts(text)
     try:
@@ -101,7 +102,7 @@ def check_card(text: str, license: str | None = None) -> dict:
         raise HubError("The card has no metadata: begin it with a line of ---, `name: value` lines, and another ---.")
     if not body.strip():
         raise HubError("The card has no text below its metadata. Write some, or reset the card.")
-    if redact(text) != text:
+    if redact(text, owner) != text:
         raise HubError("The card contains what looks like an access token. Remove it before you publish.")
     _check_license(data, license)
     _check_ids(data)

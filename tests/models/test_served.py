@@ -441,8 +441,8 @@ def test_a_key_is_kept_for_its_owner_and_its_server(monkeypatch):
                            ("ann", "https://two.example.com"), ("ann", "http://one.example.com"), ("ann", None),
                            ("ann", "https://one.example.com:8443"), ("ann", "nonsense")):  # fmt: skip
         assert key_of(owner, address) is None
-    # it is left out of whatever this process shows
-    assert redact(f"Bearer {KEY}") == "Bearer …"
+    # it is left out of whatever this process shows of ann's
+    assert redact(f"Bearer {KEY}", "ann") == "Bearer …"
     for wrong in ("two words", "new\nline", "ключ", "x" * 5000):
         with pytest.raises(ConfigError, match="not a key") as refused:
             keep_key("ann", "https://one.example.com", wrong)

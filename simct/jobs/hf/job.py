@@ -354,7 +354,7 @@ def log_lines(run: RunFolder, token: Token = None, follow: bool = False) -> Iter
     try:
         lines = api.fetch_job_logs(job_id=str(status.job_id), namespace=status.namespace, follow=follow)
         for line in lines:
-            yield redact(line)
+            yield redact(line, status.owner)
     except Exception as error:
         raise hub_error(error, kind="job") from error
 
