@@ -43,6 +43,11 @@ LEAST_VERSION = 2
 READ = EXECUTE | READ_FILE | READ_DIR
 # without device commands (ioctl), which later versions support
 ALL = FILE_RIGHTS[3]
+MAKE_DEVICE, MAKE_LINK = 1 << 6, 1 << 12
+# a link in the run folder would let a run read through the studio, which reads and publishes what is in that folder
+OWN = ALL & ~MAKE_LINK
+# a cache needs links. A folder moves only to where nothing more is allowed, so none moves from a cache to a run folder
+CACHE = ALL & ~MAKE_DEVICE
 # of root, as which some containers run: to read files by their number, load modules, reach disks and ports, trace
 # processes, administer, make devices, observe (which reads /proc/PID/environ), load programs into the kernel, restore
 CAPABILITIES = (2, 16, 17, 19, 21, 27, 38, 39, 40)
@@ -95,10 +100,10 @@ def rules(run: RunFolder, owner: str | None) -> Iterator[tuple[str, int]]:
         # Python finds modules in a folder by listing it
         if any(each.is_relative_to(folder) for each in hidden):
             yield str(folder), READ_DIR
-    for folder in (Path("/dev"), *_caches()):
+    for folder, rights in ((Path("/dev"), ALL), *((folder, CACHE) for folder in _caches())):
         for path in _around(folder.resolve(), hidden):
-            yield str(path), ALL
-    yield str(run.path), ALL
+            yield str(path), rights
+    yield str(run.path), OWN
     for path in own_files(run, root, owner):
         yield str(path), READ
 

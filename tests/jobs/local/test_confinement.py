@@ -23,6 +23,7 @@ CHILD = """
 import ctypes, json, os, shutil, subprocess, sys, tempfile
 from pathlib import Path
 ROOT, OWN, OTHER, UPLOADS, STRANGERS, OUTSIDE, STUDIO = (*map(Path, sys.argv[1:7]), int(sys.argv[7]))
+CACHE = Path(os.environ["HF_HOME"]) / "hub"
 def refused(): raise PermissionError
 try:
     {code}
@@ -47,6 +48,10 @@ REFUSED = {
     "a symbolic link": "os.symlink(OTHER / 'status.json', OWN / 'link'); (OWN / 'link').read_bytes()",
     "a link to the folder": "os.symlink(ROOT, OWN / 'link'); os.listdir(OWN / 'link' / OTHER.name)",
     "a link that was there before": "(OUTSIDE / 'runs' / OTHER.name / 'status.json').read_bytes()",
+    "a link that the studio might follow": "os.symlink(OTHER / 'status.json', OWN / 'link')",
+    "a link among its temporary files": "os.symlink(OTHER, Path(tempfile.gettempdir()) / 'link')",
+    "a link from the cache": "os.symlink(OTHER, CACHE / 'link'); os.rename(CACHE / 'link', OWN / 'link')",
+    "a folder with a link": "m = CACHE / 'm'; m.mkdir(); os.symlink(OTHER, m / 'x'); os.rename(m, OWN / 'm')",
     "a hard link": "os.link(OTHER / 'status.json', OWN / 'hard'); (OWN / 'hard').read_bytes()",
     "dots": "(OWN / '..' / OTHER.name / 'status.json').read_bytes()",
     "the root of this process": "Path(f'/proc/self/root{OTHER}/status.json').read_bytes()",
@@ -75,6 +80,8 @@ REACHED = {
     "what lies next to the runs": "(OUTSIDE / 'shared.txt').read_bytes()",
     "a temporary file": "tempfile.NamedTemporaryFile().write(b'x'), tempfile.TemporaryDirectory()",
     "the cache": "(Path(os.environ['HF_HOME']) / 'hub' / 'model').write_text('x')",
+    "links and moves in the cache": "m = CACHE / 'm'; m.mkdir(); os.symlink('x', m / 'y'); os.rename(m, CACHE / 'n')",
+    "a file from the cache": "(CACHE / 'file').write_text('x'), os.rename(CACHE / 'file', OWN / 'file')",
     "devices": "open('/dev/null', 'w').write('x'), os.listdir('/dev/shm')",
     "programs": "subprocess.run(['ls', '/usr/lib'], check=True, capture_output=True)",
     "its own environment": "Path('/proc/self/environ').read_bytes()",
