@@ -177,11 +177,13 @@ def follow_log(run: RunFolder, token: Token, wanted: Callable[[], bool]) -> None
 def delete(run: RunFolder, token: Token = None) -> str:
     """Remove a run that has ended, and its private repository on the Hub if it has one; returns a message.
 
-    Raises RunError while it is active, and HubError (nothing is removed then).
+    Raises RunError while it is active or being published, and HubError (nothing is removed then).
     """
     status = local_job.refresh(run)
     if status.active:
         raise RunError(f"Run {run.id} is {status.state}. Stop it before deleting it.")
+    if publishes(run):
+        raise RunError(f"Run {run.id} is being published. Stop that under Publish, or wait until it has ended.")
     backend_of(run).delete(run, token)
     return f"Deleted {run.id}."
 

@@ -34,10 +34,9 @@ from simct.publishing.card_edit import card_of, check_card, edited_card, save_ca
 from simct.publishing.content import adapter_files, is_published_file, model_files, public_json
 from simct.publishing.curve import loss_curve
 from simct.publishing.upload_progress import watching
-from simct.runs.folder import RunFolder
+from simct.runs.folder import PUBLISHING_LOCK, RunFolder
 from simct.runs.status import PublishingStatus
 
-LOCK_FILE = ".publish.lock"
 # Smaller files travel in the commit itself.
 SENT_WITH_COMMIT = 1_000_000
 _NO_PROGRESS = {"stage": None, "sent": None, "total": None}
@@ -353,7 +352,7 @@ def fail(run: RunFolder, repo_id: str, error: str) -> None:
 def _one_at_a_time(run: RunFolder) -> Iterator[None]:
     """Hold the run's publishing lock, which the system releases even when the process is killed."""
     with _lock_errors(run):
-        handle = acquire_lock(run.path / LOCK_FILE)
+        handle = acquire_lock(run.path / PUBLISHING_LOCK)
     if handle is None:
         raise HubError(f"Run {run.id} is already being published. Wait until that has ended.")
     try:
@@ -364,7 +363,7 @@ def _one_at_a_time(run: RunFolder) -> Iterator[None]:
 
 def _locked(run: RunFolder) -> bool:
     with _lock_errors(run):
-        return is_locked(run.path / LOCK_FILE)
+        return is_locked(run.path / PUBLISHING_LOCK)
 
 
 @contextmanager

@@ -59,6 +59,8 @@ from simct.runs.status import (
 
 # held by the training process for as long as it lives
 TRAINER_LOCK = ".trainer.lock"
+# held by the process that publishes the run
+PUBLISHING_LOCK = ".publish.lock"
 # files that only the training process replaces, and files that other processes also replace
 OWN_FILES = ("evaluation.json", "inspect.json", "metrics.jsonl", "rollouts.jsonl")
 SHARED_FILES = ("status.json", "publish.json")
@@ -259,13 +261,16 @@ class RunFolder:
                     path.unlink(missing_ok=True)
 
     def delete(self) -> None:
-        """Remove the folder of a run that has ended. Raises RunError while it is active."""
+        """Remove the folder of a run that has ended. Raises RunError while it is active, or if it cannot be removed."""
         status = self.status()
         if status.active:
             raise RunError(f"Run {self.id} is {status.state}. Stop it before deleting it.")
         # without status.json it is not a run, so an interrupted removal leaves nothing that looks like a run
-        (self.path / "status.json").unlink(missing_ok=True)
-        shutil.rmtree(self.path)
+        try:
+            (self.path / "status.json").unlink(missing_ok=True)
+            shutil.rmtree(self.path)
+        except OSError as error:
+            raise RunError(f"Cannot remove the run folder {str(self.path)!r}: {error.strerror}.") from error
 
 
 def make_paths_absolute(config: RunConfig) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from simct.errors import RunError
+from simct.files import acquire_lock
 from simct.jobs import actions
 from simct.jobs.backend import Backend
 from simct.jobs.hf import backend as hugging_face_jobs
 from simct.jobs.local import backend as this_machine
 from simct.jobs.local import job as local_job
-from simct.runs.folder import RunFolder
+from simct.runs.folder import PUBLISHING_LOCK, RunFolder
 from tests.support.stand_in_runs import config
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +60,21 @@ def test_a_run_whose_process_still_trains_is_not_deleted_although_its_status_is_
     (run.path / "status.json").write_text("damaged")
     lock = local_job.acquire(run)
     with pytest.raises(RunError, match="still training"):
+        actions.delete(run)
+    os.close(lock)
+    assert actions.delete(run) == f"Deleted {run.id}." and not run.path.exists()
+
+
+def test_a_run_that_is_being_published_is_not_deleted(tmp_path):
+    run = RunFolder.create(tmp_path, config())
+    run.set_status(state="finished")
+    run.set_publishing(state="publishing", repo_id="ann/student", pid=os.getpid(), pid_started=None)
+    with pytest.raises(RunError, match="is being published"):
+        actions.delete(run)
+    # by the command, whose process is not recorded
+    run.set_publishing(pid=None)
+    lock = acquire_lock(run.path / PUBLISHING_LOCK)
+    with pytest.raises(RunError, match="is being published"):
         actions.delete(run)
     os.close(lock)
     assert actions.delete(run) == f"Deleted {run.id}." and not run.path.exists()

@@ -23,13 +23,13 @@ from typing import Any
 
 from simct import files
 from simct.errors import RunError, SimCTError
-from simct.hub.redact import KEY_VARIABLE, RUN_KEY_VARIABLE
+from simct.hub.redact import KEY_VARIABLE, RUN_KEY_VARIABLE, redact
 from simct.jobs.local import process
 from simct.jobs.local.environment import is_visitors, visitors_environment
 from simct.models.server_keys import key_of
 from simct.runs.changes import accepted_changes
 from simct.runs.checkpoints import CONFIG_FILE
-from simct.runs.folder import TRAINER_LOCK, RunFolder
+from simct.runs.folder import PUBLISHING_LOCK, TRAINER_LOCK, RunFolder
 from simct.runs.status import RunStatus
 
 LOCK_FILE = ".process.lock"
@@ -214,7 +214,7 @@ def acquire(run: RunFolder) -> int | None:
 def publishes(run: RunFolder) -> bool:
     """Whether a process on this machine is publishing the run, as its own does once it has finished."""
     record = run.publishing()
-    return record.active and process.is_alive(record.pid, record.pid_started)
+    return record.active and (_is_held(run, PUBLISHING_LOCK) or process.is_alive(record.pid, record.pid_started))
 
 
 def is_locked(run: RunFolder) -> bool:
@@ -283,10 +283,10 @@ def finalize(run: RunFolder, status: RunStatus) -> RunStatus:
 
 
 def last_error(run: RunFolder) -> str | None:
-    """The last line of the log that looks like an error."""
+    """The last line of the log that looks like an error, without tokens and keys."""
     lines = [line.strip() for line in run.log_tail(80).splitlines() if line.strip()]
     errors = [line for line in lines if "Error" in line and not line.startswith(("File ", "raise "))]
-    return errors[-1][:500] if errors else None
+    return redact(errors[-1], run.status().owner)[:500] if errors else None
 
 
 def _cause(run: RunFolder) -> str:
