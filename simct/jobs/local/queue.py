@@ -122,19 +122,30 @@ def _count_gpus() -> str:
 
 
 def provide_token(run: RunFolder, token: str) -> None:
-    """Give a waiting run its visitor's token again, which a restart of the studio has forgotten."""
-    if run.status().lent and run.path not in _tokens:
+    """Give a waiting run its visitor's present token: a restart of the studio has forgotten the earlier one, or it has
+    expired. A run that was queued without a token keeps none.
+    """
+    if run.status().lent and _tokens.get(run.path, "") is not None:
         _tokens[run.path] = token
+
+
+def _forget_tokens(root: Path, listed: Listed) -> None:
+    """Forget the tokens of runs that no longer wait, such as deleted ones. Called under the queue's lock."""
+    waiting = {run.path for run, status in listed if status.state == "queued"}
+    for path in [each for each in _tokens if each.parent == root and each not in waiting]:
+        del _tokens[path]
 
 
 def advance(runs_dir: str | Path) -> list[RunFolder]:
     """Mark dead runs, and start every waiting run that is due and has a device; returns the started runs."""
     root = expanded(runs_dir).resolve()
-    if not any(status.active_here for _, status in list_statuses(root)):
+    active = any(status.active_here for _, status in list_statuses(root))
+    if not active and all(path.parent != root for path in _tokens):
         return []
     started = []
     with _locked(root):
         listed = [(run, _refreshed(run, status)) for run, status in list_statuses(root)]
+        _forget_tokens(root, listed)
         line = in_order(listed)
         if not line:
             return []

@@ -325,3 +325,36 @@ def test_long_silence_is_reported_and_a_run_of_another_machine_is_judged_by_it(r
         str(run.status().heartbeat), str(time.time() - local_job.ELSEWHERE_SECONDS - 1)
     ))  # fmt: skip
     assert local_job.refresh(run).state == "failed"
+
+
+def test_a_waiting_run_starts_with_the_token_of_the_latest_sign_in(runs_dir, monkeypatch):
+    monkeypatch.setattr(queue, "devices", lambda: ())
+    run, keyed = new(runs_dir, "ann"), new(runs_dir, "bob")
+    queue.submit(run, token="hf_expired")
+    queue.provide_token(run, "hf_latest")
+    assert queue._tokens[run.path] == "hf_latest"
+    # it was queued with only the key of a server, and gets no token
+    keyed.set_status(lent=True)
+    monkeypatch.setitem(queue._tokens, keyed.path, None)
+    queue.provide_token(keyed, "hf_other")
+    assert queue._tokens[keyed.path] is None
+
+
+def test_the_token_of_a_run_that_no_longer_waits_is_forgotten(runs_dir, monkeypatch):
+    monkeypatch.setattr(queue, "devices", lambda: ())
+    stopped, waiting = new(runs_dir, "ann"), new(runs_dir, "ann")
+    for run in (stopped, waiting):
+        queue.submit(run, token="hf_lent")
+    local_job.withdraw(stopped)
+    queue.advance(runs_dir)
+    assert waiting.path in queue._tokens and stopped.path not in queue._tokens
+    local_job.withdraw(waiting)
+    waiting.delete()
+    queue.advance(runs_dir)
+    assert waiting.path not in queue._tokens
+
+
+def test_the_reason_for_a_failure_holds_no_token(runs_dir):
+    run = new(runs_dir)
+    run.log_path.write_text("HTTPError: refused for hf_abcdefghijklmnopqrstuvwx\n")
+    assert local_job.last_error(run) == "HTTPError: refused for hf_…"
