@@ -213,12 +213,20 @@ class Workers:
         if found is not None:
             self._idle.remove(found)
         elif len(self._busy) < self.most:
-            found = Child(self.nursery, setup)
+            found = self._new(setup)
         return found
+
+    def _new(self, setup: tuple[Any, ...]) -> Child:
+        try:
+            return Child(self.nursery, setup)
+        except (Gone, OSError) as error:
+            raise LimitError("The process that reads files did not start. Try again in a moment.") from error
 
     def _restock(self) -> None:
         if all(child.near for child in self._idle) and len(self._idle) + len(self._busy) < self.most:
-            self._idle.append(Child(self.nursery, self.setup()))
+            # without it, the next request starts its own child
+            with suppress(Gone, OSError):
+                self._idle.append(Child(self.nursery, self.setup()))
 
     def _give_back(self, child: Child, done: bool) -> None:
         with self._changed:

@@ -185,3 +185,23 @@ def test_without_a_parent_a_worker_does_the_same():
     assert misbehaving.add(worker, 1, 2) == 3 and misbehaving.count(worker, 3) == 3
     # the process is not its own
     assert resource.getrlimit(resource.RLIMIT_CPU) == limits
+
+
+def test_a_spare_child_that_cannot_be_started_takes_no_place_of_the_pool(workers, monkeypatch):
+    before = pid_of(workers)
+    workers._idle = [child for child in workers._idle if child.near]
+
+    def refuse(nursery):
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(Nursery, "fork", refuse)
+    for _ in range(workers.most + 1):
+        assert pid_of(workers) == before
+    [child] = workers._idle
+    child.kill()
+    workers._idle.clear()
+    with pytest.raises(LimitError, match="did not start"):
+        pid_of(workers)
+    assert not workers._busy
+    monkeypatch.undo()
+    assert pid_of(workers) != before
