@@ -7,6 +7,7 @@ folder of the account or, for a visitor who has not signed in, into one whose na
 import contextlib
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import time
@@ -150,7 +151,9 @@ def _kept(data: bytes, suffix: str, folder: Path) -> Path:
     kept = folder / f"{hashlib.sha256(data).hexdigest()[:32]}{suffix}"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not kept.exists():
+        try:
+            os.utime(kept)  # it is kept for as long again, also if it was uploaded long ago
+        except FileNotFoundError:
             write_atomically(kept, data)
     except OSError as error:
         raise RunError(f"Cannot keep the upload in {str(folder)!r}: {error.strerror}.") from error

@@ -213,3 +213,11 @@ def test_uploads_are_forgotten_once_old_and_named_by_no_run(space, monkeypatch):
         os.utime(old, (0, Path(old).stat().st_mtime - KEPT_SECONDS - 60))
     space.uploads.forget_old(space.runs_dir)
     assert [Path(each).exists() for each in (used, unused, new)] == [True, False, True]
+
+
+def test_a_file_that_is_uploaded_again_is_kept_as_long_as_a_new_one(space):
+    name = uploaded(space, ANN, ROWS)
+    os.utime(name, (0, Path(name).stat().st_mtime - KEPT_SECONDS - 60))
+    assert uploaded(space, ANN, ROWS) == name
+    space.uploads.forget_old(space.runs_dir)
+    assert Path(name).exists()
