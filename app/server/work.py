@@ -94,7 +94,7 @@ class Work:
                     turn.release()
         except SimCTError as error:
             self.error = one_line(error)
-        except Exception as error:
+        except BaseException as error:  # a panic of a Rust library is not an Exception
             self.error = UNEXPECTED.format(type(error).__name__)
             raise
 

@@ -13,6 +13,7 @@ from app.server.handler import Handler, as_gradio_calls_it
 from app.server.imports import Page
 from app.server.studio import Studio
 from app.server.visitor import Visitor
+from app.server.work import Work, follow
 from simct import demo
 
 APP = Path(model_facts.__file__).parents[1]
@@ -148,3 +149,15 @@ def test_javascript_stands_in_its_own_files():
         text = path.read_text()
         assert "addEventListener" not in text and ("=>" not in text or path.name == "scripts.py"), path
         assert not re.search(r"js(_on_load)?\s*=\s*f?[\"']", text), path
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_work_that_a_library_ends_by_a_panic_is_reported_as_failed():
+    class Panic(BaseException):
+        """As pyo3's PanicException, which is not an Exception."""
+
+    def panic(work: Work) -> None:
+        raise Panic("called unwrap on None")
+
+    *_, work = follow(panic)
+    assert "ended unexpectedly (Panic)" in work.error
