@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import gradio as gr
 
@@ -19,7 +20,7 @@ from app.server.uploads import arrived_file
 from app.server.visitor import Visitor, owned_run
 from app.server.work import LongWork, Work
 from simct.config.sections import DataConfig
-from simct.errors import DataError, SimCTError
+from simct.errors import DataError, SimCTError, quoted
 from simct.files import read_file
 
 LENGTH = 64
@@ -93,6 +94,8 @@ class PromptSetTab:
             return {}
         try:
             texts = uploaded_prompts(self.studio, path, visitor)
+            if not texts:
+                raise DataError(f"{quoted(Path(path).name)} has no prompts. Choose a file with one prompt per line.")
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error))}
         kept = texts[:MOST_PROMPTS]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from simct.models.teachers import Teacher
 
+# seconds for which a server that fails is asked again; a run, for which nobody waits, asks for ten minutes
+SERVER_PATIENCE = 10.0
 WORDS = "Measure this pair"
 ANSWERS, MOST_ANSWERS = 16, 256
 TOKENS, MOST_TOKENS = 64, 2048
@@ -202,12 +204,12 @@ def _load_served(
     studio: Studio, wanted: Measurement, config: RunConfig, token: str | bool | None, work: Work
 ) -> "tuple[Teacher, PreTrainedModel]":
     """The teacher on its server, and the student's weights."""
-    from simct.models.teachers import load_teacher
+    from simct.models.served import ServedTeacher
 
     bytes_ = weights.allow(studio, wanted.teacher, wanted.student, token, served=True)
     pair = model_facts.pair_of(studio, wanted.teacher, wanted.student, token, config)
     work.step("Asking the teacher's server…")
-    teacher = load_teacher(config.teacher, pair.teacher, token=token, key=wanted.key)
+    teacher = ServedTeacher(config.teacher, pair.teacher, token, SERVER_PATIENCE, wanted.key)
     dtype = weights.precision(bytes_, weights.free_memory())
     return teacher, weights.load_one(studio, wanted.student, "student", dtype, token, work)
 

@@ -35,7 +35,7 @@ def panel(run: RunFolder, status: RunStatus, metrics: list[dict[str, Any]]) -> s
 
 
 def _remark(status: RunStatus) -> str:
-    return "" if status.started else ", at the last step"
+    return "" if status.started or not status.step else ", at the last step"
 
 
 def _speed(metrics: list[dict[str, Any]]) -> list[tuple[str, str, str]]:

@@ -13,7 +13,7 @@ from simct.hub.redact import redact
 from simct.jobs import actions
 from simct.publishing.push import publishing_state
 from simct.publishing.when_finished import not_improved
-from simct.report.formats import duration
+from simct.report.formats import at_most, duration
 from simct.report.progress import progress_line
 from simct.runs.folder import RunFolder
 from simct.runs.labels import read_label
@@ -131,7 +131,7 @@ def rented(status: RunStatus) -> str:
     text = f" · {status.machine} of {status.namespace}"
     spent = machine.spent_so_far(status)
     if spent is not None and status.price and status.hours:
-        text += f" · at most ${spent:.2f} of ${status.price * status.hours:.2f}"
+        text += f" · at most {at_most(spent)} of {at_most(status.price * status.hours)}"
     url = status.job_url or ""
     link = f' · <a href="{markup.escape(url)}" target="_blank" rel="noopener">Job page</a>'
     return markup.escape(text) + (link if url.startswith(("https://", "http://")) else "")

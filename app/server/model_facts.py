@@ -14,9 +14,9 @@ from app.server.studio import STUDENT_NAME, TEACHER_NAME, Studio
 from simct import demo
 from simct.config import RunConfig
 from simct.config.sections import ModelConfig
-from simct.errors import ModelError, quoted
+from simct.errors import ModelError
 from simct.files import expanded
-from simct.hub.repo_ids import is_folder, split_revision
+from simct.hub.repo_ids import is_folder, no_folder, split_revision
 from simct.report.formats import human_size
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def facts(studio: Studio, model: str, token: str | bool | None) -> Facts:
 def _folder_facts(studio: Studio, model: str) -> Facts:
     folder = expanded(model)
     if not os.path.isdir(folder):
-        raise ModelError(f"There is no folder {quoted(model)}. Check the path, or give a Hub id like owner/name.")
+        raise ModelError(no_folder(model))
     read = embedded.MODELS.get(model)
     if read is None:
         read = studio.kept(_read_folder, 16)(studio, source(studio, model, None), _changed(folder))

@@ -20,6 +20,7 @@ from simct.config import RunConfig
 from simct.errors import ConfigError, HubError, RunError, SimCTError
 from simct.jobs import actions
 from simct.jobs.backend import Rental
+from simct.jobs.hf.spending import MAX_HOURS
 from simct.report import formats
 from simct.runs.folder import RunFolder
 
@@ -30,7 +31,8 @@ HERE, JOBS = "This machine", "Hugging Face Jobs"
 NOT_SIGNED_IN = "Sign in first: a Job is charged to your own account."
 NO_HARDWARE = "This Space has no hardware to train on. Choose Hugging Face Jobs, or take run.yaml to another machine."
 HEADERS = ("Machine", "GPUs", "Memory", "An hour", "This run, about", "")
-CHOOSE_FIRST = "Choose a machine, and what it may cost"
+CHOOSE_FIRST = "Choose a machine first"
+END_AFTER, SPEND = "End after, hours", "Spend at most, $"
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,9 @@ class PlaceForm:
                     elem_classes="takes-text",
                     elem_id="namespace",
                 )
-                timeout = gr.Number(4, label="End after, hours", min_width=130, elem_id="timeout")
-                limit = gr.Number(5, label="Spend at most, $", min_width=130, elem_id="spend-limit")
-            confirmed = gr.Checkbox(
-                False, label="Choose a machine first", interactive=False, elem_id="confirm-spending"
-            )
+                timeout = gr.Number(4, label=END_AFTER, min_width=130, elem_id="timeout")
+                limit = gr.Number(5, label=SPEND, min_width=130, elem_id="spend-limit")
+            confirmed = gr.Checkbox(False, label=CHOOSE_FIRST, interactive=False, elem_id="confirm-spending")
             asking = markup.note("quiet", "Machines and prices come from the Hub.")
             self.note = markup.panel(asking, elem_id="where-note")
             with gr.Accordion("All machines", open=False):
@@ -134,21 +134,39 @@ class PlaceForm:
             self.rented: gr.Column(visible=True),
             self.flavor: gr.Dropdown(choices=lines, **kept),
             self.namespace: gr.Dropdown(choices=payers, **payer),
-            self.prices: {offer.machine.name: offer.machine.price for offer in fitting},
+            self.prices: {offer.machine.name: (offer.machine.price, offer.hours) for offer in fitting},
             self.machines: markup.table(HEADERS, _machine_rows(offered), numeric=(2, 3, 4)),
             self.note: note,
         }
 
     def _ask_to_confirm(
-        self, flavor: str | None, timeout: float | None, limit: float | None, prices: dict[str, float] | None
+        self,
+        flavor: str | None,
+        timeout: float | None,
+        limit: float | None,
+        prices: dict[str, tuple[float, float | None]] | None,
     ) -> Updates:
-        """The line to tick; it is unticked whenever its text changes."""
-        price = (prices or {}).get(flavor or "")
-        if price is None or not limit or limit <= 0 or not timeout or timeout <= 0:
-            return {self.confirmed: gr.Checkbox(value=False, interactive=False, label=CHOOSE_FIRST)}
+        """The line to tick, or what is missing before it can be; it is unticked whenever its text changes."""
+        found = (prices or {}).get(flavor or "")
+        reason = CHOOSE_FIRST if found is None else _refused(timeout, limit)
+        if found is None or timeout is None or limit is None or reason:
+            return {self.confirmed: gr.Checkbox(value=False, interactive=False, label=reason)}
+        price, needed = found
         hours = min(timeout, limit / price) if price else timeout
-        label = f"It may cost up to ${hours * price:.2f}: {flavor} for at most {formats.hours(hours)}"
+        label = f"It may cost up to {formats.at_most(hours * price)}: {flavor} for at most {formats.hours(hours)}"
+        if needed is not None and needed > hours:
+            label += f". That is too short: the run takes about {formats.hours(needed)}"
         return {self.confirmed: gr.Checkbox(value=False, interactive=True, label=label)}
+
+
+def _refused(timeout: float | None, limit: float | None) -> str:
+    """Why these limits of a Job cannot be used; empty if they can."""
+    for name, value in ((END_AFTER, timeout), (SPEND, limit)):
+        if value is None:
+            return f"Enter “{name}” first"
+        if value <= 0:
+            return f"“{name}” is {value:g}; it must be above 0"
+    return f"“{END_AFTER}” is {timeout:g}; it must be at most {MAX_HOURS:g}" if (timeout or 0) > MAX_HOURS else ""
 
 
 def _machine_rows(offered: Sequence["Offer"]) -> list[tuple[str, ...]]:

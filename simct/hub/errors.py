@@ -11,6 +11,7 @@ from huggingface_hub import errors as hub
 
 from simct.errors import DataError, HubError, ModelError, SimCTError, quoted
 from simct.hub.redact import redact
+from simct.hub.repo_ids import is_path, no_folder
 
 SIGN_IN = "sign in with `hf auth login` (in a Space: the sign-in button)"
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
@@ -97,6 +98,8 @@ def _translate(error: BaseException, repo_id: str | None, kind: str, writing: bo
         # the token is the only header that comes from a person
         return HubError(f"The access token has characters that no token has. Copy it again from {TOKENS_PAGE}.")
     if isinstance(error, hub.HFValidationError):
+        if kind == "model" and is_path(name) and not writing:
+            return about(no_folder(name))
         folder = ", and there is no such folder here" if name.count("/") > 1 and not writing else ""
         return about(
             f"{quoted(name)} is not a repository id{folder}. Give owner/name, of letters, digits, '-', '_' and '.'."

@@ -16,6 +16,7 @@ from simct.config import local_path
 from simct.errors import ModelError, brief
 from simct.hub.client import hub_api
 from simct.hub.errors import known_hub_error
+from simct.hub.repo_ids import is_path, no_folder
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -114,8 +115,8 @@ def model_files_problem(model: str, revision: str | None = None, token: str | bo
     if path is not None and not path.is_dir():
         kind = "a GGUF file" if path.suffix == ".gguf" else "a file"
         return f"{model!r} is {kind}. Give the folder or the Hub id of the whole model."
-    if path is None and model.startswith(("/", "./", "../", "~")):
-        return f"There is no folder {model!r}: check the path, or give a model's Hub id."
+    if path is None and is_path(model):
+        return no_folder(model)
     held = _Held(frozenset(each.name for each in path.iterdir())) if path else _held_on_hub(model, revision, token)
     return _problem(model, held, path is not None) if held is not None else None
 

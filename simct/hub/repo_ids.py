@@ -14,9 +14,19 @@ def is_here(name: str) -> bool:
     return os.path.exists(expanded(name))
 
 
+def is_path(model: str) -> bool:
+    """Whether `model` is written as a path, which no id is."""
+    return model.startswith(("/", "./", "../", "~"))
+
+
 def is_folder(model: str) -> bool:
     """Whether `model` is a folder, or looks like the path of one."""
-    return model.startswith(("/", "./", "../", "~")) or os.path.isdir(expanded(model))
+    return is_path(model) or os.path.isdir(expanded(model))
+
+
+def no_folder(model: str) -> str:
+    """The message about a path where there is no folder."""
+    return f"There is no folder {quoted(model)}. Check the path, or give a Hub id like owner/name."
 
 
 def split_revision(model: str | None) -> tuple[str, str | None]:

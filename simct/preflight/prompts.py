@@ -12,6 +12,7 @@ from simct.preflight.planned import STUDENT, NotRead, PlannedRun
 from simct.preflight.records import PROBLEM, WARNING, Check, from_error, from_text, ok, problem, warning
 from simct.training.warmup import check_warmup
 
+OTHER_TEMPLATE = "Choose another model, or correct its chat template."
 # Above this share of too long prompts, there is a warning.
 MOST_TOO_LONG = 0.1
 
@@ -88,7 +89,9 @@ def check_templates(planned: PlannedRun) -> list[Check]:
             continue
         read = sum(bool(ids) for ids in rendered.ids)
         found += [warning(line) for line in rendered.notices()]
-        found += [Check(WARNING if read else PROBLEM, line, "", "data.prompts") for line in rendered.losses()]
+        # a template that refuses every prompt is the model's fault, not that of the prompts
+        where = ("", "data.prompts") if read else (OTHER_TEMPLATE, planned.setting(side, "model"))
+        found += [Check(WARNING if read else PROBLEM, line, *where) for line in rendered.losses()]
         if read:
             how = "its chat template" if rendered.has_template else "plain text"
             found.append(ok(f"{planned.title(side)}: {read:,} prompts rendered by {how}, no text is lost."))

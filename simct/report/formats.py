@@ -1,5 +1,7 @@
 """Numbers as text for people, the same in the terminal, in files and in the studio."""
 
+import math
+
 GIB = 1 << 30
 
 
@@ -67,6 +69,11 @@ def duration(value: float) -> str:
 
 def dollars(value: float) -> str:
     return "nothing" if value == 0 else "under $0.01" if value < 0.01 else f"${value:,.2f}"
+
+
+def at_most(value: float) -> str:
+    """Dollars rounded up to a cent, for a limit."""
+    return f"${math.ceil(round(100 * value, 6)) / 100:,.2f}"
 
 
 def yes_or_no(value: bool) -> str:

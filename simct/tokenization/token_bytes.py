@@ -23,6 +23,7 @@ from simct.errors import AlignmentError, ModelError, SimCTError, TokenizerError,
 from simct.hub.errors import known_hub_error
 from simct.hub.model_config import check_small_files
 from simct.hub.model_files import adapter_of, model_files_problem
+from simct.hub.repo_ids import is_path, no_folder
 from simct.tokenization.chat_templates import processor_template, select_chat_template
 from simct.tokenization.end_of_turn import end_ids_of
 from simct.tokenization.families import ByteEncoder, byte_encoder, sentencepiece_file
@@ -201,8 +202,8 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike
 def _load_reason(name: str, error: BaseException) -> str:
     if os.path.isdir(name):
         return f"{name} holds no tokenizer that can be loaded: save one there with tokenizer.save_pretrained."
-    if name.startswith(("/", "./", "../", "~")):
-        return f"There is no folder {name}: check the path, or give a model's Hub id."
+    if is_path(name):
+        return no_folder(name)
     # transformers wraps the Hub's error for a gated or absent repository in its own
     known = known_hub_error(error, name)
     if known is not None:

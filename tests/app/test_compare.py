@@ -22,6 +22,7 @@ from simct.errors import DataError, ModelError
 from simct.evaluation.votes import Vote, votes_of
 from simct.runs.folder import RunFolder
 from tests.support.hostile import HOSTILE
+from tests.support.run_folders import made_up_run
 
 PROMPT = "Say it plainly: The constable may sell the light key on Saturday."
 
@@ -263,6 +264,19 @@ def test_prompts_can_be_uploaded(local, tab, tmp_path, monkeypatch):
         assert updates[tab.prompt_set.prompts] == "one\ntwo", name
     outside = tab.prompt_set._upload(local.nobody, str(demo.EVAL))
     assert tab.prompt_set.prompts not in outside and "note-error" in outside[tab.prompt_set.note]
+    for name, line in (("empty.txt", "has no prompts"), ("prompts", "has no ending"), ("book.xlsx", "is not JSONL")):
+        (tmp_path / "x" / name).write_text("\n")
+        refused = tab.prompt_set._upload(local.nobody, str(tmp_path / "x" / name))
+        assert tab.prompt_set.prompts not in refused and line in refused[tab.prompt_set.note], name
+
+
+def test_a_chosen_run_that_is_gone_is_not_replaced_by_another(local, run, tab):
+    begun = made_up_run(local.runs_dir)
+    assert tab._refresh(local.nobody, None, None)[tab.run].value == begun.id
+    assert tab._refresh(local.nobody, "gone", "gone")[tab.run].value is None
+    assert "no longer here" in tab._show(local.nobody, None)[tab.side_by_side.answers]
+    begun.delete()
+    assert "Launch one under Train" in tab._show(local.nobody, None)[tab.side_by_side.answers]
 
 
 def test_the_views_follow_the_run(local, run, tab):

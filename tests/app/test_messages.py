@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from app.address import missing
 from app.server.visitor import Visitor
 from app.studio import build
+from app.train.where import PlaceForm
 from simct.runs.folder import RunFolder
 from tests.support.hostile import HOSTILE
 from tests.support.run_folders import made_up_run
@@ -92,3 +94,23 @@ def test_the_run_of_another_account_is_not_here_either(public):
     assert missing(public, ANN, {"run": run.id}) == ""
     assert "Sign in to see your runs." in missing(public, public.nobody, {"run": run.id})
     assert "There are no other runs." in missing(public, Visitor("hf_ben", "ben"), {"run": run.id})
+
+
+@pytest.mark.parametrize(("flavor", "hours", "dollars", "line"), [
+    ("t4", 4, 5, "It may cost up to $1.60: t4 for at most 4.0 h"),
+    ("t4", 4, 0.001, "It may cost up to $0.01: t4 for at most 9 s. That is too short: the run takes about 30 min"),
+    ("free", 1, 5, "It may cost up to $0.00: free for at most 60 min"),
+    (None, 4, 5, "Choose a machine first"),
+    ("gone", 4, 5, "Choose a machine first"),
+    ("t4", None, 5, "Enter “End after, hours” first"),
+    ("t4", 4, None, "Enter “Spend at most, $” first"),
+    ("t4", -1, 5, "“End after, hours” is -1; it must be above 0"),
+    ("t4", 4, 0, "“Spend at most, $” is 0; it must be above 0"),
+    ("t4", 1e6, 5, "“End after, hours” is 1e+06; it must be at most 336"),
+])  # fmt: skip
+def test_what_a_job_may_cost_can_be_confirmed_only_if_it_is_known(local, flavor, hours, dollars, line):
+    with gr.Blocks():
+        form = PlaceForm(local)
+    prices = {"t4": (0.4, 0.5), "free": (0.0, None)}
+    tick = form._ask_to_confirm(flavor, hours, dollars, prices)[form.confirmed]
+    assert (tick.label, tick.value, tick.interactive) == (line, False, line.startswith("It may cost"))

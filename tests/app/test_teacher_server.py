@@ -7,7 +7,7 @@ import pytest
 
 from app.compare import models
 from app.data import choice
-from app.inspect import text_source
+from app.inspect import reliability, text_source
 from app.inspect.reliability import Measurement, measure_reliability, with_server
 from app.pair.tab import PairTab
 from app.server import teacher_keys, weights
@@ -16,11 +16,12 @@ from app.server.work import Work
 from app.train.teacher_server import TeacherServer as Panel
 from simct import demo
 from simct.config.teachers import TeacherConfig
-from simct.errors import ModelError
+from simct.errors import ModelError, RunError
 from simct.hub.redact import KEY_VARIABLE
 from simct.models import server_keys
 from simct.presets import load_preset
 from simct.runs.folder import RunFolder
+from tests.support.servers import free_port
 from tests.support.teacher_server import KEY, TeacherServer
 
 TEACHER, STUDENT = str(demo.TEACHER), str(demo.STUDENT)
@@ -99,6 +100,16 @@ def test_the_verdict_is_measured_with_the_teacher_on_its_server(local, server):
     found = measure_reliability(local, Measurement(TEACHER, STUDENT, choice.START, source, 8, run), None, Work())
     assert found.listed == 32 and found.answers == 3 and found.verdict
     assert any(body.get("prompt_logprobs") == 32 for body in server.asked)
+
+
+def test_a_server_that_does_not_answer_ends_a_measurement_soon(local, monkeypatch):
+    """A run asks again for ten minutes, in which the page showed only that it was asking."""
+    assert reliability.SERVER_PATIENCE <= 20
+    monkeypatch.setattr(reliability, "SERVER_PATIENCE", 0.1)
+    run = {"teacher": {"model": TEACHER, "server": f"http://127.0.0.1:{free_port()}"}}
+    wanted = Measurement(TEACHER, STUDENT, choice.START, text_source.TextSource(text_source.CHOSEN), 8, run)
+    with pytest.raises(RunError, match="does not answer"):
+        measure_reliability(local, wanted, None, Work())
 
 
 def test_no_weights_of_a_served_teacher_are_offered(local, public, server):

@@ -71,6 +71,7 @@ def test_problems_hide_nothing_and_each_reason_is_given_once(planned, tmp_path):
     texts = [each.text for each in found.problems]
     for words in ("no folder '/no/teacher'", "no file '/no/prompts.jsonl'", "no such optimizer", "package wandb"):
         assert sum(words in text for text in texts) == 1, texts
+    assert sum("/no/teacher" in text for text in texts) == 1, texts
     assert {each.setting for each in found.problems} >= {"teacher.model", "data.prompts", "training.optimizer"}
     # the student was still looked at
     assert any("Student" in each.message for each in found.checks if each.state == OK)
@@ -291,6 +292,9 @@ def test_templates_are_rendered_on_real_rows(planned, tmp_path, template, state,
     found = [each for each in prompts.check_templates(planned({"student.model": str(tmp_path / "m")}))]
     [one] = [each for each in found if each.state == state]
     assert any(word in one.text for word in words.split("|")), one
+    if state == PROBLEM:
+        # no prompt can help against a template that refuses all of them
+        assert one.setting == "student.model" and "model" in one.remedy
 
 
 def test_prompts_that_leave_no_room(planned, tmp_path):
