@@ -18,7 +18,7 @@ from simct.config.sections import ModelConfig
 from simct.config.teachers import teachers_of, with_one_teacher
 from simct.losses.head import Head, check_head, decoder_of
 from simct.losses.teacher_rows import HiddenRows, TeacherRows
-from simct.models.loading import hidden_rows, load_model, pad_id_of
+from simct.models.loading import context_of, hidden_rows, load_model, pad_id_of
 from simct.models.served import ServedTeacher
 from simct.models.stored import StoredTeacher
 from simct.tokenization.pair import TokenizerPair
@@ -59,7 +59,7 @@ class LocalTeacher:
 
     @property
     def context_length(self) -> int | None:
-        return getattr(self.model.config, "max_position_embeddings", None)
+        return context_of(self.model.config)
 
     @cached_property
     def head(self) -> Head:

@@ -17,7 +17,7 @@ from simct.estimate.time_and_cost import total_steps
 from simct.inspection.coverage import inspect_pair
 from simct.losses.head import check_head
 from simct.methods import METHODS
-from simct.models.loading import load_model
+from simct.models.loading import context_of, load_model
 from simct.models.stored import StoredTeacher
 from simct.models.teachers import PairedTeacher, load_teachers
 from simct.runs.folder import RunFolder
@@ -66,7 +66,7 @@ def load(
     progress.stage("Loading the student")
     student = load_model(config.student, accelerator.device, token)
     check_head(student)
-    context = getattr(student.config, "max_position_embeddings", None)
+    context = context_of(student.config)
     prepared, too_long = prepare_for_teachers(trained, teachers, config, context, log)
     held_out = _prepare_held_out(split.held_out[: config.data.held_out], teachers, config, context)
     config.training.steps = total_steps(config, len(prepared))

@@ -34,7 +34,7 @@ def with_precision(run: RunFolder, config: RunConfig, resume: bool, token: str |
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=LONGEST_WAIT)
     if state.is_main_process:
         chosen[0] = (recorded(run) if resume else None) or precision_of(
-            config, [_config_of(model, token) for model in config.models], state.device.type
+            config, [config_of(model, token) for model in config.models], state.device.type
         )
     broadcast_object_list(chosen)
     return chosen[0].filled(config) if chosen[0] else config
@@ -79,7 +79,7 @@ def _in_checkpoint(folder: Path) -> Precision | None:
     return None if found.open else found
 
 
-def _config_of(model: ModelConfig, token: str | None) -> PretrainedConfig | None:
+def config_of(model: ModelConfig, token: str | None) -> PretrainedConfig | None:
     """The model's config; None if no weights are loaded, or if it cannot be read, which loading will report."""
     if model.elsewhere:
         return None

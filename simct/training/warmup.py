@@ -22,12 +22,13 @@ from simct.errors import ConfigError
 from simct.evaluation.sandbox.program import why_unavailable
 from simct.losses.head import check_head
 from simct.models.adapters import trainable_student
-from simct.models.loading import load_model
+from simct.models.loading import context_of, load_model
 from simct.runs.folder import RunFolder
 from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.token_bytes import TokenBytes
 from simct.training.fine_tuning import fine_tune
 from simct.training.metrics import write_record
+from simct.training.precision import config_of
 from simct.training.trainer import Trained
 from simct.training.warmup_answers import checker_of, sample_answers
 from simct.training.warmup_data import DATA_FILE, in_brackets, load_examples
@@ -79,7 +80,8 @@ def warm_up(
         gc.collect()
         if not sample_answers(run, config, accelerator, prompts, stop_requested, token):
             return Trained(0, False, None), tokens
-    examples, left_out = load_examples(data, tokens, config)
+    context = context_of(config_of(config.student, token))
+    examples, left_out = load_examples(data, tokens, config, context)
     if accelerator.is_main_process:
         print(f"{len(examples)} answers to learn from{in_brackets(left_out)}", flush=True)
     student = trainable_student(_load_student(config, accelerator, token), config)

@@ -19,12 +19,14 @@ from simct.data.samples import teacher_rollouts
 from simct.data.selection import has_allowed_length
 from simct.evaluation.answers.check import check
 from simct.files import append_jsonl, read_jsonl, write_atomically
+from simct.models.loading import context_of
 from simct.models.rollout import Rollout
 from simct.models.teachers import Teacher, load_teacher
 from simct.runs.folder import RunFolder
 from simct.runs.progress import Reporter
 from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.token_bytes import TokenBytes
+from simct.training.precision import config_of
 from simct.training.sharding import on_any_process
 from simct.training.warmup_data import CUT, checker_of, write_dataset
 
@@ -49,13 +51,16 @@ def sample_answers(
     the check, or most were cut.
     """
     tokens = load_tokens(config.teacher.model, config.teacher.revision, token, config.teacher.chat_template)
-    plan = _plan(config, tokens, prompts, accelerator)
+    teacher: Teacher | None = None
+    if config.teacher.server:
+        teacher = load_teacher(config.teacher, tokens, accelerator.device, token, grades=False)
+    context = teacher.context_length if teacher else context_of(config_of(config.teacher, token))
+    plan = _plan(config, tokens, prompts, accelerator, context)
     (run.path / "samples").mkdir(exist_ok=True)
     if accelerator.is_main_process:
         write_atomically(run.path / SAMPLED_WITH, dump_config(config))
     first_limit = limit = config.warmup.max_new_tokens
     wanted, budget = plan.samples, config.warmup.retry_budget * first_limit * len(plan.samples)
-    teacher: Teacher | None = None
     while wanted:
         pending = _pending(run, plan, wanted, limit, first_limit, accelerator)
         if pending and teacher is None:
@@ -65,7 +70,7 @@ def sample_answers(
             return False
         accelerator.wait_for_everyone()
         limit *= 2
-        wanted = cut_samples(config, plan, read_samples(run, first_limit, below=limit), limit)
+        wanted = cut_samples(plan, read_samples(run, first_limit, below=limit), limit)
         budget -= limit * len(wanted)
         if wanted and budget < 0:
             accelerator.print(f"{len(wanted)} answers stay cut: writing them again exceeds warmup.retry_budget.")
@@ -82,19 +87,23 @@ def sample_answers(
 class SamplingPlan:
     """The teacher's ids of every prompt, the prompts that leave room for an answer, and the samples to draw.
 
-    Sample n is the answer n % samples_per_prompt to prompt n // samples_per_prompt.
+    longest: the most tokens of a prompt and its answer together. Sample n is the answer n % samples_per_prompt to
+    prompt n // samples_per_prompt.
     """
 
     prompt_ids: list[list[int]]
     fitting: list[int]
     samples: list[int]
     samples_per_prompt: int
+    longest: int
 
     def ids_for(self, sample: int) -> list[int]:
         return self.prompt_ids[sample // self.samples_per_prompt]
 
 
-def _plan(config: RunConfig, tokens: TokenBytes, prompts: list[Prompt], accelerator: Accelerator) -> SamplingPlan:
+def _plan(
+    config: RunConfig, tokens: TokenBytes, prompts: list[Prompt], accelerator: Accelerator, context: int | None
+) -> SamplingPlan:
     count = config.warmup.samples_per_prompt
     rendered = render_prompts(
         "teacher", tokens.tokenizer, prompts, config.teacher.enable_thinking, config.teacher.system
@@ -102,16 +111,18 @@ def _plan(config: RunConfig, tokens: TokenBytes, prompts: list[Prompt], accelera
     for line in (*rendered.notices(), *rendered.losses()):
         accelerator.print(line, flush=True)
     ids = rendered.ids
-    room = config.training.max_length - config.warmup.max_new_tokens
+    longest = min(config.training.max_length, context or config.training.max_length)
+    room = longest - config.warmup.max_new_tokens
     fitting = [
         index
         for index in range(len(prompts))
         if 0 < len(ids[index]) <= room and has_allowed_length(config.data, [len(ids[index])])
     ]
-    return SamplingPlan(ids, fitting, [index * count + sample for index in fitting for sample in range(count)], count)
+    samples = [index * count + sample for index in fitting for sample in range(count)]
+    return SamplingPlan(ids, fitting, samples, count, longest)
 
 
-def cut_samples(config: RunConfig, plan: SamplingPlan, records: list[dict], limit: int) -> list[int]:
+def cut_samples(plan: SamplingPlan, records: list[dict], limit: int) -> list[int]:
     """The samples to write again with up to `limit` tokens: those cut, to prompts without an answer.
 
     None where these are at most a tenth of the prompts; a sample without room for `limit` tokens stays cut.
@@ -122,7 +133,7 @@ def cut_samples(config: RunConfig, plan: SamplingPlan, records: list[dict], limi
     cut = [index for index in cut if index // per_prompt not in answered]
     if len({index // per_prompt for index in cut}) <= FEW_CUT * len(plan.fitting):
         return []
-    return [index for index in cut if len(plan.ids_for(index)) + limit <= config.training.max_length]
+    return [index for index in cut if len(plan.ids_for(index)) + limit <= plan.longest]
 
 
 def _pending(

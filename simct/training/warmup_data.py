@@ -138,13 +138,18 @@ Columns: `messages` (the conversation with the answer), `reference`, `prompt` an
 """
 
 
-def load_examples(folder: Path, tokens: TokenBytes, config: RunConfig) -> tuple[list[Example], Counter]:
+def load_examples(
+    folder: Path, tokens: TokenBytes, config: RunConfig, context: int | None = None
+) -> tuple[list[Example], Counter]:
     """The dataset in the student's template and tokens, and how many rows are left out by reason.
+
+    `context`: the most tokens that the student reads, if known.
 
     Raises DataError if all are.
     """
     examples: list[Example] = []
     left_out: Counter[str] = Counter()
+    longest = min(config.training.max_length, context or config.training.max_length)
     for row in read_jsonl(folder / DATA_FILE):
         *messages, answer = row["messages"]
         try:
@@ -157,7 +162,7 @@ def load_examples(folder: Path, tokens: TokenBytes, config: RunConfig) -> tuple[
         except ValueError:
             left_out["the student's tokenizer cannot spell"] += 1
             continue
-        if len(prompt) + len(completion) > config.training.max_length:
+        if len(prompt) + len(completion) > longest:
             left_out["too long for the student"] += 1
             continue
         examples.append(Example(prompt, completion))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from simct.runs.folder import RunFolder
 from simct.tokenization.token_bytes import load_tokenizer, token_bytes
 from simct.training.fine_tuning import Example, FineTuningStep, completion_loss, fine_tune, warmup_training
 from simct.training.warmup import check_warmup, warm_up
-from simct.training.warmup_answers import check_answers, repetition
+from simct.training.warmup_answers import check_answers, repetition, sample_answers
 from simct.training.warmup_data import load_examples, write_dataset
 from tests.support.hub_server import TOKEN, HubServer
 from tests.support.waiting import until
@@ -364,6 +365,27 @@ def test_what_is_refused_before_sampling(tmp_path):
         run_checks(PlannedRun(config)).refuse()
     with pytest.raises(ConfigError, match=r"warmup\.checker is 'vibes'"):
         new_config(checker="vibes")
+
+
+def test_no_text_is_longer_than_a_model_reads(finished, student_tokens, teacher_tokens, tmp_path):
+    """Beyond its context a model of learned positions fails, and others write and learn nonsense."""
+    teacher = shutil.copytree(demo.TEACHER, tmp_path / "teacher")
+    config = new_config(checker="none")
+    prompts = load_prompts(config.data)
+    lengths = [len(prompt_ids(teacher_tokens.tokenizer, prompt.messages)) for prompt in prompts]
+    longest = sorted(lengths)[N // 2]
+    described = json.loads((teacher / "config.json").read_text())
+    (teacher / "config.json").write_text(json.dumps(described | {"max_position_embeddings": longest + 40}))
+    config.teacher.model = str(teacher)
+    run = RunFolder.create(tmp_path / "runs", config)
+    assert sample_answers(run, config, Accelerator(cpu=True), prompts, lambda: False)
+    written = {record["index"] for record in read_jsonl(run.path / "samples" / "0.jsonl")}
+    assert written == {index for index, length in enumerate(lengths) if length <= longest} and len(written) < N
+
+    examples, _ = load_examples(finished[0].path / "data", student_tokens, config)
+    sizes = sorted(len(each.prompt_ids) + len(each.completion_ids) for each in examples)
+    kept, left_out = load_examples(finished[0].path / "data", student_tokens, config, context=sizes[len(sizes) // 2])
+    assert len(kept) + left_out["too long for the student"] == len(examples) and 0 < len(kept) < len(examples)
 
 
 def test_epochs_decide_the_steps(tmp_path):
