@@ -34,6 +34,8 @@ CONNECT_SECONDS = 10.0
 # all waits of one request together, in seconds, while a run depends on it
 PATIENCE = 600.0
 LARGEST_ID = 2**31
+# vLLM lists a token that the model excludes with this log-probability, because JSON has no infinity
+EXCLUDED = -9999.0
 Spans = list[list[tuple[int, int]]]
 
 
@@ -292,6 +294,7 @@ class ServedTeacher:
         log_rest_R = np.full(len(rows), LOG_ZERO, np.float32)
         for row, found in enumerate(rows):
             ids_K, log_p_K = np.fromiter(found, np.int64, len(found)), np.fromiter(found.values(), float, len(found))
+            log_p_K[log_p_K <= EXCLUDED] = LOG_ZERO
             unlisted = 1.0 - np.exp(log_p_K).sum()
             if len(found) < self.listed and unlisted > 1e3 * ROUNDING:
                 raise RunError(

@@ -16,6 +16,7 @@ from simct.errors import ConfigError, RunError, SimCTError
 from simct.hub.redact import KEY_VARIABLE, RUN_KEY_VARIABLE, redact
 from simct.inspection.reliability import measure_pair
 from simct.losses import compute_from_rows
+from simct.losses.divergence import LOG_ZERO
 from simct.losses.head import Head
 from simct.methods import METHODS
 from simct.models import served, server_address, server_keys
@@ -118,6 +119,29 @@ def test_ids_are_sent_and_spans_are_read_from_where_they_are(folders, server):
     used = teacher.usage()
     assert used["teacher_tokens"] == 2 + 2 * sum(len(p) + n for p, n in zip(prompts[1], sizes, strict=True))
     assert teacher.usage()["teacher_tokens"] == 0
+
+
+@pytest.mark.parametrize("logprob", [-9999.0, float("-inf")])
+def test_a_token_that_the_teacher_excludes_counts_as_one_that_is_not_listed(folders, server, logprob):
+    """As a known log-probability, -9999 would make the loss of this row thousands of nats, and infinity no number."""
+    pair, config = pair_of(folders), new_config(folders, server, 8)
+    teacher = ServedTeacher(config.teacher, pair.teacher)
+    prompts, written = completions(pair)
+    written_ids = set(map(str, written[1][0]))
+
+    def exclude(answer):
+        for entry in answer["choices"][0]["prompt_logprobs"][1:]:
+            # one that was not written
+            entry[next(token for token in entry if token not in written_ids)]["logprob"] = logprob
+
+    server.change = exclude
+    rows = teacher.start(prompts[1][:1], written[1][:1])()
+    assert rows.log_p_RK.isfinite().all() and (rows.log_p_RK == LOG_ZERO).any()
+    student = load_model(config.student)
+    hidden_RH, _ = hidden_rows(student, prompts[0][:1], written[0][:1], 0)
+    for method in ("simct", "strict", "marginal", "alm"):
+        result = compute_from_rows(method, pair, hidden_RH, Head.of(student), rows, [written[0][0]], [written[1][0]])
+        assert float(result.loss.detach()) < 100, method
 
 
 def test_faults_that_pass_are_retried_and_no_row_is_lost(folders, server):
