@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, JobInfo, get_token
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from simct.config import dump_config
 from simct.config.tasks import named_tasks
 from simct.errors import ConfigError, HubError, RunError
-from simct.files import parse_json, write_atomically
+from simct.files import parse_json
 from simct.hub.client import hub_api
 from simct.hub.errors import hub_error, page_url
 from simct.hub.redact import redact
@@ -29,6 +29,7 @@ from simct.hub.retry import passing, patiently
 from simct.jobs.backend import Token
 from simct.jobs.hf.bootstrap import BOOTSTRAP
 from simct.jobs.hf.inputs import package_source, pinned_packages, portable_config, teacher_key
+from simct.jobs.hf.reports import fetch_reports
 from simct.jobs.hf.spending import MAX_HOURS
 from simct.jobs.local import job as local_job
 from simct.runs.folder import RUN_ID, RunFolder
@@ -41,15 +42,8 @@ JOB_LOG = "job_log.txt"
 APP_LABEL = {"app": "simct-studio"}
 # Seconds between two pushes of a Job: the Hub allows about a hundred commits an hour.
 PUSH_SECONDS = float(os.environ.get("SIMCT_PUSH_SECONDS", "60"))
-# Files that the runner pushes while it trains, and that `refresh` downloads.
-REPORT_FILES = (
-    "status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "inspect.json", "log.txt", "held_out.jsonl",
-    "publish.json", "evaluations.jsonl", "teacher.jsonl",
-)  # fmt: skip
 # Files of a finished run that `fetch_model` downloads.
 STUDENT_FILES = ["model/*", "adapter/*"]
-# More files of a warm-up: the teacher's answers, and the dataset of the kept ones.
-DATA_FILE = re.compile(r"(data|samples)/[A-Za-z0-9][\w.-]*")
 # Job stages to states of a run, for a Job that ended without reporting a state.
 ENDED = {
     "CANCELED": ("stopped", "The Job was canceled"),
@@ -239,21 +233,9 @@ def download_reports(api: HfApi, run: RunFolder, status: RunStatus) -> None:
         raise HubError(f"The run's repository {page_url(repo_id)} is gone, and its checkpoints with it.") from error
     if info.sha == status.remote_commit:
         return
-    reported = status.reported
+    content = fetch_reports(api, repo_id, str(info.sha), run.path)
+    reported = status.reported if content is None else parse_json(content)
     pushed = [each.rfilename for each in info.siblings or []]
-    for name in pushed:
-        if name not in REPORT_FILES and not DATA_FILE.fullmatch(name):
-            continue
-        try:
-            path = Path(api.hf_hub_download(repo_id, name, revision=info.sha))
-        except EntryNotFoundError:
-            continue
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if name == "status.json":
-            reported = parse_json(text)
-        else:
-            (run.path / name).parent.mkdir(exist_ok=True)
-            write_atomically(run.path / name, text)
     steps = [int(found[1]) for name in pushed if (found := re.match(r"checkpoints/step-(\d+)/", name))]
     newest = f"step-{max(steps)}" if steps else None
     run.set_status(remote_commit=info.sha, reported=reported, remote_checkpoint=newest)

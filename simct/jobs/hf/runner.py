@@ -24,7 +24,8 @@ from simct.errors import RunError
 from simct.hub.client import hub_api
 from simct.hub.redact import redact
 from simct.hub.retry import passing
-from simct.jobs.hf.job import DATA_FILE, REPORT_FILES, STOP_FILE
+from simct.jobs.hf.job import STOP_FILE
+from simct.jobs.hf.reports import DATA_FILE, REPORT_FILES
 from simct.jobs.local import job as local_job
 from simct.runs.folder import RunFolder
 from simct.runs.status import RunStatus

@@ -4,18 +4,21 @@ import io
 import json
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub import CommitOperationAdd, constants
 
 from simct.config import config_from_dict
 from simct.errors import ConfigError, HubError, RunError
 from simct.hub import retry as hf_retry
+from simct.hub.client import hub_api
 from simct.hub.redact import KEY_VARIABLE
 from simct.jobs.hf import hardware as hf_hardware
 from simct.jobs.hf import history as hf_history
 from simct.jobs.hf import job as hf_job
-from simct.jobs.hf import spending
+from simct.jobs.hf import reports, spending
 from simct.models import server_keys
 from simct.models.server_keys import keep_key
 from simct.publishing.push import publish_run
@@ -162,6 +165,28 @@ def test_logs_failure_cancel_and_history(hub, tmp_path, monkeypatch):
     assert [each.run_id for each in history] == [timed.id, waiting.id, failing.id]
     assert [each.stage for each in history] == ["ERROR", "CANCELED", "ERROR"]
     assert history[0].job_id == timed.status().job_id and history[0].method == "simct"
+
+
+def test_reports_are_fetched_within_limits_and_leave_nothing_in_the_cache(hub, tmp_path, monkeypatch):
+    hub.run_jobs = False
+    run = new_run(tmp_path)
+    hf_job.launch(run, "cpu-basic", hours=1)
+    run_repo = f"tester/simct-run-{run.id}"
+    monkeypatch.setattr(reports, "MOST_REPORT", 100)
+    api = hub_api(TOKEN)
+
+    def push(**content: bytes) -> None:
+        added = [CommitOperationAdd(name.replace("_", "."), data) for name, data in content.items()]
+        api.create_commit(run_repo, added, commit_message="Step 1")
+
+    push(metrics_jsonl=b'{"step": 1}\n', rollouts_jsonl=b"x" * 101)
+    hf_job.refresh(run)
+    assert run.metrics() == [{"step": 1}] and not (run.path / "rollouts.jsonl").exists()
+    push(metrics_jsonl=b'{"step": 1}\n{"step": 2}\n', log_txt=b"y" * 101)
+    hf_job.refresh(run)
+    assert [each["step"] for each in run.metrics()] == [1, 2] and not run.log_path.exists()
+    assert not list(Path(constants.HF_HUB_CACHE).rglob("*simct-run-*/snapshots/*/metrics.jsonl"))
+    assert not list(run.path.glob(".reports-*"))
 
 
 def test_an_unreachable_hub_changes_nothing(hub, tmp_path, monkeypatch):
