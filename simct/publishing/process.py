@@ -13,6 +13,7 @@ import time
 
 from simct.errors import HubError
 from simct.hub.errors import SIGN_IN
+from simct.jobs.local.environment import is_visitors, visitors_environment
 from simct.jobs.local.process import is_alive, reap, start_time
 from simct.publishing.push import begin, being_published, check_files, fail
 from simct.runs.folder import RunFolder
@@ -43,8 +44,10 @@ def start_publishing(
     command = [sys.executable, "-m", "simct.cli.main", "publish", str(run.path), "--repo-id", repo_id, "--what", what]
     flags = {"--private": private, "--rollouts": rollouts, "--space": space}
     command += [flag for flag, chosen in flags.items() if chosen]
+    # a visitor's run may have written the files that the process reads, so it gets no secret of a Space
+    environment = visitors_environment() if is_visitors(run.status().owner) else dict(os.environ)
     # the client counts bytes for its progress bars, and does not if they are switched off
-    environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "0"}
+    environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"
     if isinstance(token, str):
         # the process acts as the visitor alone, even where the studio itself may use no stored token
         environment |= {"HF_TOKEN": token, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "0"}

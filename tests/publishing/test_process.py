@@ -118,3 +118,19 @@ def test_a_slow_hub_is_waited_for(hub, run):
     hub.rate = 3_000_000
     publish_run(run, "tester/tiny")
     assert len(hub.repos["tester/tiny"].files["model.safetensors"]) == 1_500_000
+
+
+@pytest.mark.parametrize(("owner", "secret"), [("ann", None), (None, "x")])
+def test_a_visitor_s_run_is_published_without_the_secrets_of_the_space(run, monkeypatch, owner, secret):
+    given = {}
+
+    def watched(command, **options):
+        given.update(options["env"])
+        raise OSError(0, "not now")
+
+    monkeypatch.setenv("OAUTH_CLIENT_SECRET", "x")
+    monkeypatch.setattr(subprocess, "Popen", watched)
+    run.set_status(owner=owner)
+    with pytest.raises(HubError, match="Could not start"):
+        start_publishing(run, "ann/student", token="hf_ann")
+    assert given.get("OAUTH_CLIENT_SECRET") == secret and given["HF_TOKEN"] == "hf_ann"
