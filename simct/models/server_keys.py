@@ -26,8 +26,8 @@ def keep_key(owner: str | None, address: str, key: str) -> None:
         hide(key, owner)
         _keys[place] = key
         # an account that enters many keys replaces its own, not those of others
-        for oldest in [each for each in _keys if each[0] == owner][:-MOST_EACH]:
-            del _keys[oldest]
+        for oldest in [each for each in list(_keys) if each[0] == owner][:-MOST_EACH]:
+            _keys.pop(oldest, None)
         while len(_keys) > MOST_KEYS:
             _keys.popitem(last=False)
 
