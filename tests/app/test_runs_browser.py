@@ -118,6 +118,35 @@ def test_a_link_to_a_run_that_is_gone_and_a_star_that_cannot_be_saved_say_so(stu
     expect(studio.at("#project-note")).to_be_empty()
 
 
+def test_a_question_closes_with_escape_and_gives_the_focus_back(studio, made):
+    run, other = made(), made()
+    studio.open(f"?step=runs&run={other.id}&project=Maths")
+    keyboard = studio.page.keyboard
+    expect(studio.at("#delete")).to_be_enabled()
+    for way in ("Escape", "Cancel", "Escape inside"):
+        studio.at("#delete").press("Enter")
+        expect(studio.at("#confirm-keep")).to_be_visible()
+        if way != "Escape":
+            studio.at("#confirm-keep").focus()
+        keyboard.press("Enter" if way == "Cancel" else "Escape")
+        expect(studio.at("#confirm-keep")).to_be_hidden()
+        expect(studio.at("#delete")).to_be_focused()
+    studio.at("#delete").press("Enter")
+    studio.at("#confirm-really").press("Enter")
+    expect(studio.at("#run-head")).to_contain_text(run.id)
+    assert not other.exists and studio.page.evaluate("document.activeElement !== document.body")
+
+    studio.at("#project-edit").press("Enter")
+    studio.at("#project-name").locator("input, textarea").focus()
+    studio.at("#project-delete").press("Enter")
+    expect(studio.at("#project-keep")).to_be_visible()
+    studio.at("#project-keep").focus()
+    for hidden in ("#project-keep", "#project-close"):
+        keyboard.press("Escape")
+        expect(studio.at(hidden)).to_be_hidden()
+    expect(studio.at("#project-edit")).to_be_focused()
+
+
 def test_a_stage_shows_how_far_it_is(studio, made):
     run = made()
     running(run)

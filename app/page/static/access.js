@@ -35,3 +35,32 @@
   new MutationObserver(later).observe(document.documentElement, shape);
   window.addEventListener('resize', later);
 }
+
+// A question that opens below its button closes with Esc. When it has closed, the focus returns to the button that
+// opened it; the browser would otherwise start at the top of the page again.
+{
+  // the buttons that close them; a question about something in the editor closes before the editor
+  const CLOSE = {confirm: 'confirm-keep', 'project-confirm': 'project-keep', 'project-editor': 'project-close'};
+  const PLACES = Object.keys(CLOSE).map(id => `#${id}`).join();
+  const AFTERWARDS = ['#run-list input:checked', '#steps > .tab-wrapper [role=tab][aria-selected=true]'];
+  const shown = (element) => Boolean(element?.isConnected && element.getClientRects().length > 0);
+  let opener = null;
+  let inside = null;
+
+  document.addEventListener('focusin', ({target}) => {
+    inside = target.closest(PLACES);
+    if (!inside) opener = target;
+  });
+  document.addEventListener('keydown', event => {
+    const {activeElement} = document;
+    if (event.key !== 'Escape' || !(activeElement?.closest(PLACES) || activeElement === opener)) return;
+    const open = Object.keys(CLOSE).find(id => shown(document.getElementById(id)));
+    if (open) document.getElementById(CLOSE[open])?.click();
+  });
+  new MutationObserver(() => {
+    if (!inside || shown(inside)) return;
+    inside = null;
+    const places = [opener, ...AFTERWARDS.map(each => document.querySelector(each))];
+    if (document.activeElement === document.body) places.find(each => shown(each) && !each.disabled)?.focus();
+  }).observe(document.documentElement, {childList: true, subtree: true, attributes: true, attributeFilter: ['class', 'style']});
+}
