@@ -305,7 +305,8 @@ def read_log_probabilities(
         ids = [completions[index] for index in some]
         rows = reader.start([list(prompts[index]) for index in some], ids)()
         log_p_R = _log_probability_rows(rows, ids, reader.tokens)
-        sums = [float(part.double().sum()) for part in log_p_R.split([len(each) for each in ids])]
+        # on the CPU, because not all devices have float64
+        sums = [float(part.double().sum()) for part in log_p_R.cpu().split([len(each) for each in ids])]
         found |= dict(zip(some, sums, strict=True))
     return found
 

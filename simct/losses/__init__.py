@@ -182,6 +182,8 @@ def _floats(stats: dict) -> dict[str, float]:
     names = [name for name, value in stats.items() if isinstance(value, torch.Tensor)]
     plain = {name: float(value) for name, value in stats.items() if name not in names}
     if names:
-        values = torch.stack([stats[name].detach().double() for name in names]).tolist()
+        # Apple's devices have no float64
+        wide = torch.float32 if stats[names[0]].device.type == "mps" else torch.float64
+        values = torch.stack([stats[name].detach().to(wide) for name in names]).tolist()
         plain.update(zip(names, values, strict=True))
     return {name: plain[name] for name in stats}

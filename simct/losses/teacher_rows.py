@@ -16,14 +16,17 @@ from simct.losses.side import HeadSide, ListedSide, Side, chunk_rows_for, row_ch
 
 @dataclass(eq=False)
 class HiddenRows:
-    """Whole distributions: last hidden states [R, H] and the lm_head that turns them into logits."""
+    """Whole distributions: last hidden states [R, H] and the lm_head that turns them into logits.
+
+    device: where logits are computed, which is that of the lm_head; a teacher's decoder may be on another.
+    """
 
     hidden_RH: torch.Tensor
     head: Head
 
     @property
     def device(self) -> torch.device:
-        return self.hidden_RH.device
+        return self.head.weight.device
 
 
 @dataclass(eq=False)

@@ -67,7 +67,7 @@ class LocalTeacher:
         return Head.of(self.model)
 
     def freeze(self, device: torch.device) -> None:
-        """For training: no gradients, and the lm_head on `device`, where the student is compared with it."""
+        """For training: no gradients, and a copy of the lm_head on `device`, where the student is compared with it."""
         self.model.requires_grad_(False).eval()
         if self.offloaded:
             return
@@ -77,9 +77,14 @@ class LocalTeacher:
 
     def offload(self, device: torch.device) -> None:
         """Keep the decoder in the CPU's memory; each of its layers is on `device` only while it runs. The lm_head stays
-        there, as the losses read its columns at every step.
+        there, as the losses read its columns at every step, and the teacher writes with it.
         """
         self.freeze(device)
+        # not moved as a module, because the embedding, which may share its weight, stays on the CPU
+        output: torch.nn.Module = self.model.get_output_embeddings()
+        output.weight = torch.nn.Parameter(self.head.weight.detach(), requires_grad=False)
+        if self.head.bias is not None:
+            output.bias = torch.nn.Parameter(self.head.bias.detach(), requires_grad=False)
         decoder = decoder_of(self.model)
         weights = {name: each.detach().cpu() for name, each in decoder.state_dict().items()}
         if device.type == "cuda":

@@ -6,6 +6,7 @@ from accelerate import Accelerator
 
 from simct import demo
 from simct.config import config_from_dict
+from simct.config.sections import ModelConfig
 from simct.data.prompts import Prompt
 from simct.data.samples import prepare_prompts
 from simct.errors import ConfigError
@@ -15,6 +16,7 @@ from simct.losses.head import decoder_of
 from simct.models.loading import load_model
 from simct.models.teachers import LocalTeacher, load_teacher, writes
 from simct.tokenization.pair import TokenizerPair
+from simct.tokenization.token_bytes import load_tokenizer, token_bytes
 from simct.training.teacher_answers import teacher_greedy_answers
 from simct.training.trainer import Trainer
 
@@ -68,6 +70,24 @@ def test_an_offloaded_teacher_writes_and_reads_held_out_answers_as_a_resident_on
         found.append((drawn, read, teacher_greedy_answers(teacher, asked, 8)))
     assert found[0] == found[1]
     assert {each.device.type for each in decoder_of(teacher.model).parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("model", [None, demo.TEACHER], ids=["random", "embedded"])
+def test_an_offloaded_teacher_writes_with_an_lm_head_on_the_device(folders, model):
+    """meta stands in for a GPU, on which hidden states could not be multiplied with an lm_head on the CPU."""
+    folder = str(model or folders[0])
+    teacher = LocalTeacher(load_model(ModelConfig(model=folder)), token_bytes(load_tokenizer(folder)))
+    teacher.offload(torch.device("meta"))
+    output = teacher.model.get_output_embeddings()
+    assert {each.device.type for each in output.parameters()} == {"meta"} == {teacher.head.weight.device.type}
+
+
+def test_rows_of_a_teacher_on_another_device_are_read_where_its_lm_head_is(folders):
+    """meta stands in for the student's GPU, on which the lm_head is."""
+    teacher = LocalTeacher(load_model(ModelConfig(model=str(folders[0]))), token_bytes(load_tokenizer(str(folders[0]))))
+    teacher.freeze(torch.device("meta"))
+    rows = teacher.start([[1, 2]], [[3, 4]])()
+    assert rows.hidden_RH.device.type == "cpu" and rows.device.type == "meta"
 
 
 def test_a_run_with_an_offloaded_teacher_trains_the_same_weights(folders, tmp_path):
