@@ -177,8 +177,11 @@ class Evaluator:
 
     def without_progress(self, best: BestCheckpoint | None) -> bool:
         """Whether `evaluation.patience` evaluations have passed without a better one."""
-        patience, since = self.config.evaluation.patience, best.step if best else 0
-        return patience is not None and sum(each.step > since for each in self.evaluations) >= patience
+        patience, by = self.config.evaluation.patience, best_by_of(self.config, self)
+        since = best.step if best else 0
+        # one that measured nothing says nothing about progress; the loss is known without it
+        later = [each for each in self.evaluations if each.step > since and (by == LOSS or each.value(by) is not None)]
+        return patience is not None and len(later) >= patience
 
     # The passes
 

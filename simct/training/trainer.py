@@ -133,6 +133,8 @@ class Trainer:
         self.exclusions = ExclusionWatch(round(config.training.batch_size * graded), past)
         if evaluator:
             evaluator.resume(self.loop.step, past)
+            # killed after its last evaluation, before its student was saved
+            self.loop.ended_early = bool(self.loop.step) and evaluator.without_progress(self.loop.best)
 
     def _setup_processes(self) -> None:
         if self.deepspeed:

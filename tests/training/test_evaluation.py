@@ -213,6 +213,26 @@ def test_a_run_ends_early_when_it_no_longer_gets_better(folders, files, tmp_path
     assert (trained.step, trained.done, trained.ended_early) == (4, True, True) and len(records) == 4
 
 
+def test_a_run_that_ended_early_and_was_killed_takes_no_further_step(folders, files, tmp_path, monkeypatch):
+    values = {0: 5.0, 1: 1.0, 2: 2.0, 3: 3.0}
+    monkeypatch.setattr(evaluations.Evaluation, "value", lambda self, best_by: values[self.step])
+    config = new_config(folders, files, evaluation={"every": 1, "patience": 2})
+    run = RunFolder.create(tmp_path, config)
+    trained, student, records = train_here(config, run)
+    assert trained.ended_early and [each["step"] for each in records] == [1, 2, 3]
+    # as if it had been killed while it saved the student
+    again, resumed, records = train_here(config, run, resume=True)
+    assert (again.step, again.done, again.ended_early) == (3, True, True) and not records
+    assert same_weights(student, resumed)
+
+
+def test_evaluations_that_measure_nothing_end_no_run(folders, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluations.Evaluation, "value", lambda self, best_by: None)
+    config = new_config(folders, files, evaluation={"every": 1, "patience": 1})
+    trained, _, _ = train_here(config, RunFolder.create(tmp_path, config))
+    assert trained.step == config.training.steps and not trained.ended_early
+
+
 def test_a_task_or_the_loss_may_decide(folders, files, tmp_path):
     task = str(files / "task.jsonl")
     run = RunFolder.create(
