@@ -3,6 +3,7 @@
 They run inside Gradio's session, so that a signed-in visitor is known by account.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import MutableMapping, Sequence
@@ -22,6 +23,7 @@ from app.server.visitor import caller
 PATHS = ("/", "/run", "/config", "/favicon.ico", "/manifest.json", "/robots.txt", "/theme.css", "/logout")
 FOLDERS = ("/assets/", "/static/", "/svelte/", "/pwa_icon", "/login/")
 API = "/gradio_api/"
+UPLOAD = f"{API}upload"
 CALLS = (
     "app_id", "call/", "cancel", "custom_component/", "file=", "heartbeat/", "info", "login_check", "openapi.json",
     "queue/", "reset", "startup-events", "theme.css", "token", "upload", "user",
@@ -78,6 +80,8 @@ class Guard:
     async def _within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
         who = caller(scope)
         allowance = self._allowance(who)
+        if self.hosts.public and own_path(scope) == UPLOAD and scope.get("method") == "POST":
+            await asyncio.to_thread(self.uploads.measure)
         status, reason, length = self._limit(scope, who, allowance)
         if reason:
             return await self._refuse(scope, send, status, reason)
@@ -101,7 +105,7 @@ class Guard:
         length = content_length(scope)
         if length is None:
             return 411, "A request with a body needs a Content-Length header.", 0
-        uploading = own_path(scope) == f"{API}upload"
+        uploading = own_path(scope) == UPLOAD
         most = MOST_UPLOAD if uploading else MOST_BODY
         if length > most:
             return 413, f"A request may have {most:,} bytes; this has {length:,}.", 0

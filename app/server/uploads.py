@@ -10,6 +10,7 @@ import hmac
 import os
 import re
 import secrets
+import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ MOST_BYTES = 200_000_000
 # the most bytes per visitor and day, and of all visitors together on disk
 MOST_A_DAY, MOST_IN_ALL = 1_000_000_000, 20_000_000_000
 DAY = 24 * 3600.0
+# seconds between two counts of what is on disk
+MEASURED_SECONDS = 30.0
 # how long a file is kept next to the runs, unless a run uses it
 KEPT_SECONDS = 30 * DAY
 UNSIGNED = re.compile(r"visitor-[0-9a-f]{32}")
@@ -36,7 +39,8 @@ MOST_KNOWN = 10_000
 
 @dataclass
 class Uploads:
-    """The uploads of a studio, in `folder`; `brought` is (time, bytes) by visitor.
+    """The uploads of a studio, in `folder`; `brought` is (time, bytes) by visitor, and `stored` the bytes on disk when
+    they were last counted, plus what has been accepted since.
 
     `secret` makes names of folders that cannot be guessed without the same file.
     """
@@ -45,10 +49,22 @@ class Uploads:
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     brought: "OrderedDict[str, list[tuple[float, int]]]" = field(default_factory=OrderedDict)
     under_way: dict[str, int] = field(default_factory=dict)
+    stored: int = 0
+    measured: float = float("-inf")
+    measuring: threading.Lock = field(default_factory=threading.Lock)
+
+    def measure(self) -> None:
+        """Count the bytes on disk, unless they were counted a moment ago. With many small files this takes seconds, so
+        it must not be called on the thread that answers requests.
+        """
+        with self.measuring:
+            if time.monotonic() - self.measured > MEASURED_SECONDS:
+                self.stored = bytes_in(self.folder) + bytes_in(Path(get_upload_folder()))
+                self.measured = time.monotonic()
 
     def refusal(self, who: str, length: int) -> str | None:
         """The reason why this visitor may not upload `length` bytes now; None if they may, and then these bytes are
-        counted.
+        counted. `measure` comes first.
         """
         now = time.time()
         recent = [each for each in self.brought.get(who, []) if now - each[0] < DAY]
@@ -58,8 +74,9 @@ class Uploads:
             return (
                 f"You have uploaded {MOST_A_DAY / 1e9:g} GB within a day, which is the limit. Use a dataset on the Hub."
             )
-        if bytes_in(self.folder) + bytes_in(Path(get_upload_folder())) + length > MOST_IN_ALL:
+        if self.stored + length > MOST_IN_ALL:
             return "This studio has no room for more uploads. Use a dataset on the Hub, or try again tomorrow."
+        self.stored += length
         self.brought[who] = [*recent, (now, length)]
         self.brought.move_to_end(who)
         while len(self.brought) > MOST_KNOWN:
@@ -91,8 +108,10 @@ class Uploads:
         if public:
             unsigned = hmac.new(self.secret, data, hashlib.sha256).hexdigest()[:32]
             folder = self.folder / (visitor.folder or f"visitor-{unsigned}")
-            if bytes_in(self.folder) + len(data) > MOST_IN_ALL:
+            self.measure()
+            if self.stored + len(data) > MOST_IN_ALL:
                 raise RunError("This studio has no room for more prompts. Use a dataset on the Hub, or try tomorrow.")
+            self.stored += len(data)
         return str(_kept(data, suffix, folder))
 
     def owns(self, path: Path, visitor: Visitor, public: bool) -> bool:

@@ -1,6 +1,7 @@
 """What stands before every request: own names, own pages, paths that the studio uses, and limits for each visitor."""
 
 import asyncio
+import threading
 from collections.abc import Iterable
 
 import gradio
@@ -237,6 +238,43 @@ def test_uploads_have_a_quota_by_visitor_and_in_all(proxied, monkeypatch):
     assert send("198.51.100.8").status_code == 200
     monkeypatch.setattr("app.server.uploads.MOST_IN_ALL", 10)
     assert send("198.51.100.9").status_code == 413
+
+
+def test_others_are_answered_while_the_files_of_uploads_are_counted(tmp_path, monkeypatch):
+    counting, counted, counts = threading.Event(), threading.Event(), []
+
+    def slow(folder) -> int:
+        counts.append(folder)
+        counting.set()
+        assert counted.wait(20)
+        return 0
+
+    async def app(scope, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def run() -> None:
+        answered = []
+
+        async def send(message) -> None:
+            answered.append(message["status"])
+
+        guard = Guard(app, Hosts.of("0.0.0.0", True, environment=SPACE), Uploads(tmp_path))
+        headers = [(b"host", SPACE_NAME.encode()), (b"content-length", b"10")]
+        scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "client": ("198.51.100.7", 1),
+                 "headers": headers}  # fmt: skip
+        uploads = [asyncio.create_task(guard(scope, None, send)) for _ in range(3)]
+        while not counting.is_set():
+            await asyncio.sleep(0.01)
+        await guard({**scope, "path": "/config", "method": "GET", "client": ("198.51.100.8", 1)}, None, send)
+        assert answered == [200]
+        counted.set()
+        await asyncio.gather(*uploads)
+        assert answered == [200] * 4
+        # both folders, once for all three
+        assert len(counts) == 2
+
+    monkeypatch.setattr("app.server.uploads.bytes_in", slow)
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_open_requests_are_bounded_by_visitor(tmp_path):
