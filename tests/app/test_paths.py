@@ -115,7 +115,9 @@ def test_tasks_are_names_or_data_of_the_visitor_s_own(space, tmp_path):
     assert paths.check_tasks(space, BOB, ["demo", "gsm8k", mine]) == ["demo", "gsm8k", mine]
     task = tmp_path / "task.yaml"
     task.write_text("task: x\nprocess_docs: !function evil.run\n")
-    for name in (*names_of_others(space), uploaded(space, ANN), str(task), uploaded(space, BOB, "task: x", "t.yaml")):
+    # kept by a version that accepted files of any kind
+    own_task = space.uploads.keep_bytes(b"task: x", ".yaml", BOB, True)
+    for name in (*names_of_others(space), uploaded(space, ANN), str(task), own_task):
         if name == "simct":
             continue  # reads as the name of a task, of which there is none
         with pytest.raises(ConfigError):
