@@ -126,6 +126,41 @@ def tab_to(studio: studio_page.Studio, selector: str, most: int = 150) -> None:
     assert seen
 
 
+# how what has the focus, and what is around it, looks; the end of a transition, not a moment of it
+LOOK = """element => {
+  const looks = [];
+  for (let each = element; each && looks.length < 20; each = each.parentElement) {
+    for (const transition of each.getAnimations()) transition.finish();
+    const {outlineStyle, outlineColor, borderColor, boxShadow, backgroundColor} = getComputedStyle(each);
+    looks.push(outlineStyle === 'none' ? '' : outlineColor, borderColor, boxShadow, backgroundColor);
+  }
+  return looks.join();
+}"""
+
+
+@pytest.mark.parametrize("step", ["data", "train", "runs", "compare", "publish", "help"])
+def test_what_has_the_focus_looks_different(studio, step):
+    """Radio buttons, checkboxes and sliders looked the same with the focus as without it."""
+    studio.open(f"?step={step}")
+    expect(studio.at(SHOWN[step.capitalize()]).locator("visible=true").first).to_be_visible()
+    expect(studio.at("[data-outdated], .note-busy").locator("visible=true")).to_have_count(0)
+    studio.at("#steps > .tab-wrapper [role=tab][aria-selected=true]").focus()
+    kinds, unseen = set(), []
+    for _ in range(80):
+        studio.page.keyboard.press("Tab")
+        focused = studio.page.evaluate_handle("document.activeElement").as_element()
+        if focused.evaluate("element => element === document.body"):
+            break
+        before = focused.evaluate(LOOK)
+        # Tab continues from here
+        focused.evaluate("element => element.blur()")
+        name = focused.evaluate("element => `${element.closest('[id]').id} ${element.type ?? element.tagName}`")
+        kinds.add(name.rpartition(" ")[2])
+        if before == focused.evaluate(LOOK):
+            unseen.append(name)
+    assert "button" in kinds and not unseen, unseen
+
+
 def test_the_keyboard_leads_from_the_pair_to_a_launched_run(studio):
     studio.open()
     keyboard = studio.page.keyboard
