@@ -11,6 +11,7 @@ A server must share a disk with the trainer and be started by
 `VLLM_SERVER_DEV_MODE=1 vllm serve STUDENT --generation-config vllm`; this mode allows the calls that reload weights.
 """
 
+import http.client
 import json
 import shutil
 import urllib.error
@@ -51,7 +52,7 @@ class VllmWriter:
         # the ids with bytes, if the lm_head has more rows than that
         self.known_ids = list(range(known)) if rows > known else None
         if self.url:
-            self.model = self._request("/v1/models")["data"][0]["id"]
+            self.model = self._entry("/v1/models", None, "data").get("id")
         else:
             self._save(student)
             self.engine = _colocated(config, self.folder)
@@ -111,8 +112,8 @@ class VllmWriter:
         body = {"model": self.model, "prompt": prompt, **self._sampling(), "seed": seed, "return_token_ids": True}
         if self.known_ids is not None:
             body["allowed_token_ids"] = self.known_ids
-        ids = self._request("/v1/completions", body)["choices"][0].get("token_ids")
-        if ids is None:
+        ids: Any = self._entry("/v1/completions", body, "choices").get("token_ids")
+        if not isinstance(ids, list) or not all(isinstance(each, int) for each in ids):
             raise RunError(f"The vLLM server at {self.url} returns no token ids. Update it to 0.10.2 or later.")
         return ids
 
@@ -121,6 +122,18 @@ class VllmWriter:
         without_adapters(student).save_pretrained(self.folder, state_dict=plain_state(student), safe_serialization=True)
         if not (self.folder / "tokenizer_config.json").is_file():
             save_tokenizer(self.tokens.tokenizer, self.folder)
+
+    def _entry(self, path: str, body: dict[str, Any] | None, name: str) -> dict[str, Any]:
+        """The first entry of the list with this name in the server's answer."""
+        found = self._request(path, body).get(name)
+        if not isinstance(found, list) or not found or not isinstance(found[0], dict):
+            raise self._other_answer(path)
+        return found[0]
+
+    def _other_answer(self, path: str) -> RunError:
+        return RunError(
+            f"The server at {self.url} answered {path} with something that vLLM does not. Correct rollout.vllm_url."
+        )
 
     def _request(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
@@ -135,12 +148,16 @@ class VllmWriter:
                 ) from error
             answer = brief(error.read().decode(errors="replace"))
             raise RunError(f"The vLLM server at {self.url} answered {error.code} to {path}: {answer}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason: object = getattr(error, "reason", error)
             raise RunError(
                 f"The vLLM server at {self.url} does not answer ({reason}). Start it, or correct rollout.vllm_url."
             ) from error
-        return json.loads(text) if text else {}
+        try:
+            answer = json.loads(text) if text else {}
+        except (ValueError, RecursionError) as error:  # not JSON, or nested too deeply
+            raise self._other_answer(path) from error
+        return answer if isinstance(answer, dict) else {}
 
 
 def sampling_body(rollout: RolloutConfig, end_ids: tuple[int, ...]) -> dict[str, Any]:

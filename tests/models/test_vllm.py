@@ -181,6 +181,20 @@ def test_a_server_is_given_every_setting_of_sampling(folders, server, tmp_path):
     assert (asked["top_k"], asked["min_p"], asked["repetition_penalty"]) == (20, 0.05, 1.2)
 
 
+@pytest.mark.parametrize("text", [b"<html></html>", b"[]", b'{"data": []}', b'{"data": ["student"]}', b"[" * 100_000])
+def test_a_server_that_is_not_vllm_is_reported_in_one_line(folders, server, tmp_path, monkeypatch, text):
+    def answer(handler, body):
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(text)
+
+    monkeypatch.setattr(Handler, "answer", answer)
+    config, pair = new_config(folders, server.url), TokenizerPair.from_pretrained(*map(str, folders))
+    student = load_model(config.student)
+    with pytest.raises(RunError, match="with something that vLLM does not"):
+        VllmWriter(config, student, pair.student, tmp_path / "weights")
+
+
 def test_a_server_that_cannot_be_used_is_reported_in_one_line(folders, server, tmp_path):
     server.development = False
     with pytest.raises(RunError, match="VLLM_SERVER_DEV_MODE=1"):
