@@ -23,6 +23,7 @@ from simct.files import FULL, locked, overwrite, parse_json, read_file, write_at
 State = Literal["queued", "running", "stopping", "stopped", "failed", "finished", "unreadable"]
 STATES = tuple(state for state in get_args(State) if state != "unreadable")
 ACTIVE_STATES = ("queued", "running", "stopping")
+ENDED_STATES = ("stopped", "failed", "finished")
 PublishingState = Literal["none", "publishing", "published", "failed"]
 
 # larger than any status; a larger file is not read
@@ -197,12 +198,15 @@ def read_status(path: Path) -> RunStatus:
 def update_status(path: Path, **fields: Any) -> RunStatus:
     """Merge `fields` into the status file `path`, stamp the heartbeat, and return the new status.
 
-    Damaged values in the file are dropped. Raises RunError for an unknown field, a value that the field cannot have,
-    and a run without a state.
+    Damaged values in the file are dropped. An ended run does not become `stopping`: nothing is written then, and
+    its status is returned. Raises RunError for an unknown field, a value that the field cannot have, and a run without
+    a state.
     """
     if "state" in fields and fields["state"] not in STATES:
         raise RunError(f"A run cannot be {fields['state']!r}; its states are {', '.join(STATES)}.")
     with locked(path.with_name(".status.lock")):
+        if fields.get("state") == "stopping" and (found := read_status(path)).state in ENDED_STATES:
+            return found
         now = time.time()
         record = _merged(path, RunStatus, {**fields, "heartbeat": now})
         if record.get("state") not in STATES:

@@ -51,9 +51,10 @@ def refresh(run: RunFolder, token: Token = None) -> RunStatus:
 
 def stop(run: RunFolder, token: Token = None) -> str:
     hf_job.stop(run, token)
-    if run.status().state == "stopping":
+    state = run.status().state
+    if state == "stopping":
         return "Stopping: the Job writes and pushes a checkpoint first."
-    return "Canceled before it started."
+    return "Canceled before it started." if state == "stopped" else f"The run has just ended: it is {state}."
 
 
 def kill(run: RunFolder, token: Token = None) -> str:

@@ -45,6 +45,8 @@ def stop(run: RunFolder, token: Token = None) -> str:
     queue.advance(run.path.parent)
     if waited and status.state == "stopped":
         return "Removed from the queue."
+    if not status.active:
+        return f"The run has just ended: it is {status.state}."
     return "Stopping: the run writes a checkpoint first."
 
 

@@ -334,6 +334,8 @@ def stop(run: RunFolder) -> RunStatus:
         return run.status()
     training = _started(run).state == "running"
     status = run.set_status(state="stopping", message="Writing a checkpoint")
+    if not status.active:
+        return status  # it has ended in the meantime
     if training and status.pid and status.pid != status.group:
         # the launcher would kill the run's other processes before they finish the checkpoint
         with contextlib.suppress(ProcessLookupError, PermissionError):

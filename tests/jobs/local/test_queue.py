@@ -14,6 +14,7 @@ import pytest
 from simct.config import save_config
 from simct.errors import RunError
 from simct.hub.redact import KEY_VARIABLE, RUN_KEY_VARIABLE
+from simct.jobs import actions
 from simct.jobs.local import job as local_job
 from simct.jobs.local import process, queue
 from simct.models import server_keys
@@ -358,3 +359,21 @@ def test_the_reason_for_a_failure_holds_no_token(runs_dir):
     run = new(runs_dir)
     run.log_path.write_text("HTTPError: refused for hf_abcdefghijklmnopqrstuvwx\n")
     assert local_job.last_error(run) == "HTTPError: refused for hf_…"
+
+
+def test_a_run_that_finishes_while_it_is_being_stopped_stays_finished(runs_dir, monkeypatch):
+    run = new(runs_dir)
+    trainer = subprocess.Popen(["sleep", "60"])
+    started = process.start_time(trainer.pid)
+    run.set_status(state="running", queued_at=None, pid=trainer.pid, pid_started=started)
+
+    def finish(run):
+        found = run.status()
+        run.set_status(state="finished", message="Finished")
+        return found
+
+    monkeypatch.setattr(local_job, "_started", finish)
+    assert "just ended" in actions.stop(run)
+    assert (run.status().state, run.status().message) == ("finished", "Finished") and trainer.poll() is None
+    trainer.kill()
+    trainer.wait()
