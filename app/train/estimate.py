@@ -14,6 +14,7 @@ from app.server.machine import this_machine
 from app.server.model_facts import allowed, joined
 from app.server.studio import Studio
 from app.server.work import Work, follow
+from app.train.checklist_view import FIELDS
 from app.train.where import HERE, Place
 from simct.config import RunConfig
 from simct.config.teachers import teachers_of, with_one_teacher
@@ -139,7 +140,8 @@ def view(found: "Estimate", place: Place) -> str:
     ]
     fits = "" if first.fits else markup.note("warn", f"Does not fit {where}. Choose another machine, or see Memory.")
     served = "".join(
-        f'<p class="lead small" title="{markup.escape(fact.explanation)}">{fact.label}: {markup.escape(fact.text)}</p>'
+        f'<p class="lead small" title="{markup.escape(FIELDS.in_labels(fact.explanation))}">'
+        f"{fact.label}: {markup.escape(FIELDS.in_labels(fact.text))}</p>"
         for fact in estimates.served_facts(found)
     )
     counts = f"{trained.text} weights trained{'' if found.steps is None else f' · {steps.text} steps'}"

@@ -13,7 +13,10 @@ from app.pair.tab import PairTab
 from app.server import teacher_keys, weights
 from app.server.visitor import Visitor
 from app.server.work import Work
+from app.train import estimate
 from app.train.teacher_server import TeacherServer as Panel
+from app.train.where import HERE as HERE_TRAINS
+from app.train.where import Place
 from simct import demo
 from simct.config.teachers import TeacherConfig
 from simct.errors import ModelError, RunError
@@ -110,6 +113,13 @@ def test_a_server_that_does_not_answer_ends_a_measurement_soon(local, monkeypatc
     wanted = Measurement(TEACHER, STUDENT, choice.START, text_source.TextSource(text_source.CHOSEN), 8, run)
     with pytest.raises(RunError, match="does not answer"):
         measure_reliability(local, wanted, None, Work())
+
+
+def test_the_estimate_names_the_field_of_the_price(local):
+    config = load_preset("demo-cpu")
+    config.teacher.server = "http://127.0.0.1:9"
+    *_, last = estimate.views(local, lambda: config, None, 100, "", Place(HERE_TRAINS))
+    assert "unknown; give “Teacher server price”" in last.html and "price_per_million" not in last.html
 
 
 def test_no_weights_of_a_served_teacher_are_offered(local, public, server):
