@@ -85,7 +85,7 @@ def load_state(
     """
     try:
         if accelerator.distributed_type == DistributedType.FSDP:
-            _load_sharded(module, optimizer, average, folder)
+            _load_sharded(accelerator, module, optimizer, average, folder)
         else:
             accelerator.load_state(str(folder))
         return json.loads((folder / STEP_FILE).read_text())["step"]
@@ -131,14 +131,23 @@ def _save_sharded(
     folder: Path,
 ) -> None:
     tensors = {name: to_whole(parameter.detach()) for name, parameter in trained_parameters(module).items()}
-    state = {"optimizer": optimizer_state(optimizer), "average": to_whole(average.state_dict()) if average else None}
+    state: dict[str, Any] = {
+        "optimizer": optimizer_state(optimizer),
+        "average": to_whole(average.state_dict()) if average else None,
+    }
+    if accelerator.scaler:
+        state["scaler"] = accelerator.scaler.state_dict()
     if accelerator.is_main_process:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TRAINED_FILE)
         torch.save(state, folder / SHARDED_FILE)
 
 
 def _load_sharded(
-    module: torch.nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None, folder: Path
+    accelerator: Accelerator,
+    module: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
+    folder: Path,
 ) -> None:
     """Load what `_save_sharded` wrote, each process its own part."""
     saved = load_file(folder / TRAINED_FILE)
@@ -149,6 +158,9 @@ def _load_sharded(
     load_optimizer_state(optimizer, state["optimizer"])
     if average:
         average.load_state_dict(state["average"])
+    # checkpoints of earlier versions have none
+    if accelerator.scaler and state.get("scaler"):
+        accelerator.scaler.load_state_dict(state["scaler"])
 
 
 def save_checkpoint(

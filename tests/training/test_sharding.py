@@ -6,10 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
 from simct.config import config_from_dict
@@ -21,8 +24,10 @@ from simct.evaluation.distance import Speaker, distance_of, draw
 from simct.evaluation.records import DIRECTIONS, evaluations_of
 from simct.models.adapters import merged_student, plain_state, trainable_student
 from simct.models.loading import load_model
+from simct.runs.checkpoints import STEP_FILE
 from simct.runs.folder import RunFolder
 from simct.tokenization.pair import TokenizerPair
+from simct.training.checkpoints import load_state, save_state
 from simct.training.trainer import Trainer
 from tests.support.random_pair import save_pair
 
@@ -177,3 +182,20 @@ def test_processes_wait_for_what_one_of_them_does_alone(tmp_path, dtype):
         env={**os.environ, "ACCELERATE_USE_CPU": "1"}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert process.stdout.count("2 processes wait 604800 s") == 2, process.stdout + process.stderr
+
+
+def test_a_sharded_checkpoint_keeps_the_scale_of_the_loss(tmp_path):
+    """Under fp16 it changes during a run, and another scale would round other gradients to zero."""
+    module = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(module.parameters())
+
+    def accelerator(scale: float) -> Any:
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        scaler.scale(torch.ones(()))  # until then it has no state
+        return SimpleNamespace(distributed_type=DistributedType.FSDP, is_main_process=True, scaler=scaler)
+
+    save_state(accelerator(8.0), module, optimizer, None, tmp_path)
+    (tmp_path / STEP_FILE).write_text('{"step": 3}')
+    resumed = accelerator(1.0)
+    assert load_state(resumed, module, optimizer, None, tmp_path) == 3
+    assert resumed.scaler.get_scale() == 8.0
