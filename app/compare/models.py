@@ -75,7 +75,7 @@ def served_line(config: RunConfig) -> str:
 
 def checkpoint_step(side: str) -> int | None:
     number = side.removeprefix(CHECKPOINT)
-    return int(number) if side.startswith(CHECKPOINT) and number.isdigit() else None
+    return int(number) if side.startswith(CHECKPOINT) and number.isdecimal() else None
 
 
 def in_order(sides: Iterable[str]) -> list[str]:

@@ -33,7 +33,7 @@ def wanted_wait(error: BaseException) -> float | None:
     """The seconds that the Hub asks to wait (Retry-After), or None."""
     response = getattr(error, "response", None)
     seconds = response.headers.get("Retry-After", "") if response is not None else ""
-    return float(seconds) if seconds.isdigit() else None
+    return float(seconds) if seconds.isdecimal() else None
 
 
 def patiently(call: Callable[[], Result], patience: float | None = None) -> Result:

@@ -35,7 +35,7 @@ def check_device(planned: PlannedRun) -> list[Check]:
     for side, model in (*named_teachers(config), (STUDENT, config.student)):
         device = model.device
         number = (device or "").partition(":")[2]
-        if device and device.startswith("cuda") and int(number if number.isdigit() else 0) >= gpus:
+        if device and device.startswith("cuda") and int(number if number.isdecimal() else 0) >= gpus:
             line = f"{side}.device is {device!r}, and this machine has {_count(gpus)}."
             found.append(problem(line, f"Change {side}.device.", planned.setting(side, "device")))
     wanted = planned.place.gpus

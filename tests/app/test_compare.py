@@ -80,6 +80,10 @@ def test_a_checkpoint_that_is_gone_is_said_to_be(local, run):
         models.load(local, "step-8", run, run.config(), None, Work())
 
 
+def test_only_decimal_digits_name_a_step():
+    assert [models.checkpoint_step(side) for side in ("step-8", "step-²", "step-", "after")] == [8, None, None, None]
+
+
 # side by side
 
 

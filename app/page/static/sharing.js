@@ -11,6 +11,13 @@ Object.assign(window.studio, {
     return url.href;
   },
 
-  // In place of an event's first value.
-  linkedRun: (_link, seen) => [decodeURIComponent(window.location.hash.slice(1)), seen],
+  // In place of an event's first value. An address that was cut off in the middle of a character cannot be decoded.
+  linkedRun: (_link, seen) => {
+    const link = window.location.hash.slice(1);
+    try {
+      return [decodeURIComponent(link), seen];
+    } catch {
+      return [link, seen];
+    }
+  },
 });
