@@ -165,4 +165,4 @@ def served(path: str) -> bool:
 def content_length(scope: Scope) -> int | None:
     """The number of bytes of a request's body, from its header; None without the header."""
     named = [value for name, value in scope["headers"] if name.lower() == b"content-length"]
-    return int(named[0]) if len(named) == 1 and named[0].isdecimal() and len(named[0]) < 16 else None
+    return int(named[0]) if len(named) == 1 and named[0].isdigit() and len(named[0]) < 16 else None

@@ -95,3 +95,7 @@ def test_a_run_is_read_by_its_link(studio, browser, address, runs_dir):
     expect(reader.at("#shared-head .note-error")).to_contain_text("shows no run")
     expect(reader.at("#shared-results")).to_be_hidden()
     reader.close()
+    cut_off = studio_page.visitor(browser, address)
+    cut_off.page.goto(link.input_value() + "%E0%A4")
+    expect(cut_off.at("#shared-head .note-error")).to_contain_text("shows no run")
+    cut_off.close()
