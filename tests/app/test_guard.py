@@ -14,7 +14,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from app.server import assets
 from app.server import guard as guard_module
-from app.server.guard import BURST, MOST_BODY, MOST_OPEN, Guard, Preflights, served
+from app.server.guard import BURST, MOST_BODY, MOST_OPEN, Guard, Preflights, content_length, served
 from app.server.hosts import Hosts
 from app.server.uploads import MOST_BYTES, Uploads
 from app.server.visitor import caller
@@ -322,3 +322,11 @@ def test_who_calls(peer, forwarded, who):
     assert caller({"client": (peer, 1), "headers": headers}) == f"address {who}"
     profile = {"oauth_info": {"userinfo": {"preferred_username": "ann"}}}
     assert caller({"client": (peer, 1), "headers": headers, "session": profile}) == "account ann"
+
+
+@pytest.mark.parametrize(
+    ("value", "got"), [(b"12", 12), (b"0", 0), (b"", None), (b"-1", None), (b"1" * 16, None), ("²".encode(), None)]
+)
+def test_the_length_of_a_request_is_read_from_its_header(value, got):
+    assert content_length({"headers": [(b"host", b"a"), (b"Content-Length", value)]}) == got
+    assert content_length({"headers": [(b"content-length", value)] * 2}) is None
