@@ -20,8 +20,9 @@ from simct.models.adapters import plain_state, without_adapters
 T = TypeVar("T")
 
 # How long a process waits for the others. It must outlast what one process does alone, such as scoring the student on
-# tasks; the usual ten minutes of NCCL do not. The launcher ends all processes as soon as one fails.
-LONGEST_WAIT = timedelta(days=7)
+# tasks, and the usual ten minutes of NCCL do not. It must also end, because processes that hang keep their GPUs. The
+# launcher ends all processes as soon as one fails.
+LONGEST_WAIT = timedelta(hours=12)
 
 
 def shard_teacher(teacher: torch.nn.Module) -> None:
