@@ -59,7 +59,7 @@ def sample_answers(
     (run.path / "samples").mkdir(exist_ok=True)
     if accelerator.is_main_process:
         write_atomically(run.path / SAMPLED_WITH, dump_config(config))
-    first_limit = limit = config.warmup.max_new_tokens
+    first_limit = limit = plan.limit
     wanted, budget = plan.samples, config.warmup.retry_budget * first_limit * len(plan.samples)
     while wanted:
         pending = _pending(run, plan, wanted, limit, first_limit, accelerator)
@@ -87,14 +87,15 @@ def sample_answers(
 class SamplingPlan:
     """The teacher's ids of every prompt, the prompts that leave room for an answer, and the samples to draw.
 
-    longest: the most tokens of a prompt and its answer together. Sample n is the answer n % samples_per_prompt to
-    prompt n // samples_per_prompt.
+    limit: the most tokens of an answer at first; longest: those of a prompt and its answer together. Sample n is the
+    answer n % samples_per_prompt to prompt n // samples_per_prompt.
     """
 
     prompt_ids: list[list[int]]
     fitting: list[int]
     samples: list[int]
     samples_per_prompt: int
+    limit: int
     longest: int
 
     def ids_for(self, sample: int) -> list[int]:
@@ -112,14 +113,22 @@ def _plan(
         accelerator.print(line, flush=True)
     ids = rendered.ids
     longest = min(config.training.max_length, context or config.training.max_length)
-    room = longest - config.warmup.max_new_tokens
+    limit = config.warmup.max_new_tokens
+    if longest < config.training.max_length and longest // 2 < limit:
+        limit = longest // 2  # half is for the prompts, which max_new_tokens may leave no room for
+        accelerator.print(
+            f"The teacher reads at most {longest:,} tokens, so its answers have up to {limit:,}, not "
+            f"{config.warmup.max_new_tokens:,} (warmup.max_new_tokens).",
+            flush=True,
+        )
+    room = longest - limit
     fitting = [
         index
         for index in range(len(prompts))
         if 0 < len(ids[index]) <= room and has_allowed_length(config.data, [len(ids[index])])
     ]
     samples = [index * count + sample for index in fitting for sample in range(count)]
-    return SamplingPlan(ids, fitting, samples, count, longest)
+    return SamplingPlan(ids, fitting, samples, count, limit, longest)
 
 
 def cut_samples(plan: SamplingPlan, records: list[dict], limit: int) -> list[int]:
@@ -162,7 +171,7 @@ class _Round:
         """Write this process's part of `pending`, a batch at a time; False if it was stopped."""
         accelerator, size = self.accelerator, self.config.warmup.generation_batch_size
         rank, stride = accelerator.process_index, size * accelerator.num_processes
-        again = f" again, up to {self.limit:,} tokens" if self.limit > self.config.warmup.max_new_tokens else ""
+        again = f" again, up to {self.limit:,} tokens" if self.limit > self.plan.limit else ""
         progress = Reporter(self.run, accelerator.is_main_process)
         if pending:
             progress.stage(f"The teacher is answering{again}", self.total, "answers", self.total - len(pending))

@@ -59,7 +59,7 @@ def test_the_teacher_of_a_warm_up_reads_it(monkeypatch):
         def print(self, *texts, **options):
             pass
 
-    plan = _plan(new_config(SYSTEM, kind="warmup"), PAIR.teacher, PROMPTS, Alone())
+    plan = _plan(new_config(SYSTEM, kind="warmup"), PAIR.teacher, PROMPTS, Alone(), None)
     assert all(SYSTEM in read_by(PAIR.teacher, ids) for ids in plan.prompt_ids)
 
 

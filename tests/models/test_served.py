@@ -386,8 +386,8 @@ def test_micro_batches_are_scored_while_one_is_trained(folders, server, tmp_path
     server.before = lambda body: asked.release()
 
     class Watched(Trainer):
-        def _start_scoring(self, samples):
-            rows = super()._start_scoring(samples)
+        def _start_scoring(self, samples, counts):
+            rows = super()._start_scoring(samples, counts)
 
             def wait():
                 if not trained.is_set():

@@ -375,12 +375,15 @@ def test_no_text_is_longer_than_a_model_reads(finished, student_tokens, teacher_
     lengths = [len(prompt_ids(teacher_tokens.tokenizer, prompt.messages)) for prompt in prompts]
     longest = sorted(lengths)[N // 2]
     described = json.loads((teacher / "config.json").read_text())
-    (teacher / "config.json").write_text(json.dumps(described | {"max_position_embeddings": longest + 40}))
+    (teacher / "config.json").write_text(json.dumps(described | {"max_position_embeddings": 2 * longest}))
     config.teacher.model = str(teacher)
     run = RunFolder.create(tmp_path / "runs", config)
     assert sample_answers(run, config, Accelerator(cpu=True), prompts, lambda: False)
-    written = {record["index"] for record in read_jsonl(run.path / "samples" / "0.jsonl")}
+    records = list(read_jsonl(run.path / "samples" / "0.jsonl"))
+    written = {record["index"] for record in records}
     assert written == {index for index, length in enumerate(lengths) if length <= longest} and len(written) < N
+    # half of the context is for the prompts
+    assert longest < config.warmup.max_new_tokens and {record["limit"] for record in records} >= {longest}
 
     examples, _ = load_examples(finished[0].path / "data", student_tokens, config)
     sizes = sorted(len(each.prompt_ids) + len(each.completion_ids) for each in examples)
