@@ -78,9 +78,7 @@ class Answer:
 
 
 def prompts_of(studio: Studio, run: RunFolder, token: str | bool | None) -> "list[Prompt]":
-    """Prompts of the run to try: first those that it is evaluated on, if the run has them, then those that it trains
-    on.
-    """
+    """Prompts of the run to try: first its evaluation prompts, if it has any, then its training prompts."""
     config = run.config()
     found: list[Prompt] = []
     if "demo" in config.evaluation.tasks:

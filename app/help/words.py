@@ -28,7 +28,7 @@ FIELDS = {
     "Access": "Whether the models you search for are open to everyone or gated. For gated models, the authors must "
     "grant access.",
     "Order": "How the list of models is sorted.",
-    "inspect-text": "The text that both tokenizers split into tokens. Usual: a paragraph like those that the student "
+    "inspect-text": "The text that both tokenizers split into tokens. Usual: a paragraph such as the student "
     "will write. Try code, numbers or another language to see where the two differ.",
     "Source": "Where the texts come from. Choose your own file or a dataset if your data differs from the embedded "
     "prompts.",

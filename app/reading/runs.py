@@ -14,6 +14,7 @@ from simct.estimate.memory import load_shape_config
 from simct.estimate.records import Estimate
 from simct.estimate.time_and_cost import estimate_run
 from simct.files import expanded
+from simct.hub.model_config import context_of
 from simct.hub.repo_ids import is_folder
 from simct.jobs.hf.hardware import Offer, offers
 from simct.preflight.checklist import run_checks
@@ -37,8 +38,7 @@ def context_length(worker: Worker, source: Source) -> int | None:
     """How many tokens the model can read, by its config. Raises a one-line SimCTError."""
     worker.step(f"The config of {source.name!r}")
     config = load_shape_config(ModelConfig(model=source.model, revision=source.revision), source.token)
-    length = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return length if isinstance(length, int) else None
+    return context_of(config)
 
 
 def estimate(

@@ -1,5 +1,7 @@
 """The sections of a run about its optimization: adapters, training and the warm-up."""
 
+from collections.abc import Iterable
+
 from simct.config.sections import CHECKERS, LARGEST_SEED, MOST_AT_ONCE, MOST_EPOCHS, MOST_STEPS, MOST_TOKENS
 from simct.setting import Section, setting
 
@@ -209,6 +211,10 @@ class TrainingConfig(Section):
         ge=0,
         le=LARGEST_SEED,
     )
+
+    def longest(self, contexts: Iterable[int | None]) -> int:
+        """The most tokens of a prompt and its completion: `max_length`, or fewer if a model's context is shorter."""
+        return min([self.max_length, *filter(None, contexts)])
 
     def micro_batch(self, rollouts: int, length: int) -> int:
         """Completions in one pass if all `rollouts` of a process are `length` tokens long."""

@@ -137,7 +137,7 @@ def prepare_prompts(
     A prompt that a template refuses, or whose length the data's settings exclude, is left out as well; on_notice gets a
     sentence about that and about every other change that a template needs. Raises DataError if no prompt is left.
     """
-    limit = min([config.training.max_length, *(length for length in context_lengths if length)])
+    limit = config.training.longest(context_lengths)
     room = limit - config.rollout.max_new_tokens
     student = render_prompts("student", pair.student.tokenizer, prompts, config.student.enable_thinking)
     teacher = render_prompts(

@@ -53,6 +53,12 @@ def load_config(model: str, revision: str | None = None, token: str | bool | Non
     return AutoConfig.from_pretrained(name, revision=revision, token=token, trust_remote_code=False)
 
 
+def context_of(config: PretrainedConfig | None) -> int | None:
+    """The most tokens that a model with this config reads at once; None if it does not say."""
+    found = None if config is None else getattr(config.get_text_config(), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
 def _settings(file: Path, model: str) -> dict[str, Any]:
     if file.stat().st_size > LARGEST_CONFIG:
         raise ModelError(f"The config.json of {quoted(model)} has {file.stat().st_size:,} bytes. Choose another model.")

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from simct.data.conversations import with_system
 from simct.data.templates import prompt_ids
 from simct.errors import AlignmentError, DataError
+from simct.hub.model_config import context_of
 from simct.inspection.coverage import Spelled, pieces, printable, show_unit, spell
 from simct.inspection.records import (
     Candidate,
@@ -130,7 +131,7 @@ def _leads(pair: TokenizerPair, prompt: str | None, system: str | None) -> tuple
 
 def _room(teacher_model: PreTrainedModel, student_model: PreTrainedModel, leads: tuple[list[int], list[int]]) -> int:
     """The number of tokens of either side that fit in a window after the text that both models read first."""
-    limits = [getattr(model.config, "max_position_embeddings", None) for model in (teacher_model, student_model)]
+    limits = [context_of(model.config) for model in (teacher_model, student_model)]
     room = min([WINDOW, *filter(None, limits)]) - max(map(len, leads))
     if room < 2:
         raise DataError("The prompt leaves no room for the text in the models' context: shorten it.")

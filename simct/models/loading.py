@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import snapshot_download
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from simct.config import local_path
 from simct.config.precision import AUTO, trained_dtype
@@ -299,11 +299,6 @@ def pad_id_of(tokenizer: PreTrainedTokenizerBase, end_ids: tuple[int, ...]) -> i
     if tokenizer.pad_token_id is not None:
         return tokenizer.pad_token_id
     return end_ids[0] if end_ids else 0
-
-
-def context_of(config: PretrainedConfig | None) -> int | None:
-    """The most tokens that a model with this config reads at once; None if it does not say."""
-    return None if config is None else getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def device_for_training() -> torch.device:

@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 from simct.config import RunConfig
 from simct.config.sections import ModelConfig
 from simct.config.teachers import teachers_of, with_one_teacher
+from simct.hub.model_config import context_of
 from simct.losses.head import Head, check_head, decoder_of
 from simct.losses.teacher_rows import HiddenRows, TeacherRows
-from simct.models.loading import context_of, hidden_rows, load_model, pad_id_of
+from simct.models.loading import hidden_rows, load_model, pad_id_of
 from simct.models.served import ServedTeacher
 from simct.models.stored import StoredTeacher
 from simct.tokenization.pair import TokenizerPair

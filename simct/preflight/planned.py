@@ -14,6 +14,7 @@ from simct.data.prompts import Prompt, PromptSet, read_prompts
 from simct.data.rendering import RenderedPrompts, render_prompts
 from simct.errors import ConfigError, DataError, SimCTError, brief
 from simct.estimate.memory import Shape, load_shape_config, shape_of
+from simct.hub.model_config import context_of
 from simct.hub.search import ModelHit, model_facts
 from simct.jobs.backend import Token
 from simct.tokenization.model_tokens import load_tokens
@@ -190,15 +191,14 @@ class PlannedRun:
     def room(self) -> int:
         """The most tokens that a prompt may have, so that its answer fits both models."""
         limits = [] if self.config.kind == "warmup" else [self.context(side) for side in self.sides]
-        return min([self.config.training.max_length, *filter(None, limits)]) - self.new_tokens
+        return self.config.training.longest(limits) - self.new_tokens
 
     def context(self, side: str) -> int | None:
         """How many tokens the model can read, if its config says so."""
         try:
-            found = getattr(self.shape_config(side).get_text_config(), "max_position_embeddings", None)
+            return context_of(self.shape_config(side))
         except NotRead:
             return None
-        return found if isinstance(found, int) and found > 0 else None
 
     def lengths(self, most: int | None = None) -> list[int]:
         """Tokens of each prompt that all sides can read, by the side with the most; with `most`, only of the first

@@ -14,10 +14,11 @@ from simct.data.routing import prepare_for_teachers, scored_prompts, unused_rout
 from simct.data.samples import PreparedPrompt
 from simct.errors import DataError
 from simct.estimate.time_and_cost import total_steps
+from simct.hub.model_config import context_of
 from simct.inspection.coverage import inspect_pair
 from simct.losses.head import check_head
 from simct.methods import METHODS
-from simct.models.loading import context_of, load_model
+from simct.models.loading import load_model
 from simct.models.stored import StoredTeacher
 from simct.models.teachers import PairedTeacher, load_teachers
 from simct.runs.folder import RunFolder

@@ -20,9 +20,10 @@ from simct.data.held_out import split_of_run
 from simct.data.prompts import Prompt, load_prompts
 from simct.errors import ConfigError
 from simct.evaluation.sandbox.program import why_unavailable
+from simct.hub.model_config import context_of
 from simct.losses.head import check_head
 from simct.models.adapters import trainable_student
-from simct.models.loading import context_of, load_model
+from simct.models.loading import load_model
 from simct.runs.folder import RunFolder
 from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.token_bytes import TokenBytes

@@ -19,7 +19,7 @@ from simct.data.samples import teacher_rollouts
 from simct.data.selection import has_allowed_length
 from simct.evaluation.answers.check import check
 from simct.files import append_jsonl, read_jsonl, write_atomically
-from simct.models.loading import context_of
+from simct.hub.model_config import context_of
 from simct.models.rollout import Rollout
 from simct.models.teachers import Teacher, load_teacher
 from simct.runs.folder import RunFolder
@@ -112,7 +112,7 @@ def _plan(
     for line in (*rendered.notices(), *rendered.losses()):
         accelerator.print(line, flush=True)
     ids = rendered.ids
-    longest = min(config.training.max_length, context or config.training.max_length)
+    longest = config.training.longest([context])
     limit = config.warmup.max_new_tokens
     if longest < config.training.max_length and longest // 2 < limit:
         limit = longest // 2  # half is for the prompts, which max_new_tokens may leave no room for

@@ -149,7 +149,7 @@ def load_examples(
     """
     examples: list[Example] = []
     left_out: Counter[str] = Counter()
-    longest = min(config.training.max_length, context or config.training.max_length)
+    longest = config.training.longest([context])
     for row in read_jsonl(folder / DATA_FILE):
         *messages, answer = row["messages"]
         try:

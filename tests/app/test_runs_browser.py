@@ -19,11 +19,6 @@ expect = playwright.expect
 GIB = 1 << 30
 
 
-@pytest.fixture(scope="module")
-def hub():
-    return studio_page.NoHub()
-
-
 @pytest.fixture
 def made(runs_dir, address):
     found = []
