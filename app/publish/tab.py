@@ -162,7 +162,11 @@ class PublishTab:
             weights = gr.Radio(visible=has_adapter) if has_adapter else gr.Radio(visible=False, value="merged")
             alone = has_adapter and what == "adapter"
             shown = {**self.card.show(run, repo, visitor, alone), **self.usage.show(run, repo, alone)}
-            return {self.suggested: suggested, self.what: weights, **self._state(status), **shown}
+            state = self._state(status)
+            if not status.active:
+                # publishing may have begun since the status was read; a timer that runs finds that out at its next tick
+                del state[self.timer]
+            return {self.suggested: suggested, self.what: weights, **state, **shown}
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error)), **self.card.nothing()}
 

@@ -37,14 +37,6 @@ def runs_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def hub():
-    """No Hub; a file that needs one has its own."""
-    from tests.support import studio_page
-
-    return studio_page.NoHub()
-
-
-@pytest.fixture(scope="module")
 def address(hub, runs_dir):
     """Where a studio runs that uses the file's own Hub."""
     from tests.support import studio_page

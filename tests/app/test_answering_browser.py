@@ -57,6 +57,11 @@ ESTIMATES = """
 """
 
 
+@pytest.fixture(scope="module")
+def hub():
+    return studio_page.NoHub()
+
+
 @pytest.fixture
 def run(runs_dir, address):
     """A run that counts as one that trains: its process is the test's own."""

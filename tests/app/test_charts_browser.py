@@ -14,6 +14,11 @@ pytestmark = pytest.mark.skipif(studio_page.CHROMIUM is None, reason="no Chromiu
 expect = playwright.expect
 
 
+@pytest.fixture(scope="module")
+def hub():
+    return studio_page.NoHub()
+
+
 @pytest.fixture
 def run(runs_dir, address):
     found = made_up_run(runs_dir)

@@ -14,6 +14,11 @@ pytestmark = pytest.mark.skipif(studio_page.CHROMIUM is None, reason="no Chromiu
 expect = playwright.expect
 
 
+@pytest.fixture(scope="module")
+def hub():
+    return studio_page.NoHub()
+
+
 def enter(studio: studio_page.Studio, selector: str, text: str, *keys: str) -> None:
     """Type a text over what a field holds, press the keys, and then Enter."""
     field = studio.at(f"{selector} input")

@@ -28,6 +28,11 @@ SEEN = """() => {
 IS_BUSY = "Boolean(document.querySelector('[data-outdated], .note-busy'))"
 
 
+@pytest.fixture(scope="module")
+def hub():
+    return studio_page.NoHub()
+
+
 def without_the_module(route) -> None:
     answer = route.fetch()
     route.fulfill(response=answer, body=MODULE.sub("", answer.text(), count=1))

@@ -1,5 +1,6 @@
 """Publish: whose account it is, and that a token typed into the page is used by its own visitor only."""
 
+import os
 import shutil
 
 import gradio as gr
@@ -9,6 +10,8 @@ from app import projects
 from app.publish import view
 from app.publish.tab import PublishTab
 from app.runs.tab import RunsTab
+from simct.jobs.local.process import start_time
+from simct.publishing import push
 from tests.support.hub_server import TOKEN, HubServer
 from tests.support.run_folders import made_up_run
 
@@ -67,3 +70,16 @@ def test_a_chosen_run_that_is_gone_is_not_replaced_by_another(local):
     assert "no longer here" in tab._show(local.nobody, None, "", "merged")[tab.note]
     refused = tab._publish(local.nobody, gone.id, "me/it", "merged", "", True, False, False)[tab.note]
     assert f"There is no run &#x27;{gone.id}&#x27;. It may have been deleted." in refused
+
+
+def test_showing_a_run_never_ends_the_watching_of_its_publishing(local):
+    """Its status may have been read before publishing began, and the page would then never show how it ends."""
+    tab = publish_tab(local)
+    run = made_up_run(local.runs_dir)
+    shown = tab._show(local.nobody, run.id, "", "merged")
+    assert shown[tab.publish].interactive and tab.timer not in shown
+    push.begin(run, "tester/student", private=True, pid=os.getpid(), pid_started=start_time(os.getpid()))
+    assert tab._show(local.nobody, run.id, "", "merged")[tab.timer].active
+    push.fail(run, "tester/student", "The Hub is away.")
+    assert tab.timer not in tab._show(local.nobody, run.id, "", "merged")
+    assert not tab._watch(local.nobody, run.id)[tab.timer].active

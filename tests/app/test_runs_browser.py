@@ -19,6 +19,11 @@ expect = playwright.expect
 GIB = 1 << 30
 
 
+@pytest.fixture(scope="module")
+def hub():
+    return studio_page.NoHub()
+
+
 @pytest.fixture
 def made(runs_dir, address):
     found = []

@@ -19,6 +19,11 @@ expect = playwright.expect
 ANN, BEN, NOBODY = Visitor("hf_ann", "ann"), Visitor("hf_ben", "ben"), Visitor(False, None)
 
 
+@pytest.fixture(scope="module")
+def hub():
+    return studio_page.NoHub()
+
+
 def test_a_link_opens_its_run_until_it_is_withdrawn(tmp_path):
     run, other = made_up_run(tmp_path), made_up_run(tmp_path)
     assert link_of(run) is None
