@@ -10,6 +10,7 @@ V vocabulary, C shared columns.
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from simct.errors import ConfigError
@@ -42,16 +43,17 @@ def accumulate(
     scoring: `log_probs` as published, or `raw_logits`, the mean of raw logits, as in the authors' released code.
     mass_mask: leave out units where the teacher's candidates have less mass than this (true means 0.5).
     prefix_free: leave out, in a unit's row, the shared token that is the unit's own first piece on either side.
-    unit_mask_ratio, random_span_ratio: the paper's ablations. A random share of multi-token units is left out; a random
-    share of 1:1 units is joined with the unit that follows. The choice depends on `option_seed` and the ids alone.
+    unit_mask_ratio, random_span_ratio: the paper's ablations. Each multi-token unit is left out, and each 1:1 unit is
+    joined with the unit that follows, with this probability. The choice in a sequence depends on `option_seed` and its
+    own ids alone, so that splitting a step differently does not change it.
     """
     least_mass = 0.5 if mass_mask is True else float(mass_mask)
     if scoring == "raw_logits" and isinstance(teacher, ListedSide):
         raise ConfigError("scoring is 'raw_logits'; a teacher that lists log-probabilities has no raw logits.")
     if random_span_ratio:
-        units = merge_with_next(units, random_share(units, units.single_U, random_span_ratio, option_seed))
+        units = merge_with_next(units, random_choice(units, units.single_U, random_span_ratio, (option_seed, 0)))
     if unit_mask_ratio:
-        units = without_units(units, random_share(units, ~units.single_U, unit_mask_ratio, option_seed))
+        units = without_units(units, random_choice(units, ~units.single_U, unit_mask_ratio, (option_seed, 1)))
 
     single_U = units.single_U
     single_N, multi_N = single_U.nonzero().squeeze(1), (~single_U).nonzero().squeeze(1)
@@ -75,14 +77,21 @@ def accumulate(
     )
 
 
-def random_share(units: UnitBatch, eligible_U: torch.Tensor, ratio: float, seed: int) -> torch.Tensor:
-    """Mask of round(ratio · n) of the n eligible units, chosen by the seed and the batch's own ids."""
-    generator = torch.Generator().manual_seed(seed + int(units.student_ids_S.sum()))
-    index_N = eligible_U.nonzero().squeeze(1)
-    order_N = torch.randperm(len(index_N), generator=generator).to(index_N.device)
-    chosen_U = torch.zeros_like(eligible_U)
-    chosen_U[index_N[order_N[: round(ratio * len(index_N))]]] = True
-    return chosen_U
+def random_choice(
+    units: UnitBatch, eligible_U: torch.Tensor, probability: float, seeds: tuple[int, ...]
+) -> torch.Tensor:
+    """Mask of the eligible units that are chosen, each with this probability, by `seeds` and its sequence's ids."""
+    ids_S, sequence_S, sequence_U = (
+        tensor.cpu().numpy() for tensor in (units.student_ids_S, units.student_sequence_S, units.sequence_U)
+    )
+    draws_U = np.empty(len(sequence_U))
+    for number in np.unique(sequence_U):
+        own_U = sequence_U == number
+        generator = np.random.Generator(
+            np.random.Philox(np.random.SeedSequence([*seeds, *ids_S[sequence_S == number]]))
+        )
+        draws_U[own_U] = generator.random(int(own_U.sum()))
+    return eligible_U & torch.from_numpy(draws_U < probability).to(eligible_U.device)
 
 
 def _shared_mass(units: UnitBatch, single_N: torch.Tensor, teacher: Side, settings: LossSettings) -> torch.Tensor:
