@@ -1,6 +1,7 @@
 """The setup of every child: the libraries that read files, and the same Hub as its parent."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +89,6 @@ def _setup() -> tuple[Any, ...]:
     return get_ready, HubSettings.here()
 
 
-def reading_workers() -> Workers:
-    """Child processes that read files from visitors and from the Hub."""
-    return Workers(nursery_with(PRELOADED), _setup)
+def reading_workers(visitor: Callable[[], str | None] = lambda: None) -> Workers:
+    """Child processes that read files from visitors and from the Hub. `visitor` says whom a request is for."""
+    return Workers(nursery_with(PRELOADED), _setup, visitor)

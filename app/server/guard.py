@@ -15,6 +15,7 @@ from gradio.route_utils import CustomCORSMiddleware
 
 from app.server import assets
 from app.server.assets import App, Assets, Receive, Scope, Send, own_path
+from app.server.bodies import Refused, replayed, whole_body
 from app.server.hosts import Hosts
 from app.server.uploads import MOST_BYTES, Uploads
 from app.server.visitor import caller
@@ -30,30 +31,37 @@ CALLS = (
 )  # fmt: skip
 # a text of a million characters, as JSON
 MOST_BODY = 16_000_000
+# bodies of one visitor that are still arriving, together
+MOST_ARRIVING = 2 * MOST_BODY
 # an uploaded file, including the multipart lines around it
 MOST_UPLOAD = MOST_BYTES + 100_000
 # open requests per visitor: each page has two, and those that it waits for
 MOST_OPEN = 96
-# requests that change or compute something: at once, and then per second
-BURST, PER_SECOND = 240, 8.0
+# requests that change or compute something: at once, and then per second; a large one counts as one more for each
+# BYTES_EACH
+BURST, PER_SECOND, BYTES_EACH = 240, 8.0, 100_000
 MOST_KNOWN = 10_000
 
 
 @dataclass
 class Allowance:
-    """A visitor's remaining requests until they must wait, and their open requests."""
+    """A visitor's remaining requests until they must wait, their open requests, and the bytes of bodies that are still
+    arriving.
+    """
 
     left: float = BURST
     at: float = field(default_factory=time.monotonic)
     open: int = 0
+    arriving: int = 0
 
-    def take(self) -> bool:
-        """Take one request from the allowance, if one is left."""
+    def take(self, length: int) -> bool:
+        """Take a request with a body of `length` bytes from the allowance, if enough is left."""
         now = time.monotonic()
         self.left, self.at = min(BURST, self.left + (now - self.at) * PER_SECOND), now
-        if self.left < 1:
+        count = 1 + length // BYTES_EACH
+        if self.left < count:
             return False
-        self.left -= 1
+        self.left -= count
         return True
 
 
@@ -80,37 +88,50 @@ class Guard:
     async def _within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
         who = caller(scope)
         allowance = self._allowance(who)
-        if self.hosts.public and own_path(scope) == UPLOAD and scope.get("method") == "POST":
+        uploading = own_path(scope) == UPLOAD
+        if self.hosts.public and uploading and scope.get("method") == "POST":
             await asyncio.to_thread(self.uploads.measure)
-        status, reason, length = self._limit(scope, who, allowance)
-        if reason:
-            return await self._refuse(scope, send, status, reason)
-        allowance.open += 1
         try:
-            await self.app(scope, receive, send)
-        finally:
-            allowance.open -= 1
-            if length:
-                self.uploads.arrived(who)
+            length = self._check(scope, who, allowance)
+            allowance.open += 1
+            try:
+                if length is not None and not uploading:
+                    receive = await self._arrived(receive, length, allowance)
+                await self.app(scope, receive, send)
+            finally:
+                allowance.open -= 1
+                if self.hosts.public and uploading and length is not None:
+                    self.uploads.arrived(who)
+        except Refused as refused:
+            await self._refuse(scope, send, *refused.args)
 
-    def _limit(self, scope: Scope, who: str, allowance: Allowance) -> tuple[int, str | None, int]:
-        """The status and the reason if the request is refused, and the most bytes that an upload may have."""
+    async def _arrived(self, receive: Receive, length: int, allowance: Allowance) -> Receive:
+        allowance.arriving += length
+        try:
+            return replayed(await whole_body(receive), receive)
+        finally:
+            allowance.arriving -= length
+
+    def _check(self, scope: Scope, who: str, allowance: Allowance) -> int | None:
+        """The length of the body of a request that changes or computes something, None for others. Raises Refused."""
         limited = self.hosts.public
         if limited and allowance.open >= MOST_OPEN:
-            return 429, f"You have {MOST_OPEN} requests open. Wait until some have finished.", 0
+            raise Refused(429, f"You have {MOST_OPEN} requests open. Wait until some have finished.")
         if scope.get("method") in ("GET", "HEAD", "OPTIONS"):
-            return 200, None, 0
-        if limited and not allowance.take():
-            return 429, "You have sent many requests at once. Wait a moment.", 0
+            return None
         length = content_length(scope)
         if length is None:
-            return 411, "A request with a body needs a Content-Length header.", 0
+            raise Refused(411, "A request with a body needs a Content-Length header.")
         uploading = own_path(scope) == UPLOAD
         most = MOST_UPLOAD if uploading else MOST_BODY
         if length > most:
-            return 413, f"A request may have {most:,} bytes; this has {length:,}.", 0
-        reason = self.uploads.refusal(who, length) if limited and uploading else None
-        return (413 if reason else 200), reason, length if limited and uploading and not reason else 0
+            raise Refused(413, f"A request may have {most:,} bytes; this has {length:,}.")
+        arriving = 0 if uploading else length
+        if limited and (allowance.arriving + arriving > MOST_ARRIVING or not allowance.take(arriving)):
+            raise Refused(429, "You have sent many requests at once. Wait a moment.")
+        if limited and uploading and (reason := self.uploads.refusal(who, length)):
+            raise Refused(413, reason)
+        return length
 
     def _allowance(self, who: str) -> Allowance:
         found = self.visitors.get(who)

@@ -16,7 +16,7 @@ from app.reading.setup import reading_workers
 from app.server.background import Background
 from app.server.memory import Models
 from app.server.uploads import Uploads
-from app.server.visitor import Visitor
+from app.server.visitor import Visitor, present_caller
 from simct import demo
 from simct.jobs.local.confinement import UPLOADS
 
@@ -41,7 +41,8 @@ class Studio:
     def __init__(self, runs_dir: Path, public: bool | None = None) -> None:
         self.runs_dir = runs_dir
         self.public = bool(os.environ.get("SPACE_ID")) if public is None else public
-        self.workers = reading_workers()
+        # on a personal machine all of them may work for the one person there
+        self.workers = reading_workers(present_caller) if self.public else reading_workers()
         self.models = Models()
         self.uploads = Uploads(runs_dir / UPLOADS)
         self.background = Background(self.runs_dir, self.public)

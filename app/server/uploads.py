@@ -18,15 +18,16 @@ from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
-from app.server.visitor import Visitor
+from app.server.visitor import ACCOUNT, Visitor
 from simct.data.formats import suffix_of
 from simct.errors import DataError, RunError
 from simct.files import write_atomically
 
 # the most bytes of one file
 MOST_BYTES = 200_000_000
-# the most bytes per visitor and day, and of all visitors together on disk
-MOST_A_DAY, MOST_IN_ALL = 1_000_000_000, 20_000_000_000
+# the most bytes per visitor and day, and of all visitors together on disk; those who have not signed in leave room for
+# those who have, because one of them may come from many addresses
+MOST_A_DAY, MOST_IN_ALL, MOST_UNSIGNED = 1_000_000_000, 20_000_000_000, 10_000_000_000
 DAY = 24 * 3600.0
 # seconds between two counts of what is on disk
 MEASURED_SECONDS = 30.0
@@ -35,6 +36,7 @@ KEPT_SECONDS = 30 * DAY
 UNSIGNED = re.compile(r"visitor-[0-9a-f]{32}")
 BY_CONTENT = re.compile(r"[0-9a-f]{32}(\.[a-z0-9]+){0,2}")
 MOST_KNOWN = 10_000
+NO_ROOM = "This studio has no room for more uploads. Use a dataset on the Hub, or try again tomorrow."
 
 
 @dataclass
@@ -62,6 +64,12 @@ class Uploads:
                 self.stored = bytes_in(self.folder) + bytes_in(Path(get_upload_folder()))
                 self.measured = time.monotonic()
 
+    def has_room(self, length: int, signed_in: bool) -> bool:
+        """Whether `length` more bytes may be stored, and then these bytes are counted."""
+        fits = self.stored + length <= (MOST_IN_ALL if signed_in else MOST_UNSIGNED)
+        self.stored += length if fits else 0
+        return fits
+
     def refusal(self, who: str, length: int) -> str | None:
         """The reason why this visitor may not upload `length` bytes now; None if they may, and then these bytes are
         counted. `measure` comes first.
@@ -74,9 +82,8 @@ class Uploads:
             return (
                 f"You have uploaded {MOST_A_DAY / 1e9:g} GB within a day, which is the limit. Use a dataset on the Hub."
             )
-        if self.stored + length > MOST_IN_ALL:
-            return "This studio has no room for more uploads. Use a dataset on the Hub, or try again tomorrow."
-        self.stored += length
+        if not self.has_room(length, who.startswith(ACCOUNT)):
+            return NO_ROOM
         self.brought[who] = [*recent, (now, length)]
         self.brought.move_to_end(who)
         while len(self.brought) > MOST_KNOWN:
@@ -109,9 +116,8 @@ class Uploads:
             unsigned = hmac.new(self.secret, data, hashlib.sha256).hexdigest()[:32]
             folder = self.folder / (visitor.folder or f"visitor-{unsigned}")
             self.measure()
-            if self.stored + len(data) > MOST_IN_ALL:
-                raise RunError("This studio has no room for more prompts. Use a dataset on the Hub, or try tomorrow.")
-            self.stored += len(data)
+            if not self.has_room(len(data), visitor.owner is not None):
+                raise RunError(NO_ROOM)
         return str(_kept(data, suffix, folder))
 
     def owns(self, path: Path, visitor: Visitor, public: bool) -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gradio.context import LocalContext
+
 from simct.errors import RunError, quoted
 from simct.jobs.local.confinement import account_folder
 from simct.runs.folder import RunFolder
@@ -14,6 +16,8 @@ from simct.runs.status import RunStatus
 if TYPE_CHECKING:
     from app.server.studio import Studio
 
+# begins the name of a visitor who has signed in, for limits
+ACCOUNT = "account "
 # addresses of proxies in front of a studio that are trusted to name the visitor
 INTERNAL = [
     ipaddress.ip_network(each)
@@ -73,7 +77,7 @@ def caller(scope: Mapping[str, Any]) -> str:
     """
     profile = ((scope.get("session") or {}).get("oauth_info") or {}).get("userinfo") or {}
     if profile.get("preferred_username"):
-        return f"account {profile['preferred_username']}"
+        return ACCOUNT + str(profile["preferred_username"])
     peer = (scope.get("client") or ("", 0))[0]
     named = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"x-forwarded-for"]
     hops = [peer, *reversed([each.strip() for value in named for each in value.split(",")])]
@@ -86,6 +90,13 @@ def caller(scope: Mapping[str, Any]) -> str:
     if isinstance(address, ipaddress.IPv6Address):
         return f"address {ipaddress.ip_network((address, 64), strict=False)}"
     return f"address {found}"
+
+
+def present_caller() -> str | None:
+    """The sender of the request that this thread works for; None if it works for no request."""
+    request = LocalContext.request.get(None)
+    scope = getattr(getattr(request, "request", None), "scope", None)
+    return caller(scope) if scope is not None else None
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

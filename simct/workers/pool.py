@@ -4,7 +4,7 @@ import json
 import pickle
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +31,8 @@ from simct.workers.messages import (
 from simct.workers.nursery import Nursery
 
 MOST_CHILDREN = 6
+# how many of them work for one visitor at once
+MOST_EACH = 2
 # seconds between checks of a working child
 LOOK_SECONDS = 0.02
 # seconds within which a new child must be ready; the first one waits for the imports
@@ -61,11 +63,14 @@ LIMITS = Limits()
 
 
 class Child:
-    """One child: ready once it has sent its greeting and done `setup`; `near` is what it worked on recently."""
+    """One child: ready once it has sent its greeting and done `setup`; `near` is what it worked on recently, and
+    `works_for` the visitor it works for now.
+    """
 
     def __init__(self, nursery: Nursery, setup: tuple[Any, ...]) -> None:
         self.setup = setup
         self.near: deque[Hashable] = deque(maxlen=REMEMBERED)
+        self.works_for: Hashable = None
         self._line = nursery.fork()
         self._inbox = Inbox(self._line, LIMITS.output)
         self._process: psutil.Process | None = None
@@ -134,18 +139,31 @@ class Child:
                 self._process.kill()
 
 
+@dataclass(eq=False)
+class _Place:
+    """A request that waits for a child."""
+
+    visitor: Hashable
+
+
 @dataclass
 class Workers:
     """Up to `most` children. `setup()` returns the function, and its arguments, that prepares a new child.
 
-    A child whose setup has changed is replaced. One unused child is always kept ready.
+    A child whose setup has changed is replaced. One unused child is always kept ready. `visitor()` says whom the
+    present request is for (None: no one in particular): at most `most_each` children work for one visitor, and the next
+    free child works for the visitor with the fewest.
     """
 
     nursery: Nursery
     setup: Callable[[], tuple[Any, ...]]
+    visitor: Callable[[], Hashable] = lambda: None
     most: int = MOST_CHILDREN
+    most_each: int = MOST_EACH
     _idle: list[Child] = field(default_factory=list)
     _busy: list[Child] = field(default_factory=list)
+    # the visitors of the requests that wait for a child, in order of arrival
+    _waiting: list["_Place"] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def run(
@@ -189,14 +207,27 @@ class Workers:
 
     def _take(self, near: Hashable) -> Child:
         until = time.monotonic() + FREE_SECONDS
+        place = _Place(self.visitor())
         with self._changed:
-            while (child := self._chosen(near)) is None:
-                if not self._changed.wait(until - time.monotonic()):
-                    raise LimitError("The studio is reading too many files at the moment. Try again in a minute.")
-            child.near.append(near)
-            self._busy.append(child)
+            self._waiting.append(place)
+            try:
+                while self._next() is not place or (child := self._chosen(near)) is None:
+                    if not self._changed.wait(until - time.monotonic()):
+                        raise LimitError("The studio is reading too many files at the moment. Try again in a minute.")
+                child.near.append(near)
+                child.works_for = place.visitor
+                self._busy.append(child)
+            finally:
+                self._waiting.remove(place)
+                self._changed.notify_all()
             self._restock()
             return child
+
+    def _next(self) -> "_Place | None":
+        """The request that gets the next free child; None if all that wait are of visitors with enough children."""
+        busy = Counter(child.works_for for child in self._busy)
+        may = [place for place in self._waiting if place.visitor is None or busy[place.visitor] < self.most_each]
+        return min(may, key=lambda place: busy[place.visitor], default=None)
 
     def _chosen(self, near: Hashable) -> Child | None:
         """An idle child that worked on the same files, else the one that has been idle longest, else a fresh one.
@@ -240,7 +271,7 @@ class Workers:
             else:
                 child.kill()
                 self._restock()
-            self._changed.notify()
+            self._changed.notify_all()
 
 
 class _Watched:

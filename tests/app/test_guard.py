@@ -4,8 +4,10 @@ import asyncio
 import threading
 from collections.abc import Iterable
 
+import fastapi
 import gradio
 import pytest
+from gradio.utils import get_function_with_locals
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -17,7 +19,8 @@ from app.server import guard as guard_module
 from app.server.guard import BURST, MOST_BODY, MOST_OPEN, Guard, Preflights, content_length, served
 from app.server.hosts import Hosts
 from app.server.uploads import MOST_BYTES, Uploads
-from app.server.visitor import caller
+from app.server.visitor import caller, present_caller
+from app.server.work import Work
 
 SPACE = {"SPACE_HOST": "acme-studio.hf.space,studio.acme.org"}
 FILES = assets.FRONTEND / "assets"
@@ -205,6 +208,37 @@ def test_bodies_are_bounded_and_say_their_length(local):
     assert local.post("/gradio_api/queue/join", content=unknown()).status_code == 411
 
 
+def test_a_body_that_takes_long_to_parse_is_refused_and_a_long_text_is_not(local):
+    send = lambda body: local.post("/gradio_api/queue/join", content=body).status_code  # noqa: E731
+    assert send(b'{"data":[' + b"[]," * 300_000 + b"[]]}") == 413
+    assert send(b'{"data":["' + b"Well, yes. " * 90_000 + b'"]}') == 200
+
+
+def test_a_body_that_does_not_arrive_ends_and_takes_no_place(tmp_path, monkeypatch):
+    monkeypatch.setattr("app.server.bodies.ARRIVES_SECONDS", 0.2)
+    statuses = []
+
+    async def receive() -> dict:
+        await asyncio.sleep(10)
+        return {"type": "http.disconnect"}
+
+    async def send(message) -> None:
+        statuses.append(message.get("status"))
+
+    async def run() -> None:
+        guard = Guard(None, Hosts.of("0.0.0.0", True, environment=SPACE), Uploads(tmp_path))  # type: ignore[arg-type]
+        headers = [(b"host", SPACE_NAME.encode()), (b"content-length", str(MOST_BODY).encode())]
+        scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join", "client": ("198.51.100.7", 1),
+                 "headers": headers}  # fmt: skip
+        monkeypatch.setattr(guard_module, "BYTES_EACH", 10**9)
+        await asyncio.gather(*(guard(scope, receive, send) for _ in range(3)))
+        assert not guard.visitors["address 198.51.100.7"].arriving
+
+    asyncio.run(run())
+    # two bodies of this size may arrive at once
+    assert [each for each in statuses if each] == [429, 408, 408]
+
+
 # Limits
 
 
@@ -226,6 +260,9 @@ def test_a_flood_of_one_visitor_leaves_the_others_theirs(proxied):
     got = [proxied.post(path, headers=as_caller("198.51.100.7")).status_code for _ in range(BURST + 20)]
     assert got[:BURST] == [200] * BURST and got[BURST:] == [429] * 20
     assert proxied.post(path, headers=as_caller("198.51.100.8")).status_code == 200
+    # large requests count as several
+    large = [proxied.post(path, content=b"x" * 5_000_000, headers=as_caller("198.51.100.9")) for _ in range(6)]
+    assert [each.status_code for each in large] == [200] * 4 + [429] * 2
     # what a visitor writes into the header themselves changes nothing
     for spoofed in ("1.2.3.4, 198.51.100.7", "198.51.100.8, 198.51.100.7", "x, 198.51.100.7"):
         assert proxied.post(path, headers=as_caller(spoofed)).status_code == 429
@@ -236,8 +273,13 @@ def test_uploads_have_a_quota_by_visitor_and_in_all(proxied, monkeypatch):
     send = lambda who: proxied.post("/gradio_api/upload", content=b"x" * 1000, headers=as_caller(who))  # noqa: E731
     assert [send("198.51.100.7").status_code for _ in range(4)] == [200, 200, 200, 413]
     assert send("198.51.100.8").status_code == 200
-    monkeypatch.setattr("app.server.uploads.MOST_IN_ALL", 10)
+    monkeypatch.setattr("app.server.uploads.MOST_UNSIGNED", 10)
     assert send("198.51.100.9").status_code == 413
+    # those who have signed in have more room
+    uploads = proxied.app.uploads  # type: ignore[attr-defined]
+    assert uploads.refusal("account ann", 1000) is None
+    monkeypatch.setattr("app.server.uploads.MOST_IN_ALL", 10)
+    assert "no room" in uploads.refusal("account ann", 1000)
 
 
 def test_others_are_answered_while_the_files_of_uploads_are_counted(tmp_path, monkeypatch):
@@ -322,6 +364,21 @@ def test_who_calls(peer, forwarded, who):
     assert caller({"client": (peer, 1), "headers": headers}) == f"address {who}"
     profile = {"oauth_info": {"userinfo": {"preferred_username": "ann"}}}
     assert caller({"client": (peer, 1), "headers": headers, "session": profile}) == "account ann"
+
+
+def test_work_in_another_thread_is_known_to_be_for_the_visitor_who_asked_for_it():
+    scope = {"type": "http", "client": ("198.51.100.7", 1), "headers": []}
+    asked = gradio.Request(request=fastapi.Request(scope))
+
+    def handler() -> tuple[str | None, str | None]:
+        work = Work().start(lambda _: present_caller())
+        work.running_after(10)
+        return present_caller(), work.result
+
+    with gradio.Blocks() as page:
+        called = get_function_with_locals(handler, page, None, True, asked, None)
+    assert called() == ("address 198.51.100.7", "address 198.51.100.7")
+    assert present_caller() is None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Work in child processes: what comes back, and that no child can stop, fill or take over its parent."""
 
+import contextlib
 import os
 import resource
 import threading
@@ -12,7 +13,7 @@ import pytest
 from simct.errors import DataError, LimitError
 from simct.workers.child import Worker
 from simct.workers.nursery import Nursery, nursery_with
-from simct.workers.pool import KEPT_BYTES, Limits, Workers
+from simct.workers.pool import KEPT_BYTES, MOST_EACH, Limits, Workers
 from tests.support import misbehaving
 
 # other work on the machine makes half a second of computing take several
@@ -138,6 +139,33 @@ def test_a_busy_pool_makes_the_others_wait_and_serves_them(workers):
     [thread.start() for thread in threads]
     [thread.join(60) for thread in threads]
     assert done == [10] * 6 and len(workers._idle) <= 2
+
+
+def test_one_visitor_has_a_share_of_the_children_and_the_others_the_rest(workers):
+    workers.most, workers.visitor = 3, lambda: threading.current_thread().name
+    ended = []
+
+    def read(visitor: str) -> None:
+        function = misbehaving.wait_forever if visitor == "flood" else misbehaving.pid
+        with contextlib.suppress(LimitError):
+            workers.run(function, what="The file", limits=Limits(waiting=1.0))
+            ended.append(visitor)
+
+    threads = [threading.Thread(target=read, args=("flood",), name="flood") for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 20
+    while len(workers._waiting) < 3 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert [child.works_for for child in workers._busy] == ["flood"] * MOST_EACH
+    began = time.monotonic()
+    other = threading.Thread(target=read, args=("other",), name="other")
+    other.start()
+    other.join(20)
+    assert ended == ["other"] and time.monotonic() - began < 1.0
+    for thread in threads:
+        thread.join(20)
+    assert not workers._waiting and not workers._busy
 
 
 def test_children_know_no_secret_of_their_parent(monkeypatch):
