@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,11 @@ def test_no_test_file_imports_from_another():
     for path in (ROOT / "tests").rglob("*.py"):
         imports = re.findall(r"^\s*(?:from|import) (tests[\w.]*)", path.read_text(encoding="utf-8"), flags=re.M)
         assert all(module.startswith("tests.support") for module in imports), path
+
+
+def test_the_repository_has_no_links():
+    """A checkout of a link replaces what is in its place, such as a whole environment."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("This is not a git checkout.")
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not [line for line in listed.stdout.splitlines() if line.startswith("120000")]
