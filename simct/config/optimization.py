@@ -118,7 +118,11 @@ class TrainingConfig(Section):
         max_length=200,
     )
     weight_decay: float = setting(
-        "Weight decay", 0.0, "How strongly the weights are pulled toward 0. Usual: 0 to 0.1.", ge=0, le=1000
+        "Weight decay",
+        0.0,
+        "How strongly the weights are pulled toward 0, except norms and biases. Usual: 0 to 0.1.",
+        ge=0,
+        le=1000,
     )
     max_grad_norm: float = setting(
         "Gradient clipping",

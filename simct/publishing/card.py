@@ -279,13 +279,14 @@ def _distillation_settings(config: RunConfig) -> list[tuple[str, str]]:
         sampling += f"; {rollout.teacher_fraction:.0%} of the answers written by the teacher"
     if rollout.dataset_fraction:
         sampling += f"; {rollout.dataset_fraction:.0%} of the answers taken from the data"
+    spared = " (not of norms and biases)" if training.weight_decay else ""
     return [
         ("Method", config.method + (f" ({options})" if options else "")),
         ("Divergence", DIVERGENCES[divergence] if divergence else ""),
         ("Steps × rollouts per step", f"{training.steps:,} × {training.batch_size:,}"),
         ("Optimizer", f"{training.optimizer}, learning rate {training.learning_rate:g}, {training.schedule}"),
         ("Warm-up of the rate", f"{training.warmup_ratio:.0%} of the steps"),
-        ("Weight decay, gradient clipping", f"{training.weight_decay:g}, {training.max_grad_norm:g}"),
+        ("Weight decay, gradient clipping", f"{training.weight_decay:g}{spared}, {training.max_grad_norm:g}"),
         ("Sampling", sampling),
         ("Weight of the data's cross-entropy", f"{training.sft_weight:g}" if training.sft_weight else ""),
     ]

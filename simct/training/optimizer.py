@@ -15,6 +15,7 @@ from simct.training.sharding import like, own_part
 def build_optimizer(parameters: Iterable[torch.nn.Parameter], training: TrainingConfig) -> torch.optim.Optimizer:
     """An optimizer of torch.optim by name (AdamW, SGD, …), or of bitsandbytes as bitsandbytes.AdamW8bit.
 
+    Weight decay leaves out parameters with fewer than two dimensions, which are norms and biases, as in transformers.
     Raises ConfigError for a name that does not exist or a package that is not installed.
     """
     package, _, name = training.optimizer.rpartition(".")
@@ -32,10 +33,21 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], training: Training
     # one pass over memory instead of one for each term, on devices that support it
     fusible = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
     options = {"fused": True} if fusible and "fused" in inspect.signature(kind).parameters else {}
+    # one group where nothing decays, so that such checkpoints of earlier versions still load
+    groups: Any = _decayed_and_not(parameters) if training.weight_decay else parameters
     try:
-        return kind(parameters, lr=training.learning_rate, weight_decay=training.weight_decay, **options)
-    except TypeError as error:
-        raise ConfigError(f"training.optimizer is {training.optimizer!r}: {error}.") from error
+        return kind(groups, lr=training.learning_rate, weight_decay=training.weight_decay, **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"training.optimizer is {training.optimizer!r}: {error}. Choose another, such as AdamW."
+        ) from error
+
+
+def _decayed_and_not(parameters: list[torch.nn.Parameter]) -> list[dict[str, Any]]:
+    matrices = [parameter for parameter in parameters if parameter.dim() >= 2]
+    others = [parameter for parameter in parameters if parameter.dim() < 2]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 class WeightAverage:

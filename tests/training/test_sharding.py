@@ -54,7 +54,7 @@ def new_config(folder, lora_rank=None, micro_batch_size=2):
             "lora": {"rank": lora_rank, "dropout": 0.2},
             "training": {
                 "steps": 4, "batch_size": 8, "micro_batch_size": micro_batch_size, "learning_rate": 1e-3,
-                "checkpoint_every": 2, "ema_decay": 0.5,
+                "checkpoint_every": 2, "ema_decay": 0.5, "weight_decay": 0.1,
             },
         }
     )  # fmt: skip

@@ -127,7 +127,7 @@ def test_micro_batches_do_not_change_the_step(folders, prompts_file, tmp_path):
 
 
 def test_a_run_stopped_between_steps_resumes_to_the_same_weights(folders, prompts_file, tmp_path):
-    config = new_config(folders, prompts_file, steps=6, checkpoint_every=2)
+    config = new_config(folders, prompts_file, steps=6, checkpoint_every=2, weight_decay=0.1)
     straight, records, _ = train_here(config, tmp_path / "straight")
     answers = iter([False] * 3 + [True] * 9)
     _, first, result = train_here(config, tmp_path / "cut", stop_requested=lambda: next(answers))
@@ -202,7 +202,7 @@ def test_the_learning_rate_warms_up_and_decays(folders, prompts_file):
 
 
 def test_lora_trains_adapters_only_resumes_and_merges_into_a_plain_model(folders, prompts_file, tmp_path):
-    config = new_config(folders, prompts_file, steps=4, checkpoint_every=2, learning_rate=1e-2)
+    config = new_config(folders, prompts_file, steps=4, checkpoint_every=2, learning_rate=1e-2, weight_decay=0.1)
     config.lora.rank = 4
     straight, _, _ = train_here(config, tmp_path / "a")
     answers = iter([False] * 2 + [True])
@@ -272,7 +272,20 @@ def test_optimizers_of_torch_by_name(folders, prompts_file, name):
     assert (parameter < 1).all()
 
 
-@pytest.mark.parametrize("name", ["AdamZ", "os.system", "Optimizer", "LBFGS"])
+def test_weight_decay_leaves_norms_and_biases_alone(folders, prompts_file):
+    training = new_config(folders, prompts_file, optimizer="SGD", learning_rate=0.1, weight_decay=0.5).training
+    module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.RMSNorm(3), torch.nn.Conv1d(3, 3, 2))
+    before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    build_optimizer(module.parameters(), training).step()
+    decayed = {name for name, parameter in module.named_parameters() if not torch.equal(before[name], parameter)}
+    assert decayed == {"0.weight", "2.weight"}
+    one_group = build_optimizer(module.parameters(), new_config(folders, prompts_file).training)
+    assert len(one_group.param_groups) == 1
+
+
+@pytest.mark.parametrize("name", ["AdamZ", "os.system", "Optimizer", "LBFGS", "Muon"])
 def test_other_optimizers_are_refused_by_name(folders, prompts_file, name):
     training = new_config(folders, prompts_file, optimizer=name).training
     with pytest.raises(ConfigError, match=re.escape(name)):
