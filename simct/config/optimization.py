@@ -300,3 +300,9 @@ class WarmupConfig(Section):
     allow_code_execution: bool = setting(
         "Run written code", False, "Let the checker 'code' run what the teacher wrote, in a sandbox."
     )
+
+    def first_limit(self, longest: int, training: TrainingConfig) -> int:
+        """The most tokens of an answer at first: of a teacher that reads fewer than training.max_length tokens, at most
+        half of its `longest`, because max_new_tokens may leave its prompts no room.
+        """
+        return min(self.max_new_tokens, longest // 2) if longest < training.max_length else self.max_new_tokens

@@ -72,7 +72,7 @@ def check_memory(planned: PlannedRun) -> list[Check]:
     if planned.place.on_jobs or config.kind == "warmup":
         return []
     try:
-        prompt = max([length for length in planned.lengths() if length <= planned.room], default=256)
+        prompt = max([length.tokens for length in planned.lengths() if length.fits], default=256)
     except (SimCTError, NotRead):
         prompt = 256
     kind = "cuda" if torch.cuda.is_available() else "cpu"

@@ -17,8 +17,6 @@ from simct.hub.model_files import Adapter, check_model_files
 from simct.hub.retry import passing
 from simct.hub.search import check_access
 from simct.models.loading import encoder_line, encodes
-from simct.models.server_check import look_at_server
-from simct.models.stored import StoredTeacher
 from simct.preflight.planned import STUDENT, NotRead, PlannedRun
 from simct.preflight.records import WARNING, Check, from_error, ok, problem, warning
 from simct.preflight.weights import missing_weights
@@ -50,7 +48,7 @@ def _guarded(planned: PlannedRun, side: str) -> list[Check]:
 def _check_model(planned: PlannedRun, side: str) -> list[Check]:
     model, found = planned.model(side), []
     if model.scores:
-        StoredTeacher(model.scores, planned.tokens(side), model.model).close()
+        planned.stored_context(side)
         return [ok(f"{planned.title(side)} {model.model}: stored scores.")]
     if model.server:
         return check_teacher_server(planned, side)
@@ -94,16 +92,13 @@ def _check_model(planned: PlannedRun, side: str) -> list[Check]:
 
 def check_teacher_server(planned: PlannedRun, side: str = "teacher") -> list[Check]:
     """A teacher's server: its model, its tokenizer, and how many log-probabilities it lists."""
-    teacher, public = planned.model(side), planned.place.public or None
-    if public and not isinstance(planned.token, str):
-        # a public studio does not connect to a server for visitors who have not signed in
-        return []
-    # the key is only for the server of `teacher`
-    key = planned.teacher_key if side == "teacher" else None
+    teacher = planned.model(side)
     try:
-        found = look_at_server(teacher, planned.tokens(side), planned.token, key, public)
+        found = planned.server(side)
     except SimCTError as error:
         return [from_error(error, planned.setting(side, "server"))]
+    if found is None:
+        return []
     if found.same_tokenizer is False:
         line = f"The server's tokens are not those of {teacher.model}."
         remedy = f"Name the model that the server has as {side}.model."

@@ -12,11 +12,15 @@ from simct.config.teachers import named_teachers, teachers_of
 from simct.data.held_out import PromptSplit, split_prompts
 from simct.data.prompts import Prompt, PromptSet, read_prompts
 from simct.data.rendering import RenderedPrompts, render_prompts
+from simct.data.routing import grading_teachers
+from simct.data.selection import has_allowed_length
 from simct.errors import ConfigError, DataError, SimCTError, brief
 from simct.estimate.memory import Shape, load_shape_config, shape_of
 from simct.hub.model_config import context_of
 from simct.hub.search import ModelHit, model_facts
 from simct.jobs.backend import Token
+from simct.models.server_check import ServerReport, look_at_server
+from simct.models.stored import StoredTeacher
 from simct.tokenization.model_tokens import load_tokens
 from simct.tokenization.pair import TokenizerPair
 from simct.tokenization.token_bytes import TokenBytes
@@ -59,6 +63,21 @@ class Readers:
 
     tokens: Callable[[ModelConfig, Token], TokenBytes] = _tokens
     prompts: Callable[[DataConfig, Token], PromptSet] = read_prompts
+
+
+@dataclass(frozen=True)
+class PromptLength:
+    """A prompt's tokens as the model reads it that has the least room left, and the most that leave room for an
+    answer. allowed: whether data.min_tokens and data.max_tokens keep it.
+    """
+
+    tokens: int
+    room: int
+    allowed: bool
+
+    @property
+    def fits(self) -> bool:
+        return self.allowed and self.tokens <= self.room
 
 
 @dataclass
@@ -163,13 +182,17 @@ class PlannedRun:
         prompts = self.split.trained
         return prompts[:: max(1, len(prompts) // SPACED)][:SPACED]
 
-    def rendered(self, side: str) -> RenderedPrompts:
-        """The spaced prompts, and then the longest, in the side's own template."""
+    @property
+    def rendered_prompts(self) -> list[Prompt]:
+        """The spaced prompts, and then the longest of the others."""
         spaced = self.spaced
         chosen = {id(prompt) for prompt in spaced}
         others = (prompt for prompt in self.split.trained if id(prompt) not in chosen)
-        longest = sorted(others, key=lambda prompt: -len(prompt.text))[:LONGEST]
-        model, prompts = self.model(side), [*spaced, *longest]
+        return [*spaced, *sorted(others, key=lambda prompt: -len(prompt.text))[:LONGEST]]
+
+    def rendered(self, side: str) -> RenderedPrompts:
+        """`rendered_prompts` in the side's own template."""
+        model, prompts = self.model(side), self.rendered_prompts
         return self._once(
             f"rendered {side}",
             lambda: render_prompts(
@@ -183,29 +206,69 @@ class PlannedRun:
 
     @property
     def new_tokens(self) -> int:
-        """The longest answer that the run samples."""
+        """The longest answer that the run samples; of a warm-up, at first and by the teacher with the least room."""
         config = self.config
-        return config.warmup.max_new_tokens if config.kind == "warmup" else config.rollout.max_new_tokens
+        if config.kind == "distill":
+            return config.rollout.max_new_tokens
+        return min(config.warmup.first_limit(self.longest(side), config.training) for side in self.teachers)
 
-    @property
-    def room(self) -> int:
-        """The most tokens that a prompt may have, so that its answer fits both models."""
-        limits = [] if self.config.kind == "warmup" else [self.context(side) for side in self.sides]
-        return self.config.training.longest(limits) - self.new_tokens
+    def longest(self, *sides: str) -> int:
+        """The most tokens of a prompt and its answer that all of these sides read."""
+        return self.config.training.longest(map(self.context, sides))
 
     def context(self, side: str) -> int | None:
-        """How many tokens the model can read, if its config says so."""
+        """How many tokens the model can read, if its server, its stored scores or its config says so."""
+        model = self.model(side)
         try:
+            if model.scores:
+                return self.stored_context(side)
+            if model.server:
+                found = self.server(side)
+                return found.context_length if found else None
             return context_of(self.shape_config(side))
-        except NotRead:
-            return None
+        except (NotRead, SimCTError):
+            return None  # the check of the model reports it
 
-    def lengths(self, most: int | None = None) -> list[int]:
-        """Tokens of each prompt that all sides can read, by the side with the most; with `most`, only of the first
-        prompts.
-        """
-        read = zip(*(self.rendered(side).ids[:most] for side in self.sides), strict=True)
-        return [max(len(ids) for ids in each if ids) for each in read if all(each)]
+    def stored_context(self, side: str) -> int | None:
+        """The most tokens that a teacher with stored scores read, if known; the scores are checked."""
+
+        def read() -> int | None:
+            stored = StoredTeacher(self.model(side).scores or "", self.tokens(side), self.model(side).model)
+            stored.close()
+            return stored.context_length
+
+        return self._once(f"scores {side}", read)
+
+    def server(self, side: str) -> ServerReport | None:
+        """What a teacher's server says; None if it may not be asked."""
+        public = self.place.public or None
+        if public and not isinstance(self.token, str):
+            # a public studio does not connect to a server for visitors who have not signed in
+            return None
+        # the key is only for the server of `teacher`
+        key = self.teacher_key if side == "teacher" else None
+        model = self.model(side)
+        return self._once(f"server {side}", lambda: look_at_server(model, self.tokens(side), self.token, key, public))
+
+    def lengths(self, most: int | None = None) -> list[PromptLength]:
+        """The length of each prompt that its models can read; with `most`, only of the first prompts."""
+        # in a warm-up, only the teacher reads prompts that have no answer yet
+        warmup = self.config.kind == "warmup"
+        readers = {side: [side] if warmup else [side, STUDENT] for side in self.teachers}
+        rooms = {side: self.longest(*read) - self.new_tokens for side, read in readers.items()}
+        ids = {side: self.rendered(side).ids for side in self.sides}
+        found = []
+        for index, prompt in enumerate(self.rendered_prompts[:most]):
+            graded = [self.teachers[place] for place in grading_teachers(prompt, self.config)]
+            lengths = {side: [len(ids[each][index]) for each in readers[side]] for side in graded}
+            if not lengths or not all(map(all, lengths.values())):
+                continue
+            allowed = all(has_allowed_length(self.config.data, each) for each in lengths.values())
+            least = min(
+                ((max(each), rooms[side]) for side, each in lengths.items()), key=lambda each: each[1] - each[0]
+            )
+            found.append(PromptLength(*least, allowed))
+        return found
 
     def _once(self, name: str, read: Callable[[], Found]) -> Found:
         if name not in self._read:

@@ -99,26 +99,42 @@ def check_templates(planned: PlannedRun) -> list[Check]:
 
 
 def check_lengths(planned: PlannedRun) -> list[Check]:
-    """Check that prompts leave room for an answer within training.max_length and both models' context."""
-    lengths, room, config = planned.lengths(), planned.room, planned.config
-    new = "warmup.max_new_tokens" if config.kind == "warmup" else "rollout.max_new_tokens"
-    remedy = f"Lower {new}, or raise training.max_length."
-    whole = room + planned.new_tokens
-    if room <= 0:
-        line = f"No prompt leaves room for {planned.new_tokens:,} new tokens within {whole:,}."
-        return [problem(line, remedy, new, whole // 2 or None)]
-    if not lengths:
+    """Check that prompts leave room for an answer within training.max_length and their models' context."""
+    config, answer, readable = planned.config, planned.new_tokens, planned.lengths()
+    lengths = [each for each in readable if each.allowed]
+    if not readable:
         return []
-    spaced = planned.lengths(len(planned.spaced))
-    too_long = sum(length > room for length in spaced) / max(1, len(spaced))
-    if min(lengths) > room:
-        line = f"No prompt leaves room for {planned.new_tokens:,} new tokens within {whole:,}."
-        return [problem(line, remedy, new, whole - max(lengths) if whole > max(lengths) else None)]
+    if not lengths:
+        name = "data.min_tokens" if config.data.max_tokens is None else "data.max_tokens"
+        return [problem("data.min_tokens and data.max_tokens leave out all prompts.", "Change them.", name)]
+    new = "warmup.max_new_tokens" if config.kind == "warmup" else "rollout.max_new_tokens"
+    room, longest = min(each.room for each in lengths), max(each.tokens for each in lengths)
+    whole = room + answer
+    remedy = f"Lower {new}, or raise training.max_length." if whole == config.training.max_length else f"Lower {new}."
+    if not any(each.fits for each in lengths):
+        line = f"No prompt leaves room for {answer:,} new tokens within {whole:,}."
+        fix = whole - longest if whole > longest else None
+        return [problem(line, remedy, new, fix if room > 0 else whole // 2 or None)]
+    spaced = [each for each in planned.lengths(len(planned.spaced)) if each.allowed]
+    too_long = sum(not each.fits for each in spaced) / max(1, len(spaced))
     if too_long > MOST_TOO_LONG:
         line = f"About {too_long:.0%} of the prompts are longer than {room:,} tokens and are left out."
         return [warning(line, remedy, new)]
-    line = f"Prompts have up to {max(lengths):,} tokens; {room:,} leave room for {planned.new_tokens:,} new ones."
-    return [ok(line)]
+    line = f"Prompts have up to {longest:,} tokens; {room:,} leave room for {answer:,} new ones."
+    return [ok(line), *_beyond_student(planned)]
+
+
+def _beyond_student(planned: PlannedRun) -> list[Check]:
+    """In a warm-up, warn of prompts that already fill what the student reads: it cannot learn their answers."""
+    if planned.config.kind == "distill":
+        return []
+    longest = planned.longest(STUDENT)
+    read = [len(ids) for ids in planned.rendered(STUDENT).ids[: len(planned.spaced)] if ids]
+    share = sum(length >= longest for length in read) / max(1, len(read))
+    if share <= MOST_TOO_LONG:
+        return []
+    line = f"The student reads {longest:,} tokens, which about {share:.0%} of the prompts fill alone."
+    return [(problem if share == 1 else warning)(line, "Choose another student, or shorter prompts.", "student.model")]
 
 
 def check_unreadable_ids(planned: PlannedRun) -> list[Check]:

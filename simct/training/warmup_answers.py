@@ -17,6 +17,7 @@ from simct.data.prompts import Prompt
 from simct.data.rendering import render_prompts
 from simct.data.samples import teacher_rollouts
 from simct.data.selection import has_allowed_length
+from simct.errors import DataError
 from simct.evaluation.answers.check import check
 from simct.files import append_jsonl, read_jsonl, write_atomically
 from simct.hub.model_config import context_of
@@ -113,9 +114,8 @@ def _plan(
         accelerator.print(line, flush=True)
     ids = rendered.ids
     longest = config.training.longest([context])
-    limit = config.warmup.max_new_tokens
-    if longest < config.training.max_length and longest // 2 < limit:
-        limit = longest // 2  # half is for the prompts, which max_new_tokens may leave no room for
+    limit = config.warmup.first_limit(longest, config.training)
+    if limit < config.warmup.max_new_tokens:
         accelerator.print(
             f"The teacher reads at most {longest:,} tokens, so its answers have up to {limit:,}, not "
             f"{config.warmup.max_new_tokens:,} (warmup.max_new_tokens).",
@@ -127,6 +127,13 @@ def _plan(
         for index in range(len(prompts))
         if 0 < len(ids[index]) <= room and has_allowed_length(config.data, [len(ids[index])])
     ]
+    if not fitting:
+        raise DataError(
+            f"No prompt leaves room for {limit:,} new tokens of the teacher within {longest:,}. Lower "
+            "warmup.max_new_tokens or raise training.max_length."
+            if any(len(each) > room for each in ids)
+            else "The teacher's chat template, data.min_tokens and data.max_tokens leave out all prompts. Change them."
+        )
     samples = [index * count + sample for index in fitting for sample in range(count)]
     return SamplingPlan(ids, fitting, samples, count, limit, longest)
 

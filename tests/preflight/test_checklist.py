@@ -1,14 +1,18 @@
 """Every check in a case that passes and one that does not, on a pair of this machine; and what a failure may not do."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, MambaConfig
 
 from simct.config import config_from_dict, set_option
-from simct.errors import ConfigError
+from simct.config.teachers import TeacherConfig
+from simct.errors import ConfigError, DataError
+from simct.models.server_check import ServerReport
 from simct.preflight import account, checklist, machine, models, packages, prompts, settings, tasks, tokenizers
 from simct.preflight.checklist import run_checks
 from simct.preflight.planned import Place, PlannedRun
@@ -16,6 +20,7 @@ from simct.preflight.records import OK, PROBLEM, WARNING
 from simct.runs.folder import RunFolder
 from simct.train import train_run
 from simct.training import loaded
+from simct.training.warmup_answers import _plan
 from tests.support.random_pair import random_model, student_tokenizer
 from tests.support.tiny_models import save_tiny_model
 
@@ -309,6 +314,56 @@ def test_prompts_that_leave_no_room(planned, tmp_path):
     (tmp_path / "long.jsonl").write_text("".join(long))
     found = prompts.check_lengths(planned({"data.prompts": str(tmp_path / "long.jsonl")}))
     assert "About 50% of the prompts" in the_one(found, WARNING).message
+
+
+def test_a_warm_up_checks_the_lengths_that_its_run_has(planned, tmp_path):
+    """The models read 128 tokens, of which at most half are for the teacher's answers at first."""
+    warm = {"kind": "warmup", "training.max_length": 4096, "data.held_out": 0}
+    assert "64 leave room for 64 new ones" in the_one(prompts.check_lengths(planned(warm)), OK).message
+    for words, share in ((70, 1.0), (140, 1.0), (30, 0.0)):
+        lines = [json.dumps({"prompt": f"{'the ' * words}{n}"}) + "\n" for n in range(20)]
+        (tmp_path / "p.jsonl").write_text("".join(lines))
+        plan = planned(warm | {"data.prompts": str(tmp_path / "p.jsonl")})
+        lengths = plan.lengths()
+        assert sum(not each.fits for each in lengths) == share * len(lengths)
+        tokens, accelerator = plan.tokens("teacher"), Accelerator(cpu=True)
+        sampled = partial(_plan, plan.config, tokens, plan.split.trained, accelerator, plan.context("teacher"))
+        if share:
+            with pytest.raises(DataError, match="No prompt leaves room for 64 new tokens of the teacher within 128"):
+                sampled()
+            assert "leaves room for 64 new tokens within 128" in the_one(prompts.check_lengths(plan), PROBLEM).text
+        else:
+            assert len(sampled().fitting) == len(lengths) == 20
+
+
+def test_a_warm_up_warns_of_prompts_that_fill_what_the_student_reads(planned, tmp_path, monkeypatch):
+    monkeypatch.setattr(PlannedRun, "context", lambda self, side: 8 if side == "student" else 4096)
+    found = prompts.check_lengths(planned({"kind": "warmup", "warmup.max_new_tokens": 16}))
+    assert "The student reads 8 tokens" in the_one(found, PROBLEM).message
+
+
+def test_a_server_s_own_limit_decides_the_lengths(planned, monkeypatch):
+    report = ServerReport("m", 20, 64, True, 0.1, 1000.0)
+    monkeypatch.setattr("simct.preflight.planned.look_at_server", lambda *_: report)
+    found = prompts.check_lengths(planned({"teacher.server": "http://127.0.0.1:1"}))
+    assert "leaves room for 16 new tokens within 20" in the_one(found, PROBLEM).text
+
+
+def test_a_row_needs_to_fit_only_the_teachers_that_grade_it(planned, folders, tmp_path, monkeypatch):
+    lines = [json.dumps({"prompt": "the cat " * (12 if n % 2 else 1), "kind": "ab"[n % 2]}) + "\n" for n in range(20)]
+    (tmp_path / "p.jsonl").write_text("".join(lines))
+    plan = planned({"data.prompts": str(tmp_path / "p.jsonl"), "data.teacher_column": "kind"})
+    plan.config.teachers = [TeacherConfig(model=folders[0], name=name) for name in "ab"]
+    contexts = {"teachers[0]": 30, "teachers[1]": 90, "student": None}
+    monkeypatch.setattr(PlannedRun, "context", lambda self, side: contexts[side])
+    lengths = plan.lengths()
+    assert {each.room for each in lengths} == {14, 74} and max(each.tokens for each in lengths) > 14
+    assert all(each.fits for each in lengths)
+
+
+def test_lengths_that_the_data_excludes(planned):
+    found = prompts.check_lengths(planned({"data.max_tokens": 2}))
+    assert the_one(found, PROBLEM).setting == "data.max_tokens"
 
 
 def test_answers_of_the_data_that_the_pair_cannot_supervise(planned, tmp_path):
