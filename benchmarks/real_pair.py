@@ -62,6 +62,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "marginal": ("marginal", {}),
     "escd": ("escd", {}),
     "alm": ("alm", {}),
+    "dpca": ("dpca", {}),
     "sft": ("sft", {}),
 }
 DEFAULT_METHODS = "strict;simct;marginal;escd;sft"

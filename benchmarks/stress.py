@@ -58,6 +58,7 @@ VARIANTS = {
     "uld": ("uld", "reverse_kl", {}),
     "gold": ("gold", "reverse_kl", {}),
     "alm": ("alm", "forward_kl", {}),
+    "dpca": ("dpca", "reverse_kl", {}),
 }
 NEW_TOKENS, MEASURED_PROMPTS = 48, 64
 CELL = ("pair", "variant", "seed", "rate", "steps", "batch_size")

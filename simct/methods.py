@@ -205,6 +205,16 @@ class AlmOptions(LossOptions):
     )
 
 
+class DpcaOptions(LossOptions):
+    max_advantage: float = setting(
+        "Largest advantage",
+        10.0,
+        "Nats by which one token may be rewarded or punished at most. Usual: 10; lower it if the loss jumps.",
+        gt=0,
+        le=1e6,
+    )
+
+
 @dataclass(frozen=True)
 class Method:
     """One way to compare two models on the same text.
@@ -212,7 +222,8 @@ class Method:
     line: what it compares, as a phrase. paragraph: the same for the model card, in Markdown. source: where it is from.
     divergence: its own, None if it uses none. whole_rows: it reads whole rows of logits of both models, not only the
     columns of shared tokens. options: their names, types, defaults and limits. listed: what it does with a teacher that
-    lists only its most likely tokens, as a phrase; empty if it cannot use one.
+    lists only its most likely tokens, as a phrase; empty if it cannot use one. on_policy: it learns only from text that
+    the student itself wrote.
     """
 
     name: str
@@ -224,6 +235,7 @@ class Method:
     whole_rows: bool
     options: type[LossOptions]
     listed: str = ""
+    on_policy: bool = False
 
     @property
     def own_options(self) -> tuple[str, ...]:
@@ -232,6 +244,7 @@ class Method:
 
 
 LISTED_CANDIDATES = "compares only the shared tokens that the teacher lists"
+WRITTEN_ONLY = "reads only the tokens that were written, which are always listed"
 LISTED_EXACTLY = "puts everything that the teacher does not list in the class of everything else"
 
 _TABLE = (
@@ -338,7 +351,22 @@ compared as yes-or-no probabilities.""",
         divergence="forward_kl",
         whole_rows=True,
         options=AlmOptions,
-        listed="reads only the tokens that were written, which are always listed",
+        listed=WRITTEN_ONLY,
+    ),
+    Method(
+        name="dpca",
+        title="DPCA",
+        line="likelihoods of the units that the student sampled, as a reward for its tokens",
+        paragraph="""\
+**DPCA** (arXiv 2606.09456). How much more likely the teacher finds a stretch of the student's own text than the student
+itself is the reward of the student's tokens there, divided by how surprising each was: a policy gradient, which no
+alternative to the written text enters.""",
+        source="arXiv 2606.09456",
+        divergence=None,
+        whole_rows=True,
+        options=DpcaOptions,
+        listed=WRITTEN_ONLY,
+        on_policy=True,
     ),
 )
 METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _TABLE})

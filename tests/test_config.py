@@ -65,6 +65,10 @@ def test_scientific_notation_that_yaml_reads_as_text_is_a_number(tmp_path):
         ({"rollout": {"temperature": 0}}, ["rollout.temperature"]),
         ({"rollout": {"top_p": 1.2}}, ["rollout.top_p", "1.2"]),
         ({"rollout": {"max_new_tokens": 9000}}, ["training.max_length", "9000"]),
+        (
+            {"method": "dpca", "rollout": {"on_policy_fraction": 0.5}},
+            ["rollout.on_policy_fraction is 0.5", "method dpca"],
+        ),
         ({"rollout": {"samples_per_prompt": 3}}, ["training.batch_size", "multiple"]),
         ({"student": {"model": "s", "dtype": "int3"}}, ["student.dtype", "int3"]),
         ({"training": {"gradient_checkpointing": "maybe"}}, ["gradient_checkpointing", "true or false"]),
@@ -124,7 +128,7 @@ def test_a_method_keeps_its_own_divergence_unless_one_is_named():
         assert divergence_of(config) == method.divergence
         config.divergence = "js"
         assert divergence_of(config) == ("js" if method.divergence else None)
-    assert {name for name, method in METHODS.items() if method.divergence is None} == {"uld"}
+    assert {name for name, method in METHODS.items() if method.divergence is None} == {"uld", "dpca"}
 
 
 # What anyone may have written into a file

@@ -28,6 +28,7 @@ VARIANTS: dict[str, list[str]] = {
     "uld": ["method=uld"],
     "gold": ["method=gold"],
     "alm": ["method=alm"],
+    "dpca": ["method=dpca"],
     "simct, raw logits": ["method_options.scoring=raw_logits"],
     "simct, mass mask": ["method_options.mass_mask=true"],
     "simct, ablations": ["method_options.unit_mask_ratio=0.3", "method_options.random_span_ratio=0.2"],

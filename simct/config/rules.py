@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from simct.config.sections import ModelConfig
 from simct.config.teachers import method_of, named_teachers, teachers_of
 from simct.errors import ConfigError, quoted
-from simct.methods import check_listed
+from simct.methods import METHODS, check_listed
 
 if TYPE_CHECKING:
     from simct.config import RunConfig
@@ -54,6 +54,15 @@ def check_sizes(config: "RunConfig") -> None:
         training.sft_weight,
         "0 unless rollout.dataset_fraction is set, because it applies to the data's completions",
         0,
+    )
+    own = sorted({method_of(config, each)[0] for each in teachers_of(config)})
+    name = next((name for name in own if METHODS[name].on_policy), None)
+    require(
+        name is None or rollout.on_policy_fraction == 1 or config.kind != "distill",
+        "rollout.on_policy_fraction",
+        rollout.on_policy_fraction,
+        f"1 with the method {name}, which learns only from what the student writes",
+        1,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from simct.errors import AlignmentError
-from simct.losses import alm, bpm, escd, gold, marginal, simct, strict, uld
+from simct.losses import alm, bpm, dpca, escd, gold, marginal, simct, strict, uld
 from simct.losses.diagnostics import measure
 from simct.losses.divergence import check_divergence
 from simct.losses.head import Head
@@ -33,6 +33,7 @@ MODULES = {
     "uld": uld,
     "gold": gold,
     "alm": alm,
+    "dpca": dpca,
 }
 # Token ids of one sequence, or of several.
 Ids = Sequence[int] | Sequence[Sequence[int]]

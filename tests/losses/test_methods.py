@@ -67,6 +67,8 @@ def test_cases_have_every_shape_of_unit():
         ("gold", {"matched_weight": 2.0, "unmatched_weight": 0.5}),
         ("alm", {}),
         ("alm", {"chunk_temperature": 1.0}),
+        ("dpca", {}),
+        ("dpca", {"max_advantage": 0.2}),
     ],
 )
 def test_equals_reference(method, options, name, divergence, beta):
@@ -74,7 +76,7 @@ def test_equals_reference(method, options, name, divergence, beta):
 
 
 @pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("method", ["simct", "strict", "marginal", "bpm", "escd", "gold", "alm"])
+@pytest.mark.parametrize("method", ["simct", "strict", "marginal", "bpm", "escd", "gold", "alm", "dpca"])
 def test_random_vocabularies(method, seed):
     """Vocabularies with doubled strings and without some single bytes, texts in any of the student's spellings."""
     generator = random.Random(seed)

@@ -112,8 +112,8 @@ def test_nearly_certain_student_in_float32(method, name, scale):
     (exact, exact_gradient), (loss, gradient) = results
     torch.testing.assert_close(loss, exact, rtol=1e-5, atol=1e-7)
     assert (gradient - exact_gradient).norm() < 1e-4 * exact_gradient.norm()
-    # the gradient of a row's divergence has a bound, so that of a mean over a few dozen rows does too
-    assert exact_gradient.norm() < 1.0
+    # the gradient of a row has a bound, so that of a mean over a few dozen rows does too
+    assert exact_gradient.norm() < (10.0 if method == "dpca" else 1.0)  # its largest advantage; a divergence's own
 
 
 @pytest.mark.parametrize("method", METHODS)

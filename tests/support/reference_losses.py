@@ -399,3 +399,19 @@ def escd(
                         total = total - mass * torch.as_tensor(sum(given)).log()
             losses.append(total)
     return losses
+
+
+def dpca(pair, sequences, student_logits, teacher_logits, divergence, beta=0.5, max_advantage=10.0):
+    """For each student token: minus its advantage in value, minus its advantage times d log p_S in gradient."""
+    log_s, log_t = torch.log_softmax(student_logits, -1), torch.log_softmax(teacher_logits, -1)
+    units, teacher_ids, student_ids = batch_units(pair, sequences)
+    losses = []
+    for ts, ss in units:
+        whole_s = sum(float(log_s[j, student_ids[j]].detach()) for j in ss)
+        whole_t = sum(float(log_t[j, teacher_ids[j]]) for j in ts)
+        for j in ss:
+            own = log_s[j, student_ids[j]]
+            advantage = (whole_t / whole_s) * float(own.detach()) - float(own.detach())
+            advantage = max(-max_advantage, min(max_advantage, advantage))
+            losses.append(-advantage * (1 + own - own.detach()))
+    return losses
