@@ -101,6 +101,19 @@ class StrictOptions(LossOptions):
     )
 
 
+# options of several methods: title, default and help
+SMALLEST_MASS = (
+    "Smallest mass",
+    1e-4,
+    "Leave out places inside a teacher token where the bytes so far have less teacher probability than this.",
+)
+BRIDGE_OFF = (
+    "Bridge",
+    False,
+    "Undo the teacher's knowledge of where its last token ended, as marginal does. Off as published.",
+)
+
+
 class MarginalOptions(LossOptions):
     bridge: bool = setting(
         "Bridge", True, "Undo the teacher's knowledge of where its last token ended. Turn it off for ablations only."
@@ -112,28 +125,12 @@ class MarginalOptions(LossOptions):
         ge=0,
         lt=1,
     )
-    min_mass: float = setting(
-        "Smallest mass",
-        1e-4,
-        "Leave out places inside a teacher token where the bytes so far have less teacher probability than this.",
-        ge=0,
-        lt=1,
-    )
+    min_mass: float = setting(*SMALLEST_MASS, ge=0, lt=1)
 
 
 class BpmOptions(LossOptions):
-    bridge: bool = setting(
-        "Bridge",
-        False,
-        "Undo the teacher's knowledge of where its last token ended, as marginal does. Off as published.",
-    )
-    min_mass: float = setting(
-        "Smallest mass",
-        1e-4,
-        "Leave out places inside a teacher token where the bytes so far have less teacher probability than this.",
-        ge=0,
-        lt=1,
-    )
+    bridge: bool = setting(*BRIDGE_OFF)
+    min_mass: float = setting(*SMALLEST_MASS, ge=0, lt=1)
 
 
 class EscdOptions(LossOptions):
@@ -148,11 +145,7 @@ class EscdOptions(LossOptions):
         "Train the student to continue its own token toward teacher tokens that it lacks. "
         "Turn it off for ablations only.",
     )
-    bridge: bool = setting(
-        "Bridge",
-        False,
-        "Undo the teacher's knowledge of where its last token ended, as marginal does. Off as published.",
-    )
+    bridge: bool = setting(*BRIDGE_OFF)
 
     @model_validator(mode="after")
     def _some_term(self) -> "EscdOptions":
