@@ -11,7 +11,7 @@ from app.page import markup, scripts
 from app.page.markup import one_line
 from app.runs.listing import one_line_options, visible
 from app.runs.tab import RunsTab
-from app.server.handler import LATEST, PRIVATE, Handler, Updates, in_turn
+from app.server.handler import LATEST, PRIVATE, Handler, Updates, in_turn, new_value
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
 from simct.errors import SimCTError
@@ -56,7 +56,7 @@ class CompareTab:
         ids = [run_id for _, run_id in options]
         first = None if current else next(iter(ids), None)
         picked = next((each for each in (chosen, current) if each in ids), first)
-        return {self.run: gr.Dropdown(choices=options, value=picked)}
+        return {self.run: gr.Dropdown(choices=options, **new_value(picked, current))}
 
     def _begun(self, visitor: Visitor) -> list[tuple[RunFolder, RunStatus]]:
         return [(run, status) for run, status in visible(self.studio, visitor) if status.step]

@@ -12,7 +12,7 @@ from app.publish.card import CardPanel
 from app.publish.usage import UsagePanel
 from app.runs.listing import one_line_options, visible
 from app.runs.tab import RunsTab
-from app.server.handler import PRIVATE, QUIET, Handler, Updates, in_turn
+from app.server.handler import PRIVATE, QUIET, Handler, Updates, in_turn, new_value
 from app.server.repository import account, suggested_repo_id
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
@@ -140,7 +140,7 @@ class PublishTab:
         first = None if current else next(iter(ids), None)
         picked = next((run_id for run_id in (chosen, current) if run_id in ids), first)
         emptied = self._empty_repo() if current and picked != current else {}
-        return {self.run: gr.Dropdown(choices=options, value=picked), **emptied}
+        return {self.run: gr.Dropdown(choices=options, **new_value(picked, current)), **emptied}
 
     def _finished(self, visitor: Visitor) -> list[tuple[RunFolder, RunStatus]]:
         return [each for each in visible(self.studio, visitor) if each[1].state == "finished"]

@@ -9,7 +9,7 @@ from app.page import charts, markup
 from app.page.markup import one_line
 from app.runs import curves
 from app.runs.listing import one_line_options, visible
-from app.server.handler import LATEST, Handler, Updates
+from app.server.handler import LATEST, Handler, Updates, new_value
 from app.server.model_facts import display_name
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
@@ -58,7 +58,7 @@ class RunComparison:
         options = one_line_options(visible(self.studio, visitor))
         ids = [run_id for _, run_id in options]
         still = [run_id for run_id in chosen or [] if run_id in ids]
-        return {self.chosen: gr.Dropdown(choices=options, value=still)}
+        return {self.chosen: gr.Dropdown(choices=options, **new_value(still, chosen or []))}
 
 
 def compared(runs: Sequence[RunFolder]) -> str:

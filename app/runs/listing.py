@@ -6,6 +6,7 @@ import gradio as gr
 
 from app.page import markup
 from app.runs.names import label, titled
+from app.server.handler import new_value
 from app.server.studio import Studio
 from app.server.visitor import Visitor, own_runs
 from simct.jobs.local import queue
@@ -33,7 +34,7 @@ def project_filter(names: Sequence[str], chosen: str = ANY) -> gr.Dropdown:
     choices = [("All projects", ANY), ("This project", THIS), *((name, f"{NAMED}{name}") for name in names)]
     choices.append(("No project", NONE))
     value = chosen if chosen in {each for _, each in choices} else ANY
-    return gr.Dropdown(choices=choices, value=value, visible=bool(names))
+    return gr.Dropdown(choices=choices, visible=bool(names), **new_value(value, chosen))
 
 
 def filtered_project(chosen: str | None, project: str | None) -> str | None:

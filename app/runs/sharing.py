@@ -4,6 +4,7 @@ account.
 The key follows the # in the address, so it does not appear in server logs and is not sent to other sites.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -53,8 +54,15 @@ class ShareLink:
         # the browser adds the address of the page, which the server does not know
         self.path = markup.held()
         self.path.change(None, self.path, self.link, js=scripts.call("linkToRun"), **PRIVATE)
+        self.chosen = chosen
+
+    def connect(self, changed: gr.State) -> None:
+        """Make and withdraw the link on a click. `changed` follows, so that the fields of the chosen run are updated,
+        which may no longer be the run of the click.
+        """
+        self.changed = changed
         for button, act in ((self.make, self._make), (self.withdraw, self._withdraw)):
-            Handler(studio, act, {"run_id": chosen}, [*self.fields, self.outcome], ONCE).on(button.click)
+            Handler(self.studio, act, {"run_id": self.chosen}, [self.outcome, changed], ONCE).on(button.click)
 
     @property
     def fields(self) -> list[Any]:
@@ -77,13 +85,13 @@ class ShareLink:
         return self._change(visitor, run_id, withdraw_link, "Withdrawn. The link no longer shows anything.")
 
     def _change(self, visitor: Visitor, run_id: str | None, act: Callable[[RunFolder], object], done: str) -> Updates:
-        """The link after `act` on the owner's run, and a message on what was done."""
+        """`act` on the owner's run; a message on what was done."""
         try:
             run = owned_run(self.studio, run_id, visitor)
             act(run)
         except SimCTError as error:
             return {self.outcome: markup.note("error", one_line(error))}
-        return {**self.shown(run), self.outcome: markup.passing(done) if done else ""}
+        return {self.outcome: markup.passing(done) if done else "", self.changed: time.monotonic_ns()}
 
 
 class SharedRun:

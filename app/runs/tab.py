@@ -15,7 +15,7 @@ from app.runs.labels import LabelEditor, star_text
 from app.runs.listing import ANY, PAGE, STATES, choices
 from app.runs.sharing import ShareLink
 from app.server import paths
-from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
+from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates, in_turn, new_value
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
 from simct.errors import SimCTError, quoted
@@ -75,7 +75,7 @@ class RunsTab:
         ]
         outputs += [self.evaluations, self.measured, self.curves, self.table, self.log, self.star, self.note]
         outputs += [*self.label.fields, *self.share.fields]
-        self.refresh = Handler(studio, self._refresh, inputs, outputs, LATEST)
+        self.refresh = Handler(studio, self._refresh, inputs, outputs, in_turn("runs"))
         watching = {**QUIET, "trigger_mode": "once", "concurrency_limit": 8}
         self.look = Handler(studio, self._look, inputs, [self.stale_since], watching)
         self._wire_list()
@@ -150,6 +150,7 @@ class RunsTab:
         fields = (self.chosen.input, self.words.input, self.state.input, self.within.input)
         self.refresh.on(*fields, self.stale_since.change)
         self.label.connect(self.star, self.note, self.stale_since)
+        self.share.connect(self.stale_since)
         each = {**QUIET, "trigger_mode": "multiple"}
         opened = [self.chosen, self.stale_since]
         Handler(self.studio, self._open_from_table, {}, opened, each).on(self.table.select)
@@ -165,7 +166,8 @@ class RunsTab:
         for name in DONE_HERE:
             act = Handler(self.studio, self._ask_or_do(name), {"run_id": self.chosen}, acted, once)
             act.on(self.buttons[name].click)
-        Handler(self.studio, self._confirmed, {"pending": self.pending}, acted, once).on(self.yes.click)
+        confirmed = {"pending": self.pending, "run_id": self.chosen}
+        Handler(self.studio, self._confirmed, confirmed, acted, once).on(self.yes.click)
         Handler(self.studio, self._keep, {}, [self.confirm, self.pending]).on(self.no.click)
 
     def choose(self, visitor: Visitor, run_id: str) -> Updates:
@@ -210,7 +212,7 @@ class RunsTab:
         updates: Updates = {self.seen: now} if changed else {}
         if changed & {"list", "count"} or picked != run_id:
             updates |= {
-                self.chosen: gr.Radio(choices=now["list"], value=picked),
+                self.chosen: gr.Radio(choices=now["list"], **new_value(picked, run_id)),
                 self.count: listing.count_line(*now["count"]),
                 self.more: gr.Button(visible=now["count"][0] < now["count"][1]),
                 self.detail: gr.Column(visible=run is not None),
@@ -296,8 +298,11 @@ class RunsTab:
 
         return ask_or_do
 
-    def _confirmed(self, visitor: Visitor, pending: list[str] | None) -> Updates:
-        """Perform the confirmed action on the run that the question was about."""
+    def _confirmed(self, visitor: Visitor, pending: list[str] | None, run_id: str | None) -> Updates:
+        """Perform the confirmed action, unless the question was about a run that is no longer the chosen one."""
+        if pending and pending[1] != run_id:
+            line = f"The question was about run {quoted(pending[1])}. Choose it to act on it."
+            return {**self._keep(), self.note: markup.note("warn", line)}
         return self._do(pending[0], pending[1], visitor) if pending else {}
 
     def _keep(self) -> Updates:

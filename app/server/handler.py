@@ -29,6 +29,14 @@ def in_turn(name: str) -> dict[str, Any]:
     return {**LATEST, "concurrency_id": name, "concurrency_limit": 1}
 
 
+def new_value(value: Any, before: Any) -> dict[str, Any]:
+    """The `value` of an update to a field that had the value `before`, if it is another one.
+
+    A value that stays is not sent again, because the visitor may have changed the field in the meantime.
+    """
+    return {} if value == before else {"value": value}
+
+
 class Handler:
     """A function with the components that it reads, by parameter name, and the components that it may change.
 

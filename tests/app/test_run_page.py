@@ -2,10 +2,13 @@
 
 import time
 
+import gradio as gr
 import pytest
 
+from app import projects
 from app.runs import listing, machine, table, view
 from app.runs.names import label
+from app.runs.tab import RunsTab
 from simct.report.evaluations import HeadlineScores, headline_scores
 from simct.runs.labels import RunLabel, save_label
 from simct.runs.status import RunStatus
@@ -13,6 +16,12 @@ from tests.support.hostile import HOSTILE
 from tests.support.run_folders import made_up_run, runs_in
 
 GIB = 1 << 30
+
+
+@pytest.fixture
+def tab(local) -> RunsTab:
+    with gr.Blocks():
+        return RunsTab(local, projects.field())
 
 
 @pytest.fixture
@@ -98,3 +107,23 @@ def test_the_estimate_is_made_once_and_leaves_no_folder_of_a_deleted_run(local, 
     run.delete()
     estimates._estimate(local.nobody, run, False)
     assert not run.path.exists() and runs_in(local.runs_dir) == []
+
+
+def test_the_list_is_updated_without_choosing_the_run_again(local, run, tab):
+    """The visitor may have chosen another run since the update began."""
+    first = tab._refresh(local.nobody, None, {}, project="")
+    assert first[tab.chosen].constructor_args["value"] == run.id
+    run.set_status(step=59, state="stopped")
+    later = tab._refresh(local.nobody, run.id, first[tab.seen], project="")
+    assert set(later[tab.chosen].constructor_args) == {"choices"}
+    assert tab.refresh.how["concurrency_limit"] == 1
+
+
+def test_a_question_about_one_run_is_never_answered_for_another(local, run, tab):
+    other = made_up_run(local.runs_dir)
+    asked = tab._ask_or_do("delete")(local.nobody, run.id)
+    refused = tab._confirmed(local.nobody, asked[tab.pending], other.id)
+    assert "about run" in refused[tab.note] and not refused[tab.confirm].visible and refused[tab.pending] is None
+    assert run.exists and other.exists
+    tab._confirmed(local.nobody, asked[tab.pending], run.id)
+    assert not run.exists and other.exists
