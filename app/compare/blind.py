@@ -86,9 +86,7 @@ class BlindTab:
             self.one: gr.Dropdown(choices=offered, value=one),
             self.other: gr.Dropdown(choices=offered, value=other),
             **self._counted(votes_of(run)),
-            self.answers: markup.empty(START),
-            self.open: None,
-            **self._buttons(False),
+            **self._nothing(),
             **dict.fromkeys(self.starts, gr.Button(interactive=True)),
         }
 
@@ -146,8 +144,7 @@ class BlindTab:
                 work.step("Both models are answering…")
 
         def running(work: Work) -> Updates:
-            line = markup.note("busy", BOTH.format(work.seconds))
-            return {self.note: line, self.answers: markup.empty(START), self.open: None, **self._buttons(False)}
+            return {self.note: markup.note("busy", BOTH.format(work.seconds)), **self._nothing()}
 
         def finished(work: Work) -> Updates:
             asked = {"prompt": text, "left": left, "right": right}
@@ -155,7 +152,11 @@ class BlindTab:
             shown = view.blind(asked["left_answer"], asked["right_answer"])
             return {self.answers: shown, self.open: asked, self.note: "", **self._buttons(True)}
 
-        yield from self.work.run(write, finished, weights=True, running=running)
+        yield from self.work.run(write, finished, weights=True, running=running, left=self._nothing())
+
+    def _nothing(self) -> Updates:
+        """Nothing to vote on."""
+        return {self.answers: markup.empty(START), self.open: None, **self._buttons(False)}
 
     def _voting(self, choice: Choice) -> Any:
         """The handler of one of the three buttons."""

@@ -129,8 +129,13 @@ class ChatTab:
         def write(work: Work) -> None:
             reply(RunModels.of(self.studio, run, visitor.token, [side]), side, messages, wanted, answer, work)
 
+        sent = {self.message: ""}
+
         def running(work: Work) -> Updates:
-            return {self.talk: view.conversation(turns, (side, answer)), self.message: ""}
+            # emptied once, because the visitor may write the next message in the meantime
+            emptied = {**sent}
+            sent.clear()
+            return {self.talk: view.conversation(turns, (side, answer)), **emptied}
 
         def ended(work: Work) -> Updates:
             if not answer.ids:
@@ -138,7 +143,7 @@ class ChatTab:
                 typed = {self.message: turns[-1]["content"]} if turns[:-1] == before else {}
                 return {self.talk: shown, self.turns: before, **typed}
             kept = [*turns, {"role": "assistant", "content": answer.text, "by": title(side)}]
-            return {self.talk: view.conversation(kept), self.turns: kept, self.message: ""}
+            return {self.talk: view.conversation(kept), self.turns: kept, **sent}
 
         def finished(work: Work) -> Updates:
             return {**ended(work), self.note: markup.note("quiet", " · ".join(view.facts(answer)))}

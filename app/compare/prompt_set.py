@@ -81,12 +81,13 @@ class PromptSetTab:
         """The models of another run. Those whose weights are on this machine are ticked."""
         return {
             self.sides: gr.CheckboxGroup(choices=offered, value=here),
+            **self._nothing(),
             **dict.fromkeys(self.starts, gr.Button(interactive=True)),
         }
 
     @property
     def outputs(self) -> list[gr.blocks.Block]:
-        return [self.sides, *self.starts]
+        return [self.sides, self.table, self.found, *self.starts]
 
     def _upload(self, visitor: Visitor, path: str | None) -> Updates:
         """Replace the prompts in the field with those of a file."""
@@ -140,8 +141,17 @@ class PromptSetTab:
             return so_far(work)
 
         yield from self.work.run(
-            write, lambda work: {**so_far(work), self.note: ""}, weights=True, running=so_far, failed=failed
+            write,
+            lambda work: {**so_far(work), self.note: ""},
+            weights=True,
+            running=so_far,
+            failed=failed,
+            left=self._nothing(),
         )
+
+    def _nothing(self) -> Updates:
+        """The table before there are answers."""
+        return {self.table: markup.empty(START), self.found: None}
 
 
 def as_line(prompt: str) -> str:

@@ -7,7 +7,7 @@ import gradio as gr
 from app.compare import answers, view
 from app.compare.answers import Answer, Question
 from app.compare.models import RunModels
-from app.page import markup
+from app.page import markup, scripts
 from app.page.markup import one_line
 from app.runs.view import results
 from app.server.handler import LATEST, LONG, Handler, Updates
@@ -46,8 +46,9 @@ class SideBySideTab:
         self.answers = markup.panel(elem_id="compare-answers", min_height=170)
         self.results = markup.panel(elem_id="compare-results")
         self.work = LongWork(studio, self.note, cancel, hides=False)
-        picking = {"run_id": run, "text": self.offered}
-        Handler(studio, self._pick, picking, [self.prompt, self.reference], LATEST).on(self.offered.input)
+        picking = {"text": self.offered, "run_id": run}
+        filling = {**LATEST, "js": scripts.call("filledIn", "compare-prompt")}
+        Handler(studio, self._pick, picking, [self.reference], filling).on(self.offered.input)
         asked = {
             "run_id": run, "sides": self.sides, "text": self.prompt, "temperature": temperature, "length": length,
         }  # fmt: skip
@@ -78,16 +79,16 @@ class SideBySideTab:
             self.ask: gr.Button(interactive=False),
         }
 
-    def _pick(self, visitor: Visitor, run_id: str | None, text: str) -> Updates:
-        """Fill in a prompt of the run, and show its answer in the data."""
+    def _pick(self, visitor: Visitor, text: str, run_id: str | None) -> Updates:
+        """Show the answer in the data to a prompt of the run, which the browser has filled in."""
         try:
             found = owned_run(self.studio, run_id, visitor)
             offered = answers.prompts_of(self.studio, found, visitor.token)
         except SimCTError as error:
-            return {self.prompt: text, self.reference: markup.note("error", one_line(error))}
+            return {self.reference: markup.note("error", one_line(error))}
         known = next((each.answer for each in offered if each.text == text), None)
         line = f"Its answer in the data: {known}" if known else ""
-        return {self.prompt: text, self.reference: markup.note("quiet", line)}
+        return {self.reference: markup.note("quiet", line)}
 
     def _answer(
         self,
@@ -124,5 +125,10 @@ class SideBySideTab:
             return so_far(work) or {self.answers: markup.empty(START)}
 
         yield from self.work.run(
-            write, lambda work: {**so_far(work), self.note: ""}, weights=True, running=so_far, failed=failed
+            write,
+            lambda work: {**so_far(work), self.note: ""},
+            weights=True,
+            running=so_far,
+            failed=failed,
+            left={self.answers: markup.empty(START)},
         )

@@ -14,6 +14,7 @@ from app.runs.tab import RunsTab
 from app.server.handler import LATEST, PRIVATE, Handler, Updates, in_turn, new_value
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
+from app.server.work import Work
 from simct.errors import SimCTError
 from simct.runs.folder import RunFolder
 from simct.runs.status import RunStatus
@@ -44,11 +45,15 @@ class CompareTab:
         self.next = gr.Button("Publish →", variant="primary", elem_classes="next")
         self.refresh = Handler(studio, self._refresh, {"chosen": runs.chosen, "current": self.run}, [self.run], LATEST)
         views = (self.side_by_side, self.chat, self.blind, self.prompt_set)
+        # a conversation continues after another run is chosen; these end
+        self.works = {"asked": self.side_by_side.work, "blind": self.blind.work, "several": self.prompt_set.work}
         shown = [self.served, *(component for view in views for component in view.outputs)]
+        shown += [component for work in self.works.values() for component in work.outputs]
+        followed = {"run_id": self.run, **{name: work.task for name, work in self.works.items()}}
         # disabled while they are still about the previous run
         starts = [button for view in views for button in view.starts]
         self.run.change(None, starts, starts, js=scripts.call("disabled"), **PRIVATE)
-        Handler(studio, self._show, {"run_id": self.run}, shown, in_turn("compare")).on(self.run.change)
+        Handler(studio, self._show, followed, shown, in_turn("compare")).on(self.run.change)
 
     def _refresh(self, visitor: Visitor, chosen: str | None, current: str | None) -> Updates:
         """The runs that have started, with the one chosen under Runs selected; none if the chosen one was deleted."""
@@ -61,8 +66,16 @@ class CompareTab:
     def _begun(self, visitor: Visitor) -> list[tuple[RunFolder, RunStatus]]:
         return [(run, status) for run, status in visible(self.studio, visitor) if status.step]
 
-    def _show(self, visitor: Visitor, run_id: str | None) -> Updates:
-        """The models that can answer, the run's own prompts, its scores and its votes."""
+    def _show(self, visitor: Visitor, run_id: str | None, **works: Work | None) -> Updates:
+        """The models that can answer, the run's own prompts, its scores and its votes. The models of the previous run
+        stop answering.
+        """
+        ended: Updates = {}
+        for name, work in works.items():
+            ended |= self.works[name].leave(work)
+        return {**ended, **self._shown(visitor, run_id)}
+
+    def _shown(self, visitor: Visitor, run_id: str | None) -> Updates:
         if not run_id:
             why = markup.note("warn", GONE) if self._begun(visitor) else markup.empty(NO_RUN)
             return {self.served: "", **self.side_by_side.nothing(why)}

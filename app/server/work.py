@@ -33,6 +33,8 @@ class Work:
         self.form: Callable[[int], str] = "{:,}".format
         self.result: Any = None
         self.error = ""
+        # whether the page no longer shows what the task is about
+        self.left = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.began = time.monotonic()
@@ -45,6 +47,11 @@ class Work:
 
     def stop(self) -> None:
         self._stop.set()
+
+    def leave(self) -> None:
+        """Stop, and show nothing more of this task."""
+        self.left = True
+        self.stop()
 
     def step(self, doing: str) -> None:
         """Begin another part of the task. Raises Stopped after a cancel."""
@@ -134,12 +141,18 @@ class LongWork:
         weights: bool = False,
         running: Callable[[Work], Updates] = lambda work: {},
         failed: Callable[[Work], Updates] = lambda work: {},
+        left: Updates | None = None,
     ) -> Iterator[Updates]:
-        """Updates while `task` runs, and those of `finished` or `failed` when it has ended.
+        """Updates while `task` runs, and those of `finished` or `failed` when it has ended; those of `left` if the page
+        shows something else by then.
 
         `weights`: the task reads weights, so it waits for any other task that does.
         """
         for work in follow(task, self.studio.models.turn if weights else None):
+            if work.left:
+                # an earlier update may have arrived after those of the handler that left the task
+                yield {**self.leave(None), **(left or {})}
+                return
             if work.running:
                 yield {self.note: work.line, self.task: work, **self._cancelable(True), **running(work)}
         ended = {self.task: None, **self._cancelable(False)}
@@ -147,6 +160,12 @@ class LongWork:
             yield {**ended, self.note: markup.note("error", work.error), **failed(work)}
         else:
             yield {**ended, **finished(work)}
+
+    def leave(self, work: Work | None) -> Updates:
+        """End `work`, the present value of `task`, because the page will show something else here."""
+        if work is not None:
+            work.leave()
+        return {self.note: "", self.task: None, **self._cancelable(False)}
 
     def _cancelable(self, now: bool) -> Updates:
         if self.cancel is None:

@@ -156,6 +156,14 @@ def test_a_conversation_continues_with_another_model(local, run, tab, monkeypatc
     assert read[-1][1][-1] == ("user", "And now?")
 
 
+def test_the_next_message_may_be_written_while_a_model_answers(local, run, tab, monkeypatch):
+    """Every part of the answer emptied the field again."""
+    monkeypatch.setattr("app.server.work.EVERY_SECONDS", 0.01)
+    chat = tab.chat
+    updates = list(chat._send(local.nobody, [], PROMPT, **asked(run, "teacher", length=40)))
+    assert len(updates) > 2 and [each[chat.message] for each in updates if chat.message in each] == [""]
+
+
 def test_what_cannot_be_sent_leaves_the_conversation_as_it_was(local, run, tab):
     chat, turns = tab.chat, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "by": "Teacher"}]
     for text, side, got in (
@@ -289,3 +297,23 @@ def test_the_views_follow_the_run(local, run, tab):
     assert [side for _, side in updates[tab.blind.one].choices] == ["before", "teacher"]
     assert updates[tab.prompt_set.sides].value == ["before", "teacher"]
     assert isinstance(run.config(), RunConfig)
+
+
+def test_the_models_of_a_run_stop_answering_when_another_run_is_chosen(local, run, tab, monkeypatch):
+    """Their answers would be shown, and voted on, as those of the other run."""
+    monkeypatch.setattr("app.server.work.EVERY_SECONDS", 0.01)
+    fields = {"run_id": run.id, "text": PROMPT, "temperature": 0, "length": 200}
+    side_by_side, blind, prompts = tab.side_by_side, tab.blind, tab.prompt_set
+    for name, part, sides, place in (
+        ("asked", side_by_side, {"sides": ["before", "teacher"]}, side_by_side.answers),
+        ("blind", blind, {"one": "before", "other": "teacher"}, blind.answers),
+        ("several", prompts, {"sides": ["before", "teacher"]}, prompts.table),
+    ):
+        answering = part._answer(local.nobody, **fields, **sides)
+        work = next(answering)[part.work.task]
+        shown = tab._show(local.nobody, run.id, **{name: work})
+        assert shown[part.work.task] is None and not shown[part.work.cancel].interactive and shown[part.note] == ""
+        # the last update is not about the previous run either, in whatever order they arrive
+        last = list(answering)
+        assert work.should_stop() and len(last) == 1, name
+        assert last[0][part.work.task] is None and last[0][part.note] == "" and last[0][place] == shown[place]

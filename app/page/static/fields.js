@@ -38,6 +38,19 @@
       return replaced ? suggestion : UNCHANGED;
     },
 
+    // Fills in a text as a person would.
+    fillIn: (field, text) => {
+      field.value = text;
+      field.dispatchEvent(new Event('input', {bubbles: true}));
+    },
+
+    // The values of an event, the first of which is filled into a field at once: what is typed there while the server
+    // answers stays.
+    filledIn: (id, text, ...rest) => {
+      window.studio.fillIn(document.querySelector(`#${id} textarea`), text ?? '');
+      return [text, ...rest];
+    },
+
     empty: () => '',
 
     // The values of an event, the first of which becomes whether the visitor has deleted the text of a field.

@@ -73,9 +73,7 @@
 
   const fill = ([selector, text]) => {
     const field = shown(selector);
-    if (!field) return;
-    field.value = text;
-    field.dispatchEvent(new Event('input', {bubbles: true}));
+    if (field) window.studio.fillIn(field, text);
   };
   const act = () => {
     const button = stop.press && !acted && shown(stop.press);
