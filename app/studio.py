@@ -112,9 +112,9 @@ class StudioPage:
                 with self.pair.below_teacher:
                     self.teacher_server = TeacherServer(studio, self.pair)
                 with self.pair.below:
-                    self.pair_verdict = PairVerdict(studio, self.pair, self.kept, self.teacher_server.asked)
+                    self.pair_verdict = PairVerdict(studio, self.pair, self.kept, self.teacher_server.asked, FIELDS)
             with gr.Tab("Inspect", id="inspect") as steps["inspect"]:
-                self.inspect = InspectTab(studio, self.pair, self.kept, self.teacher_server.asked)
+                self.inspect = InspectTab(studio, self.pair, self.kept, self.teacher_server.asked, FIELDS)
             with gr.Tab("Data", id="data") as steps["data"]:
                 self.data = DataTab(studio, self.pair, self.kept, FIELDS)
             with gr.Tab("Train", id="train") as steps["train"]:

@@ -1,7 +1,7 @@
 """Answers, shown token by token as they are written, and how likely the teacher finds the students' answers."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,12 @@ import gradio as gr
 from app.compare.models import RunModels, in_order, is_teacher, title
 from app.data import prompt_source
 from app.page import amounts
+from app.page.markup import one_line
 from app.server.studio import Studio
-from app.server.work import Work
+from app.server.work import Stopped, Work
 from simct import demo
 from simct.config.sections import DataConfig
-from simct.errors import SimCTError
+from simct.errors import DataError, SimCTError
 from simct.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Answer:
     seconds: float = 0.0
     # waiting, loading, writing, done, cut (before its end), or none (nothing was written, and nothing will be)
     state: str = "waiting"
+    # why the model cannot answer
+    error: str = ""
     units: list[dict[str, Any]] | None = None
 
 
@@ -128,6 +131,30 @@ def reply(
     answer.state = "done" if answer.ended else "cut"
 
 
+def try_reply(
+    models: RunModels, side: str, messages: "list[Message]", sampling: Sampling, answer: Answer, work: Work
+) -> bool:
+    """As `reply`, but a model that cannot answer says why in `answer.error`, so that the others still answer.
+
+    Returns whether the model can be asked something else. Raises Stopped after a cancel.
+    """
+    try:
+        reply(models, side, messages, sampling, answer, work)
+    except Stopped:
+        raise
+    except SimCTError as error:
+        answer.state, answer.error = "none", one_line(error)
+        return isinstance(error, DataError)
+    return True
+
+
+def could_not(answers: Collection[Answer]) -> str:
+    """How many of the answers could not be written, in one line; empty if all could."""
+    failed = sum(bool(answer.error) for answer in answers)
+    said = f"{failed} of {len(answers)} answers could not be written. The reason is where the answer would be."
+    return said if failed else ""
+
+
 def end(answers: Iterable[Answer]) -> None:
     """Nothing more is written, after a failure or a cancel."""
     for answer in answers:
@@ -138,15 +165,15 @@ def end(answers: Iterable[Answer]) -> None:
 def write(models: RunModels, question: Question, answers: dict[str, Answer], work: Work) -> None:
     """Fill `answers` with one for each side, and add how likely the teacher finds the students' answers.
 
-    Raises a one-line SimCTError, or Stopped after a cancel.
+    Raises Stopped after a cancel, and a one-line SimCTError if the teacher cannot read the students' answers.
     """
     messages = conversation(question.text, models.config.data.system)
     answers.update({side: Answer() for side in in_order(question.sides)})
     for side, answer in answers.items():
-        reply(models, side, messages, question.sampling, answer, work)
+        try_reply(models, side, messages, question.sampling, answer, work)
         if work.should_stop():
             return
-    if models.reader not in answers:
+    if models.reader not in answers or answers[models.reader].error:
         return
     work.step("The teacher reads what the student wrote…")
     from simct.inspection.side_by_side import agreement

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # a side is one of these, step-N for a checkpoint, TEACHER, or TEACHER:NAME if there are several teachers
 STUDENTS = {"before": "Student before", "after": "Student after"}
 TEACHER, CHECKPOINT = "teacher", "step-"
+# for a conversation that a model's chat template cannot take
+ASK_ELSE = "Try another prompt or a new conversation, or let another model answer."
 
 
 def title(side: str) -> str:
@@ -178,9 +180,14 @@ class RunModels:
         Raises a one-line SimCTError, also if they and `room` more tokens are more than the model can read.
         """
         from app.reading import models
+        from simct.data.templates import USE_ANOTHER, USE_PROMPTS
 
         source = self._source(side)
-        ids = self.studio.workers.run(models.read_prompt, source, messages, what="The prompt", near=source)
+        try:
+            ids = self.studio.workers.run(models.read_prompt, source, messages, what="The prompt", near=source)
+        except DataError as error:
+            why = str(error).removesuffix(USE_PROMPTS).removesuffix(USE_ANOTHER).rstrip()
+            raise DataError(f"{why} {ASK_ELSE}") from error
         most = context_length(self.studio, source)
         if most and len(ids) + room > most:
             raise DataError(

@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from app.compare import view
-from app.compare.answers import Answer, conversation, end, reply, sampling, sampling_fields
+from app.compare.answers import Answer, conversation, could_not, end, sampling, sampling_fields, try_reply
 from app.compare.models import RunModels, in_order, title
 from app.data import prompt_source
 from app.page import markup, saving
@@ -129,12 +129,16 @@ class PromptSetTab:
                 for at, prompt in enumerate(found.prompts):
                     found.answers[at, side] = Answer()
                     messages = conversation(prompt, models.config.data.system)
-                    reply(models, side, messages, wanted, found.answers[at, side], work)
+                    if not try_reply(models, side, messages, wanted, found.answers[at, side], work):
+                        break
                     work.step(f"{title(side)} has answered {at + 1} of {len(found.prompts)}…")
 
         def so_far(work: Work) -> Updates:
             shown = view.prompt_table(found.sides, found.prompts, dict(found.answers))
             return {self.table: shown, self.found: found}
+
+        def finished(work: Work) -> Updates:
+            return {**so_far(work), self.note: markup.note("error", could_not(found.answers.values()))}
 
         def failed(work: Work) -> Updates:
             end(found.answers.values())
@@ -142,7 +146,7 @@ class PromptSetTab:
 
         yield from self.work.run(
             write,
-            lambda work: {**so_far(work), self.note: ""},
+            finished,
             weights=True,
             running=so_far,
             failed=failed,

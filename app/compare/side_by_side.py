@@ -120,13 +120,16 @@ class SideBySideTab:
         def so_far(work: Work) -> Updates:
             return {self.answers: view.cards(dict(written))} if written else {}
 
+        def finished(work: Work) -> Updates:
+            return {**so_far(work), self.note: markup.note("error", answers.could_not(written.values()))}
+
         def failed(work: Work) -> Updates:
             answers.end(written.values())
             return so_far(work) or {self.answers: markup.empty(START)}
 
         yield from self.work.run(
             write,
-            lambda work: {**so_far(work), self.note: ""},
+            finished,
             weights=True,
             running=so_far,
             failed=failed,

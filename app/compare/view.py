@@ -47,14 +47,17 @@ def _card(side: str, answer: Answer) -> str:
         likely = sum(unit["probability"] >= LEVELS[0][0] for unit in answer.units)
         said.append(f"{likely} of {len(answer.units)} units likely")
     body = _units(answer.units) if answer.units else markup.escape(answer.text)
-    waiting = "" if answer.text else WITHOUT_TEXT.get(answer.state, "")
-    return _section(side, title(side), " · ".join(said), f"{body}{_cursor(answer)}", waiting)
+    if not answer.text and not answer.error:
+        body += f'<span class="dim">{WITHOUT_TEXT.get(answer.state, "")}</span>'
+    elif answer.error:
+        body += f'<span class="note-error">{markup.escape(answer.error)}</span>'
+    return _section(side, title(side), " · ".join(said), f"{body}{_cursor(answer)}")
 
 
-def _section(kind: str, head: str, small: str, body: str, waiting: str = "") -> str:
+def _section(kind: str, head: str, small: str, body: str) -> str:
     return (
         f'<section class="answer" data-side="{markup.escape(kind)}"><h3>{markup.escape(head)} <small>{small}</small>'
-        f'</h3><p class="said">{body}<span class="dim">{waiting}</span></p></section>'
+        f'</h3><p class="said">{body}</p></section>'
     )
 
 
@@ -120,8 +123,9 @@ def verdict(tally: Tally) -> str:
 
 def prompt_table(sides: Sequence[str], prompts: Sequence[str], answers: Mapping[tuple[int, str], Answer]) -> str:
     """A row per prompt and a column per model, with the answers so far."""
-    rows = [
-        (prompt, *(answers[at, side].text if (at, side) in answers else "" for side in sides))
-        for at, prompt in enumerate(prompts)
-    ]
+
+    def cell(answer: Answer | None) -> str:
+        return "" if answer is None else f"✕ {answer.error}" if answer.error else answer.text
+
+    rows = [(prompt, *(cell(answers.get((at, side))) for side in sides)) for at, prompt in enumerate(prompts)]
     return markup.table(("Prompt", *map(title, sides)), rows).replace('class="grid"', 'class="grid answers-table"')

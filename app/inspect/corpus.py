@@ -71,7 +71,9 @@ class CorpusTab:
             }
 
         yield from self.work.run(
-            lambda work: measure_corpus(self.studio, teacher, student, source, visitor.token, work), finished
+            lambda work: measure_corpus(self.studio, teacher, student, source, visitor.token, work),
+            finished,
+            words=text_source.FIELDS.in_labels,
         )
 
 

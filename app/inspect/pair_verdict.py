@@ -12,6 +12,7 @@ from app.inspect.text_source import TextSource
 from app.page import markup
 from app.page.kept import Kept
 from app.page.markup import one_line
+from app.page.page_fields import PageFields
 from app.pair.tab import PairTab
 from app.reading.setup import explicit_token
 from app.server import model_facts, paths, teacher_keys, weights
@@ -37,7 +38,8 @@ AGAIN = "Measure again"
 class PairVerdict:
     """The button with its cost, the traffic light, and `train`, which continues with the recommended settings.
 
-    A new page has the verdict on the embedded pair. `due` names the pair that will be measured automatically.
+    A new page has the verdict on the embedded pair. `due` names the pair that will be measured automatically. `page`
+    are the fields of all steps.
     """
 
     def __init__(
@@ -46,8 +48,9 @@ class PairVerdict:
         pair: PairTab,
         kept: Kept,
         served: Mapping[str, Component],
+        page: PageFields,
     ) -> None:
-        self.studio, self.verdict = studio, kept.verdict
+        self.studio, self.verdict, self.page = studio, kept.verdict, page
         default = reliability_view.kept(kept.verdict.value, *studio.default_pair.values())
         self.drawn = markup.panel(light.draw(default) if default else "", elem_id="pair-verdict")
         with gr.Row(elem_classes="tools"):
@@ -152,6 +155,7 @@ class PairVerdict:
             weights=True,
             running=lambda work: {self.measure: gr.Button(interactive=False)},
             failed=lambda work: {self.measure: gr.Button(interactive=True)},
+            words=lambda error: self.page.in_labels(error, "pair"),
         )
 
 

@@ -11,6 +11,7 @@ from app.inspect import reliability_view, text_source
 from app.inspect.text_source import TextSource, TextSourceForm
 from app.page import amounts, markup, saving
 from app.page.kept import Kept
+from app.page.page_fields import PageFields
 from app.pair.tab import PairTab
 from app.server import downloads, model_facts, paths, teacher_keys, weights, zero_gpu
 from app.server.downloads import Download
@@ -78,7 +79,8 @@ def with_server(run: dict[str, Any] | None, server: str | None, listed: float | 
 class ReliabilityTab:
     """The source of the prompts, the button, and the results.
 
-    `verdict` is what the browser keeps about a measured pair; `train` continues with the recommended settings.
+    `verdict` is what the browser keeps about a measured pair; `train` continues with the recommended settings. `page`
+    are the fields of all steps.
     """
 
     def __init__(
@@ -87,8 +89,9 @@ class ReliabilityTab:
         pair: PairTab,
         kept: Kept,
         served: Mapping[str, Component],
+        page: PageFields,
     ) -> None:
-        self.studio, self.verdict = studio, kept.verdict
+        self.studio, self.verdict, self.page = studio, kept.verdict, page
         markup.panel(f'<p class="lead">{LEAD}</p>')
         answers = amounts.field(ANSWERS, "Answers", min_width=90, elem_id="reliability-answers", render=False)
         kinds = (text_source.CHOSEN, text_source.UPLOAD, text_source.DATASET)
@@ -156,6 +159,11 @@ class ReliabilityTab:
                 paths.check_data(self.studio, visitor, prompt_source.data_config(chosen))
             return measure_reliability(self.studio, wanted, visitor.token, work)
 
+        def words(error: str) -> str:
+            chosen_here = wanted.source.kind != text_source.CHOSEN
+            page = self.page.with_own(text_source.FIELDS) if chosen_here else self.page
+            return page.in_labels(error, "inspect")
+
         def finished(work: Work) -> Updates:
             report = work.result
             return {
@@ -165,7 +173,7 @@ class ReliabilityTab:
                 self.train: gr.Button(interactive=True),
             }
 
-        yield from self.work.run(measure, finished, weights=True)
+        yield from self.work.run(measure, finished, weights=True, words=words)
 
 
 def measure_reliability(studio: Studio, wanted: Measurement, token: str | bool | None, work: Work) -> Reliability:

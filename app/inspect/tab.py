@@ -13,6 +13,7 @@ from app.inspect.reliability import ReliabilityTab
 from app.inspect.text import TextTab
 from app.page import markup, scripts
 from app.page.kept import Kept
+from app.page.page_fields import PageFields
 from app.pair.tab import PairTab
 from app.server.handler import LATEST, PRIVATE, Component, Handler, Updates
 from app.server.studio import Studio
@@ -22,7 +23,8 @@ from app.server.visitor import Visitor
 class InspectTab:
     """The views as tabs; the text and the position in it belong to all of them.
 
-    `served` are the fields of the teacher's server: its address, `server`, and how many tokens it lists, `listed`.
+    `served` are the fields of the teacher's server: its address, `server`, and how many tokens it lists, `listed`;
+    `page` are the fields of all steps.
     `part` is the name of the view that is shown, one of link.PARTS; `next` continues with the data.
     """
 
@@ -32,6 +34,7 @@ class InspectTab:
         pair: PairTab,
         kept: Kept,
         served: Mapping[str, Component],
+        page: PageFields,
     ) -> None:
         self.studio = studio
         with gr.Row(elem_classes="head"):
@@ -48,7 +51,7 @@ class InspectTab:
             with gr.Tab("Corpus", id="corpus") as tabs["corpus"]:
                 CorpusTab(studio, pair)
             with gr.Tab("Reliability", id="reliability") as tabs["reliability"]:
-                self.reliability = ReliabilityTab(studio, pair, kept, served)
+                self.reliability = ReliabilityTab(studio, pair, kept, served, page)
             with gr.Tab("Other pairs", id="other_pairs") as tabs["other_pairs"]:
                 OtherPairsTab(studio, pair)
         self.next = gr.Button("Choose the data →", variant="primary", elem_classes="next")

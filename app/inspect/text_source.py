@@ -9,6 +9,7 @@ import gradio as gr
 
 from app.data import prompt_source
 from app.page import amounts, markup
+from app.page.page_fields import Field, PageFields
 from app.reading.records import TextsAt
 from app.reading.setup import explicit_token
 from app.server.handler import LATEST, QUIET, Component, Handler, Updates
@@ -28,6 +29,9 @@ PLAIN = ("", ".md", ".py")
 MAX_ROW = 100_000
 # the most characters of a text that is shown unit by unit
 MAX_CHARACTERS = 1_000_000
+# the settings that these views have fields of their own for
+_OWN = {"data.prompts": "Dataset", "data.config_name": "Configuration", "data.split": "Split", "data.column": "Column"}
+FIELDS = PageFields({name: Field(label, "", "inspect") for name, label in _OWN.items()})
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ class OneText:
             line = f"{len(work.result):,} characters of {source.name}."
             return {self.text: work.result, self.note: markup.note("ok", line)}
 
-        yield from self.work.run(read, finished)
+        yield from self.work.run(read, finished, words=FIELDS.in_labels)
 
 
 def one_text(studio: Studio, source: TextSource, token: str | bool | None) -> str:

@@ -5,6 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
+from simct.hub.redact import KEY_VARIABLE
+
+# what the command does about a key that is missing or refused, and what a visitor does
+_SET_KEY = f"Set the environment variable {KEY_VARIABLE}."
+_ENTER_KEY = "Enter it on the Pair step, under “Key of the server”."
 _NAME = re.compile(r"\b[a-z]+(?:_[a-z]+)*\.[a-z]+(?:_[a-z]+)*\b")
 
 
@@ -32,10 +37,25 @@ class PageFields:
     def get(self, setting: str | None) -> Field | None:
         return self.by_setting.get(setting or "")
 
-    def in_labels(self, text: str) -> str:
-        """`text` with the labels of fields instead of the names that they have in run.yaml."""
-        found = self.by_setting
-        return _NAME.sub(lambda name: f"“{found[name[0]].label}”" if name[0] in found else name[0], text)
+    def with_own(self, own: "PageFields") -> "PageFields":
+        """These fields, with those of a part of the page that has fields of its own for the same settings."""
+        return PageFields({**self.by_setting, **own.by_setting})
+
+    def in_labels(self, text: str, here: str = "") -> str:
+        """`text` with the labels of fields instead of the names that they have in run.yaml.
+
+        With the step that it is read on, `here`, a field on another step is named with its step.
+        """
+
+        def labeled(name: re.Match[str]) -> str:
+            found = self.get(name[0])
+            if found is None:
+                return name[0]
+            return f"“{found.label}”" + (
+                f" on the {found.step.capitalize()} step" if here not in ("", found.step) else ""
+            )
+
+        return _NAME.sub(labeled, text.replace(_SET_KEY, _ENTER_KEY))
 
     def named_in(self, text: str) -> Iterator[Field]:
         """The fields of the settings that `text` names, in the same order."""

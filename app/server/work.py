@@ -142,11 +142,13 @@ class LongWork:
         running: Callable[[Work], Updates] = lambda work: {},
         failed: Callable[[Work], Updates] = lambda work: {},
         left: Updates | None = None,
+        words: Callable[[str], str] = str,
     ) -> Iterator[Updates]:
         """Updates while `task` runs, and those of `finished` or `failed` when it has ended; those of `left` if the page
         shows something else by then.
 
-        `weights`: the task reads weights, so it waits for any other task that does.
+        `weights`: the task reads weights, so it waits for any other task that does. `words` puts an error into the
+        words of the page.
         """
         for work in follow(task, self.studio.models.turn if weights else None):
             if work.left:
@@ -157,7 +159,7 @@ class LongWork:
                 yield {self.note: work.line, self.task: work, **self._cancelable(True), **running(work)}
         ended = {self.task: None, **self._cancelable(False)}
         if work.error:
-            yield {**ended, self.note: markup.note("error", work.error), **failed(work)}
+            yield {**ended, self.note: markup.note("error", words(work.error)), **failed(work)}
         else:
             yield {**ended, **finished(work)}
 

@@ -33,6 +33,8 @@ def _known_fields() -> dict[str, Field]:
         "teacher.model": Field("Teacher", "teacher", "pair"),
         "student.model": Field("Student", "student", "pair"),
         "data.prompts": Field("Prompts from", "prompt-source", "data"),
+        "data.split": Field("Split", "prompt-split", "data"),
+        "data.config_name": Field("Configuration", "prompt-config", "data"),
         "data.column": Field("Prompt or messages column", "prompt-column", "data"),
         "data.answer_column": Field("Answer column", "answer-column", "data"),
         "data.template": Field("Prompt template", "prompt-template", "data"),
@@ -92,12 +94,15 @@ def _folded(passed: Sequence[Check]) -> str:
 
 def _line(check: Check) -> str:
     kind, mark = MARKS[check.state]
-    remedy = f"<small>{escape(FIELDS.in_labels(check.remedy))}</small>" if check.remedy else ""
+    message, remedy = check.message, check.remedy
+    if check.setting != "teachers":  # whose servers have no fields of their own
+        message, remedy = FIELDS.in_labels(message), FIELDS.in_labels(remedy)
+    remedy = f"<small>{escape(remedy)}</small>" if remedy else ""
     field = FIELDS.get(check.setting) if check.state != OK else None
     ways = f'<div class="ways">{_fix(field, check)}{field.button()}</div>' if field else ""
     return (
         f'<li class="check check-{kind}"><span aria-hidden="true">{mark}</span><div>'
-        f"{escape(FIELDS.in_labels(check.message))}{remedy}{ways}</div></li>"
+        f"{escape(message)}{remedy}{ways}</div></li>"
     )
 
 

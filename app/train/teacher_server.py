@@ -23,7 +23,6 @@ from app.train.checklist_view import FIELDS
 from app.train.fields import FormField
 from simct.config.rules import is_server_address
 from simct.errors import SimCTError
-from simct.hub.redact import KEY_VARIABLE
 from simct.hub.repo_ids import is_folder, is_here, is_repository
 
 SERVER, LISTED = "teacher.server", "teacher.top_logprobs"
@@ -143,7 +142,7 @@ class TeacherServer:
             if work.running:
                 yield {self.note: markup.note("busy", f"Asking the server… {work.seconds:.0f} s")}
             else:
-                yield {self.note: work.result or markup.note("error", _in_labels(work.error))}
+                yield {self.note: work.result or markup.note("error", FIELDS.in_labels(work.error, "pair"))}
 
     def _refused(self, visitor: Visitor, server: str) -> str:
         """The reason why the server is not asked, if there is one."""
@@ -166,12 +165,3 @@ class TeacherServer:
             return {self.key: "", self.note: markup.note("error", one_line(error))}
         kept = "A key for this server is stored in memory. Enter another one to replace it."
         return {self.key: gr.Textbox(value="", placeholder=kept)}
-
-
-def _in_labels(error: str) -> str:
-    """An error of the server that names the key's field instead of the environment variable, because there is no run
-    yet.
-    """
-    remedy = f"Set the environment variable {KEY_VARIABLE}."
-    line = error.replace(remedy, "Enter it under Key of the server.")
-    return FIELDS.in_labels(line.replace("; a run that stopped here can be resumed.", "."))

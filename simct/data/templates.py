@@ -23,6 +23,9 @@ from simct.tokenization.chat_templates import apply_template, chat_template_of
 # The date for templates that write today's date, so that a seed gives the same prompts every day.
 TEMPLATE_DATE = datetime(2026, 1, 1, 12)
 MERGED, FOLDED, UNTOOLED = "merged", "folded", "without tools"
+# what a person who chooses the data of a run can do
+USE_PROMPTS = "Use a prompt column without a system text, or a chat model."
+USE_ANOTHER = "Use a model whose template keeps all of it."
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,7 @@ def rendering(
             return Rendering(messages[0]["content"], (UNTOOLED,) if tools else ())
         raise DataError(
             f"{tokenizer.name_or_path!r} has no chat template, so only single user messages can be rendered, and "
-            f"this conversation has {len(messages)} messages. Use a prompt column without a system text, or a chat "
-            "model."
+            f"this conversation has {len(messages)} messages. {USE_PROMPTS}"
         )
     if not tools:
         return _rendered(tokenizer, template, messages, enable_thinking)
@@ -116,7 +118,7 @@ def _refusal(name: str, messages: Sequence[Message], lost: str | None, failed: E
         why = f"it {lost}" if lost else reason.rstrip(".")
         return DataError(f"The chat template of {name!r} cannot take a conversation with tool calls: {why}.")
     if lost:
-        return TemplateLosesText(f"The chat template of {name!r} {lost}. Use a model whose template keeps all of it.")
+        return TemplateLosesText(f"The chat template of {name!r} {lost}. {USE_ANOTHER}")
     verb = "refuses" if isinstance(failed, jinja2.TemplateError) else "fails on"
     return DataError(f"The chat template of {name!r} {verb} a conversation: {reason.rstrip('.')}.")
 

@@ -77,8 +77,7 @@ class ServerClient:
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             reason = self._plain(brief(error) or type(error).__name__)
             raise RunError(
-                f"The teacher's server at {self.url} does not answer ({reason}). Start it, or correct teacher.server; "
-                "a run that stopped here can be resumed."
+                f"The teacher's server at {self.url} does not answer ({reason}). Start it, or correct teacher.server."
             ) from error
         if response.status_code != 200:
             raise self._refusal(response)

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import shutil
+from html import unescape
 
 import gradio as gr
 import pytest
@@ -103,6 +105,27 @@ def test_answers_are_written_colored_and_stopped(local, run):
     assert stopped["before"].ids == []
 
 
+def test_a_model_that_refuses_a_conversation_says_so_and_the_others_answer(local, tab, tmp_path):
+    """Its template's refusal ended everything, and did not say what to do."""
+    template = shutil.copytree(demo.TEACHER, tmp_path / "teacher") / "chat_template.jinja"
+    refusal = "{% if 'constable' in messages[0]['content'] %}{{ raise_exception('never') }}{% endif %}"
+    template.write_text(refusal + template.read_text())
+    config = form.starting_config()
+    config.teacher.model = str(template.parent)
+    run = RunFolder.create(local.runs_dir, config)
+    shown = ended(tab.side_by_side._answer(local.nobody, run.id, ["before", "teacher"], PROMPT, 0, 8))
+    why = f"refuses a conversation: never. {models.ASK_ELSE}"
+    _, before, teacher = shown[tab.side_by_side.answers].split("<section")
+    assert "officer" not in before and "8 tokens" in before and why in unescape(teacher)
+    assert "1 of 2 answers could not be written" in shown[tab.side_by_side.note]
+
+    found = ended(tab.prompt_set._answer(local.nobody, run.id, f"{PROMPT}\nSay it", ["teacher", "before"], 0, 8))
+    html = unescape(found[tab.prompt_set.table])
+    assert html.count(why) == 1 and "1 of 4 answers" in found[tab.prompt_set.note]
+    [_, *rows] = csv.reader(io.StringIO(prompt_set.answers_csv(found[tab.prompt_set.found]).content))
+    assert [[bool(each) for each in row] for row in rows] == [[True, True, False], [True, True, True]]
+
+
 def test_answers_are_escaped():
     units = [{"bytes": HOSTILE.encode(), "student": 1, "teacher": 2, "probability": 0.2}]
     vote = Vote(HOSTILE, "before", "after", "left", HOSTILE, HOSTILE)
@@ -186,8 +209,10 @@ def test_a_model_that_cannot_answer_is_not_shown_as_if_it_still_would(local, run
     page, long = tab.side_by_side, "word " * 3000
     sides = {"sides": ["before", "teacher"], "temperature": 0, "length": 12}
     updates = ended(page._answer(local.nobody, run.id, text=long, **sides))
-    assert "“Student before” reads at most" in updates[page.note]
-    assert updates[page.answers].count("No answer.") == 2 and "…" not in updates[page.answers]
+    assert "2 of 2 answers could not be written" in updates[page.note]
+    for side in ("Student before", "Teacher"):
+        assert f"“{side}” reads at most" in updates[page.answers]
+    assert "…" not in updates[page.answers]
     updates = ended(page._answer(local.nobody, run.id, text="hi", **{**sides, "temperature": -1}))
     assert "“Temperature” is -1" in updates[page.note] and page.answers not in updates
 

@@ -1,6 +1,7 @@
 """A teacher's server on the Pair step without a browser: what is asked for whom, and that a key is never sent back."""
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -9,11 +10,13 @@ from app.compare import models
 from app.data import choice
 from app.inspect import reliability, text_source
 from app.inspect.reliability import Measurement, measure_reliability, with_server
+from app.page.kept import Kept
 from app.pair.tab import PairTab
 from app.server import teacher_keys, weights
 from app.server.visitor import Visitor
 from app.server.work import Work
-from app.train import estimate
+from app.train import checklist_view, estimate
+from app.train.checklist_view import FIELDS
 from app.train.teacher_server import TeacherServer as Panel
 from app.train.where import HERE as HERE_TRAINS
 from app.train.where import Place
@@ -21,7 +24,8 @@ from simct import demo
 from simct.config.teachers import TeacherConfig
 from simct.errors import ModelError, RunError
 from simct.hub.redact import KEY_VARIABLE
-from simct.models import server_keys
+from simct.models import server_check, server_keys
+from simct.preflight.records import PROBLEM, Check, Preflight
 from simct.presets import load_preset
 from simct.runs.folder import RunFolder
 from tests.support.servers import free_port
@@ -56,7 +60,7 @@ def said(panel, visitor, address, listed=64, teacher=TEACHER) -> str:
 def test_a_key_is_kept_for_whoever_gave_it_and_leaves_the_page(panel, server, monkeypatch):
     monkeypatch.setattr(server, "key", KEY)
     wanted = said(panel, HERE, server.url)
-    assert "wants a key" in wanted and "under Key of the server" in wanted and KEY_VARIABLE not in wanted
+    assert "wants a key" in wanted and "under “Key of the server”" in wanted and KEY_VARIABLE not in wanted
     kept = panel._keep_key(HERE, server.url, KEY)
     assert kept[panel.key].value == "" and KEY not in kept[panel.key].placeholder
     assert "note-ok" in said(panel, HERE, server.url) and "note-ok" in said(panel, HERE, f"{server.url}/v1")
@@ -113,6 +117,29 @@ def test_a_server_that_does_not_answer_ends_a_measurement_soon(local, monkeypatc
     wanted = Measurement(TEACHER, STUDENT, choice.START, text_source.TextSource(text_source.CHOSEN), 8, run)
     with pytest.raises(RunError, match="does not answer"):
         measure_reliability(local, wanted, None, Work())
+
+
+def test_an_error_of_the_server_names_the_field_and_its_step(local, panel, monkeypatch):
+    """It named `teacher.server`, and said that a run could be resumed where there was none."""
+    monkeypatch.setattr(reliability, "SERVER_PATIENCE", 0.1)
+    monkeypatch.setattr(server_check, "PATIENCE", 0.1)
+    silent = f"http://127.0.0.1:{free_port()}"
+    with gr.Blocks():
+        kept, asked = Kept(gr.JSON(), gr.JSON(), gr.JSON()), {"server": gr.Textbox(), "listed": gr.Number()}
+        tab = reliability.ReliabilityTab(local, PairTab(local), kept, asked, FIELDS)
+    number = {"kind": text_source.CHOSEN, "number": 2}
+    *_, last = tab._measure(HERE, TEACHER, STUDENT, choice.START, None, 8, silent, 64, **number)
+    assert "Start it, or correct “Teacher server” on the Pair step.</p>" in last[tab.note]
+    assert "Start it, or correct “Teacher server”.</p>" in said(panel, HERE, silent)
+
+
+def test_a_missing_key_leads_to_its_field_where_there_is_one():
+    refused = Check(
+        PROBLEM, "The server wants a key.", f"Set the environment variable {KEY_VARIABLE}.", "teacher.server"
+    )
+    listed = checklist_view.checklist(Preflight([refused]))
+    assert "Pair step, under “Key of the server”" in listed and KEY_VARIABLE not in listed
+    assert KEY_VARIABLE in checklist_view.checklist(Preflight([replace(refused, setting="teachers")]))
 
 
 def test_the_estimate_names_the_field_of_the_price(local):

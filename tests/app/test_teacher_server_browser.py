@@ -49,7 +49,7 @@ def test_a_server_is_typed_where_the_teacher_is_chosen_and_trains_a_student(stud
     expect(studio.at("#teacher input")).to_have_value("Embedded teacher")
     expect(studio.at("#teacher-server textarea")).to_have_value(f"{server.url}/v1")
     expect(note(studio).locator(".note-error")).to_contain_text("wants a key")
-    expect(note(studio)).to_contain_text("Enter it under Key of the server")
+    expect(note(studio)).to_contain_text("under “Key of the server”")
     key = studio.at("#server-key input")
     assert key.get_attribute("type") == "password"
     key.fill(KEY)

@@ -165,7 +165,7 @@ def test_a_server_that_stays_broken_ends_the_run_with_a_reason(folders, server):
         teacher.start(prompts[1], written[1])()
     server.faults = []
     server.__exit__()
-    with pytest.raises(RunError, match=r"does not answer .* can be resumed"):
+    with pytest.raises(RunError, match=r"does not answer .* correct teacher.server"):
         ServedTeacher(new_config(folders, server, 8).teacher, pair.teacher, patience=0.2)
 
 
