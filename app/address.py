@@ -14,6 +14,7 @@ from app.data import choice
 from app.data.tab import DataTab
 from app.inspect import link
 from app.inspect.tab import InspectTab
+from app.inspect.text import DEFAULT_TEXT
 from app.page import markup
 from app.page.kept import Kept
 from app.pair import model_field
@@ -49,7 +50,7 @@ def missing(studio: Studio, visitor: Visitor, query: Mapping[str, Any]) -> str:
     Models are not among it: the steps say which of them cannot be read.
     """
     found = []
-    run_id, project, step, part = (str(query.get(name) or "") for name in ("run", "project", "step", "part"))
+    run_id, project, step, part, at = (str(query.get(name) or "") for name in ("run", "project", "step", "part", "at"))
     ids = [run.id for run, _ in own_runs(studio, visitor)] if run_id else []
     if run_id and run_id not in ids:
         instead = "The newest run was opened instead." if ids else "There are no other runs."
@@ -62,6 +63,10 @@ def missing(studio: Studio, visitor: Visitor, query: Mapping[str, Any]) -> str:
         found.append(f"There is no step {quoted(step)}. Pair was opened instead.")
     if part and not link.is_part(part):
         found.append(f"Inspect has no view {quoted(part)}. Text was opened instead.")
+    if at and not link.is_unit(at):
+        found.append(f"Inspect has no position {quoted(at)}. The first one was opened instead.")
+    if query.get("damaged"):
+        found.append("The text in the link is damaged. The studio's own text was opened instead.")
     return " ".join(found)
 
 
@@ -82,12 +87,16 @@ class Restoring:
         pair_and_data = [self.pair.teacher, self.pair.student, kept.prompts, *self.data.fields.values()]
         self.pair_and_data = pair_and_data
         self.everything = [
-            *pair_and_data, project, self.runs.chosen, tabs, *self.inspect.place, kept.verdict, self.pair.summary,
+            *pair_and_data, project, self.runs.chosen, tabs, self.inspect.text.text, *self.inspect.place, kept.verdict,
+            self.pair.summary,
             *self.train.form_outputs, note,
         ]  # fmt: skip
 
-    def restore(self, visitor: Visitor, query: dict[str, Any], prompts: Any, run: Any, verdict: Any) -> Updates:
-        """Project, pair, run and step come from the address bar's `query`; the browser kept the rest.
+    def restore(
+        self, visitor: Visitor, query: dict[str, Any], prompts: Any, run: Any, verdict: Any, text: str
+    ) -> Updates:
+        """Project, pair, run and step come from the address bar's `query` and the inspected text from its fragment; the
+        browser kept the rest.
 
         What the page already shows is not sent again, because everything that is sent is drawn again, and everything
         that depends on it is read again.
@@ -98,7 +107,7 @@ class Restoring:
         config = tour_config() if query.get("tour") else base_config(run)
         updates: Updates = {
             self.runs.chosen: choices(self.studio, query.get("run"), visitor),
-            self.note: markup.note("warn", missing(self.studio, visitor, query)),
+            self.note: markup.until_next(missing(self.studio, visitor, query)),
             **self._place(query),
             **_unlike(self.data.restored(prompts), self.data.restored(None)),
             **_unlike(self.train.load(config), self.train.load(starting_config())),
@@ -107,6 +116,8 @@ class Restoring:
             updates[self.kept.prompts] = prompts
         if verdict:
             updates[self.kept.verdict] = verdict
+        if text != DEFAULT_TEXT:
+            updates[self.inspect.text.text] = text
         if config.teacher.server:
             # the server is asked which model it has once the summary has changed
             updates[self.pair.summary] = pair_tab.reading()

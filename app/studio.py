@@ -248,6 +248,7 @@ class StudioPage:
         show = Handler(self.studio, self._show_decisions, decided, [self.where], LATEST)
         show.on(kept.prompts.change, *renamed)
         inputs = {"query": self.query, "prompts": kept.prompts, "run": kept.run, "verdict": kept.verdict}
+        inputs |= {"text": self.inspect.text.text}
         restore = Handler(
             self.studio,
             restoring.restore,
@@ -258,8 +259,6 @@ class StudioPage:
         restored = restore.on(self.blocks.load)
         # for example if the queue is full; the fields would otherwise stay disabled
         restored.failure(None, js=scripts.call("restoreAgain"), **PRIVATE)
-        text = self.inspect.text.text
-        restored = restored.then(None, text, text, js=scripts.call("recallText"), **PRIVATE)
         restored.then(None, None, self.notices.ask, js=scripts.call("startRemembering"), **PRIVATE)
         show.on(restored.then)
         self.pair.refresh.on(restored.then)

@@ -45,7 +45,7 @@ class InspectTab:
         tabs: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="inspect-parts") as self.views:
             with gr.Tab("Text", id="text") as tabs["text"]:
-                self.text = TextTab(studio, pair, kept.verdict, served["server"])
+                self.text = TextTab(studio, pair, kept.verdict, served["server"], self.copied)
             with gr.Tab("Position", id="position") as tabs["position"]:
                 self.position = PositionTab(studio, self.text, served["server"])
             with gr.Tab("Corpus", id="corpus") as tabs["corpus"]:

@@ -19,6 +19,7 @@ from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
 from simct.inspection.records import PairReport
+from simct.report.formats import plural
 
 DEFAULT_TEXT = (
     "Say it plainly: the adolescent should purchase documentation expeditiously.\n"
@@ -34,11 +35,12 @@ LEAD = (
 class TextTab:
     """A text field above, the two lanes and the numbers under it.
 
-    `document` holds the text as it was last read (a Document), `at` the index of the chosen unit.
+    `document` holds the text as it was last read (a Document), `at` the index of the chosen unit. `above` is the line
+    above all views of Inspect.
     """
 
-    def __init__(self, studio: Studio, pair: PairTab, verdict: gr.JSON, server: Any) -> None:
-        self.studio = studio
+    def __init__(self, studio: Studio, pair: PairTab, verdict: gr.JSON, server: Any, above: gr.HTML) -> None:
+        self.studio, self.above = studio, above
         markup.panel(f'<p class="lead">{LEAD}</p>')
         self.text = gr.Textbox(DEFAULT_TEXT, label="Text", lines=4, max_lines=12, elem_id="inspect-text")
         with gr.Accordion("Take the text from a file or a dataset", open=False):
@@ -78,7 +80,7 @@ class TextTab:
         inputs = {**pair.inputs, "text": self.text, "document": self.document, "unit": self.at, "server": server}
         pages = [self.turns["page", -1], self.turns["page", 1]]
         outputs = [*self.work.outputs, self.numbers, self.lanes, self.place, self.disagreements, self.shapes]
-        outputs += [self.kinds, self.document, *pages, *self.scores.outputs]
+        outputs += [self.kinds, self.document, self.at, self.above, *pages, *self.scores.outputs]
         self.refresh = Handler(self.studio, self._refresh, inputs, outputs, in_turn("inspect"))
         self.refresh.on(self.text.change, self.text.submit)
         place = {"document": self.document, "unit": self.at, "shade": self.scores.shade}
@@ -111,9 +113,20 @@ class TextTab:
 
         def finished(work: Work) -> Updates:
             found, button = work.result
-            return {self.note: "", **self._drawn(found, found.clamp(unit)), **self.scores.fresh(button)}
+            at = found.clamp(unit)
+            # later, the visitor has shortened the text
+            asked = before is None and at < int(unit or 0)
+            said = f"The text has {plural(len(found), 'unit')}, and none at position {unit:,.0f}. This is its last one."
+            updates: Updates = {self.note: "", self.at: at}
+            if asked:
+                updates[self.above] = markup.until_next(said)
+            return {**updates, **self._drawn(found, at), **self.scores.fresh(button)}
 
-        yield from self.work.run(read, finished, failed=lambda work: {**self._empty(), **self.scores.fresh(None)})
+        def failed(work: Work) -> Updates:
+            start = {} if (text or "").strip() else {self.at: 0}
+            return {**self._empty(), **self.scores.fresh(None), **start}
+
+        yield from self.work.run(read, finished, failed=failed)
 
     def _drawn(self, found: Document, unit: int) -> Updates:
         several = gr.Button(visible=found.pages > 1)

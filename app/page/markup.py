@@ -57,6 +57,11 @@ def passing(text: str) -> str:
     return note("ok", text).replace("<p", place, 1)
 
 
+def until_next(text: str) -> str:
+    """One line about what an address asked for; it disappears when the visitor does something else (expiring.js)."""
+    return note("warn", text).replace("<p", "<p data-until-next", 1)
+
+
 def stale(head: str, before: str, doing: str) -> str:
     """The previous content under `head`, dimmed and inactive, below a line that says that it is being updated."""
     body = before.removeprefix(head)

@@ -132,6 +132,8 @@ class TrainTab:
             label="run.yaml, settings that differ from the defaults",
             interactive=False,
             elem_id="run-yaml",
+            # they are out of step with the lines until the editor is scrolled into view
+            show_line_numbers=False,
             lines=18,
             max_lines=32,
             buttons=["copy"],
@@ -144,6 +146,7 @@ class TrainTab:
             lines=1,
             max_lines=1,
             elem_id="run-command",
+            show_line_numbers=False,
             buttons=["copy"],
         )
         with gr.Row():

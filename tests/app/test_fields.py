@@ -30,6 +30,12 @@ def test_gradio_checks_no_number_itself(local):
     assert limited == []
 
 
+def test_code_has_no_line_numbers(local):
+    """Those of an editor that has not been scrolled into view yet are out of step with its lines."""
+    code = [block for block in build(local).blocks.values() if isinstance(block, gr.Code)]
+    assert code and not any(block.show_line_numbers for block in code)
+
+
 @pytest.mark.parametrize("value", [0, -1, 2.5, 11, 1e300, math.inf, math.nan])
 def test_a_number_that_is_not_allowed_is_refused_by_its_label(value):
     with pytest.raises(ConfigError, match=r"“Answers” is .*; it must be a whole number from 1 to 10\."):

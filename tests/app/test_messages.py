@@ -74,7 +74,7 @@ def owned(runs_dir, owner: str) -> RunFolder:
 def test_an_address_says_what_it_names_that_is_gone(local):
     assert "There are no other runs." in missing(local, local.nobody, {"run": "gone"})
     run = made_up_run(local.runs_dir)
-    whole = {"run": run.id, "project": "Maths", "projects": ["Maths"], "step": "train", "part": "several"}
+    whole = {"run": run.id, "project": "Maths", "projects": ["Maths"], "step": "train", "part": "several", "at": "12"}
     for there in ({}, whole, {"project": "Tour", "tour": "1"}):
         assert missing(local, local.nobody, there) == ""
     for name, line in {
@@ -82,11 +82,13 @@ def test_an_address_says_what_it_names_that_is_gone(local):
         "project": "so a new one was opened.",
         "step": "Pair was opened instead.",
         "part": "Text was opened instead.",
+        "at": "The first one was opened instead.",
     }.items():
-        for value in ("gone", HOSTILE, 3):
+        for value in ("gone", HOSTILE, -3):
             found = missing(local, local.nobody, {**whole, name: value})
             assert line in found and "\n" not in found and len(found) < 250, name
-    assert missing(local, local.nobody, dict.fromkeys(whole, "gone")).count(" was opened") == 4
+    assert missing(local, local.nobody, dict.fromkeys(whole, "gone")).count(" was opened") == 5
+    assert "text in the link is damaged" in missing(local, local.nobody, {"damaged": True})
 
 
 def test_the_run_of_another_account_is_not_here_either(public):

@@ -108,6 +108,7 @@ def test_a_link_to_a_run_that_is_gone_and_a_star_that_cannot_be_saved_say_so(stu
     (other.path / "label.json").mkdir()
     studio.at("#star").click()
     expect(studio.at("#run-note .note-error")).to_be_in_viewport()
+    expect(note).to_be_hidden()
     (other.path / "label.json").rmdir()
     # in another tab, or by the command
     other.delete()

@@ -31,6 +31,7 @@ from app.inspect.text_source import TextSource
 from app.page import saving
 from app.server import model_facts, weights, work
 from app.server.studio import Studio
+from app.studio import StudioPage
 from app.train.form import starting_config
 from simct import demo
 from simct.errors import DataError, ModelError
@@ -60,6 +61,19 @@ def uploaded(monkeypatch, tmp_path, name: str, content: str) -> str:
 
 
 # The text, a page at a time
+
+
+def test_a_position_of_a_link_beyond_the_text_is_named(local):
+    """It was silently moved to the last one."""
+    text = StudioPage(local).inspect.text
+    asked = {"visitor": local.nobody, "teacher": TEACHER, "student": STUDENT, "unit": 120}
+    *_, first = text._refresh(**asked, text="one two", document=None)
+    read = first[text.document]
+    assert "and none at position 120. This is its last one." in first[text.above] and first[text.at] == len(read) - 1
+    *_, shortened = text._refresh(**asked, text="one", document=read)
+    assert text.above not in shortened and shortened[text.at] == len(shortened[text.document]) - 1
+    *_, emptied = text._refresh(**asked, text=" ", document=read)
+    assert "no text to inspect" in emptied[text.note] and emptied[text.at] == 0
 
 
 def test_pages_hold_every_unit_once_and_in_order(long):

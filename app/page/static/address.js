@@ -131,15 +131,21 @@
       if (restored) window.studio.keepInProject(name, value);
     },
 
-    // Returns the address as a dictionary with the project and the names of all projects, and then each value kept
-    // under `names`: null if there is none or it cannot be read.
-    recall: (names) => {
+    // Returns the address as a dictionary with the project and the names of all projects, then each value kept under
+    // `names`: null if there is none or it cannot be read; and the text of the link, or else the page's own `text`.
+    recall: async (names, ...inputs) => {
       const query = Object.fromEntries(new URLSearchParams(window.location.search));
       const project = window.studio.recallProject(query);
       // the tour starts fresh each time
       const kept = (name) => window.studio.isTour() ? null : window.studio.keptInProject(name);
       const pair = query.teacher || query.student ? null : kept('pair');
-      return [{...pair, ...query, project, projects: window.studio.projects()}, ...names.split(' ').map(kept)];
+      const code = new URLSearchParams(window.location.hash.slice(1)).get('text');
+      const found = code === null ? null : await decode(code).catch(() => null);
+      const damaged = code !== null && found === null;
+      return [
+        {...pair, ...query, project, projects: window.studio.projects(), damaged}, ...names.split(' ').map(kept),
+        found ?? inputs.at(-1),
+      ];
     },
 
     // Updates the address while the visitor types; a text that is too long is left out.
@@ -149,16 +155,6 @@
       if (!restored) return;
       const code = text && text.length < 200000 ? await encode(text) : null;
       if (turn === typed) change(url => { url.hash = code ? `text=${code}` : ''; });
-    },
-
-    recallText: async (text) => {
-      const code = new URLSearchParams(window.location.hash.slice(1)).get('text');
-      if (!code) return text;
-      try {
-        return await decode(code);
-      } catch {
-        return text;
-      }
     },
 
     // Returns the line that says what the link restores, as HTML.
