@@ -1,4 +1,4 @@
-"""The loop over units for methods that compare whole units: `alm`, `gold`, and `uld` with `aligned`.
+"""The loop over units for methods that compare whole units: `alm`, `dpca`, `gold`, and `uld` with `aligned`.
 
 Shapes: U units, N units of a chunk, R rows of those units, V vocabulary.
 """
