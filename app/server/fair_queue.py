@@ -19,6 +19,8 @@ MOST_WAITING, MOST_WORKING = 32, 8
 MOST_CALLS_WAITING, MOST_CALLS_WORKING = 16, 1
 # running calls of the API, of all visitors together
 CALLS_AT_ONCE = 2
+# pages per visitor whose state is kept, and characters in the name of a page
+MOST_PAGES, MOST_NAME = 60, 100
 IDLE_SECONDS = 0.01
 MOST_KNOWN = 10_000
 
@@ -27,17 +29,20 @@ Pushed = tuple[bool, str | list[dict[str, Any]], Literal["success", "error", "qu
 
 class FairQueue(Queue):
     """Gradio's queue with a limited number of places per visitor. `served` is when each visitor's last request was
-    started.
+    started, `pages` the pages of each visitor, the one that sent something last at the end.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.served: OrderedDict[str, float] = OrderedDict()
+        self.pages: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
         self.sleep_when_free = IDLE_SECONDS
 
     async def push(self, body: PredictBodyInternal, request: Any, username: str | None) -> Pushed:
         """Add a request to the queue, unless its visitor has used all places."""
         who = caller(request.scope)
+        if len(body.session_hash or "") > MOST_NAME:
+            return False, f"The name of a page has at most {MOST_NAME} characters.", "error"
         named = self.blocks.fns.get(body.fn_index) if body.fn_index is not None else None
         call = named is not None and is_call(named)
         own = sum(
@@ -47,7 +52,34 @@ class FairQueue(Queue):
         )
         if own >= (MOST_CALLS_WAITING if call else MOST_WAITING):
             return False, f"You already have {own} requests waiting. Wait until some have finished.", "queue_full"
-        return await super().push(body, request, username)
+        pushed = await super().push(body, request, username)
+        if body.session_hash:
+            self._note_page(who, body.session_hash)
+        return pushed
+
+    def _note_page(self, who: str, page: str) -> None:
+        """Remember that the visitor has this page, and forget the state of their oldest one if they have too many.
+
+        Gradio forgets a page only after it has opened and closed the connection that says it is still there.
+        """
+        own = self.pages.setdefault(who, OrderedDict())
+        own[page] = None
+        own.move_to_end(page)
+        self.pages.move_to_end(who)
+        while len(self.pages) > MOST_KNOWN:
+            self.pages.popitem(last=False)
+        if len(own) > MOST_PAGES:
+            busy = {event.session_hash for event in self.event_ids_to_events.values()}
+            oldest = next((each for each in own if each not in busy), page)
+            if oldest != page:
+                del own[oldest]
+                self._forget(oldest)
+
+    def _forget(self, page: str) -> None:
+        for kept in (self.pending_messages_per_session, self.pending_event_ids_session):
+            kept.pop(page, None)
+        sessions: Any = self.blocks.state_holder
+        sessions.forget(page)
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:
         """Take the next request out of the queue; None if none may start."""

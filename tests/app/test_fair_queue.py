@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.server.fair_queue import CALLS_AT_ONCE, MOST_CALLS_WAITING, MOST_WAITING, MOST_WORKING, FairQueue
+from app.server.fair_queue import CALLS_AT_ONCE, MOST_CALLS_WAITING, MOST_PAGES, MOST_WAITING, MOST_WORKING, FairQueue
 
 
 class Function(SimpleNamespace):
@@ -19,12 +19,16 @@ class Line:
     """A queue with events of visitors, without a page behind it."""
 
     def __init__(self) -> None:
+        self.forgotten: list[str] = []
         self.queue = FairQueue(
             live_updates=False, concurrency_count=40, update_intervals=1.0, max_size=256, default_concurrency_limit=4,
-            blocks=SimpleNamespace(fns={}),
+            blocks=SimpleNamespace(fns={}, state_holder=SimpleNamespace(forget=self.forget)),
         )  # fmt: skip
         self.queue.active_jobs = [None] * 40
         self.functions: dict[str, Any] = {}
+
+    def forget(self, page: str) -> None:
+        self.forgotten.append(page)
 
     def function(self, name: str, limit: int | None = 4, visibility: str = "private") -> Any:
         return self.functions.setdefault(
@@ -47,11 +51,13 @@ class Line:
             served.append(event.request.scope["client"][0])
         return served
 
-    def end(self, who: str) -> None:
-        """The first of this visitor's requests that is worked on has ended."""
+    def end(self, who: str, page: str | None = None) -> None:
+        """The first of this visitor's requests (from this page) that is worked on has ended."""
         jobs = self.queue.active_jobs
-        ended = next(job for job in jobs if job and job[0].request.scope["client"][0] == who)
+        own = (job for job in jobs if job and job[0].request.scope["client"][0] == who)
+        ended = next(job for job in own if page in (None, job[0].session_hash))
         jobs[jobs.index(ended)] = None
+        del self.queue.event_ids_to_events[ended[0]._id]
 
 
 @pytest.fixture
@@ -91,3 +97,19 @@ def test_what_ends_in_order_does_so_for_each_page_by_itself(line):
     assert line.work() == []
     line.end("1.1.1.1")
     assert line.work() == ["1.1.1.1"]
+
+
+def test_pages_that_never_say_that_they_are_still_there_are_forgotten_in_turn(line):
+    refresh = line.function("refresh")
+    line.push("2.2.2.2", refresh, "another's")
+    line.push("1.1.1.1", line.function("long"), "busy")
+    line.work()
+    for number in range(MOST_PAGES + 2):
+        assert line.push("1.1.1.1", refresh, f"p{number}") == "success"
+        line.work()
+        line.end("1.1.1.1", f"p{number}")
+    # neither the one that is being worked for nor anyone else's
+    assert line.forgotten == ["p0", "p1", "p2"]
+    assert "p0" not in line.queue.pending_messages_per_session and "busy" in line.queue.pending_messages_per_session
+    assert len(line.queue.pages["address 1.1.1.1"]) == MOST_PAGES
+    assert line.push("1.1.1.1", refresh, "x" * 1000) == "error"
