@@ -50,7 +50,10 @@ FUSED = ("AdamW", "Adam", "SGD", "Adagrad")
 
 @dataclass(frozen=True)
 class Shape:
-    """One model, from its config: parameter counts, and the numbers that decide the size of caches and logits."""
+    """One model, from its config: parameter counts, and the numbers that decide the size of caches and logits.
+
+    head_gradient, merged_head: numbers in the lm_head's gradient, and in a copy of it with LoRA merged, if any.
+    """
 
     name: str
     parameters: int
@@ -61,6 +64,8 @@ class Shape:
     layers: int
     key_value_bytes: int
     largest: int
+    head_gradient: int
+    merged_head: int
 
 
 def load_shape_config(model: ModelConfig, token: str | bool | None = None) -> PretrainedConfig:
@@ -113,8 +118,10 @@ def shape_of(config: PretrainedConfig, model: ModelConfig, run: RunConfig | None
         parameters = {id(each): each.numel() for each in built.parameters()}
         head = built.get_output_embeddings().weight
         # adapters and frozen parts are counted by the same code that creates them
-        trained = trainable_student(built, run) if run else None
-        wanted = {id(each): each.numel() for each in (trained or built).parameters() if each.requires_grad}
+        trained = trainable_student(built, run) if run else built
+        wanted = {id(each): each.numel() for each in trained.parameters() if each.requires_grad}
+        output: torch.nn.Module = trained.get_output_embeddings()
+        learns = any(each.requires_grad for each in output.parameters())
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -128,6 +135,8 @@ def shape_of(config: PretrainedConfig, model: ModelConfig, run: RunConfig | None
         text.num_hidden_layers,
         2 * heads * width * text.num_hidden_layers * SIZES[trained_dtype(model)],
         max(parameters.values()),
+        head.numel() if learns else 0,
+        head.numel() if learns and hasattr(output, "base_layer") else 0,
     )
 
 
@@ -257,7 +266,7 @@ def estimate_memory(
     local_batch = max(1, training.batch_size // devices)
     length = min(prompt_tokens + new_tokens, training.max_length)
     micro_batch = training.micro_batch(local_batch, length)
-    trained_size, mixed = SIZES[run.student.dtype], training.mixed_precision != "no"
+    trained_size = SIZES[run.student.dtype]
     resident = _resident(run, teachers, student, device)
     gradients = student.trainable * trained_size
     cache, rounded = local_batch * length * student.key_value_bytes, 0
@@ -278,7 +287,7 @@ def estimate_memory(
     copies = student.trainable if device == "cuda" else 2 * min(student.largest, student.trainable)
     temporary = 0 if training.optimizer.removeprefix("torch.optim.") in FUSED else trained_size * copies
     base = sum(resident.values())
-    head_gradient = student.head * trained_size if not mixed else student.head * 2
+    head_gradient, merged_head = student.head_gradient * trained_size, student.merged_head * trained_size
     parts = resident | {
         "gradients": gradients,
         "KV cache": cache,
@@ -288,8 +297,8 @@ def estimate_memory(
     phases = {
         "generation": base + cache + rounded + max(prefill, decoding),
         "teacher pass": base + accumulated + teacher_peak,
-        "loss": base + accumulated + teacher_held + held + loss,
-        "backward": base + accumulated + teacher_held + head_gradient + peak,
+        "loss": base + accumulated + teacher_held + held + merged_head + loss,
+        "backward": base + accumulated + teacher_held + merged_head + head_gradient + peak,
         "optimizer step": base + gradients + temporary,
     }
     return MemoryEstimate(parts, phases)
@@ -297,12 +306,8 @@ def estimate_memory(
 
 def _kept_attention(run: RunConfig, config: PretrainedConfig, length: int, device: str) -> int:
     """Bytes of the probabilities that attention keeps of one completion; a pass on fake tensors does not show them."""
-    text, training = config.get_text_config(), run.training
-    if (
-        device != "cpu"
-        or training.gradient_checkpointing
-        or (training.mixed_precision != "bf16" and run.student.dtype != "bfloat16")
-    ):
+    text, narrow = config.get_text_config(), run.training.mixed_precision == "bf16" or run.student.dtype == "bfloat16"
+    if device != "cpu" or run.training.gradient_checkpointing or not narrow:
         return 0
     return text.num_hidden_layers * kept_bytes(text.num_attention_heads, length)
 
@@ -374,11 +379,11 @@ def _losses(run: RunConfig, teachers: Sequence[Shape], student: Shape, rows: int
     alone = [with_one_teacher(run, each) for each in teachers_of(run)]
     largest = max(loss_bytes(one, shape, student, rows, device) for one, shape in zip(alone, teachers, strict=True))
     # each keeps its gradient of the lm_head until the backward pass
-    return largest + (len(teachers) - 1) * student.head * SIZES[run.student.dtype]
+    return largest + (len(teachers) - 1) * student.head_gradient * SIZES[run.student.dtype]
 
 
 def loss_bytes(run: RunConfig, teacher: Shape, student: Shape, rows: int, device: str) -> int:
-    """The peak memory of the loss for `rows` rows: the head's gradient, gathered columns, a block of logits."""
+    """The peak memory of the loss for `rows` rows: the head's gradient if it is trained, gathered columns, a block."""
     vocabulary = max(teacher.vocabulary, student.vocabulary)
     chunk = min(rows, chunk_rows_for(torch.device(device), vocabulary, run.method_options.get("chunk_rows")))
     student_size, teacher_size = SIZES[run.student.dtype], SIZES[run.teacher.dtype]
@@ -389,4 +394,4 @@ def loss_bytes(run: RunConfig, teacher: Shape, student: Shape, rows: int, device
         gathered = shared * (2 * student.hidden * student_size + teacher.hidden * teacher_size)
     columns = student.vocabulary + teacher.vocabulary if whole_rows else 2 * shared
     hidden = rows * (student.hidden * student_size * 2 + teacher.hidden * teacher_size)
-    return student.head * student_size + gathered + chunk * columns * 4 * LOSS_COPIES // 2 + hidden
+    return student.head_gradient * student_size + gathered + chunk * columns * 4 * LOSS_COPIES // 2 + hidden
