@@ -21,8 +21,10 @@ from simct.hub.client import hub_api
 from simct.hub.errors import hub_error
 from simct.hub.retry import patiently
 from simct.jobs.backend import Token
+from simct.jobs.hf.fetching import listed
 from simct.jobs.hf.inputs import as_data
 from simct.jobs.hf.job import APP_LABEL, apply_report, download_reports, job_fields, stage_of
+from simct.jobs.hf.reports import MOST_STATUS
 from simct.jobs.local import job as local_job
 from simct.runs.folder import RUN_ID, RunFolder, title
 from simct.runs.listing import list_statuses
@@ -122,7 +124,10 @@ def _make(run: RunFolder, job: RemoteJob, token: Token, owner: str | None) -> bo
     """
     api = hub_api(token)
     try:
-        source = patiently(lambda: api.hf_hub_download(job.run_repo, "run.yaml"))
+        commit, sizes = patiently(lambda: listed(api, job.run_repo))
+        if sizes.get("run.yaml", 0) > MOST_STATUS:
+            return False
+        source = patiently(lambda: api.hf_hub_download(job.run_repo, "run.yaml", revision=commit))
         config = as_data(load_run_config(source))
     except (RepositoryNotFoundError, EntryNotFoundError, SimCTError):
         return False  # deleted, or not one of our runs

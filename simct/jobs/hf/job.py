@@ -28,6 +28,7 @@ from simct.hub.redact import redact
 from simct.hub.retry import passing, patiently
 from simct.jobs.backend import Token
 from simct.jobs.hf.bootstrap import BOOTSTRAP
+from simct.jobs.hf.fetching import fetch
 from simct.jobs.hf.inputs import package_source, pinned_packages, portable_config, teacher_key
 from simct.jobs.hf.reports import fetch_reports
 from simct.jobs.hf.spending import MAX_HOURS
@@ -246,7 +247,7 @@ def fetch_model(run: RunFolder, token: Token = None) -> Path:
     status = job_status(run)
     repo_id = run_repo(run, status)
     try:
-        patiently(lambda: hub_api(token).snapshot_download(repo_id, allow_patterns=STUDENT_FILES, local_dir=run.path))
+        patiently(lambda: fetch(hub_api(token), repo_id, STUDENT_FILES, run.path))
     except Exception as error:
         raise hub_error(error, repo_id) from error
     if not (run.model_dir / "config.json").exists():
@@ -264,7 +265,7 @@ def fetch_inputs(run: RunFolder, token: Token = None) -> None:
         return
     repo_id = run_repo(run, job_status(run))
     try:
-        patiently(lambda: hub_api(token).snapshot_download(repo_id, allow_patterns=["inputs/*"], local_dir=run.path))
+        patiently(lambda: fetch(hub_api(token), repo_id, ["inputs/*"], run.path))
     except Exception as error:
         raise hub_error(error, repo_id) from error
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import EntryNotFoundError
 
+from simct.jobs.hf.fetching import check_room, listed
+
 # Files that the runner pushes while it trains, and that are fetched.
 REPORT_FILES = (
     "status.json", "metrics.jsonl", "rollouts.jsonl", "evaluation.json", "inspect.json", "log.txt", "held_out.jsonl",
@@ -22,20 +24,20 @@ DATA_FILE = re.compile(r"(data|samples)/[A-Za-z0-9][\w.-]*")
 # bytes of status.json, of another report, which pages read whole, and of a file of a warm-up; a larger file is not
 # fetched
 MOST_STATUS, MOST_REPORT, MOST_DATA = 500_000, 100_000_000, 1_000_000_000
+# bytes of all of them together; files beyond it are not fetched
+MOST_IN_ALL = 5_000_000_000
 
 
 def fetch_reports(api: HfApi, repo_id: str, revision: str, folder: Path) -> bytes | None:
     """Copy the reports of a commit into `folder`, except status.json, whose content is returned (None: none).
 
-    Raises what the Hub's client raises, and OSError.
+    Raises what the Hub's client raises, OSError, and RunError if the disk has no room.
     """
-    info = api.model_info(repo_id, revision=revision, files_metadata=True)
-    sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}
+    wanted = _within_limits(listed(api, repo_id, revision)[1])
+    check_room(folder, repo_id, sum(wanted.values()))
     status = None
     with tempfile.TemporaryDirectory(prefix=".reports-", dir=folder, ignore_cleanup_errors=True) as temporary:
-        for name in filter(_is_fetched, sizes):
-            if sizes[name] > _most(name):
-                continue
+        for name in wanted:
             try:
                 path = Path(api.hf_hub_download(repo_id, name, revision=revision, local_dir=temporary))
             except EntryNotFoundError:
@@ -46,6 +48,15 @@ def fetch_reports(api: HfApi, repo_id: str, revision: str, folder: Path) -> byte
                 (folder / name).parent.mkdir(exist_ok=True)
                 _replace(path, folder / name)
     return status
+
+
+def _within_limits(sizes: dict[str, int]) -> dict[str, int]:
+    """The reports among the files of a repository that are small enough, with their bytes; data of a warm-up last."""
+    wanted: dict[str, int] = {}
+    for name in sorted(filter(_is_fetched, sizes), key=lambda name: name not in REPORT_FILES):
+        if sizes[name] <= min(_most(name), MOST_IN_ALL - sum(wanted.values())):
+            wanted[name] = sizes[name]
+    return wanted
 
 
 def _is_fetched(name: str) -> bool:

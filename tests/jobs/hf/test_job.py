@@ -15,10 +15,10 @@ from simct.errors import ConfigError, HubError, RunError
 from simct.hub import retry as hf_retry
 from simct.hub.client import hub_api
 from simct.hub.redact import KEY_VARIABLE
+from simct.jobs.hf import fetching, reports, spending
 from simct.jobs.hf import hardware as hf_hardware
 from simct.jobs.hf import history as hf_history
 from simct.jobs.hf import job as hf_job
-from simct.jobs.hf import reports, spending
 from simct.models import server_keys
 from simct.models.server_keys import keep_key
 from simct.publishing.push import publish_run
@@ -187,6 +187,32 @@ def test_reports_are_fetched_within_limits_and_leave_nothing_in_the_cache(hub, t
     assert [each["step"] for each in run.metrics()] == [1, 2] and not run.log_path.exists()
     assert not list(Path(constants.HF_HUB_CACHE).rglob("*simct-run-*/snapshots/*/metrics.jsonl"))
     assert not list(run.path.glob(".reports-*"))
+
+
+def test_no_download_fills_the_disk_or_takes_the_share_of_others(hub, tmp_path, monkeypatch):
+    hub.run_jobs = False
+    run = new_run(tmp_path, data={"prompts": "inputs/prompts.jsonl"})
+    hf_job.launch(run, "cpu-basic", hours=1)
+    files = ("model/config.json", "model/model.safetensors", "inputs/prompts.jsonl", "data/a.jsonl", "data/b.jsonl")
+    added = [CommitOperationAdd(name, b"x" * 1000) for name in (*files, "metrics.jsonl")]
+    hub_api(TOKEN).create_commit(f"tester/simct-run-{run.id}", added, commit_message="Step 1")
+    monkeypatch.setattr(reports, "MOST_IN_ALL", 2_500)
+    hf_job.refresh(run)
+    assert (run.path / "metrics.jsonl").exists() and len(list((run.path / "data").iterdir())) == 1
+    monkeypatch.setenv("SPACE_ID", "acme/studio")
+    monkeypatch.setattr(fetching, "MOST_BYTES", 1_500)
+    with pytest.raises(
+        RunError, match=r"^This download has 2.0 kB; a public studio downloads at most 1.5 kB. The file"
+    ):
+        hf_job.fetch_model(run)
+    monkeypatch.delenv("SPACE_ID")
+    monkeypatch.setattr(fetching, "LEFT_FREE", 10**18)
+    with pytest.raises(RunError, match=r"^This download has 1.0 kB; the disk has room for 0 B. "):
+        hf_job.fetch_inputs(run)
+    assert not run.model_dir.exists() and not (run.path / "inputs").exists()
+    monkeypatch.setattr(fetching, "LEFT_FREE", 0)
+    hf_job.fetch_inputs(run)
+    assert (run.path / "inputs" / "prompts.jsonl").exists() and hf_job.fetch_model(run) == run.model_dir
 
 
 def test_an_unreachable_hub_changes_nothing(hub, tmp_path, monkeypatch):
