@@ -34,7 +34,7 @@ from app.runs.sharing import SharedRun
 from app.runs.tab import RunsTab
 from app.server import opening
 from app.server.guard import Guard, Preflights
-from app.server.handler import LATEST, PRIVATE, QUIET, Handler, Updates
+from app.server.handler import LATEST, PRIVATE, QUIET, Component, Handler, Updates
 from app.server.hosts import Hosts
 from app.server.imports import Page, import_behind
 from app.server.sessions import Sessions
@@ -247,8 +247,8 @@ class StudioPage:
         decided = {**self.pair.inputs, "prompts": kept.prompts, "run_id": self.runs.chosen}
         show = Handler(self.studio, self._show_decisions, decided, [self.where], LATEST)
         show.on(kept.prompts.change, *renamed)
-        inputs = {"query": self.query, "prompts": kept.prompts, "run": kept.run, "verdict": kept.verdict}
-        inputs |= {"text": self.inspect.text.text}
+        inputs: dict[str, Component] = {"query": self.query, "prompts": kept.prompts, "run": kept.run}
+        inputs |= {"verdict": kept.verdict, "text": self.inspect.text.text}
         restore = Handler(
             self.studio,
             restoring.restore,
