@@ -48,6 +48,9 @@ class SideBySideTab:
         self.work = LongWork(studio, self.note, cancel, hides=False)
         picking = {"text": self.offered, "run_id": run}
         filling = {**LATEST, "js": scripts.call("filledIn", "compare-prompt")}
+        Handler(studio, self._pick, picking, [self.reference], filling).on(self.offered.select)
+        # only this event follows a choice with the keyboard, and it also follows a list that was left unchanged
+        filling = {**LATEST, "js": scripts.call("filledInIfNew", "compare-prompt")}
         Handler(studio, self._pick, picking, [self.reference], filling).on(self.offered.input)
         asked = {
             "run_id": run, "sides": self.sides, "text": self.prompt, "temperature": temperature, "length": length,

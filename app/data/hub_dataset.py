@@ -111,12 +111,21 @@ class HubDataset:
         return {
             self.config: gr.Dropdown(choices=list(configs), value=first, interactive=len(configs) > 1),
             self.split: _splits(configs, first),
-            self.described: {"id": name, "revision": info.revision, "license": info.license, "configs": configs},
+            self.described: {
+                "id": name,
+                "revision": info.revision,
+                "license": info.license,
+                "configs": configs,
+                "config": first,
+            },
             self.line: markup.note("ok", " · ".join(line)),
         }
 
     def show_splits(self, facts: dict[str, Any], config: str) -> Updates:
         """The splits of another configuration."""
+        if config == facts.get("config"):
+            # the visitor only left the field, and may have chosen the split in the meantime
+            return {}
         return {self.split: _splits(facts.get("configs", {}), config), self.described: {**facts, "config": config}}
 
 

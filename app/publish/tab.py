@@ -58,9 +58,10 @@ class PublishTab:
         controls = [self.note, self.publish, self.stop, self.timer]
         picked = {"chosen": runs.chosen, "current": self.run}
         self.refresh = Handler(studio, self._refresh, picked, [self.run, self.repo], turn)
-        shown = [self.suggested, self.what, *controls, *self.card.outputs, *self.usage.outputs]
+        shown = [self.suggested, self.shown, self.what, *controls, *self.card.outputs, *self.usage.outputs]
         self.show = Handler(studio, self._show, which, shown, turn)
-        self.show_after(Handler(studio, self._empty_repo, {}, [self.repo], turn).on(self.run.input).then)
+        other = Handler(studio, self._other_run, {"run_id": self.run, "shown": self.shown}, [self.repo], turn)
+        self.show_after(other.on(self.run.input).then)
         self._suggest(self.repo.blur)
         # not `input`, which Gradio does not fire for pasted text
         self.show.on(self.repo.change)
@@ -88,7 +89,8 @@ class PublishTab:
         self.repo = gr.Textbox(
             label="Repository", placeholder="your-name/model-name", elem_id="publish-repo", max_lines=1
         )
-        self.suggested = markup.held()
+        # the name suggested for the run that is shown, and that run
+        self.suggested, self.shown = markup.held(), markup.held()
         self.private = gr.Checkbox(True, label="Private: only you can see it", elem_id="publish-now-private")
         self.what = gr.Radio(
             WEIGHTS, value="merged", label="Weights", info=ABOUT_WEIGHTS, visible=False, elem_id="publish-now-what"
@@ -166,12 +168,16 @@ class PublishTab:
             if not status.active:
                 # publishing may have begun since the status was read; a timer that runs finds that out at its next tick
                 del state[self.timer]
-            return {self.suggested: suggested, self.what: weights, **state, **shown}
+            return {self.suggested: suggested, self.shown: run_id, self.what: weights, **state, **shown}
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error)), **self.card.nothing()}
 
     def _empty_repo(self) -> Updates:
         return {self.repo: ""}
+
+    def _other_run(self, run_id: str | None, shown: str) -> Updates:
+        """Empty the name of the repository if another run was chosen; Gradio also reports a list that was only left."""
+        return self._empty_repo() if run_id != shown else {}
 
     def _show_account(self, visitor: Visitor, typed_token: str | None) -> Updates:
         """Who publishes, or how to sign in."""

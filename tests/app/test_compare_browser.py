@@ -37,6 +37,15 @@ def test_the_models_of_a_run_are_tried_in_every_view(run, studio):
     studio.open("?step=compare")
     view = studio.page.get_by_role("tab", name="Chat")
     expect(studio.at("#compare-sides").get_by_label("Student after")).to_be_checked()
+    picked, prompt = studio.at("#compare-picked input"), studio.at("#compare-prompt textarea")
+    picked.click()
+    for key in ("ArrowDown", "Enter"):
+        studio.page.keyboard.press(key)
+    expect(prompt).not_to_have_value("")
+    prompt.fill("Edited.")
+    # Gradio reports a list that is left unchanged as a choice
+    picked.focus()
+    picked.blur()
     view.click()
     studio.pick("#chat-model", "Teacher")
     studio.at("#chat-message textarea").fill(PROMPT)
@@ -56,7 +65,8 @@ def test_the_models_of_a_run_are_tried_in_every_view(run, studio):
     studio.at("#blind-ask").click()
     expect(studio.at("#blind-left")).to_be_enabled(timeout=120_000)
     assert "Student" not in studio.at("#blind-answers").inner_text()
-    studio.at("#blind-left").click()
+    studio.at("#blind-left").press("Enter")
+    expect(studio.at("#blind-draw")).to_be_focused()
     expect(studio.at("#blind-answers")).to_contain_text("Left: Student")
     expect(studio.at("#blind-tally tbody tr")).to_have_count(1)
     assert [vote.choice for vote in votes_of(run)] == ["left"]
@@ -69,6 +79,8 @@ def test_the_models_of_a_run_are_tried_in_every_view(run, studio):
     expect(studio.at("#set-table")).to_contain_text("officer", timeout=120_000)
     studio.shot("compare-prompts")
 
+    studio.page.get_by_role("tab", name="Side by side").click()
+    expect(prompt).to_have_value("Edited.")
     studio.page.get_by_role("button", name="Publish →").locator("visible=true").click()
     studio.at("#publish-repo input, #publish-repo textarea").first.fill("me/my-student")
     studio.at("#usage button").first.click()

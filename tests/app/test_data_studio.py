@@ -2,9 +2,11 @@
 
 import json
 
+import gradio as gr
 import pytest
 
 from app.data import choice, prompt_source, view, written
+from app.data.hub_dataset import HubDataset
 from app.server import paths
 from app.train.checklist_view import FIELDS
 from simct import demo
@@ -176,6 +178,15 @@ def test_what_the_buttons_exclude_is_limited_to_the_rows_that_were_read(local, t
     source, report = prompt_source.report(local, *PAIR, DataConfig(prompts=str(path)), config_from_brief({}), None)
     html = view.notices(source, report, FIELDS)
     assert html.count('data-testid="exclude"') == 1 and "Only the first 2,000 of 2,101 rows are read here" in html
+
+
+def test_leaving_the_configuration_unchanged_keeps_the_split(local):
+    """Gradio reports that as a choice, and the split went back to `train`."""
+    with gr.Blocks():
+        fields = HubDataset(local)
+    facts = {"id": "acme/rows", "configs": {"one": {"train": 3, "test": 2}, "two": {"dev": 1}}, "config": "one"}
+    assert fields.show_splits(facts, "one") == {}
+    assert fields.show_splits(facts, "two")[fields.split].value == "dev"
 
 
 def test_a_dataset_without_a_license_leads_to_its_author():

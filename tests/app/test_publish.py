@@ -61,6 +61,14 @@ def test_a_repository_is_never_kept_for_another_run(local):
     assert other[tab.run].value == two.id and other[tab.repo] == ""
 
 
+def test_leaving_the_list_of_runs_unchanged_keeps_the_name_of_the_repository(local):
+    """Gradio reports that as a choice, and the name was replaced by the suggested one."""
+    tab = publish_tab(local)
+    run = made_up_run(local.runs_dir)
+    shown = tab._show(local.nobody, run.id, "me/mine", "merged")[tab.shown]
+    assert tab._other_run(run.id, shown) == {} and tab._other_run("another", shown) == {tab.repo: ""}
+
+
 def test_a_chosen_run_that_is_gone_is_not_replaced_by_another(local):
     tab = publish_tab(local)
     gone, _ = made_up_run(local.runs_dir), made_up_run(local.runs_dir)

@@ -64,3 +64,24 @@
     if (document.activeElement === document.body) places.find(each => shown(each) && !each.disabled)?.focus();
   }).observe(document.documentElement, {childList: true, subtree: true, attributes: true, attributeFilter: ['class', 'style']});
 }
+
+// A button that takes itself away leads to what comes next; the browser would otherwise start at the top of the page.
+{
+  const vote = '#blind-draw';
+  const NEXT = {
+    'card-edit': '#card-editor textarea', 'card-done': '#card-edit', 'card-reset': '#card-edit',
+    'blind-left': vote, 'blind-tie': vote, 'blind-right': vote,
+  };
+  const usable = (element) => Boolean(element?.getClientRects().length) && !element.disabled;
+  let left = null;
+
+  document.addEventListener('focusin', ({target}) => { left = target; });
+  new MutationObserver(() => {
+    // a disabled button keeps the focus until the next frame
+    if (![document.body, left].includes(document.activeElement) || !(left?.id in NEXT) || usable(left)) return;
+    const next = document.querySelector(NEXT[left.id]);
+    if (usable(next)) next.focus();
+  }).observe(document.documentElement, {
+    childList: true, subtree: true, attributes: true, attributeFilter: ['class', 'style', 'disabled'],
+  });
+}

@@ -47,8 +47,16 @@
     // The values of an event, the first of which is filled into a field at once: what is typed there while the server
     // answers stays.
     filledIn: (id, text, ...rest) => {
-      window.studio.fillIn(document.querySelector(`#${id} textarea`), text ?? '');
+      const field = document.querySelector(`#${id} textarea`);
+      field.dataset.filled = text ?? '';
+      window.studio.fillIn(field, field.dataset.filled);
       return [text, ...rest];
+    },
+
+    // As filledIn, but a text that was filled in before is left as the visitor has edited it.
+    filledInIfNew: (id, text, ...rest) => {
+      const {filled = ''} = document.querySelector(`#${id} textarea`).dataset;
+      return (text ?? '') === filled ? [text, ...rest] : window.studio.filledIn(id, text, ...rest);
     },
 
     empty: () => '',
