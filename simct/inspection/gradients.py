@@ -58,9 +58,14 @@ def inner_products(gradients: list[Gradient]) -> torch.Tensor:
     total_GG = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
     for parts in zip(*gradients, strict=True):
         for pieces in zip(*(part.flatten().split(PIECE) for part in parts), strict=True):
-            piece_GN = torch.stack(pieces).double()
+            piece_GN = in_float64(torch.stack(pieces))
             total_GG += (piece_GN @ piece_GN.T).cpu()
     return total_GG
+
+
+def in_float64(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` in float64, on the CPU if its device has none (Apple's)."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 def _cosine(product: float, left: float, right: float) -> float | None:
