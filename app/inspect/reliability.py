@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from simct.models.teachers import Teacher
 
 # seconds for which a server that fails is asked again; a run, for which nobody waits, asks for ten minutes
-SERVER_PATIENCE = 10.0
+SERVER_PATIENCE = 20.0
 WORDS = "Measure this pair"
 ANSWERS, MOST_ANSWERS = 16, 256
 TOKENS, MOST_TOKENS = 64, 2048

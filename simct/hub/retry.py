@@ -36,9 +36,11 @@ def wanted_wait(error: BaseException) -> float | None:
     return float(seconds) if seconds.isdecimal() else None
 
 
-def patiently(call: Callable[[], Result], patience: float | None = None) -> Result:
-    """The result of `call`. Temporary failures are retried for `patience` seconds (PATIENCE if None); the last one is
-    raised unchanged.
+def patiently(
+    call: Callable[[], Result], patience: float | None = None, left_of: Callable[[], float] | None = None
+) -> Result:
+    """The result of `call`. Temporary failures are retried for `patience` seconds of waiting (PATIENCE if None), or
+    while `left_of()` says that seconds are left; the last one is raised unchanged.
 
     If the server asks for a longer wait than is left, the failure is raised at once.
     """
@@ -50,6 +52,7 @@ def patiently(call: Callable[[], Result], patience: float | None = None) -> Resu
             if not passing(error):
                 raise
             pause = max(wanted_wait(error) or 0.0, wait * random.uniform(0.8, 1.2))
+            left = left if left_of is None else left_of()
             if pause > left:
                 raise
         time.sleep(pause)

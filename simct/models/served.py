@@ -2,8 +2,8 @@
 
 Token ids are sent, never text, and each response is checked to be for exactly those ids. The server lists the most
 likely tokens at each position and the written one; only the sum of all others is known. Requests that fail temporarily
-(429, 5xx, a lost connection) are repeated after growing waits, and a final failure is an error: a row is never left
-out. Shapes: R rows, K listed tokens.
+(429, 5xx, a lost connection, no answer) are repeated after growing waits, and a final failure is an error: a row is
+never left out. Shapes: R rows, K listed tokens.
 """
 
 import threading
@@ -31,8 +31,9 @@ REQUESTS_AT_ONCE = 16
 # reading a long text takes only seconds, but a busy server may queue it
 ANSWER_SECONDS = 600.0
 CONNECT_SECONDS = 10.0
-# all waits of one request together, in seconds, while a run depends on it
-PATIENCE = 600.0
+# Seconds without any answer, tries and waits together, after which a run gives up: more than one try that hangs.
+PATIENCE = 900.0
+LEAST_SECONDS = 1.0
 LARGEST_ID = 2**31
 # vLLM lists a token that the model excludes with this log-probability, because JSON has no infinity
 EXCLUDED = -9999.0
@@ -50,34 +51,47 @@ class ServerClient:
     ) -> None:
         self.url, self.key, self.patience = url, key, patience
         self.target, self.retries = target_of(url, public), 0
+        self._answered = 0.0
         headers = self.target.headers | ({"Authorization": f"Bearer {key}"} if key else {})
         limits = httpx2.Limits(max_connections=REQUESTS_AT_ONCE)
-        timeout = httpx2.Timeout(min(ANSWER_SECONDS, 3 * patience), connect=CONNECT_SECONDS)
-        self.http = httpx2.Client(headers=headers, limits=limits, timeout=timeout, follow_redirects=False)
+        self.http = httpx2.Client(headers=headers, limits=limits, follow_redirects=False)
 
     def request(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The JSON answer. Raises RunError or ConfigError, in one line without the key, once patience is over."""
+        """The JSON answer. Raises RunError or ConfigError, in one line without the key, once the server has not
+        answered any request for `patience` seconds since this one was sent.
+        """
 
-        tries = 0
+        tries, started = 0, time.monotonic()
+
+        def left() -> float:
+            return self.patience - (time.monotonic() - max(started, self._answered))
 
         def send() -> httpx2.Response:
             nonlocal tries
             tries += 1
             self.retries += tries > 1
-            method = "GET" if body is None else "POST"
-            response = self.http.request(method, self.target.url + path, json=body, extensions=self.target.extensions)
+            method, seconds = "GET" if body is None else "POST", min(ANSWER_SECONDS, max(left(), LEAST_SECONDS))
+            response = self.http.request(
+                method,
+                self.target.url + path,
+                json=body,
+                extensions=self.target.extensions,
+                timeout=httpx2.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS)),
+            )
             if passing_status(response.status_code):
                 response.raise_for_status()
+            self._answered = time.monotonic()
             return response
 
         try:
-            response = patiently(send, self.patience)
+            response = patiently(send, left_of=left)
         except httpx2.HTTPStatusError as error:
             raise self._refusal(error.response) from error
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            reason = self._plain(brief(error) or type(error).__name__)
+            reason, waited = self._plain(brief(error) or type(error).__name__), time.monotonic() - started
             raise RunError(
-                f"The teacher's server at {self.url} does not answer ({reason}). Start it, or correct teacher.server."
+                f"The teacher's server at {self.url} does not answer ({reason}; waited {waited:.0f} s). Start it, or "
+                "correct teacher.server."
             ) from error
         if response.status_code != 200:
             raise self._refusal(response)

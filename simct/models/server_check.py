@@ -12,8 +12,8 @@ from simct.tokenization.token_bytes import TokenBytes
 PROBE = "The quick brown fox jumps over 12 lazy dogs; its price was $3.50, said café owner Zoë (twice).\n\n    return x"
 # texts that are scored at once to measure the speed
 PROBES = 4
-# seconds for all requests together, while a person waits
-PATIENCE = 5.0
+# seconds without any answer, while a person waits
+PATIENCE = 15.0
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def test_the_verdict_is_measured_with_the_teacher_on_its_server(local, server):
 
 
 def test_a_server_that_does_not_answer_ends_a_measurement_soon(local, monkeypatch):
-    """A run asks again for ten minutes, in which the page showed only that it was asking."""
+    """A run asks again for fifteen minutes, in which the page showed only that it was asking."""
     assert reliability.SERVER_PATIENCE <= 20
     monkeypatch.setattr(reliability, "SERVER_PATIENCE", 0.1)
     run = {"teacher": {"model": TEACHER, "server": f"http://127.0.0.1:{free_port()}"}}

@@ -1,7 +1,9 @@
 """A teacher on a server: the local teacher's loss and gradients, faults that lose no row, and a key that stays home."""
 
 import json
+import socket
 import threading
+import time
 from collections import OrderedDict
 
 import httpx2
@@ -13,6 +15,7 @@ from simct.config import config_from_dict, validate
 from simct.data.prompts import Prompt
 from simct.data.samples import prepare_prompts, teacher_rollouts
 from simct.errors import ConfigError, RunError, SimCTError
+from simct.hub import retry
 from simct.hub.redact import KEY_VARIABLE, RUN_KEY_VARIABLE, redact
 from simct.inspection.reliability import measure_pair
 from simct.losses import compute_from_rows
@@ -167,6 +170,42 @@ def test_a_server_that_stays_broken_ends_the_run_with_a_reason(folders, server):
     server.__exit__()
     with pytest.raises(RunError, match=r"does not answer .* correct teacher.server"):
         ServedTeacher(new_config(folders, server, 8).teacher, pair.teacher, patience=0.2)
+
+
+def hanging_client(monkeypatch, patience):
+    """A client of a server that accepts requests and never answers; its address listens while the test runs."""
+    monkeypatch.setattr(served, "LEAST_SECONDS", 0.05)
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.01)
+    listening = socket.create_server(("127.0.0.1", 0))
+    return listening, ServerClient(f"http://127.0.0.1:{listening.getsockname()[1]}", patience=patience)
+
+
+def test_a_server_that_hangs_is_given_up_after_patience_in_all(monkeypatch):
+    listening, client = hanging_client(monkeypatch, 0.5)
+    monkeypatch.setattr(served, "ANSWER_SECONDS", 0.2)
+    with listening:
+        started = time.monotonic()
+        with pytest.raises(RunError, match=r"does not answer \(.*; waited [01] s\)"):
+            client.request("/v1/models")
+        assert 0.3 < time.monotonic() - started < 1.5 and client.retries >= 1
+
+
+def test_a_server_that_answers_other_requests_is_busy_and_not_gone(monkeypatch):
+    listening, client = hanging_client(monkeypatch, 0.5)
+    monkeypatch.setattr(served, "ANSWER_SECONDS", 0.2)
+    tries = []
+
+    def request(*arguments, **options):
+        tries.append(time.monotonic())
+        if len(tries) < 5:
+            client._answered = time.monotonic() - 0.1  # as another thread would note
+            time.sleep(0.15)
+            raise httpx2.ReadTimeout("no answer")
+        return httpx2.Response(200, json={})
+
+    with listening:
+        monkeypatch.setattr(client.http, "request", request)
+        assert client.request("/v1/models") == {} and len(tries) == 5
 
 
 def last_entry(entry):
