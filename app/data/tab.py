@@ -63,7 +63,7 @@ class DataTab:
         self.emptied = markup.held()
         self.text = gr.Textbox(
             label="Your prompts",
-            info="One per line; separate longer ones with a blank line. JSON Lines also work.",
+            info="One per line; separate longer ones with a blank line. JSON Lines and spreadsheet rows also work.",
             lines=8,
             max_lines=20,
             max_length=written.MOST_CHARACTERS,

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 MOST_CHARACTERS = 200_000
 MOST_EDITED = 500  # the most prompts of a source that are copied into the text
 NAME = "written prompts"
+TABLE = ".tsv"
 
 
 def keep_text(studio: Studio, text: str, visitor: Visitor | None = None) -> str:
     """Keep a text as a file of prompts next to the runs; returns its path.
 
-    JSON Lines or a JSON list stay as they are. Anything else is one prompt per line, or one per paragraph if there are
-    blank lines. Raises DataError for a text that is empty or too long, RunError if it cannot be written.
+    JSON Lines, a JSON list, and rows of a spreadsheet below the names of their columns stay as they are. Anything else
+    is one prompt per line, or one per paragraph if there are blank lines. Raises DataError for a text that is empty or
+    too long, RunError if it cannot be written.
     """
     text = text.replace("\r\n", "\n").strip()
     if not text:
@@ -33,6 +35,8 @@ def keep_text(studio: Studio, text: str, visitor: Visitor | None = None) -> str:
         )
     if text[0] in "{[":
         content, suffix = text, ".jsonl" if text[0] == "{" else ".json"
+    elif _is_table(text):
+        content, suffix = text, TABLE
     else:
         rows = text.split("\n\n") if "\n\n" in text else text.split("\n")
         lines = [json.dumps({"prompt": row.strip()}, ensure_ascii=False) for row in rows if row.strip()]
@@ -48,6 +52,8 @@ def text_of_file(studio: Studio, path: str, visitor: Visitor) -> str:
     try:
         with open(Path(path), encoding="utf-8") as file:
             content = file.read(2 * MOST_CHARACTERS)
+        if path.endswith(TABLE):
+            return content.strip()
         rows = [json.loads(line) for line in content.splitlines()]
     except (OSError, ValueError, RecursionError):
         return ""
@@ -55,6 +61,15 @@ def text_of_file(studio: Studio, path: str, visitor: Visitor) -> str:
         texts = [row["prompt"] for row in rows]
         return _plain(texts) if _is_plain(texts) else content.strip()
     return content.strip()
+
+
+def _is_table(text: str) -> bool:
+    """Whether a text was copied from a spreadsheet, where tabs separate columns and the first row names them."""
+    from simct.data.columns import PROMPT_COLUMNS
+
+    names, _, rows = text.partition("\n")
+    columns = [name.strip().lower() for name in names.split("\t")]
+    return bool(rows.strip()) and len(columns) > 1 and any(name in PROMPT_COLUMNS for name in columns)
 
 
 def text_of_prompts(prompts: "Sequence[Prompt]") -> tuple[str, int]:

@@ -56,7 +56,7 @@ def check_publish(config: "RunConfig") -> None:
     except HFValidationError as error:
         raise ConfigError(
             f"publish.repo_id is {quoted(publish.repo_id)}; it must be owner/name, or a name in your account, of "
-            "letters, digits, '-', '_' and '.'."
+            "at most 96 letters, digits, '-', '_' and '.'."
         ) from error
     scored = bool(config.evaluation.tasks) or config.evaluation.every != 0
     if publish.only_if_improved and not scored:

@@ -102,7 +102,8 @@ def _translate(error: BaseException, repo_id: str | None, kind: str, writing: bo
             return about(no_folder(name))
         folder = ", and there is no such folder here" if name.count("/") > 1 and not writing else ""
         return about(
-            f"{quoted(name)} is not a repository id{folder}. Give owner/name, of letters, digits, '-', '_' and '.'."
+            f"{quoted(name)} is not a repository id{folder}. Give owner/name, of at most 96 letters, digits, '-', '_' "
+            "and '.'."
         )
     if _refused_card(error):
         return HubError(f"The Hub refused the card's metadata: {_first_line(error, skip=1)}")

@@ -68,6 +68,7 @@ def checked_repo_id(repo_id: str | None) -> str:
     repo_id = (repo_id or "").strip()
     if not REPO_ID.fullmatch(repo_id) or len(repo_id) > 96:
         raise HubError(
-            f"{quoted(repo_id)} is not a repository. Write it as owner/name, with letters, digits, '-', '_' or '.'."
+            f"{quoted(repo_id)} is not a repository. Write it as owner/name, of at most 96 letters, digits, '-', '_' "
+            "and '.'."
         )
     return repo_id

@@ -38,10 +38,18 @@ def test_a_text_becomes_a_prompt_a_line_or_a_paragraph_or_the_rows_of_a_file(loc
     assert prompts_of(local, "One\nmore?\n\nTwo?\n\n\n\nThree?") == ["One\nmore?", "Two?", "Three?"]
     assert prompts_of(local, '{"question": "One?", "answer": "1"}\n{"question": "Two?"}') == ["One?", "Two?"]
     assert prompts_of(local, '[{"prompt": "One?"}]') == ["One?"]
+    # copied from a spreadsheet, where a cell may have several lines
+    assert prompts_of(local, 'Question\tanswer\nOne?\t1\n"Two\n\nlines?"\t2') == ["One?", "Two\n\nlines?"]
+    assert prompts_of(local, "One?\tor two?\nThree?") == ["One?\tor two?", "Three?"]
     assert prompts_of(local, HOSTILE) == [line.strip() for line in HOSTILE.split("\n") if line.strip()]
 
 
-@pytest.mark.parametrize("text", ["One?\nTwo?", "One\nmore?\n\nTwo?", '{"question": "One?", "answer": "1"}', "{broken"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "One?\nTwo?", "One\nmore?\n\nTwo?", '{"question": "One?", "answer": "1"}', "prompt\tanswer\nOne?\t1", "{broken",
+    ],
+)  # fmt: skip
 def test_a_text_comes_back_as_it_was_written(local, text):
     path = written.keep_text(local, text)
     shown = written.text_of_file(local, path, local.nobody)
