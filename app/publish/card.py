@@ -41,14 +41,14 @@ class CardPanel:
             elem_id="card-editor",
         )
         self.card = gr.Markdown(EMPTY, elem_id="card", min_height=200)
-        self.outputs = [self.card, self.note, self.editor, self.edit, self.reset]
+        self.outputs = [self.card, self.note, self.editor, self.edit, self.done, self.reset]
 
     def connect(self, run: gr.Dropdown, repo: gr.Textbox, what: gr.Radio) -> None:
         """Connect editing, saving when the visitor leaves the field, and going back to the generated card."""
         turn, modes = in_turn("card"), [self.editor, self.edit, self.done]
         which = {"run_id": run, "repo_id": repo, "what": what}
         keep = Handler(self.studio, self._keep, {**which, "text": self.editor}, self.outputs, turn)
-        Handler(self.studio, self._begin_editing, {}, modes).on(self.edit.click)
+        Handler(self.studio, self._begin_editing, which, [*modes, self.note]).on(self.edit.click)
         keep.on(self.editor.blur)
         keep.on(Handler(self.studio, self._end_editing, {}, modes).on(self.done.click).then)
         Handler(self.studio, self._reset, which, self.outputs, turn).on(self.reset.click)
@@ -67,15 +67,14 @@ class CardPanel:
         return {
             self.card: card_preview(run, text),
             self.note: line,
-            self.editor: text,
             self.edit: gr.Button(interactive=True),
             self.reset: gr.Button(visible=edited),
         }
 
     def nothing(self) -> Updates:
         """What the panel shows without a run."""
-        edit, reset = gr.Button(interactive=False), gr.Button(visible=False)
-        return {self.card: EMPTY, self.note: "", self.editor: "", self.edit: edit, self.reset: reset}
+        closed = {**self._editing(False), self.edit: gr.Button(interactive=False, visible=True)}
+        return {self.card: EMPTY, self.note: "", **closed, self.reset: gr.Button(visible=False)}
 
     def _keep(self, visitor: Visitor, run_id: str | None, repo_id: str | None, what: str, text: str) -> Updates:
         """Save what was written, and show the card that would be published now."""
@@ -95,15 +94,29 @@ class CardPanel:
         try:
             run = owned_run(self.studio, run_id, visitor)
             reset_card(run)
-            return self.show(run, (repo_id or "").strip(), visitor, what == "adapter")
+            repo, adapter = (repo_id or "").strip(), what == "adapter"
+            return {**self.show(run, repo, visitor, adapter), self.editor: self._text(run, repo, visitor, adapter)}
         except SimCTError as error:
             return {self.note: markup.note("error", one_line(error))}
 
-    def _begin_editing(self) -> Updates:
-        return self._editing(True)
+    def _begin_editing(self, visitor: Visitor, run_id: str | None, repo_id: str | None, what: str) -> Updates:
+        """Open the source. Only this fills it in: a card that is shown later would replace what is being written."""
+        try:
+            run = owned_run(self.studio, run_id, visitor)
+            text = self._text(run, (repo_id or "").strip(), visitor, what == "adapter")
+        except SimCTError as error:
+            return {self.note: markup.note("error", one_line(error))}
+        return {**self._editing(True), self.editor: gr.Textbox(text, visible=True)}
+
+    def _text(self, run: RunFolder, repo_id: str, visitor: Visitor, adapter: bool) -> str:
+        return card_of(run, repo_id or PLACEHOLDER, student_license(run.config(), visitor.token), adapter)
 
     def _end_editing(self) -> Updates:
         return self._editing(False)
+
+    def of_another_run(self) -> Updates:
+        """Close the source, which is that of the run shown before."""
+        return {**self._editing(False), self.edit: gr.Button(visible=True, interactive=True)}
 
     def _editing(self, now: bool) -> Updates:
         return {

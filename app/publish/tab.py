@@ -59,7 +59,7 @@ class PublishTab:
         picked = {"chosen": runs.chosen, "current": self.run}
         self.refresh = Handler(studio, self._refresh, picked, [self.run, self.repo], turn)
         shown = [self.suggested, self.shown, self.what, *controls, *self.card.outputs, *self.usage.outputs]
-        self.show = Handler(studio, self._show, which, shown, turn)
+        self.show = Handler(studio, self._show, {**which, "was_shown": self.shown}, shown, turn)
         other = Handler(studio, self._other_run, {"run_id": self.run, "shown": self.shown}, [self.repo], turn)
         self.show_after(other.on(self.run.input).then)
         self._suggest(self.repo.blur)
@@ -147,7 +147,9 @@ class PublishTab:
     def _finished(self, visitor: Visitor) -> list[tuple[RunFolder, RunStatus]]:
         return [each for each in visible(self.studio, visitor) if each[1].state == "finished"]
 
-    def _show(self, visitor: Visitor, run_id: str | None, repo_id: str | None, what: str) -> Updates:
+    def _show(
+        self, visitor: Visitor, run_id: str | None, repo_id: str | None, what: str, was_shown: str = ""
+    ) -> Updates:
         """The state and the card of a run. If no repository is named yet, the one where the run was or would be
         published.
         """
@@ -164,6 +166,7 @@ class PublishTab:
             weights = gr.Radio(visible=has_adapter) if has_adapter else gr.Radio(visible=False, value="merged")
             alone = has_adapter and what == "adapter"
             shown = {**self.card.show(run, repo, visitor, alone), **self.usage.show(run, repo, alone)}
+            shown |= self.card.of_another_run() if was_shown not in ("", run_id) else {}
             state = self._state(status)
             if not status.active:
                 # publishing may have begun since the status was read; a timer that runs finds that out at its next tick

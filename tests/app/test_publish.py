@@ -69,6 +69,18 @@ def test_leaving_the_list_of_runs_unchanged_keeps_the_name_of_the_repository(loc
     assert tab._other_run(run.id, shown) == {} and tab._other_run("another", shown) == {tab.repo: ""}
 
 
+def test_only_the_edit_button_fills_the_source_of_the_card(local):
+    """A card that was shown late replaced what was being written."""
+    tab = publish_tab(local)
+    run = made_up_run(local.runs_dir)
+    card = tab.card
+    assert card.editor not in tab._show(local.nobody, run.id, "me/it", "merged", run.id)
+    assert tab._show(local.nobody, run.id, "me/it", "merged", "another")[card.editor].visible is False
+    opened = card._begin_editing(local.nobody, run.id, "me/it", "merged")[card.editor]
+    assert opened.visible and "# it" in opened.value
+    assert "me/it" in card._reset(local.nobody, run.id, "me/it", "merged")[card.editor]
+
+
 def test_a_chosen_run_that_is_gone_is_not_replaced_by_another(local):
     tab = publish_tab(local)
     gone, _ = made_up_run(local.runs_dir), made_up_run(local.runs_dir)
