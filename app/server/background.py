@@ -1,7 +1,7 @@
 """A studio's background work for all runs: starting runs that are due, and keeping Jobs up to date.
 
-One thread advances the local queue. Each visitor's Jobs are queried with that visitor's own token, which stays in
-memory as long as the studio runs. Failing requests are retried less and less often, and never block a page.
+One thread advances the local queue. Each visitor's Jobs are queried with that visitor's own token, which is forgotten
+when it is no longer needed. Failing requests are retried less and less often, and never block a page.
 """
 
 import threading
@@ -27,15 +27,21 @@ JOB_SECONDS = 5.0
 HISTORY_SECONDS = 60.0
 UPLOAD_SECONDS = 3600.0
 WORKERS = 8
+# how long a visitor's token is kept after their last visit: without a Job that runs, and with one, which is as long as
+# a sign-in on a Space is valid
+PRESENT_SECONDS, TOKEN_SECONDS = 600.0, 8 * 3600.0
 
 
 @dataclass
 class Background:
-    """`tokens` by owner (None: the person who runs the studio here); `trouble`: the Hub's last error, by owner."""
+    """`tokens` by owner (None: the person who runs the studio here); `met`: when each visitor was last here; `trouble`:
+    the Hub's last error, by owner.
+    """
 
     runs_dir: Path
     public: bool
     tokens: dict[str | None, str | None] = field(default_factory=dict)
+    met: dict[str | None, float] = field(default_factory=dict)
     trouble: dict[str | None, str] = field(default_factory=dict)
     pace: dict[object, BackOff] = field(default_factory=dict)
     busy: set[object] = field(default_factory=set)
@@ -56,6 +62,8 @@ class Background:
         if self.public and (owner is None or token is None):
             return
         self.tokens[owner] = token
+        if owner is not None:
+            self.met[owner] = time.monotonic()
         if token is not None:
             for run, status in list_statuses(self.runs_dir):
                 if status.lent and status.state == "queued" and status.owner == owner:
@@ -65,13 +73,23 @@ class Background:
         """Do one round of work; requests continue in the background."""
         actions.advance(self.runs_dir)
         self._behind("uploads", UPLOAD_SECONDS, self._forget_uploads, None, None)
+        jobs = [each for each in list_statuses(self.runs_dir) if each[1].remote and each[1].job_id and each[1].active]
+        self._forget_tokens({status.owner for _, status in jobs})
         for owner, token in list(self.tokens.items()):
             if token is None and not _signed_in():
                 continue
             self._behind(("history", owner), HISTORY_SECONDS, self._history, owner, token)
-            for run, status in list_statuses(self.runs_dir):
-                if status.remote and status.owner == owner and status.job_id and status.active:
+            for run, status in jobs:
+                if status.owner == owner:
                     self._behind(run.id, JOB_SECONDS, self._refresh, run, owner, token)
+
+    def _forget_tokens(self, with_jobs: set[str | None]) -> None:
+        """Forget the tokens of visitors who have left, at the latest when their sign-in is no longer valid."""
+        now = time.monotonic()
+        for owner, met in list(self.met.items()):
+            if now - met > (TOKEN_SECONDS if owner in with_jobs else PRESENT_SECONDS):
+                for known in (self.met, self.tokens, self.trouble):
+                    known.pop(owner, None)
 
     def _behind(self, name: object, every: float, work: Callable[..., None], *arguments: Any) -> None:
         """Run `work` in another thread if it is due and not already running."""

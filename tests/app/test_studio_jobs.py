@@ -77,6 +77,27 @@ def test_every_visitor_s_jobs_are_asked_about_with_their_own_token_and_shown_to_
     assert runs_page.runs_of(studio, studio.nobody) == []
 
 
+def test_a_token_is_forgotten_when_its_visitor_has_left_and_no_job_needs_it(hub, tmp_path, monkeypatch):
+    hub.run_jobs = False
+    run = actions.start_on_jobs(tmp_path, config(), rented("ann"), ANN, owner="ann")
+    behind = Background(tmp_path, True)
+    behind.meet(Visitor(ANN, "ann"))
+    behind.meet(Visitor(BOB, "bob"))
+    behind.turn()
+    assert behind.tokens == {"ann": ANN, "bob": BOB}
+    monkeypatch.setattr(background, "PRESENT_SECONDS", 0.0)
+    behind.turn()
+    assert behind.tokens == {"ann": ANN}
+    run.set_status(state="stopped")
+    behind.turn()
+    assert not behind.tokens and not behind.met
+    run.set_status(state="running")
+    behind.meet(Visitor(ANN, "ann"))
+    monkeypatch.setattr(background, "TOKEN_SECONDS", 0.0)
+    behind.turn()
+    assert not behind.tokens
+
+
 def test_a_hub_that_is_slow_or_down_holds_nobody_up_and_is_asked_less_and_less(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(hf_retry, "PATIENCE", 0.0)
     hub.run_jobs = False
