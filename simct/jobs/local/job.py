@@ -37,6 +37,8 @@ LOCK_FILE = ".process.lock"
 ELSEWHERE_SECONDS = 15 * 60.0
 # A step may take long: a run is reported as silent after this time, or after ten usual steps.
 SILENT_SECONDS = 5 * 60.0
+# What the launchers of several processes end with.
+LAUNCHERS = ("torch.distributed.elastic", "subprocess.CalledProcessError")
 # How Accelerate starts one process per GPU, by training.parallel.
 PRESETS = "presets/accelerate"
 
@@ -283,10 +285,18 @@ def finalize(run: RunFolder, status: RunStatus) -> RunStatus:
 
 
 def last_error(run: RunFolder) -> str | None:
-    """The last line of the log that looks like an error, without tokens and keys."""
+    """The last line of the log that looks like an error, without tokens and keys; not the launcher's own error, which
+    only says that a process has ended.
+    """
     lines = [line.strip() for line in run.log_tail(80).splitlines() if line.strip()]
-    errors = [line for line in lines if "Error" in line and not line.startswith(("File ", "raise "))]
+    errors = [line for line in lines if "Error" in line and not line.startswith(("File ", "raise ", *LAUNCHERS))]
     return redact(errors[-1], run.status().owner)[:500] if errors else None
+
+
+def end_log(run: RunFolder, status: RunStatus) -> None:
+    """Print why the run failed, if the log does not end with it: a launcher prints a traceback of its own."""
+    if status.state == "failed" and status.error and run.log_tail(1).strip() != status.error:
+        print(status.error, flush=True)
 
 
 def _cause(run: RunFolder) -> str:

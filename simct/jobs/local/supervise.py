@@ -48,8 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
     # unless it is already in the queue again, or is being trained by hand
     if status.active and status.group == os.getpgrp() and not local_job.is_training(run):
         local_job.finalize(run, status)
+    status = run.status()
+    local_job.end_log(run, status)
     os.close(lock)
-    ended = run.status().state
+    ended = status.state
     if ended in ("finished", "stopped", "failed") and (trouble := notify(run, ended)):
         print(trouble, flush=True)
     if "--from-queue" in options:

@@ -361,6 +361,28 @@ def test_the_reason_for_a_failure_holds_no_token(runs_dir):
     assert local_job.last_error(run) == "HTTPError: refused for hf_…"
 
 
+LAUNCHER = """Traceback (most recent call last):
+  File "torch/distributed/launcher/api.py", line 383, in launch_agent
+    raise ChildFailedError(
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+simct.train FAILED
+"""
+
+
+def test_the_log_of_several_processes_ends_with_the_reason_and_not_with_the_launcher_s_own(runs_dir, capsys):
+    run = new(runs_dir)
+    run.log_path.write_text(f"step 1/9\n{LAUNCHER}")
+    assert local_job.last_error(run) is None  # they were killed
+    run.log_path.write_text(f"ValueError: too long\n{LAUNCHER}")
+    assert local_job.last_error(run) == "ValueError: too long"
+    local_job.end_log(run, run.set_status(state="failed", error="The disk is full."))
+    assert capsys.readouterr().out == "The disk is full.\n"
+    run.log_path.write_text("step 1/9\nThe disk is full.\n")
+    local_job.end_log(run, run.status())
+    local_job.end_log(run, run.set_status(state="stopped"))
+    assert not capsys.readouterr().out
+
+
 def test_a_run_that_finishes_while_it_is_being_stopped_stays_finished(runs_dir, monkeypatch):
     run = new(runs_dir)
     trainer = subprocess.Popen(["sleep", "60"])
