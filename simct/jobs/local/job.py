@@ -293,12 +293,6 @@ def last_error(run: RunFolder) -> str | None:
     return redact(errors[-1], run.status().owner)[:500] if errors else None
 
 
-def end_log(run: RunFolder, status: RunStatus) -> None:
-    """Print why the run failed, if the log does not end with it: a launcher prints a traceback of its own."""
-    if status.state == "failed" and status.error and run.log_tail(1).strip() != status.error:
-        print(status.error, flush=True)
-
-
 def _cause(run: RunFolder) -> str:
     reason = last_error(run) or "The training process ended unexpectedly (killed, or out of memory)."
     return reason + (" Its last checkpoint can be resumed." if run.latest_checkpoint() else "")

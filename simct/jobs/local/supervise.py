@@ -18,6 +18,7 @@ from simct.jobs.local import job as local_job
 from simct.jobs.local.environment import is_visitors
 from simct.jobs.local.webhook import notify
 from simct.runs.folder import RunFolder
+from simct.runs.status import RunStatus
 
 # Seconds to wait for the processes of an ended run.
 STRAY_SECONDS = 30.0
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     if status.active and status.group == os.getpgrp() and not local_job.is_training(run):
         local_job.finalize(run, status)
     status = run.status()
-    local_job.end_log(run, status)
+    end_log(run, status)
     os.close(lock)
     ended = status.state
     if ended in ("finished", "stopped", "failed") and (trouble := notify(run, ended)):
@@ -65,6 +66,12 @@ def start_trainer(run: RunFolder, owner: str | None, command: list[str]) -> subp
     if is_visitors(owner):
         return confinement.start(run, owner, command)
     return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+
+def end_log(run: RunFolder, status: RunStatus) -> None:
+    """Print why the run failed, if the log does not end with it: a launcher prints a traceback of its own."""
+    if status.state == "failed" and status.error and run.log_tail(1).strip() != status.error:
+        print(status.error, flush=True)
 
 
 def wait_for_group(run: RunFolder) -> None:

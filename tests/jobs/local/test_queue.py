@@ -17,6 +17,7 @@ from simct.hub.redact import KEY_VARIABLE, RUN_KEY_VARIABLE
 from simct.jobs import actions
 from simct.jobs.local import job as local_job
 from simct.jobs.local import process, queue
+from simct.jobs.local.supervise import end_log
 from simct.models import server_keys
 from simct.models.server_keys import keep_key
 from simct.runs.folder import RunFolder
@@ -105,6 +106,7 @@ DIES = """
 import os, subprocess, sys
 from pathlib import Path
 from simct.jobs.local import process, queue
+from simct.jobs.local.supervise import end_log
 from simct.runs.folder import RunFolder
 start = subprocess.Popen
 def die(*arguments, **options):
@@ -250,6 +252,7 @@ def test_a_run_waits_for_the_key_that_a_restart_has_forgotten(runs_dir, monkeypa
 LOOKS = """
 import random, sys, time
 from simct.jobs.local import process, queue
+from simct.jobs.local.supervise import end_log
 from tests.support.stand_in_runs import new
 runs_dir, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 chance = random.Random(seed)
@@ -375,11 +378,11 @@ def test_the_log_of_several_processes_ends_with_the_reason_and_not_with_the_laun
     assert local_job.last_error(run) is None  # they were killed
     run.log_path.write_text(f"ValueError: too long\n{LAUNCHER}")
     assert local_job.last_error(run) == "ValueError: too long"
-    local_job.end_log(run, run.set_status(state="failed", error="The disk is full."))
+    end_log(run, run.set_status(state="failed", error="The disk is full."))
     assert capsys.readouterr().out == "The disk is full.\n"
     run.log_path.write_text("step 1/9\nThe disk is full.\n")
-    local_job.end_log(run, run.status())
-    local_job.end_log(run, run.set_status(state="stopped"))
+    end_log(run, run.status())
+    end_log(run, run.set_status(state="stopped"))
     assert not capsys.readouterr().out
 
 
