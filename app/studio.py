@@ -131,10 +131,6 @@ class StudioPage:
             with gr.Tab("Help", id="help") as steps["help"]:
                 HelpTab(studio, self.tabs, links)
 
-    def _open(self, step: str) -> Handler:
-        """Show a step."""
-        return Handler(self.studio, lambda: {self.tabs: gr.Tabs(selected=step)}, {}, [self.tabs])
-
     def _wire_tabs(self) -> None:
         """The actions when a step is opened, and the buttons that lead to another step."""
         self.form_state.read_when(self.tabs_of_steps["train"].select)
@@ -149,7 +145,8 @@ class StudioPage:
             self.runs.publish: "publish",
         }
         for button, name in leads_to.items():
-            self._open(name).on(button.click)
+            # in the browser: an answer of the server would arrive late, and leave a step that was opened since
+            button.click(None, None, self.tabs, js=scripts.call("stepToOpen", name), **PRIVATE)
         each = {**QUIET, "trigger_mode": "multiple"}
         go = Handler(self.studio, self._open_step_of, {}, [self.tabs], each).on(
             self.train.checklist.panel.select, self.data.notices.select

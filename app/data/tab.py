@@ -14,7 +14,7 @@ from app.page.markup import one_line
 from app.page.page_fields import PageFields
 from app.pair.tab import PairTab
 from app.server import paths
-from app.server.handler import PRIVATE, QUIET, Component, Handler, Updates, in_turn
+from app.server.handler import PRIVATE, Component, Handler, Updates, each_in_turn, in_turn, new_value
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 from simct.errors import DataError, SimCTError
@@ -70,6 +70,8 @@ class DataTab:
             visible=False,
             elem_id="prompt-text",
         )
+        # the number of the last change that was answered; Launch waits for the answer (static/form.js)
+        self.answered = markup.panel(elem_id="data-answered", visible="hidden")
         with gr.Group(visible=False) as self.places:
             self.hub = HubDataset(self.studio)
         self.note = markup.panel(markup.note("busy", "Reading the prompts…"), elem_id="prompt-note")
@@ -103,12 +105,14 @@ class DataTab:
 
     def _wire(self, pair: PairTab, run: gr.JSON) -> None:
         turn = in_turn("data")
-        inputs = {"emptied": self.emptied, "before": self.chosen, "described": self.hub.described, **self.fields}
-        outputs = [self.chosen, self.fields["template"], self.fields["excluded"]]
-        choose = Handler(self.studio, self._choose, inputs, outputs, turn)
-        Handler(self.studio, self._remove, inputs, outputs, turn).on(self.upload.clear)
-        choose.on(self.text.submit, self.text.blur, how={**turn, "js": scripts.call("sayEmptied", "prompt-text")})
-        left: list[gr.Textbox | gr.Number] = [self.system, self.limit, self.mapping.template]
+        # the browser fills in the first two
+        inputs: dict[str, Component] = {"number": self.answered, "emptied": self.emptied, "before": self.chosen}
+        inputs |= {"described": self.hub.described, **self.fields}
+        outputs = [self.chosen, self.answered, self.fields["template"], self.fields["excluded"]]
+        changing = {**turn, "js": scripts.call("changesData", "prompt-text")}
+        choose = Handler(self.studio, self._choose, inputs, outputs, changing)
+        Handler(self.studio, self._remove, inputs, outputs, changing).on(self.upload.clear)
+        left: list[gr.Textbox | gr.Number] = [self.text, self.system, self.limit, self.mapping.template]
         choose.on(
             self.source.input,
             self.upload.upload,
@@ -130,9 +134,11 @@ class DataTab:
         self.written.change(None, texts, self.text, js=keep, **PRIVATE)
         typed = {"data": self.chosen, "template": self.mapping.template}
         Handler(self.studio, self._preview, typed, [self.preview], in_turn("preview")).on(self.mapping.template.input)
-        outputs = [self.chosen, self.refused, self.system, self.mapping.template, *self.selection.fields.values()]
-        each = {**QUIET, "trigger_mode": "multiple"}
-        Handler(self.studio, self._change, {"before": self.chosen}, outputs, each).on(self.notices.select)
+        outputs = [self.chosen, self.answered, self.refused, self.system, self.mapping.template]
+        outputs += self.selection.fields.values()
+        Handler(self.studio, self._change, inputs, outputs, {**changing, **each_in_turn("data")}).on(
+            self.notices.select
+        )
         edit = Handler(self.studio, self._edit, {"data": self.chosen}, [self.source, self.text, self.refused])
         choose.on(edit.on(self.edit.click).then)
 
@@ -141,7 +147,7 @@ class DataTab:
         return {self.fields[name]: value for name, value in choice.restored(data).items()}
 
     def _choose(
-        self, visitor: Visitor, before: Choice, described: dict[str, Any], emptied: str, **fields: Any
+        self, visitor: Visitor, number: str, before: Choice, described: dict[str, Any], emptied: str, **fields: Any
     ) -> Updates:
         if emptied and fields["source"] == WRITTEN:
             before = choice.without_prompts(before)
@@ -149,11 +155,11 @@ class DataTab:
         # otherwise the next change would apply the values of the previous source to the new one
         left = {"template": "template", "excluded": "exclude_rows"}
         gone = {self.fields[name]: "" for name, setting in left.items() if fields[name] and not now.get(setting)}
-        return {self.chosen: now, **gone}
+        return {self.chosen: now, self.answered: markup.stamped("", str(number)), **gone}
 
     def _remove(self, visitor: Visitor, before: Choice, **asked: Any) -> Updates:
         """The uploaded file was removed: its prompts are not used any longer."""
-        return self._choose(visitor, choice.without_prompts(before), **asked)
+        return self._choose(visitor, before=choice.without_prompts(before), **asked)
 
     def _reading(self) -> Updates:
         return {self.note: markup.note("busy", "Reading the prompts…")}
@@ -177,17 +183,22 @@ class DataTab:
         except SimCTError as error:
             return {self.preview: markup.note("error", self._in_the_fields_words(error, data or START))}
 
-    def _change(self, before: Choice, event: gr.EventData) -> Updates:
-        """Make the change of the button next to a warning; most buttons leave prompts out."""
+    def _change(self, visitor: Visitor, event: gr.EventData, before: Choice, **asked: Any) -> Updates:
+        """Make the change of the button next to a warning; most buttons leave prompts out.
+
+        The fields count as well, because one of them may have been left with this click.
+        """
         change = (event._data or {}).get("change")
+        now = self._choose(visitor, before=before or START, **asked)
+        answered = {self.answered: now[self.answered]}
         if not isinstance(change, dict):
-            return {}
+            return answered
         try:
-            data = choice.with_change(before or START, change)
+            data = choice.with_change(now[self.chosen], change)
         except SimCTError as error:
-            return {self.refused: markup.note("error", one_line(error))}
+            return {**answered, self.refused: markup.note("error", one_line(error))}
         texts = {self.system: data.get("system") or "", self.mapping.template: data.get("template") or ""}
-        return {self.chosen: data, self.refused: "", **texts, **self.selection.shown(data)}
+        return {self.chosen: data, self.refused: "", **answered, **texts, **self.selection.shown(data)}
 
     def _edit(self, visitor: Visitor, data: Choice) -> Updates:
         """The prompts of this source as a text that the visitor can edit."""
@@ -266,7 +277,7 @@ class DataTab:
             self.notices: view.notices(source, report, self.page, more),
             self.table: view.rows_table(source),
             self.preview: view.preview(prompt_source.preview(self.studio, wanted, visitor.token)),
-            self.which: gr.Slider(maximum=max(2, count), value=number, visible=count > 1),
+            self.which: gr.Slider(maximum=max(2, count), visible=count > 1, **new_value(number, shown)),
             self.readings: view.both_readings(prompt_source.readings(*asked)),
             self.lengths: view.length_charts(report),
         }

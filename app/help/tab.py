@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app.page import markup, scripts
-from app.server.handler import LATEST, PRIVATE, Handler, Updates
+from app.server.handler import PRIVATE, Handler, Updates, each_in_turn, in_turn
 from app.server.studio import Studio
 
 FOLDER = Path(__file__).parents[2] / "docs"
@@ -36,8 +36,8 @@ class HelpTab:
         )
         self.text = gr.Markdown(text_of(first), elem_id="documentation")
         self.tabs = tabs
-        Handler(studio, self._show, {"page": self.page}, [self.text], LATEST).on(self.page.input)
-        opened = Handler(studio, self._open, {}, [tabs, self.page, self.text], LATEST).on(panel.select)
+        Handler(studio, self._show, {"page": self.page}, [self.text], in_turn("help")).on(self.page.input)
+        opened = Handler(studio, self._open, {}, [tabs, self.page, self.text], each_in_turn("help")).on(panel.select)
         opened.then(None, js=scripts.call("showSection"), **PRIVATE)
 
     def _show(self, page: str) -> Updates:

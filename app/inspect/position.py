@@ -1,5 +1,6 @@
 """Inspect, one position: the candidates as SimCT sees them there and, with weights, both models' masses on them."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import gradio as gr
@@ -10,7 +11,7 @@ from app.inspect.text import TextTab
 from app.page import markup, saving, scripts
 from app.server import downloads, model_facts, weights
 from app.server.downloads import Download
-from app.server.handler import LATEST, LONG, Component, Handler, Updates, in_turn
+from app.server.handler import LONG, Component, Handler, Updates, each_in_turn, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
@@ -45,15 +46,17 @@ class PositionTab:
         self.work = LongWork(studio, self.note, cancel)
         self.inputs = {"document": text.document, "unit": text.at, "server": server}
         self.outputs = [self.around, *self.work.outputs, self.drawn, self.load, self.found]
-        showing = {**LATEST, "concurrency_limit": None}
-        self.show = Handler(studio, self.redraw, self.inputs, self.outputs, showing)
-        Handler(studio, self._load, self.inputs, self.outputs, LONG).on(self.load.click)
+        self.show = Handler(studio, self.redraw, self.inputs, self.outputs, in_turn("position"))
+        # when the models were loaded; the position of that moment is then drawn, which may be another one
+        self.loaded = gr.State(0)
+        loading = {"document": text.document, "server": server}
+        Handler(studio, self._load, loading, [*self.work.outputs, self.loaded], LONG).on(self.load.click)
         moves = {before: _previous, after: _next, disagreement: _next_disagreement}
         place = {"document": text.document, "unit": text.at}
         for button, move in moves.items():
             moved = Handler(studio, self._move(move), place, [self.at], in_turn("turn"))
             self.show.on(moved.on(button.click).then)
-        choose = Handler(studio, self._choose, {"document": text.document}, [self.at], LATEST)
+        choose = Handler(studio, self._choose, {"document": text.document}, [self.at], each_in_turn("turn"))
         self.show.on(choose.on(self.around.select).then)
 
     def redraw(
@@ -62,21 +65,12 @@ class PositionTab:
         """Draw the position, with the models' masses if their weights are in memory and the teacher is not on a
         `server`.
         """
-        loaded = document is not None and bool(
-            self.studio.models.pair_of(document.teacher, document.student, visitor.token)
-        )
-        yield from self._draw(visitor, document, unit, loaded and not server, server)
-
-    def _load(self, visitor: Visitor, document: Document | None, unit: float, server: str | None) -> Iterator[Updates]:
-        yield from self._draw(visitor, document, unit, not server, server)
-
-    def _draw(
-        self, visitor: Visitor, document: Document | None, unit: float, with_weights: bool, server: str | None
-    ) -> Iterator[Updates]:
         if document is None:
             line = markup.note("quiet", "Choose a text first, under Text.")
             yield {self.around: "", self.note: line, self.drawn: "", self.found: None}
             return
+        loaded = self.studio.models.pair_of(document.teacher, document.student, visitor.token)
+        with_weights = bool(loaded) and not server
         at = document.clamp(unit)
         around = {self.around: position_view.surroundings(document, at)}
 
@@ -96,14 +90,22 @@ class PositionTab:
 
         yield from self.work.run(
             lambda work: read_position(self.studio, document, at, visitor.token, with_weights, work),
-            lambda work: {
-                **ended(""),
-                self.drawn: position_view.draw(work.result, bool(server)),
-                self.found: work.result,
-            },
+            finished,
             weights=with_weights,
             running=lambda work: around,
             failed=lambda work: {**ended(markup.note("error", work.error)), self.found: None},
+        )
+
+    def _load(self, visitor: Visitor, document: Document | None, server: str | None) -> Iterator[Updates]:
+        """Load both models."""
+        if document is None or server:
+            yield {}
+            return
+        asked = (self.studio, document.teacher, document.student, visitor.token)
+        yield from self.work.run(
+            lambda work: weights.load(*asked, work),
+            lambda work: {self.note: "", self.loaded: time.monotonic_ns()},
+            weights=True,
         )
 
     def _move(self, move: Callable[[Document, int], int]) -> Callable[..., Updates]:

@@ -62,7 +62,7 @@ class InspectTab:
     def _wire(self, pair: PairTab, tabs: Mapping[str, gr.Tab]) -> None:
         for name, tab in tabs.items():
             Handler(self.studio, self._showing(name), {}, [self.part], LATEST).on(tab.select)
-        self.position.show.on(tabs["position"].select)
+        self.position.show.on(tabs["position"].select, self.position.loaded.change)
         self.reliability.show.on(tabs["reliability"].select)
         Handler(self.studio, self._look, {}, [self.views]).on(self.text.look.click)
         # a page that is restored at a position has no text yet when the view is first drawn

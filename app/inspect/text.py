@@ -14,7 +14,7 @@ from app.page import markup, saving, scripts
 from app.pair.tab import PairTab
 from app.server import downloads
 from app.server.downloads import Download
-from app.server.handler import LATEST, Handler, Updates, in_turn
+from app.server.handler import Handler, Updates, each_in_turn, in_turn
 from app.server.studio import Studio
 from app.server.visitor import Visitor
 from app.server.work import LongWork, Work
@@ -87,7 +87,7 @@ class TextTab:
         moved = [self.lanes, self.place, self.at, self.turned]
         for (what, step), button in self.turns.items():
             Handler(self.studio, self._turn(what, step), place, moved, in_turn("turn")).on(button.click)
-        choose = Handler(self.studio, self._choose, {"document": self.document}, [self.at], LATEST)
+        choose = Handler(self.studio, self._choose, {"document": self.document}, [self.at], each_in_turn("turn"))
         choose.on(self.lanes.select)
 
     def _refresh(

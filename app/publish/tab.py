@@ -12,7 +12,7 @@ from app.publish.card import CardPanel
 from app.publish.usage import UsagePanel
 from app.runs.listing import one_line_options, visible
 from app.runs.tab import RunsTab
-from app.server.handler import PRIVATE, QUIET, Handler, Updates, in_turn, new_value
+from app.server.handler import PRIVATE, Handler, Updates, in_turn, new_value
 from app.server.repository import account, suggested_repo_id
 from app.server.studio import Studio
 from app.server.visitor import Visitor, owned_run
@@ -78,9 +78,11 @@ class PublishTab:
             studio, self._show_account, {"typed_token": self.token}, [self.account], in_turn("account")
         )
         self.account_line.on(self.token.blur, self.token.submit)
-        Handler(studio, self._publish, fields, controls, once).on(self.publish.click)
+        # in turn, so that a card that was just edited has been kept
+        Handler(studio, self._publish, fields, controls, {**turn, **once}).on(self.publish.click)
         Handler(studio, self._stop, {"run_id": self.run}, controls, once).on(self.stop.click)
-        watching = {**QUIET, "trigger_mode": "once", "concurrency_limit": 8}
+        # in turn, so that it never shows the run that was chosen before
+        watching = {**turn, "trigger_mode": "once"}
         Handler(studio, self._watch, {"run_id": self.run}, controls, watching).on(self.timer.tick)
         self.card.connect(self.run, self.repo, self.what)
 

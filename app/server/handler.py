@@ -18,7 +18,8 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 # updates without a spinner; without a component that shows progress, the browser does not go through all outputs
 # whenever a request of any handler begins, runs or ends
 QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden", "show_progress_on": []}
-# updates after every input; a later input waits for the earlier one, so that none is lost
+# updates after every input; a later input waits for the earlier one, so that none is lost. Not for events with data
+# (gr.EventData): for the later one, Gradio repeats the data of the earlier one
 LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 # started once; runs until it ends or is canceled, at the same time as anything else
 LONG: dict[str, Any] = {**QUIET, "trigger_mode": "once", "concurrency_limit": None}
@@ -27,6 +28,11 @@ LONG: dict[str, Any] = {**QUIET, "trigger_mode": "once", "concurrency_limit": No
 def in_turn(name: str) -> dict[str, Any]:
     """Updates to the same place, which end in the order in which they began, so that the last one stays."""
     return {**LATEST, "concurrency_id": name, "concurrency_limit": 1}
+
+
+def each_in_turn(name: str) -> dict[str, Any]:
+    """As `in_turn`, for events with data, such as what was clicked: every one of them is handled."""
+    return {**in_turn(name), "trigger_mode": "multiple"}
 
 
 def new_value(value: Any, before: Any) -> dict[str, Any]:

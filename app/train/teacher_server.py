@@ -75,7 +75,8 @@ class TeacherServer:
         keep = Handler(studio, self._keep_key, {"server": server, "key": self.key}, [self.key, self.note], LATEST)
         ask.on(keep.on(self.key.submit, self.key.blur).then)
         forget = Handler(studio, lambda: {server: "", self.note: ""}, {}, [server, self.note], LATEST)
-        forget.on(none.click)
+        # asked once more without a server, because an earlier answer may arrive after this one
+        ask.on(forget.on(none.click).then)
         opened = Handler(studio, self._open, {"server": server}, [self.group], LATEST)
         opened.on(server.change)
 

@@ -8,6 +8,7 @@ import pytest
 from app.data import choice, prompt_source, view, written
 from app.data.hub_dataset import HubDataset
 from app.server import paths
+from app.studio import StudioPage
 from app.train.checklist_view import FIELDS
 from simct import demo
 from simct.config import config_from_brief, load_config, save_config
@@ -225,3 +226,14 @@ def test_a_warning_that_leaves_nothing_out_leads_to_a_fix(local, tmp_path):
     assert "Set “Student thinking” to false" in html and 'data-field="student-enable-thinking"' in html
     html = shown(DataConfig(prompts=str(path), system="Be kind."))
     assert "Remove the system text" in html and "&quot;system&quot;: &quot;&quot;" in html
+
+
+def test_a_field_that_is_left_with_a_click_on_a_warnings_button_counts(local):
+    """The click's change was made to the choice before that field was read, and undid what was typed there."""
+    data_tab = StudioPage(local).data
+    fields = {**vars(choice.Fields(choice.EMBEDDED)), "limit": 100}
+    asked = {"described": {}, "emptied": "", "number": "7", **fields}
+    event = gr.EventData(None, {"change": {"exclude_rows": ["3"]}})
+    updates = data_tab._change(local.nobody, event, before=dict(choice.START), **asked)
+    assert updates[data_tab.chosen]["limit"] == 100 and updates[data_tab.chosen]["exclude_rows"] == ["3"]
+    assert 'data-edit="7"' in updates[data_tab.answered] and updates[data_tab.selection.fields["excluded"]] == "3"

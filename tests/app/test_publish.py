@@ -103,3 +103,13 @@ def test_showing_a_run_never_ends_the_watching_of_its_publishing(local):
     push.fail(run, "tester/student", "The Hub is away.")
     assert tab.timer not in tab._show(local.nobody, run.id, "", "merged")
     assert not tab._watch(local.nobody, run.id)[tab.timer].active
+
+
+def test_the_card_and_the_state_are_of_the_run_that_was_chosen_last(local):
+    """Answers about a run that was chosen before, or a card before its last edit, never come after."""
+    with gr.Blocks() as page:
+        PublishTab(local, RunsTab(local, projects.field()))
+    handlers = {fn.name: fn for fn in page.fns.values()}
+    for name in ("_publish", "_watch", "_show", "_keep", "_reset"):
+        assert (handlers[name].concurrency_id, handlers[name].concurrency_limit) == ("card", 1), name
+    assert handlers["_publish"].trigger_mode == handlers["_watch"].trigger_mode == "once"

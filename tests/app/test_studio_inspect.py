@@ -158,6 +158,16 @@ def test_a_position_is_drawn_with_the_masses_that_were_measured(local, long, pai
     assert [row["kind"] for row in rows].count("unit") == 1 and len(rows) == len(found.rows)
 
 
+def test_after_the_models_are_loaded_the_position_of_that_moment_is_drawn(local, long):
+    """It was the position at which loading began, although another one was shown by then."""
+    tab = StudioPage(local).inspect.position
+    updates = [each for update in tab._load(local.nobody, long, "") for each in update]
+    assert tab.loaded in updates and not {tab.around, tab.drawn, tab.found} & set(updates)
+    assert local.models.pair_of(TEACHER, STUDENT, local.nobody.token)
+    assert list(tab._load(local.nobody, long, "https://example.com")) == [{}]
+    assert tab.show.how["concurrency_limit"] == 1
+
+
 def test_a_position_without_weights_shows_the_candidates_only(long, pair):
     unit = long.disagreement(0, 1)
     found = candidates_at(pair, None, None, long.text, unit)

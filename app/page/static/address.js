@@ -98,6 +98,8 @@
 
     openStep,
 
+    stepToOpen: (step) => ({__type__: 'update', selected: step}),
+
     rememberProject: () => change(url => setParameter(url, 'project', window.studio.project())),
 
     rememberPair: (teacher, student, run) => {

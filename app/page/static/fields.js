@@ -8,10 +8,16 @@
   // Whether the visitor is in a field and may be about to type; nothing is filled in then.
   const isEdited = (id) => document.activeElement?.closest(`#${id}`) != null;
 
+  // The field that the visitor is writing in, until it is left.
+  let written = null;
+
   // A text that is empty may be one that has not been filled in yet.
   window.addEventListener('input', event => {
-    if (event.target instanceof HTMLTextAreaElement) event.target.dataset.edited = 'true';
+    if (!(event.target instanceof HTMLTextAreaElement)) return;
+    event.target.dataset.edited = 'true';
+    written = event.target;
   }, {capture: true});
+  window.addEventListener('focusout', () => { written = null; }, {capture: true});
 
   window.studio ??= {};
   Object.assign(window.studio, {
@@ -30,6 +36,9 @@
 
     // Keep text that was typed in the meantime.
     keepTyped: (id, suggestion, typed) => typed || isEdited(id) ? UNCHANGED : suggestion,
+
+    // Keep text that is being written; it is sent when the field is left.
+    keepWritten: (id, text, _present) => written?.closest(`#${id}`) ? UNCHANGED : text,
 
     // The repository to publish to: the suggested one, unless another one was typed.
     suggestRepository: (id, publishes, named, suggestion) => {
@@ -61,10 +70,12 @@
 
     empty: () => '',
 
-    // The values of an event, the first of which becomes whether the visitor has deleted the text of a field.
-    sayEmptied: (id, _emptied, ...rest) => {
-      const {value, dataset} = document.querySelector(`#${id} textarea`);
-      return [dataset.edited && !value.trim() ? 'yes' : '', ...rest];
+    // The values of an event that changes the prompts. The first becomes its number, the second whether the visitor has
+    // deleted the text of a field.
+    changesData: (id, _number, _emptied, ...rest) => {
+      const text = document.querySelector(`#${id} textarea`);
+      const emptied = text?.dataset.edited && !text.value.trim();
+      return [window.studio.beginChange(), emptied ? 'yes' : '', ...rest];
     },
 
     emptyBoth: () => ['', ''],

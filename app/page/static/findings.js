@@ -10,7 +10,8 @@ Object.assign(window.studio, {
         window.studio.leadToField(event, trigger, 'data');
         return;
       }
-      button.disabled = true;
+      // the warnings are drawn again after the change; another change until then would undo this one
+      for (const each of element.querySelectorAll('[data-change]')) each.disabled = true;
       trigger('select', {change: JSON.parse(button.dataset.change)});
     });
   },

@@ -22,7 +22,28 @@
     element.inert = outdated;
     element.setAttribute('aria-busy', String(outdated));
   };
-  const isOutdated = (panel) => panel.querySelector('[data-edit]')?.dataset.edit !== String(edits);
+  // The number of the last change under Data, which Train does not know before the server has answered it.
+  let changes = 0;
+  let changed = 0;
+  // an answer that never comes must not keep the run from being launched
+  const ANSWER_MS = 30000;
+  const numberOf = (panel) => panel?.querySelector('[data-edit]')?.dataset.edit;
+  // the page takes a moment to begin a version, or to send the next change, after an answer
+  const SETTLE_MS = 500;
+  let answered = 0;
+  let settledAt = 0;
+  const waitsForData = () => {
+    if (Date.now() > changed + ANSWER_MS) return false;
+    if (numberOf(byId('data-answered')) !== String(changes)) return true;
+    if (answered !== changes) {
+      answered = changes;
+      settledAt = Date.now() + SETTLE_MS;
+      setTimeout(dimOutdatedSoon, SETTLE_MS + 1);
+    }
+    return Date.now() < settledAt;
+  };
+
+  const isOutdated = (panel) => numberOf(panel) !== String(edits);
 
   const dimOutdated = () => {
     const panels = PANELS.map(byId).filter(Boolean);
@@ -31,7 +52,7 @@
     for (const [index, panel] of panels.entries()) dim(panel, outdated[index]);
     // run.yaml is updated together with the line about the pair
     dim(byId('run-yaml'), outdated[0]);
-    dim(byId('launch'), outdated.some(Boolean));
+    dim(byId('launch'), outdated.some(Boolean) || waitsForData());
     if (!outdated[0]) for (const block of document.querySelectorAll('.corrected')) block.classList.remove('corrected');
   };
 
@@ -68,6 +89,15 @@
       dimOutdated();
       await new Promise(resolve => setTimeout(resolve, TOGETHER_MS));
       return edit === edits ? name() : written;
+    },
+
+    // Returns the number of a change under Data.
+    beginChange: () => {
+      changes += 1;
+      changed = Date.now();
+      dimOutdated();
+      setTimeout(dimOutdatedSoon, ANSWER_MS);
+      return String(changes);
     },
 
     // Settings that equal the last ones read are not a change, unless some fields had wrong values.
