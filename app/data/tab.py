@@ -125,8 +125,9 @@ class DataTab:
         shown = [self.upload, self.places, self.mapping.group, self.mapping.others, self.text, self.edit]
         places = Handler(self.studio, self._show_places, {"source": self.source}, shown)
         places.on(self.source.change)
-        reading = Handler(self.studio, self._reading, {}, [self.note], turn)
-        self.refresh.on(reading.on(self.chosen.change).then)
+        # in the browser: until an answer of the server, Gradio would do nothing else on this event, such as tell Train
+        busy = scripts.call("given", markup.note("busy", "Reading the prompts…"))
+        self.refresh.on(self.chosen.change(None, None, self.note, js=busy, **PRIVATE).then)
         one = {**pair.inputs, "data": self.chosen, "run": run, "shown": self.which}
         Handler(self.studio, self._show_one, one, [self.readings], turn).on(self.which.input)
         texts = [self.written, self.text]
@@ -160,9 +161,6 @@ class DataTab:
     def _remove(self, visitor: Visitor, before: Choice, **asked: Any) -> Updates:
         """The uploaded file was removed: its prompts are not used any longer."""
         return self._choose(visitor, before=choice.without_prompts(before), **asked)
-
-    def _reading(self) -> Updates:
-        return {self.note: markup.note("busy", "Reading the prompts…")}
 
     def _show_places(self, source: str) -> Updates:
         return {

@@ -332,8 +332,8 @@ def test_the_page_does_not_open_more_slowly_than_it_does_now(local):
     walk(page["layout"])
     targets = [target for event in page["dependencies"] for target, _ in event["targets"] if target is not None]
     assert len(page["components"]) <= 761
-    assert len(page["dependencies"]) <= 253
-    assert sum(places[target] for target in targets) <= 96_700
+    assert len(page["dependencies"]) <= 252
+    assert sum(places[target] for target in targets) <= 96_600
 
 
 def with_evaluations(run: RunFolder) -> RunFolder:

@@ -8,16 +8,10 @@
   // Whether the visitor is in a field and may be about to type; nothing is filled in then.
   const isEdited = (id) => document.activeElement?.closest(`#${id}`) != null;
 
-  // The field that the visitor is writing in, until it is left.
-  let written = null;
-
   // A text that is empty may be one that has not been filled in yet.
   window.addEventListener('input', event => {
-    if (!(event.target instanceof HTMLTextAreaElement)) return;
-    event.target.dataset.edited = 'true';
-    written = event.target;
+    if (event.target instanceof HTMLTextAreaElement) event.target.dataset.edited = 'true';
   }, {capture: true});
-  window.addEventListener('focusout', () => { written = null; }, {capture: true});
 
   window.studio ??= {};
   Object.assign(window.studio, {
@@ -36,9 +30,6 @@
 
     // Keep text that was typed in the meantime.
     keepTyped: (id, suggestion, typed) => typed || isEdited(id) ? UNCHANGED : suggestion,
-
-    // Keep text that is being written; it is sent when the field is left.
-    keepWritten: (id, text, _present) => written?.closest(`#${id}`) ? UNCHANGED : text,
 
     // The repository to publish to: the suggested one, unless another one was typed.
     suggestRepository: (id, publishes, named, suggestion) => {
@@ -69,6 +60,8 @@
     },
 
     empty: () => '',
+
+    given: (value) => value,
 
     // The values of an event that changes the prompts. The first becomes its number, the second whether the visitor has
     // deleted the text of a field.
