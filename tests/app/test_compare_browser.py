@@ -45,7 +45,9 @@ def test_the_models_of_a_run_are_tried_in_every_view(run, studio):
     prompt.fill("Edited.")
     # Gradio reports a list that is left unchanged as a choice
     picked.focus()
-    picked.blur()
+    expect(studio.page.get_by_role("listbox")).to_have_count(1)
+    studio.page.keyboard.press("Tab")
+    expect(studio.page.get_by_role("listbox")).to_have_count(0)
     view.click()
     studio.pick("#chat-model", "Teacher")
     studio.at("#chat-message textarea").fill(PROMPT)

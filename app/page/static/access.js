@@ -36,6 +36,12 @@
   window.addEventListener('resize', later);
 }
 
+// Gradio opens a list at any key that is pressed in its field, also at the one that leaves it; the list would stay open
+// over the fields below.
+document.addEventListener('keydown', event => {
+  if (event.key === 'Tab' && event.target.matches?.('input[role=combobox]')) event.stopPropagation();
+}, true);
+
 // A question that opens below its button closes with Esc. When it has closed, the focus returns to the button that
 // opened it; the browser would otherwise start at the top of the page again.
 {
