@@ -108,7 +108,11 @@ def resume(run: RunFolder, token: str | None = None, rental: Rental | None = Non
     if status.state == "unreadable":
         raise RunError(f"Run {run.id} cannot be resumed. {status.message}")
     if status.state == "finished":
-        raise RunError(f"Run {run.id} is finished; there is nothing to resume.")
+        student = run.model_dir if run.model_dir.is_dir() else "MODEL"
+        raise RunError(
+            f"Run {run.id} is finished; there is nothing to resume. To train its student further, start a new run from "
+            f"it: simct jobs duplicate {run.id} --set student.model={student}"
+        )
     return backend_of(run).resume(run, token, rental)
 
 

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import simct
 from simct.cli.common import progress_bar, show_log
 from simct.cli.main import main
+from simct.jobs import actions
 from simct.jobs.local import job as local_job
 from simct.runs.folder import RunFolder
 from simct.runs.status import RunStatus
@@ -72,7 +73,10 @@ def test_distil_evaluate_resume_and_delete(folders, prompts_file, tmp_path, capf
     )
     assert json.loads((tmp_path / "e").read_text())["tasks"][prompts_file]["n"] == 3
     assert main(["distill", "--resume", str(output)]) == 2
-    assert "nothing to resume" in capfd.readouterr().err
+    refusal = capfd.readouterr().err
+    assert "nothing to resume" in refusal and f"duplicate out --set student.model={run.model_dir}" in refusal
+    config = actions.duplicate(run, {"student.model": str(run.model_dir)})
+    assert config.student.model == str(run.model_dir) and config.training == run.config().training
     assert main(["jobs", "--runs", str(tmp_path)]) == 0
     assert "finished" in capfd.readouterr().out
     assert main(["jobs", "delete", "out", "--runs", str(tmp_path)]) == 0
