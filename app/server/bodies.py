@@ -1,4 +1,4 @@
-"""The body of a request that the page sends as JSON, read before Gradio parses it on the thread that answers everyone.
+"""The body of a request that a page of a Space sends as JSON, read before Gradio parses it on the one thread for all.
 
 A few megabytes of empty lists take seconds to parse and fifty times their size in memory.
 """

@@ -95,7 +95,7 @@ class Guard:
             length = self._check(scope, who, allowance)
             allowance.open += 1
             try:
-                if length is not None and not uploading:
+                if self.hosts.public and length is not None and not uploading:
                     receive = await self._arrived(receive, length, allowance)
                 await self.app(scope, receive, send)
             finally:

@@ -1,8 +1,8 @@
 'use strict';
 
-// Messages that are no longer news. Success messages disappear after as many seconds as [data-expires] says; a message under the pointer or with the
-// focus stays until the pointer or the focus leaves it. `data-at` tells a message from the next one, which Gradio may
-// write into the same element.
+// Messages that are no longer news. Success messages disappear after as many seconds as [data-expires] says; a message
+// under the pointer or with the focus stays until the pointer or the focus leaves it. `data-at` tells a message from the
+// next one, which Gradio may write into the same element.
 {
   const known = new WeakMap();
   const expire = (message, at) => {
