@@ -22,9 +22,10 @@ from tests.support.random_pair import save_pair
 TESTS = Path(__file__).parent
 # the files that take longest, so that two workers that take a file at a time finish together
 LONG = (
-    "app/test_studio_browser.py", "training/test_trainer.py", "app/test_studio_inspect.py", "cli/test_main.py",
-    "training/test_sharding.py", "jobs/hf/test_job.py", "app/test_studio_hub.py", "jobs/local/test_kills.py",
-    "app/test_studio_users.py", "estimate/test_memory.py",
+    "app/test_studio_browser.py", "training/test_trainer.py", "app/test_accessibility_browser.py",
+    "app/test_runs_browser.py", "app/test_answering_browser.py", "app/test_studio_inspect.py",
+    "app/test_hostile_files.py", "cli/test_main.py", "training/test_sharding.py", "jobs/hf/test_job.py",
+    "app/test_studio_hub.py", "jobs/local/test_kills.py", "app/test_studio_users.py", "estimate/test_memory.py",
 )  # fmt: skip
 
 

@@ -61,7 +61,9 @@ class CompareTab:
         ids = [run_id for _, run_id in options]
         first = None if current else next(iter(ids), None)
         picked = next((each for each in (chosen, current) if each in ids), first)
-        return {self.run: gr.Dropdown(choices=options, **new_value(picked, current))}
+        # no run is always sent: only its arrival makes the page say why there is none
+        value = new_value(picked, current) if picked else {"value": None}
+        return {self.run: gr.Dropdown(choices=options, **value)}
 
     def _begun(self, visitor: Visitor) -> list[tuple[RunFolder, RunStatus]]:
         return [(run, status) for run, status in visible(self.studio, visitor) if status.step]

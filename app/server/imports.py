@@ -18,7 +18,7 @@ from app.server.studio import Studio
 LATE = """
 config.sections tokenization.token_bytes tokenization.model_tokens tokenization.pair
 losses losses.head models.loading models.served training.checkpoints
-data.conversations data.exclusions data.formats data.sources data.templates data.prompts data.prompt_report
+data.columns data.conversations data.exclusions data.formats data.sources data.templates data.prompts data.prompt_report
 inspection.coverage inspection.corpus inspection.candidates inspection.reliability inspection.compare_pairs
 inspection.side_by_side report.html estimate.machines estimate.memory estimate.time_and_cost
 hub.datasets hub.downloads hub.licenses hub.model_files hub.search preflight.planned

@@ -12,8 +12,8 @@ from simct.tokenization.token_bytes import TokenBytes
 PROBE = "The quick brown fox jumps over 12 lazy dogs; its price was $3.50, said café owner Zoë (twice).\n\n    return x"
 # texts that are scored at once to measure the speed
 PROBES = 4
-# seconds without any answer, while a person waits
-PATIENCE = 15.0
+# seconds without any answer, while a person waits: for the names of the models, and for scores
+NAMES_PATIENCE, PATIENCE = 5.0, 15.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def names_on_server(
     url: str, token: str | bool | None = None, key: str | None = None, public: bool | None = None
 ) -> list[str]:
     """The names of the models that a server has. Raises ConfigError or RunError for one that cannot be asked."""
-    client = ServerClient(url, key_for(url, token, key), PATIENCE, public)
+    client = ServerClient(url, key_for(url, token, key), NAMES_PATIENCE, public)
     try:
         return list(served_models(client))
     finally:
@@ -57,6 +57,8 @@ def look_at_server(
     """Ask the server that `config` names, with `key` or the one that key_for finds; `public`: only if it is a public
     one (None: on a Space). Raises ConfigError or RunError for one that cannot be used.
     """
+    # an address where nobody answers is known sooner by this
+    names_on_server(config.server or "", token, key, public)
     teacher = ServedTeacher(config, tokens, token, PATIENCE, key, public)
     try:
         ids = tokens.encode(PROBE.encode())

@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import Iterable
 
-import fastapi
 import gradio
 import pytest
 from gradio.utils import get_function_with_locals
@@ -374,7 +373,7 @@ def test_who_calls(peer, forwarded, who):
 
 def test_work_in_another_thread_is_known_to_be_for_the_visitor_who_asked_for_it():
     scope = {"type": "http", "client": ("198.51.100.7", 1), "headers": []}
-    asked = gradio.Request(request=fastapi.Request(scope))
+    asked = gradio.Request(request=Request(scope))
 
     def handler() -> tuple[str | None, str | None]:
         work = Work().start(lambda _: present_caller())

@@ -122,7 +122,7 @@ def test_a_server_that_does_not_answer_ends_a_measurement_soon(local, monkeypatc
 def test_an_error_of_the_server_names_the_field_and_its_step(local, panel, monkeypatch):
     """It named `teacher.server`, and said that a run could be resumed where there was none."""
     monkeypatch.setattr(reliability, "SERVER_PATIENCE", 0.1)
-    monkeypatch.setattr(server_check, "PATIENCE", 0.1)
+    monkeypatch.setattr(server_check, "NAMES_PATIENCE", 0.1)
     silent = f"http://127.0.0.1:{free_port()}"
     with gr.Blocks():
         kept, asked = Kept(gr.JSON(), gr.JSON(), gr.JSON()), {"server": gr.Textbox(), "listed": gr.Number()}

@@ -26,6 +26,7 @@ def launched(runs_dir) -> RunFolder:
     return run
 
 
+@pytest.mark.long
 def test_a_switch_publishes_the_student_when_the_run_has_finished(studio, hub, runs_dir):
     studio.open("?step=train")
     switch = studio.at("#publish-when-finished input")

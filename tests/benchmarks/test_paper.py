@@ -1,5 +1,7 @@
 """The paper's whole path in miniature, on the embedded pair: warm-up, seeds, scores, table, and continuing it."""
 
+import pytest
+
 from benchmarks import paper
 from simct.presets import list_presets
 from simct.runs.folder import RunFolder
@@ -9,6 +11,7 @@ def test_every_plan_has_its_preset():
     assert {plan.preset for plan in paper.PLANS.values()} <= {*list_presets()}
 
 
+@pytest.mark.long
 def test_the_embedded_pair_goes_all_the_way(tmp_path, capsys):
     command = ["embedded", "--methods", "simct", "--seeds", "2", "--folder", str(tmp_path), "--no-check"]
     assert paper.main(command) == 0
