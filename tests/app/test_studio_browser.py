@@ -450,7 +450,9 @@ def test_a_preset_and_a_run_yaml_fill_the_form(studio, tmp_path):
     config.teacher.model, config.student.model = "acme/wordy-teacher", "acme/tiny-student"
     config.training.steps, config.training.freeze, config.data.system = 7, ["embed_tokens"], "Be brief."
     save_config(config, tmp_path / "run.yaml")
-    studio.at("input[type=file][accept*=yaml]").set_input_files(tmp_path / "run.yaml")
+    with studio.page.expect_file_chooser() as chooser:
+        studio.at("#load-yaml").click()
+    chooser.value.set_files(tmp_path / "run.yaml")
     for got in ("acme/wordy-teacher", "steps: 7", "embed_tokens", "Be brief."):
         expect(studio.at("#run-yaml")).to_contain_text(got)
     expect(studio.at("#where")).to_contain_text("acme/wordy-teacher → acme/tiny-student")
