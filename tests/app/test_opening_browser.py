@@ -38,10 +38,10 @@ def without_the_module(route) -> None:
     route.fulfill(response=answer, body=MODULE.sub("", answer.text(), count=1))
 
 
-def all_steps(studio: studio_page.Studio) -> dict[str, dict]:
+def all_steps(studio: studio_page.Studio, steps=STEPS) -> dict[str, dict]:
     """What each step shows once it no longer changes."""
     found = {}
-    for step in STEPS:
+    for step in steps:
         studio.step(step)
         before = None
         for _ in range(40):
@@ -54,13 +54,15 @@ def all_steps(studio: studio_page.Studio) -> dict[str, dict]:
     return found
 
 
+@pytest.mark.long
 def test_every_step_is_the_one_of_a_page_without_the_module(browser, address):
     quick, slow = studio_page.visitor(browser, address), studio_page.visitor(browser, address)
     slow.page.route(address, without_the_module)
     assert [studio.open().page.evaluate(IS_CHANGED) for studio in (quick, slow)] == [True, False]
     expected, got = all_steps(slow), all_steps(quick)
-    for step in STEPS:
-        assert got[step] == expected[step], step
+    late = [step for step in STEPS if got[step] != expected[step]]
+    # an answer that came after the look at a step is there at the next one; a difference stays
+    assert all_steps(quick, late) == all_steps(slow, late)
     quick.close()
     slow.close()
 
