@@ -83,5 +83,7 @@ def test_columns_are_joined_warnings_excluded_and_prompts_edited(studio, tmp_pat
     expect(launch).not_to_have_attribute("data-outdated", "")
     expect(launch).to_be_enabled()
     studio.step("Data")
+    # a reload opens the step that the address names
+    expect(studio.page).to_have_url(re.compile("step=data"))
     studio.page.reload()
     expect(text).to_have_value("First?\nSecond?\nFirst?")
