@@ -116,9 +116,10 @@ class TextTab:
             at = found.clamp(unit)
             # later, the visitor has shortened the text
             asked = before is None and at < int(unit or 0)
-            said = f"The text has {plural(len(found), 'unit')}, and none at position {unit:,.0f}. This is its last one."
             updates: Updates = {self.note: "", self.at: at}
             if asked:
+                units = plural(len(found), "unit")
+                said = f"The text has {units}, and none at position {unit:,.0f}. This is its last one."
                 updates[self.above] = markup.until_next(said)
             return {**updates, **self._drawn(found, at), **self.scores.fresh(button)}
 

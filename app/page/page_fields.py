@@ -5,10 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
-from simct.hub.redact import KEY_VARIABLE
+from simct.hub.redact import SET_KEY
 
-# what the command does about a key that is missing or refused, and what a visitor does
-_SET_KEY = f"Set the environment variable {KEY_VARIABLE}."
+# what a visitor does about a key that is missing or refused; SET_KEY is for the command
 _ENTER_KEY = "Enter it on the Pair step, under “Key of the server”."
 _NAME = re.compile(r"\b[a-z]+(?:_[a-z]+)*\.[a-z]+(?:_[a-z]+)*\b")
 
@@ -55,7 +54,7 @@ class PageFields:
                 f" on the {found.step.capitalize()} step" if here not in ("", found.step) else ""
             )
 
-        return _NAME.sub(labeled, text.replace(_SET_KEY, _ENTER_KEY))
+        return _NAME.sub(labeled, text.replace(SET_KEY, _ENTER_KEY))
 
     def named_in(self, text: str) -> Iterator[Field]:
         """The fields of the settings that `text` names, in the same order."""

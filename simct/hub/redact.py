@@ -9,6 +9,7 @@ from simct.errors import without_credentials
 # the environment variable with the key of a teacher's server, and the one with a key that is for a single run
 KEY_VARIABLE = "SIMCT_TEACHER_KEY"
 RUN_KEY_VARIABLE = "SIMCT_RUN_TEACHER_KEY"
+SET_KEY = f"Set the environment variable {KEY_VARIABLE}."
 SHORTEST_KEY = 6  # a shorter one might match ordinary text
 
 _TOKEN = re.compile(r"\b(hf_oauth_|hf_jwt_)[\w.-]{8,}|\b(hf_|api_org_)[A-Za-z0-9]{16,}")

@@ -13,7 +13,7 @@ import torch
 from simct.losses.divergence import divergence
 from simct.losses.settings import LossSettings
 from simct.losses.side import Side, Totals
-from simct.losses.unit_loss import sum_over_units
+from simct.losses.unit_loss import sum_over_units, written_log_probabilities
 from simct.tokenization.units import UnitBatch
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def chunk_log_probability(
     logits_RV: torch.Tensor, ids: torch.Tensor, rows_R: torch.Tensor, owner_R: torch.Tensor
 ) -> torch.Tensor:
     """Log-probability [N] of each unit: the sum over its own tokens."""
-    own_R = torch.log_softmax(logits_RV, -1).gather(1, ids[rows_R][:, None]).squeeze(1)
+    own_R = written_log_probabilities(logits_RV, ids, rows_R)
     count = int(owner_R[-1]) + 1 if len(owner_R) else 0
     return own_R.new_zeros(count).index_add(0, owner_R, own_R)
 

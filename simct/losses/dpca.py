@@ -16,7 +16,7 @@ import torch
 
 from simct.losses.settings import LossSettings
 from simct.losses.side import Side, Totals
-from simct.losses.unit_loss import sum_over_units
+from simct.losses.unit_loss import sum_over_units, written_log_probabilities
 from simct.tokenization.units import UnitBatch
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def token_log_probabilities(
     logits_RV: torch.Tensor, ids: torch.Tensor, rows_R: torch.Tensor, owner_R: torch.Tensor
 ) -> torch.Tensor:
     """Log-probabilities [N, K] of each unit's own tokens, NaN after its last one."""
-    own_R = torch.log_softmax(logits_RV, -1).gather(1, ids[rows_R][:, None]).squeeze(1)
+    own_R = written_log_probabilities(logits_RV, ids, rows_R)
     size_N = torch.bincount(owner_R)
     place_R = torch.arange(len(owner_R), device=owner_R.device) - (torch.cumsum(size_N, 0) - size_N)[owner_R]
     return own_R.new_full((len(size_N), int(size_N.max())), torch.nan).index_put((owner_R, place_R), own_R)

@@ -16,6 +16,11 @@ from simct.tokenization.units import UnitBatch, chunks_by_rows, row_ranges
 ReadUnits = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
+def written_log_probabilities(logits_RV: torch.Tensor, ids: torch.Tensor, rows_R: torch.Tensor) -> torch.Tensor:
+    """Log-probability [R] of the token that was written at each row."""
+    return torch.log_softmax(logits_RV, -1).gather(1, ids[rows_R][:, None]).squeeze(1)
+
+
 def sum_over_units(
     units: UnitBatch,
     student: Side,

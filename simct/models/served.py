@@ -18,7 +18,7 @@ import torch
 
 from simct.config.sections import ModelConfig, RolloutConfig
 from simct.errors import ConfigError, RunError, SimCTError, brief
-from simct.hub.redact import KEY_VARIABLE, redact
+from simct.hub.redact import SET_KEY, redact
 from simct.hub.retry import passing_status, patiently
 from simct.losses.divergence import LOG_ZERO
 from simct.losses.teacher_rows import ROUNDING, ListedRows
@@ -110,10 +110,7 @@ class ServerClient:
         status, said = response.status_code, self._plain(_message(response))
         if status in (401, 403):
             given = "did not accept the key" if self.key else "wants a key"
-            return ConfigError(
-                f"The teacher's server at {self.url} {given} ({status}: {said}). Set the environment variable "
-                f"{KEY_VARIABLE}."
-            )
+            return ConfigError(f"The teacher's server at {self.url} {given} ({status}: {said}). {SET_KEY}")
         if 300 <= status < 400:
             where = self._plain(brief(response.headers.get("Location", "elsewhere")))
             return ConfigError(f"The teacher's server at {self.url} redirects to {where}. Give the final address.")
